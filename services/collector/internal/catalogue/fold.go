@@ -1,0 +1,372 @@
+package catalogue
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+)
+
+// Folded is what one reading says about one window.
+type Folded struct {
+	Start bucket.Time
+	// Families in the order of the definition, rows in canonical order.
+	// Families without rows, and those that the variant does not feed, are
+	// absent. A total that the variant feeds always has its row: 0 when the
+	// window had no groups, which is for the caller to believe or not.
+	Families []bucket.Rows
+	// Empty: the window had no groups at all.
+	Empty bool
+	// Level is the sum of the dataset's Level family, before limits.
+	Level float64
+	// SampleInterval is the number of events per sampled event over the whole
+	// window: 1 is unsampled; 0: the node does not say, or nothing happened.
+	SampleInterval float64
+	// FoldedRows were summed into "other", or dropped, by limits.
+	FoldedRows int
+}
+
+// Fold turns the groups of one scope that variant v returned for w, a multiple
+// of the dataset's size, into one Folded per window, ascending. Groups may come
+// in any order and with json.Number for numbers; they are not altered.
+//
+// Anything that a correct answer cannot contain is an error and the whole
+// answer worthless: two groups with one key, a missing or ill-typed field, a
+// negative number, a time that is not aligned to the step or lies outside w.
+func (d *Dataset) Fold(v *Variant, w bucket.Window, groups []map[string]any) ([]Folded, error) {
+	f, err := newFolder(d, v, w)
+	if err != nil {
+		return nil, fmt.Errorf("fold %s %s: %w", d.Dataset, v.Name, err)
+	}
+	for i, g := range groups {
+		if err := f.add(g); err != nil {
+			return nil, fmt.Errorf("fold %s %s group %d of %d: %w", d.Dataset, v.Name, i+1, len(groups), err)
+		}
+	}
+	out := make([]Folded, len(f.windows))
+	for i := range f.windows {
+		start := w.Start.Add(time.Duration(i) * d.Size)
+		if out[i], err = f.finish(&f.windows[i], start); err != nil {
+			return nil, fmt.Errorf("fold %s %s window %s: %w", d.Dataset, v.Name, start, err)
+		}
+	}
+	return out, nil
+}
+
+// folder is the work on one answer: measures with their paths taken apart, and
+// what has been added up per window.
+type folder struct {
+	d        *Dataset
+	v        *Variant
+	w        bucket.Window
+	measures []measure
+	interval []string
+	level    int                 // index of the level's family
+	seen     map[string]struct{} // keys of groups
+	key      []byte              // reused: key of the group at hand
+	windows  []window
+}
+
+type measure struct {
+	family    int
+	additive  bool
+	path, arr []string
+	labels    []source // in the family's order
+	when      []condition
+}
+
+type source struct {
+	field string
+	class bool
+}
+
+type condition struct {
+	dimension string
+	not       bool
+	values    []string
+}
+
+type window struct {
+	groups int
+	tables []table // one per family
+	// Events and samples behind the sample interval.
+	events, samples float64
+}
+
+// table holds the rows of one family in one window while they are added up.
+type table struct {
+	index map[string]int // key of the labels to row
+	rows  []row
+}
+
+type row struct {
+	labels []string
+	sum    amount
+}
+
+func newFolder(d *Dataset, v *Variant, w bucket.Window) (*folder, error) {
+	if w.Empty() || w.Start != w.Start.Floor(d.Size) || w.End != w.End.Floor(d.Size) {
+		return nil, fmt.Errorf("window %s is not a positive multiple of %s", w, d.Size)
+	}
+	if v.Step < time.Second || d.Size%v.Step != 0 {
+		return nil, fmt.Errorf("step %s does not divide the bucket size %s", v.Step, d.Size)
+	}
+	f := &folder{
+		d: d, v: v, w: w, level: d.family(d.Level),
+		seen: map[string]struct{}{}, windows: make([]window, w.Len()/d.Size),
+	}
+	if v.Interval != "" {
+		f.interval = strings.Split(v.Interval, ".")
+	}
+	for i := range v.Measures {
+		m, err := newMeasure(d, &v.Measures[i])
+		if err != nil {
+			return nil, err
+		}
+		f.measures = append(f.measures, m)
+	}
+	tables := make([]table, len(f.windows)*len(d.Families))
+	for i := range f.windows {
+		f.windows[i].tables, tables = tables[:len(d.Families):len(d.Families)], tables[len(d.Families):]
+	}
+	return f, nil
+}
+
+func newMeasure(d *Dataset, m *Measure) (measure, error) {
+	at := d.family(m.Family)
+	if at < 0 {
+		return measure{}, fmt.Errorf("measure feeds %q, which is not a family of the dataset", m.Family)
+	}
+	out := measure{family: at, additive: d.Families[at].Additive, path: strings.Split(m.Field, ".")}
+	if m.Map != "" {
+		out.arr = strings.Split(m.Map, ".")
+	}
+	for _, label := range d.Families[at].Labels {
+		field, class := labelSource(m.Labels[label])
+		if field == "" {
+			return measure{}, fmt.Errorf("measure of %s says nothing about label %q", m.Family, label)
+		}
+		out.labels = append(out.labels, source{field, class})
+	}
+	for dim, values := range m.When {
+		name, not := strings.CutPrefix(dim, "!")
+		out.when = append(out.when, condition{name, not, values})
+	}
+	return out, nil
+}
+
+// family is the index of a family by name, -1 if there is none.
+func (d *Dataset) family(name string) int {
+	return slices.IndexFunc(d.Families, func(f bucket.Family) bool { return f.Name == name })
+}
+
+// add takes one group into its window.
+func (f *folder) add(group map[string]any) error {
+	dims, ok := group["dimensions"].(map[string]any)
+	if !ok {
+		return fmt.Errorf("dimensions is %s; it must be an object", kindOf(group["dimensions"]))
+	}
+	at, err := f.timeOf(dims)
+	if err != nil {
+		return err
+	}
+	if err := f.once(at, dims); err != nil {
+		return err
+	}
+	win := &f.windows[at.Sub(f.w.Start)/f.d.Size]
+	win.groups++
+	var events float64
+	for i := range f.measures {
+		m := &f.measures[i]
+		hold, err := m.holds(dims)
+		if err != nil {
+			return err
+		}
+		if !hold {
+			continue
+		}
+		n, err := m.take(&win.tables[m.family], group, dims)
+		if err != nil {
+			return fmt.Errorf("family %s: %w", f.d.Families[m.family].Name, err)
+		}
+		if m.family == f.level {
+			events += n.value()
+		}
+	}
+	return f.sampled(win, group, events)
+}
+
+// timeOf reads the group's time and checks that it is one that was asked for.
+func (f *folder) timeOf(dims map[string]any) (bucket.Time, error) {
+	name := f.v.TimeDimension
+	text, ok := dims[name].(string)
+	if !ok {
+		return 0, fmt.Errorf("dimension %s is %s; it must be a string", name, kindOf(dims[name]))
+	}
+	layout := time.RFC3339
+	if len(text) == len(time.DateOnly) {
+		layout = time.DateOnly
+	}
+	t, err := time.Parse(layout, text)
+	if err != nil {
+		return 0, fmt.Errorf("dimension %s is %q; it must be a date or an RFC 3339 time", name, clip(text))
+	}
+	at := bucket.TimeOf(t)
+	if t.Nanosecond() != 0 || at != at.Floor(f.v.Step) {
+		return 0, fmt.Errorf("dimension %s is %q; it must be aligned to %s", name, text, f.v.Step)
+	}
+	if !f.w.Contains(at) {
+		return 0, fmt.Errorf("dimension %s is %q, outside the window %s that was asked for", name, text, f.w)
+	}
+	return at, nil
+}
+
+// once refuses a second group with the same key: it would be counted twice.
+func (f *folder) once(at bucket.Time, dims map[string]any) error {
+	f.key = fmt.Appendf(f.key[:0], "%d", at)
+	for _, dim := range f.v.Dimensions {
+		text, err := labelText(dims[dim])
+		if err != nil {
+			return fmt.Errorf("dimension %s %w", dim, err)
+		}
+		f.key = appendKey(f.key, text)
+	}
+	if _, dup := f.seen[string(f.key)]; dup {
+		return fmt.Errorf("two groups with the same key: %s and dimensions %v", at, f.v.Dimensions)
+	}
+	f.seen[string(f.key)] = struct{}{}
+	return nil
+}
+
+// holds reports whether the group passes the measure's conditions.
+func (m *measure) holds(dims map[string]any) (bool, error) {
+	for _, c := range m.when {
+		text, err := labelText(dims[c.dimension])
+		if err != nil {
+			return false, fmt.Errorf("dimension %s %w", c.dimension, err)
+		}
+		if slices.Contains(c.values, text) == c.not {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// take adds the measure's value, or its map's values, and returns their sum.
+func (m *measure) take(t *table, group, dims map[string]any) (amount, error) {
+	if m.arr == nil {
+		n, err := amountAt(group, m.path)
+		if err != nil {
+			return amount{}, err
+		}
+		return n, m.into(t, dims, n, false)
+	}
+	list, ok := at(group, m.arr).([]any)
+	if !ok {
+		return amount{}, fmt.Errorf("field %s is %s; it must be a list", strings.Join(m.arr, "."), kindOf(at(group, m.arr)))
+	}
+	var sum amount
+	seen := make(map[string]struct{}, len(list))
+	for _, element := range list {
+		object, ok := element.(map[string]any)
+		if !ok {
+			return amount{}, fmt.Errorf("element of %s is %s; it must be an object", strings.Join(m.arr, "."), kindOf(element))
+		}
+		key, err := m.rawKey(object)
+		if err != nil {
+			return amount{}, err
+		}
+		if _, dup := seen[key]; dup {
+			return amount{}, fmt.Errorf("%s has two elements for %q", strings.Join(m.arr, "."), clip(key))
+		}
+		seen[key] = struct{}{}
+		n, err := amountAt(object, m.path)
+		if err == nil {
+			err = m.into(t, object, n, true)
+		}
+		if err == nil {
+			err = sum.add(n)
+		}
+		if err != nil {
+			return amount{}, fmt.Errorf("%s: %w", strings.Join(m.arr, "."), err)
+		}
+	}
+	return sum, nil
+}
+
+// rawKey is an element's identity before classes and "unknown" are applied.
+func (m *measure) rawKey(object map[string]any) (string, error) {
+	if len(m.labels) == 1 {
+		return labelText(object[m.labels[0].field])
+	}
+	var key []byte
+	for _, l := range m.labels {
+		text, err := labelText(object[l.field])
+		if err != nil {
+			return "", err
+		}
+		key = appendKey(key, text)
+	}
+	return string(key), nil
+}
+
+// into adds n to the row whose labels are read from object.
+func (m *measure) into(t *table, object map[string]any, n amount, mapped bool) error {
+	var labels []string
+	var key string
+	if len(m.labels) > 0 {
+		labels = make([]string, len(m.labels))
+		for i, l := range m.labels {
+			text, err := labelText(object[l.field])
+			if err != nil {
+				return fmt.Errorf("field %s %w", l.field, err)
+			}
+			labels[i] = labelValue(text, l.class)
+		}
+		key = joinKey(labels)
+	}
+	i, have := t.index[key]
+	if !have {
+		// Cloudflare leaves out what is zero in groups, but not reliably in maps:
+		// a row of zero is no row, or readings would differ for nothing.
+		if mapped && n == (amount{}) {
+			return nil
+		}
+		if t.index == nil {
+			t.index = make(map[string]int)
+		}
+		t.index[key] = len(t.rows)
+		t.rows = append(t.rows, row{labels, n})
+		return nil
+	}
+	if !m.additive {
+		return fmt.Errorf("two groups of one window feed the row %v, whose values cannot be added", labels)
+	}
+	return t.rows[i].sum.add(n)
+}
+
+// sampled takes the group's share in the window's sample interval: the events
+// that it stands for and the samples that were really there.
+func (f *folder) sampled(win *window, group map[string]any, events float64) error {
+	if f.interval == nil {
+		return nil
+	}
+	n, ok := at(group, f.interval).(json.Number)
+	if !ok {
+		return fmt.Errorf("field %s is %s; it must be a number", f.v.Interval, kindOf(at(group, f.interval)))
+	}
+	interval, err := n.Float64()
+	if err != nil {
+		return fmt.Errorf("field %s is %q; it must be a number", f.v.Interval, clip(n.String()))
+	}
+	// Cloudflare writes -1 for an average over nothing.
+	if interval <= 0 || events == 0 {
+		return nil
+	}
+	win.events += events
+	win.samples += events / interval
+	return nil
+}

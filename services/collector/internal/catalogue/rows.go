@@ -1,0 +1,196 @@
+package catalogue
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+)
+
+// unknown stands for an empty label value: to Prometheus an empty label is no
+// label, and remote write forbids it.
+const unknown = "unknown"
+
+// finish makes the window's rows canonical.
+func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
+	out := Folded{Start: start, Empty: win.groups == 0}
+	if win.samples > 0 {
+		out.SampleInterval = win.events / win.samples
+	}
+	if f.level >= 0 {
+		var sum amount
+		for i := range win.tables[f.level].rows {
+			if err := sum.add(win.tables[f.level].rows[i].sum); err != nil {
+				return Folded{}, err
+			}
+		}
+		out.Level = sum.value()
+	}
+	fed := make([]bool, len(f.d.Families))
+	for i := range f.measures {
+		fed[f.measures[i].family] = true
+	}
+	for i := range f.d.Families {
+		family := &f.d.Families[i]
+		rows := win.tables[i].rows
+		if family.Role == bucket.Total && fed[i] && len(rows) == 0 {
+			rows = []row{{}}
+		}
+		if limit, ok := f.d.Limits[family.Name]; ok {
+			var err error
+			if rows, err = limit.apply(f.d, win, i, &out.FoldedRows); err != nil {
+				return Folded{}, fmt.Errorf("family %s: %w", family.Name, err)
+			}
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		r := bucket.Rows{
+			Family: family.Name,
+			Labels: make([]string, 0, len(rows)*len(family.Labels)),
+			Values: make([]float64, 0, len(rows)),
+		}
+		for j := range rows {
+			r.Labels = append(r.Labels, rows[j].labels...)
+			r.Values = append(r.Values, rows[j].sum.value())
+		}
+		bucket.SortRows(&r)
+		out.Families = append(out.Families, r)
+	}
+	return out, nil
+}
+
+// apply returns the rows of family i that the limit keeps, and the rest as one.
+func (l Limit) apply(d *Dataset, win *window, i int, folded *int) ([]row, error) {
+	all := win.tables[i].rows
+	if len(all) == 0 {
+		return nil, nil
+	}
+	rank := &win.tables[i]
+	if l.By != "" {
+		rank = &win.tables[d.family(l.By)]
+	}
+	keep, rest := make([]row, 0, len(all)), make([]row, 0, len(all))
+	for _, r := range all {
+		if l.admits(r.labels) {
+			keep = append(keep, r)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	if l.Top > 0 && len(keep) > l.Top {
+		weight := func(r row) float64 {
+			if at, ok := rank.index[joinKey(r.labels)]; ok {
+				return rank.rows[at].sum.value()
+			}
+			return 0
+		}
+		slices.SortFunc(keep, func(a, b row) int {
+			return cmp.Or(cmp.Compare(weight(b), weight(a)), slices.Compare(a.labels, b.labels))
+		})
+		rest = append(rest, keep[l.Top:]...)
+		keep = keep[:l.Top]
+	}
+	if len(rest) == 0 {
+		return keep, nil
+	}
+	*folded += len(rest)
+	if !d.Families[i].Additive {
+		return keep, nil
+	}
+	other := row{labels: slices.Repeat([]string{l.Other}, len(d.Families[i].Labels))}
+	// Cloudflare may have a value of its own that reads like ours; they share a row.
+	if at := slices.IndexFunc(keep, func(r row) bool { return slices.Equal(r.labels, other.labels) }); at >= 0 {
+		other, keep = keep[at], slices.Delete(keep, at, at+1)
+	}
+	for _, r := range rest {
+		if err := other.sum.add(r.sum); err != nil {
+			return nil, err
+		}
+	}
+	return append(keep, other), nil
+}
+
+func (l Limit) admits(labels []string) bool {
+	for _, v := range labels {
+		if slices.Contains(l.Deny, v) || len(l.Allow) > 0 && !slices.Contains(l.Allow, v) {
+			return false
+		}
+	}
+	return true
+}
+
+// at follows a path through objects; nil when it leads nowhere.
+func at(group map[string]any, path []string) any {
+	var v any = group
+	for _, name := range path {
+		object, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = object[name]
+	}
+	return v
+}
+
+func amountAt(group map[string]any, path []string) (amount, error) {
+	n, err := parseAmount(at(group, path))
+	if err != nil {
+		return amount{}, fmt.Errorf("field %v %w", path, err)
+	}
+	return n, nil
+}
+
+// labelText is the text of a dimension: a string as it is, a number or boolean
+// as JSON writes it.
+func labelText(v any) (string, error) {
+	switch v := v.(type) {
+	case string:
+		return v, nil
+	case json.Number:
+		return string(v), nil
+	case bool:
+		return strconv.FormatBool(v), nil
+	}
+	return "", fmt.Errorf("is %s; it must be a string, a number or a boolean", kindOf(v))
+}
+
+// labelValue is what of a dimension becomes a label's value.
+func labelValue(text string, class bool) string {
+	if class {
+		if len(text) == 3 && text[0] >= '1' && text[0] <= '9' {
+			if _, err := strconv.ParseUint(text, 10, 16); err == nil {
+				return text[:1] + "xx"
+			}
+		}
+		return unknown
+	}
+	if text == "" {
+		return unknown
+	}
+	return text
+}
+
+// joinKey is an unambiguous key of several label values.
+func joinKey(labels []string) string {
+	if len(labels) == 1 {
+		return labels[0]
+	}
+	var key []byte
+	for _, l := range labels {
+		key = appendKey(key, l)
+	}
+	return string(key)
+}
+
+// appendKey appends a value with its length, so that no two lists of values
+// share a key.
+func appendKey(key []byte, text string) []byte {
+	key = append(key, '/')
+	key = strconv.AppendInt(key, int64(len(text)), 10)
+	key = append(key, ':')
+	return append(key, text...)
+}

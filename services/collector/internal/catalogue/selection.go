@@ -1,0 +1,140 @@
+package catalogue
+
+import (
+	"slices"
+	"strings"
+)
+
+// Selection is what a query selects for one variant, in terms of the API but
+// free of any query: the window, the limit and the alias are the planner's.
+type Selection struct {
+	Node          string
+	FilterField   string
+	TimeDimension string
+	Filter        map[string]any // shared with the catalogue: read only
+	Dimensions    []string       // besides the time dimension
+	Fields        []string       // paths outside "dimensions", sorted, each once: "sum.countryMap.requests"
+	OrderBy       []string       // group key ascending: a stable order, whatever the server does
+}
+
+// Selection says what to select for variant v.
+func (d *Dataset) Selection(v *Variant) Selection {
+	s := Selection{
+		Node: v.Node, FilterField: v.FilterField, TimeDimension: v.TimeDimension, Filter: v.Filter,
+		Dimensions: slices.Clone(v.Dimensions), Fields: v.paths(),
+		OrderBy: []string{v.TimeDimension + "_ASC"},
+	}
+	for _, dim := range v.Dimensions {
+		s.OrderBy = append(s.OrderBy, dim+"_ASC")
+	}
+	return s
+}
+
+// paths are all selected fields besides dimensions.
+func (v *Variant) paths() []string {
+	var out []string
+	for i := range v.Measures {
+		out = append(out, v.Measures[i].paths()...)
+	}
+	if v.Interval != "" {
+		out = append(out, v.Interval)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (m *Measure) paths() []string {
+	if m.Map == "" {
+		return []string{m.Field}
+	}
+	out := []string{m.Map + "." + m.Field}
+	for _, source := range m.Labels {
+		field, _ := labelSource(source)
+		out = append(out, m.Map+"."+field)
+	}
+	return out
+}
+
+// Fields returns the flattened names of everything that the variant selects,
+// in the spelling of the settings node's availableFields: "sum_requests",
+// "dimensions_datetimeFiveMinutes". Sorted, without duplicates. Fields inside a
+// map are written with the map's name, "sum_countryMap_requests"; whether
+// Cloudflare lists those or the map alone is not documented, see
+// [Variant.Missing].
+func (v *Variant) Fields() []string {
+	out := []string{"dimensions_" + v.TimeDimension}
+	for _, dim := range v.Dimensions {
+		out = append(out, "dimensions_"+dim)
+	}
+	for _, path := range v.paths() {
+		out = append(out, flat(path))
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func flat(path string) string { return strings.ReplaceAll(path, ".", "_") }
+
+// Missing returns those of [Variant.Fields] that available, the settings
+// node's availableFields, does not grant. A field inside a map is granted by its
+// own name and by the map's. An empty list says nothing about fields, and nothing
+// is missing then.
+func (v *Variant) Missing(available []string) []string {
+	if len(available) == 0 {
+		return nil
+	}
+	has := make(map[string]bool, len(available))
+	for _, name := range available {
+		has[name] = true
+	}
+	var out []string
+	for _, name := range v.Fields() {
+		granted := has[name]
+		for i := range v.Measures {
+			m := &v.Measures[i]
+			if m.Map != "" && strings.HasPrefix(name, flat(m.Map)+"_") {
+				granted = granted || has[flat(m.Map)]
+			}
+		}
+		if !granted {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// Without returns the variant without the optional measures that need one of
+// the refused fields (flattened names; matched without regard to case, because
+// Cloudflare's refusals are in lower case). It returns nil when something that
+// is not optional needs one of them, and v itself when nothing does.
+func (v *Variant) Without(refused []string) *Variant {
+	needs := func(name string) bool {
+		return slices.ContainsFunc(refused, func(r string) bool { return strings.EqualFold(r, name) })
+	}
+	if !slices.ContainsFunc(v.Fields(), needs) {
+		return v
+	}
+	out := *v
+	out.Measures = nil
+	for _, m := range v.Measures {
+		if !slices.ContainsFunc(m.paths(), func(p string) bool { return needs(flat(p)) }) {
+			out.Measures = append(out.Measures, m)
+		} else if !m.Optional {
+			return nil
+		}
+	}
+	if len(out.Measures) == 0 || slices.ContainsFunc(out.Fields(), needs) {
+		return nil
+	}
+	return &out
+}
+
+// labelSource takes "class(field)" apart.
+func labelSource(source string) (field string, class bool) {
+	if inner, ok := strings.CutPrefix(source, "class("); ok {
+		if inner, ok = strings.CutSuffix(inner, ")"); ok {
+			return inner, true
+		}
+	}
+	return source, false
+}

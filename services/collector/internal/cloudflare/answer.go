@@ -1,0 +1,327 @@
+package cloudflare
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// envelope is every body that the API sends: GraphQL's and REST's.
+type envelope struct {
+	Data   json.RawMessage `json:"data"`
+	Errors []wireError     `json:"errors"`
+
+	// REST only.
+	Success    *bool           `json:"success"`
+	Result     json.RawMessage `json:"result"`
+	ResultInfo *resultInfo     `json:"result_info"`
+}
+
+// wireError is an error of either API. Types are loose where only the text
+// matters: an odd code must not hide the message.
+type wireError struct {
+	Message    string `json:"message"`
+	Path       []any  `json:"path"`
+	Extensions struct {
+		Code any `json:"code"`
+	} `json:"extensions"`
+	Code  any         `json:"code"`
+	Chain []wireError `json:"error_chain"`
+}
+
+// open decodes the body of a reply, or says why it is not one.
+func (r *reply) open() (*envelope, error) {
+	var e envelope
+	if err := decode(r.body, &e); err != nil {
+		return nil, r.foreign(err)
+	}
+	if len(e.Errors) > 0 || e.Success != nil && !*e.Success {
+		return &e, nil
+	}
+	if r.status != http.StatusOK {
+		return nil, r.unexplained("reply without errors")
+	}
+	return &e, nil
+}
+
+// decode reads exactly one JSON value with its numbers as they are written.
+func decode(body []byte, to any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	if err := d.Decode(to); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the JSON value")
+	}
+	return nil
+}
+
+// foreign is the error of a body that is not the API's.
+func (r *reply) foreign(err error) error {
+	what := "body is not the JSON of the API: " + err.Error()
+	head := bytes.TrimSpace(r.body)
+	switch {
+	case len(head) == 0:
+		what = "body is empty"
+	case head[0] == '<' || strings.Contains(r.header.Get("Content-Type"), "html"):
+		what = "body is HTML"
+	}
+	if r.status != http.StatusOK {
+		return r.unexplained(what)
+	}
+	return r.problem(BadAnswer, what)
+}
+
+// unexplained is the error of a status for which the body gives no reason.
+func (r *reply) unexplained(what string) error {
+	class := classOf(r.status)
+	switch {
+	case r.status < 400: // a redirect that is not followed, or a success that says nothing
+		class = BadAnswer
+	case r.status != http.StatusTooManyRequests && r.status != http.StatusUnauthorized && class != TooBig:
+		// Whatever the edge in front of the API refuses without the API's own words,
+		// a challenge page for example, says nothing about zone or question.
+		class = Transient
+	}
+	e := r.problem(class, fmt.Sprintf("%s %s: %s", strconv.Itoa(r.status), http.StatusText(r.status), what))
+	e.RetryAfter = r.retryAfter()
+	e.explain()
+	return e
+}
+
+// refusal turns the errors of a body into one Error with the rest in Also.
+func (r *reply) refusal(list []wireError, q *Query) error {
+	if len(list) == 0 {
+		return r.unexplained("refused without an error")
+	}
+	out := make([]*Error, len(list))
+	for i := range list {
+		out[i] = r.convert(&list[i], q)
+	}
+	slices.SortStableFunc(out, func(a, b *Error) int { return cmp.Compare(a.Class.weight(), b.Class.weight()) })
+	out[0].Also = out[1:]
+	return out[0]
+}
+
+func (r *reply) convert(w *wireError, q *Query) *Error {
+	e := r.problem(0, w.Message)
+	e.Code = codeText(w.Extensions.Code)
+	if e.Code == "" {
+		e.Code = codeText(w.Code)
+	}
+	// The chain is more precise than its head: "Invalid request headers" is
+	// followed by "Invalid format for Authorization header".
+	for i := range w.Chain {
+		if m := redact(w.Chain[i].Message, r.token); m != "" {
+			e.Message = strings.TrimSpace(e.Message + ": " + m)
+		}
+	}
+	e.Class = classify(e.Message, e.Code, r.status)
+	e.RetryAfter = r.retryAfter()
+	e.explain()
+	if q != nil {
+		q.locate(e, w.Path)
+	}
+	return e
+}
+
+// codeText is a code that may be text or a number.
+func codeText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return redact(v, "")
+	case json.Number:
+		return v.String()
+	}
+	return ""
+}
+
+// locate reads the path ["viewer","zones","0","alias"]: its elements are
+// strings, the position included, though numbers are legal. What the message
+// itself named is believed first.
+func (q *Query) locate(e *Error, path []any) {
+	for i := 0; i < len(path); i++ {
+		name := fmt.Sprint(path[i])
+		position := -1
+		if i+1 < len(path) {
+			if n, err := strconv.Atoi(fmt.Sprint(path[i+1])); err == nil && n >= 0 {
+				position = n
+			}
+		}
+		switch {
+		case name == "zones" && position >= 0:
+			if zones := q.sortedZones(); e.Zone == "" && position < len(zones) {
+				e.Zone = zones[position]
+			}
+			i++
+		case name == "accounts" && position >= 0:
+			e.Account = cmp.Or(e.Account, q.AccountID)
+			i++
+		default:
+			for j := range q.Selections {
+				if s := &q.Selections[j]; e.Alias == "" && s.Alias == name {
+					e.Alias, e.Node = s.Alias, s.Node
+				}
+			}
+		}
+	}
+	// An unaliased settings node, or a node named by itself.
+	if e.Node == "" && len(path) > 0 {
+		if last, ok := path[len(path)-1].(string); ok && namePattern.MatchString(last) && last != "viewer" && last != "zones" && last != "accounts" {
+			e.Node = last
+		}
+	}
+}
+
+// scopes is the part of data that every query of ours has.
+type scopes struct {
+	Cost   json.Number `json:"cost"`
+	Viewer *struct {
+		Budget   json.Number       `json:"budget"`
+		Zones    *[]map[string]any `json:"zones"`
+		Accounts *[]map[string]any `json:"accounts"`
+	} `json:"viewer"`
+}
+
+// data opens the body of a GraphQL reply and returns its scopes.
+func (r *reply) data(q *Query) (*scopes, error) {
+	e, err := r.open()
+	if err != nil {
+		return nil, err
+	}
+	if len(e.Errors) > 0 || e.Success != nil && !*e.Success {
+		return nil, r.refusal(e.Errors, q)
+	}
+	var s *scopes
+	if len(e.Data) > 0 {
+		if err := decode(e.Data, &s); err != nil {
+			return nil, r.problem(BadAnswer, "data is not what was asked for: "+err.Error())
+		}
+	}
+	if s == nil || s.Viewer == nil {
+		return nil, r.problem(BadAnswer, "neither data nor errors in the reply")
+	}
+	return s, nil
+}
+
+// zones returns the zones of an answer by tag, and the account where the query
+// names one; nil for an account that is not visible.
+func (s *scopes) zones(q *Query) (zones map[string]map[string]any, account map[string]any, err error) {
+	list := s.Viewer.Zones
+	if q.AccountID != "" {
+		if s.Viewer.Accounts == nil {
+			return nil, nil, errors.New("accounts is missing or null")
+		}
+		if len(*s.Viewer.Accounts) == 0 {
+			return map[string]map[string]any{}, nil, nil
+		}
+		account = (*s.Viewer.Accounts)[0]
+		if len(*s.Viewer.Accounts) > 1 || account["accountTag"] != q.AccountID {
+			return nil, nil, fmt.Errorf("accounts are not the one that was asked for, %s", q.AccountID)
+		}
+		if len(q.Zones) == 0 {
+			return nil, account, nil
+		}
+		nested, ok := account["zones"].([]any)
+		if !ok {
+			return nil, nil, errors.New("zones is missing or null")
+		}
+		objects := make([]map[string]any, len(nested))
+		for i := range nested {
+			if objects[i], ok = nested[i].(map[string]any); !ok {
+				return nil, nil, errors.New("a zone is null or no object")
+			}
+		}
+		list = &objects
+	}
+	if list == nil {
+		return nil, nil, errors.New("zones is missing or null")
+	}
+	zones = make(map[string]map[string]any, len(*list))
+	for _, z := range *list {
+		tag, _ := z["zoneTag"].(string)
+		if !slices.Contains(q.Zones, tag) {
+			return nil, nil, fmt.Errorf("zone %q was not asked for", clip(tag))
+		}
+		if _, dup := zones[tag]; dup {
+			return nil, nil, fmt.Errorf("zone %s is there twice", tag)
+		}
+		zones[tag] = z
+	}
+	return zones, account, nil
+}
+
+// answer judges the reply to q.
+func (r *reply) answer(q *Query) (*Answer, error) {
+	s, err := r.data(q)
+	if err != nil {
+		return nil, err
+	}
+	zones, account, err := s.zones(q)
+	if err != nil {
+		return nil, r.problem(BadAnswer, err.Error())
+	}
+	a := &Answer{Date: r.date, Ray: r.ray, Cost: number(s.Cost), Budget: number(s.Viewer.Budget)}
+	if len(q.Zones) == 0 {
+		if account != nil {
+			if a.Account, err = q.groups(account); err != nil {
+				return nil, r.problem(BadAnswer, fmt.Sprintf("account %s: %v", q.AccountID, err))
+			}
+		}
+		return a, nil
+	}
+	a.Zones = make(map[string]map[string][]map[string]any, len(zones))
+	for tag, z := range zones {
+		if a.Zones[tag], err = q.groups(z); err != nil {
+			return nil, r.problem(BadAnswer, fmt.Sprintf("zone %s: %v", tag, err))
+		}
+	}
+	return a, nil
+}
+
+func number(n json.Number) uint64 {
+	u, err := strconv.ParseUint(n.String(), 10, 64)
+	if err != nil {
+		return 0 // only ever for people: no reason to drop an answer
+	}
+	return u
+}
+
+// groups takes every selection out of one scope. A list that is missing or
+// null is not an empty one.
+func (q *Query) groups(scope map[string]any) (map[string][]map[string]any, error) {
+	out := make(map[string][]map[string]any, len(q.Selections))
+	for i := range q.Selections {
+		s := &q.Selections[i]
+		list, ok := scope[s.Alias].([]any)
+		if !ok {
+			return nil, fmt.Errorf("%s (%s) is missing or no list", s.Alias, s.Node)
+		}
+		if len(list) > s.Limit {
+			return nil, fmt.Errorf("%s (%s) has %d groups with a limit of %d", s.Alias, s.Node, len(list), s.Limit)
+		}
+		groups := make([]map[string]any, len(list))
+		for j := range list {
+			if groups[j], ok = list[j].(map[string]any); !ok {
+				return nil, fmt.Errorf("%s (%s) has a group that is null or no object", s.Alias, s.Node)
+			}
+		}
+		out[s.Alias] = groups
+	}
+	return out, nil
+}
+
+func clip(s string) string {
+	if len(s) <= 80 {
+		return s
+	}
+	return strings.ToValidUTF8(s[:80], "") + "…"
+}

@@ -1,0 +1,182 @@
+package cloudflare
+
+import (
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// DefaultBudgetPause is what Cloudflare's documentation asks for after a budget
+// error; the reply itself rarely says.
+const DefaultBudgetPause = 5 * time.Minute
+
+// messages are the known wordings, in lower case, as parts of a message. The
+// first that occurs decides. Older wordings stay: nobody announces when one
+// goes, and a wrong class costs more than a line.
+var messages = []struct {
+	part  string
+	class Class
+}{
+	{"rate limiter budget depleted", Budget},
+	{"has exceeded its rate limit", Budget},
+	{"limit reached, please try again later", Budget},
+	{"quota exceeded, please repeat your request", Budget},
+
+	{"cannot request data older than", Range},
+	{"cannot request a time range wider than", Range},
+	{"time range is too large", Range},
+	{"time range can't be wider than", Range},
+	{"limit must be positive", Range},
+
+	{"does not have access to the path", Entitlement},
+	{"does not have access to the field", Entitlement},
+	{"does not have permission", Entitlement},
+	{"not authorized for that account", Entitlement},
+	{"are not authorized", Entitlement},
+	{"not available for your plan", Entitlement},
+	{"unauthorized to access requested resource", Entitlement},
+	// How many fields a zone may ask for at once depends on its plan, and no
+	// split of zones or time makes the question shorter: this variant is not for it.
+	{"number of fields can't be more than", Entitlement},
+
+	{"too many zones requested", TooBig},
+	{"queries too many nodes", TooBig},
+	{"consumed excessive resources", TooBig},
+
+	{"unknown field", Ours},
+	{"unknown arg", Ours},
+	{"error parsing args", Ours},
+	{"scalar fields must have no selections", Ours},
+	{"object field must have selections", Ours},
+	{"query contains error", Ours},
+
+	{"too many queries in progress", Transient},
+	{"unable to execute query", Transient},
+	{"service unavailable", Transient},
+	{"internal server error", Transient},
+	{"internal authentication error", Transient},
+
+	{"invalid access token", Auth},
+	{"invalid api token", Auth},
+	{"authentication error", Auth},
+	{"invalid request headers", Auth},
+	{"invalid format for authorization header", Auth},
+	{"unauthorized", Auth}, // the whole message; more specific ones are above
+}
+
+// classify finds the class from the words, else the code, else the status.
+func classify(message, code string, status int) Class {
+	lower := strings.ToLower(message)
+	for _, m := range messages {
+		if strings.Contains(lower, m.part) {
+			return m.class
+		}
+	}
+	switch code {
+	case "budget":
+		return Budget
+	case "authz":
+		return Entitlement
+	case "quota":
+		return Range
+	}
+	return classOf(status)
+}
+
+// classOf is the class of a status that nothing else explains.
+func classOf(status int) Class {
+	switch {
+	case status == http.StatusTooManyRequests:
+		return Budget
+	case status == http.StatusUnauthorized:
+		return Auth
+	case status == http.StatusForbidden:
+		return Entitlement
+	case status == http.StatusRequestEntityTooLarge:
+		return TooBig
+	case status == http.StatusRequestTimeout:
+		return Transient
+	case status >= 400 && status < 500:
+		return Ours
+	}
+	return Transient // with status 200 too: unknown words must not stop a dataset for good
+}
+
+var (
+	tagInMessage   = regexp.MustCompile(`(?i)\b(zone|account) ['"]?([0-9a-f]{32})\b`)
+	fieldInMessage = regexp.MustCompile(`(?i)access to the field ['"]([^'"]+)['"]`)
+	limitInMessage = regexp.MustCompile(`(?i)(older|wider) than ((?:\d+(?:ms|[wdhms]))+)`)
+	afterInMessage = regexp.MustCompile(`(?i)(?:try again after|repeat your request in the next) ?(\d*) ?(second|minute|hour)`)
+	durationPart   = regexp.MustCompile(`(\d+)(ms|[wdhms])`)
+)
+
+var units = map[string]time.Duration{
+	"w": 7 * 24 * time.Hour, "d": 24 * time.Hour, "h": time.Hour, "m": time.Minute, "s": time.Second, "ms": time.Millisecond,
+	"second": time.Second, "minute": time.Minute, "hour": time.Hour,
+}
+
+// parseDuration reads Cloudflare's spelling, "1w1d2h3m4s5ms" with zero units
+// left out, or "86400s". ok is false unless the whole text is one.
+func parseDuration(text string) (d time.Duration, ok bool) {
+	rest := text
+	for _, part := range durationPart.FindAllStringSubmatch(text, -1) {
+		var found bool
+		if rest, found = strings.CutPrefix(rest, part[0]); !found {
+			return 0, false
+		}
+		n, err := strconv.ParseInt(part[1], 10, 64)
+		unit := units[part[2]]
+		if err != nil || n > int64((1<<62)/unit) || d > 1<<62-time.Duration(n)*unit {
+			return 0, false
+		}
+		d += time.Duration(n) * unit
+	}
+	return d, rest == "" && text != ""
+}
+
+// explain fills in what the message itself says.
+func (e *Error) explain() {
+	if m := tagInMessage.FindStringSubmatch(e.Message); m != nil {
+		if strings.EqualFold(m[1], "zone") {
+			e.Zone = strings.ToLower(m[2])
+		} else {
+			e.Account = strings.ToLower(m[2])
+		}
+	}
+	if m := fieldInMessage.FindStringSubmatch(e.Message); m != nil {
+		e.Field = strings.ToLower(m[1])
+	}
+	if m := limitInMessage.FindStringSubmatch(e.Message); m != nil {
+		if d, ok := parseDuration(m[2]); ok {
+			e.Limit, e.Age = d, strings.EqualFold(m[1], "older")
+		}
+	}
+	if e.Class == Budget && e.RetryAfter == 0 {
+		e.RetryAfter = DefaultBudgetPause
+		if m := afterInMessage.FindStringSubmatch(e.Message); m != nil {
+			n, err := strconv.Atoi(m[1])
+			if m[1] == "" {
+				n, err = 1, nil
+			}
+			if d := time.Duration(n) * units[strings.ToLower(m[2])]; err == nil && d > 0 && d <= time.Hour {
+				e.RetryAfter = d
+			}
+		}
+	}
+}
+
+// retryAfter reads the header, in seconds or as a date that is measured by the
+// reply's own Date: the local clock has no say in it.
+func (r *reply) retryAfter() time.Duration {
+	const most = time.Hour // a stranger's number must not silence the collector for a year
+	v := r.header.Get("Retry-After")
+	if n, err := strconv.Atoi(v); err == nil && n > 0 {
+		return min(time.Duration(min(n, 1e6))*time.Second, most)
+	}
+	if t, err := http.ParseTime(v); err == nil && !r.date.IsZero() && t.After(r.date) {
+		return min(t.Sub(r.date), most)
+	}
+	return 0
+}

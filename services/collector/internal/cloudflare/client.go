@@ -1,0 +1,210 @@
+package cloudflare
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Defaults of [Config].
+const (
+	DefaultBaseURL = "https://api.cloudflare.com/client/v4"
+	// DefaultTimeout bounds a whole request with its reply. Clients in the field
+	// began with 10 s and had to double it.
+	DefaultTimeout = 30 * time.Second
+	// DefaultMaxReply is far above the largest honest reply (10,000 groups of
+	// some hundred bytes per selection).
+	DefaultMaxReply = 64 << 20
+)
+
+// Config says how to reach Cloudflare.
+type Config struct {
+	// BaseURL without a trailing slash; empty: [DefaultBaseURL].
+	BaseURL string
+	// Token returns the API token; it is called for every request. Required.
+	Token func() (string, error)
+	// Transport carries the requests, usually from [Transport]; nil: one with
+	// default [TransportOptions].
+	Transport http.RoundTripper
+	Timeout   time.Duration // of one request; 0: [DefaultTimeout]
+	MaxReply  int64         // bytes after decompression; 0: [DefaultMaxReply]
+	UserAgent string        // empty: "weir"
+	// AccountLimits asks Cloudflare to count queries per account and zone
+	// instead of per user (X-Rate-Limit-Type). Zones then have to be asked for
+	// below their account: set Query.AccountID.
+	AccountLimits bool
+	Logger        *slog.Logger // one debug line per request; nil: none
+}
+
+// Client talks to Cloudflare. Safe for concurrent use.
+type Client struct {
+	base      *url.URL
+	token     func() (string, error)
+	http      *http.Client
+	timeout   time.Duration
+	maxReply  int64
+	userAgent string
+	accounts  bool
+	log       *slog.Logger
+}
+
+// New checks the configuration; it sends nothing.
+func New(c Config) (*Client, error) {
+	base, err := url.Parse(strings.TrimSuffix(cmp.Or(c.BaseURL, DefaultBaseURL), "/"))
+	switch {
+	case err != nil:
+		return nil, errors.New("cloudflare base URL cannot be parsed; it must be like " + DefaultBaseURL)
+	case base.Scheme != "https" && base.Scheme != "http" || base.Host == "":
+		return nil, fmt.Errorf("cloudflare base URL is %q; it must begin with https:// or http:// and name a host", base.Redacted())
+	case base.User != nil || base.RawQuery != "" || base.Fragment != "":
+		return nil, fmt.Errorf("cloudflare base URL is %q; it must have no user, query or fragment", base.Redacted())
+	case c.Token == nil:
+		return nil, errors.New("cloudflare client needs a token")
+	case c.Timeout < 0 || c.MaxReply < 0:
+		return nil, fmt.Errorf("cloudflare client: timeout %s and reply limit %d must not be negative", c.Timeout, c.MaxReply)
+	}
+	transport := c.Transport
+	if transport == nil {
+		if transport, err = Transport(TransportOptions{}); err != nil {
+			return nil, err
+		}
+	}
+	logger := c.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &Client{
+		base: base, token: c.Token, log: logger, accounts: c.AccountLimits,
+		timeout:   cmp.Or(c.Timeout, DefaultTimeout),
+		maxReply:  cmp.Or(c.MaxReply, int64(DefaultMaxReply)),
+		userAgent: cmp.Or(c.UserAgent, "weir"),
+		http: &http.Client{
+			Transport:     transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// reply is what came back, whole.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+	ray    string
+	date   time.Time // of the Date header; zero when there was none
+	token  string    // to be struck from every message
+}
+
+// graphql sends one document.
+func (c *Client) graphql(ctx context.Context, document string) (*reply, error) {
+	body, err := json.Marshal(struct {
+		Query string `json:"query"`
+	}{document})
+	if err != nil {
+		return nil, fmt.Errorf("encode query: %w", err)
+	}
+	return c.send(ctx, http.MethodPost, c.base.JoinPath("graphql"), body)
+}
+
+// send makes one request and reads its reply to the end. Its errors are of
+// type *Error, apart from those of ctx.
+func (c *Client) send(ctx context.Context, method string, u *url.URL, body []byte) (*reply, error) {
+	token, err := c.token()
+	if err != nil {
+		return nil, &Error{Class: Auth, Message: "read API token: " + err.Error()}
+	}
+	if !validToken(token) {
+		return nil, &Error{Class: Auth, Message: "API token is empty or has characters that no token has; check for line breaks and quotes"}
+	}
+	outer := ctx
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, &Error{Class: Ours, Message: redact(err.Error(), token)}
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", c.userAgent)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.accounts && method == http.MethodPost {
+		req.Header.Set("X-Rate-Limit-Type", "account-based")
+	}
+	began := time.Now()
+	// No Accept-Encoding of ours: the transport then asks for gzip and unpacks it.
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.lost(outer, err, token, "")
+	}
+	defer func() { _ = resp.Body.Close() }() // nothing left to learn from it
+	r := &reply{status: resp.StatusCode, header: resp.Header, ray: ray(resp.Header), token: token}
+	if t, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		r.date = t.UTC()
+	}
+	r.body, err = io.ReadAll(io.LimitReader(resp.Body, c.maxReply+1))
+	c.log.DebugContext(ctx, "cloudflare replied", "method", method, "path", u.Path, "status", r.status, "ray", r.ray,
+		"bytes", len(r.body), "duration", time.Since(began))
+	if err != nil {
+		return nil, c.lost(outer, err, token, r.ray)
+	}
+	if int64(len(r.body)) > c.maxReply {
+		return nil, r.problem(TooBig, fmt.Sprintf("reply is larger than %d bytes", c.maxReply))
+	}
+	return r, nil
+}
+
+// lost is the error of a request whose reply did not arrive whole.
+func (c *Client) lost(outer context.Context, err error, token, ray string) error {
+	if outer.Err() != nil {
+		return fmt.Errorf("ask cloudflare: %w", context.Cause(outer))
+	}
+	e := &Error{Class: Transient, Message: redact(err.Error(), token), Ray: ray}
+	if errors.Is(err, context.DeadlineExceeded) {
+		e.Message = fmt.Sprintf("no complete reply within %s", c.timeout)
+	}
+	return e
+}
+
+// problem is an error about this reply, found by us.
+func (r *reply) problem(class Class, message string) *Error {
+	return &Error{Class: class, Message: redact(message, r.token), Status: r.status, Ray: r.ray}
+}
+
+// ray is the id that Cloudflare's support asks for. It is shortened and
+// cleaned, since a stranger in between may send anything.
+func ray(h http.Header) string {
+	v := h.Get("CF-Ray")
+	if len(v) > 64 || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return ""
+	}
+	return v
+}
+
+func validToken(t string) bool {
+	return t != "" && !strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\'' })
+}
+
+// redact strikes the token from a text that comes from elsewhere, and keeps
+// the text to a line.
+func redact(text, token string) string {
+	if token != "" {
+		text = strings.ReplaceAll(text, token, "[redacted]")
+	}
+	text = strings.Join(strings.Fields(text), " ")
+	const most = 600
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
+}

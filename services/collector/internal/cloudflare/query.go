@@ -1,0 +1,327 @@
+package cloudflare
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+)
+
+// MaxZones is the most zones that Cloudflare answers for in one query.
+const MaxZones = 10
+
+// Selection asks one node for one window.
+type Selection struct {
+	Alias string // names the answer; unique within the query
+	Node  string
+	// FilterField bounds the window: "datetime", or "date", whose window must
+	// be whole days.
+	FilterField string
+	Window      bucket.Window
+	// Filter is added to the bounds: strings, integers, booleans and lists of
+	// them, by filter field ("requestSource", "edgeResponseStatus_geq").
+	Filter        map[string]any
+	Dimensions    []string // besides the time dimension
+	TimeDimension string   // empty: the whole window is one group
+	Fields        []string // paths: "count", "sum.requests", "sum.countryMap.clientCountryName"
+	Limit         int      // most groups; as many groups as this may mean that more were cut off
+	OrderBy       []string // "datetime_ASC"; required, since the order is undefined otherwise
+}
+
+// Query is one request.
+type Query struct {
+	// AccountID alone asks about the account. With Zones it nests them below
+	// the account, which account-based rate limiting requires and the other
+	// kind accepts.
+	AccountID  string
+	Zones      []string // tags, at most [MaxZones]
+	Selections []Selection
+	// Meter also asks what the query cost and what is left of the budget, in
+	// Cloudflare's undocumented units.
+	Meter bool
+}
+
+// Answer is a complete answer.
+type Answer struct {
+	// Zones holds, for each visible zone of the query, every selection's groups
+	// by alias. A zone that is absent is not visible to the token; a list that
+	// is empty means no groups. Numbers are json.Number.
+	Zones map[string]map[string][]map[string]any
+	// Account is the same for an account query; nil: the account is not visible.
+	Account map[string][]map[string]any
+	// Date is Cloudflare's clock, from the reply's header; zero if it had none.
+	Date time.Time
+	Ray  string
+	// Cost and Budget are what [Query.Meter] asked for; 0 otherwise.
+	Cost, Budget uint64
+}
+
+// Query asks and judges the answer. Errors are of type [*Error], those of ctx
+// excepted.
+func (c *Client) Query(ctx context.Context, q Query) (*Answer, error) {
+	document, err := q.document()
+	if err != nil {
+		return nil, &Error{Class: Ours, Message: err.Error()}
+	}
+	r, err := c.graphql(ctx, document)
+	if err != nil {
+		return nil, err
+	}
+	a, err := r.answer(&q)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+var (
+	namePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+	pathPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,3}$`)
+	tagPattern  = regexp.MustCompile(`^[0-9a-f]{32}$`)
+)
+
+// sortedZones are the query's zones as they are sent: ascending, as Cloudflare
+// sorts its answer, so that a position in an error's path has one meaning.
+func (q *Query) sortedZones() []string { return slices.Sorted(slices.Values(q.Zones)) }
+
+// check reports everything that Cloudflare could not understand.
+func (q *Query) check() error {
+	errs := []error{q.checkScopes()}
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(q.Selections) == 0 {
+		bad("query selects nothing")
+	}
+	aliases := map[string]bool{"zoneTag": true, "accountTag": true, "zones": true, "settings": true}
+	for i := range q.Selections {
+		s := &q.Selections[i]
+		if !namePattern.MatchString(s.Alias) || aliases[s.Alias] {
+			bad("alias is %q; it must be a name that is used once", s.Alias)
+		}
+		aliases[s.Alias] = true
+		if err := s.check(); err != nil {
+			bad("selection %s: %w", s.Alias, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkScopes reports what is wrong with the zones and the account.
+func (q *Query) checkScopes() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if q.AccountID == "" && len(q.Zones) == 0 {
+		bad("query names neither zones nor an account")
+	}
+	if q.AccountID != "" && !tagPattern.MatchString(q.AccountID) {
+		bad("account is %q; it must be 32 lower-case hexadecimal digits", q.AccountID)
+	}
+	if len(q.Zones) > MaxZones {
+		bad("query has %d zones; at most %d are answered", len(q.Zones), MaxZones)
+	}
+	for i, z := range q.Zones {
+		if !tagPattern.MatchString(z) || slices.Contains(q.Zones[:i], z) {
+			bad("zone is %q; it must be 32 lower-case hexadecimal digits and there once", z)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Selection) check() error {
+	names := append([]string{s.Node, s.FilterField}, s.Dimensions...)
+	names = append(names, s.OrderBy...)
+	if s.TimeDimension != "" {
+		names = append(names, s.TimeDimension)
+	}
+	names = slices.AppendSeq(names, maps.Keys(s.Filter))
+	for _, n := range names {
+		if !namePattern.MatchString(n) {
+			return fmt.Errorf("%q is not a name", n)
+		}
+	}
+	for _, f := range s.Fields {
+		if !pathPattern.MatchString(f) {
+			return fmt.Errorf("field %q is not a path", f)
+		}
+	}
+	switch {
+	case len(s.Fields) == 0:
+		return errors.New("selects no field")
+	case s.Window.Empty():
+		return fmt.Errorf("window %s is empty", s.Window)
+	case s.FilterField == "date" && (s.Window.Start != s.Window.Start.Floor(day) || s.Window.End != s.Window.End.Floor(day)):
+		return fmt.Errorf("window %s is filtered by date; it must be whole days", s.Window)
+	case s.Limit < 1:
+		return fmt.Errorf("limit is %d; it must be at least 1", s.Limit)
+	case len(s.OrderBy) == 0:
+		return errors.New("has no order")
+	}
+	return nil
+}
+
+const day = 24 * time.Hour
+
+// document is the query's text, on one line. Values are literals: names and
+// tags are checked against patterns, and everything else is a JSON value, whose
+// strings are GraphQL strings too.
+func (q *Query) document() (string, error) {
+	if err := q.check(); err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	b.WriteString("{")
+	if q.Meter {
+		b.WriteString("cost ")
+	}
+	b.WriteString("viewer{")
+	if q.Meter {
+		b.WriteString("budget ")
+	}
+	err := q.scope(&b, func() error {
+		for i := range q.Selections {
+			b.WriteByte(' ')
+			if err := q.Selections[i].write(&b); err != nil {
+				return fmt.Errorf("selection %s: %w", q.Selections[i].Alias, err)
+			}
+		}
+		return nil
+	})
+	b.WriteString("}}")
+	return b.String(), err
+}
+
+// scope writes the objects around the selections.
+func (q *Query) scope(b *strings.Builder, inner func() error) error {
+	if q.AccountID != "" {
+		fmt.Fprintf(b, `accounts(filter:{accountTag:%q}){accountTag `, q.AccountID)
+		defer b.WriteByte('}')
+	}
+	if len(q.Zones) > 0 {
+		b.WriteString(`zones(filter:{zoneTag_in:["`)
+		b.WriteString(strings.Join(q.sortedZones(), `","`))
+		b.WriteString(`"]}){zoneTag`)
+		defer b.WriteByte('}')
+	}
+	return inner()
+}
+
+func (s *Selection) write(b *strings.Builder) error {
+	fmt.Fprintf(b, "%s:%s(limit:%d,filter:{", s.Alias, s.Node, s.Limit)
+	from, to := s.Window.Start.String(), s.Window.End.String()
+	if s.FilterField == "date" {
+		from, to = s.Window.Start.Std().Format(time.DateOnly), s.Window.End.Std().Format(time.DateOnly)
+	}
+	// Both bounds, always: a missing upper one counts as "now" and makes the
+	// range wider than it is meant.
+	fmt.Fprintf(b, "%s_geq:%q,%s_lt:%q", s.FilterField, from, s.FilterField, to)
+	for _, name := range slices.Sorted(maps.Keys(s.Filter)) {
+		b.WriteString("," + name + ":")
+		if err := writeLiteral(b, s.Filter[name]); err != nil {
+			return fmt.Errorf("filter %s: %w", name, err)
+		}
+	}
+	fmt.Fprintf(b, "},orderBy:[%s]){", strings.Join(s.OrderBy, ","))
+	var root fieldTree
+	for _, path := range s.Fields {
+		root.add(strings.Split(path, "."))
+	}
+	for _, dim := range append([]string{s.TimeDimension}, s.Dimensions...) {
+		if dim != "" {
+			root.add([]string{"dimensions", dim})
+		}
+	}
+	root.write(b)
+	b.WriteByte('}')
+	return nil
+}
+
+// writeLiteral writes a filter value.
+func writeLiteral(b *strings.Builder, v any) error {
+	switch v := v.(type) {
+	case string:
+		text, err := quote(v)
+		if err != nil {
+			return err
+		}
+		b.Write(text)
+	case int:
+		b.WriteString(strconv.Itoa(v))
+	case int64:
+		b.WriteString(strconv.FormatInt(v, 10))
+	case uint64:
+		b.WriteString(strconv.FormatUint(v, 10))
+	case bool:
+		b.WriteString(strconv.FormatBool(v))
+	case []string:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = v[i]
+		}
+		return writeLiteral(b, list)
+	case []any:
+		b.WriteByte('[')
+		for i, e := range v {
+			if _, nested := e.([]any); nested {
+				return errors.New("list within a list")
+			}
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			if err := writeLiteral(b, e); err != nil {
+				return err
+			}
+		}
+		b.WriteByte(']')
+	default:
+		return fmt.Errorf("value %v has type %T; it must be text, a whole number, a boolean or a list of them", v, v)
+	}
+	return nil
+}
+
+// quote writes a GraphQL string: JSON's escapes are a subset of GraphQL's.
+// Unlike strconv.Quote, it never writes \x or \a.
+func quote(s string) ([]byte, error) {
+	text, err := json.Marshal(s)
+	// DEL is no source character of GraphQL, and JSON leaves it as it is.
+	return bytes.ReplaceAll(text, []byte{0x7f}, []byte(`\u007f`)), err
+}
+
+// fieldTree nests paths into selection sets, in the order first seen.
+type fieldTree struct {
+	name string
+	sub  []*fieldTree
+}
+
+func (t *fieldTree) add(path []string) {
+	if len(path) == 0 {
+		return
+	}
+	i := slices.IndexFunc(t.sub, func(s *fieldTree) bool { return s.name == path[0] })
+	if i < 0 {
+		i = len(t.sub)
+		t.sub = append(t.sub, &fieldTree{name: path[0]})
+	}
+	t.sub[i].add(path[1:])
+}
+
+func (t *fieldTree) write(b *strings.Builder) {
+	for i, s := range t.sub {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(s.name)
+		if len(s.sub) > 0 {
+			b.WriteByte('{')
+			s.write(b)
+			b.WriteByte('}')
+		}
+	}
+}

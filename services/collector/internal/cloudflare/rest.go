@@ -1,0 +1,163 @@
+package cloudflare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// Zone is a zone as the REST API lists it.
+type Zone struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Status  string    `json:"status"` // "initializing", "pending", "active", "moved", …
+	Paused  bool      `json:"paused"`
+	Created time.Time `json:"created_on"`
+	Account Account   `json:"account"`
+	Plan    struct {
+		ID       string `json:"id"`
+		Name     string `json:"name"`
+		LegacyID string `json:"legacy_id"`
+	} `json:"plan"` // for people: access is decided by settings, never by the plan
+}
+
+// Account is an account as the REST API lists it.
+type Account struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+// Token is what Cloudflare says about the token that asked.
+type Token struct {
+	ID        string     `json:"id"`
+	Status    string     `json:"status"` // "active", "disabled", "expired"
+	NotBefore *time.Time `json:"not_before"`
+	ExpiresOn *time.Time `json:"expires_on"`
+}
+
+type resultInfo struct {
+	Page       int `json:"page"`
+	TotalPages int `json:"total_pages"`
+	TotalCount int `json:"total_count"`
+}
+
+// zonesPerPage is the documented maximum.
+const zonesPerPage = 50
+
+// Zones lists the zones that the token sees, over all pages, by name. An empty
+// list may also mean that the token may not list zones. A list that comes out
+// shorter than Cloudflare's own count is an error: a zone that is merely
+// missing from a page must not look deleted.
+func (c *Client) Zones(ctx context.Context) ([]Zone, error) {
+	list, err := pages(ctx, c, "zones", url.Values{"order": {"name"}, "direction": {"asc"}}, zonesPerPage, func(z *Zone) string { return z.ID })
+	if err != nil {
+		return nil, fmt.Errorf("list zones: %w", err)
+	}
+	return list, nil
+}
+
+// Accounts lists the accounts that the token sees.
+func (c *Client) Accounts(ctx context.Context) ([]Account, error) {
+	list, err := pages(ctx, c, "accounts", url.Values{}, zonesPerPage, func(a *Account) string { return a.ID })
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	return list, nil
+}
+
+// VerifyToken asks about a token that belongs to a user.
+func (c *Client) VerifyToken(ctx context.Context) (Token, error) {
+	return c.verify(ctx, c.base.JoinPath("user", "tokens", "verify"))
+}
+
+// VerifyAccountToken asks about a token that belongs to the account.
+func (c *Client) VerifyAccountToken(ctx context.Context, accountID string) (Token, error) {
+	if !tagPattern.MatchString(accountID) {
+		return Token{}, &Error{Class: Ours, Message: fmt.Sprintf("account is %q; it must be 32 lower-case hexadecimal digits", accountID)}
+	}
+	return c.verify(ctx, c.base.JoinPath("accounts", accountID, "tokens", "verify"))
+}
+
+func (c *Client) verify(ctx context.Context, u *url.URL) (Token, error) {
+	t, _, err := get[Token](ctx, c, u)
+	if err != nil {
+		return Token{}, fmt.Errorf("verify token: %w", err)
+	}
+	return t, nil
+}
+
+// pages walks a list. total_pages has been seen to be wrong, so the walk ends
+// with the first page that brings nothing new, or once as many are known as
+// Cloudflare counts; and it is bounded.
+func pages[T any](ctx context.Context, c *Client, path string, params url.Values, perPage int, id func(*T) string) ([]T, error) {
+	const mostPages = 2000
+	seen := map[string]bool{}
+	out := []T{}
+	for page := 1; page <= mostPages; page++ {
+		u := c.base.JoinPath(path)
+		params.Set("page", strconv.Itoa(page))
+		params.Set("per_page", strconv.Itoa(perPage))
+		u.RawQuery = params.Encode()
+		list, info, err := get[[]T](ctx, c, u)
+		if err != nil {
+			return nil, fmt.Errorf("page %d: %w", page, err)
+		}
+		fresh := 0
+		for i := range list {
+			key := id(&list[i])
+			if !tagPattern.MatchString(key) {
+				return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("page %d has an entry with id %q", page, clip(key))}
+			}
+			if !seen[key] { // an entry that moved a page down while we walked
+				seen[key] = true
+				out = append(out, list[i])
+				fresh++
+			}
+		}
+		switch {
+		case info == nil, info.TotalCount > 0 && len(out) >= info.TotalCount:
+			return out, nil
+		case fresh == 0 && len(out) < info.TotalCount:
+			return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("pages end after %d entries of %d", len(out), info.TotalCount)}
+		case fresh == 0, info.TotalCount == 0 && page >= info.TotalPages:
+			return out, nil
+		}
+	}
+	return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("list does not end after %d pages", mostPages)}
+}
+
+// get asks the REST API once and decodes the result.
+func get[T any](ctx context.Context, c *Client, u *url.URL) (T, *resultInfo, error) {
+	var result *T
+	var zero T
+	r, err := c.send(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return zero, nil, err
+	}
+	e, err := r.open()
+	if err != nil {
+		return zero, nil, err
+	}
+	if len(e.Errors) > 0 || e.Success == nil || !*e.Success {
+		if e.Success == nil && len(e.Errors) == 0 {
+			return zero, nil, r.problem(BadAnswer, "reply is not an envelope of the REST API")
+		}
+		return zero, nil, r.refusal(e.Errors, nil)
+	}
+	if len(e.Result) == 0 {
+		err = errors.New("missing")
+	} else {
+		err = decode(e.Result, &result)
+	}
+	if err == nil && result == nil {
+		err = errors.New("null")
+	}
+	if err != nil {
+		return zero, nil, r.problem(BadAnswer, fmt.Sprintf("result is not what was asked for: %v", err))
+	}
+	return *result, e.ResultInfo, nil
+}

@@ -1,0 +1,48 @@
+package ledger
+
+import (
+	"strings"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// Cover sorts the store's coverage by series. begin is where a series may
+// begin at the earliest because another bucket size of the same dataset covers
+// the time before: the first border of both sizes after the old one's end, so
+// that no window of a family is ever covered twice.
+func Cover(runs []store.Run, datasets []catalogue.Dataset) (have map[Series]bucket.Spans, begin map[Series]bucket.Time) {
+	have, begin = map[Series]bucket.Spans{}, map[Series]bucket.Time{}
+	current := map[string]bool{}
+	for i := range datasets {
+		current[datasets[i].Dataset] = true
+	}
+	for _, r := range runs {
+		of := Series{r.Dataset, r.Scope}
+		have[of] = have[of].Add(r.Window)
+		if current[r.Dataset] {
+			continue
+		}
+		for i := range datasets {
+			d := &datasets[i]
+			if size, ok := strings.CutPrefix(r.Dataset, d.Name+"_"); ok && !strings.Contains(size, "_") {
+				now := Series{d.Dataset, r.Scope}
+				begin[now] = max(begin[now], r.Window.End.Ceil(d.Size))
+			}
+		}
+	}
+	return have, begin
+}
+
+// Closed is what is final or decided.
+func Closed(have bucket.Spans, d *Decision) bucket.Spans {
+	if d == nil {
+		return have
+	}
+	closed := append(bucket.Spans(nil), have...)
+	for _, span := range d.Spans {
+		closed = closed.Add(span.Window)
+	}
+	return closed
+}

@@ -1,0 +1,182 @@
+// Package ledger keeps the gap ledger: which windows are due and not final,
+// why, how often they were asked for, when they will be asked for again, and
+// when Cloudflare no longer has them (G2). It also keeps the decisions that a
+// range will never be collected.
+//
+// The ledger is derived: the leader computes the gaps of the moment from what
+// it knows, and [Diff] says which records to write. So a gap closes in the
+// same commit as the bucket that fills it.
+package ledger
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// Kinds of record in the store.
+const (
+	KindGap     = "gap"
+	KindDecided = "decided"
+)
+
+// Reason says why a window that is due is not final. The words are stored.
+type Reason string
+
+// The reasons, as in the contract's GapReason.
+const (
+	Pending       Reason = "pending"
+	UpstreamError Reason = "upstream_error"
+	Suspect       Reason = "suspect"
+	Delayed       Reason = "delayed"
+	NotVisible    Reason = "not_visible"
+	TooBig        Reason = "too_big"
+	BadAnswer     Reason = "bad_answer"
+	Unauthorized  Reason = "unauthorized"
+)
+
+// Proto is the contract's spelling.
+func (r Reason) Proto() bucketv1.GapReason {
+	switch r {
+	case Pending:
+		return bucketv1.GapReason_GAP_REASON_PENDING
+	case UpstreamError:
+		return bucketv1.GapReason_GAP_REASON_UPSTREAM_ERROR
+	case Suspect:
+		return bucketv1.GapReason_GAP_REASON_SUSPECT
+	case Delayed:
+		return bucketv1.GapReason_GAP_REASON_DELAYED
+	case NotVisible:
+		return bucketv1.GapReason_GAP_REASON_NOT_VISIBLE
+	case TooBig:
+		return bucketv1.GapReason_GAP_REASON_TOO_BIG
+	case BadAnswer:
+		return bucketv1.GapReason_GAP_REASON_BAD_ANSWER
+	case Unauthorized:
+		return bucketv1.GapReason_GAP_REASON_UNAUTHORIZED
+	}
+	return bucketv1.GapReason_GAP_REASON_UNSPECIFIED
+}
+
+// Gap is a range of windows of one dataset and scope that share a reason.
+type Gap struct {
+	Dataset  string        `json:"dataset"`
+	Scope    bucket.Scope  `json:"scope"`
+	Window   bucket.Window `json:"window"`
+	Reason   Reason        `json:"reason"`
+	Detail   string        `json:"detail,omitempty"`
+	Attempts int           `json:"attempts"`
+	Next     bucket.Time   `json:"next"`              // next attempt
+	LostAt   bucket.Time   `json:"lost_at,omitempty"` // when its oldest window leaves Cloudflare's retention; 0: not known
+}
+
+// Series names a dataset of one scope.
+type Series struct {
+	Dataset string
+	Scope   bucket.Scope
+}
+
+// Of is the series of a gap.
+func (g *Gap) Of() Series { return Series{g.Dataset, g.Scope} }
+
+// key is unique per gap and ascends by window inside a series.
+func (g *Gap) key() string {
+	return fmt.Sprintf("%s/%d/%s/%012d", g.Dataset, g.Scope.Kind, g.Scope.ID, g.Window.Start)
+}
+
+// Merge joins neighbours of one series that say the same. The input is
+// ascending by window within each series.
+func Merge(gaps []Gap) []Gap {
+	var out []Gap
+	for _, g := range gaps {
+		if n := len(out); n > 0 {
+			last := &out[n-1]
+			same := *last
+			same.Window, same.LostAt = g.Window, g.LostAt
+			if same == g && last.Window.End == g.Window.Start {
+				last.Window.End = g.Window.End
+				continue
+			}
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+// Diff returns the records that turn the stored ledger into the wanted one.
+func Diff(stored, wanted []Gap) []store.Record {
+	old := make(map[string]Gap, len(stored))
+	for _, g := range stored {
+		old[g.key()] = g
+	}
+	var out []store.Record
+	for _, g := range wanted {
+		key := g.key()
+		if was, ok := old[key]; !ok || was != g {
+			value, err := json.Marshal(g)
+			if err != nil {
+				panic(err) // plain strings and numbers always encode
+			}
+			out = append(out, store.Record{Kind: KindGap, Key: key, Value: value})
+		}
+		delete(old, key)
+	}
+	for key := range old {
+		out = append(out, store.Record{Kind: KindGap, Key: key})
+	}
+	slices.SortFunc(out, func(a, b store.Record) int { return strings.Compare(a.Key, b.Key) })
+	return out
+}
+
+// Gaps decodes the records of kind [KindGap].
+func Gaps(records []store.Record) ([]Gap, error) {
+	out := make([]Gap, len(records))
+	for i, r := range records {
+		if err := json.Unmarshal(r.Value, &out[i]); err != nil {
+			return nil, fmt.Errorf("read gap record %q: %w", r.Key, err)
+		}
+	}
+	return out, nil
+}
+
+// Decision puts ranges of one series out of reach for ever: lost at
+// Cloudflare, or accepted by an operator.
+type Decision struct {
+	Dataset string       `json:"dataset"`
+	Scope   bucket.Scope `json:"scope"`
+	Spans   []Decided    `json:"spans"` // ascending, disjoint
+}
+
+// Decided is one range with its ground.
+type Decided struct {
+	bucket.Window
+	Accepted bool   `json:"accepted,omitempty"` // else lost
+	Reason   Reason `json:"reason"`
+}
+
+// Record encodes a decision.
+func (d *Decision) Record() store.Record {
+	value, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // plain strings and numbers always encode
+	}
+	return store.Record{Kind: KindDecided, Key: fmt.Sprintf("%s/%d/%s", d.Dataset, d.Scope.Kind, d.Scope.ID), Value: value}
+}
+
+// Decisions decodes the records of kind [KindDecided], by series.
+func Decisions(records []store.Record) (map[Series]*Decision, error) {
+	out := make(map[Series]*Decision, len(records))
+	for _, r := range records {
+		d := new(Decision)
+		if err := json.Unmarshal(r.Value, d); err != nil {
+			return nil, fmt.Errorf("read decision record %q: %w", r.Key, err)
+		}
+		out[Series{d.Dataset, d.Scope}] = d
+	}
+	return out, nil
+}

@@ -1,0 +1,264 @@
+package plan_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+)
+
+const noon = bucket.Time(1_795_262_400) // 2026-11-21T12:00:00Z
+
+func dataset(id string, size time.Duration, rows int) *catalogue.Dataset {
+	d := &catalogue.Dataset{Definition: bucket.Definition{Dataset: id, Size: size, Delay: 5 * time.Minute, Depth: 30, ScopeKind: bucket.Zone}}
+	d.Variants = []catalogue.Variant{{Name: "rollup", Node: "n", Step: size, Rows: rows}, {Name: "adaptive", Node: "a", Step: size, Rows: rows, Sampled: true}}
+	return d
+}
+
+func zone(i int) bucket.Scope {
+	return bucket.Scope{Kind: bucket.Zone, ID: fmt.Sprintf("%032x", i)}
+}
+
+// state answers from two maps; windows absent from both are unread and free.
+type state struct {
+	again map[bucket.Key]bucket.Time
+	read  map[bucket.Key]bool
+}
+
+func (s state) Again(d string, z bucket.Scope, start bucket.Time) bucket.Time {
+	return s.again[bucket.Key{Dataset: d, Scope: z, Start: start}]
+}
+
+func (s state) Read(d string, z bucket.Scope, start bucket.Time) bool {
+	return s.read[bucket.Key{Dataset: d, Scope: z, Start: start}]
+}
+
+// want is everything due of the last span, less the given windows counted back
+// from the newest.
+func want(d *catalogue.Dataset, z bucket.Scope, now bucket.Time, span time.Duration, missing ...int) plan.Want {
+	due := plan.Due(now, d.Size, d.Delay)
+	w := plan.Want{Dataset: d, Variant: &d.Variants[0], Scope: z, Window: bucket.Window{Start: due.Add(-span), End: due}}
+	w.Have = bucket.Spans{w.Window}
+	for _, i := range missing {
+		start := due.Add(-time.Duration(i+1) * d.Size)
+		w.Have = w.Have.Remove(bucket.Window{Start: start, End: start.Add(d.Size)})
+	}
+	return w
+}
+
+// tell prints requests, one a line, times as minutes before noon.
+func tell(p plan.Plan) string {
+	var b strings.Builder
+	for _, r := range p.Requests {
+		fmt.Fprintf(&b, "%s zones=%d", r.Lane, len(r.Scopes))
+		for _, s := range r.Selections {
+			fmt.Fprintf(&b, " %s/%s[%d,%d)", s.Dataset.Dataset, s.Variant.Name, (s.Window.Start-noon)/60, (s.Window.End-noon)/60)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func check(t *testing.T, p plan.Plan, want string) {
+	t.Helper()
+	if diff := cmp.Diff(strings.TrimLeft(want, "\n"), tell(p)); diff != "" {
+		t.Fatalf("plan differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestTenZonesShareOneRequest(t *testing.T) {
+	http, now := dataset("http_5m", 5*time.Minute, 1), noon.Add(5*time.Minute)
+	var wants []plan.Want
+	for i := range 12 {
+		wants = append(wants, want(http, zone(i), now, 24*time.Hour, 0))
+	}
+	check(t, plan.Make(now, wants, state{}, plan.DefaultCeilings), `
+fresh zones=10 http_5m/rollup[-5,0)
+fresh zones=2 http_5m/rollup[-5,0)
+`)
+}
+
+func TestATrailingRangeCoversWhatWaits(t *testing.T) {
+	http, now := dataset("http_5m", 5*time.Minute, 1), noon.Add(5*time.Minute)
+	// Zone 0 waits for the window before the newest, zone 1 only for the newest.
+	wants := []plan.Want{want(http, zone(0), now, 24*time.Hour, 0, 1), want(http, zone(1), now, 24*time.Hour, 0)}
+	check(t, plan.Make(now, wants, state{}, plan.DefaultCeilings), `
+fresh zones=2 http_5m/rollup[-10,0)
+`)
+}
+
+func TestDatasetsOfTheSameZonesShareADocument(t *testing.T) {
+	now := noon.Add(5 * time.Minute)
+	a, b := dataset("a_5m", 5*time.Minute, 1), dataset("b_1h", time.Hour, 1)
+	var wants []plan.Want
+	for _, d := range []*catalogue.Dataset{a, b} {
+		for i := range 2 {
+			wants = append(wants, want(d, zone(i), now, 24*time.Hour, 0))
+		}
+	}
+	check(t, plan.Make(now, wants, state{}, plan.DefaultCeilings), `
+fresh zones=2 a_5m/rollup[-5,0) b_1h/rollup[-60,0)
+`)
+}
+
+func TestScopesTimesSelectionsStayUnderTheCeiling(t *testing.T) {
+	now := noon.Add(5 * time.Minute)
+	var wants []plan.Want
+	for k := range 7 {
+		d := dataset(fmt.Sprintf("d%d_5m", k), 5*time.Minute, 1)
+		for i := range 10 {
+			wants = append(wants, want(d, zone(i), now, time.Hour, 0))
+		}
+	}
+	for _, r := range plan.Make(now, wants, state{}, plan.DefaultCeilings).Requests {
+		if n := len(r.Scopes) * len(r.Selections); n > 50 {
+			t.Fatalf("a request asks %d selections, above the ceiling", n)
+		}
+	}
+}
+
+func TestAWindowThatMayNotBeReadYetWaits(t *testing.T) {
+	http, now := dataset("http_5m", 5*time.Minute, 1), noon.Add(5*time.Minute)
+	key := bucket.Key{Dataset: "http_5m", Scope: zone(0), Start: noon.Add(-5 * time.Minute)}
+	st := state{again: map[bucket.Key]bucket.Time{key: now + 40}, read: map[bucket.Key]bool{key: true}}
+	wants := []plan.Want{want(http, zone(0), now, time.Hour, 0)}
+	p := plan.Make(now, wants, st, plan.DefaultCeilings)
+	check(t, p, "")
+	if p.Next != now+40 {
+		t.Fatalf("next pass at %s, want when the reading may count, %s", p.Next, now+40)
+	}
+	check(t, plan.Make(now+40, wants, st, plan.DefaultCeilings), `
+confirm zones=1 http_5m/rollup[-5,0)
+`)
+}
+
+func TestNextIsWhenTheNextWindowFallsDue(t *testing.T) {
+	http, now := dataset("http_5m", 5*time.Minute, 1), noon.Add(6*time.Minute)
+	p := plan.Make(now, []plan.Want{want(http, zone(0), now, time.Hour)}, state{}, plan.DefaultCeilings)
+	if due := noon.Add(10 * time.Minute); p.Next != due || len(p.Requests) != 0 {
+		t.Fatalf("next at %s with %d requests, want %s and none", p.Next, len(p.Requests), due)
+	}
+}
+
+// After an outage: the newest first as a trailing range, then chunks with
+// calendar borders that both zones share, newest first inside the replay, then
+// the rest oldest first.
+func TestCatchingUp(t *testing.T) {
+	http, now := dataset("http_5m", 5*time.Minute, 5), noon.Add(5*time.Minute)
+	http.Variants[0].Rows = 5
+	c := plan.DefaultCeilings
+	c.Rows = 120 // 12 windows of 2×5 rows: an hour
+	var wants []plan.Want
+	for i := range 2 {
+		w := want(http, zone(i), now, 6*time.Hour)
+		w.Have = nil
+		wants = append(wants, w)
+	}
+	check(t, plan.Make(now, wants, state{}, c), `
+fresh zones=2 http_5m/rollup[-50,0)
+repair zones=2 http_5m/rollup[-60,-50) http_5m/rollup[-120,-60) http_5m/rollup[-180,-120) http_5m/rollup[-360,-300) http_5m/rollup[-300,-240) http_5m/rollup[-240,-180)
+`)
+}
+
+func TestWhatLeavesRetentionComesFirst(t *testing.T) {
+	http, now := dataset("http_5m", 5*time.Minute, 5), noon.Add(5*time.Minute)
+	c := plan.DefaultCeilings
+	c.Rows, c.Selections = 120, 1
+	w := want(http, zone(0), now, 4*time.Hour)
+	w.Have, w.Limits.NotOlderThan = nil, 5*time.Hour
+	p := plan.Make(now, []plan.Want{w}, state{}, c)
+	if got := p.Requests[1].Selections[0].Window.Start; got != noon.Add(-4*time.Hour) {
+		t.Fatalf("first repair begins at %s, want the window about to be lost, %s", got, noon.Add(-4*time.Hour))
+	}
+}
+
+func TestSampledVariantsAskOneWindowPerSelection(t *testing.T) {
+	http, now := dataset("http_5m", 5*time.Minute, 1), noon.Add(5*time.Minute)
+	w := want(http, zone(0), now, 24*time.Hour, 0, 1, 30)
+	w.Variant = &http.Variants[1]
+	check(t, plan.Make(now, []plan.Want{w}, state{}, plan.DefaultCeilings), `
+fresh zones=1 http_5m/adaptive[-10,-5) http_5m/adaptive[-5,0)
+repair zones=1 http_5m/adaptive[-155,-150)
+`)
+}
+
+func TestARangeStaysUnderThePlansLimits(t *testing.T) {
+	http, now := dataset("http_5m", 5*time.Minute, 1), noon.Add(5*time.Minute)
+	w := want(http, zone(0), now, 24*time.Hour)
+	w.Have, w.Limits = nil, plan.Limits{MaxDuration: 90 * time.Minute, MaxPageSize: 20}
+	for _, r := range plan.Make(now, []plan.Want{w}, state{}, plan.DefaultCeilings).Requests {
+		for _, s := range r.Selections {
+			if s.Window.Len() > 50*time.Minute || s.Limit != 20 {
+				t.Fatalf("selection %s with limit %d: above a page of 20 rows, two a window", s.Window, s.Limit)
+			}
+		}
+	}
+}
+
+// Whatever is missing: every missing window that may be asked is asked once,
+// nothing outside the wants' hull is, and the same input gives the same plan.
+func TestEveryMissingWindowIsAskedOnce(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for range 200 {
+		now := noon.Add(time.Duration(rng.IntN(3600)) * time.Second)
+		var wants []plan.Want
+		for _, d := range []*catalogue.Dataset{dataset("a_5m", 5*time.Minute, 1+rng.IntN(40)), dataset("b_1h", time.Hour, 1+rng.IntN(400))} {
+			for i := range 1 + rng.IntN(13) {
+				var missing []int
+				for range rng.IntN(20) {
+					missing = append(missing, rng.IntN(24))
+				}
+				wants = append(wants, want(d, zone(i), now, 24*d.Size, missing...))
+			}
+		}
+		p := plan.Make(now, wants, state{}, plan.DefaultCeilings)
+		if again := plan.Make(now, wants, state{}, plan.DefaultCeilings); tell(p) != tell(again) {
+			t.Fatal("the same input gave two plans")
+		}
+		asked := map[bucket.Key]int{}
+		for _, r := range p.Requests {
+			if len(r.Scopes) > 10 || len(r.Scopes)*len(r.Selections) > 50 {
+				t.Fatalf("request of %d zones and %d selections", len(r.Scopes), len(r.Selections))
+			}
+			for _, s := range r.Selections {
+				for _, z := range r.Scopes {
+					for start := s.Window.Start; start < s.Window.End; start = start.Add(s.Dataset.Size) {
+						asked[bucket.Key{Dataset: s.Dataset.Dataset, Scope: z, Start: start}]++
+					}
+				}
+			}
+		}
+		for _, w := range wants {
+			for _, gap := range w.Have.Missing(w.Window) {
+				for start := gap.Start; start < gap.End; start = start.Add(w.Dataset.Size) {
+					if n := asked[bucket.Key{Dataset: w.Dataset.Dataset, Scope: w.Scope, Start: start}]; n != 1 {
+						t.Fatalf("window %s of %s is asked %d times", start, w.Dataset.Dataset, n)
+					}
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkMakeSteadyState(b *testing.B) {
+	now := noon.Add(5 * time.Minute)
+	var wants []plan.Want
+	for k := range 5 {
+		d := dataset(fmt.Sprintf("d%d_5m", k), 5*time.Minute, 1)
+		for i := range 100 {
+			wants = append(wants, want(d, zone(i), now, 7*24*time.Hour, 0))
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		plan.Make(now, wants, state{}, plan.DefaultCeilings)
+	}
+}

@@ -1,0 +1,265 @@
+package poll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+)
+
+// ask sends requests in order and takes in the answers. A request that fails
+// as a whole is halved until the zone or selection that voids it stands alone.
+// It returns the time before which nothing more may be sent, or zero.
+func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.Time, err error) {
+	for transient := 0; len(queue) > 0; {
+		ok, retryAt, err := s.Budget.TryTake(ctx)
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("reserve permits: %w", err)
+		case !ok:
+			return bucket.TimeOf(retryAt).Add(time.Second), nil
+		}
+		r := queue[0]
+		queue = queue[1:]
+		answer, readAt, err := s.send(ctx, r)
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		if err == nil {
+			transient = 0
+			s.outage = backoff{}
+			if err := s.take(ctx, r, answer, readAt); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		var e *cloudflare.Error
+		if !errors.As(err, &e) {
+			e = &cloudflare.Error{Class: cloudflare.Transient, Message: err.Error()}
+		}
+		s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
+		if stop := s.refusedAsWhole(r, e); stop != 0 {
+			return stop, nil
+		}
+		if e.Class == cloudflare.Transient || e.Class == cloudflare.BadAnswer {
+			s.failAll(r, reasonOf(e.Class), e)
+			if transient++; transient == 3 {
+				// Not this document's fault. Leave the rest for later.
+				s.outage.fail(s.trusted.Second(), 2*time.Minute, s.rng.Float64())
+				return s.outage.next, nil
+			}
+			continue
+		}
+		queue = append(s.isolate(r, e), queue...)
+	}
+	return 0, nil
+}
+
+// send asks Cloudflare once. The reading counts from before it was sent.
+func (s *state) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, bucket.Time, error) {
+	q := cloudflare.Query{}
+	for _, sc := range r.Scopes {
+		q.Zones = append(q.Zones, sc.ID)
+	}
+	for i, sel := range r.Selections {
+		q.Selections = append(q.Selections, selection(alias(i), sel))
+	}
+	readAt := s.trusted.Second()
+	sent, began := s.Clock.Now(), time.Now()
+	answer, err := s.Upstream.Query(ctx, q)
+	s.Metrics.duration.Observe(time.Since(began).Seconds())
+	s.Metrics.requests.WithLabelValues(r.Lane.String()).Inc()
+	if err != nil {
+		return nil, 0, err
+	}
+	if !answer.Date.IsZero() {
+		s.noteSkew("cloudflare", sent, s.Clock.Now(), answer.Date, time.Second)
+	}
+	return answer, readAt, nil
+}
+
+func alias(i int) string { return fmt.Sprintf("s%d", i) }
+
+func (s *state) noteSkew(source string, sent, received, at time.Time, resolution time.Duration) {
+	skew := s.trusted.Observe(source, sent, received, at, resolution)
+	s.Metrics.skew.WithLabelValues(source).Set(skew.Seconds())
+	if skew < 0 {
+		s.Logger.Warn("clock is ahead of another; using the earlier one", "source", source, "skew", skew)
+	}
+}
+
+// refusedAsWhole handles errors that no change of the question would mend, and
+// returns the time before which nothing may be sent.
+func (s *state) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time {
+	now := s.trusted.Second()
+	switch {
+	case e.Class == cloudflare.Budget:
+		s.Budget.Refused(e.RetryAfter)
+		s.failAll(r, ledger.UpstreamError, e)
+		wait := e.RetryAfter
+		if wait <= 0 {
+			wait = 5 * time.Minute // Cloudflare's own figure in the message
+		}
+		s.Logger.Warn("Cloudflare says the query budget is used up", "wait", wait, "ray", e.Ray)
+		return now.Add(wait)
+	case e.Class == cloudflare.Auth && e.Zone == "":
+		s.failAll(r, ledger.Unauthorized, e)
+		s.outage.fail(now, 5*time.Minute, s.rng.Float64())
+		s.Logger.Error("Cloudflare refuses the API token; nothing is collected until it is replaced", "err", e)
+		return s.outage.next
+	}
+	return 0
+}
+
+func (s *state) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Error) {
+	s.Logger.Warn("request to Cloudflare failed", "class", e.Class.String(), "zones", len(r.Scopes), "selections", len(r.Selections), "err", e)
+	for _, sel := range r.Selections {
+		for _, sc := range r.Scopes {
+			s.fail(ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}, reason, e.Error())
+		}
+	}
+}
+
+func reasonOf(c cloudflare.Class) ledger.Reason {
+	if c == cloudflare.BadAnswer {
+		return ledger.BadAnswer
+	}
+	return ledger.UpstreamError
+}
+
+// isolate deals with an error that one zone or one selection caused, and
+// returns what of the request is still to be asked. Where the error names its
+// origin only that is taken out; where it does not, the request is halved.
+func (s *state) isolate(r plan.Request, e *cloudflare.Error) []plan.Request {
+	sc, named := scopeOf(r, e.Zone)
+	i, aliased := selectionOf(r, e.Alias)
+	if len(r.Scopes) == 1 {
+		sc, named = r.Scopes[0], true
+	}
+	if len(r.Selections) == 1 {
+		i, aliased = 0, true
+	}
+	if e.Class == cloudflare.TooBig || !named || !aliased {
+		if len(r.Scopes) == 1 && len(r.Selections) == 1 {
+			s.blame(r.Scopes[0], r.Selections[0], e)
+			return nil
+		}
+		return halve(r)
+	}
+	s.blame(sc, r.Selections[i], e)
+	return without(r, sc, i)
+}
+
+// blame notes what Cloudflare refused of one zone and one dataset.
+func (s *state) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
+	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
+	now := s.trusted.Second()
+	log := s.Logger.With("dataset", of.Dataset, "zone", sc.ID, "variant", sel.Variant.Name)
+	switch e.Class {
+	case cloudflare.Entitlement, cloudflare.Auth:
+		log.Warn("zone may not be asked; trying the next variant", "err", e)
+		s.roster[sc].Refuse(of.Dataset, sel.Variant.Name, e.Message, now.Add(refusedFor))
+		s.dirty(sc)
+	case cloudflare.Ours:
+		log.Error("Cloudflare does not understand the dataset; it is disabled for an hour", "err", e)
+		s.off[of.Dataset] = now.Add(time.Hour)
+	case cloudflare.Range:
+		log.Warn("range is outside what the plan allows; corrected", "err", e)
+		s.correct(sc, sel, e)
+		s.fail(of, ledger.UpstreamError, e.Error())
+	case cloudflare.TooBig:
+		s.narrow(of, sel, e.Message)
+	default:
+		s.fail(of, ledger.UpstreamError, e.Error())
+	}
+}
+
+// correct learns a limit from a refusal: the settings are hours old, or wrong.
+func (s *state) correct(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
+	if e.Limit <= 0 {
+		return
+	}
+	node := s.roster[sc].Nodes[sel.Variant.Node]
+	if e.Age {
+		node.NotOlderThan = e.Limit
+	} else {
+		node.MaxDuration = e.Limit
+	}
+	s.roster[sc].Nodes[sel.Variant.Node] = node
+	s.dirty(sc)
+}
+
+// narrow halves the range of a series whose answer was too big; at one window
+// nothing is left to halve, and the gap says so.
+func (s *state) narrow(of ledger.Series, sel plan.Selection, detail string) {
+	if sel.Window.Len() > sel.Dataset.Size {
+		t := s.tries[of]
+		if t == nil {
+			t = &try{}
+			s.tries[of] = t
+		}
+		t.maxRange = max(sel.Dataset.Size, (sel.Window.Len() / 2).Truncate(sel.Dataset.Size))
+		return
+	}
+	s.fail(of, ledger.TooBig, detail)
+}
+
+func scopeOf(r plan.Request, zone string) (bucket.Scope, bool) {
+	for _, sc := range r.Scopes {
+		if sc.ID == zone {
+			return sc, true
+		}
+	}
+	return bucket.Scope{}, false
+}
+
+func selectionOf(r plan.Request, name string) (int, bool) {
+	for i := range r.Selections {
+		if alias(i) == name {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// halve splits by scopes, then by selections.
+func halve(r plan.Request) []plan.Request {
+	a, b := r, r
+	if n := len(r.Scopes); n > 1 {
+		a.Scopes, b.Scopes = r.Scopes[:n/2], r.Scopes[n/2:]
+	} else {
+		n := len(r.Selections)
+		a.Selections, b.Selections = r.Selections[:n/2], r.Selections[n/2:]
+	}
+	return []plan.Request{a, b}
+}
+
+// without is the request less one selection of one scope.
+func without(r plan.Request, sc bucket.Scope, selection int) []plan.Request {
+	var out []plan.Request
+	others := r
+	others.Scopes = nil
+	for _, o := range r.Scopes {
+		if o != sc {
+			others.Scopes = append(others.Scopes, o)
+		}
+	}
+	if len(others.Scopes) > 0 {
+		out = append(out, others)
+	}
+	rest := plan.Request{Lane: r.Lane, Scopes: []bucket.Scope{sc}}
+	for i, sel := range r.Selections {
+		if i != selection {
+			rest.Selections = append(rest.Selections, sel)
+		}
+	}
+	if len(rest.Selections) > 0 {
+		out = append(out, rest)
+	}
+	return out
+}

@@ -1,0 +1,16 @@
+// Package poll is the collector's loop: it brings the pure parts (plan, settle,
+// roster, ledger, catalogue) together with Cloudflare, the budget and the store.
+//
+// The loop is level-triggered. A pass compares what ought to be final with
+// what is, asks for the difference, judges the answers and commits what is
+// final; then it waits until a window falls due, a reading or a retry may
+// count, or the collection interval is over. A pass remembers nothing that the
+// next one needs, except readings, which are allowed to be lost: when the
+// store fails, the pass ends with the error, the lease is given up, and whoever
+// wins it next loads its state from the store and goes on with the difference.
+//
+// Order of trust inside a pass: what Cloudflare says is judged before it is
+// believed (settle), what is believed is committed before it is remembered
+// (store.Append), and the ledger's records travel in the same commit as the
+// buckets that close them.
+package poll

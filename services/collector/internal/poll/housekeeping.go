@@ -1,0 +1,212 @@
+package poll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// housekeeping does the work that is not about windows: who there is, what
+// they may be asked, and what is too old to keep. It returns a time before
+// which nothing may be sent to Cloudflare, or zero.
+func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked bucket.Time, err error) {
+	if now < s.outage.next {
+		return s.outage.next, nil
+	}
+	if now >= s.discoverAt {
+		if err := s.discover(ctx, now); err != nil {
+			return s.upstreamFailed(ctx, "list zones", err)
+		}
+		s.discoverAt = now.Add(discoverEvery)
+	}
+	if blocked, err := s.entitle(ctx, now); err != nil || blocked != 0 {
+		return blocked, err
+	}
+	if now >= s.retireAt {
+		if err := s.retire(ctx, now); err != nil {
+			return 0, err
+		}
+		s.retireAt = now.Add(retireEvery)
+	}
+	return 0, nil
+}
+
+// upstreamFailed keeps what is known and tries again later; a store's error
+// ends the term.
+func (s *state) upstreamFailed(ctx context.Context, what string, err error) (bucket.Time, error) {
+	var e *cloudflare.Error
+	if ctx.Err() != nil || !errors.As(err, &e) {
+		return 0, err
+	}
+	s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
+	s.Logger.Warn("cannot "+what+" at Cloudflare; going on with what is known", "class", e.Class.String(), "err", err)
+	now := s.trusted.Second()
+	switch {
+	case e.Class == cloudflare.Budget:
+		s.Budget.Refused(e.RetryAfter)
+		return now.Add(max(e.RetryAfter, 5*time.Minute)), nil
+	case len(s.roster) > 0 && e.Class != cloudflare.Auth:
+		// Known zones are still worth asking.
+		s.discoverAt = max(s.discoverAt, now.Add(time.Minute))
+		return 0, nil
+	}
+	s.outage.fail(now, 5*time.Minute, s.rng.Float64())
+	return s.outage.next, nil
+}
+
+func (s *state) discover(ctx context.Context, now bucket.Time) error {
+	zones, err := s.Upstream.Zones(ctx)
+	if err != nil {
+		return err
+	}
+	if len(zones) == 0 && len(s.roster) > 0 {
+		// An empty list may also mean that the permission is gone (Cloudflare's
+		// API does not tell them apart); it ends no scope.
+		s.Logger.Warn("Cloudflare lists no zones; keeping the known ones", "known", len(s.roster))
+		return nil
+	}
+	seen := make([]roster.Seen, len(zones))
+	for i, z := range zones {
+		seen[i] = roster.Seen{
+			ID: z.ID, Name: z.Name, AccountID: z.Account.ID, AccountName: z.Account.Name, Plan: z.Plan.Name,
+			Active: z.Status == "active" && !z.Paused, Created: bucket.TimeOf(z.Created),
+		}
+	}
+	changed := s.roster.Discover(now, seen, s.Select, s.Lookback)
+	if len(changed) == 0 {
+		return nil
+	}
+	for _, sc := range changed {
+		s.Logger.Info("zone", "zone", sc.ID, "name", sc.Name, "label", sc.ZoneLabel, "account", sc.AccountName, "plan", sc.Plan, "state", sc.State)
+	}
+	return s.save(ctx, changed)
+}
+
+// save writes scopes' records.
+func (s *state) save(ctx context.Context, scopes []*roster.Scope) error {
+	var batch store.Batch
+	for _, sc := range scopes {
+		batch.Records = append(batch.Records, sc.Record())
+	}
+	return s.commit(ctx, batch)
+}
+
+// entitle reads the settings node of scopes whose entitlements are unknown or
+// old, ten zones a request.
+func (s *state) entitle(ctx context.Context, now bucket.Time) (blocked bucket.Time, err error) {
+	var stale []*roster.Scope
+	for _, sc := range slices.SortedFunc(maps.Values(s.roster), func(a, b *roster.Scope) int { return a.Compare(b.Scope) }) {
+		if sc.Kind == bucket.Zone && sc.Stale(now, entitleEvery) && now >= s.entitleAt[sc.Scope] {
+			stale = append(stale, sc)
+		}
+	}
+	nodes := s.nodes()
+	for batch := range slices.Chunk(stale, 10) {
+		blocked, err := s.entitleBatch(ctx, batch, nodes)
+		if err != nil || blocked != 0 {
+			return blocked, err
+		}
+	}
+	return 0, nil
+}
+
+// nodes are the GraphQL nodes that any variant asks.
+func (s *state) nodes() []string {
+	used := map[string]bool{}
+	for _, d := range s.Catalogue.Datasets {
+		for _, v := range d.Variants {
+			used[v.Node] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(used))
+}
+
+func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes []string) (bucket.Time, error) {
+	ok, retryAt, err := s.Budget.TryTake(ctx)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("reserve permits: %w", err)
+	case !ok:
+		return bucket.TimeOf(retryAt).Add(time.Second), nil
+	}
+	ids := make([]string, len(batch))
+	for i, sc := range batch {
+		ids[i] = sc.ID
+	}
+	s.Metrics.requests.WithLabelValues("settings").Inc()
+	settings, err := s.Upstream.Settings(ctx, "", ids, nodes)
+	now := s.trusted.Second()
+	if err != nil {
+		var e *cloudflare.Error
+		if !errors.As(err, &e) || len(batch) == 1 || e.Class == cloudflare.Budget || e.Class == cloudflare.Transient {
+			for _, sc := range batch {
+				s.entitleAt[sc.Scope] = now.Add(5 * time.Minute)
+			}
+			return s.upstreamFailed(ctx, "read entitlements", err)
+		}
+		// One zone voids the answer for all: ask in halves.
+		for _, half := range [][]*roster.Scope{batch[:len(batch)/2], batch[len(batch)/2:]} {
+			if blocked, err := s.entitleBatch(ctx, half, nodes); err != nil || blocked != 0 {
+				return blocked, err
+			}
+		}
+		return 0, nil
+	}
+	for _, sc := range batch {
+		byNode, visible := settings[sc.ID]
+		if !visible {
+			s.Logger.Warn("zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
+			s.entitleAt[sc.Scope] = now.Add(5 * time.Minute)
+			continue
+		}
+		s.grant(now, sc, byNode)
+	}
+	return 0, s.save(ctx, batch)
+}
+
+// grant notes a scope's entitlements and says once what is not collected.
+func (s *state) grant(now bucket.Time, sc *roster.Scope, byNode map[string]cloudflare.Settings) {
+	entitled := make(map[string]roster.Node, len(byNode))
+	for name, n := range byNode {
+		entitled[name] = roster.Node{
+			Enabled: n.Enabled, MaxDuration: n.MaxDuration, MaxFields: n.MaxFields,
+			MaxPageSize: n.MaxPageSize, NotOlderThan: n.NotOlderThan, Fields: n.Available,
+		}
+	}
+	first := sc.Checked == 0
+	sc.Entitle(now, entitled)
+	if !first {
+		return
+	}
+	for _, c := range (roster.Roster{sc.Scope: sc}).Claims(now, s.Catalogue.Datasets, roster.Terms{}) {
+		if c.Variant == nil {
+			s.Logger.Info("dataset is not collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "reason", c.Refused)
+			continue
+		}
+		s.Logger.Debug("dataset is collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "variant", c.Variant.Name)
+	}
+}
+
+// retire drops what is older than the retention.
+func (s *state) retire(ctx context.Context, now bucket.Time) error {
+	border, err := s.Store.Retire(ctx, s.term, now.Add(-s.Retention))
+	if err != nil {
+		return fmt.Errorf("drop buckets before %s: %w", now.Add(-s.Retention), err)
+	}
+	if size, err := s.Store.Size(ctx); err == nil {
+		s.Metrics.storeSize.Set(float64(size))
+	}
+	s.Logger.Debug("retention applied", "before", border.String())
+	return nil
+}
+
+// dirty notes that a scope's record must be written with the next commit.
+func (s *state) dirty(sc bucket.Scope) { s.changed[sc] = true }

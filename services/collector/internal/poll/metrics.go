@@ -1,0 +1,78 @@
+package poll
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are the loop's own metrics: they tell "traffic changed" from
+// "collector changed". Labels are bounded by the catalogue and by constants.
+type Metrics struct {
+	leader        prometheus.Gauge
+	passes        prometheus.Histogram
+	lastSuccess   *prometheus.GaugeVec
+	completeUntil *prometheus.GaugeVec
+	buckets       *prometheus.CounterVec
+	requests      *prometheus.CounterVec
+	errors        *prometheus.CounterVec
+	duration      prometheus.Histogram
+	delayed       *prometheus.GaugeVec
+	suspects      *prometheus.GaugeVec
+	gaps          *prometheus.GaugeVec
+	filled        *prometheus.CounterVec
+	lost          *prometheus.CounterVec
+	repairBy      *prometheus.GaugeVec
+	scopes        *prometheus.GaugeVec
+	refused       *prometheus.GaugeVec
+	folded        *prometheus.CounterVec
+	truncated     *prometheus.CounterVec
+	skew          *prometheus.GaugeVec
+	revision      prometheus.Gauge
+	storeSize     prometheus.Gauge
+	progress      prometheus.Gauge
+}
+
+// NewMetrics registers the loop's metrics.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "weir_collector_" + name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	gauges := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "weir_collector_" + name, Help: help}, labels)
+		reg.MustRegister(g)
+		return g
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_collector_" + name, Help: help}, labels)
+		reg.MustRegister(c)
+		return c
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "weir_collector_" + name, Help: help, Buckets: buckets})
+		reg.MustRegister(h)
+		return h
+	}
+	return &Metrics{
+		leader:        gauge("leader", "1 while this process holds the lease and collects."),
+		passes:        histogram("pass_duration_seconds", "Duration of planner passes, waiting excluded.", []float64{.01, .05, .1, .5, 1, 5, 10, 30, 60, 120}),
+		lastSuccess:   gauges("last_success_timestamp_seconds", "When Cloudflare last answered for the dataset in full.", "dataset"),
+		completeUntil: gauges("complete_until_timestamp_seconds", "End of the newest window up to which the dataset is final for every collected scope.", "dataset"),
+		buckets:       counters("buckets_total", "Buckets stored, by the ground on which they were final and the lane that fetched them.", "dataset", "finality", "origin"),
+		requests:      counters("upstream_requests_total", "Requests sent to Cloudflare's GraphQL API.", "lane"),
+		errors:        counters("upstream_errors_total", "Requests to Cloudflare that failed, by class of error.", "class"),
+		duration:      histogram("upstream_request_duration_seconds", "Duration of requests to Cloudflare's GraphQL API.", []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40}),
+		delayed:       gauges("upstream_delayed", "1 while the whole dataset looks delayed at Cloudflare and nothing of it is believed.", "dataset"),
+		suspects:      gauges("suspect_windows", "Windows whose newest reading looks wrong: empty, or far below the scope's level.", "dataset"),
+		gaps:          gauges("gap_windows", "Windows that are due and not final, by reason.", "dataset", "reason"),
+		filled:        counters("gaps_filled_windows_total", "Windows that were in the gap ledger and became final.", "dataset"),
+		lost:          counters("lost_windows_total", "Windows that left Cloudflare's retention before they became final.", "dataset"),
+		repairBy:      gauges("repair_deadline_timestamp_seconds", "When the dataset's oldest gap leaves Cloudflare's retention; absent without a gap.", "dataset"),
+		scopes:        gauges("scopes", "Zones by state.", "state"),
+		refused:       gauges("refused_scopes", "Active zones of which the dataset may not be asked.", "dataset"),
+		folded:        counters("folded_rows_total", "Rows summed into \"other\", or dropped, by the dataset's limits.", "dataset"),
+		truncated:     counters("truncated_answers_total", "Answers that filled their page and were thrown away.", "dataset"),
+		skew:          gauges("clock_skew_seconds", "The source's clock minus this process's, when it is beyond what measuring explains.", "source"),
+		revision:      gauge("head_revision", "Newest revision of the log, as this process knows it."),
+		storeSize:     gauge("store_size_bytes", "Size of the store on disk."),
+		progress:      gauge("progress_timestamp_seconds", "When this process last found nothing left to do that was possible."),
+	}
+}

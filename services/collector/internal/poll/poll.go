@@ -1,0 +1,140 @@
+package poll
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// Upstream is Cloudflare as the loop needs it; *cloudflare.Client is one.
+type Upstream interface {
+	Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Answer, error)
+	Zones(ctx context.Context) ([]cloudflare.Zone, error)
+	Settings(ctx context.Context, accountID string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error)
+}
+
+// Budget gives leave to send one request (G7); *quota.Limiter is one.
+type Budget interface {
+	// TryTake takes one permit. ok is false when none is free before retryAt.
+	TryTake(ctx context.Context) (ok bool, retryAt time.Time, err error)
+	// Refused tells that Cloudflare refused a request for lack of budget, and
+	// for how long it said to wait; 0 when it did not say.
+	Refused(wait time.Duration)
+}
+
+// Config of the loop. All fields are required unless they say otherwise.
+type Config struct {
+	Store     store.Store
+	Upstream  Upstream
+	Budget    Budget
+	Clock     clock.Clock
+	Catalogue *catalogue.Catalogue
+	Metrics   *Metrics
+	Logger    *slog.Logger
+
+	Select    roster.Selection
+	Lookback  time.Duration // history that a new scope gets
+	Retention time.Duration // of the store
+	Interval  time.Duration // longest pause between passes
+	LeaseTTL  time.Duration // renewed with progress after each pass
+	Seed      uint64        // of the jitter
+}
+
+// Intervals of work that is not about windows.
+const (
+	discoverEvery = time.Hour     // Cloudflare's own exporters refresh zones about as often
+	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
+	retireEvery   = time.Hour
+	refusedFor    = 6 * time.Hour // before a refused variant is tried again
+)
+
+// Poller runs the loop while its process leads.
+type Poller struct {
+	Config
+	trusted *Trusted
+	rng     *rand.Rand
+}
+
+// New returns a Poller.
+func New(c Config) *Poller {
+	return &Poller{Config: c, trusted: NewTrusted(c.Clock), rng: rand.New(rand.NewPCG(c.Seed, 0))}
+}
+
+// Lead collects under a lease until ctx ends or the store fails it. The error
+// says why it stopped; the caller gives the lease up and campaigns again.
+func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
+	p.Metrics.leader.Set(1)
+	defer p.Metrics.leader.Set(0)
+	s, err := p.load(ctx, won)
+	if err != nil {
+		return fmt.Errorf("load state: %w", err)
+	}
+	for {
+		began := time.Now()
+		next, err := s.pass(ctx)
+		p.Metrics.passes.Observe(time.Since(began).Seconds())
+		if err != nil {
+			return fmt.Errorf("collect: %w", err)
+		}
+		if err := p.Clock.WaitUntil(ctx, next); err != nil {
+			return nil
+		}
+	}
+}
+
+// pass does one round of the loop and returns when the next one should begin.
+func (s *state) pass(ctx context.Context) (time.Time, error) {
+	began := s.trusted.Second()
+	blocked, err := s.housekeeping(ctx, began)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if blocked == 0 {
+		claims := s.claims(began)
+		queue := plan.Make(began, s.wants(claims), s, plan.DefaultCeilings).Requests
+		if blocked, err = s.ask(ctx, queue); err != nil {
+			return time.Time{}, err
+		}
+	}
+	now := s.trusted.Second()
+	claims := s.claims(now)
+	if err := s.settleLedger(ctx, now, claims); err != nil {
+		return time.Time{}, err
+	}
+	s.report(claims)
+	if blocked == 0 {
+		// What is missing now is missing for a reason that is on record: this
+		// process is up to date as of the pass's beginning.
+		if err := s.Store.Renew(ctx, s.term, s.LeaseTTL, began.Std()); err != nil {
+			return time.Time{}, fmt.Errorf("record progress: %w", err)
+		}
+		s.Metrics.progress.Set(float64(began))
+	}
+	return s.nextPass(now, blocked, claims), nil
+}
+
+// nextPass is when something will be worth doing again. blocked is a time
+// before which nothing may be sent, or zero.
+func (s *state) nextPass(now, blocked bucket.Time, claims []roster.Claim) time.Time {
+	next := now.Add(s.Interval)
+	p := plan.Make(now, s.wants(claims), s, plan.DefaultCeilings)
+	switch {
+	case len(p.Requests) > 0:
+		next = now
+	case p.Next != 0:
+		next = min(next, p.Next)
+	}
+	next = max(next, blocked)
+	// The trusted clock may be behind the clock that is waited on.
+	return next.Std().Add(s.Clock.Now().Sub(s.trusted.Now()))
+}

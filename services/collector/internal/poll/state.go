@@ -1,0 +1,228 @@
+package poll
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/wire"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/settle"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// state is what a leader knows. It is built from the store, lives as long as
+// the term, and belongs to one goroutine.
+type state struct {
+	*Poller
+	term store.Term
+	at   bucket.Position // head of the log
+	last time.Time       // newest commit time: commit times never go back
+
+	roster   roster.Roster
+	versions map[string]uint32 // by dataset id
+	have     map[ledger.Series]bucket.Spans
+	begin    map[ledger.Series]bucket.Time // where another bucket size ends
+	decided  map[ledger.Series]*ledger.Decision
+	gaps     []ledger.Gap // as stored
+	settling map[string]*settle.Dataset
+	tries    map[ledger.Series]*try
+	off      map[string]bucket.Time // datasets that Cloudflare does not understand, until
+	changed  map[bucket.Scope]bool  // scopes whose record is to be written
+
+	entitleAt            map[bucket.Scope]bucket.Time // not before, after a failure
+	discoverAt, retireAt bucket.Time
+	outage               backoff // of Cloudflare as a whole
+}
+
+// try is what went wrong with a series lately.
+type try struct {
+	backoff
+	reason   ledger.Reason
+	detail   string
+	maxRange time.Duration // narrower than the plan's when answers were too big; 0: no bound
+}
+
+// backoff counts failures in a row.
+type backoff struct {
+	failures int
+	next     bucket.Time
+}
+
+// fail notes a failure at now. The pause doubles from 15 s up to most, with
+// jitter over its upper half so that collectors of one user part ways.
+func (b *backoff) fail(now bucket.Time, most time.Duration, jitter float64) {
+	pause := min(15*time.Second<<min(b.failures, 16), most)
+	b.failures++
+	b.next = now.Add(pause/2 + time.Duration(jitter*float64(pause/2)) + time.Second)
+}
+
+func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
+	s := &state{
+		Poller: p, term: won.Term, at: won.Head.Position, last: won.Head.CommittedAt,
+		versions: map[string]uint32{}, settling: map[string]*settle.Dataset{},
+		tries: map[ledger.Series]*try{}, off: map[string]bucket.Time{},
+		changed: map[bucket.Scope]bool{}, entitleAt: map[bucket.Scope]bucket.Time{},
+	}
+	// Everything below is read after the term is committed, so no other
+	// leader's append can still come in between.
+	records, err := p.Store.Records(ctx, roster.KindScope)
+	if err != nil {
+		return nil, err
+	}
+	if s.roster, err = roster.Read(records); err != nil {
+		return nil, err
+	}
+	if records, err = p.Store.Records(ctx, ledger.KindGap); err != nil {
+		return nil, err
+	}
+	if s.gaps, err = ledger.Gaps(records); err != nil {
+		return nil, err
+	}
+	if records, err = p.Store.Records(ctx, ledger.KindDecided); err != nil {
+		return nil, err
+	}
+	if s.decided, err = ledger.Decisions(records); err != nil {
+		return nil, err
+	}
+	for i := range p.Catalogue.Datasets {
+		d := &p.Catalogue.Datasets[i]
+		s.settling[d.Dataset] = settle.New(settle.Policy{Size: d.Size, Confirm: d.Confirm, Deadline: d.Deadline})
+	}
+	if err := s.loadCoverage(ctx); err != nil {
+		return nil, err
+	}
+	return s, s.defineDatasets(ctx)
+}
+
+func (s *state) loadCoverage(ctx context.Context) error {
+	runs, err := s.Store.Coverage(ctx, store.Filter{}, s.keep(s.trusted.Second()))
+	if err != nil {
+		return fmt.Errorf("read coverage: %w", err)
+	}
+	s.have, s.begin = ledger.Cover(runs, s.Catalogue.Datasets)
+	return nil
+}
+
+// defineDatasets appends a new version of every dataset whose definition
+// differs from the newest stored one.
+func (s *state) defineDatasets(ctx context.Context) error {
+	entries, err := s.Store.Datasets(ctx)
+	if err != nil {
+		return fmt.Errorf("read dataset versions: %w", err)
+	}
+	stored := map[string]*bucket.Definition{}
+	for _, e := range entries {
+		d, err := wire.DecodeDefinition(e.Payload)
+		if err != nil {
+			return fmt.Errorf("read dataset version at revision %d: %w", e.Revision, err)
+		}
+		stored[d.Dataset] = d
+	}
+	var batch store.Batch
+	for _, d := range s.Catalogue.Datasets {
+		def := d.Definition
+		if old := stored[def.Dataset]; old != nil {
+			if old.Same(&def) {
+				s.versions[def.Dataset] = old.Version
+				continue
+			}
+			def.Version = old.Version
+		}
+		def.Version++
+		s.versions[def.Dataset] = def.Version
+		batch.Entries = append(batch.Entries, store.NewEntry{
+			Kind: bucket.KindDatasetVersion, Key: bucket.Key{Dataset: def.Dataset}, Payload: wire.EncodeDefinition(&def),
+		})
+	}
+	if len(batch.Entries) == 0 {
+		return nil
+	}
+	return s.commit(ctx, batch)
+}
+
+// commit appends a batch and moves the head along. Any error ends the term: it
+// is the store's word that this process no longer knows what is stored.
+func (s *state) commit(ctx context.Context, batch store.Batch) error {
+	now := s.trusted.Now().Truncate(time.Millisecond)
+	if now.Before(s.last) {
+		now = s.last
+	}
+	batch.CommittedAt = now
+	at, err := s.Store.Append(ctx, s.term, s.at, batch)
+	if err != nil {
+		return fmt.Errorf("append %d entries and %d records after revision %d: %w", len(batch.Entries), len(batch.Records), s.at.Revision, err)
+	}
+	s.at, s.last = at, now
+	s.Metrics.revision.Set(float64(at.Revision))
+	return nil
+}
+
+// keep is where retention begins: one partition above what may be dropped, so
+// that nothing dropped is ever fetched again.
+func (s *state) keep(now bucket.Time) bucket.Time {
+	const partition = 31 * 24 * time.Hour
+	return now.Add(-s.Retention + min(partition, s.Retention/10))
+}
+
+func (s *state) claims(now bucket.Time) []roster.Claim {
+	return s.roster.Claims(now, s.Catalogue.Datasets, roster.Terms{
+		Keep: s.keep(now),
+		Begin: func(dataset string, sc bucket.Scope) bucket.Time {
+			return s.begin[ledger.Series{Dataset: dataset, Scope: sc}]
+		},
+	})
+}
+
+func (s *state) wants(claims []roster.Claim) []plan.Want {
+	var out []plan.Want
+	for _, c := range claims {
+		if c.Variant == nil || s.off[c.Dataset.Dataset] > s.trusted.Second() {
+			continue
+		}
+		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
+		limits := c.Limits
+		if t := s.tries[of]; t != nil && t.maxRange > 0 {
+			limits.MaxDuration = t.maxRange
+		}
+		out = append(out, plan.Want{
+			Dataset: c.Dataset, Variant: c.Variant, Scope: c.Scope.Scope,
+			Window: c.Window, Have: s.closed(of), Limits: limits,
+		})
+	}
+	return out
+}
+
+// closed is what is final or decided.
+func (s *state) closed(of ledger.Series) bucket.Spans {
+	return ledger.Closed(s.have[of], s.decided[of])
+}
+
+// Again implements plan.State.
+func (s *state) Again(dataset string, sc bucket.Scope, start bucket.Time) bucket.Time {
+	again := s.settling[dataset].Again(sc, start)
+	if t := s.tries[ledger.Series{Dataset: dataset, Scope: sc}]; t != nil {
+		again = max(again, t.next)
+	}
+	return again
+}
+
+// Read implements plan.State.
+func (s *state) Read(dataset string, sc bucket.Scope, start bucket.Time) bool {
+	return s.settling[dataset].Read(sc, start)
+}
+
+// fail notes that a series could not be read.
+func (s *state) fail(of ledger.Series, reason ledger.Reason, detail string) *try {
+	t := s.tries[of]
+	if t == nil {
+		t = &try{}
+		s.tries[of] = t
+	}
+	t.reason, t.detail = reason, detail
+	t.fail(s.trusted.Second(), 15*time.Minute, s.rng.Float64())
+	return t
+}

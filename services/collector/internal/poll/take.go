@@ -1,0 +1,264 @@
+package poll
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"slices"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/wire"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/settle"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// selection spells a planned selection for the client.
+func selection(alias string, sel plan.Selection) cloudflare.Selection {
+	ask := sel.Dataset.Selection(sel.Variant)
+	return cloudflare.Selection{
+		Alias: alias, Node: sel.Variant.Node, FilterField: sel.Variant.FilterField, Window: sel.Window,
+		Filter: sel.Variant.Filter, Dimensions: ask.Dimensions, TimeDimension: sel.Variant.TimeDimension,
+		Fields: ask.Fields, Limit: sel.Limit, OrderBy: ask.OrderBy,
+	}
+}
+
+// take judges an answer, dataset by dataset, and commits what is final.
+func (s *state) take(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error {
+	var batch store.Batch
+	var stored []settled
+	for i, sel := range r.Selections {
+		readings := map[bucket.Scope][]settle.Reading{}
+		folded := map[bucket.Scope]map[bucket.Time]catalogue.Folded{}
+		for _, sc := range r.Scopes {
+			windows, err := s.read(ctx, sel, sc, answer, alias(i))
+			if err != nil {
+				return err
+			}
+			if windows == nil {
+				continue
+			}
+			folded[sc] = windows
+			readings[sc] = s.readings(sel, sc, windows)
+		}
+		s.Metrics.lastSuccess.WithLabelValues(sel.Dataset.Dataset).Set(float64(readAt))
+		for sc, verdicts := range s.settling[sel.Dataset.Dataset].Observe(readAt, readings) {
+			for _, v := range verdicts {
+				if v.Final != 0 {
+					b := s.bucket(sel, sc, folded[sc][v.Start], v.Final, readAt)
+					batch.Entries = append(batch.Entries, entry(b))
+					stored = append(stored, settled{b, folded[sc][v.Start]})
+				}
+			}
+		}
+	}
+	if len(batch.Entries) == 0 {
+		return nil
+	}
+	order(batch.Entries)
+	if err := s.commit(ctx, batch); err != nil {
+		return err
+	}
+	for _, b := range stored {
+		s.stored(b)
+	}
+	return nil
+}
+
+type settled struct {
+	b      *bucket.Bucket
+	folded catalogue.Folded
+}
+
+// stored remembers a committed bucket.
+func (s *state) stored(done settled) {
+	b := done.b
+	of := ledger.Series{Dataset: b.Dataset, Scope: b.Scope}
+	s.have[of] = s.have[of].Add(b.Window())
+	s.settling[b.Dataset].Stored(b.Scope, settle.Final{Start: b.Start, Level: done.folded.Level, Empty: done.folded.Empty})
+	s.Metrics.buckets.WithLabelValues(b.Dataset, finality(b.Finality), origin(b.Origin)).Inc()
+	if done.folded.FoldedRows > 0 {
+		s.Metrics.folded.WithLabelValues(b.Dataset).Add(float64(done.folded.FoldedRows))
+	}
+}
+
+// read turns one scope's part of an answer into windows; nil when there is
+// nothing to believe in it, which is then on record as a failed try.
+func (s *state) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, answer *cloudflare.Answer, alias string) (map[bucket.Time]catalogue.Folded, error) {
+	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
+	zone, visible := answer.Zones[sc.ID]
+	if !visible {
+		s.fail(of, ledger.NotVisible, "the zone is not in Cloudflare's answer")
+		return nil, nil
+	}
+	groups, there := zone[alias]
+	switch {
+	case !there:
+		s.fail(of, ledger.BadAnswer, "the answer lacks the dataset that was asked for")
+		return nil, nil
+	case len(groups) >= sel.Limit:
+		s.Metrics.truncated.WithLabelValues(of.Dataset).Inc()
+		s.narrow(of, sel, fmt.Sprintf("the answer filled its page of %d rows and may be cut", sel.Limit))
+		return nil, nil
+	}
+	folded, err := sel.Dataset.Fold(sel.Variant, sel.Window, groups)
+	if err != nil {
+		s.Logger.Warn("answer cannot be right", "dataset", of.Dataset, "zone", sc.ID, "window", sel.Window.String(), "ray", answer.Ray, "err", err)
+		s.fail(of, ledger.BadAnswer, err.Error())
+		return nil, nil
+	}
+	if t := s.tries[of]; t != nil {
+		t.backoff, t.reason, t.detail = backoff{}, "", ""
+	}
+	if err := s.restore(ctx, sel.Dataset, sc); err != nil {
+		return nil, err
+	}
+	out := make(map[bucket.Time]catalogue.Folded, len(folded))
+	for _, f := range folded {
+		out[f.Start] = f
+	}
+	return out, nil
+}
+
+// readings keeps the windows that are wanted and not closed, ascending.
+func (s *state) readings(sel plan.Selection, sc bucket.Scope, windows map[bucket.Time]catalogue.Folded) []settle.Reading {
+	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
+	span := sel.Window
+	span.Start = max(span.Start, s.roster[sc].Start.Floor(sel.Dataset.Size), s.begin[of])
+	if end := s.roster[sc].End; end != 0 {
+		span.End = min(span.End, end.Floor(sel.Dataset.Size))
+	}
+	var out []settle.Reading
+	for _, gap := range s.closed(of).Missing(span) {
+		for start := gap.Start; start < gap.End; start = start.Add(sel.Dataset.Size) {
+			f := windows[start]
+			out = append(out, settle.Reading{
+				Start: start, Digest: digest(f.Families), Empty: f.Empty, Level: f.Level, Sampled: f.SampleInterval > 1,
+			})
+		}
+	}
+	return out
+}
+
+// restore gives the settling rules what the store and the ledger know of a
+// scope, once per term and dataset.
+func (s *state) restore(ctx context.Context, d *catalogue.Dataset, sc bucket.Scope) error {
+	rules := s.settling[d.Dataset]
+	if rules.Known(sc) {
+		return nil
+	}
+	of := ledger.Series{Dataset: d.Dataset, Scope: sc}
+	var recent []settle.Final
+	if have := s.have[of]; len(have) > 0 {
+		end := have[len(have)-1].End
+		err := s.Store.List(ctx, store.ListQuery{
+			Filter: store.Filter{Datasets: []string{d.Dataset}, Scopes: []bucket.Scope{sc}},
+			Window: bucket.Window{Start: end.Add(-12 * d.Size), End: end},
+		}, func(e store.Entry) error {
+			b, err := wire.DecodeBucket(e.Payload)
+			if err != nil {
+				return fmt.Errorf("read bucket %s: %w", e.Key, err)
+			}
+			recent = append(recent, final(d, b))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	var suspect []bucket.Time
+	for _, g := range s.gaps {
+		if g.Of() == of && (g.Reason == ledger.Suspect || g.Reason == ledger.Delayed) {
+			for start := g.Window.Start; start < g.Window.End; start = start.Add(d.Size) {
+				suspect = append(suspect, start)
+			}
+		}
+	}
+	rules.Restore(sc, s.roster[sc].FirstSeen, recent, suspect)
+	return nil
+}
+
+// final is a stored bucket as the rules see it: its level, and whether it was
+// empty, which after storing can be told only by every value being zero.
+func final(d *catalogue.Dataset, b *bucket.Bucket) settle.Final {
+	f := settle.Final{Start: b.Start, Empty: true}
+	for _, rows := range b.Families {
+		for _, v := range rows.Values {
+			if v != 0 {
+				f.Empty = false
+			}
+			if rows.Family == d.Level {
+				f.Level += v
+			}
+		}
+	}
+	return f
+}
+
+// digest is equal for equal rows within this process.
+func digest(families []bucket.Rows) uint64 {
+	var h maphash.Hash
+	h.SetSeed(digestSeed)
+	for _, rows := range families {
+		h.WriteString(rows.Family)
+		for _, l := range rows.Labels {
+			h.WriteByte(0)
+			h.WriteString(l)
+		}
+		for _, v := range rows.Values {
+			maphash.WriteComparable(&h, math.Float64bits(v))
+		}
+	}
+	return h.Sum64()
+}
+
+var digestSeed = maphash.MakeSeed()
+
+// bucket builds what is stored. Names are frozen here.
+func (s *state) bucket(sel plan.Selection, sc bucket.Scope, f catalogue.Folded, ground bucket.Finality, readAt bucket.Time) *bucket.Bucket {
+	d, who := sel.Dataset, s.roster[sc]
+	b := &bucket.Bucket{
+		Key:  bucket.Key{Dataset: d.Dataset, Scope: sc, Start: f.Start},
+		Size: d.Size, Version: s.versions[d.Dataset], Zone: who.ZoneLabel, Account: who.AccountLabel,
+		Finality: ground, Origin: bucket.Repair, Variant: sel.Variant.Name,
+		SampleInterval: f.SampleInterval, ReadAt: readAt, Families: f.Families,
+	}
+	if due := f.Start.Add(d.Size).Add(d.Delay); readAt.Sub(due) <= 3*d.Size {
+		b.Origin = bucket.Live
+	}
+	return b
+}
+
+func entry(b *bucket.Bucket) store.NewEntry {
+	return store.NewEntry{
+		Kind: bucket.KindBucket, Key: b.Key, End: b.Window().End, Finality: b.Finality, Origin: b.Origin,
+		Variant: b.Variant, Rows: b.Len(), SampleInterval: b.SampleInterval, Payload: wire.EncodeBucket(b),
+	}
+}
+
+func finality(f bucket.Finality) string {
+	switch f {
+	case bucket.Confirmed:
+		return "confirmed"
+	case bucket.Deadline:
+		return "deadline"
+	}
+	return "suspect_confirmed"
+}
+
+func origin(o bucket.Origin) string {
+	if o == bucket.Live {
+		return "live"
+	}
+	return "repair"
+}
+
+// order makes a batch's revisions follow from its content alone, not from the
+// order of a map.
+func order(entries []store.NewEntry) {
+	slices.SortFunc(entries, func(a, b store.NewEntry) int { return a.Key.Compare(b.Key) })
+}

@@ -1,0 +1,145 @@
+package roster
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+)
+
+// Claim is what one dataset may want of one scope.
+type Claim struct {
+	Dataset *catalogue.Dataset
+	Scope   *Scope
+	// Variant in use; nil when none is allowed, Refused then says why.
+	Variant *catalogue.Variant
+	Refused string
+	// Window is [horizon, due); empty when nothing is due. For a refused claim
+	// it is the span that would be wanted.
+	Window bucket.Window
+	// Wanted is where the window would begin without Cloudflare's retention:
+	// what is missing from here to Window.Start is lost. Never above Window.Start.
+	Wanted bucket.Time
+	Limits plan.Limits
+}
+
+// Terms are what bounds claims besides the scopes themselves.
+type Terms struct {
+	// Keep is where the store's retention begins: nothing older is wanted.
+	Keep bucket.Time
+	// Begin is where a dataset of one scope may begin at the earliest because
+	// another bucket size covers the time before; absent: no such bound.
+	Begin func(dataset string, s bucket.Scope) bucket.Time
+}
+
+// Claims returns a claim for every dataset and every scope, scopes ascending
+// inside datasets.
+func (r Roster) Claims(now bucket.Time, datasets []catalogue.Dataset, terms Terms) []Claim {
+	scopes := slices.SortedFunc(maps.Values(r), func(a, b *Scope) int { return a.Compare(b.Scope) })
+	var out []Claim
+	for i := range datasets {
+		for _, s := range scopes {
+			if s.Kind == datasets[i].ScopeKind {
+				out = append(out, s.claim(now, &datasets[i], terms))
+			}
+		}
+	}
+	return out
+}
+
+func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim {
+	c := Claim{Dataset: d, Scope: s}
+	due := plan.Due(now, d.Size, d.Delay)
+	if s.End != 0 {
+		due = min(due, s.End.Floor(d.Size))
+	}
+	start := max(s.Start.Floor(d.Size), terms.Keep.Ceil(d.Size))
+	if terms.Begin != nil {
+		start = max(start, terms.Begin(d.Dataset, s.Scope))
+	}
+	c.Wanted = start
+	c.Window = bucket.Window{Start: start, End: max(start, due)}
+	if s.State != Active && s.State != Paused {
+		// What was still open when the zone went away can no longer be asked.
+		c.Refused = "zone is " + string(s.State)
+		return c
+	}
+	c.Variant, c.Refused = s.variant(now, d)
+	if c.Variant == nil {
+		return c
+	}
+	node := s.Nodes[c.Variant.Node]
+	c.Limits = plan.Limits{MaxDuration: node.MaxDuration, MaxPageSize: node.MaxPageSize, NotOlderThan: node.NotOlderThan}
+	if node.NotOlderThan > 0 {
+		// One more bucket of margin: the question must arrive before its
+		// oldest window leaves.
+		c.Window.Start = max(c.Window.Start, now.Add(-node.NotOlderThan).Ceil(d.Size).Add(d.Size))
+		c.Window.End = max(c.Window.Start, c.Window.End)
+	}
+	return c
+}
+
+// variant is the first that the plan allows, or the reason why there is none.
+func (s *Scope) variant(now bucket.Time, d *catalogue.Dataset) (*catalogue.Variant, string) {
+	if s.Checked == 0 {
+		return nil, "entitlements are not known yet"
+	}
+	reason := "no variant has a bucket size of " + d.Size.String()
+	for i := range d.Variants {
+		v := &d.Variants[i]
+		no := s.refuses(now, d, v)
+		if no == "" {
+			return v, ""
+		}
+		reason = no
+	}
+	return nil, reason
+}
+
+func (s *Scope) refuses(now bucket.Time, d *catalogue.Dataset, v *catalogue.Variant) string {
+	node, known := s.Nodes[v.Node]
+	switch {
+	case !known || !node.Enabled:
+		return fmt.Sprintf("plan does not allow %s", v.Node)
+	case node.NotOlderThan > 0 && node.NotOlderThan < d.Delay+2*d.Size:
+		return fmt.Sprintf("%s keeps %s, less than two buckets", v.Node, node.NotOlderThan)
+	case node.MaxDuration > 0 && node.MaxDuration < d.Size:
+		return fmt.Sprintf("%s answers ranges up to %s, less than a bucket", v.Node, node.MaxDuration)
+	}
+	if missing := v.Missing(node.Fields); len(missing) > 0 {
+		return fmt.Sprintf("plan does not allow %s of %s", strings.Join(missing, ", "), v.Node)
+	}
+	if fields := len(v.Fields()); node.MaxFields > 0 && fields > node.MaxFields {
+		return fmt.Sprintf("%s allows %d fields a query, the dataset needs %d", v.Node, node.MaxFields, fields)
+	}
+	if no, ok := s.Refusals[d.Dataset+"/"+v.Name]; ok && now < no.Until {
+		return no.Reason
+	}
+	return ""
+}
+
+// Refuse notes that an answer refused a variant.
+func (s *Scope) Refuse(dataset, variant, reason string, until bucket.Time) {
+	if s.Refusals == nil {
+		s.Refusals = map[string]Refusal{}
+	}
+	s.Refusals[dataset+"/"+variant] = Refusal{Reason: reason, Until: until}
+}
+
+// Entitle notes what the settings node said. Refusals that have run out are
+// dropped; the others stand, since the settings are known to advertise fields
+// that are then refused.
+func (s *Scope) Entitle(now bucket.Time, nodes map[string]Node) {
+	s.Nodes, s.Checked = nodes, now
+	maps.DeleteFunc(s.Refusals, func(_ string, r Refusal) bool { return now >= r.Until })
+}
+
+// Stale reports whether entitlements should be read again.
+func (s *Scope) Stale(now bucket.Time, every time.Duration) bool {
+	return s.State == Active && (s.Checked == 0 || now.Sub(s.Checked) >= every)
+}

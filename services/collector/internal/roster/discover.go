@@ -1,0 +1,147 @@
+package roster
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+)
+
+// Seen is one zone of Cloudflare's list.
+type Seen struct {
+	ID, Name               string
+	AccountID, AccountName string
+	Plan                   string
+	Active                 bool // status active and not paused
+	Created                bucket.Time
+}
+
+// Selection is the operator's choice of zones. Zones and accounts are named by
+// tag or by name; an empty list means all.
+type Selection struct {
+	Zones, Exclude, Accounts []string
+}
+
+func (sel Selection) wants(z Seen) bool {
+	named := func(list []string, id, name string) bool {
+		return slices.Contains(list, id) || slices.Contains(list, name)
+	}
+	switch {
+	case named(sel.Exclude, z.ID, z.Name):
+		return false
+	case len(sel.Zones) > 0 && !named(sel.Zones, z.ID, z.Name):
+		return false
+	case len(sel.Accounts) > 0 && !named(sel.Accounts, z.AccountID, z.AccountName):
+		return false
+	}
+	return true
+}
+
+// Discover brings the roster up to date with a complete list of the zones that
+// the token sees, and returns the scopes that changed, ascending. lookback is
+// how much history a scope gets that is seen for the first time.
+func (r Roster) Discover(now bucket.Time, seen []Seen, sel Selection, lookback time.Duration) []*Scope {
+	changed := map[bucket.Scope]*Scope{}
+	present := map[bucket.Scope]bool{}
+	for _, z := range slices.SortedFunc(slices.Values(seen), func(a, b Seen) int { return cmpID(a.ID, b.ID) }) {
+		id := bucket.Scope{Kind: bucket.Zone, ID: z.ID}
+		present[id] = true
+		old := r[id]
+		s := r.next(now, old, z, sel, lookback)
+		if s == nil {
+			continue
+		}
+		if old == nil || !old.sameFacts(s) {
+			r[id], changed[id] = s, s
+		}
+	}
+	for id, s := range r {
+		if id.Kind == bucket.Zone && !present[id] && s.State != Gone {
+			gone := s.clone()
+			gone.end(now, Gone)
+			r[id], changed[id] = gone, gone
+		}
+	}
+	return slices.SortedFunc(maps.Values(changed), func(a, b *Scope) int { return a.Compare(b.Scope) })
+}
+
+// next is what the roster should hold for a zone after seeing it; nil for a
+// zone that was never wanted.
+func (r Roster) next(now bucket.Time, old *Scope, z Seen, sel Selection, lookback time.Duration) *Scope {
+	wanted := sel.wants(z)
+	if old == nil {
+		if !wanted {
+			return nil
+		}
+		old = &Scope{
+			Scope:     bucket.Scope{Kind: bucket.Zone, ID: z.ID},
+			FirstSeen: now,
+			Start:     max(now.Add(-lookback), z.Created),
+			State:     Active,
+			AccountID: z.AccountID,
+		}
+	}
+	s := old.clone()
+	moved := s.AccountID != z.AccountID
+	s.Name, s.AccountID, s.AccountName, s.Plan = z.Name, z.AccountID, z.AccountName, z.Plan
+	if moved || z.Plan != old.Plan {
+		s.Checked = 0 // another plan or account: entitlements must be read again
+	}
+	switch {
+	case !wanted:
+		s.end(now, Excluded)
+	case !z.Active:
+		s.end(now, Paused)
+	case s.State != Active:
+		// Back again: what passed in between was not wanted then and is not now.
+		s.State, s.Start, s.End = Active, now, 0
+		s.Checked = 0
+	}
+	s.AccountLabel = s.AccountName
+	s.ZoneLabel = r.zoneLabel(s)
+	return s
+}
+
+// zoneLabel is the name, unless another scope owns it in the same account for
+// an overlapping time: then two zones would share one series.
+func (r Roster) zoneLabel(s *Scope) string {
+	for id, o := range r {
+		if id == s.Scope || o.ZoneLabel != s.Name || o.AccountLabel != s.AccountName {
+			continue
+		}
+		if s.State == Active && (o.End == 0 || o.End > s.Start) {
+			return s.Name + "#" + s.ID[:8]
+		}
+	}
+	return s.Name
+}
+
+func (s *Scope) end(now bucket.Time, state State) {
+	if s.State == Active {
+		s.End = now
+	}
+	s.State = state
+}
+
+func (s *Scope) clone() *Scope {
+	c := *s
+	c.Nodes, c.Refusals = maps.Clone(s.Nodes), maps.Clone(s.Refusals)
+	return &c
+}
+
+func (s *Scope) sameFacts(o *Scope) bool {
+	return s.Name == o.Name && s.AccountID == o.AccountID && s.AccountName == o.AccountName && s.Plan == o.Plan &&
+		s.ZoneLabel == o.ZoneLabel && s.AccountLabel == o.AccountLabel && s.State == o.State &&
+		s.Start == o.Start && s.End == o.End && s.Checked == o.Checked
+}
+
+func cmpID(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,94 @@
+// Package roster knows whom may be asked what: the zones that the token sees,
+// the names that become their labels, and what each zone's plan allows. It
+// turns facts that the collector fetched into [Claim]s, the windows that ought
+// to be final.
+//
+// The package is pure; the collector's loop brings the facts and stores the
+// roster as records, from which a standby or a new leader reads it back.
+package roster
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// KindScope is the kind of the roster's records in the store.
+const KindScope = "scope"
+
+// State says whether a scope is being collected. The words are stored.
+type State string
+
+// The states.
+const (
+	Active   State = "active"
+	Paused   State = "paused" // Cloudflare says paused, pending or deactivated
+	Moved    State = "moved"
+	Gone     State = "gone" // no longer in the list that the token sees
+	Excluded State = "excluded"
+)
+
+// Scope is one zone as Weir knows it.
+type Scope struct {
+	bucket.Scope
+	Name        string `json:"name"`
+	AccountID   string `json:"account_id"`
+	AccountName string `json:"account_name"`
+	// ZoneLabel and AccountLabel are what new buckets carry.
+	ZoneLabel    string      `json:"zone_label"`
+	AccountLabel string      `json:"account_label"`
+	Plan         string      `json:"plan"` // for people; nodes decide access
+	State        State       `json:"state"`
+	FirstSeen    bucket.Time `json:"first_seen"`
+	Start        bucket.Time `json:"start"` // windows from here on are wanted
+	End          bucket.Time `json:"end"`   // windows that end after it are not; 0 while active
+	// Nodes are the entitlements by GraphQL node, from the settings node.
+	Nodes map[string]Node `json:"nodes,omitempty"`
+	// Refusals learned from answers, by variant (dataset/variant).
+	Refusals map[string]Refusal `json:"refusals,omitempty"`
+	Checked  bucket.Time        `json:"checked"` // when Nodes was read
+}
+
+// Node is what a scope's plan says of one GraphQL node.
+type Node struct {
+	Enabled      bool          `json:"enabled"`
+	MaxDuration  time.Duration `json:"max_duration"`
+	MaxFields    int           `json:"max_fields"`
+	MaxPageSize  int           `json:"max_page_size"`
+	NotOlderThan time.Duration `json:"not_older_than"`
+	Fields       []string      `json:"fields,omitempty"`
+}
+
+// Refusal is a "no" that the settings had not announced.
+type Refusal struct {
+	Reason string      `json:"reason"`
+	Until  bucket.Time `json:"until"` // ask again then
+}
+
+// Record encodes a scope for the store.
+func (s *Scope) Record() store.Record {
+	value, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // plain strings and numbers always encode
+	}
+	return store.Record{Kind: KindScope, Key: fmt.Sprintf("%d/%s", s.Kind, s.ID), Value: value}
+}
+
+// Roster is all scopes by identity.
+type Roster map[bucket.Scope]*Scope
+
+// Read decodes the records of kind [KindScope].
+func Read(records []store.Record) (Roster, error) {
+	out := make(Roster, len(records))
+	for _, r := range records {
+		s := new(Scope)
+		if err := json.Unmarshal(r.Value, s); err != nil {
+			return nil, fmt.Errorf("read scope record %q: %w", r.Key, err)
+		}
+		out[s.Scope] = s
+	}
+	return out, nil
+}

@@ -1,0 +1,106 @@
+// Package settle decides when a reading of a window may be stored for ever.
+//
+// Cloudflare publishes no moment at which a bucket is complete, gives no mark
+// in the answer, and shows young buckets partly filled, sometimes not even
+// monotonically (recorded: a bucket almost five minutes old at 64 % while a
+// younger one was full). So a window is trusted for what its readings do:
+//
+//   - It is first read when it is older than its delay. It is final when
+//     Confirm readings in a row, each at least a minute after the one before,
+//     were equal in every row. A reading that Cloudflare sampled can differ from
+//     the next for ever and is final by itself.
+//   - At its deadline it is stored with the last reading even if readings
+//     still differ, and marked so. A window first read after its deadline
+//     needs one reading.
+//   - A reading that is empty, or far below what the scope usually has, is
+//     suspect: "not arrived yet" looks just like "no traffic". A window that
+//     was ever suspect needs two equal readings ten minutes apart. While it
+//     looks suspect it also needs an ordinary reading of a later window (what
+//     came after has arrived), or an age that no delay was ever seen to reach.
+//     The deadline does not apply to it.
+//   - A scope whose recent buckets are all empty is quiet, and its next empty
+//     bucket is not suspect.
+//   - When the newest windows of a scope look suspect, its data is late, and
+//     the windows just before the hole may be half filled though they look
+//     ordinary: they are doubtful, and need the ten minutes too.
+//   - When more than a third of the scopes with traffic look suspect in one
+//     window, the dataset itself is late: nothing from that window on becomes
+//     final before it is a day old, unless the dataset recovers.
+//
+// Readings live in memory. What must survive a change of leader is only that a
+// window was suspect; the gap ledger keeps that, and [Dataset.Restore] brings it
+// back. A genuine zero costs latency, never truth (G1, G3).
+//
+// The package is pure: no clock, no I/O, no goroutine. A [Dataset] belongs to
+// one goroutine.
+package settle
+
+import (
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+)
+
+// The constants of the rules above. They are not settings: a wrong guess here
+// would trade truth for freshness.
+const (
+	// Spacing is the least time between two readings that count as two.
+	Spacing = time.Minute
+	// AgreeApart is how far apart the two equal readings of a window must be
+	// that was suspect or doubtful.
+	AgreeApart = 10 * time.Minute
+	// SuspectAge makes an empty answer credible by itself; for young scopes
+	// YoungAge does, since Cloudflare delays new Free zones by up to a day.
+	SuspectAge = 6 * time.Hour
+	YoungAge   = 24 * time.Hour
+	// DelayedAge ends the wait for a dataset that is late as a whole.
+	DelayedAge = 24 * time.Hour
+	// historyLen buckets tell a scope's level.
+	historyLen = 12
+	// A bucket below lowShare of the median is suspect where the median is at
+	// least lowMedian; under that, noise alone crosses the line.
+	lowShare  = 0.2
+	lowMedian = 10
+	// doubt is how long before a hole at the end of a scope's data a bucket may
+	// be half filled: filling was seen to take under four minutes.
+	doubt = 10 * time.Minute
+	// minScopes with traffic are needed to tell a late dataset from a late zone.
+	minScopes = 3
+)
+
+// Policy is how one dataset settles.
+type Policy struct {
+	Size     time.Duration
+	Confirm  int           // equal readings that make a bucket final, at least 1
+	Deadline time.Duration // age of the window's end
+}
+
+// Reading is one look at one window.
+type Reading struct {
+	Start   bucket.Time
+	Digest  uint64  // of all rows; equal readings have equal digests
+	Empty   bool    // the scope's object was there, with an empty list
+	Level   float64 // what the scope is measured by, for example requests
+	Sampled bool    // Cloudflare answered from a sample
+}
+
+// Reason says why a window that was read is not final.
+type Reason uint8
+
+// The reasons, weakest first.
+const (
+	None     Reason = iota
+	Settling        // readings are few, or differ
+	Suspect         // was empty or far too low at some time, or stands before such a hole
+	Delayed         // the whole dataset is late
+)
+
+// Verdict is the decision on one reading.
+type Verdict struct {
+	Start bucket.Time
+	// Final is not zero when the reading is to be stored now.
+	Final bucket.Finality
+	// Reason and Again say why not, and when the next reading may count.
+	Reason Reason
+	Again  bucket.Time
+}

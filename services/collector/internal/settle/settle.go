@@ -1,0 +1,289 @@
+package settle
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+)
+
+// Dataset holds the readings of one dataset that are not final yet.
+type Dataset struct {
+	policy Policy
+	scopes map[bucket.Scope]*scope
+	// delayedFrom is the first window of an outage of the dataset, 0 if none.
+	delayedFrom bucket.Time
+}
+
+type scope struct {
+	firstSeen bucket.Time
+	history   []level // newest last, at most historyLen, of final buckets
+	pending   map[bucket.Time]*pending
+	// ordinary is the newest window that was ever read with ordinary rows.
+	ordinary bucket.Time
+}
+
+type level struct {
+	start bucket.Time
+	value float64
+	empty bool
+}
+
+// pending is what is remembered of a window that is not final.
+type pending struct {
+	digest  uint64
+	since   bucket.Time // first reading with this digest
+	last    bucket.Time // newest reading that counted
+	equal   int         // readings in a row with this digest
+	late    bool        // first read after the deadline
+	once    bool        // was suspect or doubtful at some time
+	low     bool        // the newest reading looked suspect
+	traffic bool        // the scope had traffic when it was last judged
+}
+
+// New returns a Dataset without readings.
+func New(p Policy) *Dataset {
+	return &Dataset{policy: p, scopes: map[bucket.Scope]*scope{}}
+}
+
+// Known reports whether the scope was given to [Dataset.Restore].
+func (d *Dataset) Known(s bucket.Scope) bool { return d.scopes[s] != nil }
+
+// Final is a stored bucket as far as the rules need it.
+type Final struct {
+	Start bucket.Time
+	Level float64
+	Empty bool
+}
+
+// Restore tells what the store knows of a scope: when it was first seen, its
+// newest final buckets ascending, and the windows that were suspect when the
+// last leader stopped. It must be called before the scope's first reading.
+func (d *Dataset) Restore(s bucket.Scope, firstSeen bucket.Time, recent []Final, suspect []bucket.Time) {
+	sc := &scope{firstSeen: firstSeen, pending: map[bucket.Time]*pending{}}
+	for _, f := range recent {
+		sc.remember(f)
+	}
+	for _, start := range suspect {
+		sc.pending[start] = &pending{once: true}
+	}
+	d.scopes[s] = sc
+}
+
+// Expire forgets the readings of windows that are no longer wanted.
+func (d *Dataset) Expire(s bucket.Scope, horizon bucket.Time) {
+	if sc := d.scopes[s]; sc != nil {
+		maps.DeleteFunc(sc.pending, func(start bucket.Time, _ *pending) bool { return start < horizon })
+	}
+}
+
+// Forget drops a scope that is no longer collected.
+func (d *Dataset) Forget(s bucket.Scope) { delete(d.scopes, s) }
+
+// Again is when the next reading of a window may count: zero for a window that
+// was never read.
+func (d *Dataset) Again(s bucket.Scope, start bucket.Time) bucket.Time {
+	sc := d.scopes[s]
+	if sc == nil {
+		return 0
+	}
+	p := sc.pending[start]
+	if p == nil || p.last == 0 {
+		return 0
+	}
+	return d.again(p, start)
+}
+
+// Read reports whether a window was read by this leader and is not final.
+func (d *Dataset) Read(s bucket.Scope, start bucket.Time) bool {
+	sc := d.scopes[s]
+	return sc != nil && sc.pending[start] != nil && sc.pending[start].last != 0
+}
+
+// Reason is why a window is not final, as far as readings tell.
+func (d *Dataset) Reason(s bucket.Scope, start bucket.Time) Reason {
+	sc := d.scopes[s]
+	if sc == nil || sc.pending[start] == nil {
+		return None
+	}
+	return d.reason(sc.pending[start], start)
+}
+
+// Delayed is the first window of a running delay of the whole dataset.
+func (d *Dataset) Delayed() (from bucket.Time, delayed bool) {
+	return d.delayedFrom, d.delayedFrom != 0
+}
+
+// Suspects is the number of windows that look suspect now.
+func (d *Dataset) Suspects() int {
+	n := 0
+	for _, sc := range d.scopes {
+		for _, p := range sc.pending {
+			if p.low {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Stored tells that a bucket was committed: its readings are forgotten and it
+// becomes part of the scope's level.
+func (d *Dataset) Stored(s bucket.Scope, f Final) {
+	if sc := d.scopes[s]; sc != nil {
+		delete(sc.pending, f.Start)
+		sc.remember(f)
+	}
+}
+
+// Observe takes the readings that one answer brought at time now, by scope,
+// each ascending by window and only of windows that are due and not final, and
+// returns a verdict for each. Scopes of one answer are judged together, so
+// that a late dataset is seen as one before any of its windows is believed.
+// Every scope must have been restored.
+func (d *Dataset) Observe(now bucket.Time, answer map[bucket.Scope][]Reading) map[bucket.Scope][]Verdict {
+	for s, readings := range answer {
+		d.scopes[s].take(d.policy, now, readings)
+	}
+	d.judgeDelay(now)
+	out := make(map[bucket.Scope][]Verdict, len(answer))
+	for s, readings := range answer {
+		sc := d.scopes[s]
+		verdicts := make([]Verdict, len(readings))
+		for i, r := range readings {
+			verdicts[i] = d.judge(sc, now, r)
+		}
+		out[s] = verdicts
+	}
+	return out
+}
+
+// take notes the readings and marks what is suspect or doubtful.
+func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
+	for _, r := range readings {
+		p := sc.pending[r.Start]
+		if p == nil {
+			p = &pending{late: now.Sub(r.Start.Add(policy.Size)) > policy.Deadline}
+			sc.pending[r.Start] = p
+		}
+		p.note(now, r)
+	}
+	// Levels are judged in ascending order against final buckets and, in a
+	// catch-up, against the ordinary readings before them in this very answer.
+	recent := slices.Clone(sc.history)
+	for _, r := range readings {
+		p := sc.pending[r.Start]
+		p.low, p.traffic = suspect(recent, r), hasTraffic(recent) || !r.Empty
+		p.once = p.once || p.low
+		if !p.low {
+			if !r.Empty {
+				sc.ordinary = max(sc.ordinary, r.Start)
+			}
+			recent = push(recent, level{r.Start, r.Level, r.Empty})
+		}
+	}
+	sc.markDoubtful(policy, readings)
+}
+
+// markDoubtful finds the hole at the end of the scope's data, if there is one,
+// and distrusts the windows just before it.
+func (sc *scope) markDoubtful(policy Policy, readings []Reading) {
+	i := len(readings)
+	for i > 0 && sc.pending[readings[i-1].Start].low {
+		i--
+	}
+	if i == len(readings) {
+		return
+	}
+	hole := readings[i].Start
+	for _, r := range readings[:i] {
+		if hole.Sub(r.Start.Add(policy.Size)) < doubt {
+			sc.pending[r.Start].once = true
+		}
+	}
+}
+
+// note counts a reading, if it is far enough from the one before.
+func (p *pending) note(now bucket.Time, r Reading) {
+	switch {
+	case p.last == 0 || p.digest != r.Digest:
+		p.digest, p.since, p.equal = r.Digest, now, 1
+	case now.Sub(p.last) >= Spacing:
+		p.equal++
+	default:
+		return // too close to be a second opinion
+	}
+	p.last = now
+}
+
+func (d *Dataset) judge(sc *scope, now bucket.Time, r Reading) Verdict {
+	p := sc.pending[r.Start]
+	age := now.Sub(r.Start.Add(d.policy.Size))
+	v := Verdict{Start: r.Start}
+	switch {
+	case d.delayedFrom != 0 && r.Start >= d.delayedFrom && age < DelayedAge:
+	case p.once:
+		if sc.overcome(p, r, now, age, d.policy.Size) {
+			v.Final = bucket.SuspectConfirmed
+		}
+	case r.Sampled || p.late || p.equal >= d.policy.Confirm:
+		v.Final = bucket.Confirmed
+	case age >= d.policy.Deadline:
+		v.Final = bucket.Deadline
+	}
+	if v.Final == 0 {
+		v.Reason, v.Again = d.reason(p, r.Start), d.again(p, r.Start)
+	}
+	return v
+}
+
+// overcome says whether a window that was suspect or doubtful may be believed.
+func (sc *scope) overcome(p *pending, r Reading, now bucket.Time, age, size time.Duration) bool {
+	limit := SuspectAge
+	if r.Start.Add(size).Sub(sc.firstSeen) < YoungAge {
+		limit = YoungAge
+	}
+	if age >= limit {
+		return true
+	}
+	agreed := now.Sub(p.since) >= AgreeApart || r.Sampled && p.last.Sub(p.since) >= AgreeApart
+	return agreed && (!p.low || sc.ordinary > r.Start)
+}
+
+func (d *Dataset) reason(p *pending, start bucket.Time) Reason {
+	switch {
+	case d.delayedFrom != 0 && start >= d.delayedFrom:
+		return Delayed
+	case p.once:
+		return Suspect
+	}
+	return Settling
+}
+
+// again: a window that only settles is read every minute; one that must agree
+// over ten minutes when these are over, or, if it agreed and something else is
+// missing, ten minutes after it was last read.
+func (d *Dataset) again(p *pending, start bucket.Time) bucket.Time {
+	if !p.once && (d.delayedFrom == 0 || start < d.delayedFrom) {
+		return p.last.Add(Spacing)
+	}
+	if due := p.since.Add(AgreeApart); due > p.last {
+		return due
+	}
+	return p.last.Add(AgreeApart)
+}
+
+func (sc *scope) remember(f Final) {
+	i := len(sc.history)
+	for i > 0 && sc.history[i-1].start > f.Start {
+		i--
+	}
+	sc.history = slices.Insert(sc.history, i, level{f.Start, f.Level, f.Empty})
+	if over := len(sc.history) - historyLen; over > 0 {
+		sc.history = slices.Delete(sc.history, 0, over)
+	}
+	if !f.Empty {
+		sc.ordinary = max(sc.ordinary, f.Start)
+	}
+}

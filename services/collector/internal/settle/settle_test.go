@@ -1,0 +1,246 @@
+package settle_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/settle"
+)
+
+const size = 5 * time.Minute
+
+var (
+	zone   = bucket.Scope{Kind: bucket.Zone, ID: "0000000000000000000000000000000a"}
+	policy = settle.Policy{Size: size, Confirm: 2, Deadline: 20 * time.Minute}
+	noon   = bucket.Time(1_795_262_400) // 2026-11-21T12:00:00Z
+)
+
+// look reads the window that starts at start and ends the story's sentence.
+func look(t *testing.T, d *settle.Dataset, now, start bucket.Time, level float64) settle.Verdict {
+	t.Helper()
+	got := d.Observe(now, map[bucket.Scope][]settle.Reading{zone: {reading(start, level)}})
+	return got[zone][0]
+}
+
+func reading(start bucket.Time, level float64) settle.Reading {
+	return settle.Reading{Start: start, Digest: uint64(level*8) + 1, Level: level, Empty: level == 0}
+}
+
+// busy is a scope that was seen long ago and had about 100 in each of its last
+// twelve windows before noon.
+func busy() []settle.Final {
+	var out []settle.Final
+	for i := range 12 {
+		out = append(out, settle.Final{Start: noon.Add(-time.Duration(12-i) * size), Level: 100})
+	}
+	return out
+}
+
+func newDataset(recent []settle.Final, suspect ...bucket.Time) *settle.Dataset {
+	d := settle.New(policy)
+	d.Restore(zone, noon.Add(-72*time.Hour), recent, suspect)
+	return d
+}
+
+func wantFinal(t *testing.T, v settle.Verdict, want bucket.Finality) {
+	t.Helper()
+	if v.Final != want {
+		t.Fatalf("final ground is %d, want %d (reason %d, again at %s)", v.Final, want, v.Reason, v.Again)
+	}
+}
+
+func wantWait(t *testing.T, v settle.Verdict, reason settle.Reason, again bucket.Time) {
+	t.Helper()
+	if v.Final != 0 || v.Reason != reason || v.Again != again {
+		t.Fatalf("got final %d reason %d again %s, want to wait for reason %d until %s", v.Final, v.Reason, v.Again, reason, again)
+	}
+}
+
+// at is a time so long after the end of the window that starts at noon.
+func at(age time.Duration) bucket.Time { return noon.Add(size + age) }
+
+func TestEqualReadingsAMinuteApartAreFinal(t *testing.T) {
+	d := newDataset(busy())
+	wantWait(t, look(t, d, at(5*time.Minute), noon, 90), settle.Settling, at(6*time.Minute))
+	wantFinal(t, look(t, d, at(6*time.Minute), noon, 90), bucket.Confirmed)
+}
+
+func TestReadingsCloserThanAMinuteCountOnce(t *testing.T) {
+	d := newDataset(busy())
+	look(t, d, at(5*time.Minute), noon, 90)
+	if v := look(t, d, at(5*time.Minute+59*time.Second), noon, 90); v.Final != 0 {
+		t.Fatal("two readings 59 s apart were taken for two opinions")
+	}
+}
+
+func TestAStragglerIsReadUntilItStandsStill(t *testing.T) {
+	d := newDataset(busy())
+	look(t, d, at(5*time.Minute), noon, 60)
+	wantWait(t, look(t, d, at(6*time.Minute), noon, 100), settle.Settling, at(7*time.Minute))
+	wantFinal(t, look(t, d, at(7*time.Minute), noon, 100), bucket.Confirmed)
+}
+
+func TestTheDeadlineStoresTheLastReading(t *testing.T) {
+	d := newDataset(busy())
+	for i := range 15 {
+		if v := look(t, d, at(time.Duration(5+i)*time.Minute), noon, float64(80+i)); v.Final != 0 {
+			t.Fatalf("reading %d was final although it differed", i)
+		}
+	}
+	wantFinal(t, look(t, d, at(20*time.Minute), noon, 99), bucket.Deadline)
+}
+
+func TestAWindowFirstReadAfterItsDeadlineNeedsOneReading(t *testing.T) {
+	d := newDataset(busy())
+	wantFinal(t, look(t, d, at(20*time.Minute+time.Second), noon, 90), bucket.Confirmed)
+}
+
+func TestASampledReadingIsFinalByItself(t *testing.T) {
+	d := newDataset(busy())
+	r := reading(noon, 90)
+	r.Sampled = true
+	v := d.Observe(at(5*time.Minute), map[bucket.Scope][]settle.Reading{zone: {r}})[zone][0]
+	wantFinal(t, v, bucket.Confirmed)
+}
+
+func TestEmptyOrFarTooLowIsSuspect(t *testing.T) {
+	for _, level := range []float64{0, 19} {
+		t.Run(fmt.Sprint(level), func(t *testing.T) {
+			d := newDataset(busy())
+			wantWait(t, look(t, d, at(5*time.Minute), noon, level), settle.Suspect, at(15*time.Minute))
+			wantWait(t, look(t, d, at(15*time.Minute), noon, level), settle.Suspect, at(25*time.Minute))
+			// Neither the deadline nor any number of equal readings helps, as
+			// long as nothing later has arrived.
+			if v := look(t, d, at(5*time.Hour+59*time.Minute), noon, level); v.Final != 0 {
+				t.Fatal("a suspect window was believed before it was six hours old")
+			}
+			wantFinal(t, look(t, d, at(6*time.Hour), noon, level), bucket.SuspectConfirmed)
+		})
+	}
+}
+
+func TestSuspectIsBelievedWhenALaterWindowIsOrdinary(t *testing.T) {
+	d := newDataset(busy())
+	look(t, d, at(5*time.Minute), noon, 0)
+	later := noon.Add(size)
+	look(t, d, at(10*time.Minute), later, 100)
+	if v := look(t, d, at(14*time.Minute), noon, 0); v.Final != 0 {
+		t.Fatal("two readings nine minutes apart were enough")
+	}
+	wantFinal(t, look(t, d, at(15*time.Minute), noon, 0), bucket.SuspectConfirmed)
+}
+
+// The false empty: nothing at first, then partly filled, then all.
+func TestAFalseEmptyIsNeverStoredHalfFilled(t *testing.T) {
+	d := newDataset(busy())
+	look(t, d, at(5*time.Minute), noon, 0)
+	look(t, d, at(31*time.Minute), noon, 44)
+	look(t, d, at(32*time.Minute), noon, 89)
+	look(t, d, at(34*time.Minute), noon, 100)
+	if v := look(t, d, at(43*time.Minute), noon, 100); v.Final != 0 {
+		t.Fatal("believed before two equal readings stood ten minutes apart")
+	}
+	wantFinal(t, look(t, d, at(44*time.Minute), noon, 100), bucket.SuspectConfirmed)
+}
+
+// The same with a change of leader in the middle: the ledger remembers that
+// the window was suspect, and one late reading is not enough for it.
+func TestSuspicionSurvivesAChangeOfLeader(t *testing.T) {
+	d := newDataset(busy(), noon)
+	if v := look(t, d, at(32*time.Minute), noon, 44); v.Final != 0 {
+		t.Fatal("a half-filled window that was suspect became final by one late reading")
+	}
+	look(t, d, at(34*time.Minute), noon, 100)
+	wantFinal(t, look(t, d, at(44*time.Minute), noon, 100), bucket.SuspectConfirmed)
+}
+
+// A collector that starts while a zone is late sees ordinary windows, then a
+// half-filled one, then a hole. The half-filled one must not be believed.
+func TestTheLastWindowBeforeAHoleIsDoubtful(t *testing.T) {
+	d := newDataset(busy())
+	now := at(31 * time.Minute)
+	got := d.Observe(now, map[bucket.Scope][]settle.Reading{zone: {
+		reading(noon.Add(-2*size), 100), // age 41 min: whole
+		reading(noon, 44),               // age 31 min: filling
+		reading(noon.Add(size), 0),      // hole
+		reading(noon.Add(2*size), 0),
+	}})[zone]
+	wantFinal(t, got[0], bucket.Confirmed)
+	if got[1].Final != 0 {
+		t.Fatal("the window before the hole was believed at once")
+	}
+}
+
+func TestAQuietScopeIsNotSuspect(t *testing.T) {
+	quiet := make([]settle.Final, 12)
+	for i := range quiet {
+		quiet[i] = settle.Final{Start: noon.Add(-time.Duration(12-i) * size), Empty: true}
+	}
+	d := newDataset(quiet)
+	look(t, d, at(5*time.Minute), noon, 0)
+	wantFinal(t, look(t, d, at(6*time.Minute), noon, 0), bucket.Confirmed)
+}
+
+func TestAYoungScopesSilenceTakesADay(t *testing.T) {
+	d := settle.New(policy)
+	d.Restore(zone, noon, nil, nil)
+	look(t, d, at(5*time.Minute), noon, 0)
+	if v := look(t, d, at(23*time.Hour), noon, 0); v.Final != 0 {
+		t.Fatal("an empty bucket of a scope seen today was believed before a day had passed")
+	}
+	wantFinal(t, look(t, d, at(24*time.Hour), noon, 0), bucket.SuspectConfirmed)
+}
+
+func TestALateDatasetIsSeenAsOne(t *testing.T) {
+	d := settle.New(policy)
+	var zones []bucket.Scope
+	for i := range 4 {
+		zones = append(zones, bucket.Scope{Kind: bucket.Zone, ID: fmt.Sprintf("%032x", i+1)})
+		d.Restore(zones[i], noon.Add(-72*time.Hour), busy(), nil)
+	}
+	observe := func(now, start bucket.Time, levels ...float64) map[bucket.Scope][]settle.Verdict {
+		answer := map[bucket.Scope][]settle.Reading{}
+		for i, l := range levels {
+			answer[zones[i]] = []settle.Reading{reading(start, l)}
+		}
+		return d.Observe(now, answer)
+	}
+	// Two of four: more than a third. The two that look well wait too.
+	observe(at(5*time.Minute), noon, 0, 0, 100, 100)
+	got := observe(at(15*time.Minute), noon, 0, 0, 100, 100)
+	for i, z := range zones {
+		if v := got[z][0]; v.Final != 0 || v.Reason != settle.Delayed {
+			t.Fatalf("zone %d: final %d reason %d, want to wait for the dataset", i, v.Final, v.Reason)
+		}
+	}
+	if from, delayed := d.Delayed(); !delayed || from != noon {
+		t.Fatalf("delayed from %s (%t), want from %s", from, delayed, noon)
+	}
+	// It recovers: those that were never suspect are final, the others wait
+	// for their ten minutes.
+	got = observe(at(25*time.Minute), noon, 100, 100, 100, 100)
+	if _, delayed := d.Delayed(); delayed {
+		t.Fatal("still delayed although every zone has ordinary rows")
+	}
+	if got[zones[2]][0].Final == 0 || got[zones[0]][0].Final != 0 {
+		t.Fatalf("after recovery: untouched zone final %d, suspect zone final %d", got[zones[2]][0].Final, got[zones[0]][0].Final)
+	}
+	got = observe(at(35*time.Minute), noon, 100, 100)
+	wantFinal(t, got[zones[0]][0], bucket.SuspectConfirmed)
+}
+
+func TestOneZoneOfThreeIsNotADatasetsDelay(t *testing.T) {
+	d := settle.New(policy)
+	answer := map[bucket.Scope][]settle.Reading{}
+	for i, level := range []float64{0, 100, 100} {
+		z := bucket.Scope{Kind: bucket.Zone, ID: fmt.Sprintf("%032x", i+1)}
+		d.Restore(z, noon.Add(-72*time.Hour), busy(), nil)
+		answer[z] = []settle.Reading{reading(noon, level)}
+	}
+	d.Observe(at(5*time.Minute), answer)
+	if _, delayed := d.Delayed(); delayed {
+		t.Fatal("one late zone was taken for a late dataset")
+	}
+}

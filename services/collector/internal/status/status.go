@@ -1,0 +1,286 @@
+// Package status answers what a collector knows of scopes, coverage and
+// datasets. It reads the store only, so that a standby answers as the leader
+// does.
+package status
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/wire"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Store is the part of store.Store that is read here.
+type Store interface {
+	Records(ctx context.Context, kind string) ([]store.Record, error)
+	Coverage(ctx context.Context, f store.Filter, since bucket.Time) ([]store.Run, error)
+}
+
+// Source reads the store for the BucketService. Safe for concurrent use.
+type Source struct {
+	Store     Store
+	Catalogue *catalogue.Catalogue
+	Clock     clock.Clock
+	Retention time.Duration
+	Leading   func() bool
+}
+
+// Role is that of this process.
+func (s *Source) Role() bucketv1.Role {
+	if s.Leading() {
+		return bucketv1.Role_ROLE_LEADER
+	}
+	return bucketv1.Role_ROLE_STANDBY
+}
+
+// picture is everything that the answers are made of.
+type picture struct {
+	now     bucket.Time
+	claims  []roster.Claim
+	roster  roster.Roster
+	have    map[ledger.Series]bucket.Spans
+	decided map[ledger.Series]*ledger.Decision
+	gaps    map[ledger.Series][]ledger.Gap
+}
+
+func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
+	p := &picture{now: bucket.TimeOf(s.Clock.Now()), gaps: map[ledger.Series][]ledger.Gap{}}
+	records, err := s.Store.Records(ctx, roster.KindScope)
+	if err != nil {
+		return nil, fmt.Errorf("read scopes: %w", err)
+	}
+	if p.roster, err = roster.Read(records); err != nil {
+		return nil, err
+	}
+	if records, err = s.Store.Records(ctx, ledger.KindDecided); err != nil {
+		return nil, fmt.Errorf("read decisions: %w", err)
+	}
+	if p.decided, err = ledger.Decisions(records); err != nil {
+		return nil, err
+	}
+	if records, err = s.Store.Records(ctx, ledger.KindGap); err != nil {
+		return nil, fmt.Errorf("read gaps: %w", err)
+	}
+	gaps, err := ledger.Gaps(records)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range gaps {
+		p.gaps[g.Of()] = append(p.gaps[g.Of()], g)
+	}
+	keep := p.now.Add(-s.Retention)
+	// Not filtered by dataset: another size of a dataset bounds this one.
+	runs, err := s.Store.Coverage(ctx, store.Filter{Scopes: f.Scopes}, keep)
+	if err != nil {
+		return nil, fmt.Errorf("read coverage: %w", err)
+	}
+	var begin map[ledger.Series]bucket.Time
+	p.have, begin = ledger.Cover(runs, s.Catalogue.Datasets)
+	for _, c := range p.roster.Claims(p.now, s.Catalogue.Datasets, roster.Terms{
+		Keep:  keep,
+		Begin: func(d string, sc bucket.Scope) bucket.Time { return begin[ledger.Series{Dataset: d, Scope: sc}] },
+	}) {
+		if matches(f, c.Dataset.Dataset, c.Scope.Scope) {
+			p.claims = append(p.claims, c)
+		}
+	}
+	slices.SortStableFunc(p.claims, func(a, b roster.Claim) int {
+		return bucket.Key{Dataset: a.Dataset.Dataset, Scope: a.Scope.Scope}.Compare(bucket.Key{Dataset: b.Dataset.Dataset, Scope: b.Scope.Scope})
+	})
+	return p, nil
+}
+
+func matches(f store.Filter, dataset string, sc bucket.Scope) bool {
+	return (len(f.Datasets) == 0 || slices.Contains(f.Datasets, dataset)) &&
+		(len(f.Scopes) == 0 || slices.Contains(f.Scopes, sc))
+}
+
+// Coverage says of each range inside window what it is; the zero window stands
+// for everything from the horizon to now. The time is that of the answer.
+func (s *Source) Coverage(ctx context.Context, f store.Filter, window bucket.Window) ([]*bucketv1.Coverage, time.Time, error) {
+	p, err := s.read(ctx, f)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	var out []*bucketv1.Coverage
+	for _, c := range p.claims {
+		asked := bucket.Window{Start: c.Wanted, End: c.Window.End}
+		if window != (bucket.Window{}) {
+			asked = asked.Intersect(window)
+		}
+		cov := &bucketv1.Coverage{
+			Dataset: c.Dataset.Dataset, Scope: wire.ProtoScope(c.Scope.Scope), HorizonUnixSeconds: int64(c.Window.Start),
+		}
+		if !asked.Empty() {
+			cov.Ranges = p.ranges(c, asked)
+		}
+		out = append(out, cov)
+	}
+	return out, p.now.Std(), nil
+}
+
+// ranges fills the asked window without hole or overlap.
+func (p *picture) ranges(c roster.Claim, asked bucket.Window) []*bucketv1.CoverageRange {
+	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
+	var out []*bucketv1.CoverageRange
+	add := func(w bucket.Window, r *bucketv1.CoverageRange) {
+		if w = w.Intersect(asked); w.Empty() {
+			return
+		}
+		r.StartUnixSeconds, r.EndUnixSeconds = int64(w.Start), int64(w.End)
+		out = append(out, r)
+	}
+	for _, w := range p.have[of] {
+		add(w, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_FINAL})
+	}
+	if d := p.decided[of]; d != nil {
+		for _, span := range d.Spans {
+			state := bucketv1.CoverageState_COVERAGE_STATE_LOST
+			if span.Accepted {
+				state = bucketv1.CoverageState_COVERAGE_STATE_ACCEPTED
+			}
+			add(span.Window, &bucketv1.CoverageRange{State: state, Reason: span.Reason.Proto()})
+		}
+	}
+	for _, hole := range ledger.Closed(p.have[of], p.decided[of]).Missing(asked) {
+		if c.Variant == nil {
+			add(hole, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_REFUSED, Detail: c.Refused})
+			continue
+		}
+		rest := bucket.Spans{hole}
+		for _, g := range p.gaps[of] {
+			for _, part := range rest.Within(g.Window) {
+				add(part, missing(g))
+			}
+			rest = rest.Remove(g.Window)
+		}
+		for _, w := range rest {
+			add(w, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_MISSING, Reason: bucketv1.GapReason_GAP_REASON_PENDING})
+		}
+	}
+	slices.SortFunc(out, func(a, b *bucketv1.CoverageRange) int { return int(a.StartUnixSeconds - b.StartUnixSeconds) })
+	return out
+}
+
+func missing(g ledger.Gap) *bucketv1.CoverageRange {
+	r := &bucketv1.CoverageRange{
+		State: bucketv1.CoverageState_COVERAGE_STATE_MISSING, Reason: g.Reason.Proto(), Detail: g.Detail,
+		Attempts: uint32(g.Attempts),
+	}
+	if g.Next != 0 {
+		r.NextAttempt = timestamppb.New(g.Next.Std())
+	}
+	if g.LostAt != 0 {
+		r.LostAt = timestamppb.New(g.LostAt.Std())
+	}
+	return r
+}
+
+// Scopes lists every zone that was ever collected, with what it may be asked.
+func (s *Source) Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error) {
+	p, err := s.read(ctx, store.Filter{})
+	if err != nil {
+		return nil, err
+	}
+	var out []*bucketv1.ScopeInfo
+	for _, sc := range p.roster {
+		out = append(out, &bucketv1.ScopeInfo{
+			Scope: wire.ProtoScope(sc.Scope), Name: sc.Name, AccountId: sc.AccountID, AccountName: sc.AccountName,
+			ZoneLabel: sc.ZoneLabel, AccountLabel: sc.AccountLabel, Plan: sc.Plan, State: state(sc.State),
+			FirstSeen: timestamppb.New(sc.FirstSeen.Std()), StartUnixSeconds: int64(sc.Start), EndUnixSeconds: int64(sc.End),
+			Entitlements: p.entitlements(sc),
+		})
+	}
+	slices.SortFunc(out, func(a, b *bucketv1.ScopeInfo) int {
+		x, y := bucket.Scope{Kind: bucket.ScopeKind(a.Scope.Kind), ID: a.Scope.Id}, bucket.Scope{Kind: bucket.ScopeKind(b.Scope.Kind), ID: b.Scope.Id}
+		return x.Compare(y)
+	})
+	return out, nil
+}
+
+func (p *picture) entitlements(sc *roster.Scope) []*bucketv1.Entitlement {
+	var out []*bucketv1.Entitlement
+	for _, c := range p.claims {
+		if c.Scope != sc {
+			continue
+		}
+		e := &bucketv1.Entitlement{Dataset: c.Dataset.Dataset, Reason: c.Refused}
+		if c.Variant != nil {
+			e.Variant = c.Variant.Name
+		}
+		if sc.Checked != 0 {
+			e.CheckedAt = timestamppb.New(sc.Checked.Std())
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+func state(s roster.State) bucketv1.ScopeState {
+	switch s {
+	case roster.Active:
+		return bucketv1.ScopeState_SCOPE_STATE_ACTIVE
+	case roster.Paused:
+		return bucketv1.ScopeState_SCOPE_STATE_PAUSED
+	case roster.Gone:
+		return bucketv1.ScopeState_SCOPE_STATE_GONE
+	case roster.Excluded:
+		return bucketv1.ScopeState_SCOPE_STATE_EXCLUDED
+	}
+	return bucketv1.ScopeState_SCOPE_STATE_UNSPECIFIED
+}
+
+// Datasets summarises coverage by dataset.
+func (s *Source) Datasets(ctx context.Context) ([]*bucketv1.DatasetStatus, error) {
+	p, err := s.read(ctx, store.Filter{})
+	if err != nil {
+		return nil, err
+	}
+	byID := map[string]*bucketv1.DatasetStatus{}
+	var out []*bucketv1.DatasetStatus
+	for _, c := range p.claims {
+		d := byID[c.Dataset.Dataset]
+		if d == nil {
+			d = &bucketv1.DatasetStatus{Dataset: c.Dataset.Dataset}
+			byID[c.Dataset.Dataset] = d
+			out = append(out, d)
+		}
+		p.add(d, c)
+	}
+	return out, nil
+}
+
+func (p *picture) add(d *bucketv1.DatasetStatus, c roster.Claim) {
+	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
+	if have := p.have[of]; len(have) > 0 {
+		d.NewestEndUnixSeconds = max(d.NewestEndUnixSeconds, int64(have[len(have)-1].End))
+	}
+	switch {
+	case c.Scope.State != roster.Active:
+		return
+	case c.Variant == nil:
+		d.ScopesRefused++
+		return
+	}
+	d.ScopesActive++
+	until := c.Window.End
+	for i, hole := range ledger.Closed(p.have[of], p.decided[of]).Missing(c.Window) {
+		if i == 0 {
+			until = hole.Start
+		}
+		d.WindowsMissing += uint64(hole.Len() / c.Dataset.Size)
+	}
+	if d.CompleteUntilUnixSeconds == 0 || int64(until) < d.CompleteUntilUnixSeconds {
+		d.CompleteUntilUnixSeconds = int64(until)
+	}
+}
