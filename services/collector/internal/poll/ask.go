@@ -10,6 +10,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/quota"
 )
 
 // ask sends requests in order and takes in the answers. A request that fails
@@ -17,14 +18,14 @@ import (
 // It returns the time before which nothing more may be sent, or zero.
 func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.Time, err error) {
 	for transient := 0; len(queue) > 0; {
-		ok, retryAt, err := s.Budget.TryTake(ctx)
+		r := queue[0]
+		ok, retryAt, err := s.Budget.TryTake(ctx, urgency(r.Lane))
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("reserve permits: %w", err)
 		case !ok:
 			return bucket.TimeOf(retryAt).Add(time.Second), nil
 		}
-		r := queue[0]
 		queue = queue[1:]
 		answer, readAt, err := s.send(ctx, r)
 		if ctx.Err() != nil {
@@ -58,6 +59,14 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		queue = append(s.isolate(r, e), queue...)
 	}
 	return 0, nil
+}
+
+// urgency keeps repairs from using up what fresh windows need.
+func urgency(l plan.Lane) quota.Lane {
+	if l == plan.Repair {
+		return quota.Background
+	}
+	return quota.Urgent
 }
 
 // send asks Cloudflare once. The reading counts from before it was sent.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
@@ -130,7 +131,7 @@ func (s *state) nodes() []string {
 }
 
 func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes []string) (bucket.Time, error) {
-	ok, retryAt, err := s.Budget.TryTake(ctx)
+	ok, retryAt, err := s.Budget.TryTake(ctx, quota.Urgent)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("reserve permits: %w", err)

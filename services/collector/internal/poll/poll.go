@@ -12,6 +12,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
@@ -25,8 +26,9 @@ type Upstream interface {
 
 // Budget gives leave to send one request (G7); *quota.Limiter is one.
 type Budget interface {
-	// TryTake takes one permit. ok is false when none is free before retryAt.
-	TryTake(ctx context.Context) (ok bool, retryAt time.Time, err error)
+	// TryTake takes one permit for a lane. ok is false when none is free
+	// before retryAt.
+	TryTake(ctx context.Context, lane quota.Lane) (ok bool, retryAt time.Time, err error)
 	// Refused tells that Cloudflare refused a request for lack of budget, and
 	// for how long it said to wait; 0 when it did not say.
 	Refused(wait time.Duration)

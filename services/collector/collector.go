@@ -1,0 +1,242 @@
+// Package collector is the singleton of Weir: it asks Cloudflare for settled
+// windows, stores each once, and serves the log to exposers.
+//
+// Several processes may run on one store. All of them serve the BucketService;
+// the one that holds the lease also collects.
+package collector
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/run"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/ops"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/bucketsvc"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/feed"
+	"github.com/weir-metrics/weir/services/collector/internal/grpcserver"
+	"github.com/weir-metrics/weir/services/collector/internal/lease"
+	"github.com/weir-metrics/weir/services/collector/internal/poll"
+	"github.com/weir-metrics/weir/services/collector/internal/quota"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/status"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// Deps is what a collector takes from its surroundings. Zero fields mean the
+// real thing.
+type Deps struct {
+	Clock  clock.Clock
+	Logger *slog.Logger
+	// Transport carries requests to Cloudflare.
+	Transport http.RoundTripper
+	// GRPC and Ops are open listeners, used instead of the configured
+	// addresses; Run closes them.
+	GRPC, Ops net.Listener
+	// Register adds services of the same process to the registry and page of
+	// the operations listener.
+	Registry *prometheus.Registry
+}
+
+// Collector is one process's collector.
+type Collector struct {
+	config  Config
+	deps    Deps
+	store   store.Store
+	feed    *feed.Feed
+	service *bucketsvc.Server
+	grpc    *grpcserver.Server
+	ops     *ops.Ops
+	poller  *poll.Poller
+	leading atomic.Bool
+}
+
+// New opens the store and prepares everything; nothing is served or asked yet.
+// A Collector that is not run must be closed.
+func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error) {
+	if deps.Clock == nil {
+		deps.Clock = clock.System()
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	if deps.Registry == nil {
+		deps.Registry = prometheus.NewRegistry()
+	}
+	if config.Holder == "" {
+		config.Holder = holder()
+	}
+	c := &Collector{config: config, deps: deps}
+	datasets, err := config.catalogue()
+	if err != nil {
+		return nil, err
+	}
+	upstream, err := config.upstream(deps)
+	if err != nil {
+		return nil, err
+	}
+	if c.store, err = openStore(ctx, config, deps); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.store.Close())
+		}
+	}()
+	limiter, err := quota.New(quota.Config{
+		User: config.BudgetUser, Reserver: c.store, Clock: deps.Clock, Share: config.BudgetShare,
+		Holder: config.Holder, Logger: deps.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	registerQuota(deps.Registry, limiter)
+	var seed [8]byte
+	_, _ = rand.Read(seed[:]) // never fails (crypto/rand since Go 1.24)
+	c.poller = poll.New(poll.Config{
+		Store: c.store, Upstream: upstream, Budget: limiter, Clock: deps.Clock, Catalogue: datasets,
+		Metrics: poll.NewMetrics(deps.Registry), Logger: deps.Logger,
+		Select:   roster.Selection{Zones: config.Zones, Exclude: config.ExcludeZones, Accounts: config.Accounts},
+		Lookback: config.Lookback, Retention: config.retention(), Interval: config.Interval, LeaseTTL: lease.DefaultTTL,
+		Seed: uint64(time.Now().UnixNano()),
+	})
+	c.feed = feed.New(feed.Config{Source: c.store, Logger: deps.Logger})
+	if c.service, err = bucketsvc.New(bucketsvc.Config{
+		Store: c.store, Feed: c.feed, Version: cli.BuildInfo().Version, Retention: config.retention(), Logger: deps.Logger,
+		Status: &status.Source{
+			Store: c.store, Catalogue: datasets, Clock: deps.Clock, Retention: config.retention(), Leading: c.leading.Load,
+		},
+	}); err != nil {
+		return nil, err
+	}
+	if c.grpc, err = grpcserver.New(grpcserver.Config{
+		Logger: deps.Logger, Registerer: deps.Registry, Reflection: config.Reflect, Drain: config.Drain, OnDrain: c.service.Drain,
+		Register: func(r grpc.ServiceRegistrar) { bucketv1.RegisterBucketServiceServer(r, c.service) },
+	}); err != nil {
+		return nil, err
+	}
+	registerFeed(deps.Registry, c.feed, c.service)
+	build := cli.BuildInfo()
+	c.ops, err = ops.New(ops.Config{
+		Service: "weir-collector", Summary: "Settled Cloudflare buckets, each stored once and streamed over gRPC.",
+		Version: build.Version, Revision: build.Revision, Registry: deps.Registry, Ready: c.ready, Pprof: config.Pprof, Logger: deps.Logger,
+	})
+	return c, err
+}
+
+// Close releases the store of a collector that is not run.
+func (c *Collector) Close() error { return c.store.Close() }
+
+// Run serves and, while it holds the lease, collects, until ctx ends. It says
+// "not ready" first, ends streams within the drain time, gives the lease back
+// and closes the store last.
+func (c *Collector) Run(ctx context.Context) error {
+	listener := c.deps.GRPC
+	if listener == nil {
+		var err error
+		if listener, err = net.Listen("tcp", c.config.Listen); err != nil {
+			return errors.Join(fmt.Errorf("gRPC listener: %w", err), c.store.Close())
+		}
+	}
+	var g run.Group
+	actor := func(work func(context.Context) error) {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		g.Add(func() error { return work(ctx) }, func(error) { cancel() })
+	}
+	// Ends with ctx and takes the others along.
+	g.Add(func() error { <-ctx.Done(); c.ops.Drain(); return nil }, func(error) {})
+	// Campaigns for the lease; while it holds, collects.
+	actor(c.campaign)
+	// Follows the log for all streams; must outlive them, so it ends by itself
+	// only after the server below has drained.
+	served := make(chan struct{})
+	actor(func(stop context.Context) error {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
+		go func() { <-served; cancel() }()
+		return c.feed.Run(ctx)
+	})
+	// Serves the BucketService.
+	actor(func(ctx context.Context) error { defer close(served); return c.grpc.Run(ctx, listener) })
+	// Serves health, readiness and own metrics.
+	actor(func(ctx context.Context) error {
+		return ops.Serve(ctx, ops.ServerConfig{
+			Name: "operations", Address: c.config.OpsListen, Listener: c.deps.Ops, WebConfigFile: c.config.WebConfig, Logger: c.deps.Logger,
+		}, c.ops)
+	})
+	c.grpc.SetServing(true)
+	return errors.Join(g.Run(), c.store.Close())
+}
+
+func (c *Collector) campaign(ctx context.Context) error {
+	return lease.Run(ctx, lease.Config{
+		Store: c.store, Holder: c.config.Holder, TTL: lease.DefaultTTL, Trust: lease.DefaultTrust, Logger: c.deps.Logger,
+	}, func(ctx context.Context, won store.Lease) error {
+		c.leading.Store(true)
+		defer c.leading.Store(false)
+		return c.poller.Lead(ctx, won)
+	})
+}
+
+// ready says whether the store answers; leading or standing by is all the same.
+func (c *Collector) ready() error {
+	if err := c.feed.Stats().Err; err != nil {
+		return fmt.Errorf("the store does not answer: %w", err)
+	}
+	return nil
+}
+
+// upstream is the client of Cloudflare's API.
+func (c *Config) upstream(deps Deps) (*cloudflare.Client, error) {
+	transport := deps.Transport
+	if transport == nil {
+		t, err := cloudflare.Transport(cloudflare.TransportOptions{CAFile: c.CloudflareCA})
+		if err != nil {
+			return nil, fmt.Errorf("WEIR_CLOUDFLARE_CA_FILE: %w", err)
+		}
+		transport = t
+	}
+	return cloudflare.New(cloudflare.Config{
+		BaseURL: c.CloudflareURL, Transport: transport, UserAgent: "weir/" + cli.BuildInfo().Version, Logger: deps.Logger,
+		Token: func() (string, error) {
+			// From its file at every request, so that a rotated token needs no restart.
+			token, err := c.Token.Reread()
+			if err != nil {
+				return "", err
+			}
+			return token.Reveal(), nil
+		},
+	})
+}
+
+// holder names this process in the lease so that a person finds it again.
+func holder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown-host"
+	}
+	var b [3]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand since Go 1.24)
+	return host + "-" + hex.EncodeToString(b[:])
+}
+
+func readOptional(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	return os.ReadFile(file)
+}

@@ -1,0 +1,62 @@
+package collector
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+)
+
+// Commands are the subcommands of the collector's binary; "version" comes with
+// every program.
+func Commands() []cli.Command {
+	var run, migrate, list Config
+	return []cli.Command{
+		{
+			Name: "run", Summary: "collect and serve until stopped",
+			Settings: run.Settings(), Validate: run.Validate,
+			Run: func(ctx context.Context, _ []string) error {
+				log := run.Log.New(os.Stderr)
+				c, err := New(ctx, run, Deps{Logger: log})
+				if err != nil {
+					return err
+				}
+				return c.Run(ctx)
+			},
+		},
+		{
+			Name: "migrate", Summary: "bring the database schema up to this version",
+			Help:     "Safe to repeat and to run from several places at once. An older collector of the previous minor version goes on working on the migrated schema.",
+			Settings: migrate.DatabaseSettings(),
+			Run: func(ctx context.Context, _ []string) error {
+				return Migrate(ctx, migrate, true)
+			},
+		},
+		{
+			Name: "catalogue", Summary: "print the datasets that would be collected, as Markdown",
+			Settings: list.Settings()[4:],
+			Validate: list.Validate,
+			Run: func(context.Context, []string) error {
+				return list.WriteCatalogue(os.Stdout)
+			},
+		},
+	}
+}
+
+// WriteCatalogue prints the configured datasets as Markdown.
+func (c *Config) WriteCatalogue(w io.Writer) error {
+	datasets, err := c.catalogue()
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, datasets.Markdown())
+	if err != nil {
+		return fmt.Errorf("print catalogue: %w", err)
+	}
+	return nil
+}
+
+var _ catalogue.Catalogue

@@ -1,0 +1,138 @@
+package collector
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+)
+
+// Config of a collector. Fields are filled by the table of [Config.Settings].
+type Config struct {
+	Log cli.Log
+
+	Token         cli.Secret
+	CloudflareURL string
+	CloudflareCA  string // file of further CA certificates, PEM; empty: none
+	Zones         []string
+	ExcludeZones  []string
+	Accounts      []string
+	BudgetUser    string
+	BudgetShare   float64
+
+	BucketSize      time.Duration // of the dataset "http"
+	Delay           time.Duration
+	Interval        time.Duration
+	SampleTimestamp string
+	ChangeTimestamp bool
+	Lookback        time.Duration
+	CatalogueFile   string
+	Enable, Disable []string
+
+	DatabaseURL cli.Secret // Postgres; empty: SQLite
+	SQLiteFile  string
+	Pooler      string        // "session" or "transaction"
+	Retention   time.Duration // 0: the driver's default
+	Migrate     bool
+
+	Holder    string // name in the lease; empty: made from host and process
+	Listen    string // gRPC
+	OpsListen string
+	WebConfig string
+	Pprof     bool
+	Reflect   bool
+	Drain     time.Duration
+
+	// Simulated marks the store's data as no real zone's. Not a setting: only
+	// the standalone binary's simulator sets it.
+	Simulated bool
+}
+
+// DatabaseSettings is the part of the table that is about the store; "collector
+// migrate" needs nothing else.
+func (c *Config) DatabaseSettings() []cli.Setting {
+	return []cli.Setting{
+		{Env: "WEIR_DATABASE_URL", Value: cli.SecretText(&c.DatabaseURL), Help: "Postgres connection string (postgres://…); empty: a SQLite file"},
+		{Env: "WEIR_SQLITE_FILE", Default: "weir.db", Value: cli.Text(&c.SQLiteFile), Help: "SQLite file, used when no database URL is given; one process at a time"},
+		{Env: "WEIR_POSTGRES_POOLER", Default: "session", Value: cli.Enum(&c.Pooler, "session", "transaction"), Help: "transaction: work through a transaction-pooling proxy (no prepared statements, no LISTEN)"},
+		{Env: "CF_SAMPLE_TIMESTAMP", Default: "end", Value: cli.Enum(&c.SampleTimestamp, "end", "start"), Help: "instant of a window that its samples carry: its end minus one millisecond, or its start; a property of the store"},
+		{Env: "WEIR_CHANGE_SAMPLE_TIMESTAMP", Default: "false", Value: cli.Bool(&c.ChangeTimestamp), Help: "change CF_SAMPLE_TIMESTAMP on a living store, which makes parallel samples in Prometheus"},
+	}
+}
+
+// Settings is the table of "collector run".
+func (c *Config) Settings() []cli.Setting {
+	table := []cli.Setting{
+		{Env: "CF_API_TOKEN", Required: true, Value: cli.SecretText(&c.Token), Help: "Cloudflare API token with Zone Read and Zone Analytics Read; re-read from its file on change"},
+		{Env: "CF_ZONES", Value: cli.List(&c.Zones), Help: "zones to collect, by name or tag; empty: all that the token sees"},
+		{Env: "CF_EXCLUDE_ZONES", Value: cli.List(&c.ExcludeZones), Help: "zones to leave out, by name or tag"},
+		{Env: "CF_ACCOUNTS", Value: cli.List(&c.Accounts), Help: "accounts whose zones are collected, by name or tag; empty: all"},
+		{Env: "CF_BUCKET_SECONDS", Default: "300", Value: cli.DurationOneOf(&c.BucketSize, time.Minute, 5*time.Minute, 15*time.Minute, 30*time.Minute, time.Hour, 24*time.Hour), Help: "bucket size of the dataset http"},
+		{Env: "CF_DELAY_SECONDS", Default: "300", Value: cli.Duration(&c.Delay, time.Minute, 24*time.Hour), Help: "age of a window's end at which it is first asked for"},
+		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "longest pause between planner passes"},
+		{Env: "WEIR_INITIAL_LOOKBACK", Default: "24h", Value: cli.Duration(&c.Lookback, 0, 90*24*time.Hour), Help: "history that a zone gets that is seen for the first time"},
+		{Env: "WEIR_RETENTION", Value: cli.Duration(&c.Retention, 48*time.Hour, 3650*24*time.Hour), Help: "how long buckets are kept; default 400d on Postgres, 90d on SQLite"},
+		{Env: "WEIR_BUDGET_SHARE", Default: "50%", Value: cli.Share(&c.BudgetShare, 0.01, 1), Help: "share of Cloudflare's 300 queries per user and five minutes that Weir may use"},
+		{Env: "WEIR_BUDGET_USER", Default: "default", Value: cli.Text(&c.BudgetUser), Help: "name for the Cloudflare user that owns the token; collectors of one store with tokens of one user use one name"},
+		{Env: "WEIR_CATALOGUE_FILE", Value: cli.Text(&c.CatalogueFile), Help: "YAML file with datasets on top of the built-in ones"},
+		{Env: "WEIR_DATASETS", Value: cli.List(&c.Enable), Help: "datasets to collect besides the default ones, by name or id"},
+		{Env: "WEIR_DISABLE_DATASETS", Value: cli.List(&c.Disable), Help: "datasets to leave out, by name or id"},
+		{Env: "WEIR_CLOUDFLARE_URL", Default: "https://api.cloudflare.com/client/v4", Value: cli.URL(&c.CloudflareURL, "https", "http"), Help: "base of Cloudflare's API"},
+		{Env: "WEIR_CLOUDFLARE_CA_FILE", Value: cli.Text(&c.CloudflareCA), Help: "PEM file with CA certificates to trust for Cloudflare's API besides the built-in ones"},
+		{Env: "WEIR_MIGRATE", Default: "false", Value: cli.Bool(&c.Migrate), Help: "migrate the Postgres schema at start; SQLite always is"},
+		{Env: "WEIR_COLLECTOR_NAME", Value: cli.Text(&c.Holder), Help: "name of this process in the lease; default: host name and a random part"},
+		{Env: "WEIR_COLLECTOR_LISTEN", Default: ":9820", Value: cli.Address(&c.Listen), Help: "address of the gRPC BucketService"},
+		{Env: "WEIR_COLLECTOR_OPS_LISTEN", Default: ":9821", Value: cli.Address(&c.OpsListen), Help: "address of the operations listener: own metrics, health"},
+		{Env: "WEIR_COLLECTOR_WEB_CONFIG_FILE", Value: cli.Text(&c.WebConfig), Help: "Prometheus web configuration (TLS, basic authentication) of the operations listener"},
+		{Env: "WEIR_PPROF", Default: "false", Value: cli.Bool(&c.Pprof), Help: "serve profiles on the operations listener"},
+		{Env: "WEIR_GRPC_REFLECTION", Default: "false", Value: cli.Bool(&c.Reflect), Help: "serve gRPC reflection beyond loopback too"},
+		{Env: "WEIR_DRAIN", Default: "10s", Value: cli.Duration(&c.Drain, 0, 10*time.Minute), Help: "time that streams get to end at shutdown"},
+	}
+	return append(append(table, c.DatabaseSettings()...), c.Log.Settings()...)
+}
+
+// Validate checks what no single setting shows. It returns every problem.
+func (c *Config) Validate() error {
+	var bad cli.Problems
+	if _, err := c.catalogue(); err != nil {
+		bad = append(bad, err)
+	}
+	for _, z := range c.Zones {
+		for _, x := range c.ExcludeZones {
+			if z == x {
+				bad = append(bad, cli.Problem{Setting: "CF_EXCLUDE_ZONES", Value: x, Reason: "is also in CF_ZONES; name it in one of them"})
+			}
+		}
+	}
+	if c.Delay > 0 && c.Lookback > 0 && c.Retention > 0 && c.Lookback > c.Retention {
+		bad = append(bad, fmt.Errorf("WEIR_INITIAL_LOOKBACK is %s and WEIR_RETENTION %s: the lookback must be the shorter one", c.Lookback, c.Retention))
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	return bad
+}
+
+// catalogue loads the datasets that the settings ask for.
+func (c *Config) catalogue() (*catalogue.Catalogue, error) {
+	user, err := readOptional(c.CatalogueFile)
+	if err != nil {
+		return nil, fmt.Errorf("WEIR_CATALOGUE_FILE: %w", err)
+	}
+	return catalogue.Load(user, catalogue.Options{
+		HTTPSize: c.BucketSize, Delay: c.Delay, Enable: c.Enable, Disable: c.Disable,
+		File: c.CatalogueFile, StartTimestamps: c.SampleTimestamp == "start",
+	})
+}
+
+// retention is the setting or the driver's default.
+func (c *Config) retention() time.Duration {
+	switch {
+	case c.Retention > 0:
+		return c.Retention
+	case c.DatabaseURL.IsZero():
+		return 90 * 24 * time.Hour
+	}
+	return 400 * 24 * time.Hour
+}

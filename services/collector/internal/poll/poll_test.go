@@ -1,0 +1,197 @@
+package poll_test
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/internal/wire"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/poll"
+	"github.com/weir-metrics/weir/services/collector/internal/quota"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/store/sqlite"
+)
+
+// began is when the stories begin. It is in the past of any real run, so that
+// SQLite's own clock, the machine's, is never behind it.
+var began = time.Date(2026, 6, 20, 11, 58, 30, 0, time.UTC)
+
+// leaping is a clock that jumps to whatever is waited for: a loop that waits
+// for minutes runs as fast as it can work, and does the same in every run.
+type leaping struct {
+	*clock.Manual
+	end  time.Time
+	done context.CancelFunc
+}
+
+func (l *leaping) WaitUntil(ctx context.Context, t time.Time) error {
+	if t.After(l.end) {
+		l.Set(l.end)
+		l.done()
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	l.Set(t)
+	return ctx.Err()
+}
+
+// world is a simulated Cloudflare with a collector's loop on it.
+type world struct {
+	t         *testing.T
+	clock     *leaping
+	sim       *cfsim.Server
+	store     store.Store
+	catalogue *catalogue.Catalogue
+	config    poll.Config
+}
+
+func newWorld(t *testing.T, change func(*cfsim.Config)) *world {
+	t.Helper()
+	w := &world{t: t, clock: &leaping{Manual: clock.NewManual(began)}}
+	conf := cfsim.Demo(w.clock, 1)
+	if change != nil {
+		change(&conf)
+	}
+	sim, err := cfsim.New(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.sim = sim
+	server := httptest.NewServer(sim)
+	t.Cleanup(server.Close)
+	w.store, err = sqlite.Open(t.Context(), sqlite.Options{Ephemeral: true, Clock: w.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if w.catalogue, err = catalogue.Load(nil, catalogue.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	log := testkit.Logger(t)
+	client, err := cloudflare.New(cloudflare.Config{
+		BaseURL: server.URL + "/client/v4", Token: func() (string, error) { return cfsim.DemoToken, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	limiter, err := quota.New(quota.Config{User: "u", Reserver: w.store, Clock: w.clock, Holder: "test", Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.config = poll.Config{
+		Store: w.store, Upstream: client, Budget: limiter, Clock: w.clock, Catalogue: w.catalogue,
+		Metrics: poll.NewMetrics(prometheus.NewRegistry()), Logger: log,
+		Lookback: 3 * time.Hour, Retention: 90 * 24 * time.Hour, Interval: time.Minute, LeaseTTL: 15 * time.Second, Seed: 1,
+	}
+	return w
+}
+
+// run leads for so long in virtual time, as a fresh process would.
+func (w *world) run(d time.Duration) {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	defer cancel()
+	w.clock.end, w.clock.done = w.clock.Now().Add(d), cancel
+	won, err := w.store.Acquire(w.t.Context(), "test", 15*time.Second)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := poll.New(w.config).Lead(ctx, won); err != nil && !errors.Is(err, context.Canceled) {
+		w.t.Fatalf("lead: %v", err)
+	}
+}
+
+// stored reads every bucket.
+func (w *world) stored() map[bucket.Key]*bucket.Bucket {
+	w.t.Helper()
+	out := map[bucket.Key]*bucket.Bucket{}
+	err := w.store.List(w.t.Context(), store.ListQuery{Window: bucket.Window{Start: 0, End: 1 << 40}}, func(e store.Entry) error {
+		b, err := wire.DecodeBucket(e.Payload)
+		if err == nil {
+			out[b.Key] = b
+		}
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return out
+}
+
+func value(b *bucket.Bucket, family string) float64 {
+	for _, rows := range b.Families {
+		if rows.Family == family {
+			var sum float64
+			for _, v := range rows.Values {
+				sum += v
+			}
+			return sum
+		}
+	}
+	return -1
+}
+
+// checkTruth compares every stored bucket with what really happened.
+func (w *world) checkTruth() int {
+	w.t.Helper()
+	n := 0
+	for key, b := range w.stored() {
+		truth, err := w.sim.True(key.Scope.ID, key.Start.Std(), key.Start.Add(b.Size).Std())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		family, want := "cloudflare_zone_requests", float64(truth.Requests)
+		switch key.Dataset {
+		case "uniques_1h":
+			family, want = "cloudflare_zone_unique_visitors", float64(truth.Uniques)
+		case "uniques_1d":
+			family, want = "cloudflare_zone_daily_unique_visitors", float64(truth.Uniques)
+		case "countries_1h", "content_types_1h":
+			continue
+		}
+		n++
+		if got := value(b, family); got != want {
+			w.t.Errorf("%s (%s, read at %s): %s is %v, truth is %v", key, b.Variant, b.ReadAt, family, got, want)
+		}
+	}
+	return n
+}
+
+// missing counts windows of http_5m that are due for longer than an hour and not stored.
+func (w *world) missing(zone string, from time.Time) int {
+	stored, n := w.stored(), 0
+	start := bucket.TimeOf(from).Ceil(5 * time.Minute)
+	for end := bucket.TimeOf(w.clock.Now()).Add(-time.Hour); start.Add(5*time.Minute) < end; start = start.Add(5 * time.Minute) {
+		if stored[bucket.Key{Dataset: "http_5m", Scope: bucket.Scope{Kind: bucket.Zone, ID: zone}, Start: start}] == nil {
+			n++
+		}
+	}
+	return n
+}
+
+func TestWhatIsStoredIsTheTruth(t *testing.T) {
+	w := newWorld(t, nil)
+	w.run(6 * time.Hour)
+	if n := w.checkTruth(); n < 6*100 {
+		t.Fatalf("only %d buckets were stored and compared", n)
+	}
+	for _, name := range []string{"shop.example", "blog.example", "api.example"} {
+		if n := w.missing(cfsim.Tag("zone:"+name), began.Add(-3*time.Hour)); n != 0 {
+			t.Errorf("%s: %d windows are missing", name, n)
+		}
+	}
+}
