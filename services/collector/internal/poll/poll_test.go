@@ -3,6 +3,7 @@ package poll_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -193,5 +194,83 @@ func TestWhatIsStoredIsTheTruth(t *testing.T) {
 		if n := w.missing(cfsim.Tag("zone:"+name), began.Add(-3*time.Hour)); n != 0 {
 			t.Errorf("%s: %d windows are missing", name, n)
 		}
+	}
+}
+
+// Whatever goes wrong for an hour, at the end everything that Cloudflare still
+// has is stored, and nothing that is stored is false (G1, G2, G3, G12).
+func TestTroubleForAnHourChangesNothingInTheEnd(t *testing.T) {
+	from, to := began.Add(time.Hour), began.Add(2*time.Hour)
+	shop := cfsim.Tag("zone:shop.example")
+	graphql := func(f cfsim.Fault) []cfsim.Fault {
+		f.From, f.To, f.Path = from, to, "/graphql"
+		return []cfsim.Fault{f}
+	}
+	for _, story := range []struct {
+		name     string
+		faults   []cfsim.Fault
+		restarts int // also told with so many restarts
+	}{
+		{"budget errors for ten minutes", []cfsim.Fault{{Kind: cfsim.FaultBudget, From: from, To: from.Add(10 * time.Minute), Path: "/graphql"}}, 0},
+		{"dataset empty although traffic exists", []cfsim.Fault{{Kind: cfsim.FaultDatasetEmpty, From: from, To: to}}, 8},
+		{"one zone delayed", []cfsim.Fault{{Kind: cfsim.FaultZoneDelayed, Zone: shop, Delay: 30 * time.Minute, From: from, To: to}}, 8},
+		{"HTML instead of JSON", graphql(cfsim.Fault{Kind: cfsim.FaultHTML, Status: 502}, 0},
+		{"cut JSON, every third answer", graphql(cfsim.Fault{Kind: cfsim.FaultTruncated, Probability: .3}), 0},
+		{"connections reset, every second one", graphql(cfsim.Fault{Kind: cfsim.FaultReset, Probability: .5}), 0},
+		{"empty objects", graphql(cfsim.Fault{Kind: cfsim.FaultEmptyObject}), 0},
+		{"null data", graphql(cfsim.Fault{Kind: cfsim.FaultNullData}), 0},
+		{"duplicate rows", graphql(cfsim.Fault{Kind: cfsim.FaultDuplicate}), 0},
+		{"one zone's node is null beside an error", graphql(cfsim.Fault{Kind: cfsim.FaultPartial, Zone: shop}), 0},
+		{"server too busy", graphql(cfsim.Fault{Kind: cfsim.FaultBusy, Probability: .7}), 0},
+	} {
+		for _, restarts := range slices.Compact([]int{0, story.restarts}) {
+			name := story.name
+			if restarts > 0 {
+				name += ", restarted every half hour"
+			}
+			t.Run(name, func(t *testing.T) {
+				w := newWorld(t, func(c *cfsim.Config) { c.Faults = story.faults })
+				for range restarts + 1 {
+					w.run(270 * time.Minute / time.Duration(restarts+1))
+				}
+				w.checkTruth()
+				for _, name := range []string{"shop.example", "checkout.example", "blog.example", "api.example"} {
+					if n := w.missing(cfsim.Tag("zone:"+name), began.Add(-3*time.Hour)); n != 0 {
+						t.Errorf("%s: %d windows are missing", name, n)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A zone without any traffic: no zero is stored before it is a day old, then
+// all of them, and from then on it keeps up (G3).
+func TestSilenceIsBelievedAfterADay(t *testing.T) {
+	w := newWorld(t, nil)
+	parked := bucket.Scope{Kind: bucket.Zone, ID: cfsim.Tag("zone:parked.example")}
+	zeros := func() (n int) {
+		for key, b := range w.stored() {
+			if key.Dataset == "http_5m" && key.Scope == parked {
+				if v := value(b, "cloudflare_zone_requests"); v != 0 {
+					t.Fatalf("%s holds %v requests of a zone without traffic", key, v)
+				}
+				n++
+			}
+		}
+		return n
+	}
+	// Cloudflare keeps a Pro zone's minutes for a day, so belief comes two
+	// hours before that; the oldest window began three hours before the story.
+	w.run(18 * time.Hour)
+	if n := zeros(); n != 0 {
+		t.Fatalf("%d zeros were stored within the zone's first day", n)
+	}
+	w.run(10 * time.Hour)
+	if n := w.missing(parked.ID, began.Add(-3*time.Hour)); n != 0 {
+		t.Fatalf("%d windows of a quiet zone are missing after a day", n)
+	}
+	if n := zeros(); n < 28*12 {
+		t.Fatalf("only %d zeros are stored", n)
 	}
 }

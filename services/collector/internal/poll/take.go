@@ -29,29 +29,34 @@ func selection(alias string, sel plan.Selection) cloudflare.Selection {
 
 // take judges an answer, dataset by dataset, and commits what is final.
 func (s *state) take(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error {
-	var batch store.Batch
-	var stored []settled
+	looks := make([]look, len(r.Selections))
 	for i, sel := range r.Selections {
-		readings := map[bucket.Scope][]settle.Reading{}
-		folded := map[bucket.Scope]map[bucket.Time]catalogue.Folded{}
+		looks[i] = look{windows: map[bucket.Scope]map[bucket.Time]catalogue.Folded{}, readings: map[bucket.Scope][]settle.Reading{}}
 		for _, sc := range r.Scopes {
 			windows, err := s.read(ctx, sel, sc, answer, alias(i))
 			if err != nil {
 				return err
 			}
-			if windows == nil {
-				continue
+			if windows != nil {
+				looks[i].windows[sc] = windows
+				looks[i].readings[sc] = s.readings(sel, sc, windows)
 			}
-			folded[sc] = windows
-			readings[sc] = s.readings(sel, sc, windows)
 		}
+		s.settling[sel.Dataset.Dataset].Note(readAt, looks[i].readings)
 		s.Metrics.lastSuccess.WithLabelValues(sel.Dataset.Dataset).Set(float64(readAt))
-		for sc, verdicts := range s.settling[sel.Dataset.Dataset].Observe(readAt, readings) {
-			for _, v := range verdicts {
+	}
+	// Judged only when every dataset of the answer has been noted: one may show
+	// that a zone is late where another merely looks low.
+	var batch store.Batch
+	var stored []settled
+	for i, sel := range r.Selections {
+		for sc, readings := range looks[i].readings {
+			for _, v := range s.settling[sel.Dataset.Dataset].Judge(readAt, sc, readings, s.late(sc)) {
 				if v.Final != 0 {
-					b := s.bucket(sel, sc, folded[sc][v.Start], v.Final, readAt)
+					f := looks[i].windows[sc][v.Start]
+					b := s.bucket(sel, sc, f, v.Final, readAt)
 					batch.Entries = append(batch.Entries, entry(b))
-					stored = append(stored, settled{b, folded[sc][v.Start]})
+					stored = append(stored, settled{b, f})
 				}
 			}
 		}
@@ -67,6 +72,24 @@ func (s *state) take(ctx context.Context, r plan.Request, answer *cloudflare.Ans
 		s.stored(b)
 	}
 	return nil
+}
+
+// look is one selection's part of an answer, by scope.
+type look struct {
+	windows  map[bucket.Scope]map[bucket.Time]catalogue.Folded
+	readings map[bucket.Scope][]settle.Reading
+}
+
+// late is where a scope's data ends in a hole, as far as any dataset shows; 0
+// when it does not.
+func (s *state) late(sc bucket.Scope) bucket.Time {
+	var late bucket.Time
+	for _, rules := range s.settling {
+		if hole := rules.Hole(sc); hole != 0 && (late == 0 || hole < late) {
+			late = hole
+		}
+	}
+	return late
 }
 
 type settled struct {
@@ -114,7 +137,7 @@ func (s *state) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, a
 	if t := s.tries[of]; t != nil {
 		t.backoff, t.reason, t.detail = backoff{}, "", ""
 	}
-	if err := s.restore(ctx, sel.Dataset, sc); err != nil {
+	if err := s.restore(ctx, sc); err != nil {
 		return nil, err
 	}
 	out := make(map[bucket.Time]catalogue.Folded, len(folded))
@@ -144,15 +167,30 @@ func (s *state) readings(sel plan.Selection, sc bucket.Scope, windows map[bucket
 	return out
 }
 
-// restore gives the settling rules what the store and the ledger know of a
-// scope, once per term and dataset.
-func (s *state) restore(ctx context.Context, d *catalogue.Dataset, sc bucket.Scope) error {
-	rules := s.settling[d.Dataset]
-	if rules.Known(sc) {
-		return nil
+// restore gives the settling rules of all datasets what the store and the
+// ledger know of a scope, once per term.
+func (s *state) restore(ctx context.Context, sc bucket.Scope) error {
+	for i := range s.Catalogue.Datasets {
+		d := &s.Catalogue.Datasets[i]
+		if s.settling[d.Dataset].Known(sc) {
+			continue
+		}
+		past, err := s.past(ctx, d, sc)
+		if err != nil {
+			return err
+		}
+		s.settling[d.Dataset].Restore(sc, past)
+	}
+	return nil
+}
+
+func (s *state) past(ctx context.Context, d *catalogue.Dataset, sc bucket.Scope) (settle.Past, error) {
+	who := s.roster[sc]
+	past := settle.Past{FirstSeen: who.FirstSeen}
+	if v := who.Variant(s.trusted.Second(), d); v != nil {
+		past.Keeps = who.Nodes[v.Node].NotOlderThan
 	}
 	of := ledger.Series{Dataset: d.Dataset, Scope: sc}
-	var recent []settle.Final
 	if have := s.have[of]; len(have) > 0 {
 		end := have[len(have)-1].End
 		err := s.Store.List(ctx, store.ListQuery{
@@ -163,23 +201,21 @@ func (s *state) restore(ctx context.Context, d *catalogue.Dataset, sc bucket.Sco
 			if err != nil {
 				return fmt.Errorf("read bucket %s: %w", e.Key, err)
 			}
-			recent = append(recent, final(d, b))
+			past.Recent = append(past.Recent, final(d, b))
 			return nil
 		})
 		if err != nil {
-			return err
+			return past, err
 		}
 	}
-	var suspect []bucket.Time
 	for _, g := range s.gaps {
 		if g.Of() == of && (g.Reason == ledger.Suspect || g.Reason == ledger.Delayed) {
 			for start := g.Window.Start; start < g.Window.End; start = start.Add(d.Size) {
-				suspect = append(suspect, start)
+				past.Suspect = append(past.Suspect, start)
 			}
 		}
 	}
-	rules.Restore(sc, s.roster[sc].FirstSeen, recent, suspect)
-	return nil
+	return past, nil
 }
 
 // final is a stored bucket as the rules see it: its level, and whether it was

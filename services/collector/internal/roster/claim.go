@@ -84,6 +84,12 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 	return c
 }
 
+// Variant is the one in use for a dataset at now; nil when none is allowed.
+func (s *Scope) Variant(now bucket.Time, d *catalogue.Dataset) *catalogue.Variant {
+	v, _ := s.variant(now, d)
+	return v
+}
+
 // variant is the first that the plan allows, or the reason why there is none.
 func (s *Scope) variant(now bucket.Time, d *catalogue.Dataset) (*catalogue.Variant, string) {
 	if s.Checked == 0 {

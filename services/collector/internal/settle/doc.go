@@ -20,9 +20,10 @@
 //     The deadline does not apply to it.
 //   - A scope whose recent buckets are all empty is quiet, and its next empty
 //     bucket is not suspect.
-//   - When the newest windows of a scope look suspect, its data is late, and
-//     the windows just before the hole may be half filled though they look
-//     ordinary: they are doubtful, and need the ten minutes too.
+//   - When the newest windows of a scope look suspect in any dataset, its data
+//     is late, and every window that reaches into that hole, or stands just
+//     before it, may be half filled though it looks ordinary: it is doubtful,
+//     and needs the ten minutes too.
 //   - When more than a third of the scopes with traffic look suspect in one
 //     window, the dataset itself is late: nothing from that window on becomes
 //     final before it is a day old, unless the dataset recovers.
@@ -53,6 +54,8 @@ const (
 	// YoungAge does, since Cloudflare delays new Free zones by up to a day.
 	SuspectAge = 6 * time.Hour
 	YoungAge   = 24 * time.Hour
+	// keepMargin before Cloudflare drops a window, its silence is believed.
+	keepMargin = 2 * time.Hour
 	// DelayedAge ends the wait for a dataset that is late as a whole.
 	DelayedAge = 24 * time.Hour
 	// historyLen buckets tell a scope's level.

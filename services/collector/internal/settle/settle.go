@@ -22,6 +22,11 @@ type scope struct {
 	pending   map[bucket.Time]*pending
 	// ordinary is the newest window that was ever read with ordinary rows.
 	ordinary bucket.Time
+	// hole is the first window of the suspect ones that the scope's data ends
+	// with; 0 when it ends with an ordinary one.
+	hole bucket.Time
+	// keeps is how long Cloudflare keeps the scope's data; 0: not known.
+	keeps time.Duration
 }
 
 type level struct {
@@ -57,16 +62,29 @@ type Final struct {
 	Empty bool
 }
 
-// Restore tells what the store knows of a scope: when it was first seen, its
-// newest final buckets ascending, and the windows that were suspect when the
-// last leader stopped. It must be called before the scope's first reading.
-func (d *Dataset) Restore(s bucket.Scope, firstSeen bucket.Time, recent []Final, suspect []bucket.Time) {
-	sc := &scope{firstSeen: firstSeen, pending: map[bucket.Time]*pending{}}
-	for _, f := range recent {
+// Past is what the store knows of a scope.
+type Past struct {
+	FirstSeen bucket.Time
+	// Keeps is how long Cloudflare keeps the scope's data; 0: not known.
+	Keeps time.Duration
+	// Recent are the scope's newest final buckets, ascending.
+	Recent []Final
+	// Suspect are the windows that were suspect when the last leader stopped.
+	Suspect []bucket.Time
+}
+
+// Restore tells what the store knows of a scope. It must be called before the
+// scope's first reading.
+func (d *Dataset) Restore(s bucket.Scope, past Past) {
+	sc := &scope{firstSeen: past.FirstSeen, keeps: past.Keeps, pending: map[bucket.Time]*pending{}}
+	for _, f := range past.Recent {
 		sc.remember(f)
 	}
-	for _, start := range suspect {
+	for _, start := range past.Suspect {
 		sc.pending[start] = &pending{once: true}
+		if start > sc.ordinary && (sc.hole == 0 || start < sc.hole) {
+			sc.hole = start
+		}
 	}
 	d.scopes[s] = sc
 }
@@ -137,26 +155,40 @@ func (d *Dataset) Stored(s bucket.Scope, f Final) {
 	}
 }
 
-// Observe takes the readings that one answer brought at time now, by scope,
-// each ascending by window and only of windows that are due and not final, and
-// returns a verdict for each. Scopes of one answer are judged together, so
-// that a late dataset is seen as one before any of its windows is believed.
-// Every scope must have been restored.
-func (d *Dataset) Observe(now bucket.Time, answer map[bucket.Scope][]Reading) map[bucket.Scope][]Verdict {
+// Note takes the readings that one answer brought at time now, by scope, each
+// ascending by window and only of windows that are due and not final. Nothing
+// is judged yet: whether a scope or the dataset is late shows only when all
+// readings of an answer are in. Every scope must have been restored.
+func (d *Dataset) Note(now bucket.Time, answer map[bucket.Scope][]Reading) {
 	for s, readings := range answer {
 		d.scopes[s].take(d.policy, now, readings)
 	}
 	d.judgeDelay(now)
-	out := make(map[bucket.Scope][]Verdict, len(answer))
-	for s, readings := range answer {
-		sc := d.scopes[s]
-		verdicts := make([]Verdict, len(readings))
-		for i, r := range readings {
-			verdicts[i] = d.judge(sc, now, r)
-		}
-		out[s] = verdicts
+}
+
+// Hole is the first of the suspect windows that a scope's data ends with, as
+// far as this dataset shows; 0 when it ends with ordinary ones.
+func (d *Dataset) Hole(s bucket.Scope) bucket.Time {
+	if sc := d.scopes[s]; sc != nil {
+		return sc.hole
 	}
-	return out
+	return 0
+}
+
+// Judge decides on readings that were noted at the same time. late is the
+// earliest [Dataset.Hole] of the scope in any dataset, 0 for none: a dataset
+// of long buckets shows a scope's delay only as a bucket that fills slowly, and
+// learns from the others that it is one.
+func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, late bucket.Time) []Verdict {
+	sc := d.scopes[s]
+	verdicts := make([]Verdict, len(readings))
+	for i, r := range readings {
+		if end := r.Start.Add(d.policy.Size); late != 0 && end > late.Add(-doubt) {
+			sc.pending[r.Start].once = true
+		}
+		verdicts[i] = d.judge(sc, now, r)
+	}
+	return verdicts
 }
 
 // take notes the readings and marks what is suspect or doubtful.
@@ -183,24 +215,20 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 			recent = push(recent, level{r.Start, r.Level, r.Empty})
 		}
 	}
-	sc.markDoubtful(policy, readings)
+	sc.findHole(readings)
 }
 
-// markDoubtful finds the hole at the end of the scope's data, if there is one,
-// and distrusts the windows just before it.
-func (sc *scope) markDoubtful(policy Policy, readings []Reading) {
+// findHole looks at what the scope's data ends with.
+func (sc *scope) findHole(readings []Reading) {
 	i := len(readings)
 	for i > 0 && sc.pending[readings[i-1].Start].low {
 		i--
 	}
-	if i == len(readings) {
-		return
-	}
-	hole := readings[i].Start
-	for _, r := range readings[:i] {
-		if hole.Sub(r.Start.Add(policy.Size)) < doubt {
-			sc.pending[r.Start].once = true
-		}
+	switch {
+	case i < len(readings):
+		sc.hole = readings[i].Start
+	case i > 0 && readings[i-1].Start >= sc.hole:
+		sc.hole = 0
 	}
 }
 
@@ -243,6 +271,11 @@ func (sc *scope) overcome(p *pending, r Reading, now bucket.Time, age, size time
 	limit := SuspectAge
 	if r.Start.Add(size).Sub(sc.firstSeen) < YoungAge {
 		limit = YoungAge
+	}
+	if sc.keeps > 0 {
+		// Waiting until Cloudflare drops the data would turn a quiet zone's
+		// zeros into losses.
+		limit = min(limit, max(sc.keeps-keepMargin, sc.keeps/2))
 	}
 	if age >= limit {
 		return true

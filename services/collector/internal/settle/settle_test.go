@@ -20,8 +20,17 @@ var (
 // look reads the window that starts at start and ends the story's sentence.
 func look(t *testing.T, d *settle.Dataset, now, start bucket.Time, level float64) settle.Verdict {
 	t.Helper()
-	got := d.Observe(now, map[bucket.Scope][]settle.Reading{zone: {reading(start, level)}})
-	return got[zone][0]
+	return observe(d, now, map[bucket.Scope][]settle.Reading{zone: {reading(start, level)}})[zone][0]
+}
+
+// observe notes an answer and judges it by what this dataset alone shows.
+func observe(d *settle.Dataset, now bucket.Time, answer map[bucket.Scope][]settle.Reading) map[bucket.Scope][]settle.Verdict {
+	d.Note(now, answer)
+	out := map[bucket.Scope][]settle.Verdict{}
+	for s, readings := range answer {
+		out[s] = d.Judge(now, s, readings, d.Hole(s))
+	}
+	return out
 }
 
 func reading(start bucket.Time, level float64) settle.Reading {
@@ -40,7 +49,7 @@ func busy() []settle.Final {
 
 func newDataset(recent []settle.Final, suspect ...bucket.Time) *settle.Dataset {
 	d := settle.New(policy)
-	d.Restore(zone, noon.Add(-72*time.Hour), recent, suspect)
+	d.Restore(zone, settle.Past{FirstSeen: noon.Add(-72 * time.Hour), Recent: recent, Suspect: suspect})
 	return d
 }
 
@@ -101,7 +110,7 @@ func TestASampledReadingIsFinalByItself(t *testing.T) {
 	d := newDataset(busy())
 	r := reading(noon, 90)
 	r.Sampled = true
-	v := d.Observe(at(5*time.Minute), map[bucket.Scope][]settle.Reading{zone: {r}})[zone][0]
+	v := observe(d, at(5*time.Minute), map[bucket.Scope][]settle.Reading{zone: {r}})[zone][0]
 	wantFinal(t, v, bucket.Confirmed)
 }
 
@@ -161,7 +170,7 @@ func TestSuspicionSurvivesAChangeOfLeader(t *testing.T) {
 func TestTheLastWindowBeforeAHoleIsDoubtful(t *testing.T) {
 	d := newDataset(busy())
 	now := at(31 * time.Minute)
-	got := d.Observe(now, map[bucket.Scope][]settle.Reading{zone: {
+	got := observe(d, now, map[bucket.Scope][]settle.Reading{zone: {
 		reading(noon.Add(-2*size), 100), // age 41 min: whole
 		reading(noon, 44),               // age 31 min: filling
 		reading(noon.Add(size), 0),      // hole
@@ -185,7 +194,7 @@ func TestAQuietScopeIsNotSuspect(t *testing.T) {
 
 func TestAYoungScopesSilenceTakesADay(t *testing.T) {
 	d := settle.New(policy)
-	d.Restore(zone, noon, nil, nil)
+	d.Restore(zone, settle.Past{FirstSeen: noon})
 	look(t, d, at(5*time.Minute), noon, 0)
 	if v := look(t, d, at(23*time.Hour), noon, 0); v.Final != 0 {
 		t.Fatal("an empty bucket of a scope seen today was believed before a day had passed")
@@ -198,18 +207,18 @@ func TestALateDatasetIsSeenAsOne(t *testing.T) {
 	var zones []bucket.Scope
 	for i := range 4 {
 		zones = append(zones, bucket.Scope{Kind: bucket.Zone, ID: fmt.Sprintf("%032x", i+1)})
-		d.Restore(zones[i], noon.Add(-72*time.Hour), busy(), nil)
+		d.Restore(zones[i], settle.Past{FirstSeen: noon.Add(-72 * time.Hour), Recent: busy()})
 	}
-	observe := func(now, start bucket.Time, levels ...float64) map[bucket.Scope][]settle.Verdict {
+	see := func(now, start bucket.Time, levels ...float64) map[bucket.Scope][]settle.Verdict {
 		answer := map[bucket.Scope][]settle.Reading{}
 		for i, l := range levels {
 			answer[zones[i]] = []settle.Reading{reading(start, l)}
 		}
-		return d.Observe(now, answer)
+		return observe(d, now, answer)
 	}
 	// Two of four: more than a third. The two that look well wait too.
-	observe(at(5*time.Minute), noon, 0, 0, 100, 100)
-	got := observe(at(15*time.Minute), noon, 0, 0, 100, 100)
+	see(at(5*time.Minute), noon, 0, 0, 100, 100)
+	got := see(at(15*time.Minute), noon, 0, 0, 100, 100)
 	for i, z := range zones {
 		if v := got[z][0]; v.Final != 0 || v.Reason != settle.Delayed {
 			t.Fatalf("zone %d: final %d reason %d, want to wait for the dataset", i, v.Final, v.Reason)
@@ -220,14 +229,14 @@ func TestALateDatasetIsSeenAsOne(t *testing.T) {
 	}
 	// It recovers: those that were never suspect are final, the others wait
 	// for their ten minutes.
-	got = observe(at(25*time.Minute), noon, 100, 100, 100, 100)
+	got = see(at(25*time.Minute), noon, 100, 100, 100, 100)
 	if _, delayed := d.Delayed(); delayed {
 		t.Fatal("still delayed although every zone has ordinary rows")
 	}
 	if got[zones[2]][0].Final == 0 || got[zones[0]][0].Final != 0 {
 		t.Fatalf("after recovery: untouched zone final %d, suspect zone final %d", got[zones[2]][0].Final, got[zones[0]][0].Final)
 	}
-	got = observe(at(35*time.Minute), noon, 100, 100)
+	got = see(at(35*time.Minute), noon, 100, 100)
 	wantFinal(t, got[zones[0]][0], bucket.SuspectConfirmed)
 }
 
@@ -236,11 +245,47 @@ func TestOneZoneOfThreeIsNotADatasetsDelay(t *testing.T) {
 	answer := map[bucket.Scope][]settle.Reading{}
 	for i, level := range []float64{0, 100, 100} {
 		z := bucket.Scope{Kind: bucket.Zone, ID: fmt.Sprintf("%032x", i+1)}
-		d.Restore(z, noon.Add(-72*time.Hour), busy(), nil)
+		d.Restore(z, settle.Past{FirstSeen: noon.Add(-72 * time.Hour), Recent: busy()})
 		answer[z] = []settle.Reading{reading(noon, level)}
 	}
-	d.Observe(at(5*time.Minute), answer)
+	d.Note(at(5*time.Minute), answer)
 	if _, delayed := d.Delayed(); delayed {
 		t.Fatal("one late zone was taken for a late dataset")
+	}
+}
+
+// Cloudflare keeps the minutes of a Pro zone for a day: waiting a day for a
+// young scope's silence would lose it.
+func TestSilenceIsBelievedBeforeCloudflareDropsIt(t *testing.T) {
+	d := settle.New(policy)
+	d.Restore(zone, settle.Past{FirstSeen: noon, Keeps: 24 * time.Hour})
+	look(t, d, at(5*time.Minute), noon, 0)
+	if v := look(t, d, at(21*time.Hour), noon, 0); v.Final != 0 {
+		t.Fatal("believed three hours before it would be dropped")
+	}
+	wantFinal(t, look(t, d, at(22*time.Hour), noon, 0), bucket.SuspectConfirmed)
+}
+
+// An hourly bucket of a zone that is half an hour late fills slowly and never
+// looks low. The zone's short buckets show the hole; past its deadline or not,
+// the hour must wait.
+func TestAnotherDatasetsHoleMakesAWindowDoubtful(t *testing.T) {
+	hourly := settle.New(settle.Policy{Size: time.Hour, Confirm: 2, Deadline: 20 * time.Minute})
+	hourly.Restore(zone, settle.Past{FirstSeen: noon.Add(-72 * time.Hour), Recent: busy()})
+	end, hole := noon.Add(time.Hour), noon.Add(35*time.Minute)
+	for i, level := range []float64{60, 70, 80, 85} {
+		now := end.Add(time.Duration(5+5*i) * time.Minute)
+		r := []settle.Reading{reading(noon, level)}
+		hourly.Note(now, map[bucket.Scope][]settle.Reading{zone: r})
+		if v := hourly.Judge(now, zone, r, hole)[0]; v.Final != 0 {
+			t.Fatalf("a filling hour was final at %v after its end", now.Sub(end))
+		}
+	}
+	for _, age := range []time.Duration{50 * time.Minute, time.Hour} {
+		now, r := end.Add(age), []settle.Reading{reading(noon, 100)}
+		hourly.Note(now, map[bucket.Scope][]settle.Reading{zone: r})
+		if v := hourly.Judge(now, zone, r, 0)[0]; (v.Final != 0) != (age == time.Hour) {
+			t.Fatalf("at %s after the end: final ground %d", age, v.Final)
+		}
 	}
 }
