@@ -3,8 +3,8 @@ package poll_test
 import (
 	"context"
 	"errors"
-	"slices"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -214,7 +214,7 @@ func TestTroubleForAnHourChangesNothingInTheEnd(t *testing.T) {
 		{"budget errors for ten minutes", []cfsim.Fault{{Kind: cfsim.FaultBudget, From: from, To: from.Add(10 * time.Minute), Path: "/graphql"}}, 0},
 		{"dataset empty although traffic exists", []cfsim.Fault{{Kind: cfsim.FaultDatasetEmpty, From: from, To: to}}, 8},
 		{"one zone delayed", []cfsim.Fault{{Kind: cfsim.FaultZoneDelayed, Zone: shop, Delay: 30 * time.Minute, From: from, To: to}}, 8},
-		{"HTML instead of JSON", graphql(cfsim.Fault{Kind: cfsim.FaultHTML, Status: 502}, 0},
+		{"HTML instead of JSON", graphql(cfsim.Fault{Kind: cfsim.FaultHTML, Status: 502}), 8},
 		{"cut JSON, every third answer", graphql(cfsim.Fault{Kind: cfsim.FaultTruncated, Probability: .3}), 0},
 		{"connections reset, every second one", graphql(cfsim.Fault{Kind: cfsim.FaultReset, Probability: .5}), 0},
 		{"empty objects", graphql(cfsim.Fault{Kind: cfsim.FaultEmptyObject}), 0},

@@ -1,0 +1,119 @@
+# Everything here is also in CONTRIBUTING.md, with its reasons. Tools are pinned
+# under tools/ and built on first use; nothing is downloaded but Go modules, and
+# Debian's Postgres where make test says so.
+
+.DEFAULT_GOAL := help
+SHELL := /usr/bin/env bash -euo pipefail
+
+tool = GOWORK=off go tool -modfile=tools/$(1).mod
+version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+ldflags = -s -w -X github.com/weir-metrics/weir/internal/cli.version=$(version)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ run
+
+.PHONY: run
+run: ## the whole system in one process; against a simulated Cloudflare when CF_API_TOKEN is unset
+	@if [[ -n "$${CF_API_TOKEN:-}$${CF_API_TOKEN_FILE:-}" ]]; then \
+		echo "make run: collecting from Cloudflare with the token given"; \
+		exec go run ./services/standalone/cmd/weir run $(ARGS); \
+	else \
+		echo "make run: CF_API_TOKEN is not set, so Cloudflare is simulated (zones end in .example)"; \
+		exec go run ./services/standalone/cmd/weir run --simulate $(ARGS); \
+	fi
+
+.PHONY: demo
+demo: ## a guided tour on simulated data
+	go run ./services/standalone/cmd/weir demo $(ARGS)
+
+.PHONY: build
+build: ## static binaries in bin/
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(ldflags)' -o bin/ \
+		./services/collector/cmd/collector ./services/exposer/cmd/exposer ./services/standalone/cmd/weir
+
+.PHONY: image
+image: build ## container images weir/collector, weir/exposer and weir/weir, from bin/ and nothing else
+	mkdir -p bin/data
+	for name in collector exposer weir; do \
+		docker build --file deploy/Dockerfile --target $$name --tag weir/$$name:$(version) bin; \
+	done
+
+##@ test
+
+.PHONY: test
+test: test-tools ## all tests of all modules; needs a Postgres, builds a Prometheus on first use
+	go test -timeout 20m $(TESTFLAGS) work
+	@echo "make test: every module on its own"
+	tools/modules.sh go build ./...
+
+.PHONY: test-tools
+test-tools:
+	@echo "make test: real Postgres and real Prometheus; the first build on a machine takes minutes"
+	tools/postgres.sh
+	go run ./internal/promtest/build
+
+.PHONY: race
+race: test-tools ## all tests under the race detector
+	go test -race -timeout 40m $(TESTFLAGS) work
+
+.PHONY: e2e
+e2e: test-tools ## the whole system: binaries, Postgres, Prometheus; faults included
+	go test -count=1 -v -timeout 40m $(TESTFLAGS) ./services/standalone/e2e/...
+
+.PHONY: bench
+bench: ## benchmarks of all modules; BENCH=regexp picks, COUNT=n repeats
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) work
+
+##@ check
+
+.PHONY: check
+check: lint check-generate tidy-check check-modules check-imports check-chart ## everything CI checks besides the tests
+
+.PHONY: lint
+lint: ## formatting, go vet, golangci-lint, the contract
+	@unformatted="$$($(call tool,gofumpt) gofumpt -l .)"; \
+	if [[ -n "$$unformatted" ]]; then echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; fi
+	go vet work
+	"$$($(call tool,lint) -n golangci-lint)" run $$(go list -m -f '{{.Dir}}/...')
+	$(call tool,buf) buf lint
+
+.PHONY: fmt
+fmt: ## format all Go and .proto files
+	$(call tool,gofumpt) gofumpt -w .
+	$(call tool,buf) buf format -w
+
+.PHONY: generate
+generate: ## generated Go of the contract, and the documents made from code
+	$(call tool,buf) buf generate
+	go generate work
+
+.PHONY: check-generate
+check-generate:
+	tools/generated.sh
+
+.PHONY: breaking
+breaking: ## what would break a client of the contract since AGAINST (a tag or branch; default the last tag)
+	$(call tool,buf) buf breaking --against '.git#ref=$(or $(AGAINST),$(shell git describe --tags --abbrev=0 2>/dev/null || echo HEAD))'
+
+.PHONY: tidy-check
+tidy-check: ## go.mod and go.sum of every module are tidy
+	tools/modules.sh go mod tidy -diff
+
+.PHONY: check-modules
+check-modules: ## every module builds and vets without the workspace
+	tools/modules.sh go vet ./...
+
+.PHONY: check-imports
+check-imports:
+	go test ./internal/deptest
+
+.PHONY: check-chart
+check-chart:
+	tools/chart.sh
+
+.PHONY: vulns
+vulns: ## known vulnerabilities; asks vuln.go.dev, so it is for people, not for CI
+	go run golang.org/x/vuln/cmd/govulncheck@v1.8.0 work

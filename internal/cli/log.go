@@ -1,0 +1,29 @@
+package cli
+
+import (
+	"io"
+	"log/slog"
+)
+
+// Log is the part of every service's Config that is about its log.
+type Log struct {
+	Level  slog.Level
+	Format string
+}
+
+// Settings is the table of the log's settings.
+func (l *Log) Settings() []Setting {
+	return []Setting{
+		{Env: "WEIR_LOG_LEVEL", Default: "info", Value: Parsed(&l.Level, "one of debug, info, warn, error"), Help: "least level that is logged"},
+		{Env: "WEIR_LOG_FORMAT", Default: "text", Value: Enum(&l.Format, "text", "json"), Help: "form of a log record"},
+	}
+}
+
+// New returns a logger that writes to w.
+func (l *Log) New(w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: l.Level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}

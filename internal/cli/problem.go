@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Problem is one thing that is wrong with the settings. A Config's Validate
+// returns problems, joined with [errors.Join], for what no single setting shows;
+// Value and Source of these are filled in by [Load].
+type Problem struct {
+	// Setting is the name as its source spelt it; in Validate, the name of
+	// the environment variable.
+	Setting string
+	// Value is the text that was given; empty for secrets.
+	Value string
+	// Source says where it came from: "flag", "environment", "weir.yaml:12",
+	// "default".
+	Source string
+	// Reason says what is allowed, or what to do: "must be a duration from 1m
+	// to 6h".
+	Reason string
+}
+
+// Error returns one line: what, its value, where from, what is right.
+func (p Problem) Error() string {
+	var b strings.Builder
+	b.WriteString(p.Setting)
+	if p.Value != "" {
+		fmt.Fprintf(&b, "=%q", p.Value)
+	}
+	if p.Source != "" {
+		fmt.Fprintf(&b, " (%s)", p.Source)
+	}
+	b.WriteString(": ")
+	b.WriteString(p.Reason)
+	return b.String()
+}
+
+// Problems is everything that is wrong with the settings, in the order of the
+// table. It is an error of at least one problem.
+type Problems []error
+
+// Error returns all problems, one a line.
+func (ps Problems) Error() string {
+	var b strings.Builder
+	if len(ps) == 1 {
+		b.WriteString("1 problem with the settings:")
+	} else {
+		fmt.Fprintf(&b, "%d problems with the settings:", len(ps))
+	}
+	for _, p := range ps {
+		b.WriteString("\n  ")
+		b.WriteString(p.Error())
+	}
+	return b.String()
+}
+
+// Unwrap gives [errors.Is] and [errors.As] every problem.
+func (ps Problems) Unwrap() []error { return ps }
+
+// flatten takes joined errors apart, so that each is reported on its own line.
+func flatten(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, e := range joined.Unwrap() {
+			all = append(all, flatten(e)...)
+		}
+		return all
+	}
+	return []error{err}
+}
+
+// UsageError is a mistake on the command line that no table of settings can
+// find, such as a missing argument. A command that returns it ends with exit
+// code 2.
+type UsageError struct{ Text string }
+
+func (e UsageError) Error() string { return e.Text }
+
+// Usagef returns a [UsageError].
+func Usagef(format string, args ...any) error {
+	return UsageError{fmt.Sprintf(format, args...)}
+}
+
+func isUsage(err error) bool {
+	var problems Problems
+	var usage UsageError
+	return errors.As(err, &problems) || errors.As(err, &usage)
+}
+
+// suggest completes a message about an unknown name with the nearest known one
+// if that is near enough to be a slip of the keyboard.
+func suggest(name string, known []string) string {
+	if best := nearest(name, known, max(1, len(name)/4)); best != "" {
+		return "; did you mean " + best + "?"
+	}
+	return ""
+}
+
+// nearest returns the known name with the least edit distance to name, at most
+// limit, the first in alphabetical order among equals; or "".
+func nearest(name string, known []string, limit int) string {
+	best, least := "", limit+1
+	for _, k := range slices.Sorted(slices.Values(known)) {
+		if d := distance(name, k); d < least {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+// distance is the number of letters to insert, drop, replace, or swap with
+// their neighbour to make b of a.
+func distance(a, b string) int {
+	var before, previous []int
+	current := make([]int, len(b)+1)
+	for j := range current {
+		current[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		before, previous, current = previous, current, make([]int, len(b)+1)
+		current[0] = i
+		for j := 1; j <= len(b); j++ {
+			replace := previous[j-1]
+			if a[i-1] != b[j-1] {
+				replace++
+			}
+			current[j] = min(replace, previous[j]+1, current[j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				current[j] = min(current[j], before[j-2]+1)
+			}
+		}
+	}
+	return current[len(b)]
+}

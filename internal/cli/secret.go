@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"bytes"
+	"crypto/subtle"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+)
+
+const redacted = "<redacted>"
+
+// Secret is a text that no formatting shows: not %v, not %#v, not JSON, YAML or
+// slog, and not a struct that holds it in an unexported field. The zero value
+// is no secret.
+type Secret struct {
+	// A pointer, because fmt looks into unexported fields without asking
+	// their String method, but prints a nested pointer as an address.
+	text *string
+	file string
+}
+
+// NewSecret returns a secret that is text.
+func NewSecret(text string) Secret {
+	if text == "" {
+		return Secret{}
+	}
+	return Secret{text: &text}
+}
+
+// ReadSecret returns the content of a file as a secret, without the line end
+// that editors add. A file that is empty is an error: it is a mount that is not
+// filled yet more often than a wish for no secret.
+func ReadSecret(file string) (Secret, error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return Secret{}, fmt.Errorf("read the secret: %w", err)
+	}
+	content = bytes.TrimRight(content, "\r\n")
+	if len(content) == 0 {
+		return Secret{}, fmt.Errorf("read the secret: %s is empty", file)
+	}
+	s := NewSecret(string(content))
+	s.file = file
+	return s, nil
+}
+
+// Reveal returns the text. Call it where the secret is sent and nowhere else.
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
+
+// IsZero reports whether there is no secret.
+func (s Secret) IsZero() bool { return s.text == nil }
+
+// File is the file that the secret was read from, or "".
+func (s Secret) File() string { return s.file }
+
+// Reread returns the secret as its file has it now, so that it can be rotated
+// without a restart. A secret that came from no file is returned as it is.
+func (s Secret) Reread() (Secret, error) {
+	if s.file == "" {
+		return s, nil
+	}
+	return ReadSecret(s.file)
+}
+
+// Equal compares in a time that tells nothing about the texts but their lengths.
+func (s Secret) Equal(other Secret) bool {
+	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(other.Reveal())) == 1
+}
+
+// String implements [fmt.Stringer] without showing the secret.
+func (s Secret) String() string {
+	if s.IsZero() {
+		return ""
+	}
+	return redacted
+}
+
+// GoString implements [fmt.GoStringer] without showing the secret.
+func (s Secret) GoString() string { return fmt.Sprintf("cli.Secret(%q)", s.String()) }
+
+// MarshalText implements [encoding.TextMarshaler], and with it JSON and YAML,
+// without showing the secret.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler], for secrets inside a
+// [Tree].
+func (s *Secret) UnmarshalText(text []byte) error {
+	*s = NewSecret(string(text))
+	return nil
+}
+
+// LogValue implements [slog.LogValuer] without showing the secret.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// SecretText is a secret. Beside its own names it can be given as a file: with
+// _FILE after the environment variable, -file after the flag, _file after the
+// key. There is no flag for the text itself, since every user of a machine can
+// read other processes' command lines.
+func SecretText(p *Secret) Value { return &secretText{p} }
+
+type secretText struct{ p *Secret }
+
+func (v *secretText) Set(text string) error {
+	*v.p = NewSecret(strings.TrimRight(text, "\r\n"))
+	return nil
+}
+
+func (v *secretText) String() string  { return v.p.String() }
+func (v *secretText) Allowed() string { return "a secret, or a file that holds it" }

@@ -1,0 +1,318 @@
+package cli
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+)
+
+// Text is any text.
+func Text(p *string) Value { return &text{p: p, allowed: "text"} }
+
+// TextThat is text that check accepts; allowed describes which.
+func TextThat(p *string, allowed string, check func(string) error) Value {
+	return &text{p: p, allowed: allowed, check: check}
+}
+
+// Address is a host:port to listen on or to connect to; the host may be empty,
+// for all of the machine's addresses.
+func Address(p *string) Value {
+	return TextThat(p, "host:port", func(s string) error {
+		_, port, err := net.SplitHostPort(s)
+		if err != nil {
+			return err
+		}
+		_, err = strconv.ParseUint(port, 10, 16)
+		return err
+	})
+}
+
+// URL is an absolute URL with one of the schemes.
+func URL(p *string, schemes ...string) Value {
+	allowed := "a URL that begins with " + strings.Join(schemes, ":// or ") + "://"
+	return TextThat(p, allowed, func(s string) error {
+		u, err := url.Parse(s)
+		if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" {
+			return errors.New("no such URL")
+		}
+		return nil
+	})
+}
+
+type text struct {
+	p       *string
+	allowed string
+	check   func(string) error // nil: anything; not asked about the empty text
+}
+
+func (v *text) Set(s string) error {
+	if s != "" && v.check != nil && v.check(s) != nil {
+		return mustBe(v)
+	}
+	*v.p = s
+	return nil
+}
+
+func (v *text) String() string  { return *v.p }
+func (v *text) Allowed() string { return v.allowed }
+
+func mustBe(v Value) error { return fmt.Errorf("must be %s", v.Allowed()) }
+
+// List is texts separated by commas; a YAML sequence is as good, and a flag may
+// be given several times. Spaces around an element are dropped, empty elements
+// are refused.
+func List(p *[]string) Value { return &list{p} }
+
+type list struct{ p *[]string }
+
+func (v *list) Set(text string) error {
+	if strings.TrimSpace(text) == "" {
+		*v.p = nil
+		return nil
+	}
+	elements := strings.Split(text, ",")
+	for i := range elements {
+		elements[i] = strings.TrimSpace(elements[i])
+		if elements[i] == "" {
+			return errors.New("must be a list separated by commas without an empty element")
+		}
+	}
+	*v.p = elements
+	return nil
+}
+
+func (v *list) String() string  { return strings.Join(*v.p, ",") }
+func (v *list) Allowed() string { return "a list separated by commas" }
+
+// simple is a value that two functions make.
+type simple struct {
+	allowed string
+	set     func(string) bool // parse, check and store; false when not allowed
+	get     func() string
+}
+
+func (v *simple) Set(text string) error {
+	if !v.set(text) {
+		return mustBe(v)
+	}
+	return nil
+}
+
+func (v *simple) String() string  { return v.get() }
+func (v *simple) Allowed() string { return v.allowed }
+
+// Bool is true or false; the flag alone means true.
+func Bool(p *bool) Value {
+	return &boolean{simple{
+		allowed: "true or false",
+		set: func(text string) bool {
+			b, err := strconv.ParseBool(text)
+			if err == nil {
+				*p = b
+			}
+			return err == nil
+		},
+		get: func() string { return strconv.FormatBool(*p) },
+	}}
+}
+
+type boolean struct{ simple }
+
+// Int is a whole number from lowest to highest.
+func Int[T ~int | ~int32 | ~int64](p *T, lowest, highest T) Value {
+	return &simple{
+		allowed: fmt.Sprintf("a whole number from %d to %d", lowest, highest),
+		set: func(text string) bool {
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil || n < int64(lowest) || n > int64(highest) {
+				return false
+			}
+			*p = T(n)
+			return true
+		},
+		get: func() string { return strconv.FormatInt(int64(*p), 10) },
+	}
+}
+
+// Share is a part of a whole, from lowest to highest, both in 0 to 1; written
+// as 50% or 0.5.
+func Share(p *float64, lowest, highest float64) Value {
+	return &simple{
+		allowed: fmt.Sprintf("a share from %s to %s", percent(lowest), percent(highest)),
+		set: func(text string) bool {
+			number, isPercent := strings.CutSuffix(text, "%")
+			f, err := strconv.ParseFloat(number, 64)
+			if isPercent {
+				f /= 100
+			}
+			if err != nil || math.IsNaN(f) || f < lowest || f > highest {
+				return false
+			}
+			*p = f
+			return true
+		},
+		get: func() string { return percent(*p) },
+	}
+}
+
+func percent(f float64) string { return strconv.FormatFloat(f*100, 'g', 6, 64) + "%" }
+
+// Size is a number of bytes from lowest to highest: 1048576, 1MiB, 10MB.
+func Size(p *int64, lowest, highest int64) Value {
+	return &simple{
+		allowed: fmt.Sprintf("a size from %s to %s", formatSize(lowest), formatSize(highest)),
+		set: func(text string) bool {
+			n, ok := parseSize(text)
+			if ok = ok && n >= lowest && n <= highest; ok {
+				*p = n
+			}
+			return ok
+		},
+		get: func() string { return formatSize(*p) },
+	}
+}
+
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{
+	{"TiB", 1 << 40},
+	{"GiB", 1 << 30},
+	{"MiB", 1 << 20},
+	{"KiB", 1 << 10},
+	{"TB", 1e12},
+	{"GB", 1e9},
+	{"MB", 1e6},
+	{"KB", 1e3},
+	{"kB", 1e3},
+	{"B", 1},
+}
+
+func parseSize(text string) (int64, bool) {
+	unit := int64(1)
+	for _, u := range sizeUnits {
+		if number, ok := strings.CutSuffix(text, u.name); ok {
+			text, unit = strings.TrimSpace(number), u.bytes
+			break
+		}
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64/unit {
+		return 0, false
+	}
+	return n * unit, true
+}
+
+func formatSize(n int64) string {
+	for _, u := range sizeUnits {
+		if n >= u.bytes && n%u.bytes == 0 {
+			return strconv.FormatInt(n/u.bytes, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// Enum is one of a few words.
+func Enum[T ~string](p *T, allowed ...T) Value {
+	words := make([]string, len(allowed))
+	for i, a := range allowed {
+		words[i] = string(a)
+	}
+	return &simple{
+		allowed: "one of " + strings.Join(words, ", "),
+		set: func(text string) bool {
+			if !slices.Contains(words, text) {
+				return false
+			}
+			*p = T(text)
+			return true
+		},
+		get: func() string { return string(*p) },
+	}
+}
+
+// Time is a moment in RFC 3339, or a date, which is its first moment in UTC.
+func Time(p *time.Time) Value {
+	return &simple{
+		allowed: "a time such as 2026-11-01T15:00:00Z or a date such as 2026-11-01 (in UTC)",
+		set: func(text string) bool {
+			at, err := time.Parse(time.RFC3339, text)
+			if err != nil {
+				at, err = time.Parse(time.DateOnly, text)
+			}
+			if err == nil {
+				*p = at.UTC()
+			}
+			return err == nil
+		},
+		get: func() string {
+			if p.IsZero() {
+				return ""
+			}
+			return p.Format(time.RFC3339)
+		},
+	}
+}
+
+// Parsed is a type that reads and writes its own text; allowed describes it.
+func Parsed(p interface {
+	encoding.TextMarshaler
+	encoding.TextUnmarshaler
+}, allowed string,
+) Value {
+	return &simple{
+		allowed: allowed,
+		set:     func(text string) bool { return p.UnmarshalText([]byte(text)) == nil },
+		get: func() string {
+			text, err := p.MarshalText()
+			if err != nil {
+				return ""
+			}
+			return string(text)
+		},
+	}
+}
+
+// Tree is a structure that only the file can hold, such as a list of
+// credentials. It is decoded into p with unknown keys refused; secrets inside
+// it are fields of type [Secret].
+func Tree(p any, allowed string) Value { return &tree{p: p, allowed: allowed} }
+
+type tree struct {
+	p       any
+	allowed string
+	given   bool
+}
+
+func (v *tree) Set(string) error { return errors.New("can be set in the configuration file only") }
+func (v *tree) Allowed() string  { return v.allowed }
+
+func (v *tree) setNode(node ast.Node) error {
+	v.given = true
+	if err := yaml.NodeToValue(node, v.p, yaml.Strict()); err != nil {
+		// Without the excerpt of the file, which may show a secret.
+		return fmt.Errorf("must be %s: %s", v.allowed, yaml.FormatError(err, false, false))
+	}
+	return nil
+}
+
+func (v *tree) String() string {
+	if !v.given {
+		return ""
+	}
+	out, err := yaml.MarshalWithOptions(v.p, yaml.IndentSequence(true))
+	if err != nil {
+		return "# " + err.Error()
+	}
+	return string(out)
+}

@@ -1,0 +1,160 @@
+// Package ops is what a service shows to those who operate it: a listener with
+// its own metrics, health, readiness and, on request, profiles. It also holds
+// [Serve], with which a service's data port listens in the same way, and
+// [Probe], the client side for images that have no shell and no curl.
+//
+// Nothing here causes a request to Cloudflare (guarantee G6).
+package ops
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/exporter-toolkit/web"
+)
+
+// Config is what an operations page is made of.
+type Config struct {
+	// Service is the name of the process: weir-collector.
+	Service string
+	// Summary is one sentence for the landing page.
+	Summary string
+	// Version and Revision say what the binary was built from; they are also
+	// labels of weir_build_info.
+	Version, Revision string
+	// Registry holds the service's own metrics. New adds the collectors for
+	// the Go runtime and the process.
+	Registry *prometheus.Registry
+	// Ready returns nil, or why the service cannot do its work yet. It is
+	// called for each probe, by several at once, so it answers from memory;
+	// and whoever reaches the port reads its text. Nil: always ready.
+	Ready func() error
+	// Pprof serves profiles under /debug/pprof/. Off by default, since they
+	// show memory and cost processor time.
+	Pprof bool
+	// Links are added to the landing page.
+	Links  []Link
+	Logger *slog.Logger
+}
+
+// Link leads from the landing page to another page.
+type Link struct{ Address, Text, Description string }
+
+// Ops is the handler of an operations listener.
+type Ops struct {
+	mux      http.ServeMux
+	service  string
+	ready    func() error
+	draining atomic.Bool
+}
+
+// New registers the standard collectors with cfg.Registry and returns the
+// handler. It fails if cfg.Registry has metrics of the same names already.
+func New(cfg Config) (*Ops, error) {
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "weir_build_info",
+		Help: "Always 1; the labels say what this process was built from.",
+		ConstLabels: prometheus.Labels{
+			"version": cfg.Version, "revision": cfg.Revision, "goversion": runtime.Version(),
+		},
+	})
+	build.Set(1)
+	for _, c := range []prometheus.Collector{
+		build,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	} {
+		if err := cfg.Registry.Register(c); err != nil {
+			return nil, fmt.Errorf("register the standard metrics of %s: %w", cfg.Service, err)
+		}
+	}
+	landing, err := landingPage(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("make the landing page of %s: %w", cfg.Service, err)
+	}
+	o := &Ops{service: cfg.Service, ready: cfg.Ready}
+	o.mux.Handle("GET /{$}", landing)
+	o.mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(cfg.Registry, promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelError),
+		Registry:            cfg.Registry,
+		MaxRequestsInFlight: 10, // far more than anyone's Prometheus servers; a bound for everyone else
+		Timeout:             30 * time.Second,
+		EnableOpenMetrics:   true,
+	})))
+	o.mux.HandleFunc("GET /-/healthy", o.serveHealthy)
+	o.mux.HandleFunc("GET /-/ready", o.serveReady)
+	if cfg.Pprof {
+		o.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		o.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		o.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		o.mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		o.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return o, nil
+}
+
+func landingPage(cfg Config) (http.Handler, error) {
+	links := []web.LandingLinks{
+		{Address: "metrics", Text: "Metrics", Description: "of this process itself"},
+		{Address: "-/ready", Text: "Readiness", Description: "with the reason when it is not ready"},
+		{Address: "-/healthy", Text: "Health"},
+	}
+	for _, l := range cfg.Links {
+		links = append(links, web.LandingLinks{Address: l.Address, Text: l.Text, Description: l.Description})
+	}
+	profiling := "false"
+	if cfg.Pprof {
+		profiling = "true"
+	}
+	return web.NewLandingPage(web.LandingConfig{
+		Name: cfg.Service, Description: cfg.Summary, Version: cfg.Version, Links: links, Profiling: profiling,
+	})
+}
+
+// ServeHTTP answers GET and HEAD of /, /metrics, /-/healthy, /-/ready and, if
+// enabled, /debug/pprof/.
+func (o *Ops) ServeHTTP(w http.ResponseWriter, r *http.Request) { o.mux.ServeHTTP(w, r) }
+
+// Drain makes the service unready from now on. Call it first of all when the
+// process is to stop, then keep serving for a while, so that no new work is
+// sent to a listener that closes.
+func (o *Ops) Drain() { o.draining.Store(true) }
+
+var errDraining = errors.New("shutting down")
+
+// Ready returns nil, or why the service is not ready.
+func (o *Ops) Ready() error {
+	switch {
+	case o.draining.Load():
+		return errDraining
+	case o.ready == nil:
+		return nil
+	}
+	return o.ready()
+}
+
+// serveHealthy says that the process answers. Nothing else: what a restart does
+// not mend must not cause one.
+func (o *Ops) serveHealthy(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintf(w, "%s is healthy\n", o.service)
+}
+
+func (o *Ops) serveReady(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if err := o.Ready(); err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintf(w, "%s is not ready: %v\n", o.service, err)
+		return
+	}
+	fmt.Fprintf(w, "%s is ready\n", o.service)
+}

@@ -1,0 +1,118 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/exporter-toolkit/web"
+)
+
+// Limits of every HTTP listener. A client that sends its request slower than
+// this is broken or hostile; how long an answer takes is the handler's matter,
+// so writing has no limit here.
+const (
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 30 * time.Second
+	idleTimeout       = 5 * time.Minute // longer than a scrape interval: connections are reused
+	maxHeaderBytes    = 64 << 10
+
+	// defaultShutdown is how long requests may run on after the listener was
+	// closed: within Kubernetes' 30 s between the first signal and the kill.
+	defaultShutdown = 15 * time.Second
+)
+
+// ServerConfig says where and how to listen.
+type ServerConfig struct {
+	// Name tells the process's listeners apart in its log: data, operations.
+	Name string
+	// Address is the host:port to listen on. Not used with a Listener.
+	Address string
+	// Listener is an open listener, which Serve closes.
+	Listener net.Listener
+	// WebConfigFile is a file for the Prometheus exporter toolkit with TLS,
+	// basic authentication and headers; empty for plain HTTP. Certificates and
+	// users are read again for each connection and request.
+	WebConfigFile string
+	// Drain is how long to go on accepting after the context ended: readiness
+	// says no by then, and whoever balances load needs a moment to see it.
+	Drain time.Duration
+	// Shutdown is how long requests may run on after that before they are cut
+	// off; zero means 15 s.
+	Shutdown time.Duration
+	Logger   *slog.Logger
+}
+
+// Serve answers requests with handler until ctx ends, then drains and shuts
+// down, and returns nil when all requests were answered. A wrong web
+// configuration and an address in use are errors at once.
+func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
+	listener := cfg.Listener
+	if err := web.Validate(cfg.WebConfigFile); err != nil {
+		if listener != nil {
+			err = errors.Join(err, listener.Close())
+		}
+		return fmt.Errorf("%s listener: web configuration %s: %w", cfg.Name, cfg.WebConfigFile, err)
+	}
+	if listener == nil {
+		var err error
+		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.Address); err != nil {
+			return fmt.Errorf("%s listener: %w", cfg.Name, err)
+		}
+	}
+	log := cfg.Logger.With("listener", cfg.Name)
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // failed handshakes and the like: the clients' trouble
+	}
+	served := make(chan error, 1)
+	go func() {
+		served <- web.Serve(listener, server, &web.FlagConfig{WebConfigFile: &cfg.WebConfigFile}, log)
+	}()
+
+	select {
+	case err := <-served:
+		return fmt.Errorf("%s listener: %w", cfg.Name, err)
+	case <-ctx.Done():
+	}
+	if err := linger(served, cfg.Drain); err != nil {
+		return fmt.Errorf("%s listener: %w", cfg.Name, err)
+	}
+	timeout := cfg.Shutdown
+	if timeout == 0 {
+		timeout = defaultShutdown
+	}
+	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	err := server.Shutdown(shutdown)
+	if err != nil {
+		err = fmt.Errorf("%s listener: requests were cut off after %v: %w", cfg.Name, timeout, errors.Join(err, server.Close()))
+	}
+	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("%s listener: %w", cfg.Name, end))
+	}
+	return err
+}
+
+// linger waits for d, or for the server to fail meanwhile.
+func linger(served <-chan error, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case err := <-served:
+		return err
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,21 @@
+// Command build builds the Prometheus and promtool that the tests use, unless
+// they are there already, and prints where they are. make test runs it before
+// the tests, whose time limit the first build would use up.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/weir-metrics/weir/internal/promtest"
+)
+
+func main() {
+	tools, err := promtest.Build(os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(tools.Prometheus)
+	fmt.Println(tools.Promtool)
+}

@@ -1,0 +1,277 @@
+// Package promtest gives a test a real Prometheus and a real promtool, of the
+// version that tools/prometheus.mod pins. What an exposition means is decided
+// by the database that ingests it, so tests ask that database.
+//
+// The first use on a machine builds the programs, which takes minutes (see
+// [Build]; make test does it before the tests begin, whose time limit it would
+// use up).
+package promtest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/testkit"
+)
+
+// readyTimeout is generous for the sake of busy machines; a Prometheus with an
+// empty database is ready in a fraction of a second.
+const readyTimeout = 90 * time.Second
+
+var buildOnce = sync.OnceValues(func() (Tools, error) { return Build(os.Stderr) })
+
+// Find returns the programs for a test, built if necessary.
+func Find(t testing.TB) Tools {
+	t.Helper()
+	tools, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tools
+}
+
+// Server is a Prometheus of one test's own, on a loopback port and with a data
+// folder that it keeps over restarts. Not for concurrent use.
+type Server struct {
+	t        testing.TB
+	tools    Tools
+	dir      string
+	addr     string
+	flags    []string
+	cmd      *exec.Cmd // nil while stopped
+	exited   chan struct{}
+	janitor  *testkit.Janitor
+	client   *http.Client
+	logStart int // length of the log when the present process began
+}
+
+// Start starts Prometheus with a configuration, the text of prometheus.yml, and
+// returns when it is ready. Flags are given as --name=value and replace the
+// defaults set here. It ends, and its data goes, with the test; if the test
+// failed, the end of its log is in the test's.
+func Start(t testing.TB, config string, flags ...string) *Server {
+	t.Helper()
+	tools := Find(t)
+	dir, err := os.MkdirTemp("", "weir-prometheus-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{t: t, tools: tools, dir: dir, client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{}}}
+	s.janitor, err = testkit.StartJanitor(`pid=$(cat "$1/pid" 2>/dev/null) && kill -KILL "$pid" 2>/dev/null; rm -rf "$1"; exit 0`, dir)
+	if err != nil {
+		t.Fatal(errors.Join(err, os.RemoveAll(dir)))
+	}
+	t.Cleanup(s.remove)
+	s.addr = freeAddr(t)
+	s.flags = withDefaults(flags, []string{
+		"--storage.tsdb.path=" + filepath.Join(dir, "data"),
+		"--web.listen-address=" + s.addr,
+		"--web.enable-lifecycle",
+		"--web.enable-admin-api",
+		"--config.file=" + s.configFile(),
+	})
+	s.writeConfig(config)
+	s.Start()
+	return s
+}
+
+// URL is the base of Prometheus's web server, without a slash at its end.
+func (s *Server) URL() string { return "http://" + s.addr }
+
+// DataDir is the folder of its time series database, for promtool tsdb.
+func (s *Server) DataDir() string { return filepath.Join(s.dir, "data") }
+
+// Start starts a stopped Prometheus again, on the same data and port, and
+// returns when it is ready: the write-ahead log replayed, the configuration
+// loaded.
+func (s *Server) Start() {
+	s.t.Helper()
+	if s.cmd != nil {
+		s.t.Fatal("start Prometheus: it runs")
+	}
+	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer log.Close()
+	s.logStart = len(s.readLog())
+	cmd := exec.Command(s.tools.Prometheus, s.flags...)
+	cmd.Dir = s.dir
+	// A file, since go test waits for everyone who holds its own output.
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is the janitor's affair
+	if err := cmd.Start(); err != nil {
+		s.t.Fatalf("start Prometheus: %v", err)
+	}
+	s.cmd, s.exited = cmd, make(chan struct{})
+	go func(exited chan struct{}) {
+		_ = cmd.Wait() // how it ended is in its log
+		close(exited)
+	}(s.exited)
+	testkit.WriteFile(s.t, filepath.Join(s.dir, "pid"), fmt.Append(nil, cmd.Process.Pid))
+
+	ended := false
+	err = testkit.Poll(readyTimeout, func() error {
+		select {
+		case <-s.exited:
+			ended = true
+			return nil
+		default:
+			_, err := s.get("/-/ready", nil)
+			return err
+		}
+	})
+	if ended {
+		s.cmd = nil
+		err = errors.New("it ended at once")
+	}
+	if err != nil {
+		s.t.Fatalf("start Prometheus: %v\n%s", err, s.lastLog(20))
+	}
+}
+
+// Stop ends Prometheus in order (SIGTERM) and waits for it.
+func (s *Server) Stop() { s.t.Helper(); s.end(syscall.SIGTERM) }
+
+// Kill ends Prometheus with SIGKILL and waits for it.
+func (s *Server) Kill() { s.t.Helper(); s.end(syscall.SIGKILL) }
+
+// Restart stops Prometheus and starts it again on the same data and port.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Stop()
+	s.Start()
+}
+
+// Reload gives Prometheus a new configuration without a restart. The test fails
+// if Prometheus refuses it.
+func (s *Server) Reload(config string) {
+	s.t.Helper()
+	s.writeConfig(config)
+	resp, err := s.client.Post(s.URL()+"/-/reload", "", nil)
+	if err != nil {
+		s.t.Fatalf("reload Prometheus: %v", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(resp.Body)
+		s.t.Fatalf("reload Prometheus: %s: %s", resp.Status, bytes.TrimSpace(body))
+	}
+}
+
+// Log returns what the present process, or the last one, has logged so far.
+func (s *Server) Log() string { return s.readLog()[s.logStart:] }
+
+func (s *Server) configFile() string { return filepath.Join(s.dir, "prometheus.yml") }
+func (s *Server) logFile() string    { return filepath.Join(s.dir, "log") }
+
+func (s *Server) writeConfig(config string) {
+	s.t.Helper()
+	testkit.WriteFile(s.t, s.configFile(), []byte(config))
+}
+
+func (s *Server) end(sig syscall.Signal) {
+	s.t.Helper()
+	if s.cmd == nil {
+		return
+	}
+	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		s.t.Fatalf("send %v to Prometheus: %v", sig, err)
+	}
+	select {
+	case <-s.exited:
+		s.cmd = nil
+		s.client.CloseIdleConnections()
+	case <-time.After(readyTimeout):
+		s.t.Fatalf("Prometheus still runs %v after %v\n%s", readyTimeout, sig, s.lastLog(20))
+	}
+}
+
+func (s *Server) remove() {
+	if s.t.Failed() {
+		s.t.Logf("the end of Prometheus's log:\n%s", s.lastLog(30))
+	}
+	s.end(syscall.SIGKILL) // its data goes with it
+	if err := s.janitor.Finish(); err != nil {
+		s.t.Error(err)
+	}
+}
+
+func (s *Server) readLog() string {
+	content, err := os.ReadFile(s.logFile())
+	if err != nil {
+		return ""
+	}
+	return string(content)
+}
+
+func (s *Server) lastLog(n int) string {
+	lines := strings.Split(strings.TrimSuffix(s.readLog(), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// Promtool runs promtool and returns what it wrote. A non-zero exit is an
+// error that holds the standard error output too; whether it is a failure is
+// the test's to say.
+func Promtool(t testing.TB, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	return PromtoolIn(t, nil, args...)
+}
+
+// PromtoolIn is [Promtool] with a standard input, as promtool check metrics
+// wants it.
+func PromtoolIn(t testing.TB, stdin io.Reader, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	cmd := exec.Command(Find(t).Promtool, args...)
+	cmd.Stdin = stdin
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err = cmd.Run(); err != nil {
+		err = fmt.Errorf("promtool %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(errs.Bytes()))
+	}
+	return out.String(), errs.String(), err
+}
+
+// freeAddr returns a loopback address that was free a moment ago: Prometheus
+// does not tell the port that it got for port 0.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return l.Addr().String()
+}
+
+// withDefaults returns flags and those defaults whose flag is not among them:
+// Prometheus refuses a flag that is given twice.
+func withDefaults(flags, defaults []string) []string {
+	all := append([]string(nil), flags...)
+	for _, def := range defaults {
+		name, _, _ := strings.Cut(def, "=")
+		given := false
+		for _, flag := range flags {
+			other, _, _ := strings.Cut(flag, "=")
+			given = given || other == name || other == "--no-"+strings.TrimPrefix(name, "--")
+		}
+		if !given {
+			all = append(all, def)
+		}
+	}
+	return all
+}

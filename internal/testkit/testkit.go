@@ -1,0 +1,104 @@
+// Package testkit holds the few things that tests of several modules need and
+// that the testing package does not give: golden files, a logger that writes to
+// the test, a goroutine leak check, polling with a deadline, certificates, and
+// a janitor for child processes.
+//
+// It is for tests only; nothing that ships imports it.
+package testkit
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// Root returns the repository's root folder: the nearest folder above the
+// working directory that has the workspace file. Tests run in the folder of
+// their package, so it works in each of them.
+func Root() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the repository: %w", err)
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		_, err := os.Stat(filepath.Join(dir, "go.work"))
+		if err == nil {
+			return dir, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("find the repository: %w", err)
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("find the repository: no go.work in %s or above it", start)
+		}
+	}
+}
+
+// Listen opens a TCP listener on a free loopback port and closes it with the
+// test. Hand the listener itself to the server under test: a port number that
+// was free a moment ago may not be free any more.
+func Listen(t testing.TB) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("open a loopback listener: %v", err)
+	}
+	// The server usually closes it first; a second close is harmless.
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// Eventually calls check until it returns nil and fails the test with check's
+// last error if that takes longer than timeout. It is for what happens outside
+// this process; inside it, wait on a channel or use testing/synctest.
+func Eventually(t testing.TB, timeout time.Duration, check func() error) {
+	t.Helper()
+	if err := Poll(timeout, check); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Poll is [Eventually] for code that has no test at hand: it returns nil as
+// soon as check does, and otherwise, after timeout, an error that wraps check's
+// last one. check runs at least once, and once more after the timeout.
+func Poll(timeout time.Duration, check func() error) error {
+	const (
+		shortest = 2 * time.Millisecond
+		longest  = 100 * time.Millisecond // a busy machine must not be kept busy by asking
+	)
+	deadline := time.Now().Add(timeout)
+	for pause := shortest; ; pause = min(2*pause, longest) {
+		err := check()
+		if err == nil {
+			return nil
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return fmt.Errorf("not within %v: %w", timeout, err)
+		}
+		time.Sleep(min(pause, left))
+	}
+}
+
+// NoLeaks fails the test if, when it has ended and every cleanup registered
+// after this call has run, goroutines are left that did not exist at this call.
+// Call it first in the test. Not for parallel tests: their neighbours'
+// goroutines would count.
+func NoLeaks(t testing.TB) {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		t.Helper()
+		if t.Failed() {
+			return // a test that broke off leaves things behind; its own message is the one to read
+		}
+		goleak.VerifyNone(t, before)
+	})
+}
