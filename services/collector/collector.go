@@ -43,13 +43,15 @@ import (
 type Deps struct {
 	Clock  clock.Clock
 	Logger *slog.Logger
+	// LeaseClock is what an embedded store's lease goes by: machine time, also
+	// where Clock is not.
+	LeaseClock clock.Clock
 	// Transport carries requests to Cloudflare.
 	Transport http.RoundTripper
 	// GRPC and Ops are open listeners, used instead of the configured
 	// addresses; Run closes them.
 	GRPC, Ops net.Listener
-	// Register adds services of the same process to the registry and page of
-	// the operations listener.
+	// Registry takes the collector's own metrics.
 	Registry *prometheus.Registry
 }
 
@@ -71,6 +73,9 @@ type Collector struct {
 func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error) {
 	if deps.Clock == nil {
 		deps.Clock = clock.System()
+	}
+	if deps.LeaseClock == nil {
+		deps.LeaseClock = clock.System()
 	}
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
@@ -159,7 +164,15 @@ func (c *Collector) Run(ctx context.Context) error {
 		g.Add(func() error { return work(ctx) }, func(error) { cancel() })
 	}
 	// Ends with ctx and takes the others along.
-	g.Add(func() error { <-ctx.Done(); c.ops.Drain(); return nil }, func(error) {})
+	ended := make(chan struct{})
+	g.Add(func() error {
+		select {
+		case <-ctx.Done():
+			c.ops.Drain()
+		case <-ended:
+		}
+		return nil
+	}, func(error) { close(ended) })
 	// Campaigns for the lease; while it holds, collects.
 	actor(c.campaign)
 	// Follows the log for all streams; must outlive them, so it ends by itself
@@ -167,7 +180,14 @@ func (c *Collector) Run(ctx context.Context) error {
 	served := make(chan struct{})
 	actor(func(stop context.Context) error {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
-		go func() { <-served; cancel() }()
+		defer cancel()
+		go func() {
+			select { // a feed that fails by itself ends the group
+			case <-served:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
 		return c.feed.Run(ctx)
 	})
 	// Serves the BucketService.

@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/weir-metrics/weir/internal/cli"
-	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 )
 
 // Commands are the subcommands of the collector's binary; "version" comes with
@@ -32,12 +31,12 @@ func Commands() []cli.Command {
 			Help:     "Safe to repeat and to run from several places at once. An older collector of the previous minor version goes on working on the migrated schema.",
 			Settings: migrate.DatabaseSettings(),
 			Run: func(ctx context.Context, _ []string) error {
-				return Migrate(ctx, migrate, true)
+				return Migrate(ctx, migrate)
 			},
 		},
 		{
 			Name: "catalogue", Summary: "print the datasets that would be collected, as Markdown",
-			Settings: list.Settings()[4:],
+			Settings: list.CatalogueSettings(),
 			Validate: list.Validate,
 			Run: func(context.Context, []string) error {
 				return list.WriteCatalogue(os.Stdout)
@@ -52,11 +51,9 @@ func (c *Config) WriteCatalogue(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(w, datasets.Markdown())
+	_, err = io.WriteString(w, datasets.DatasetsMarkdown())
 	if err != nil {
 		return fmt.Errorf("print catalogue: %w", err)
 	}
 	return nil
 }
-
-var _ catalogue.Catalogue

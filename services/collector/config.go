@@ -2,6 +2,7 @@ package collector
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cli"
@@ -61,6 +62,17 @@ func (c *Config) DatabaseSettings() []cli.Setting {
 	}
 }
 
+// CatalogueSettings is the part of the table that decides what is collected.
+func (c *Config) CatalogueSettings() []cli.Setting {
+	return []cli.Setting{
+		{Env: "CF_BUCKET_SECONDS", Default: "300", Value: cli.DurationOneOf(&c.BucketSize, time.Minute, 5*time.Minute, 15*time.Minute, 30*time.Minute, time.Hour, 24*time.Hour), Help: "bucket size of the dataset http"},
+		{Env: "CF_DELAY_SECONDS", Default: "300", Value: cli.Duration(&c.Delay, time.Minute, 24*time.Hour), Help: "age of a window's end at which it is first asked for"},
+		{Env: "WEIR_CATALOGUE_FILE", Value: cli.Text(&c.CatalogueFile), Help: "YAML file with datasets on top of the built-in ones"},
+		{Env: "WEIR_DATASETS", Value: cli.List(&c.Enable), Help: "datasets to collect besides the default ones, by name or id"},
+		{Env: "WEIR_DISABLE_DATASETS", Value: cli.List(&c.Disable), Help: "datasets to leave out, by name or id"},
+	}
+}
+
 // Settings is the table of "collector run".
 func (c *Config) Settings() []cli.Setting {
 	table := []cli.Setting{
@@ -68,16 +80,11 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "CF_ZONES", Value: cli.List(&c.Zones), Help: "zones to collect, by name or tag; empty: all that the token sees"},
 		{Env: "CF_EXCLUDE_ZONES", Value: cli.List(&c.ExcludeZones), Help: "zones to leave out, by name or tag"},
 		{Env: "CF_ACCOUNTS", Value: cli.List(&c.Accounts), Help: "accounts whose zones are collected, by name or tag; empty: all"},
-		{Env: "CF_BUCKET_SECONDS", Default: "300", Value: cli.DurationOneOf(&c.BucketSize, time.Minute, 5*time.Minute, 15*time.Minute, 30*time.Minute, time.Hour, 24*time.Hour), Help: "bucket size of the dataset http"},
-		{Env: "CF_DELAY_SECONDS", Default: "300", Value: cli.Duration(&c.Delay, time.Minute, 24*time.Hour), Help: "age of a window's end at which it is first asked for"},
 		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "longest pause between planner passes"},
 		{Env: "WEIR_INITIAL_LOOKBACK", Default: "24h", Value: cli.Duration(&c.Lookback, 0, 90*24*time.Hour), Help: "history that a zone gets that is seen for the first time"},
 		{Env: "WEIR_RETENTION", Value: cli.Duration(&c.Retention, 48*time.Hour, 3650*24*time.Hour), Help: "how long buckets are kept; default 400d on Postgres, 90d on SQLite"},
 		{Env: "WEIR_BUDGET_SHARE", Default: "50%", Value: cli.Share(&c.BudgetShare, 0.01, 1), Help: "share of Cloudflare's 300 queries per user and five minutes that Weir may use"},
 		{Env: "WEIR_BUDGET_USER", Default: "default", Value: cli.Text(&c.BudgetUser), Help: "name for the Cloudflare user that owns the token; collectors of one store with tokens of one user use one name"},
-		{Env: "WEIR_CATALOGUE_FILE", Value: cli.Text(&c.CatalogueFile), Help: "YAML file with datasets on top of the built-in ones"},
-		{Env: "WEIR_DATASETS", Value: cli.List(&c.Enable), Help: "datasets to collect besides the default ones, by name or id"},
-		{Env: "WEIR_DISABLE_DATASETS", Value: cli.List(&c.Disable), Help: "datasets to leave out, by name or id"},
 		{Env: "WEIR_CLOUDFLARE_URL", Default: "https://api.cloudflare.com/client/v4", Value: cli.URL(&c.CloudflareURL, "https", "http"), Help: "base of Cloudflare's API"},
 		{Env: "WEIR_CLOUDFLARE_CA_FILE", Value: cli.Text(&c.CloudflareCA), Help: "PEM file with CA certificates to trust for Cloudflare's API besides the built-in ones"},
 		{Env: "WEIR_MIGRATE", Default: "false", Value: cli.Bool(&c.Migrate), Help: "migrate the Postgres schema at start; SQLite always is"},
@@ -89,7 +96,7 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "WEIR_GRPC_REFLECTION", Default: "false", Value: cli.Bool(&c.Reflect), Help: "serve gRPC reflection beyond loopback too"},
 		{Env: "WEIR_DRAIN", Default: "10s", Value: cli.Duration(&c.Drain, 0, 10*time.Minute), Help: "time that streams get to end at shutdown"},
 	}
-	return append(append(table, c.DatabaseSettings()...), c.Log.Settings()...)
+	return slices.Concat(table, c.CatalogueSettings(), c.DatabaseSettings(), c.Log.Settings())
 }
 
 // Validate checks what no single setting shows. It returns every problem.

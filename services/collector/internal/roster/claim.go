@@ -78,7 +78,11 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 	if node.NotOlderThan > 0 {
 		// One more bucket of margin: the question must arrive before its
 		// oldest window leaves.
-		c.Window.Start = max(c.Window.Start, now.Add(-node.NotOlderThan).Ceil(d.Size).Add(d.Size))
+		oldest := func(at bucket.Time) bucket.Time { return at.Add(-node.NotOlderThan).Ceil(d.Size).Add(d.Size) }
+		// What Cloudflare had dropped before the zone was first seen was never
+		// Weir's to lose.
+		c.Wanted = max(c.Wanted, oldest(s.FirstSeen))
+		c.Window.Start = max(c.Window.Start, oldest(now))
 		c.Window.End = max(c.Window.Start, c.Window.End)
 	}
 	return c

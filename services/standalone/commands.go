@@ -1,0 +1,158 @@
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/services/collector"
+	"github.com/weir-metrics/weir/services/exposer"
+)
+
+// Commands are the subcommands of the weir binary; "version" comes with every
+// program.
+func Commands() []cli.Command {
+	return []cli.Command{runCommand(), demoCommand(), simCommand()}
+}
+
+// both are the settings of the two services, less those that make no sense in
+// one process.
+func both(c *collector.Config, x *exposer.Config) []cli.Setting {
+	table := slices.DeleteFunc(slices.Concat(c.Settings(), x.Settings()), func(s cli.Setting) bool {
+		switch s.Env {
+		case "WEIR_COLLECTOR_ADDRESS", "WEIR_COLLECTOR_TLS", "WEIR_COLLECTOR_CA_FILE", "WEIR_COLLECTOR_CERT_FILE",
+			"WEIR_COLLECTOR_KEY_FILE", "WEIR_COLLECTOR_SERVER_NAME", "WEIR_COLLECTOR_TOKEN",
+			"WEIR_COLLECTOR_LISTEN", "WEIR_GRPC_REFLECTION":
+			return true
+		}
+		return false
+	})
+	for i := range table {
+		switch table[i].Env {
+		case "CF_API_TOKEN":
+			table[i].Required = false // --simulate does without
+		case "WEIR_DRAIN":
+			table[i].Default = "1s" // nobody balances load over one process
+		}
+	}
+	return table
+}
+
+// inProcess fills what the exposer's own table would have.
+func inProcess(x *exposer.Config) { x.Collector.Addresses = []string{"127.0.0.1:9820"} }
+
+func runCommand() cli.Command {
+	var (
+		c          collector.Config
+		x          exposer.Config
+		simulated  bool
+		sqliteFile = "weir.db"
+	)
+	inProcess(&x)
+	return cli.Command{
+		Name: "run", Summary: "collector and exposer in one process, on one SQLite file",
+		Help: "Needs a Cloudflare API token (CF_API_TOKEN or CF_API_TOKEN_FILE), or --simulate for a simulated Cloudflare whose zones end in .example.",
+		Settings: append(both(&c, &x), cli.Setting{
+			Env: "WEIR_SIMULATE", Default: "false", Value: cli.Bool(&simulated),
+			Help: "collect from a simulated Cloudflare instead of the real one, into weir-simulated.db unless a store is named",
+		}),
+		Validate: func() error {
+			bad := []error{c.Validate(), x.Validate()}
+			switch {
+			case simulated && !c.Token.IsZero():
+				bad = append(bad, cli.Problem{Setting: "WEIR_SIMULATE", Reason: "is given together with a Cloudflare API token; leave one of them out"})
+			case !simulated && c.Token.IsZero():
+				bad = append(bad, cli.Problem{Setting: "CF_API_TOKEN", Reason: "is not set; give a Cloudflare API token (also as CF_API_TOKEN_FILE), or --simulate to collect from a simulated Cloudflare"})
+			}
+			return errors.Join(bad...)
+		},
+		Run: func(ctx context.Context, _ []string) error {
+			log := c.Log.New(os.Stderr)
+			source := "Cloudflare, with the token given"
+			if simulated {
+				source = "a SIMULATED Cloudflare"
+				if c.SQLiteFile == sqliteFile {
+					c.SQLiteFile = "weir-simulated.db"
+				}
+				ctx, cancel := context.WithCancel(ctx)
+				stopped, err := simulate(ctx, &c, clock.System(), log)
+				if err != nil {
+					cancel()
+					return err
+				}
+				defer func() { cancel(); _ = stopped() }() // a simulator that ends badly has nothing to lose
+			}
+			greet(os.Stdout, source, x.Listen)
+			return Run(ctx, c, x, Deps{Logger: log})
+		},
+	}
+}
+
+func demoCommand() cli.Command {
+	var (
+		c     collector.Config
+		x     exposer.Config
+		speed int
+	)
+	inProcess(&x)
+	table := slices.DeleteFunc(both(&c, &x), func(s cli.Setting) bool {
+		return s.Env == "CF_API_TOKEN" || s.Env == "WEIR_DATABASE_URL" || s.Env == "WEIR_SQLITE_FILE"
+	})
+	return cli.Command{
+		Name: "demo", Summary: "a simulated day at high speed, then in step with the clock",
+		Help: "Eight simulated zones on all plans, collected from 24 hours ago on, faster than life until now is reached. Nothing is kept.",
+		Settings: append(table, cli.Setting{
+			Flag: "speed", Key: "-", Default: "600", Value: cli.Int(&speed, 2, 10_000), Help: "how many times faster than life the first day goes by",
+		}),
+		Validate: func() error { return errors.Join(c.Validate(), x.Validate()) },
+		Run: func(ctx context.Context, _ []string) error {
+			folder, err := os.MkdirTemp("", "weir-demo-")
+			if err != nil {
+				return fmt.Errorf("make a folder for the demo's store: %w", err)
+			}
+			defer func() { _ = os.RemoveAll(folder) }() // nothing in it is worth an error
+			c.SQLiteFile = filepath.Join(folder, "demo.db")
+			log := c.Log.New(os.Stderr)
+			clk := clock.Chasing(time.Now().Add(-24*time.Hour), float64(speed))
+			ctx, cancel := context.WithCancel(ctx)
+			stopped, err := simulate(ctx, &c, clk, log)
+			if err != nil {
+				cancel()
+				return err
+			}
+			defer func() { cancel(); _ = stopped() }()
+			greet(os.Stdout, fmt.Sprintf("a SIMULATED Cloudflare, from 24 hours ago at %d times life's speed (now is reached in about %s)", speed, (24*time.Hour/time.Duration(speed)).Round(time.Second)), x.Listen)
+			return Run(ctx, c, x, Deps{Clock: clk, Logger: log})
+		},
+	}
+}
+
+// greet says what is collected, and where to look.
+func greet(w io.Writer, source, listen string) {
+	base := "http://" + reachable(listen)
+	fmt.Fprintf(w, `weir: collecting from %s
+weir: samples for Prometheus at %s/metrics, history at %s/backfill?hours=24
+weir: in Prometheus ask  sum by (zone) (sum_over_time(cloudflare_zone_requests[1h]))
+weir: (a bare cloudflare_zone_requests looks empty there: every sample carries the time of its bucket, and an instant query looks back 5 minutes only)
+`, source, base, base)
+}
+
+// reachable is a listen address as this machine's browser would write it.
+func reachable(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return listen
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}

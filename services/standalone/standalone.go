@@ -1,0 +1,64 @@
+// Package standalone is Weir in one process: the collector and the exposer,
+// joined by an in-memory listener over the same gRPC that they speak between
+// machines, on one SQLite file. It also runs the simulator.
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/oklog/run"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/services/collector"
+	"github.com/weir-metrics/weir/services/exposer"
+)
+
+// Deps is what both services take from their surroundings. Zero fields mean
+// the real thing.
+type Deps struct {
+	Clock  clock.Clock
+	Logger *slog.Logger
+	// Data, ExposerOps and CollectorOps are open listeners, used instead of the
+	// configured addresses.
+	Data, ExposerOps, CollectorOps net.Listener
+}
+
+// Run runs both services until ctx ends or one of them fails.
+func Run(ctx context.Context, c collector.Config, x exposer.Config, deps Deps) error {
+	memory := bufconn.Listen(1 << 20)
+	served, err := collector.New(ctx, c, collector.Deps{
+		Clock: deps.Clock, Logger: deps.Logger.With("service", "collector"), GRPC: memory, Ops: deps.CollectorOps,
+	})
+	if err != nil {
+		return err
+	}
+	conn, err := grpc.NewClient("passthrough:///memory",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return memory.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return errors.Join(fmt.Errorf("connect the exposer: %w", err), served.Close())
+	}
+	follower, err := exposer.New(x, exposer.Deps{
+		Clock: deps.Clock, Logger: deps.Logger.With("service", "exposer"), Conn: conn, Data: deps.Data, Ops: deps.ExposerOps,
+	})
+	if err != nil {
+		return errors.Join(err, conn.Close(), served.Close())
+	}
+	var g run.Group
+	actor := func(work func(context.Context) error) {
+		ctx, cancel := context.WithCancel(ctx)
+		g.Add(func() error { return work(ctx) }, func(error) { cancel() })
+	}
+	// Collects, stores, streams.
+	actor(served.Run)
+	// Follows, renders, serves.
+	actor(follower.Run)
+	return errors.Join(g.Run(), conn.Close())
+}
