@@ -58,11 +58,19 @@ type chasing struct {
 
 func (c *chasing) Now() time.Time {
 	now := time.Now()
-	virtual := c.from.Add(time.Duration(float64(now.Sub(c.origin)) * c.speed))
-	if virtual.After(now) {
-		return now.UTC()
+	if virtual := c.virtual(now); virtual.Before(now) {
+		return virtual
 	}
-	return virtual.UTC()
+	return now.UTC()
+}
+
+func (c *chasing) chases() bool {
+	now := time.Now()
+	return c.virtual(now).Before(now)
+}
+
+func (c *chasing) virtual(now time.Time) time.Time {
+	return c.from.Add(time.Duration(float64(now.Sub(c.origin)) * c.speed)).UTC()
 }
 
 func (c *chasing) WaitUntil(ctx context.Context, t time.Time) error {
@@ -71,11 +79,12 @@ func (c *chasing) WaitUntil(ctx context.Context, t time.Time) error {
 		if left <= 0 {
 			return nil
 		}
-		// The machine-time at which the virtual clock reaches t is never later
-		// than t itself (the clock is at or behind the machine's) and, while
-		// chasing, left/speed away. Waiting for the shorter and looking again
-		// is right on both sides of the catch-up.
-		if err := wait(ctx, max(time.Duration(float64(left)/c.speed), time.Millisecond)); err != nil {
+		// While chasing, t is left/speed away; in step it is left away. The
+		// catch-up may come in between, so look again after each wait.
+		if c.chases() {
+			left = max(time.Duration(float64(left)/c.speed), time.Millisecond)
+		}
+		if err := wait(ctx, left); err != nil {
 			return err
 		}
 	}

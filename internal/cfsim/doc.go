@@ -1,0 +1,57 @@
+// Package cfsim simulates Cloudflare's GraphQL Analytics API and the REST
+// calls that exporters make, for demonstrations and for tests that compare
+// what ends up in Prometheus with what really happened.
+//
+// It is written from a description of the API, not from the client that it
+// tests, and never imports that client: the two must be able to disagree.
+//
+//	sim, err := cfsim.New(cfsim.Demo(clk, 1))    // or a Config of your own
+//	server := httptest.NewServer(sim)            // base URL of a client: server.URL + "/client/v4"
+//	truth, err := sim.True(zoneID, start, end)   // what must be stored in the end
+//	log := sim.Requests()                        // what was asked
+//	id, err := sim.Inject(cfsim.Fault{Kind: cfsim.FaultHTML, Status: 502, Count: 3})
+//	err = sim.Serve(ctx, listener)               // a program of its own, until ctx ends
+//
+// Package cfsimtest starts it for a test, over HTTP, over TLS, or without any
+// network inside a synctest bubble. [Server.Admin] is for people and for other
+// processes. A refused connection is the one fault that a handler cannot play:
+// end the context of Serve.
+//
+// # What is true and what is shown
+//
+// Package traffic holds what happened, per zone and minute. A reader sees it
+// through [Settling]: fresh minutes are partial, unevenly so, and grow until
+// they are final. True values are those at age infinity. Without late
+// revisions (the default) a minute equals its truth exactly once its end is
+// 225 seconds old, or 6 minutes for a straggler, times the dataset's scale;
+// with them, before the last revision it shows something else. [Server.Shown] gives
+// the value that would be answered at another instant.
+//
+// All datasets are sums over the same events: roll-ups count end users'
+// requests, and so does httpRequestsAdaptiveGroups with requestSource
+// "eyeball"; without that filter worker subrequests come on top. They agree
+// to the last request unless [Sampling] is on.
+//
+// # What is modelled
+//
+// httpRequests1mGroups, httpRequests1hGroups, httpRequests1dGroups,
+// httpRequestsAdaptiveGroups, httpRequestsOverviewAdaptiveGroups and
+// firewallEventsAdaptiveGroups have data, below zones and below accounts. The
+// other datasets in package schema are checked, entitled and charged like
+// these and answer with an empty list; any other name is an unknown field.
+//
+// # Chance
+//
+// Equal configurations give equal worlds. What depends on the order of
+// requests (samples, shuffles, the chance of faults) repeats only if the
+// requests come in the same order.
+//
+// # Where the description is silent
+//
+// [Switches] has a default for each open point. Beyond those, the simulator
+// refuses an orderBy over a dimension that was not selected, lists maps in
+// availableFields both by their own name and by those of their fields, counts
+// each distinct leaf once towards maxNumberOfFields, does not charge refused
+// requests to the budget, and lets the visitors of different zones of one
+// account be different people.
+package cfsim

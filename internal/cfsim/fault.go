@@ -1,0 +1,245 @@
+package cfsim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/cfsim/traffic"
+)
+
+// FaultKind says what goes wrong.
+type FaultKind string
+
+// Faults of the transport. They concern one whole request.
+const (
+	FaultSlow        FaultKind = "slow"         // answer after Delay
+	FaultDrip        FaultKind = "drip"         // body spread over Delay
+	FaultReset       FaultKind = "reset"        // connection closed before the headers
+	FaultResetBody   FaultKind = "reset-body"   // closed within a chunked body
+	FaultShortBody   FaultKind = "short-body"   // closed before Content-Length is reached
+	FaultTruncated   FaultKind = "truncated"    // half the JSON with a Content-Length that fits it
+	FaultRubbish     FaultKind = "rubbish"      // text after the JSON
+	FaultHTML        FaultKind = "html"         // Status (502 when 0) with Cloudflare's HTML error page
+	FaultChallenge   FaultKind = "challenge"    // 403 with an HTML challenge
+	FaultEmptyBody   FaultKind = "empty-body"   // 200 without a body
+	FaultEmptyObject FaultKind = "empty-object" // 200 with {}
+	FaultNullData    FaultKind = "null-data"    // 200 with data and errors null
+	FaultEmptyErrors FaultKind = "empty-errors" // a good answer with "errors": []
+	FaultNoErrors    FaultKind = "no-errors"    // a good answer without the key
+	FaultBusy        FaultKind = "busy"         // 503 with a GraphQL error
+	FaultInternal    FaultKind = "internal"     // 500 with a GraphQL error
+	FaultBudget      FaultKind = "budget"       // budget error whatever was spent
+	FaultSkew        FaultKind = "skew"         // Date header off by Delay, which may be negative
+)
+
+// Faults of the data.
+const (
+	FaultZoneDelayed  FaultKind = "zone-delayed"  // nothing younger than Delay is shown
+	FaultDatasetEmpty FaultKind = "dataset-empty" // no rows although there was traffic
+	FaultDuplicate    FaultKind = "duplicate"     // the first row comes twice
+	FaultHuge         FaultKind = "huge"          // numbers above 2^63
+	FaultNegative     FaultKind = "negative"      // averages and quantiles of -1
+	FaultPartial      FaultKind = "partial"       // null for the dataset, an error beside the data
+)
+
+var kinds = []FaultKind{
+	FaultSlow, FaultDrip, FaultReset, FaultResetBody, FaultShortBody, FaultTruncated, FaultRubbish, FaultHTML, FaultChallenge,
+	FaultEmptyBody, FaultEmptyObject, FaultNullData, FaultEmptyErrors, FaultNoErrors, FaultBusy, FaultInternal, FaultBudget,
+	FaultSkew, FaultZoneDelayed, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial,
+}
+
+var dataKinds = []FaultKind{FaultZoneDelayed, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial}
+
+// Fault is something that goes wrong. Its conditions are joined by and; empty
+// ones always hold.
+type Fault struct {
+	Kind FaultKind `json:"kind"`
+	// From and To bound the span [From, To) of the simulator's clock.
+	From time.Time `json:"from,omitzero"`
+	To   time.Time `json:"to,omitzero"`
+	// Count is how often it happens at most; 0 is without bound. It has no
+	// meaning for zone-delayed and dataset-empty, which are states.
+	Count int `json:"count,omitempty"`
+	// Probability is the chance of each occasion, 0 to 1; 0 means always.
+	Probability float64 `json:"probability,omitempty"`
+	// Token, Zone and Dataset restrict it to requests with that token (id),
+	// that zone (id) and that dataset (name).
+	Token   string `json:"token,omitempty"`
+	Zone    string `json:"zone,omitempty"`
+	Dataset string `json:"dataset,omitempty"`
+	// Path restricts transport faults to URL paths that contain it, for
+	// example "/graphql" or "/zones".
+	Path string `json:"path,omitempty"`
+	// Delay belongs to slow and drip (time of this machine), skew and
+	// zone-delayed (time of the clock). In JSON it is in nanoseconds.
+	Delay time.Duration `json:"delay,omitempty"`
+	// Status belongs to html.
+	Status int `json:"status,omitempty"`
+}
+
+func (f Fault) check() error {
+	switch {
+	case !slices.Contains(kinds, f.Kind):
+		return fmt.Errorf("cfsim: fault kind %q is unknown; kinds are %v", f.Kind, kinds)
+	case f.Probability < 0 || f.Probability > 1:
+		return fmt.Errorf("cfsim: fault %s: probability %g must be from 0 to 1", f.Kind, f.Probability)
+	case f.Count < 0:
+		return fmt.Errorf("cfsim: fault %s: count %d must not be negative", f.Kind, f.Count)
+	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
+		return fmt.Errorf("cfsim: fault %s: status %d must be from 200 to 599", f.Kind, f.Status)
+	}
+	return nil
+}
+
+// ActiveFault is an injected fault with its history.
+type ActiveFault struct {
+	ID    int `json:"id"`
+	Fault `json:"fault"`
+	Fired int `json:"fired"` // how often it happened
+}
+
+// faultSet holds the injected faults.
+type faultSet struct {
+	mu     sync.Mutex
+	seed   uint64
+	next   int
+	asked  uint64
+	active []*ActiveFault
+}
+
+func (s *faultSet) add(f Fault) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next++
+	s.active = append(s.active, &ActiveFault{ID: s.next, Fault: f})
+	return s.next
+}
+
+func (s *faultSet) remove(id int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := len(s.active)
+	s.active = slices.DeleteFunc(s.active, func(f *ActiveFault) bool { return f.ID == id })
+	return len(s.active) < before
+}
+
+func (s *faultSet) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active = nil
+}
+
+func (s *faultSet) list() []ActiveFault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]ActiveFault, len(s.active))
+	for i, f := range s.active {
+		out[i] = *f
+	}
+	return out
+}
+
+// fires decides whether a fault whose conditions hold happens this time.
+// Callers hold mu.
+func (s *faultSet) fires(f *ActiveFault, now time.Time) bool {
+	if !f.From.IsZero() && now.Before(f.From) || !f.To.IsZero() && !now.Before(f.To) || f.Count > 0 && f.Fired >= f.Count {
+		return false
+	}
+	s.asked++
+	if f.Probability > 0 && traffic.Unit(traffic.Hash(s.seed, 41, s.asked)) >= f.Probability {
+		return false
+	}
+	f.Fired++
+	return true
+}
+
+// occasion is what transport faults are matched with.
+type occasion struct {
+	token, path     string
+	zones, datasets []string
+}
+
+// transport is the first transport fault that happens to this request, or nil.
+func (s *faultSet) transport(o occasion, now time.Time) *Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.active {
+		if slices.Contains(dataKinds, f.Kind) ||
+			f.Token != "" && f.Token != o.token || !strings.Contains(o.path, f.Path) ||
+			f.Zone != "" && !slices.Contains(o.zones, f.Zone) || f.Dataset != "" && !slices.Contains(o.datasets, f.Dataset) {
+			continue
+		}
+		if s.fires(f, now) {
+			c := f.Fault
+			return &c
+		}
+	}
+	return nil
+}
+
+func (f *ActiveFault) concerns(dataset, zone string) bool {
+	return (f.Zone == "" || f.Zone == zone) && (f.Dataset == "" || f.Dataset == dataset)
+}
+
+// view applies delays and emptiness: the instant as of which a reader sees
+// the zone, and whether it sees nothing at all.
+func (s *faultSet) view(dataset, zone string, now time.Time) (seen time.Time, empty bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen = now
+	for _, f := range s.active {
+		if f.Kind != FaultZoneDelayed && f.Kind != FaultDatasetEmpty || !f.concerns(dataset, zone) || !s.fires(f, now) {
+			continue
+		}
+		if f.Kind == FaultDatasetEmpty {
+			empty = true
+		} else if d := now.Add(-f.Delay); d.Before(seen) {
+			seen = d
+		}
+	}
+	return seen, empty
+}
+
+// oddities are the faults in the values of one answer; partial is whether it
+// is null with an error.
+func (s *faultSet) oddities(dataset, zone string, now time.Time) (o oddities, partial bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.active {
+		if !slices.Contains([]FaultKind{FaultDuplicate, FaultHuge, FaultNegative, FaultPartial}, f.Kind) ||
+			!f.concerns(dataset, zone) || !s.fires(f, now) {
+			continue
+		}
+		switch f.Kind {
+		case FaultDuplicate:
+			o.duplicate = true
+		case FaultHuge:
+			o.huge = true
+		case FaultNegative:
+			o.negative = true
+		case FaultPartial:
+			partial = true
+		}
+	}
+	return o, partial
+}
+
+// Inject adds a fault and returns its number, for [Server.Remove].
+func (s *Server) Inject(f Fault) (int, error) {
+	if err := f.check(); err != nil {
+		return 0, err
+	}
+	return s.faults.add(f), nil
+}
+
+// Remove ends a fault and reports whether there was one.
+func (s *Server) Remove(id int) bool { return s.faults.remove(id) }
+
+// ClearFaults ends all faults.
+func (s *Server) ClearFaults() { s.faults.clear() }
+
+// Faults lists the injected faults and how often they happened.
+func (s *Server) Faults() []ActiveFault { return s.faults.list() }

@@ -1,0 +1,154 @@
+package cfsim_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
+)
+
+func TestServesOverTLS(t *testing.T) {
+	sim, _ := newSim(t)
+	base, authority := cfsimtest.StartTLS(t, sim)
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(authority) {
+		t.Fatal("the authority is no certificate")
+	}
+	get := func(c *http.Client) (*http.Response, error) {
+		r, err := http.NewRequest(http.MethodGet, base+"/user/tokens/verify", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+cfsim.DemoToken)
+		return c.Do(r)
+	}
+	trusting := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}}
+	resp, err := get(trusting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	if resp, err := get(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}); err == nil {
+		resp.Body.Close()
+		t.Error("a client that does not know the authority was served")
+	}
+}
+
+func TestServeStopsGracefully(t *testing.T) {
+	sim, _ := newSim(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sim.Inject(cfsim.Fault{Kind: cfsim.FaultSlow, Delay: 50 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- sim.Serve(ctx, ln) }()
+	answered := make(chan error, 1)
+	go func() {
+		r, _ := http.NewRequest(http.MethodGet, "http://"+ln.Addr().String()+cfsim.Prefix+"/zones", nil)
+		r.Header.Set("Authorization", "Bearer "+cfsim.DemoToken)
+		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(r)
+		if err == nil {
+			resp.Body.Close()
+		}
+		answered <- err
+	}()
+	for sim.Counters().REST == 0 { // the request is under way
+		select {
+		case err := <-answered:
+			t.Fatalf("answered too early: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := <-answered; err != nil {
+		t.Errorf("the answer under way was cut: %v", err)
+	}
+}
+
+func TestGzip(t *testing.T) {
+	w := newWorld(t, nil)
+	w.header.Set("Accept-Encoding", "gzip")
+	body, _ := json.Marshal(map[string]any{"query": `{ __schema { types { name } } }`})
+	rec := w.post(body)
+	if rec.Header().Get("Content-Encoding") != "gzip" {
+		t.Fatalf("headers %v", rec.Header())
+	}
+	zr, err := gzip.NewReader(rec.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := io.ReadAll(zr)
+	if err != nil || !json.Valid(plain) {
+		t.Errorf("%v, %.100s", err, plain)
+	}
+}
+
+func TestIntrospection(t *testing.T) {
+	w := newWorld(t, nil)
+	a := w.good(`{ __type(name: "zone") { name fields { name type { kind ofType { kind } } args { name } } } missing: __type(name: "nothing") { name } }`, nil)
+	names := map[string]bool{}
+	for _, f := range dig(t, a.Data, "__type", "fields").([]any) {
+		names[text(t, f, "name")] = true
+	}
+	if !names["httpRequests1mGroups"] || !names["settings"] || a.Data["missing"] != nil {
+		t.Errorf("type zone has %v", names)
+	}
+	a = w.good(`{ __schema { queryType { name } types { name kind fields { name } } } }`, nil)
+	found := false
+	for _, typ := range dig(t, a.Data, "__schema", "types").([]any) {
+		if text(t, typ, "name") == "ZoneHttpRequestsAdaptiveGroups_sum" {
+			found = true
+		}
+	}
+	if !found {
+		t.Error("the schema lacks the sums of the adaptive dataset")
+	}
+}
+
+// TestConcurrentReadersSeeTheSame is for the race detector as much as for the
+// answers: all share the model's caches.
+func TestConcurrentReadersSeeTheSame(t *testing.T) {
+	w := newWorld(t, nil)
+	body, err := json.Marshal(map[string]any{"variables": span("shop", epoch.Add(-90*time.Minute), epoch),
+		"query": `{ viewer { zones(filter: {zoneTag: $zone}) { httpRequests1mGroups(limit: 1000, filter: {datetime_geq: $from, datetime_lt: $to}, orderBy: [datetimeHour_ASC]) {
+			dimensions { datetimeHour } sum { requests bytes } uniq { uniques } } } } }`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := w.post(body).Body.Bytes()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 5 {
+				if got := w.post(body).Body.Bytes(); !bytes.Equal(got, want) {
+					t.Errorf("got %.200s, want %.200s", got, want)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if c := w.sim.Counters(); c.GraphQL != 41 || c.Outcomes["ok"] != 41 {
+		t.Errorf("counters are %+v", c)
+	}
+}

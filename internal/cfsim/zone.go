@@ -1,0 +1,124 @@
+package cfsim
+
+import (
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/cfsim/traffic"
+)
+
+// zone is a configured zone with its traffic.
+type zone struct {
+	Zone
+	seed   uint64
+	http   *traffic.Model
+	events *traffic.Model
+}
+
+// zoneState is a zone as it is at one instant.
+type zoneState struct {
+	*zone
+	name    string
+	account string
+	plan    Plan
+	paused  bool
+	away    bool // status is "moved", not "active"
+}
+
+func newZone(seed uint64, z Zone) *zone {
+	z.Events = slices.Clone(z.Events)
+	slices.SortStableFunc(z.Events, func(a, b ZoneEvent) int { return a.At.Compare(b.At) })
+	out := &zone{Zone: z, seed: traffic.Hash(seed, traffic.HashString(z.ID))}
+	out.http = traffic.New(seed, z.ID, z.Name, z.Traffic, out.silent)
+	out.events = traffic.NewEvents(seed, z.ID, z.Name, z.Traffic, out.silent)
+	return out
+}
+
+// silent says whether a minute lies before the zone's creation, in a pause or
+// after its deletion.
+func (z *zone) silent(minute int64) bool {
+	start := time.Unix(60*minute, 0)
+	if start.Before(z.Created) {
+		return true
+	}
+	silent := false
+	for _, e := range z.Events {
+		if e.At.After(start) {
+			break
+		}
+		switch {
+		case e.Delete:
+			return true
+		case e.Pause, e.Leave:
+			silent = true
+		case e.Resume:
+			silent = false
+		}
+	}
+	return silent
+}
+
+// status is the word that REST has for it.
+func (z *zoneState) status() string {
+	if z.away {
+		return "moved"
+	}
+	return "active"
+}
+
+// at is the zone's state; nil before its creation and after its deletion.
+func (z *zone) at(now time.Time) *zoneState {
+	if now.Before(z.Created) {
+		return nil
+	}
+	s := &zoneState{zone: z, name: z.Name, account: z.Account, plan: z.Plan}
+	for _, e := range z.Events {
+		switch {
+		case e.At.After(now):
+			return s
+		case e.Delete:
+			return nil
+		case e.Pause:
+			s.paused = true
+		case e.Leave:
+			s.away = true
+		case e.Resume:
+			s.paused, s.away = false, false
+		case e.Rename != "":
+			s.name = e.Rename
+		case e.Plan != "":
+			s.plan = e.Plan
+		case e.Account != "":
+			s.account = e.Account
+		}
+	}
+	return s
+}
+
+// alive are the zones that exist at now, by tag.
+func (s *Server) alive(now time.Time) []*zoneState {
+	var out []*zoneState
+	for _, z := range s.zones {
+		if st := z.at(now); st != nil {
+			out = append(out, st)
+		}
+	}
+	return out
+}
+
+// accountPlan is the configured plan of an account, else the highest of its
+// zones.
+func (s *Server) accountPlan(id string, now time.Time) Plan {
+	highest := 0
+	for _, a := range s.config.Accounts {
+		if a.ID == id && a.Plan != "" {
+			return a.Plan
+		}
+	}
+	for _, z := range s.alive(now) {
+		if z.account == id {
+			highest = max(highest, slices.Index(planOrder, z.plan))
+		}
+	}
+	return planOrder[highest]
+}
