@@ -35,8 +35,8 @@ func parseAmount(v any) (amount, error) {
 	if !ok {
 		return amount{}, fmt.Errorf("is %s; it must be a number", kindOf(v))
 	}
-	if u, err := strconv.ParseUint(string(n), 10, 64); err == nil {
-		return amount{whole: u}, nil
+	if i, err := strconv.ParseInt(string(n), 10, 64); err == nil && i >= 0 {
+		return amount{whole: uint64(i)}, nil
 	}
 	f, err := strconv.ParseFloat(string(n), 64)
 	switch {
@@ -44,7 +44,10 @@ func parseAmount(v any) (amount, error) {
 		return amount{}, fmt.Errorf("is %q; it must be a finite number", clip(string(n)))
 	case f < 0:
 		return amount{}, fmt.Errorf("is %s; it must not be negative", clip(string(n)))
-	case f == math.Trunc(f) && f < 1<<63: // "1e3", "12.0"
+	case f >= 1<<63:
+		// Nothing in one bucket is so many; stored, it would stay for ever.
+		return amount{}, fmt.Errorf("is %s; no count reaches 2^63", clip(string(n)))
+	case f == math.Trunc(f): // "1e3", "12.0"
 		return amount{whole: uint64(f)}, nil
 	}
 	return amount{part: f}, nil

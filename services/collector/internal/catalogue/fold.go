@@ -67,26 +67,8 @@ type folder struct {
 	level    int                 // index of the level's family
 	seen     map[string]struct{} // keys of groups
 	key      []byte              // reused: key of the group at hand
+	elements map[string]struct{} // reused: keys of the map at hand
 	windows  []window
-}
-
-type measure struct {
-	family    int
-	additive  bool
-	path, arr []string
-	labels    []source // in the family's order
-	when      []condition
-}
-
-type source struct {
-	field string
-	class bool
-}
-
-type condition struct {
-	dimension string
-	not       bool
-	values    []string
 }
 
 type window struct {
@@ -94,17 +76,6 @@ type window struct {
 	tables []table // one per family
 	// Events and samples behind the sample interval.
 	events, samples float64
-}
-
-// table holds the rows of one family in one window while they are added up.
-type table struct {
-	index map[string]int // key of the labels to row
-	rows  []row
-}
-
-type row struct {
-	labels []string
-	sum    amount
 }
 
 func newFolder(d *Dataset, v *Variant, w bucket.Window) (*folder, error) {
@@ -116,7 +87,7 @@ func newFolder(d *Dataset, v *Variant, w bucket.Window) (*folder, error) {
 	}
 	f := &folder{
 		d: d, v: v, w: w, level: d.family(d.Level),
-		seen: map[string]struct{}{}, windows: make([]window, w.Len()/d.Size),
+		seen: map[string]struct{}{}, elements: map[string]struct{}{}, windows: make([]window, w.Len()/d.Size),
 	}
 	if v.Interval != "" {
 		f.interval = strings.Split(v.Interval, ".")
@@ -133,29 +104,6 @@ func newFolder(d *Dataset, v *Variant, w bucket.Window) (*folder, error) {
 		f.windows[i].tables, tables = tables[:len(d.Families):len(d.Families)], tables[len(d.Families):]
 	}
 	return f, nil
-}
-
-func newMeasure(d *Dataset, m *Measure) (measure, error) {
-	at := d.family(m.Family)
-	if at < 0 {
-		return measure{}, fmt.Errorf("measure feeds %q, which is not a family of the dataset", m.Family)
-	}
-	out := measure{family: at, additive: d.Families[at].Additive, path: strings.Split(m.Field, ".")}
-	if m.Map != "" {
-		out.arr = strings.Split(m.Map, ".")
-	}
-	for _, label := range d.Families[at].Labels {
-		field, class := labelSource(m.Labels[label])
-		if field == "" {
-			return measure{}, fmt.Errorf("measure of %s says nothing about label %q", m.Family, label)
-		}
-		out.labels = append(out.labels, source{field, class})
-	}
-	for dim, values := range m.When {
-		name, not := strings.CutPrefix(dim, "!")
-		out.when = append(out.when, condition{name, not, values})
-	}
-	return out, nil
 }
 
 // family is the index of a family by name, -1 if there is none.
@@ -188,7 +136,7 @@ func (f *folder) add(group map[string]any) error {
 		if !hold {
 			continue
 		}
-		n, err := m.take(&win.tables[m.family], group, dims)
+		n, err := f.take(m, &win.tables[m.family], group, dims)
 		if err != nil {
 			return fmt.Errorf("family %s: %w", f.d.Families[m.family].Name, err)
 		}
@@ -239,113 +187,6 @@ func (f *folder) once(at bucket.Time, dims map[string]any) error {
 	}
 	f.seen[string(f.key)] = struct{}{}
 	return nil
-}
-
-// holds reports whether the group passes the measure's conditions.
-func (m *measure) holds(dims map[string]any) (bool, error) {
-	for _, c := range m.when {
-		text, err := labelText(dims[c.dimension])
-		if err != nil {
-			return false, fmt.Errorf("dimension %s %w", c.dimension, err)
-		}
-		if slices.Contains(c.values, text) == c.not {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// take adds the measure's value, or its map's values, and returns their sum.
-func (m *measure) take(t *table, group, dims map[string]any) (amount, error) {
-	if m.arr == nil {
-		n, err := amountAt(group, m.path)
-		if err != nil {
-			return amount{}, err
-		}
-		return n, m.into(t, dims, n, false)
-	}
-	list, ok := at(group, m.arr).([]any)
-	if !ok {
-		return amount{}, fmt.Errorf("field %s is %s; it must be a list", strings.Join(m.arr, "."), kindOf(at(group, m.arr)))
-	}
-	var sum amount
-	seen := make(map[string]struct{}, len(list))
-	for _, element := range list {
-		object, ok := element.(map[string]any)
-		if !ok {
-			return amount{}, fmt.Errorf("element of %s is %s; it must be an object", strings.Join(m.arr, "."), kindOf(element))
-		}
-		key, err := m.rawKey(object)
-		if err != nil {
-			return amount{}, err
-		}
-		if _, dup := seen[key]; dup {
-			return amount{}, fmt.Errorf("%s has two elements for %q", strings.Join(m.arr, "."), clip(key))
-		}
-		seen[key] = struct{}{}
-		n, err := amountAt(object, m.path)
-		if err == nil {
-			err = m.into(t, object, n, true)
-		}
-		if err == nil {
-			err = sum.add(n)
-		}
-		if err != nil {
-			return amount{}, fmt.Errorf("%s: %w", strings.Join(m.arr, "."), err)
-		}
-	}
-	return sum, nil
-}
-
-// rawKey is an element's identity before classes and "unknown" are applied.
-func (m *measure) rawKey(object map[string]any) (string, error) {
-	if len(m.labels) == 1 {
-		return labelText(object[m.labels[0].field])
-	}
-	var key []byte
-	for _, l := range m.labels {
-		text, err := labelText(object[l.field])
-		if err != nil {
-			return "", err
-		}
-		key = appendKey(key, text)
-	}
-	return string(key), nil
-}
-
-// into adds n to the row whose labels are read from object.
-func (m *measure) into(t *table, object map[string]any, n amount, mapped bool) error {
-	var labels []string
-	var key string
-	if len(m.labels) > 0 {
-		labels = make([]string, len(m.labels))
-		for i, l := range m.labels {
-			text, err := labelText(object[l.field])
-			if err != nil {
-				return fmt.Errorf("field %s %w", l.field, err)
-			}
-			labels[i] = labelValue(text, l.class)
-		}
-		key = joinKey(labels)
-	}
-	i, have := t.index[key]
-	if !have {
-		// Cloudflare leaves out what is zero in groups, but not reliably in maps:
-		// a row of zero is no row, or readings would differ for nothing.
-		if mapped && n == (amount{}) {
-			return nil
-		}
-		if t.index == nil {
-			t.index = make(map[string]int)
-		}
-		t.index[key] = len(t.rows)
-		t.rows = append(t.rows, row{labels, n})
-		return nil
-	}
-	if !m.additive {
-		return fmt.Errorf("two groups of one window feed the row %v, whose values cannot be added", labels)
-	}
-	return t.rows[i].sum.add(n)
 }
 
 // sampled takes the group's share in the window's sample interval: the events

@@ -1,13 +1,316 @@
 package catalogue
 
-import "testing"
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
 
-func TestLoadSmoke(t *testing.T) {
-	c, err := Load(nil, Options{})
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/testkit"
+)
+
+func load(t testing.TB, user string, o Options) *Catalogue {
+	t.Helper()
+	c, err := Load([]byte(user), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range c.Datasets {
-		t.Logf("%+v", d)
+	return c
+}
+
+func ids(list []Dataset) []string {
+	var out []string
+	for _, d := range list {
+		out = append(out, d.Dataset)
 	}
+	return out
+}
+
+func TestDefaults(t *testing.T) {
+	c := load(t, "", Options{})
+	want := []string{"content_types_1h", "countries_1h", "http_5m", "uniques_1d", "uniques_1h"}
+	if diff := cmp.Diff(want, ids(c.Datasets)); diff != "" {
+		t.Errorf("datasets collected by default (-want +got):\n%s", diff)
+	}
+	d := c.Find("http_5m")
+	if d.Delay != 5*time.Minute || d.Confirm != 2 || d.Deadline != 20*time.Minute || d.Depth != 30 || d.Version != 0 {
+		t.Errorf("http_5m: delay %s, confirm %d, deadline %s, depth %d, version %d", d.Delay, d.Confirm, d.Deadline, d.Depth, d.Version)
+	}
+	testkit.Golden(t, "testdata/datasets.md", []byte(c.DatasetsMarkdown()))
+	testkit.Golden(t, "testdata/metrics.md", []byte(c.MetricsMarkdown()))
+}
+
+// Every size of CF_BUCKET_SECONDS: which nodes are asked, with which groups.
+func TestHTTPSizes(t *testing.T) {
+	want := map[time.Duration]string{
+		time.Minute:      "http_1m depth 30: rollup_1m httpRequests1mGroups datetime 1m, adaptive httpRequestsAdaptiveGroups datetimeMinute 1m",
+		5 * time.Minute:  "http_5m depth 30: rollup_1m httpRequests1mGroups datetimeFiveMinutes 5m, adaptive httpRequestsAdaptiveGroups datetimeFiveMinutes 5m",
+		15 * time.Minute: "http_15m depth 30: rollup_1m httpRequests1mGroups datetimeFifteenMinutes 15m, adaptive httpRequestsAdaptiveGroups datetimeFifteenMinutes 15m",
+		30 * time.Minute: "http_30m depth 30: rollup_1m httpRequests1mGroups datetimeHalfOfHour 30m, adaptive httpRequestsAdaptiveGroups datetimeFifteenMinutes 15m",
+		time.Hour:        "http_1h depth 24: rollup_1h httpRequests1hGroups datetime 1h, rollup_1m httpRequests1mGroups datetimeHour 1h, adaptive httpRequestsAdaptiveGroups datetimeHour 1h",
+		24 * time.Hour:   "http_1d depth 4: rollup_1d httpRequests1dGroups date 1d, adaptive httpRequestsAdaptiveGroups date 1d",
+	}
+	for size, text := range want {
+		c := load(t, "", Options{HTTPSize: size, StartTimestamps: true})
+		d := c.Find("http_" + bucket.SizeName(size))
+		if d == nil {
+			t.Fatalf("no http dataset at %s among %v", size, ids(c.Datasets))
+		}
+		var variants []string
+		for _, v := range d.Variants {
+			variants = append(variants, v.Name+" "+v.Node+" "+v.TimeDimension+" "+short(v.Step))
+		}
+		if got := fmt.Sprintf("%s depth %d: %s", d.Dataset, d.Depth, strings.Join(variants, ", ")); got != text {
+			t.Errorf("got  %s\nwant %s", got, text)
+		}
+	}
+	if _, err := Load(nil, Options{HTTPSize: 10 * time.Minute}); err == nil || !strings.Contains(err.Error(), "size is 10m0s; it must be one of") {
+		t.Errorf("a size that Cloudflare cannot express: %v", err)
+	}
+}
+
+const asn = `
+datasets:
+  - name: asn_1h
+    description: HTTP traffic by network
+    scope: zone
+    sizes: [1h]
+    depth: 6
+    level: cloudflare_zone_requests_by_asn
+    families:
+      - {name: cloudflare_zone_requests_by_asn, help: Requests by network., labels: [asn]}
+    limits:
+      cloudflare_zone_requests_by_asn: {top: 10}
+    variants:
+      - name: adaptive
+        node: httpRequestsAdaptiveGroups
+        filter_field: datetime
+        times: {1h: datetimeHour}
+        sampled: true
+        interval: avg.sampleInterval
+        filter: {requestSource: eyeball, edgeResponseStatus_in: [200, 404]}
+        dimensions: [clientAsn]
+        rows: 1000
+        measures:
+          - {family: cloudflare_zone_requests_by_asn, field: count, labels: {asn: clientAsn}}
+`
+
+func TestUserFileAddsAndOverrides(t *testing.T) {
+	c := load(t, asn+`
+  - name: http
+    depth: 12
+    delay: 10m
+    drop: [cloudflare_zone_threats]
+    limits:
+      cloudflare_zone_requests_by_status: {top: 5, other: rest, deny: [499]}
+  - name: uniques_1d
+    enabled: false
+  - name: countries_1h
+    limits:
+      cloudflare_zone_requests_by_country: {top: 50}
+`, Options{HTTPSize: time.Minute, Disable: []string{"content_types_1h"}})
+	if diff := cmp.Diff([]string{"asn_1h", "countries_1h", "http_1m", "uniques_1h"}, ids(c.Datasets)); diff != "" {
+		t.Errorf("datasets (-want +got):\n%s", diff)
+	}
+	http := c.Find("http_1m")
+	if http.Depth != 12 || http.Delay != 10*time.Minute || http.Deadline != 25*time.Minute {
+		t.Errorf("http: depth %d, delay %s, deadline %s; want 12, 10m, and the deadline to follow the delay", http.Depth, http.Delay, http.Deadline)
+	}
+	if http.family("cloudflare_zone_threats") >= 0 || slices.Contains(http.Variants[0].Fields(), "sum_threats") {
+		t.Error("a dropped family is still there, or still asked for")
+	}
+	if got, want := http.Limits["cloudflare_zone_requests_by_status"], (Limit{Top: 5, Other: "rest", Deny: []string{"499"}}); !cmp.Equal(got, want) {
+		t.Errorf("limit is %+v, want %+v", got, want)
+	}
+	countries := c.Find("countries_1h")
+	if countries.Limits["cloudflare_zone_requests_by_country"].Top != 50 || countries.Limits["cloudflare_zone_bytes_by_country"].Top != 20 {
+		t.Errorf("limits are %+v; want only the named one changed", countries.Limits)
+	}
+	if filter := c.Find("asn_1h").Variants[0].Filter; !cmp.Equal(filter, map[string]any{"requestSource": "eyeball", "edgeResponseStatus_in": []any{int64(200), int64(404)}}) {
+		t.Errorf("filter is %#v", filter)
+	}
+}
+
+func TestEnableAndDisable(t *testing.T) {
+	c := load(t, strings.Replace(asn, "scope: zone", "scope: zone\n    enabled: false", 1), Options{})
+	if c.Find("asn_1h") != nil || !slices.Contains(ids(c.Available), "asn_1h") {
+		t.Errorf("collected %v of %v; want asn_1h available, not collected", ids(c.Datasets), ids(c.Available))
+	}
+	c = load(t, strings.Replace(asn, "scope: zone", "scope: zone\n    enabled: false", 1), Options{Enable: []string{"asn_1h"}, Disable: []string{"http_5m"}})
+	if c.Find("asn_1h") == nil || c.Find("http_5m") != nil {
+		t.Errorf("collected %v; want asn_1h and not http_5m", ids(c.Datasets))
+	}
+	_, err := Load(nil, Options{Enable: []string{"nope", "http"}, Disable: []string{"http"}})
+	for _, want := range []string{`settings: dataset "nope" is not in the catalogue; known are`, `settings: dataset "http" is both enabled and disabled`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %v, want one that says %q", err, want)
+		}
+	}
+}
+
+// One pass names every problem, each with its line.
+func TestProblems(t *testing.T) {
+	for name, tc := range map[string]struct {
+		yaml string
+		want []string
+	}{
+		"many at once": {
+			`datasets:
+  - name: asn_1h
+    descriptoin: typo
+    scope: galaxy
+    sizes: [1h, 7m]
+    confirm: yes
+  - name: http
+    detph: 3
+    delay: soon
+    size: 1m
+  - name: http
+`, []string{
+				`user.yaml:3: dataset has unknown key "descriptoin"; known are confirm, deadline, delay, depth`,
+				`user.yaml:4: scope is "galaxy"; it must be zone or account`,
+				`user.yaml:6: confirm is "yes"; it must be a whole number`,
+				`user.yaml:8: dataset has unknown key "detph"`,
+				`user.yaml:9: delay is "soon"; it must be a duration`,
+				`user.yaml:11: dataset http is declared twice`,
+				`dataset asn_1h: needs a description`,
+				`dataset asn_1h: needs families`,
+				`dataset asn_1h: bucket size is 7m0s`,
+				`size of dataset http is 1m0s, but the setting CF_BUCKET_SECONDS makes it 5m0s`,
+			},
+		},
+		"not YAML":         {"datasets: [", []string{"user.yaml:1: not YAML"}},
+		"a list":           {"- a", []string{"file is a list; it must be an object"}},
+		"two documents":    {"datasets: []\n---\ndatasets: []", []string{"second document"}},
+		"anchors":          {"datasets: &a []", []string{"anchor"}},
+		"nameless":         {"datasets:\n  - enabled: true", []string{"user.yaml:2: dataset without a name"}},
+		"nothing at all":   {"datasets:", []string{"datasets is empty; it must be a list"}},
+		"scope changed":    {"datasets: [{name: http, scope: account}]", []string{"is about a zone; that cannot be changed"}},
+		"depth":            {"datasets: [{name: http, depth: 31}, {name: countries_1h, depth: 2}]", []string{"depth is 31; it must be 3", "depth is 2; it must be 3"}},
+		"delay":            {"datasets: [{name: http, delay: 10s}]", []string{"delay is 10s; it must be whole seconds from 1m to 24h"}},
+		"deadline":         {"datasets: [{name: http, deadline: 1m}]", []string{"deadline is 1m0s; it must not be before the delay"}},
+		"drop level":       {"datasets: [{name: http, drop: [cloudflare_zone_requests, nope]}]", []string{"is the level and has to stay", `drop names "nope"`}},
+		"limit":            {"datasets: [{name: http, limits: {nope: {top: 1}, cloudflare_zone_bytes: {top: 2000, other: ''}, cloudflare_zone_requests_by_status: {by: cloudflare_zone_bytes}}}]", []string{`limit for "nope"`, "limit for cloudflare_zone_bytes, which has one series", "top of cloudflare_zone_bytes is 2000", "other of cloudflare_zone_bytes must not be empty", "ranks by"}},
+		"duplicate family": {strings.ReplaceAll(asn, "requests_by_asn", "requests_by_country"), []string{"family cloudflare_zone_requests_by_country belongs to the datasets"}},
+		"peer's name":      {strings.ReplaceAll(asn, "requests_by_asn", "requests_asn"), []string{"family cloudflare_zone_requests_asn is a counter of lablabs/cloudflare-exporter"}},
+		"counter's name":   {strings.ReplaceAll(asn, "requests_by_asn", "requests_by_asn_total"), []string{"ends in _total, but every family is a gauge"}},
+		"foreign name":     {strings.ReplaceAll(asn, "cloudflare_zone_requests_by_asn", "weir_requests"), []string{"family name is"}},
+		"wrong scope":      {strings.ReplaceAll(asn, "scope: zone", "scope: account"), []string{"its name must begin with cloudflare_account_"}},
+		"unit":             {strings.Replace(asn, "labels: [asn]}", "labels: [asn], unit: bytes}", 1), []string{"OpenMetrics wants its name to end in _bytes"}},
+		"reserved label":   {strings.ReplaceAll(asn, "[asn]", "[zone]"), []string{`has label "zone"`}},
+		"label mismatch":   {strings.Replace(asn, "{asn: clientAsn}", "{as: clientAsn}", 1), []string{`gives label "as"; the family has [asn]`}},
+		"unknown family":   {strings.Replace(asn, "- {family: cloudflare_zone_requests_by_asn", "- {family: nope", 1), []string{"measure of nope: is not a family", "does not feed the level"}},
+		"no dimension":     {strings.Replace(asn, "[clientAsn]", "[clientCountryName]", 1), []string{"which is not a dimension of the variant"}},
+		"unsampled":        {strings.Replace(asn, "interval: avg.sampleInterval", "", 1), []string{"is sampled and needs interval"}},
+		"time filter":      {strings.Replace(asn, "requestSource: eyeball", "datetime_geq: x", 1), []string{"times are filtered by the planner alone"}},
+		"not additive": {
+			strings.NewReplacer("labels: [asn]}", "labels: [asn], additive: false}", "{1h: datetimeHour}", "{15m: datetimeFifteenMinutes}", "[clientAsn]", "[clientAsn, coloCode]").Replace(asn),
+			[]string{"groups of 15m0s make buckets of 1h0m0s, but family cloudflare_zone_requests_by_asn cannot be added up", "dimension coloCode must be one of its labels"},
+		},
+		"no variant fits":  {strings.NewReplacer("{1h: datetimeHour}", "{1d: date}").Replace(asn), []string{"no variant can ask at size 1h0m0s"}},
+		"rows":             {strings.Replace(asn, "rows: 1000", "rows: 0", 1), []string{"rows is 0; it must be 1 to 10000"}},
+		"size not in name": {strings.ReplaceAll(asn, "asn_1h", "asn"), []string{"its name must end in _1h"}},
+		"bad variant": {
+			strings.NewReplacer("name: adaptive", "name: A", "node: httpRequestsAdaptiveGroups", "node: 'x{y}'", "filter_field: datetime", "filter_field: date").Replace(asn),
+			[]string{`variant name is "A"`, `node is "x{y}"`, "groups of 1h0m0s by a date"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Load([]byte(tc.yaml), Options{File: "user.yaml"})
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error does not say %q:\n%v", want, err)
+				}
+			}
+		})
+	}
+}
+
+// Names and help texts pass Prometheus's own linter, and no name is one that
+// the best-known exporters use for something else.
+func TestFamilyNames(t *testing.T) {
+	// The counter that /counters makes of a family has the type and the meaning
+	// of the peer's family of that name.
+	same := []string{"cloudflare_zone_requests_total", "cloudflare_zone_threats_total", "cloudflare_zone_requests_by_method_total"}
+	for _, d := range load(t, "", Options{}).Available {
+		for _, f := range d.Families {
+			if p, ok := peers[f.Name]; ok {
+				t.Errorf("family %s is a %s of %s", f.Name, p.kind, p.by)
+			}
+			counter := f.Name + "_total"
+			if p, ok := peers[counter]; ok && (p.kind != "counter" || !slices.Contains(same, counter)) {
+				t.Errorf("counter %s is a %s of %s; if it means the same, say so here", counter, p.kind, p.by)
+			}
+			problems, err := promlint.NewWithMetricFamilies([]*dto.MetricFamily{{
+				Name: &f.Name, Help: &f.Help, Type: dto.MetricType_GAUGE.Enum(), Unit: &f.Unit,
+				Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: new(float64)}}},
+			}}).Lint()
+			if err != nil || len(problems) > 0 {
+				t.Errorf("family %s: %v %v", f.Name, problems, err)
+			}
+		}
+	}
+	if len(peers) < 100 || peers["cloudflare_zone_requests_cached"].by != "lablabs/cloudflare-exporter and cloudflare/cloudflare-prometheus-exporter" {
+		t.Errorf("the list of peers has %d names and looks wrong", len(peers))
+	}
+}
+
+func TestMissingAndWithout(t *testing.T) {
+	v := &load(t, "", Options{}).Find("http_5m").Variants[0]
+	all := v.Fields()
+	if !slices.IsSorted(all) || !slices.Contains(all, "dimensions_datetimeFiveMinutes") || !slices.Contains(all, "sum_responseStatusMap_requests") {
+		t.Errorf("fields are %v", all)
+	}
+	if m := v.Missing(nil); m != nil {
+		t.Errorf("without a list, %v are missing; nothing is known", m)
+	}
+	available := slices.DeleteFunc(slices.Clone(all), func(f string) bool { return strings.Contains(f, "Map_") || f == "sum_threats" })
+	if m := v.Missing(append(available, "sum_responseStatusMap")); !cmp.Equal(m, []string{"sum_threats"}) {
+		t.Errorf("missing %v, want sum_threats alone: the map grants its fields", m)
+	}
+	less := v.Without([]string{"SUM_THREATS"})
+	if less == nil || len(less.Measures) != len(v.Measures)-1 || slices.Contains(less.Fields(), "sum_threats") {
+		t.Errorf("without threats: %+v", less)
+	}
+	if v.Without([]string{"sum_visits"}) != v || v.Without([]string{"sum_bytes"}) != nil {
+		t.Error("want the variant itself when nothing is refused, and none when something necessary is")
+	}
+	// A roll-up is exact: it can do without saying so. A sampled node cannot.
+	adaptive := &load(t, "", Options{}).Find("http_5m").Variants[1]
+	if less := v.Without([]string{"avg_sampleInterval"}); less == nil || less.Interval != "" || v.Interval == "" {
+		t.Errorf("roll-up without its interval: %+v", less)
+	}
+	if adaptive.Without([]string{"avg_sampleInterval"}) != nil {
+		t.Error("a sampled variant does without its interval")
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(asn))
+	f.Add([]byte("datasets: [{name: http, depth: 4, drop: [a], limits: {b: {top: 1}}}]"))
+	f.Add([]byte("datasets:\n- name: |\n    x\n  sizes: {a: *b}\n  variants: [{times: {1d: date}, filter: {a: [1, b]}}]"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := Load(text, Options{})
+		if err != nil {
+			return
+		}
+		for _, d := range c.Available {
+			for i := range d.Variants {
+				// What was accepted can be used.
+				if _, err := d.Fold(&d.Variants[i], bucket.Window{Start: 0, End: bucket.Time(d.Size / time.Second)}, nil); err != nil {
+					t.Fatalf("dataset %s: %v", d.Dataset, err)
+				}
+			}
+		}
+		_, _ = c.DatasetsMarkdown(), c.MetricsMarkdown()
+	})
 }

@@ -104,7 +104,8 @@ func (l Limit) apply(d *Dataset, win *window, i int, folded *int) ([]row, error)
 	other := row{labels: slices.Repeat([]string{l.Other}, len(d.Families[i].Labels))}
 	// Cloudflare may have a value of its own that reads like ours; they share a row.
 	if at := slices.IndexFunc(keep, func(r row) bool { return slices.Equal(r.labels, other.labels) }); at >= 0 {
-		other, keep = keep[at], slices.Delete(keep, at, at+1)
+		other = keep[at]
+		keep = slices.Delete(keep, at, at+1)
 	}
 	for _, r := range rest {
 		if err := other.sum.add(r.sum); err != nil {
@@ -176,7 +177,10 @@ func labelValue(text string, class bool) string {
 
 // joinKey is an unambiguous key of several label values.
 func joinKey(labels []string) string {
-	if len(labels) == 1 {
+	switch len(labels) {
+	case 0:
+		return ""
+	case 1:
 		return labels[0]
 	}
 	var key []byte

@@ -103,30 +103,39 @@ func (v *Variant) Missing(available []string) []string {
 	return out
 }
 
-// Without returns the variant without the optional measures that need one of
-// the refused fields (flattened names; matched without regard to case, because
-// Cloudflare's refusals are in lower case). It returns nil when something that
-// is not optional needs one of them, and v itself when nothing does.
+// Without returns the variant without what is optional in it and needs one of
+// the refused fields: optional measures, and the sample interval of a node that
+// is not sampled. Names are flattened and matched without regard to case,
+// because Cloudflare's refusals are in lower case. It returns nil when
+// something that is not optional needs a refused field, and v itself when
+// nothing does. So the variant for a scope is v.Without(v.Missing(available)).
 func (v *Variant) Without(refused []string) *Variant {
-	needs := func(name string) bool {
-		return slices.ContainsFunc(refused, func(r string) bool { return strings.EqualFold(r, name) })
+	needs := func(path string) bool {
+		return slices.ContainsFunc(refused, func(r string) bool { return strings.EqualFold(r, flat(path)) })
 	}
 	if !slices.ContainsFunc(v.Fields(), needs) {
 		return v
 	}
 	out := *v
-	out.Measures = nil
-	for _, m := range v.Measures {
-		if !slices.ContainsFunc(m.paths(), func(p string) bool { return needs(flat(p)) }) {
-			out.Measures = append(out.Measures, m)
-		} else if !m.Optional {
-			return nil
-		}
+	if out.Interval != "" && needs(out.Interval) && !out.Sampled {
+		out.Interval = ""
 	}
+	out.Measures = slices.DeleteFunc(slices.Clone(v.Measures), func(m Measure) bool {
+		return m.Optional && slices.ContainsFunc(m.paths(), needs)
+	})
 	if len(out.Measures) == 0 || slices.ContainsFunc(out.Fields(), needs) {
 		return nil
 	}
 	return &out
+}
+
+// Same reports whether two variants of one dataset select the same, so that
+// one selection serves both: they are one, or were left without the same
+// optional measures.
+func (v *Variant) Same(o *Variant) bool {
+	return v == o || v.Name == o.Name && slices.EqualFunc(v.Measures, o.Measures, func(a, b Measure) bool {
+		return a.Family == b.Family && a.Field == b.Field && a.Map == b.Map
+	})
 }
 
 // labelSource takes "class(field)" apart.

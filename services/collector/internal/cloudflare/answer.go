@@ -113,10 +113,7 @@ func (r *reply) refusal(list []wireError, q *Query) error {
 
 func (r *reply) convert(w *wireError, q *Query) *Error {
 	e := r.problem(0, w.Message)
-	e.Code = codeText(w.Extensions.Code)
-	if e.Code == "" {
-		e.Code = codeText(w.Code)
-	}
+	e.Code = redact(cmp.Or(codeText(w.Extensions.Code), codeText(w.Code)), r.token)
 	// The chain is more precise than its head: "Invalid request headers" is
 	// followed by "Invalid format for Authorization header".
 	for i := range w.Chain {
@@ -129,6 +126,7 @@ func (r *reply) convert(w *wireError, q *Query) *Error {
 	e.explain()
 	if q != nil {
 		q.locate(e, w.Path)
+		e.Node = redact(e.Node, r.token)
 	}
 	return e
 }
@@ -137,7 +135,7 @@ func (r *reply) convert(w *wireError, q *Query) *Error {
 func codeText(v any) string {
 	switch v := v.(type) {
 	case string:
-		return redact(v, "")
+		return v
 	case json.Number:
 		return v.String()
 	}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -181,11 +182,14 @@ func (r *reply) problem(class Class, message string) *Error {
 	return &Error{Class: class, Message: redact(message, r.token), Status: r.status, Ray: r.ray}
 }
 
-// ray is the id that Cloudflare's support asks for. It is shortened and
-// cleaned, since a stranger in between may send anything.
+// rayPattern is strict, since the header ends up in logs and errors and a
+// stranger in between may send anything, the token included.
+var rayPattern = regexp.MustCompile(`^[0-9a-f]{16}(-[A-Z]{3})?$`)
+
+// ray is the id that Cloudflare's support asks for.
 func ray(h http.Header) string {
 	v := h.Get("CF-Ray")
-	if len(v) > 64 || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if !rayPattern.MatchString(v) {
 		return ""
 	}
 	return v

@@ -185,7 +185,7 @@ func laneRank(p piece) int64 {
 // together reports whether b may join the n pieces that a began.
 func together(a, b *piece, c Ceilings, n int) bool {
 	return n < c.Zones && a.want.Scope.Kind == bucket.Zone && b.want.Scope.Kind == bucket.Zone &&
-		a.want.Dataset == b.want.Dataset && a.want.Variant == b.want.Variant &&
+		a.want.Dataset == b.want.Dataset && a.want.Variant.Same(b.want.Variant) &&
 		(a.lane == Repair) == (b.lane == Repair) &&
 		// Trailing ranges are widened to fit all; a repair keeps its own.
 		(a.lane != Repair || a.window == b.window)

@@ -73,7 +73,11 @@ func urgency(l plan.Lane) quota.Lane {
 func (s *state) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, bucket.Time, error) {
 	q := cloudflare.Query{}
 	for _, sc := range r.Scopes {
-		q.Zones = append(q.Zones, sc.ID)
+		if sc.Kind == bucket.Account {
+			q.AccountID = sc.ID // the planner asks accounts one at a time
+		} else {
+			q.Zones = append(q.Zones, sc.ID)
+		}
 	}
 	for i, sel := range r.Selections {
 		q.Selections = append(q.Selections, selection(alias(i), sel))

@@ -101,9 +101,8 @@ func (s *Scope) variant(now bucket.Time, d *catalogue.Dataset) (*catalogue.Varia
 	}
 	reason := "no variant has a bucket size of " + d.Size.String()
 	for i := range d.Variants {
-		v := &d.Variants[i]
-		no := s.refuses(now, d, v)
-		if no == "" {
+		v, no := s.usable(now, d, &d.Variants[i])
+		if v != nil {
 			return v, ""
 		}
 		reason = no
@@ -111,24 +110,35 @@ func (s *Scope) variant(now bucket.Time, d *catalogue.Dataset) (*catalogue.Varia
 	return nil, reason
 }
 
-func (s *Scope) refuses(now bucket.Time, d *catalogue.Dataset, v *catalogue.Variant) string {
-	node, known := s.Nodes[v.Node]
+// usable is the variant as the plan allows it, perhaps without optional
+// measures, or nil and the reason.
+func (s *Scope) usable(now bucket.Time, d *catalogue.Dataset, v *catalogue.Variant) (*catalogue.Variant, string) {
+	node := s.Nodes[v.Node]
+	if no := node.refuses(d, v); no != "" {
+		return nil, no
+	}
+	if no, ok := s.Refusals[d.Dataset+"/"+v.Name]; ok && now < no.Until {
+		return nil, no.Reason
+	}
+	missing := v.Missing(node.Fields)
+	if rest := v.Without(missing); rest != nil {
+		return rest, ""
+	}
+	return nil, fmt.Sprintf("plan does not allow %s of %s", strings.Join(missing, ", "), v.Node)
+}
+
+// refuses says why a node as a whole is of no use to a variant.
+func (node Node) refuses(d *catalogue.Dataset, v *catalogue.Variant) string {
 	switch {
-	case !known || !node.Enabled:
+	case !node.Enabled:
 		return fmt.Sprintf("plan does not allow %s", v.Node)
 	case node.NotOlderThan > 0 && node.NotOlderThan < d.Delay+2*d.Size:
 		return fmt.Sprintf("%s keeps %s, less than two buckets", v.Node, node.NotOlderThan)
 	case node.MaxDuration > 0 && node.MaxDuration < d.Size:
 		return fmt.Sprintf("%s answers ranges up to %s, less than a bucket", v.Node, node.MaxDuration)
 	}
-	if missing := v.Missing(node.Fields); len(missing) > 0 {
-		return fmt.Sprintf("plan does not allow %s of %s", strings.Join(missing, ", "), v.Node)
-	}
 	if fields := len(v.Fields()); node.MaxFields > 0 && fields > node.MaxFields {
 		return fmt.Sprintf("%s allows %d fields a query, the dataset needs %d", v.Node, node.MaxFields, fields)
-	}
-	if no, ok := s.Refusals[d.Dataset+"/"+v.Name]; ok && now < no.Until {
-		return no.Reason
 	}
 	return ""
 }

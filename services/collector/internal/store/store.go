@@ -13,7 +13,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -34,9 +33,14 @@ var (
 	ErrHeld = errors.New("lease is held by another process")
 	// ErrCompacted: entries behind that revision were dropped by retention.
 	ErrCompacted = errors.New("revision is older than the oldest kept entry")
+	// ErrBeyondHead: the log has no such revision yet.
+	ErrBeyondHead = errors.New("revision is beyond the head")
 	// ErrUnavailable: the database cannot be reached or refuses to work now.
-	// Whether a write took place is unknown.
+	// Whether a write took place is unknown: [Store.Head] tells.
 	ErrUnavailable = errors.New("database is unavailable")
+	// ErrCorrupt: stored bytes do not match their checksum, or the database
+	// itself says that it is damaged. Nothing of it is handed out.
+	ErrCorrupt = errors.New("stored data is damaged")
 	// ErrSchema: the schema is missing, older than this binary needs or newer
 	// than it understands. Retrying does not help.
 	ErrSchema = errors.New("database schema does not fit this binary")
@@ -100,16 +104,18 @@ type NewEntry struct {
 // Record is a small document beside the log: a scope, an entitlement, a gap.
 // Unlike entries, records change; (Kind, Key) is unique.
 type Record struct {
-	Kind  string
-	Key   string
-	Value []byte // JSON; nil deletes the record
+	Kind string
+	Key  string
+	// Value is JSON; nil deletes the record. It may come back with other
+	// spacing and another order of keys.
+	Value []byte
 }
 
 // Batch is what one append commits, all or nothing.
 type Batch struct {
-	CommittedAt time.Time // the collector's trusted clock
+	CommittedAt time.Time // the collector's trusted clock; what is below a millisecond is dropped
 	Entries     []NewEntry
-	Records     []Record
+	Records     []Record // of several with the same kind and key the last one counts
 }
 
 // Filter restricts by dataset and scope; an empty list means all.
@@ -163,6 +169,10 @@ type Grant struct {
 
 // Store is the database of one collector deployment. Methods are safe for
 // concurrent use, respect ctx, and return errors of this package.
+//
+// When ctx ends first, a method that only reads returns an error that wraps
+// ctx's error. A method that writes returns one that wraps [ErrUnavailable] as
+// well: the statement may have been committed and its answer lost.
 type Store interface {
 	// Head reads the log row from the primary.
 	Head(ctx context.Context) (Head, error)
@@ -176,6 +186,8 @@ type Store interface {
 	// and was released.
 	Renew(ctx context.Context, term Term, ttl time.Duration, progress time.Time) error
 	// Release ends the lease so that a standby need not wait for it to expire.
+	// The term ends with it: whatever is still under way with that term fails
+	// with ErrDeposed. Releasing a term that is over does nothing.
 	Release(ctx context.Context, term Term) error
 
 	// Append commits a batch at position at, which must be the head, and
@@ -184,35 +196,45 @@ type Store interface {
 	// ErrUnavailable (outcome unknown: read Head).
 	Append(ctx context.Context, term Term, at bucket.Position, batch Batch) (bucket.Position, error)
 
-	// ReadLog returns up to limit entries after the revision, ascending.
-	// ErrCompacted when after is below the floor.
+	// ReadLog returns up to limit entries after the revision, ascending and
+	// without a gap; none when after is the head or beyond it. ErrCompacted when
+	// after is below the floor. Limit is at least 1.
 	ReadLog(ctx context.Context, after bucket.Revision, limit int) ([]Entry, error)
-	// ChainAt is the chain of a kept revision; ErrCompacted below the floor.
-	// The zero revision has the zero chain.
+	// ChainAt is the chain of a revision from the floor (included) to the head:
+	// ErrCompacted below, ErrBeyondHead above. The zero revision has the zero
+	// chain, always.
 	ChainAt(ctx context.Context, rev bucket.Revision) (bucket.Chain, error)
-	// Snapshot reads in one repeatable-read transaction and emits the newest
-	// version of every dataset and every version that an emitted bucket names,
-	// then buckets by (dataset, start, scope). Emit's error ends it. The
-	// emitted entry and its payload belong to emit only during the call.
+	// Snapshot reads in one repeatable-read transaction and emits the stored
+	// versions of the matching datasets, ascending by revision, then buckets by
+	// (dataset, start, scope). The store does not look into payloads, so all
+	// versions come, not only those that an emitted bucket names: they are few.
+	// Emit's error ends it and is returned as it is. The emitted entry's payload
+	// belongs to emit only during the call. Emit must not begin another Snapshot,
+	// List or Coverage: there are few connections for those, and it could wait
+	// for its own. A reader that stalls for minutes may lose its snapshot
+	// (ErrUnavailable).
 	Snapshot(ctx context.Context, q SnapshotQuery, emit func(Entry) error) (Head, error)
 	// List emits buckets by (dataset, start, scope) in bounded memory; it does
-	// not hold a transaction open between pages. Payloads as in Snapshot.
+	// not hold a transaction open while emit runs, so buckets that are appended
+	// meanwhile may or may not come. Payloads and errors as in Snapshot.
 	List(ctx context.Context, q ListQuery, emit func(Entry) error) error
 	// Coverage returns the final ranges of windows that end after since,
-	// ordered by dataset, scope, start.
+	// ordered by dataset, scope, start. Ranges of one dataset and scope neither
+	// overlap nor touch.
 	Coverage(ctx context.Context, f Filter, since bucket.Time) ([]Run, error)
 	// Datasets returns every stored dataset version, ascending by revision.
 	Datasets(ctx context.Context) ([]Entry, error)
 
 	// Records returns the records of one kind, ordered by key.
 	Records(ctx context.Context, kind string) ([]Record, error)
-	// Reserve grants permits, atomically across processes.
+	// Reserve grants permits, atomically across processes. It needs no term:
+	// command-line tools spend from the same account.
 	Reserve(ctx context.Context, p Permits) (Grant, error)
 
 	// Retire drops buckets whose window ends at or before the border and
 	// raises the floor; it may keep more than asked (Postgres drops whole
 	// partitions). It returns the border up to which everything is gone, which
-	// never exceeds before. Fenced by term.
+	// never exceeds before. Entries of other kinds stay. Fenced by term.
 	Retire(ctx context.Context, term Term, before bucket.Time) (bucket.Time, error)
 	// Size is the database's size on disk in bytes.
 	Size(ctx context.Context) (int64, error)
@@ -222,47 +244,4 @@ type Store interface {
 	Wake() <-chan struct{}
 	// Close releases everything; no method may be called after it.
 	Close() error
-}
-
-// Validate reports everything that no driver could store.
-func (b *Batch) Validate() error {
-	if b.CommittedAt.IsZero() {
-		return errors.New("batch without a commit time")
-	}
-	for i := range b.Entries {
-		e := &b.Entries[i]
-		if len(e.Payload) == 0 {
-			return fmt.Errorf("entry %d (%s) has no payload", i, e.Key)
-		}
-		if e.Kind != bucket.KindBucket {
-			continue
-		}
-		if err := e.Key.Scope.Validate(); err != nil {
-			return fmt.Errorf("bucket %s: %w", e.Key, err)
-		}
-		if e.Key.Dataset == "" || e.End <= e.Key.Start {
-			return fmt.Errorf("bucket %s: needs a dataset and an end after its start", e.Key)
-		}
-	}
-	for _, r := range b.Records {
-		if r.Kind == "" || r.Key == "" {
-			return fmt.Errorf("record with kind %q and key %q: both are required", r.Kind, r.Key)
-		}
-	}
-	return nil
-}
-
-// Positions returns where each entry of the batch will stand when it is
-// appended at the given head. Both drivers and the writer use it, so that a
-// chain is computed in one way.
-func (b *Batch) Positions(at bucket.Position) []bucket.Position {
-	out := make([]bucket.Position, len(b.Entries))
-	for i := range b.Entries {
-		at = bucket.Position{
-			Revision: at.Revision + 1,
-			Chain:    at.Chain.Next(b.Entries[i].Kind, b.CommittedAt, b.Entries[i].Payload),
-		}
-		out[i] = at
-	}
-	return out
 }

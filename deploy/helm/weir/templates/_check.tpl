@@ -1,0 +1,38 @@
+{{/* Refuses values that are well formed, which values.schema.json sees to, and
+     still cannot work. Included by collector.yaml and exposer.yaml. */}}
+{{- define "weir.check" -}}
+{{- $store := .Values.store -}}
+{{- if not .Values.cloudflare.tokenSecret.name -}}
+{{- fail "cloudflare.tokenSecret.name is empty: create a Secret with a Cloudflare API token and name it" -}}
+{{- end -}}
+{{- if and (eq $store.driver "postgres") (not $store.postgres.urlSecret.name) -}}
+{{- fail "store.postgres.urlSecret.name is empty: create a Secret with a postgres:// connection string and name it, or set store.driver to sqlite" -}}
+{{- end -}}
+{{- if and (eq $store.driver "sqlite") (gt (int (include "weir.collectorReplicas" .)) 1) -}}
+{{- fail (printf "collector.replicas is %v: an SQLite file has one process; leave it out, or use store.driver postgres for a standby" .Values.collector.replicas) -}}
+{{- end -}}
+{{- $ours := dict
+  "CF_API_TOKEN" "a secret does not belong into values; use cloudflare.tokenSecret"
+  "WEIR_DATABASE_URL" "a secret does not belong into values; use store.postgres.urlSecret"
+  "WEIR_COLLECTOR_TOKEN" "a secret does not belong into values; mount a Secret with exposer.extraVolumes and name its file in WEIR_COLLECTOR_TOKEN_FILE"
+  "WEIR_CONFIG_FILE" "settings take the file's place"
+  "WEIR_SQLITE_FILE" "the chart sets it; use store.driver and store.sqlite"
+  "WEIR_MIGRATE" "the chart migrates in an init container"
+  "WEIR_CATALOGUE_FILE" "the chart sets it; use collector.catalogue"
+  "WEIR_DRAIN" "the chart sets it, and the pod's grace period with it; use drainSeconds"
+  "WEIR_COLLECTOR_ADDRESS" "the chart sets it to its own Service"
+  "WEIR_COLLECTOR_LISTEN" "the chart's ports are fixed"
+  "WEIR_COLLECTOR_OPS_LISTEN" "the chart's ports are fixed"
+  "WEIR_EXPOSER_LISTEN" "the chart's ports are fixed"
+  "WEIR_EXPOSER_OPS_LISTEN" "the chart's ports are fixed"
+  "WEIR_COLLECTOR_WEB_CONFIG_FILE" "the probes read the operations port without TLS and credentials"
+  "WEIR_EXPOSER_OPS_WEB_CONFIG_FILE" "the probes read the operations port without TLS and credentials"
+-}}
+{{- range $component := list "collector" "exposer" -}}
+{{- range $name, $value := (index $.Values $component).settings -}}
+{{- if hasKey $ours $name -}}
+{{- fail (printf "%s.settings.%s: %s" $component $name (get $ours $name)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

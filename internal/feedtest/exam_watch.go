@@ -1,0 +1,210 @@
+package feedtest
+
+import (
+	"sync"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/wire"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"google.golang.org/grpc/codes"
+)
+
+func (x *exam) zero() *bucketv1.ResumePoint { return &bucketv1.ResumePoint{StoreId: x.storeID()} }
+
+func (x *exam) head() uint64 { return uint64(len(x.log)) }
+
+func resumeFromZero(x *exam) {
+	x.fill(3)
+	t := x.watch(resume(x.zero(), nil))
+	x.wantEntries(t.until(x.head()), x.log)
+}
+
+func resumeFromAnywhere(x *exam) {
+	x.fill(2)
+	all := x.watch(resume(x.zero(), nil)).until(x.head())
+	id := x.storeID()
+	for i, e := range all {
+		t := x.watch(resume(pointOf(id, e), nil))
+		x.wantEntries(t.until(x.head()), x.log[i+1:])
+		t.stop()
+	}
+}
+
+func followLive(x *exam) {
+	x.fill(1)
+	t := x.watch(resume(x.zero(), nil))
+	t.until(x.head())
+	for n := 1; n <= 3; n++ {
+		before := x.head()
+		x.append(T0.Add(time.Duration(n+3)*5*time.Minute), x.window(n)...)
+		x.wantEntries(t.until(x.head()), x.log[before:])
+	}
+}
+
+func manyStreams(x *exam) {
+	x.fill(1)
+	taps := make([]*tap, 4)
+	for i := range taps {
+		taps[i] = x.watch(resume(x.zero(), nil))
+	}
+	const windows = 10
+	total := x.head() + 4*windows
+	got := make([][]*bucketv1.Entry, len(taps))
+	var wg sync.WaitGroup
+	for i, t := range taps {
+		wg.Go(func() {
+			// Errors are left to the comparison: Fatal belongs to the test's goroutine.
+			for seen, by := uint64(0), soon(); seen < total; {
+				m, err := t.recv(by)
+				if err != nil {
+					return
+				}
+				if e := m.GetEntry(); e != nil {
+					got[i] = append(got[i], e)
+					seen = e.GetRevision()
+				}
+			}
+		})
+	}
+	for n := 1; n <= windows; n++ {
+		x.append(T0.Add(time.Duration(n+3)*5*time.Minute), x.window(n)...)
+	}
+	wg.Wait()
+	for i := range got {
+		x.wantEntries(got[i], x.log)
+	}
+}
+
+func progressAfterData(x *exam) {
+	x.fill(1)
+	t := x.watch(resume(x.zero(), nil))
+	t.until(x.head())
+	// A time that the leader gives after an append must not be seen before the
+	// append's entries.
+	at := T0.Add(24 * time.Hour)
+	x.append(at.Add(-time.Minute), x.window(1)...)
+	x.Progress(x, at)
+	for by := soon(); ; {
+		m := t.nextBy(by)
+		if e := m.GetEntry(); e != nil {
+			t.last = pointOf(t.last.GetStoreId(), e)
+			continue
+		}
+		p := m.GetProgress()
+		t.check(p)
+		if !p.GetProgressTime().AsTime().Before(at) {
+			if p.GetPoint().GetRevision() < x.head() {
+				x.Fatalf("progress time %s with revision %d, before revision %d of an earlier commit", p.GetProgressTime().AsTime(), p.GetPoint().GetRevision(), x.head())
+			}
+			break
+		}
+	}
+	// Nothing happens, and progress comes all the same.
+	for range 2 {
+		m := t.next()
+		if m.GetProgress() == nil {
+			x.Fatalf("got %v on a quiet stream; want progress", m)
+		}
+		t.check(m.GetProgress())
+	}
+}
+
+func snapshotThenFollow(x *exam) {
+	x.fill(4)
+	t := x.watch(fromSnapshot(24*time.Hour, 0, nil))
+	got, end := t.snapshot()
+	versions := x.logged(func(e *bucketv1.Entry) bool { return e.GetDatasetVersion() != nil })
+	n := len(versions)
+	if len(got) < n {
+		x.Fatalf("snapshot has %d entries; want %d dataset versions first", len(got), n)
+	}
+	byName := map[string]*bucketv1.Entry{}
+	for _, e := range got[:n] {
+		byName[e.GetDatasetVersion().GetDataset()] = e
+	}
+	for _, want := range versions {
+		x.wantEntries([]*bucketv1.Entry{byName[want.GetDatasetVersion().GetDataset()]}, []*bucketv1.Entry{want})
+	}
+	x.wantEntries(got[n:], x.buckets(nil))
+	if end.GetBuckets() != uint64(len(got)-n) || end.GetPoint().GetRevision() != x.head() {
+		x.Fatalf("snapshot ends with %v; want %d buckets at revision %d", end, len(got)-n, x.head())
+	}
+	if want := T0.Add(6 * 5 * time.Minute); !end.GetProgressTime().AsTime().Equal(want) {
+		x.Fatalf("snapshot's progress time is %s; want %s", end.GetProgressTime().AsTime(), want)
+	}
+	before := x.head()
+	x.append(T0.Add(time.Hour), x.window(4)...)
+	x.wantEntries(t.until(x.head()), x.log[before:])
+
+	// The point of a snapshot is a resume point like any other.
+	again := x.watch(resume(end.GetPoint(), nil))
+	x.wantEntries(again.until(x.head()), x.log[before:])
+}
+
+func snapshotEmpty(x *exam) {
+	t := x.watch(fromSnapshot(time.Hour, 0, nil))
+	got, end := t.snapshot()
+	if len(got) != 0 || end.GetPoint().GetRevision() != 0 || end.GetBuckets() != 0 {
+		x.Fatalf("snapshot of an empty store holds %d entries and ends with %v", len(got), end)
+	}
+	x.append(T0, Entry{Definition: Definition("http_5m", 1)})
+	x.wantEntries(t.until(1), x.log)
+}
+
+func snapshotLimits(x *exam) {
+	x.fill(6) // progress stands at the end of window 7; windows 0 to 5 end 35 to 10 minutes before
+	buckets := func(req *bucketv1.WatchBucketsRequest) []*bucketv1.Entry {
+		t := x.watch(req)
+		defer t.stop()
+		var out []*bucketv1.Entry
+		got, _ := t.snapshot()
+		for _, e := range got {
+			if e.GetBucket() != nil {
+				out = append(out, e)
+			}
+		}
+		return out
+	}
+	start := func(n int) int64 { return T0.Add(time.Duration(n) * 5 * time.Minute).Unix() }
+	newer := func(n int) func(*bucketv1.Bucket) bool {
+		return func(b *bucketv1.Bucket) bool { return b.GetStartUnixSeconds() >= start(n) }
+	}
+	x.wantEntries(buckets(fromSnapshot(0, 0, nil)), nil)
+	x.wantEntries(buckets(fromSnapshot(16*time.Minute, 0, nil)), x.buckets(newer(4)))
+	// Less than, not at most: the window that ended exactly so long ago is out.
+	x.wantEntries(buckets(fromSnapshot(15*time.Minute, 0, nil)), x.buckets(newer(5)))
+	x.wantEntries(buckets(fromSnapshot(24*time.Hour, 2, nil)), x.buckets(newer(4)))
+	f := &bucketv1.Filter{Datasets: []string{"dns_5m"}, Scopes: []*bucketv1.Scope{wire.ProtoScope(Zone(2))}}
+	x.wantEntries(buckets(fromSnapshot(24*time.Hour, 1, f)), x.buckets(func(b *bucketv1.Bucket) bool {
+		return newer(5)(b) && b.GetDataset() == "dns_5m" && b.GetScope().GetId() == Zone(2).ID
+	}))
+}
+
+func watchFiltered(x *exam) {
+	x.fill(2)
+	f := &bucketv1.Filter{Datasets: []string{"http_5m", "unknown_1h"}, Scopes: []*bucketv1.Scope{wire.ProtoScope(Zone(2))}}
+	match := func(e *bucketv1.Entry) bool {
+		if v := e.GetDatasetVersion(); v != nil {
+			return v.GetDataset() == "http_5m" // needed to read the buckets, whatever the scope
+		}
+		return e.GetBucket().GetDataset() == "http_5m" && e.GetBucket().GetScope().GetId() == Zone(2).ID
+	}
+	t := x.watch(resume(x.zero(), f))
+	x.wantEntries(t.until(x.head()), x.logged(match))
+	// Nothing that matches: progress alone says that the log moved.
+	x.append(T0.Add(time.Hour), Entry{Bucket: Bucket("dns_5m", Zone(1), 2)})
+	x.wantEntries(t.until(x.head()), nil)
+	// And a filtered stream's progress is a point to resume from.
+	again := x.watch(resume(t.last, nil))
+	x.append(T0.Add(time.Hour), Entry{Bucket: Bucket("dns_5m", Zone(1), 3)})
+	x.wantEntries(again.until(x.head()), x.log[x.head()-1:])
+}
+
+func draining(x *exam) {
+	x.fill(1)
+	t := x.watch(resume(x.zero(), nil))
+	t.until(x.head())
+	x.Drain(x)
+	t.ends(codes.Unavailable, "DRAINING")
+	x.open(resume(x.zero(), nil)).ends(codes.Unavailable, "DRAINING")
+}

@@ -1,0 +1,16 @@
+package feedtest_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/feedtest"
+)
+
+func TestScriptedPassesTheExam(t *testing.T) {
+	feedtest.Run(t, func(t *testing.T) feedtest.Subject {
+		s := feedtest.NewScripted("00112233445566778899aabbccddeeff")
+		s.Heartbeat = 20 * time.Millisecond
+		return s.Subject(t)
+	})
+}

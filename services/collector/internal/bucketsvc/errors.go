@@ -1,0 +1,114 @@
+package bucketsvc
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/weir-metrics/weir/services/collector/internal/feed"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// domain qualifies the reasons in google.rpc.ErrorInfo.
+const domain = "weir.bucket.v1"
+
+var (
+	errDraining       = errors.New("server is shutting down")
+	errTooManyStreams = errors.New("limit of streams is reached")
+	errStalled        = errors.New("client did not make room for a message in time")
+)
+
+// requestError is a fault of the request. Its text names field and value and
+// goes to the client.
+type requestError struct{ text string }
+
+func (e *requestError) Error() string { return e.text }
+
+func badRequest(format string, args ...any) error {
+	return &requestError{fmt.Sprintf(format, args...)}
+}
+
+// sendError is a fault of the stream: the client went away. It has a status
+// already, from gRPC, and nobody to read it.
+type sendError struct{ err error }
+
+func (e *sendError) Error() string { return "send: " + e.err.Error() }
+func (e *sendError) Unwrap() error { return e.err }
+
+// table is the one place where errors become codes. The texts are what clients
+// see; what the error itself says may name hosts and tables and stays in the log.
+var table = []struct {
+	err    error
+	code   codes.Code
+	reason string
+	text   string
+	level  slog.Level
+}{
+	{store.ErrCompacted, codes.OutOfRange, "COMPACTED", "the resume point is older than the oldest kept entry; take a snapshot", slog.LevelInfo},
+	{feed.ErrOtherStore, codes.FailedPrecondition, "OTHER_STORE", "the resume point is of another store; take a snapshot", slog.LevelWarn},
+	{feed.ErrHistoryChanged, codes.FailedPrecondition, "HISTORY_CHANGED", "the history of the store changed behind the resume point; take a snapshot", slog.LevelWarn},
+	{feed.ErrFutureRevision, codes.FailedPrecondition, "FUTURE_REVISION", "the revision is beyond the head of the store; take a snapshot", slog.LevelWarn},
+	{feed.ErrBehind, codes.Unavailable, "BEHIND", "this collector has not read that far yet; try again, or another one", slog.LevelInfo},
+	{feed.ErrSlowReader, codes.ResourceExhausted, "SLOW_READER", "the stream fell behind the lag limit; resume where it is", slog.LevelInfo},
+	{errStalled, codes.ResourceExhausted, "SLOW_READER", "the client did not read for too long; resume where it is", slog.LevelInfo},
+	{errTooManyStreams, codes.ResourceExhausted, "TOO_MANY_STREAMS", "the limit of streams of this collector is reached; back off", slog.LevelWarn},
+	{errDraining, codes.Unavailable, "DRAINING", "this collector is shutting down; reconnect", slog.LevelDebug},
+	{feed.ErrStopped, codes.Unavailable, "DRAINING", "this collector is shutting down; reconnect", slog.LevelDebug},
+	{store.ErrUnavailable, codes.Unavailable, "STORE_UNAVAILABLE", "the database is not available; back off", slog.LevelWarn},
+}
+
+// status turns the end of a call into what the client gets. ctx is the call's.
+func (s *Server) status(ctx context.Context, call string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var request *requestError
+	if errors.As(err, &request) {
+		s.log.Info("request refused", "call", call, "err", err)
+		return withReason(codes.InvalidArgument, "BAD_REQUEST", request.text)
+	}
+	if ctx.Err() != nil {
+		// The client went away or set a deadline, whatever error that became.
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	var send *sendError
+	if errors.As(err, &send) {
+		return send.err
+	}
+	for _, row := range table {
+		if errors.Is(err, row.err) {
+			s.log.Log(ctx, row.level, "call ended", "call", call, "reason", row.reason, "err", err)
+			return withReason(row.code, row.reason, row.text)
+		}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		// Not the client's deadline, so ours on the database.
+		s.log.Warn("database took too long", "call", call, "err", err)
+		return withReason(codes.Unavailable, "STORE_UNAVAILABLE", "the database took too long; back off")
+	}
+	id := errorID()
+	s.log.Error("call failed", "call", call, "error_id", id, "err", err)
+	return withReason(codes.Internal, "INTERNAL", "internal error "+id+"; the collector's log has the rest")
+}
+
+func withReason(code codes.Code, reason, text string) error {
+	st, err := status.New(code, text).WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: domain})
+	if err != nil { // only for codes.OK
+		return status.Error(code, text)
+	}
+	return st.Err()
+}
+
+// errorID names one failure in both places. It is not a calendar time and
+// reaches no store, so it needs no seed.
+func errorID() string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,70 @@
+package bucketsvc
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/weir-metrics/weir/internal/wire"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/rawcodec"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+)
+
+// ListBuckets implements bucketv1.BucketServiceServer.
+func (s *Server) ListBuckets(req *bucketv1.ListBucketsRequest, ss grpc.ServerStreamingServer[bucketv1.ListBucketsResponse]) error {
+	return s.stream(ss, "ListBuckets", func(ctx context.Context, send sender) error {
+		return s.list(ctx, req, send)
+	})
+}
+
+func (s *Server) list(ctx context.Context, req *bucketv1.ListBucketsRequest, send sender) error {
+	filter, err := parseFilter(req.GetFilter())
+	if err != nil {
+		return err
+	}
+	window, err := parseWindow(req.GetStartUnixSeconds(), req.GetEndUnixSeconds())
+	if err != nil {
+		return err
+	}
+	families, err := parseFamilies(req.GetFamilies())
+	if err != nil {
+		return err
+	}
+	tokens := newTokens(filter, window, families)
+	after, err := tokens.decode(req.GetPageToken())
+	if err != nil {
+		return err
+	}
+	query := store.ListQuery{Filter: filter, Window: window, After: after}
+	err = s.c.Store.List(ctx, query, func(e store.Entry) error {
+		payload := e.Payload
+		if families != nil {
+			var err error
+			if payload, err = only(families, payload); err != nil {
+				return fmt.Errorf("bucket %s: %w", e.Key, err)
+			}
+		}
+		return send(rawcodec.Frame(wire.ListFrame(e.Position, e.CommittedAt, payload, tokens.encode(e.Key))))
+	})
+	if err != nil {
+		return fmt.Errorf("list buckets: %w", err)
+	}
+	return nil
+}
+
+// only drops the families of a bucket that were not asked for.
+func only(families map[string]bool, payload []byte) ([]byte, error) {
+	var b bucketv1.Bucket
+	if err := proto.Unmarshal(payload, &b); err != nil {
+		return nil, fmt.Errorf("decode the stored payload: %w", err)
+	}
+	b.Families = slices.DeleteFunc(b.Families, func(f *bucketv1.FamilyRows) bool { return !families[f.GetFamily()] })
+	out, err := proto.MarshalOptions{Deterministic: true}.Marshal(&b)
+	if err != nil {
+		return nil, fmt.Errorf("encode what is left: %w", err)
+	}
+	return out, nil
+}

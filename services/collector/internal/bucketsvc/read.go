@@ -1,0 +1,132 @@
+package bucketsvc
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/wire"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// answer runs one call with one answer: bounded in time and size, its error
+// turned into a code.
+func answer[T proto.Message](ctx context.Context, s *Server, call string, do func(ctx context.Context) (T, error)) (T, error) {
+	bounded, cancel := context.WithTimeout(ctx, s.c.Limits.Unary)
+	defer cancel()
+	m, err := do(bounded)
+	if err == nil {
+		err = s.fits(m)
+	}
+	if err != nil {
+		var none T
+		return none, s.status(ctx, call, err)
+	}
+	return m, nil
+}
+
+// ListDatasets implements bucketv1.BucketServiceServer.
+func (s *Server) ListDatasets(ctx context.Context, _ *bucketv1.ListDatasetsRequest) (*bucketv1.ListDatasetsResponse, error) {
+	return answer(ctx, s, "ListDatasets", func(ctx context.Context) (*bucketv1.ListDatasetsResponse, error) {
+		head, err := s.c.Store.Head(ctx)
+		if err != nil {
+			return nil, err
+		}
+		entries, err := s.c.Store.Datasets(ctx)
+		if err != nil {
+			return nil, err
+		}
+		newest := map[string]*bucketv1.DatasetVersion{}
+		for i := range entries { // ascending by revision: later ones replace
+			var v bucketv1.DatasetVersion
+			if err := proto.Unmarshal(entries[i].Payload, &v); err != nil {
+				return nil, fmt.Errorf("decode the dataset version at revision %d: %w", entries[i].Revision, err)
+			}
+			newest[v.GetDataset()] = &v
+		}
+		r := &bucketv1.ListDatasetsResponse{Info: s.info(head.Settings)}
+		for _, v := range newest {
+			r.Datasets = append(r.Datasets, v)
+		}
+		slices.SortFunc(r.Datasets, func(a, b *bucketv1.DatasetVersion) int {
+			return strings.Compare(a.GetDataset(), b.GetDataset())
+		})
+		return r, nil
+	})
+}
+
+// ListScopes implements bucketv1.BucketServiceServer.
+func (s *Server) ListScopes(ctx context.Context, _ *bucketv1.ListScopesRequest) (*bucketv1.ListScopesResponse, error) {
+	return answer(ctx, s, "ListScopes", func(ctx context.Context) (*bucketv1.ListScopesResponse, error) {
+		scopes, err := s.c.Status.Scopes(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read scopes: %w", err)
+		}
+		scopes = slices.Clone(scopes)
+		slices.SortFunc(scopes, func(a, b *bucketv1.ScopeInfo) int { return compareScopes(a.GetScope(), b.GetScope()) })
+		return &bucketv1.ListScopesResponse{Scopes: scopes}, nil
+	})
+}
+
+// GetCoverage implements bucketv1.BucketServiceServer.
+func (s *Server) GetCoverage(ctx context.Context, req *bucketv1.GetCoverageRequest) (*bucketv1.GetCoverageResponse, error) {
+	return answer(ctx, s, "GetCoverage", func(ctx context.Context) (*bucketv1.GetCoverageResponse, error) {
+		filter, err := parseFilter(req.GetFilter())
+		if err != nil {
+			return nil, err
+		}
+		var window bucket.Window
+		if req.GetStartUnixSeconds() != 0 || req.GetEndUnixSeconds() != 0 {
+			if window, err = parseWindow(req.GetStartUnixSeconds(), req.GetEndUnixSeconds()); err != nil {
+				return nil, err
+			}
+		}
+		coverages, asOf, err := s.c.Status.Coverage(ctx, filter, window)
+		if err != nil {
+			return nil, fmt.Errorf("read coverage: %w", err)
+		}
+		coverages = slices.Clone(coverages)
+		slices.SortFunc(coverages, func(a, b *bucketv1.Coverage) int {
+			return cmp.Or(strings.Compare(a.GetDataset(), b.GetDataset()), compareScopes(a.GetScope(), b.GetScope()))
+		})
+		return &bucketv1.GetCoverageResponse{Coverages: coverages, AsOf: wire.Timestamp(asOf)}, nil
+	})
+}
+
+// GetStatus implements bucketv1.BucketServiceServer.
+func (s *Server) GetStatus(ctx context.Context, _ *bucketv1.GetStatusRequest) (*bucketv1.GetStatusResponse, error) {
+	return answer(ctx, s, "GetStatus", func(ctx context.Context) (*bucketv1.GetStatusResponse, error) {
+		head, err := s.c.Store.Head(ctx)
+		if err != nil {
+			return nil, err
+		}
+		datasets, err := s.c.Status.Datasets(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read the state of datasets: %w", err)
+		}
+		r := &bucketv1.GetStatusResponse{
+			Info:              s.info(head.Settings),
+			Head:              wire.ResumePoint(head.StoreID, head.Position),
+			CompactedRevision: uint64(head.Floor),
+			ProgressTime:      wire.Timestamp(head.ProgressAt),
+			Role:              s.c.Status.Role(),
+			Version:           s.c.Version,
+			Datasets:          slices.Clone(datasets),
+		}
+		if head.ExpiresAt.After(head.Now) { // both of the database's clock
+			r.Leader = head.Holder
+		}
+		slices.SortFunc(r.Datasets, func(a, b *bucketv1.DatasetStatus) int {
+			return strings.Compare(a.GetDataset(), b.GetDataset())
+		})
+		return r, nil
+	})
+}
+
+func compareScopes(a, b *bucketv1.Scope) int {
+	return cmp.Or(cmp.Compare(a.GetKind(), b.GetKind()), strings.Compare(a.GetId(), b.GetId()))
+}

@@ -1,0 +1,136 @@
+package bucketsvc
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/wire"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/feed"
+	"github.com/weir-metrics/weir/services/collector/internal/rawcodec"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"google.golang.org/grpc"
+)
+
+// WatchBuckets implements bucketv1.BucketServiceServer.
+func (s *Server) WatchBuckets(req *bucketv1.WatchBucketsRequest, ss grpc.ServerStreamingServer[bucketv1.WatchBucketsResponse]) error {
+	return s.stream(ss, "WatchBuckets", func(ctx context.Context, send sender) error {
+		return s.watch(ctx, req, send)
+	})
+}
+
+func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, send sender) error {
+	filter, err := parseFilter(req.GetFilter())
+	if err != nil {
+		return err
+	}
+	var cursor *feed.Cursor
+	switch start := req.GetStart().(type) {
+	case *bucketv1.WatchBucketsRequest_Resume:
+		id, at, err := wire.Position(start.Resume)
+		if err != nil {
+			return badRequest("resume: %v", err)
+		}
+		var set store.Settings
+		cursor, set, err = s.c.Feed.Open(ctx, id, at, filter)
+		if err != nil {
+			return err
+		}
+		if err := send(infoMessage(s.info(set))); err != nil {
+			return err
+		}
+	case *bucketv1.WatchBucketsRequest_Snapshot:
+		head, err := s.snapshot(ctx, start.Snapshot, filter, send)
+		if err != nil {
+			return err
+		}
+		// From the head of the snapshot's own transaction: no hole, no overlap.
+		cursor, _, err = s.c.Feed.Open(ctx, head.StoreID, head.Position, filter)
+		if err != nil {
+			return err
+		}
+	default:
+		return badRequest("start is absent; it must be a resume point or a snapshot request")
+	}
+	for {
+		batch, err := cursor.Next(ctx)
+		if err != nil {
+			return err
+		}
+		for _, frame := range batch.Entries {
+			if err := send(rawcodec.Frame(frame)); err != nil {
+				return err
+			}
+		}
+		if batch.Progress != nil {
+			if err := send(rawcodec.Frame(batch.Progress)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// snapshot sends info, the consistent view and its end, and returns the head at
+// which it was read.
+func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, filter store.Filter, send sender) (store.Head, error) {
+	maxAge, maxWindows, err := s.parseSnapshot(req)
+	if err != nil {
+		return store.Head{}, err
+	}
+	// An open transaction hinders vacuum and retention, so it has a bound of
+	// its own, besides the one on each message.
+	ctx, cancel := context.WithTimeout(ctx, s.c.Limits.Snapshot)
+	defer cancel()
+
+	before, err := s.c.Store.Head(ctx)
+	if err != nil {
+		return store.Head{}, fmt.Errorf("snapshot: %w", err)
+	}
+	if err := send(infoMessage(s.info(before.Settings))); err != nil {
+		return store.Head{}, err
+	}
+	query := store.SnapshotQuery{Filter: filter, Since: since(before, maxAge), MaxWindows: maxWindows}
+	buckets := uint64(0)
+	head, err := s.c.Store.Snapshot(ctx, query, func(e store.Entry) error {
+		if e.Kind == bucket.KindBucket {
+			buckets++
+		}
+		return send(rawcodec.Frame(wire.Frame(e.Position, e.CommittedAt, e.Kind, e.Payload)))
+	})
+	if err != nil {
+		return store.Head{}, fmt.Errorf("snapshot: %w", err)
+	}
+	if head.StoreID != before.StoreID {
+		return store.Head{}, fmt.Errorf("snapshot of store %s read store %s: %w", before.StoreID, head.StoreID, feed.ErrHistoryChanged)
+	}
+	return head, send(&bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_SnapshotEnd{
+		SnapshotEnd: &bucketv1.SnapshotEnd{
+			Point:        wire.ResumePoint(head.StoreID, head.Position),
+			ProgressTime: wire.Timestamp(head.ProgressAt),
+			Buckets:      buckets,
+		},
+	}})
+}
+
+// since is the border behind which a window's end lies young enough.
+func since(h store.Head, maxAge time.Duration) bucket.Time {
+	if maxAge == 0 {
+		return endOfTime // no window ends after it
+	}
+	newest := h.ProgressAt
+	if newest.IsZero() {
+		// No leader has said yet that it is up to date, but what it has
+		// committed can be shown.
+		newest = h.CommittedAt
+	}
+	if newest.IsZero() {
+		return 0 // an empty log
+	}
+	return bucket.TimeOf(newest.Add(-maxAge))
+}
+
+func infoMessage(i *bucketv1.StoreInfo) *bucketv1.WatchBucketsResponse {
+	return &bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_Info{Info: i}}
+}

@@ -1,0 +1,138 @@
+package catalogue
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+)
+
+// DatasetsMarkdown describes every available dataset: the data part of
+// docs/datasets.md, and what `collector catalogue` prints. The same catalogue
+// gives the same text.
+func (c *Catalogue) DatasetsMarkdown() string {
+	var b strings.Builder
+	b.WriteString("| dataset | scope | bucket | collected | delay | deadline | replay | what |\n")
+	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	for i := range c.Available {
+		d := &c.Available[i]
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %d buckets | %s |\n", d.Dataset, d.ScopeKind, short(d.Size),
+			yesNo(d.Enabled, "by default", "on request"), short(d.Delay), short(d.Deadline), d.Depth, cell(d.Description))
+	}
+	for i := range c.Available {
+		c.Available[i].section(&b)
+	}
+	return b.String()
+}
+
+func (d *Dataset) section(b *strings.Builder) {
+	fmt.Fprintf(b, "\n## `%s`\n\n%s.\n\n", d.Dataset, strings.TrimSuffix(d.Description, "."))
+	b.WriteString("| variant | node | groups | asked with | rows | feeds |\n| --- | --- | --- | --- | --- | --- |\n")
+	for i := range d.Variants {
+		v := &d.Variants[i]
+		var with []string
+		for _, k := range slices.Sorted(maps.Keys(v.Filter)) {
+			with = append(with, fmt.Sprintf("`%s: %v`", k, v.Filter[k]))
+		}
+		for _, dim := range v.Dimensions {
+			with = append(with, "`"+dim+"`")
+		}
+		feeds := "all families"
+		if missing := d.notFed(v); len(missing) > 0 {
+			feeds = "all but `" + strings.Join(missing, "`, `") + "`"
+		}
+		fmt.Fprintf(b, "| `%s`%s | `%s` | %s of `%s` | %s | %d | %s |\n", v.Name, yesNo(v.Sampled, " (sampled)", ""), v.Node,
+			short(v.Step), v.TimeDimension, strings.Join(with, ", "), v.Rows, feeds)
+	}
+	b.WriteString("\nThe first variant that a zone may use is used.\n")
+	for _, f := range d.Families {
+		l, ok := d.Limits[f.Name]
+		if !ok {
+			continue
+		}
+		fmt.Fprintf(b, "\n`%s`: ", f.Name)
+		if l.Top > 0 {
+			fmt.Fprintf(b, "the %d largest", l.Top)
+			if l.By != "" {
+				fmt.Fprintf(b, " by `%s`", l.By)
+			}
+		} else {
+			b.WriteString("all")
+		}
+		b.WriteString(yesNo(f.Additive, fmt.Sprintf("; the rest is summed into `%s`", l.Other), "; the rest is dropped"))
+		if len(l.Allow) > 0 {
+			fmt.Fprintf(b, "; only %v", l.Allow)
+		}
+		if len(l.Deny) > 0 {
+			fmt.Fprintf(b, "; without %v", l.Deny)
+		}
+		b.WriteString(".\n")
+	}
+}
+
+// notFed are the families that a variant leaves out.
+func (d *Dataset) notFed(v *Variant) []string {
+	var out []string
+	for _, f := range d.Families {
+		if !slices.ContainsFunc(v.Measures, func(m Measure) bool { return m.Family == f.Name }) {
+			out = append(out, f.Name)
+		}
+	}
+	return out
+}
+
+// MetricsMarkdown lists every family of the available datasets: the data part
+// of docs/metrics.md. Families that several sizes of one dataset could feed are
+// there once.
+func (c *Catalogue) MetricsMarkdown() string {
+	var b strings.Builder
+	b.WriteString("| metric | labels | unit | may be added up | dataset | help |\n| --- | --- | --- | --- | --- | --- |\n")
+	type line struct {
+		bucket.Family
+		d *Dataset
+	}
+	var lines []line
+	for i := range c.Available {
+		for _, f := range c.Available[i].Families {
+			lines = append(lines, line{f, &c.Available[i]})
+		}
+	}
+	slices.SortFunc(lines, func(a, b line) int { return strings.Compare(a.Name, b.Name) })
+	for _, l := range lines {
+		labels := []string{"account"}
+		if l.d.ScopeKind == bucket.Zone {
+			labels = []string{"zone", "account"}
+		}
+		labels = append(labels, l.Labels...)
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | `%s` | %s |\n", l.Name, strings.Join(labels, "`, `"), l.Unit,
+			yesNo(l.Additive, "yes", "**no**"), l.d.Dataset, cell(l.Help))
+	}
+	return b.String()
+}
+
+func yesNo(v bool, yes, no string) string {
+	if v {
+		return yes
+	}
+	return no
+}
+
+func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+
+// short writes a duration as people write it: 5m, 1h30m, 1d.
+func short(d time.Duration) string {
+	if d > 0 && d%(24*time.Hour) == 0 {
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
+}

@@ -1,0 +1,314 @@
+package cloudflare_test
+
+import (
+	"maps"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+)
+
+// noon is where the newest windows end; the present is half an hour later, when
+// everything has settled.
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+type world struct {
+	sim    *cfsim.Server
+	clk    *clock.Manual
+	client *cloudflare.Client
+}
+
+func newWorld(t *testing.T, change func(*cfsim.Config)) *world {
+	t.Helper()
+	clk := clock.NewManual(noon.Add(30 * time.Minute))
+	conf := cfsim.Demo(clk, 7)
+	conf.Settling.Stragglers = 0
+	if change != nil {
+		change(&conf)
+	}
+	sim, err := cfsim.New(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(sim)
+	t.Cleanup(server.Close)
+	client, err := cloudflare.New(cloudflare.Config{
+		BaseURL: server.URL + "/client/v4",
+		Token:   func() (string, error) { return cfsim.DemoToken, nil },
+		Timeout: 5 * time.Second, Logger: testkit.Logger(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &world{sim: sim, clk: clk, client: client}
+}
+
+func zoneTag(name string) string { return cfsim.Tag("zone:" + name + ".example") }
+
+// ask asks variant v of d for one zone and folds the answer.
+func (w *world) ask(t *testing.T, d *catalogue.Dataset, v *catalogue.Variant, zone string, win bucket.Window) []catalogue.Folded {
+	t.Helper()
+	a, err := w.client.Query(t.Context(), cloudflare.Query{Zones: []string{zone}, Selections: []cloudflare.Selection{selection(d, v, "a", win)}})
+	if err != nil {
+		t.Fatalf("%s %s: %v", d.Dataset, v.Name, err)
+	}
+	folded, err := d.Fold(v, win, a.Zones[zone]["a"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folded
+}
+
+func selection(d *catalogue.Dataset, v *catalogue.Variant, alias string, win bucket.Window) cloudflare.Selection {
+	s := d.Selection(v)
+	return cloudflare.Selection{
+		Alias: alias, Node: s.Node, FilterField: s.FilterField, Window: win, Filter: s.Filter, Dimensions: s.Dimensions,
+		TimeDimension: s.TimeDimension, Fields: s.Fields, Limit: 10000, OrderBy: s.OrderBy,
+	}
+}
+
+// rowsOf flattens folded rows to family{label} for comparison.
+func rowsOf(f catalogue.Folded) map[string]float64 {
+	out := map[string]float64{}
+	for _, r := range f.Families {
+		for i, v := range r.Values {
+			name := r.Family
+			if n := r.Width(); n > 0 {
+				name += "{" + r.Labels[i*n] + "}"
+			}
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// wantRows is what a dataset has to store for a window, from the simulator's
+// truth, written down apart from the catalogue.
+func wantRows(t *testing.T, sim *cfsim.Server, dataset, variant, zone string, w bucket.Window) map[string]float64 {
+	t.Helper()
+	truth, err := sim.True(zone, w.Start.Std(), w.End.Std())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]float64{}
+	switch dataset {
+	case "http":
+		out["cloudflare_zone_requests"] = float64(truth.Requests)
+		out["cloudflare_zone_bytes"] = float64(truth.Bytes)
+		out["cloudflare_zone_cached_requests"] = float64(truth.CachedRequests)
+		out["cloudflare_zone_cached_bytes"] = float64(truth.CachedBytes)
+		out["cloudflare_zone_encrypted_requests"] = float64(truth.EncryptedRequests)
+		out["cloudflare_zone_encrypted_bytes"] = float64(truth.EncryptedBytes)
+		if variant != "adaptive" {
+			out["cloudflare_zone_page_views"] = float64(truth.PageViews)
+			out["cloudflare_zone_threats"] = float64(truth.Threats)
+		}
+		for status, n := range truth.Status {
+			out["cloudflare_zone_requests_by_status{"+strconv.FormatUint(status, 10)+"}"] = float64(n)
+		}
+	case "uniques_1h":
+		out["cloudflare_zone_unique_visitors"] = float64(truth.Uniques)
+	case "uniques_1d":
+		out["cloudflare_zone_daily_unique_visitors"] = float64(truth.Uniques)
+	case "countries_1h":
+		top(out, "country", truth.Countries)
+	case "content_types_1h":
+		top(out, "content_type", truth.ContentTypes)
+	}
+	return out
+}
+
+// top keeps the twenty with most requests and sums the rest.
+func top(out map[string]float64, label string, shares map[string]cfsim.Share) {
+	names := slices.SortedFunc(maps.Keys(shares), func(a, b string) int {
+		if shares[a].Requests != shares[b].Requests {
+			if shares[a].Requests > shares[b].Requests {
+				return -1
+			}
+			return 1
+		}
+		if a < b {
+			return -1
+		}
+		return 1
+	})
+	for i, name := range names {
+		s := shares[name]
+		if i >= 20 {
+			name = "other"
+		}
+		out["cloudflare_zone_requests_by_"+label+"{"+name+"}"] += float64(s.Requests)
+		out["cloudflare_zone_bytes_by_"+label+"{"+name+"}"] += float64(s.Bytes)
+	}
+}
+
+// Every default dataset at every size, through every variant, is exactly what
+// happened, window by window.
+func TestDatasetsAgainstTheSimulator(t *testing.T) {
+	defaults := []string{"http", "uniques_1h", "uniques_1d", "countries_1h", "content_types_1h"}
+	w := newWorld(t, nil)
+	zone := zoneTag("shop")
+	for _, size := range []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 24 * time.Hour} {
+		c, err := catalogue.Load(nil, catalogue.Options{HTTPSize: size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range c.Datasets {
+			d := &c.Datasets[i]
+			if !slices.Contains(defaults, d.Name) || d.Name != "http" && size != time.Minute {
+				continue
+			}
+			end := bucket.TimeOf(noon).Floor(d.Size)
+			if d.Size < time.Hour {
+				end = end.Add(-time.Hour)
+			}
+			win := bucket.Window{Start: end.Add(-2 * d.Size), End: end}
+			for j := range d.Variants {
+				v := &d.Variants[j]
+				t.Run(d.Dataset+"/"+v.Name, func(t *testing.T) {
+					folded := w.ask(t, d, v, zone, win)
+					if len(folded) != 2 {
+						t.Fatalf("%d windows, want 2", len(folded))
+					}
+					for k, f := range folded {
+						one := bucket.Window{Start: win.Start.Add(time.Duration(k) * d.Size), End: win.Start.Add(time.Duration(k+1) * d.Size)}
+						want := wantRows(t, w.sim, d.Name, v.Name, zone, one)
+						if diff := cmp.Diff(want, rowsOf(f)); diff != "" {
+							t.Errorf("window %s (-truth +stored):\n%s", one, diff)
+						}
+						if f.SampleInterval != 1 || f.Empty || f.Level == 0 {
+							t.Errorf("window %s: interval %v, empty %v, level %v; want unsampled traffic", one, f.SampleInterval, f.Empty, f.Level)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// A zone without traffic answers with an empty list: totals of zero, marked as
+// empty, for the caller to confirm (G3).
+func TestParkedZoneIsEmpty(t *testing.T) {
+	w := newWorld(t, nil)
+	c, err := catalogue.Load(nil, catalogue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := c.Find("http_5m")
+	end := bucket.TimeOf(noon.Add(-time.Hour))
+	for _, f := range w.ask(t, d, &d.Variants[0], zoneTag("parked"), bucket.Window{Start: end.Add(-15 * time.Minute), End: end}) {
+		rows := rowsOf(f)
+		if v, ok := rows["cloudflare_zone_requests"]; !f.Empty || !ok || v != 0 || len(rows) != 8 {
+			t.Errorf("window %s: empty %v, rows %v; want eight totals of 0", f.Start, f.Empty, rows)
+		}
+	}
+}
+
+// One question with ten zones' worth of scopes, nested below their account.
+func TestNestedZonesAndSeveralSelections(t *testing.T) {
+	w := newWorld(t, nil)
+	c, err := catalogue.Load(nil, catalogue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := c.Find("uniques_1h")
+	end := bucket.TimeOf(noon)
+	q := cloudflare.Query{AccountID: cfsim.Tag("account:retail"), Zones: []string{zoneTag("shop"), zoneTag("media"), zoneTag("checkout")}}
+	for i := range 3 {
+		from := end.Add(time.Duration(-i-1) * time.Hour)
+		q.Selections = append(q.Selections, selection(d, &d.Variants[0], "a"+strconv.Itoa(i), bucket.Window{Start: from, End: from.Add(time.Hour)}))
+	}
+	a, err := w.client.Query(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, z := range q.Zones {
+		for _, s := range q.Selections {
+			if len(a.Zones[z][s.Alias]) != 1 {
+				t.Errorf("zone %s %s has %d groups, want 1", z, s.Alias, len(a.Zones[z][s.Alias]))
+			}
+		}
+	}
+	if a.Ray == "" || a.Date.IsZero() {
+		t.Errorf("ray %q and date %s; want both", a.Ray, a.Date)
+	}
+}
+
+func TestSettingsAndLists(t *testing.T) {
+	w := newWorld(t, nil)
+	nodes := []string{"httpRequests1mGroups", "httpRequestsAdaptiveGroups"}
+	s, err := w.client.Settings(t.Context(), "", []string{zoneTag("media"), zoneTag("blog")}, nodes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pro, free := s[zoneTag("media")]["httpRequests1mGroups"], s[zoneTag("blog")]["httpRequests1mGroups"]
+	if !pro.Enabled || pro.NotOlderThan != 24*time.Hour || pro.MaxPageSize != 10000 || free.Enabled {
+		t.Errorf("minute roll-up for Pro %+v and Free %+v; want a day for Pro and nothing for Free", pro, free)
+	}
+	c, err := catalogue.Load(nil, catalogue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	http := c.Find("http_5m")
+	if missing := http.Variants[0].Missing(pro.Available); missing != nil {
+		t.Errorf("fields missing for the roll-up on Pro: %v", missing)
+	}
+	if missing := http.Variants[1].Missing(s[zoneTag("blog")]["httpRequestsAdaptiveGroups"].Available); missing != nil {
+		t.Errorf("fields missing for the adaptive variant on Free: %v", missing)
+	}
+	zones, err := w.client.Zones(t.Context())
+	if err != nil || len(zones) != 8 || zones[0].Account.ID == "" || zones[0].Status != "active" {
+		t.Errorf("zones: %d, %v; want the eight of the demo", len(zones), err)
+	}
+	if accounts, err := w.client.Accounts(t.Context()); err != nil || len(accounts) != 2 {
+		t.Errorf("accounts: %v, %v; want two", accounts, err)
+	}
+	if token, err := w.client.VerifyToken(t.Context()); err != nil || token.Status != "active" {
+		t.Errorf("token: %+v, %v; want an active one", token, err)
+	}
+}
+
+// The simulator knows every node, field, dimension and filter that the
+// catalogue can ask for, those that are collected only on request included,
+// and folds what comes back.
+func TestEveryDatasetIsUnderstood(t *testing.T) {
+	w := newWorld(t, nil)
+	c, err := catalogue.Load(nil, catalogue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range c.Available {
+		d := &c.Available[i]
+		win := bucket.Window{Start: bucket.TimeOf(noon).Floor(d.Size).Add(-d.Size), End: bucket.TimeOf(noon).Floor(d.Size)}
+		for j := range d.Variants {
+			v := &d.Variants[j]
+			t.Run(d.Dataset+"/"+v.Name, func(t *testing.T) {
+				q := cloudflare.Query{Zones: []string{zoneTag("shop")}, Selections: []cloudflare.Selection{selection(d, v, "a", win)}}
+				if d.ScopeKind == bucket.Account {
+					q.Zones, q.AccountID = nil, cfsim.Tag("account:retail")
+				}
+				a, err := w.client.Query(t.Context(), q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				groups, visible := a.Zones[zoneTag("shop")]["a"]
+				if d.ScopeKind == bucket.Account {
+					groups, visible = a.Account["a"]
+				}
+				if _, err := d.Fold(v, win, groups); err != nil || !visible {
+					t.Errorf("%d groups, visible %v: %v", len(groups), visible, err)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/wire"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// Cursor is one stream's place in the log. It belongs to one goroutine and
+// needs no closing.
+type Cursor struct {
+	f      *Feed
+	filter filter
+	at     bucket.Position
+	era    int
+	live   bool   // has been inside the ring; from then on it must stay there
+	beat   uint64 // of the last batch that ended at the head
+
+	reported time.Time // when a batch with progress was last returned
+}
+
+// Batch is what a stream sends next, in this order. The frames are shared: they
+// must not be written to.
+type Batch struct {
+	// Entries are frames of matching entries, ascending; possibly none.
+	Entries [][]byte
+	// Progress is the frame of a progress message to be sent after them; nil
+	// when there is none yet.
+	Progress []byte
+}
+
+// Open returns a cursor behind the position at of the store, and the store's
+// settings. Errors: [ErrOtherStore], [ErrHistoryChanged], [ErrFutureRevision],
+// [ErrBehind], store.ErrCompacted, store.ErrUnavailable, [ErrStopped], or ctx's.
+func (f *Feed) Open(ctx context.Context, storeID string, at bucket.Position, fl store.Filter) (*Cursor, store.Settings, error) {
+	c := &Cursor{f: f, filter: compile(fl), at: at, reported: time.Now()}
+	settings, err := c.open(ctx, storeID)
+	if err != nil {
+		return nil, store.Settings{}, fmt.Errorf("follow store %s from revision %d: %w", storeID, at.Revision, err)
+	}
+	return c, settings, nil
+}
+
+func (c *Cursor) open(ctx context.Context, storeID string) (store.Settings, error) {
+	f := c.f
+	patience := time.NewTimer(f.c.Catchup)
+	defer patience.Stop()
+	asked := false
+	for {
+		f.mu.Lock()
+		changed, stopped, away, ready := f.changed, f.stopped, f.away, f.ready
+		settings, floor, head := f.settings, f.floor, f.ring.head()
+		kept, inside := f.ring.position(c.at.Revision)
+		c.era = f.era
+		f.mu.Unlock()
+
+		late := ErrBehind
+		switch {
+		case stopped:
+			return settings, ErrStopped
+		case away != nil:
+			return settings, away
+		case !ready:
+			late = store.ErrUnavailable
+		case settings.StoreID != storeID:
+			return settings, ErrOtherStore
+		case c.at.Revision < floor:
+			// Even if the ring still has what the store has dropped: whether a
+			// point is good shall not depend on which collector is asked.
+			return settings, store.ErrCompacted
+		case inside && kept != c.at:
+			return settings, ErrHistoryChanged
+		case inside:
+			return settings, nil
+		case c.at.Revision < head.Revision:
+			return settings, c.checkChain(ctx)
+		case !asked:
+			// Only the primary knows whether this point lies in the future or
+			// this process in the past.
+			asked = true
+			h, err := call(ctx, f.c.Timeout, f.c.Source.Head)
+			if err != nil {
+				return settings, err
+			}
+			if h.StoreID == storeID && c.at.Revision > h.Revision {
+				return settings, fmt.Errorf("%w: the head is revision %d", ErrFutureRevision, h.Revision)
+			}
+			select {
+			case f.nudge <- struct{}{}:
+			default: // one is pending already
+			}
+			continue
+		}
+		select {
+		case <-changed:
+		case <-patience.C:
+			return settings, late
+		case <-ctx.Done():
+			return settings, context.Cause(ctx)
+		}
+	}
+}
+
+// checkChain compares a point below the ring with the store.
+func (c *Cursor) checkChain(ctx context.Context) error {
+	chain, err := call(ctx, c.f.c.Timeout, func(ctx context.Context) (bucket.Chain, error) {
+		return c.f.c.Source.ChainAt(ctx, c.at.Revision)
+	})
+	if err != nil {
+		return err
+	}
+	if chain != c.at.Chain {
+		return ErrHistoryChanged
+	}
+	return nil
+}
+
+// Next waits until there is something to send and returns it. Errors:
+// [ErrHistoryChanged], [ErrSlowReader], store.ErrCompacted,
+// store.ErrUnavailable, [ErrStopped], or ctx's; a cursor that has returned an
+// error is used up.
+func (c *Cursor) Next(ctx context.Context) (Batch, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return Batch{}, context.Cause(ctx)
+		}
+		batch, wait, err := c.fromRing()
+		switch {
+		case errors.Is(err, errBelow):
+			batch, err = c.fromStore(ctx)
+		case wait != nil:
+			select {
+			case <-wait:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if err != nil {
+			return Batch{}, fmt.Errorf("follow from revision %d: %w", c.at.Revision, err)
+		}
+		if len(batch.Entries) > 0 || batch.Progress != nil {
+			return batch, nil
+		}
+	}
+}
+
+// errBelow: the cursor's next entry is older than the ring.
+var errBelow = errors.New("below the ring")
+
+// scan is the most entries looked at under the lock for one batch.
+const scan = 1024
+
+// fromRing takes what the ring has, or the channel to wait on when it has
+// nothing new.
+func (c *Cursor) fromRing() (Batch, <-chan struct{}, error) {
+	f := c.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.stopped:
+		return Batch{}, nil, ErrStopped
+	case f.era != c.era:
+		return Batch{}, nil, ErrHistoryChanged
+	case f.away != nil:
+		return Batch{}, nil, f.away
+	}
+	kept, inside := f.ring.position(c.at.Revision)
+	switch {
+	case !inside && c.live:
+		return Batch{}, nil, fmt.Errorf("%w: %d entries behind", ErrSlowReader, f.ring.head().Revision-c.at.Revision)
+	case !inside:
+		return Batch{}, nil, errBelow
+	case kept != c.at:
+		// Pages that were read before the store was restored led here.
+		return Batch{}, nil, ErrHistoryChanged
+	}
+	c.live = true
+	items := f.ring.after(c.at.Revision)
+	if len(items) == 0 && c.beat == f.beat {
+		return Batch{}, f.changed, nil
+	}
+	items = items[:min(len(items), scan)]
+	var b Batch
+	for i := range items {
+		if c.filter.match(&items[i]) {
+			b.Entries = append(b.Entries, items[i].frame)
+		}
+		c.at = items[i].at
+	}
+	if c.at == f.ring.head() {
+		b.Progress, c.beat = f.report, f.beat
+	}
+	return b, nil, nil
+}
+
+// fromStore reads the next page for a cursor that has yet to catch up.
+func (c *Cursor) fromStore(ctx context.Context) (Batch, error) {
+	page, err := call(ctx, c.f.c.Timeout, func(ctx context.Context) ([]store.Entry, error) {
+		return c.f.c.Source.ReadLog(ctx, c.at.Revision, c.f.c.Page)
+	})
+	if err != nil {
+		return Batch{}, err
+	}
+	if len(page) == 0 {
+		return Batch{}, ErrHistoryChanged // the ring begins later, so there was an entry here
+	}
+	var b Batch
+	for i := range page {
+		if !follows(c.at, &page[i]) {
+			return Batch{}, ErrHistoryChanged
+		}
+		it := encode(&page[i])
+		if c.filter.match(&it) {
+			b.Entries = append(b.Entries, it.frame)
+		}
+		c.at = it.at
+	}
+	// A filter that matches little may be silent for long; the client must not
+	// take that for a dead stream. No time: the data up to it is not all sent.
+	if now := time.Now(); now.Sub(c.reported) >= c.f.c.Heartbeat {
+		c.reported = now
+		b.Progress = wire.ProgressFrame(c.storeID(), c.at, time.Time{})
+	}
+	return b, nil
+}
+
+func (c *Cursor) storeID() string {
+	c.f.mu.Lock()
+	defer c.f.mu.Unlock()
+	return c.f.settings.StoreID
+}

@@ -1,0 +1,114 @@
+package feed
+
+import (
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/wire"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// item is one encoded entry with what filters look at.
+type item struct {
+	at      bucket.Position
+	dataset string
+	scope   bucket.Scope
+	frame   []byte // shared by all streams, never written again
+}
+
+func encode(e *store.Entry) item {
+	return item{
+		at:      e.Position,
+		dataset: e.Key.Dataset,
+		scope:   e.Key.Scope,
+		frame:   wire.Frame(e.Position, e.CommittedAt, e.Kind, e.Payload),
+	}
+}
+
+// follows reports whether e is the entry right after p, by its number and by
+// its chain, which is computed rather than believed.
+func follows(p bucket.Position, e *store.Entry) bool {
+	return e.Revision == p.Revision+1 && e.Chain == p.Chain.Next(e.Kind, e.CommittedAt, e.Payload)
+}
+
+// ring holds the newest entries of the log, contiguous, within two bounds. It
+// is not safe for concurrent use.
+type ring struct {
+	maxEntries, maxBytes int
+
+	base  bucket.Position // the entry before the first item
+	items []item
+	bytes int
+}
+
+// head is the newest position; base when the ring is empty.
+func (r *ring) head() bucket.Position {
+	if len(r.items) == 0 {
+		return r.base
+	}
+	return r.items[len(r.items)-1].at
+}
+
+// restart empties the ring at p.
+func (r *ring) restart(p bucket.Position) {
+	r.base, r.items, r.bytes = p, nil, 0
+}
+
+// push appends the entry after the head and drops from the front what exceeds
+// the bounds. The newest entry stays whatever its size.
+func (r *ring) push(i item) {
+	r.items = append(r.items, i)
+	r.bytes += len(i.frame)
+	for len(r.items) > 1 && (len(r.items) > r.maxEntries || r.bytes > r.maxBytes) {
+		r.base = r.items[0].at
+		r.bytes -= len(r.items[0].frame)
+		r.items[0] = item{} // the slice below keeps the slot until it grows
+		r.items = r.items[1:]
+	}
+}
+
+// position is the position with this revision; false outside [base, head].
+func (r *ring) position(rev bucket.Revision) (bucket.Position, bool) {
+	switch {
+	case rev == r.base.Revision:
+		return r.base, true
+	case rev < r.base.Revision || rev > r.head().Revision:
+		return bucket.Position{}, false
+	}
+	return r.items[rev-r.base.Revision-1].at, true
+}
+
+// after returns the items after rev, which must lie in [base, head]. The result
+// is valid until the next push.
+func (r *ring) after(rev bucket.Revision) []item { return r.items[rev-r.base.Revision:] }
+
+// filter is a compiled store.Filter; nil sets match everything.
+type filter struct {
+	datasets map[string]bool
+	scopes   map[bucket.Scope]bool
+}
+
+func compile(f store.Filter) filter {
+	var c filter
+	if len(f.Datasets) > 0 {
+		c.datasets = make(map[string]bool, len(f.Datasets))
+		for _, d := range f.Datasets {
+			c.datasets[d] = true
+		}
+	}
+	if len(f.Scopes) > 0 {
+		c.scopes = make(map[bucket.Scope]bool, len(f.Scopes))
+		for _, s := range f.Scopes {
+			c.scopes[s] = true
+		}
+	}
+	return c
+}
+
+// match reports whether the item passes. What is about no dataset or no scope,
+// such as a dataset version, which every scope's buckets need, is not restricted
+// by that side of the filter.
+func (f *filter) match(i *item) bool {
+	if f.datasets != nil && i.dataset != "" && !f.datasets[i.dataset] {
+		return false
+	}
+	return f.scopes == nil || i.scope == (bucket.Scope{}) || f.scopes[i.scope]
+}

@@ -1,0 +1,192 @@
+package grpcserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/weir-metrics/weir/services/collector/internal/rawcodec"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+)
+
+// Config shapes a [Server]. Zero numbers mean the default.
+type Config struct {
+	Logger *slog.Logger // nil: no logs
+	// Registerer takes the call metrics (grpc_server_…); nil: none.
+	Registerer prometheus.Registerer
+	// TLS secures the listener; nil: plain text, for loopback and meshes.
+	TLS credentials.TransportCredentials
+	// Authorize looks at a call before the service does, and may add to its
+	// context. Its error goes to the client as it is, so it should be a status
+	// with code UNAUTHENTICATED or PERMISSION_DENIED. Health checks pass without
+	// it. nil: everybody may call.
+	Authorize func(ctx context.Context, method string) (context.Context, error)
+	// Reflection offers the services' descriptors on listeners that other
+	// machines reach. On loopback and in memory they are always offered.
+	Reflection bool
+	// Drain is how long calls may take to end once stopping has begun.
+	// Default 10 s.
+	Drain time.Duration
+	// OnDrain is called when stopping begins, once, and returns at once: the
+	// services end their streams. nil: none does.
+	OnDrain func()
+	// Request is the largest request in bytes. Default 1 MiB: a filter with
+	// 1,000 scopes has 50 kB.
+	Request int
+	// Register registers the services. Required.
+	Register func(grpc.ServiceRegistrar)
+}
+
+const (
+	// A peer that does not answer a ping within pingTimeout after pingAfter of
+	// silence is gone, whatever TCP believes.
+	pingAfter   = 30 * time.Second
+	pingTimeout = 10 * time.Second
+	// Clients that ping more often are disconnected.
+	minPing = 10 * time.Second
+	// Time for TLS and HTTP/2 to be set up, so that half-open connections do
+	// not pile up.
+	handshake = 20 * time.Second
+	// Calls at once on one connection; an exposer needs a handful.
+	callsPerConn = 256
+)
+
+// Server is one gRPC server. Use [New]; run it once.
+type Server struct {
+	c      Config
+	log    *slog.Logger
+	grpc   *grpc.Server
+	health *health.Server
+	names  []string // of registered services, for the health service
+	used   atomic.Bool
+}
+
+// New builds the server and registers the services.
+func New(c Config) (*Server, error) {
+	if c.Register == nil {
+		return nil, errors.New("grpc server: a service to register is required")
+	}
+	if c.Drain < 0 || c.Request < 0 {
+		return nil, fmt.Errorf("grpc server: drain time %s, request size %d: neither may be negative", c.Drain, c.Request)
+	}
+	if c.Drain == 0 {
+		c.Drain = 10 * time.Second
+	}
+	if c.Request == 0 {
+		c.Request = 1 << 20
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	var metrics *grpcprom.ServerMetrics
+	if c.Registerer != nil {
+		metrics = grpcprom.NewServerMetrics()
+		if err := c.Registerer.Register(metrics); err != nil {
+			return nil, fmt.Errorf("grpc server: register metrics: %w", err)
+		}
+	}
+	options := append(interceptors(&c, metrics),
+		rawcodec.ServerOption(),
+		grpc.MaxRecvMsgSize(c.Request),
+		grpc.MaxConcurrentStreams(callsPerConn),
+		grpc.ConnectionTimeout(handshake),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
+		// Run must not return while a handler still uses the store.
+		grpc.WaitForHandlers(true),
+	)
+	if c.TLS != nil {
+		options = append(options, grpc.Creds(c.TLS))
+	}
+	s := &Server{c: c, log: c.Logger, grpc: grpc.NewServer(options...), health: health.NewServer()}
+	c.Register(s.grpc)
+	for name := range s.grpc.GetServiceInfo() {
+		s.names = append(s.names, name)
+	}
+	healthv1.RegisterHealthServer(s.grpc, s.health)
+	if metrics != nil {
+		metrics.InitializeMetrics(s.grpc) // so that every series exists from the start
+	}
+	s.SetServing(false)
+	return s, nil
+}
+
+// SetServing makes the health service answer SERVING or NOT_SERVING, for the
+// server as a whole and for each service. A new server is not serving. After
+// stopping has begun it has no effect. Safe for concurrent use.
+func (s *Server) SetServing(serving bool) {
+	st := healthv1.HealthCheckResponse_NOT_SERVING
+	if serving {
+		st = healthv1.HealthCheckResponse_SERVING
+	}
+	s.health.SetServingStatus("", st)
+	for _, name := range s.names {
+		s.health.SetServingStatus(name, st)
+	}
+}
+
+// Run serves on l until ctx ends, stops in order and returns nil; or it returns
+// what went wrong with the listener. It closes l.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	if s.used.Swap(true) {
+		return errors.New("grpc server: it runs once; make another")
+	}
+	if s.c.Reflection || local(l.Addr()) {
+		reflection.Register(s.grpc)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.grpc.Serve(l) }()
+	s.log.Info("serving gRPC", "address", l.Addr().String(), "tls", s.c.TLS != nil)
+	select {
+	case err := <-served:
+		s.grpc.Stop()
+		return fmt.Errorf("serve gRPC on %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.stop()
+	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve gRPC on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// stop says goodbye, waits for calls to end, and after the drain time does not
+// wait any more.
+func (s *Server) stop() {
+	s.health.Shutdown() // before anything closes, so that balancers look elsewhere
+	if s.c.OnDrain != nil {
+		s.c.OnDrain()
+	}
+	graceful := make(chan struct{})
+	go func() {
+		defer close(graceful)
+		s.grpc.GracefulStop()
+	}()
+	timer := time.NewTimer(s.c.Drain)
+	defer timer.Stop()
+	select {
+	case <-graceful:
+	case <-timer.C:
+		s.log.Warn("calls did not end in time, closing their connections", "drain", s.c.Drain)
+		s.grpc.Stop() // makes the graceful stop return too
+		<-graceful
+	}
+}
+
+// local reports whether only this machine reaches the address: loopback, a
+// Unix socket, memory.
+func local(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return !ok || tcp.IP.IsLoopback()
+}

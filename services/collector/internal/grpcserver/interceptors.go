@@ -1,0 +1,82 @@
+package grpcserver
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/auth"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+)
+
+// interceptors builds both chains. Counting and logging stand outside the
+// recovery, so that a panic is counted and logged as the INTERNAL it becomes;
+// the credential is looked at innermost, so that refusals are counted too.
+func interceptors(c *Config, metrics *grpcprom.ServerMetrics) []grpc.ServerOption {
+	var unary []grpc.UnaryServerInterceptor
+	var stream []grpc.StreamServerInterceptor
+	if metrics != nil {
+		unary = append(unary, metrics.UnaryServerInterceptor())
+		stream = append(stream, metrics.StreamServerInterceptor())
+	}
+	logger, logOptions := callLogger(c.Logger)
+	panics := recovery.WithRecoveryHandlerContext(recoverer(c.Logger))
+	unary = append(unary, logging.UnaryServerInterceptor(logger, logOptions...), recovery.UnaryServerInterceptor(panics))
+	stream = append(stream, logging.StreamServerInterceptor(logger, logOptions...), recovery.StreamServerInterceptor(panics))
+	if c.Authorize != nil {
+		check := func(ctx context.Context) (context.Context, error) {
+			method, _ := grpc.Method(ctx)
+			return c.Authorize(ctx, method)
+		}
+		guarded := selector.MatchFunc(func(_ context.Context, call middleware.CallMeta) bool {
+			return call.Service != healthv1.Health_ServiceDesc.ServiceName // probes carry no credential
+		})
+		unary = append(unary, selector.UnaryServerInterceptor(auth.UnaryServerInterceptor(check), guarded))
+		stream = append(stream, selector.StreamServerInterceptor(auth.StreamServerInterceptor(check), guarded))
+	}
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary...), grpc.ChainStreamInterceptor(stream...)}
+}
+
+// callLogger logs the end of each call. What the services consider worth a
+// person's attention they log themselves; this is the trail, so only failures
+// that nobody asked for rise above debug.
+func callLogger(l *slog.Logger) (logging.Logger, []logging.Option) {
+	logger := logging.LoggerFunc(func(ctx context.Context, level logging.Level, msg string, fields ...any) {
+		l.Log(ctx, slog.Level(level), msg, fields...)
+	})
+	return logger, []logging.Option{
+		logging.WithLogOnEvents(logging.FinishCall),
+		logging.WithLevels(func(code codes.Code) logging.Level {
+			switch code {
+			case codes.Internal, codes.Unknown, codes.DataLoss:
+				return logging.LevelError
+			case codes.Unauthenticated, codes.PermissionDenied:
+				return logging.LevelWarn
+			}
+			return logging.LevelDebug
+		}),
+	}
+}
+
+// recoverer turns a panic into an answer; the id is in the log and on the wire.
+func recoverer(l *slog.Logger) recovery.RecoveryHandlerFuncContext {
+	return func(ctx context.Context, p any) error {
+		var b [6]byte
+		_, _ = rand.Read(b[:]) // never fails
+		id := hex.EncodeToString(b[:])
+		method, _ := grpc.Method(ctx)
+		l.ErrorContext(ctx, "call panicked", "call", method, "error_id", id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		return status.Error(codes.Internal, "internal error "+id+"; the collector's log has the rest")
+	}
+}

@@ -1,0 +1,334 @@
+package quota
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// Reserver grants permits across processes; [store.Store] is one.
+type Reserver interface {
+	Reserve(ctx context.Context, p store.Permits) (store.Grant, error)
+}
+
+// Lane says how urgent a request is.
+type Lane uint8
+
+// The lanes. Urgent is whatever keeps the newest windows complete: fresh
+// windows, confirming readings, the scope list. Background is everything that
+// can wait: repair of old windows, backfill, audit, people's tools.
+const (
+	Urgent Lane = iota + 1
+	Background
+)
+
+// Config describes the limiter of one Cloudflare user.
+type Config struct {
+	User     string // names the user in the store: a label of ours, never a token
+	Reserver Reserver
+	Clock    clock.Clock
+	// Limit is Cloudflare's own limit per Span; 0: 300.
+	Limit int
+	// Share of the limit that Weir may use, above 0 and up to 1; 0: 0.5.
+	Share float64
+	// Span is the time that the limit is about; 0: five minutes.
+	Span time.Duration
+	// Headroom is the part of the share that background work leaves alone, 0
+	// to below 1; 0: 0.25. Negative: none.
+	Headroom float64
+	// Block is how many permits are reserved at once; 0: 10. Smaller blocks
+	// waste less, larger ones ask the store less often.
+	Block int
+	// UseBy is how long a block may be used; 0: 60 s.
+	UseBy  time.Duration
+	Holder string // who reserves, for people
+	Logger *slog.Logger
+}
+
+// safety before a block's use-by time: the request goes out a moment after the
+// permit was handed out.
+const safety = 5 * time.Second
+
+// sharedFor is how long a budget error below our share halves it.
+const sharedFor = time.Hour
+
+// Limiter hands out permits. Safe for concurrent use.
+type Limiter struct {
+	c     Config
+	limit int // the share as a number of requests
+	// turn is held while the store is asked; the mutex never is.
+	turn chan struct{}
+
+	mu          sync.Mutex
+	blocks      []block
+	sent        []time.Time // permits handed out, ascending, within the last span
+	pausedUntil time.Time
+	sharedUntil time.Time
+	lapsed      uint64
+	refused     uint64
+}
+
+// block is what one reservation granted.
+type block struct {
+	left, granted int
+	useBy, counts time.Time // usable before, counted until
+	limit         int       // that it was granted under
+}
+
+// New checks the configuration; it reserves nothing.
+func New(c Config) (*Limiter, error) {
+	c.Limit = cmp.Or(c.Limit, 300)
+	c.Share = cmp.Or(c.Share, 0.5)
+	c.Span = cmp.Or(c.Span, 5*time.Minute)
+	c.Headroom = max(cmp.Or(c.Headroom, 0.25), 0)
+	c.Block = cmp.Or(c.Block, 10)
+	c.UseBy = cmp.Or(c.UseBy, time.Minute)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("quota: "+format, args...)) }
+	if c.User == "" {
+		bad("user is empty; permits are counted by it")
+	}
+	if c.Reserver == nil || c.Clock == nil {
+		bad("reserver and clock are required")
+	}
+	if c.Limit < 1 {
+		bad("limit is %d; it must be at least 1", c.Limit)
+	}
+	if !(c.Share > 0 && c.Share <= 1) {
+		bad("share is %v; it must be above 0 and at most 1", c.Share)
+	}
+	if !(c.Headroom < 1) {
+		bad("headroom is %v; it must be below 1", c.Headroom)
+	}
+	if c.Block < 1 {
+		bad("block is %d; it must be at least 1", c.Block)
+	}
+	if c.Span < time.Second || c.UseBy <= safety {
+		bad("span is %s and use-by %s; they must be at least 1s and above %s", c.Span, c.UseBy, safety)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	l := &Limiter{c: c, turn: make(chan struct{}, 1)}
+	l.limit = max(1, int(math.Floor(c.Share*float64(c.Limit))))
+	return l, nil
+}
+
+// Take waits until one request may be sent and takes the permit for it. The
+// request has to go out within seconds; a permit that is not used is lost. It
+// returns ctx's cause when ctx ends first, and the store's error when permits
+// cannot be reserved: then nothing may be sent.
+func (l *Limiter) Take(ctx context.Context, lane Lane) error {
+	for {
+		ok, retryAt, err := l.try(ctx, lane)
+		if err != nil {
+			return fmt.Errorf("take permit of user %s: %w", l.c.User, err)
+		}
+		if ok {
+			return nil
+		}
+		if err := l.c.Clock.WaitUntil(ctx, retryAt); err != nil {
+			return fmt.Errorf("wait for permit of user %s until %s: %w", l.c.User, retryAt.Format(time.RFC3339), err)
+		}
+	}
+}
+
+// TryTake takes a permit if there is one now, and otherwise says when it is
+// worth trying again.
+func (l *Limiter) TryTake(ctx context.Context, lane Lane) (ok bool, retryAt time.Time, err error) {
+	ok, retryAt, err = l.try(ctx, lane)
+	if err != nil {
+		err = fmt.Errorf("take permit of user %s: %w", l.c.User, err)
+	}
+	return ok, retryAt, err
+}
+
+func (l *Limiter) try(ctx context.Context, lane Lane) (bool, time.Time, error) {
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return false, time.Time{}, context.Cause(ctx)
+	}
+	now := l.c.Clock.Now()
+	if until, ok := l.use(now, lane); ok || !until.IsZero() {
+		return ok, until, nil
+	}
+	p := store.Permits{
+		User: l.c.User, Want: min(l.c.Block, l.laneLimit(now, lane)), Limit: l.laneLimit(now, lane),
+		Now: now, UseBy: now.Add(l.c.UseBy), Span: l.c.Span, Holder: l.c.Holder,
+	}
+	g, err := l.c.Reserver.Reserve(ctx, p)
+	if err != nil {
+		return false, time.Time{}, fmt.Errorf("reserve %d permits: %w", p.Want, err)
+	}
+	if g.N < 0 || g.N > p.Want {
+		return false, time.Time{}, fmt.Errorf("store granted %d permits for %d", g.N, p.Want)
+	}
+	if g.N == 0 {
+		// A retry time in the past would make callers spin.
+		return false, later(g.RetryAt, now.Add(time.Second)), nil
+	}
+	l.mu.Lock()
+	l.blocks = append(l.blocks, block{left: g.N, granted: g.N, useBy: p.UseBy, counts: p.UseBy.Add(p.Span), limit: p.Limit})
+	l.mu.Unlock()
+	// Asking the store took time: the clock is read again, so that a block that
+	// arrived too late is not used.
+	now = l.c.Clock.Now()
+	until, ok := l.use(now, lane)
+	if !ok && until.IsZero() {
+		until = now.Add(time.Second)
+	}
+	return ok, until, nil
+}
+
+// use takes a permit from a block in hand. It returns the end of a pause, or
+// zero when a block has to be reserved.
+func (l *Limiter) use(now time.Time, lane Lane) (time.Time, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forget(now)
+	if now.Before(l.pausedUntil) {
+		return l.pausedUntil, false
+	}
+	limit := l.laneLimitLocked(now, lane)
+	for i := range l.blocks {
+		b := &l.blocks[i]
+		// A block that was granted under a larger limit is not for a lane that
+		// would not have been given it.
+		if b.left == 0 || !now.Before(b.useBy.Add(-safety)) || b.limit > limit {
+			continue
+		}
+		b.left--
+		l.sent = append(l.sent, now)
+		return time.Time{}, true
+	}
+	return time.Time{}, false
+}
+
+// forget drops what no longer counts.
+func (l *Limiter) forget(now time.Time) {
+	for i := range l.blocks {
+		if b := &l.blocks[i]; b.left > 0 && !now.Before(b.useBy) {
+			l.lapsed += uint64(b.left)
+			b.left = 0
+		}
+	}
+	l.blocks = slices.DeleteFunc(l.blocks, func(b block) bool { return !now.Before(b.counts) })
+	old := 0
+	for old < len(l.sent) && !l.sent[old].After(now.Add(-l.c.Span)) {
+		old++
+	}
+	l.sent = slices.Delete(l.sent, 0, old)
+}
+
+func (l *Limiter) laneLimit(now time.Time, lane Lane) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.laneLimitLocked(now, lane)
+}
+
+func (l *Limiter) laneLimitLocked(now time.Time, lane Lane) int {
+	limit := l.limit
+	if now.Before(l.sharedUntil) {
+		limit = max(1, limit/2)
+	}
+	if lane != Urgent {
+		limit = max(1, limit-int(math.Ceil(l.c.Headroom*float64(limit))))
+	}
+	return limit
+}
+
+// Refused is told of every budget error with the time that Cloudflare asks to
+// be left alone; 0 means the documented five minutes. Nothing is sent until
+// then. When this process has sent less than Cloudflare's limit, somebody else
+// uses the user's budget, and the share is halved for an hour.
+func (l *Limiter) Refused(retryAfter time.Duration) {
+	if retryAfter <= 0 {
+		retryAfter = l.c.Span
+	}
+	now := l.c.Clock.Now()
+	l.mu.Lock()
+	l.forget(now)
+	sent := len(l.sent)
+	l.refused++
+	l.pausedUntil = later(l.pausedUntil, now.Add(retryAfter))
+	shared := sent < l.c.Limit
+	if shared {
+		l.sharedUntil = now.Add(sharedFor)
+	}
+	until := l.pausedUntil
+	l.mu.Unlock()
+	l.c.Logger.Warn("cloudflare refused for lack of budget", "user", l.c.User, "sent_in_span", sent,
+		"limit", l.c.Limit, "shared", shared, "paused_until", until)
+}
+
+// Pause sends nothing before until. A pause that is already longer stays.
+func (l *Limiter) Pause(until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pausedUntil = later(l.pausedUntil, until)
+}
+
+// State is what metrics and the status page show.
+type State struct {
+	// Limit is the present share, in requests per span.
+	Limit int
+	// Left is how many requests this process could send now, as far as it
+	// knows: what other processes have reserved only the store knows.
+	Left int
+	// Sent is how many permits this process handed out within the last span.
+	Sent int
+	// Lapsed counts permits that were reserved and never used.
+	Lapsed uint64
+	// Refused counts budget errors.
+	Refused uint64
+	// PausedUntil is in the past when nothing is paused.
+	PausedUntil time.Time
+	// Shared: a budget error came although we were within our share, less than
+	// an hour ago.
+	Shared bool
+}
+
+// State returns the limiter's present state.
+func (l *Limiter) State() State {
+	now := l.c.Clock.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forget(now)
+	s := State{
+		Limit: l.laneLimitLocked(now, Urgent), Sent: len(l.sent), Lapsed: l.lapsed, Refused: l.refused,
+		PausedUntil: l.pausedUntil, Shared: now.Before(l.sharedUntil),
+	}
+	reserved, left := 0, 0
+	for _, b := range l.blocks {
+		reserved += b.granted
+		left += b.left
+	}
+	if !now.Before(l.pausedUntil) {
+		s.Left = max(0, s.Limit-reserved) + min(left, s.Limit)
+	}
+	return s
+}
+
+// Left is [State].Left.
+func (l *Limiter) Left() int { return l.State().Left }
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

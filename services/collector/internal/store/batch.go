@@ -1,0 +1,118 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+)
+
+// Validate reports the first thing in the batch that no driver may store.
+// Drivers call it, so that both refuse the same.
+func (b *Batch) Validate() error {
+	if b.CommittedAt.IsZero() {
+		return errors.New("batch without a commit time")
+	}
+	for i := range b.Entries {
+		if err := b.Entries[i].validate(); err != nil {
+			return fmt.Errorf("entry %d of the batch: %w", i, err)
+		}
+	}
+	for _, r := range b.Records {
+		if r.Kind == "" || r.Key == "" {
+			return fmt.Errorf("record with kind %q and key %q: both are required", r.Kind, r.Key)
+		}
+		if r.Value != nil && !json.Valid(r.Value) {
+			return fmt.Errorf("record %s %s: the value is not JSON", r.Kind, r.Key)
+		}
+	}
+	return nil
+}
+
+func (e *NewEntry) validate() error {
+	if e.Kind < bucket.KindBucket || e.Kind > bucket.KindRestatement {
+		return fmt.Errorf("kind is %d; it must be %d to %d", e.Kind, bucket.KindBucket, bucket.KindRestatement)
+	}
+	if len(e.Payload) == 0 {
+		return fmt.Errorf("%s has no payload", e.Key)
+	}
+	if e.Rows < 0 || e.Rows > math.MaxInt32 {
+		return fmt.Errorf("%s has %d rows", e.Key, e.Rows)
+	}
+	if math.IsNaN(e.SampleInterval) || math.IsInf(e.SampleInterval, 0) {
+		return fmt.Errorf("%s has sample interval %v; it must be finite", e.Key, e.SampleInterval)
+	}
+	// Other kinds may be about no scope at all.
+	if e.Kind == bucket.KindBucket || e.Key.Scope != (bucket.Scope{}) {
+		if err := e.Key.Scope.Validate(); err != nil {
+			return fmt.Errorf("%s: %w", e.Key, err)
+		}
+	}
+	if e.Kind != bucket.KindBucket {
+		return nil
+	}
+	if e.Key.Dataset == "" {
+		return fmt.Errorf("bucket %s has no dataset", e.Key)
+	}
+	// Retention relies on it: an aligned window of a size that divides a day
+	// never reaches over the end of a month, which is where partitions meet.
+	size := e.End.Sub(e.Key.Start)
+	if err := bucket.ValidSize(size); err != nil {
+		return fmt.Errorf("bucket %s: %w", e.Key, err)
+	}
+	if e.Key.Start.Floor(size) != e.Key.Start {
+		return fmt.Errorf("bucket %s: the start is not aligned to the size of %s", e.Key, size)
+	}
+	return nil
+}
+
+// MaxWindow is the longest window that a bucket can have.
+const MaxWindow = 24 * time.Hour
+
+// Positions returns where each entry of the batch will stand when it is
+// appended at the given head. Both drivers and the writer use it, so that a
+// chain is computed in one way.
+func (b *Batch) Positions(at bucket.Position) []bucket.Position {
+	out := make([]bucket.Position, len(b.Entries))
+	for i := range b.Entries {
+		at = bucket.Position{
+			Revision: at.Revision + 1,
+			Chain:    at.Chain.Next(b.Entries[i].Kind, b.CommittedAt, b.Entries[i].Payload),
+		}
+		out[i] = at
+	}
+	return out
+}
+
+// Millis is t as both drivers store it: in UTC, without what is below a
+// millisecond, which the chain does not cover either.
+func Millis(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return time.UnixMilli(t.UnixMilli()).UTC()
+}
+
+// FinalRecords splits the batch's records into those to write and those to
+// delete. Of several with the same kind and key only the last is kept: one
+// statement may not touch a row twice.
+func (b *Batch) FinalRecords() (put, remove []Record) {
+	type id struct{ kind, key string }
+	last := make(map[id]int, len(b.Records))
+	for i, r := range b.Records {
+		last[id{r.Kind, r.Key}] = i
+	}
+	for i, r := range b.Records {
+		switch {
+		case last[id{r.Kind, r.Key}] != i:
+		case r.Value == nil:
+			remove = append(remove, r)
+		default:
+			put = append(put, r)
+		}
+	}
+	return put, remove
+}

@@ -1,0 +1,95 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// PermitBlock is a number of permits that were granted at once, as stored.
+type PermitBlock struct {
+	N      int       `json:"n"`
+	Until  time.Time `json:"until"` // counts against the limit before this time
+	Holder string    `json:"holder"`
+}
+
+// EncodePermits is the stored form of blocks: JSON, so that people can read it.
+func EncodePermits(blocks []PermitBlock) string {
+	out, err := json.Marshal(blocks)
+	if err != nil {
+		panic(err) // only for years beyond 9999, which Validate refuses
+	}
+	return string(out)
+}
+
+// DecodePermits reads the stored form; none where nothing is stored yet.
+func DecodePermits(stored string) ([]PermitBlock, error) {
+	if stored == "" {
+		return nil, nil
+	}
+	var blocks []PermitBlock
+	if err := json.Unmarshal([]byte(stored), &blocks); err != nil {
+		return nil, fmt.Errorf("%w: permits: %w", ErrCorrupt, err)
+	}
+	return blocks, nil
+}
+
+// Validate reports what is wrong with the request, if anything.
+func (p *Permits) Validate() error {
+	var errs []error
+	if p.User == "" {
+		errs = append(errs, errors.New("no user"))
+	}
+	if p.Want < 1 {
+		errs = append(errs, fmt.Errorf("wants %d permits; at least 1", p.Want))
+	}
+	if p.Limit < 1 {
+		errs = append(errs, fmt.Errorf("limit is %d; it must be at least 1", p.Limit))
+	}
+	if p.Span <= 0 {
+		errs = append(errs, fmt.Errorf("span is %s; it must be above zero", p.Span))
+	}
+	// 9999 is the last year that the stored form can spell.
+	if p.Now.IsZero() || p.UseBy.Before(p.Now) || p.UseBy.Add(p.Span).Year() > 9999 {
+		errs = append(errs, fmt.Errorf("permits are to be used from %s until %s", p.Now, p.UseBy))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("reserve permits of user %q: %w", p.User, err)
+	}
+	return nil
+}
+
+// Grant decides how many permits can be given, from the blocks that are
+// stored for the user, and returns the blocks to store instead when it gives any.
+//
+// A block counts from its grant until UseBy + Span, although its requests may
+// be sent sooner. So whichever span (t, t+Span] one looks at: every permit used
+// in it was still counted when the last of them was granted, and together they
+// were within the limit (G7).
+func (p *Permits) Grant(blocks []PermitBlock) (Grant, []PermitBlock) {
+	blocks = slices.Clone(blocks)
+	slices.SortFunc(blocks, func(a, b PermitBlock) int { return a.Until.Compare(b.Until) })
+	used := 0
+	for _, b := range blocks {
+		if b.Until.After(p.Now) {
+			used += b.N
+		}
+	}
+	if n := min(p.Want, p.Limit-used); n > 0 {
+		// Lapsed blocks stay for another span: a process whose clock is a little
+		// behind ours still counts them.
+		blocks = slices.DeleteFunc(blocks, func(b PermitBlock) bool { return b.Until.Before(p.Now.Add(-p.Span)) })
+		return Grant{N: n}, append(blocks, PermitBlock{N: n, Until: p.UseBy.Add(p.Span).UTC(), Holder: p.Holder})
+	}
+	// The limit may have been lowered since, so the first block to lapse need
+	// not be enough.
+	i := slices.IndexFunc(blocks, func(b PermitBlock) bool {
+		if b.Until.After(p.Now) {
+			used -= b.N
+		}
+		return used < p.Limit
+	})
+	return Grant{RetryAt: blocks[i].Until}, nil
+}

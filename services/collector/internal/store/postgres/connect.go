@@ -1,0 +1,96 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	connectTimeout = 5 * time.Second
+	// writeTimeout is what a lease of 15 s that is trusted for 10 s leaves.
+	writeTimeout = 5 * time.Second
+	maxWriters   = 4
+)
+
+type access int
+
+const (
+	reading access = iota
+	writing
+)
+
+// session are the settings of our connections, where there is no pooler.
+var session = map[access]map[string]string{
+	writing: {
+		"statement_timeout":                   "4s",
+		"lock_timeout":                        "3s",
+		"idle_in_transaction_session_timeout": "4s",
+	},
+	reading: {
+		"default_transaction_read_only": "on",
+		// Coverage of a year at start-up is the longest thing that is read.
+		"statement_timeout": "5min",
+		// A snapshot whose reader has stalled keeps old rows and partitions alive.
+		"idle_in_transaction_session_timeout": "1min",
+	},
+}
+
+// errDSN says nothing of what is wrong: pgx's own text repeats the string, and
+// in a malformed one nobody can tell which part is the password.
+var errDSN = errors.New("the Postgres connection string cannot be read: it must be a postgres:// URL or key=value settings, " +
+	"as for psql, whose certificate and password files exist (it is not shown here, since it may hold a password)")
+
+func newPool(o Options, a access) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(o.DSN)
+	if err != nil {
+		return nil, errDSN
+	}
+	prepare(config.ConnConfig, o.TransactionPooling, session[a])
+	config.MaxConns = int32(o.MaxReaders)
+	if a == writing {
+		config.MaxConns = maxWriters
+	}
+	// Otherwise a dead server is found out by the first statement, of which we
+	// would then have to say that its outcome is unknown.
+	config.PingTimeout = connectTimeout
+	return pgxpool.NewWithConfig(context.Background(), config)
+}
+
+// prepare sets what every connection of ours needs.
+func prepare(c *pgx.ConnConfig, pooled bool, session map[string]string) {
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, connectTimeout)
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "weir-collector"
+	}
+	if pooled {
+		c.DefaultQueryExecMode = pgx.QueryExecModeExec
+		c.StatementCacheCapacity, c.DescriptionCacheCapacity = 0, 0
+	} else {
+		for name, value := range session {
+			c.RuntimeParams[name] = value
+		}
+	}
+	// After a failover the old primary may come back as a replica behind the
+	// same name. Everything here is about the primary's head.
+	if c.ValidateConnect == nil {
+		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	}
+	if pooled {
+		// A context that ends closes the connection, and the pooler drops the
+		// server's. No cancel requests: PgBouncer 1.18 dies of one whose sender
+		// hangs up (FATAL: bad client state), and it serves others too.
+		return
+	}
+	// When a context ends, tell the server, and wait a little for its answer:
+	// closing the connection alone would let the statement go on.
+	c.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
+	}
+}

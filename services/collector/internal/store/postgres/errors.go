@@ -1,0 +1,108 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// SQLSTATE codes that mean something of their own here.
+const (
+	uniqueViolation   = "23505"
+	checkViolation    = "23514" // also: no partition for the row
+	readOnly          = "25006"
+	duplicateTable    = "42P07"
+	undefinedTable    = "42P01"
+	undefinedColumn   = "42703"
+	dataCorrupted     = "XX001"
+	indexCorrupted    = "XX002"
+	lockNotAvailable  = "55P03"
+	idleInTransaction = "25P03"
+)
+
+// failed turns whatever went wrong into an error of package store and says what
+// was being done. Errors of package store pass.
+func (s *Store) failed(ctx context.Context, what string, write bool, err error) error {
+	if state(err) == readOnly {
+		// The server was demoted under us. New connections look for the primary.
+		s.writer.Reset()
+		s.reader.Reset()
+	}
+	return failed(ctx, what, write, err)
+}
+
+func failed(ctx context.Context, what string, write bool, err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, known := range []error{store.ErrDeposed, store.ErrConflict, store.ErrDuplicate, store.ErrHeld, store.ErrCompacted,
+		store.ErrBeyondHead, store.ErrCorrupt, store.ErrUnavailable, store.ErrSchema} {
+		if errors.Is(err, known) {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	if ctx.Err() != nil {
+		// The server's word for it would be "canceling statement due to user request".
+		if write {
+			return fmt.Errorf("%s: %w: %w", what, store.ErrUnavailable, context.Cause(ctx))
+		}
+		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
+	}
+	if kind := classify(err); kind != nil {
+		return fmt.Errorf("%s: %w: %w", what, kind, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// classify says which error of package store err is, nil if none.
+func classify(err error) error {
+	if _, ok := errors.AsType[pgx.ScanArgError](err); ok {
+		return nil // a mistake of ours, which no retry mends
+	}
+	if _, ok := errors.AsType[*pgconn.PgError](err); !ok {
+		// Not the server's word: it was not reached, or the connection broke.
+		return store.ErrUnavailable
+	}
+	code := state(err)
+	switch code {
+	case undefinedTable, undefinedColumn:
+		return store.ErrSchema
+	case dataCorrupted, indexCorrupted:
+		return store.ErrCorrupt
+	case readOnly, idleInTransaction, lockNotAvailable:
+		return store.ErrUnavailable
+	}
+	switch code[:2] {
+	case
+		"08", // connection
+		"28", // credentials, which may be in rotation
+		"3D", // no such database, which may be being restored
+		"40", // serialization failure, deadlock
+		"53", // out of memory, disk, connections
+		"57", // shut down, cancelled, starting up
+		"58": // I/O
+		return store.ErrUnavailable
+	}
+	return nil
+}
+
+// state is the SQLSTATE of err, or empty.
+func state(err error) string {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && len(e.Code) == 5 {
+		return e.Code
+	}
+	return ""
+}
+
+// duplicate reports whether err says that a bucket's key is taken. Only the key:
+// a revision that is taken would be a broken log, and must not look harmless.
+func duplicate(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == uniqueViolation && strings.HasPrefix(e.TableName, "bucket")
+}

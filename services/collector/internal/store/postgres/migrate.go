@@ -1,0 +1,125 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+
+	"github.com/weir-metrics/weir/migrations"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// schemaVersion is the newest migration that this binary knows and needs.
+const schemaVersion = 1
+
+// Migrate brings the schema up to this binary's. It does nothing, and needs no
+// right to do anything, where the schema is new enough. Any number of processes
+// may call it at once. It works through a pooler in transaction mode.
+//
+// The tables belong to the role that migrates, and the collector's role must be
+// that role or a member of it: adding and dropping partitions takes ownership.
+func Migrate(ctx context.Context, dsn string) (err error) {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return fmt.Errorf("migrate Postgres store: %w", errDSN)
+	}
+	prepare(config, true, nil)
+	// Migrations are scripts: several statements in one message.
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return failed(ctx, "migrate Postgres store", true, err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if found, err := readSchema(ctx, conn); err != nil {
+		return failed(ctx, "read the schema's version", false, err)
+	} else if found.Version >= schemaVersion {
+		return nil
+	}
+	unlock, err := lockMigrations(ctx, conn)
+	if err != nil {
+		return failed(ctx, "lock the migrations", true, err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	return failed(ctx, "migrate Postgres store", true, up(ctx, config))
+}
+
+// lockMigrations takes the lock of a row and holds it by an open transaction,
+// so that the server gives it back however we end. goose offers an advisory
+// lock, which a transaction pooler cannot carry, and a table with leases and
+// heartbeats, which a row lock makes unnecessary.
+func lockMigrations(ctx context.Context, conn *pgx.Conn) (unlock func() error, err error) {
+	for _, sql := range []string{
+		`CREATE TABLE IF NOT EXISTS migration_lock (one boolean PRIMARY KEY DEFAULT true CHECK (one))`,
+		`INSERT INTO migration_lock DEFAULT VALUES ON CONFLICT DO NOTHING`,
+	} {
+		_, err := conn.Exec(ctx, sql)
+		// IF NOT EXISTS looks before it creates: of two that create at once one
+		// fails, and what it wanted is there.
+		if code := state(err); err != nil && code != uniqueViolation && code != duplicateTable {
+			return nil, err
+		}
+	}
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, sql := range []string{
+		// The transaction idles while the migrations run on another connection.
+		`SET LOCAL idle_in_transaction_session_timeout = 0`,
+		`SET LOCAL statement_timeout = 0`,
+		`SET LOCAL lock_timeout = 0`,
+		`SELECT one FROM migration_lock FOR UPDATE`,
+	} {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return nil, err // the connection is closed next, and the transaction with it
+		}
+	}
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
+		defer cancel()
+		if err := tx.Rollback(ctx); err != nil {
+			return failed(ctx, "unlock the migrations", true, err)
+		}
+		return nil
+	}, nil
+}
+
+func up(ctx context.Context, config *pgx.ConnConfig) (err error) {
+	db := stdlib.OpenDB(*config)
+	db.SetConnMaxIdleTime(time.Minute)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	files, err := fs.Sub(migrations.Postgres, "postgres")
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
+		goose.WithTableName("migration"), goose.WithLogger(goose.NopLogger()), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	_, err = provider.Up(ctx)
+	return err
+}
+
+// readSchema is the zero Schema where there is none.
+func readSchema(ctx context.Context, db interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}) (store.Schema, error) {
+	var found store.Schema
+	var exists bool
+	if err := db.QueryRow(ctx, `SELECT to_regclass('schema') IS NOT NULL`).Scan(&exists); err != nil || !exists {
+		return found, err
+	}
+	err := db.QueryRow(ctx, `SELECT version, oldest_compatible FROM schema`).Scan(&found.Version, &found.OldestCompatible)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return store.Schema{}, nil
+	}
+	return found, err
+}

@@ -1,0 +1,211 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// month is a partition of bucket: the windows that start in a calendar month of
+// UTC. Aligned windows of sizes that divide a day also end in it, at the latest
+// with it, so dropping a month drops whole windows.
+type month struct{ from, until bucket.Time }
+
+func monthOf(t bucket.Time) month {
+	y, m, _ := t.Std().Date()
+	return month{
+		from:  bucket.TimeOf(time.Date(y, m, 1, 0, 0, 0, 0, time.UTC)),
+		until: bucket.TimeOf(time.Date(y, m+1, 1, 0, 0, 0, 0, time.UTC)),
+	}
+}
+
+// table is the partition's name; the order of names is that of time.
+func (m month) table() string { return "bucket_" + m.from.Std().Format("2006_01") }
+
+func parseMonth(table string) (month, error) {
+	t, err := time.Parse("bucket_2006_01", table)
+	if err != nil {
+		return month{}, fmt.Errorf("%w: table %s is a partition of bucket and not one of ours", store.ErrCorrupt, table)
+	}
+	return monthOf(bucket.TimeOf(t)), nil
+}
+
+// months remembers which partitions there are.
+type months struct {
+	mu         sync.Mutex // held while partitions are made: one at a time is enough
+	known      map[month]bool
+	aheadAfter time.Time // no attempt to make the next month's before this
+}
+
+func (m *months) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.known = nil
+}
+
+// A partition is made three days before it is needed, so that whatever is in
+// the way of doing so has three days to pass.
+const (
+	ahead      = 3 * 24 * time.Hour
+	aheadRetry = 10 * time.Minute
+)
+
+// ensureMonths makes the partitions that the entries go to, and the one that
+// will be next.
+func (s *Store) ensureMonths(ctx context.Context, entries []store.NewEntry) error {
+	needed := make(map[month]bool)
+	var newest bucket.Time
+	for i := range entries {
+		if e := &entries[i]; e.Kind == bucket.KindBucket {
+			needed[monthOf(e.Key.Start)] = true
+			newest = max(newest, e.Key.Start)
+		}
+	}
+	if len(needed) == 0 {
+		return nil
+	}
+	s.months.mu.Lock()
+	defer s.months.mu.Unlock()
+	if s.months.known == nil {
+		known, err := partitions(ctx, s.writer)
+		if err != nil {
+			return err
+		}
+		s.months.known = make(map[month]bool, len(known))
+		for _, m := range known {
+			s.months.known[m] = true
+		}
+	}
+	for m := range needed {
+		if s.months.known[m] {
+			continue
+		}
+		if err := s.attach(ctx, m); err != nil {
+			return fmt.Errorf("add partition %s: %w", m.table(), err)
+		}
+		s.months.known[m] = true
+	}
+	next := monthOf(newest.Add(ahead))
+	if s.months.known[next] || time.Now().Before(s.months.aheadAfter) {
+		return nil
+	}
+	if err := s.attach(ctx, next); err != nil {
+		s.months.aheadAfter = time.Now().Add(aheadRetry)
+		s.log.Warn("add the next month's partition", "partition", next.table(), "err", err)
+		return nil
+	}
+	s.months.known[next] = true
+	return nil
+}
+
+// attach makes a partition. CREATE TABLE … PARTITION OF would lock bucket
+// against everybody; ATTACH PARTITION lets reads and appends go on, and finds in
+// the check that there is nothing to scan.
+func (s *Store) attach(ctx context.Context, m month) error {
+	err := pgx.BeginFunc(ctx, s.writer, func(tx pgx.Tx) error {
+		for _, sql := range []string{
+			`SET LOCAL lock_timeout = '1s'`,
+			fmt.Sprintf(`CREATE TABLE %[1]s (LIKE bucket INCLUDING ALL,
+				CONSTRAINT %[1]s_window CHECK (window_start >= %[2]d AND window_start < %[3]d AND window_end <= %[3]d))`, m.table(), m.from, m.until),
+			fmt.Sprintf(`ALTER TABLE bucket ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)`, m.table(), m.from, m.until),
+		} {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	// Another process, which leads or has just led, was there first.
+	if code := state(err); code == duplicateTable || code == uniqueViolation {
+		return nil
+	}
+	return err
+}
+
+// partitions lists those that are attached, oldest first.
+func partitions(ctx context.Context, db interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}) ([]month, error) {
+	rows, err := db.Query(ctx, `SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = 'bucket'::regclass ORDER BY 1`)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (month, error) {
+		var table string
+		if err := row.Scan(&table); err != nil {
+			return month{}, err
+		}
+		return parseMonth(table)
+	})
+}
+
+// Retire implements [store.Store]: it drops the partitions that end at or
+// before the border, each in a transaction of its own.
+func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time) (bucket.Time, error) {
+	bounded, cancel := write(ctx)
+	defer cancel()
+	have, err := partitions(bounded, s.writer)
+	if err != nil {
+		return 0, s.failed(ctx, "retire", true, err)
+	}
+	if h, err := s.Head(bounded); err != nil {
+		return 0, fmt.Errorf("retire: %w", err)
+	} else if h.Term != term {
+		return 0, fmt.Errorf("retire: %w: term is %d, ours %d", store.ErrDeposed, h.Term, term)
+	}
+	for _, m := range have {
+		if m.until > before {
+			continue
+		}
+		bounded, cancel := write(ctx)
+		err := s.drop(bounded, term, m)
+		cancel()
+		if err != nil {
+			return 0, s.failed(ctx, "drop partition "+m.table(), true, err)
+		}
+	}
+	return monthOf(before).from, nil
+}
+
+// drop takes the table's lock before that of the log's row, as an append does:
+// the other way round the two could wait for each other. While it waits for a
+// snapshot to finish, appends and readers queue behind it, so it waits one
+// second and leaves the rest to the next attempt.
+func (s *Store) drop(ctx context.Context, term store.Term, m month) error {
+	s.months.forget()
+	return pgx.BeginFunc(ctx, s.writer, func(tx pgx.Tx) error {
+		for _, sql := range []string{
+			`SET LOCAL lock_timeout = '1s'`,
+			`LOCK TABLE ONLY bucket IN ACCESS EXCLUSIVE MODE`,
+			`LOCK TABLE ` + m.table() + ` IN ACCESS EXCLUSIVE MODE`,
+		} {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		var highest int64
+		var chain []byte
+		err := tx.QueryRow(ctx, `SELECT revision, chain FROM `+m.table()+` ORDER BY revision DESC LIMIT 1`).Scan(&highest, &chain)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `UPDATE log SET floor = greatest(floor, $2), floor_chain = CASE WHEN $2 > floor THEN $3 ELSE floor_chain END
+			WHERE term = $1`, int64(term), highest, chain)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return store.ErrDeposed
+		}
+		_, err = tx.Exec(ctx, `DROP TABLE `+m.table())
+		return err
+	})
+}

@@ -1,0 +1,231 @@
+// Package postgres keeps a store in Postgres 14 or newer, for a leader and any
+// number of standbys and tools. It is the same store as package sqlite: both
+// pass the exam in storetest.
+//
+// # One statement
+//
+// An append is one statement in autocommit: an UPDATE of the row in log, WHERE
+// the term and the head are those of the writer, feeds the INSERTs. The row's
+// lock puts appends in order, so revisions are gapless in commit order (G4); a
+// deposed leader's UPDATE finds no row, so its INSERTs insert nothing (G9); a
+// key that is taken fails the whole statement, and no revision was used. And no
+// lock outlives a client that vanishes between two statements, since there are
+// no two.
+//
+// # Behind a pooler
+//
+// Nothing here belongs to a session: no advisory locks, no prepared statements
+// with [Options.TransactionPooling], and LISTEN, which a transaction pooler
+// cannot carry, only without it. NOTIFY and LISTEN are a wake-up; reading by
+// revision is the truth.
+//
+// # Time-outs
+//
+// Whatever a writer does must end before the lease that it was begun under can
+// be another's: the holder trusts its lease for 10 s of 15 s, so there are 5 s.
+// Writer sessions get statement_timeout and idle_in_transaction_session_timeout
+// of 4 s, and every write a context of 5 s, whose end sends the server a cancel
+// request. A pooler refuses such session settings when it connects, so behind
+// one a context that ends closes the connection and no more; give the role the
+// same limits (ALTER ROLE … SET statement_timeout), or the pooler its own
+// (query_timeout). This is about how soon a successor can begin. That only one
+// of them writes is settled by the term, not by a clock.
+//
+// # Unknown outcomes
+//
+// When the connection breaks during an append, it may have been committed. The
+// caller gets ErrUnavailable, reads the head and compares: the position before
+// or the one after. The driver never repeats a write by itself. Pools drop
+// broken connections, so a restarted server is found again by the next call.
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// Options say which database and how. DSN is required.
+type Options struct {
+	// DSN is a postgres:// URL or key=value settings, as of libpq. It may hold
+	// a password and appears in no error and no log line.
+	DSN string
+	// TransactionPooling: a proxy such as PgBouncer in transaction mode is in
+	// between. No prepared statements, no session settings, no LISTEN. Its pool
+	// must hold MaxReaders and four more connections for each collector: scans
+	// that wait for a slow reader each keep one.
+	TransactionPooling bool
+	// MaxReaders bounds the connections for reading, at least 3; 8 when 0.
+	// Writing takes up to 4 more, and LISTEN one.
+	MaxReaders int
+	// Settings of the store if it is new; compared with what is stored if not.
+	// With an empty SampleTimestamp the store takes what is there.
+	Settings store.Settings
+	// ChangeSampleTimestamp stores another SampleTimestamp instead of refusing it.
+	ChangeSampleTimestamp bool
+	// Logger gets what nobody waits for; the default logger when nil.
+	Logger *slog.Logger
+}
+
+// Store implements [store.Store].
+type Store struct {
+	log     *slog.Logger
+	writer  *pgxpool.Pool
+	reader  *pgxpool.Pool
+	scans   chan struct{} // leaves two readers to the short reads that feed and lease live on
+	wake    chan struct{}
+	months  months
+	stop    context.CancelFunc
+	running sync.WaitGroup
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open connects to a migrated database; see [Migrate]. ErrUnavailable when it
+// cannot be reached, ErrSchema when it is not migrated or too new, ErrSettings
+// when the store was created with others.
+func Open(ctx context.Context, o Options) (_ *Store, err error) {
+	if o.MaxReaders == 0 {
+		o.MaxReaders = 8
+	}
+	if o.MaxReaders < 3 {
+		return nil, fmt.Errorf("open Postgres store: %d readers; at least 3 are needed", o.MaxReaders)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	s := &Store{log: o.Logger, scans: make(chan struct{}, o.MaxReaders-2), wake: make(chan struct{}, 1), stop: func() {}}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.writer, err = newPool(o, writing); err != nil {
+		return nil, fmt.Errorf("open Postgres store: %w", err)
+	}
+	if s.reader, err = newPool(o, reading); err != nil {
+		return nil, fmt.Errorf("open Postgres store: %w", err)
+	}
+	if err := s.ready(ctx, o); err != nil {
+		return nil, fmt.Errorf("open Postgres store: %w", err)
+	}
+	if !o.TransactionPooling {
+		listening, stop := context.WithCancel(context.Background()) // until Close, not until ctx
+		s.stop = stop
+		s.running.Go(func() { s.listen(listening, s.reader.Config().ConnConfig) })
+	}
+	return s, nil
+}
+
+// ready checks the schema, makes the log row of a new store, and holds an old
+// one to the settings.
+func (s *Store) ready(ctx context.Context, o Options) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout+writeTimeout)
+	defer cancel()
+	found, err := readSchema(ctx, s.writer)
+	if err != nil {
+		return s.failed(ctx, "read the schema's version", false, err)
+	}
+	if err := found.Check(schemaVersion); err != nil {
+		return err
+	}
+	have, err := s.settings(ctx)
+	if errors.Is(err, pgx.ErrNoRows) {
+		if err := o.Settings.Validate(); err != nil {
+			return fmt.Errorf("the store is new: %w", err)
+		}
+		id := make([]byte, 16)
+		rand.Read(id) // never fails
+		// Several processes may begin at once: one row wins, all compare with it.
+		_, err := s.writer.Exec(ctx, `INSERT INTO log (store_id, sample_timestamp, simulated, chain, floor_chain)
+			VALUES ($1, $2, $3, decode(repeat('00', 16), 'hex'), decode(repeat('00', 16), 'hex')) ON CONFLICT DO NOTHING`,
+			hex.EncodeToString(id), o.Settings.SampleTimestamp, o.Settings.Simulated)
+		if err != nil {
+			return s.failed(ctx, "create the log", true, err)
+		}
+		have, err = s.settings(ctx)
+		if err != nil {
+			return s.failed(ctx, "read settings", false, err)
+		}
+	} else if err != nil {
+		return s.failed(ctx, "read settings", false, err)
+	}
+	want := o.Settings
+	if o.ChangeSampleTimestamp && want.SampleTimestamp != "" && want.SampleTimestamp != have.SampleTimestamp {
+		if err := want.Validate(); err != nil {
+			return err
+		}
+		have.SampleTimestamp = want.SampleTimestamp
+		if err := have.Match(want); err != nil {
+			return err
+		}
+		_, err := s.writer.Exec(ctx, `UPDATE log SET sample_timestamp = $1`, want.SampleTimestamp)
+		return s.failed(ctx, "change the sample timestamp", true, err)
+	}
+	return have.Match(want)
+}
+
+func (s *Store) settings(ctx context.Context) (have store.Settings, err error) {
+	err = s.writer.QueryRow(ctx, `SELECT store_id, sample_timestamp, simulated FROM log`).
+		Scan(&have.StoreID, &have.SampleTimestamp, &have.Simulated)
+	return have, err
+}
+
+// Close implements [store.Store].
+func (s *Store) Close() error {
+	s.stop()
+	s.running.Wait()
+	for _, p := range []*pgxpool.Pool{s.reader, s.writer} {
+		if p != nil {
+			p.Close()
+		}
+	}
+	return nil
+}
+
+// Size implements [store.Store]. It is the size of the whole database.
+func (s *Store) Size(ctx context.Context) (size int64, err error) {
+	err = s.reader.QueryRow(ctx, `SELECT pg_database_size(current_database())`).Scan(&size)
+	return size, s.failed(ctx, "size of the database", false, err)
+}
+
+// write bounds a write by the time that a lease leaves for it.
+func write(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, writeTimeout)
+}
+
+// scan waits for one of the connections that long reads may use.
+func (s *Store) scan(ctx context.Context) (release func(), err error) {
+	select {
+	case s.scans <- struct{}{}:
+		return func() { <-s.scans }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func utc(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// nullable is how times are sent; zero is NULL.
+func nullable(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = store.Millis(t)
+	return &t
+}

@@ -1,0 +1,64 @@
+package store
+
+import (
+	"crypto/sha256"
+	"fmt"
+)
+
+// Schema is what a database says about its tables. Schemas grow by expanding
+// first and contracting a minor version later, so a binary runs on its own
+// schema and on newer ones as long as those say so.
+type Schema struct {
+	Version          int // the newest migration that was applied; 0: none
+	OldestCompatible int // binaries that know this version or a newer one may run on it
+}
+
+// Check returns ErrSchema, with what was found and what would be right, unless
+// a binary whose newest migration is known may run on s.
+func (s Schema) Check(known int) error {
+	switch {
+	case s.Version == 0:
+		return fmt.Errorf("%w: found none, need version %d; run the migrations (collector migrate)", ErrSchema, known)
+	case s.Version < known:
+		return fmt.Errorf("%w: found version %d, need %d; run the migrations (collector migrate)", ErrSchema, s.Version, known)
+	case s.OldestCompatible > known:
+		return fmt.Errorf("%w: found version %d, which works with binaries for version %d and newer; this one is for %d: run a newer release",
+			ErrSchema, s.Version, s.OldestCompatible, known)
+	}
+	return nil
+}
+
+// Match returns ErrSettings unless the store's settings are those wanted. An
+// empty SampleTimestamp in want asks for nothing: tools take what is there.
+func (have Settings) Match(want Settings) error {
+	if want.SampleTimestamp == "" {
+		return nil
+	}
+	if have.SampleTimestamp != want.SampleTimestamp {
+		return fmt.Errorf("%w: sample timestamp is %q, asked for %q; another one makes parallel samples in every Prometheus that scraped this store",
+			ErrSettings, have.SampleTimestamp, want.SampleTimestamp)
+	}
+	if have.Simulated != want.Simulated {
+		return fmt.Errorf("%w: simulated is %t, asked for %t; simulated and real data never share a store: use another database",
+			ErrSettings, have.Simulated, want.Simulated)
+	}
+	return nil
+}
+
+// Validate reports what is wrong with settings for a new store, if anything.
+func (s Settings) Validate() error {
+	if s.SampleTimestamp != "end" && s.SampleTimestamp != "start" {
+		return fmt.Errorf("sample timestamp is %q; it must be \"end\" or \"start\"", s.SampleTimestamp)
+	}
+	return nil
+}
+
+// Verify returns ErrCorrupt unless sum is the SHA-256 of the entry's payload.
+// Drivers call it for every payload that they read, so that a damaged page ends
+// in an error and never in a sample (G1).
+func (e *Entry) Verify(sum []byte) error {
+	if got := sha256.Sum256(e.Payload); string(got[:]) != string(sum) {
+		return fmt.Errorf("%w: payload of revision %d (%s) does not match its checksum", ErrCorrupt, e.Revision, e.Key)
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"modernc.org/sqlite"
+	codes "modernc.org/sqlite/lib"
+
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// ErrInUse: another process, or another Store of this one, has the file open.
+var ErrInUse = errors.New("the database file is in use")
+
+// foreign carries an error that is not ours to classify: what emit returned.
+type foreign struct{ error }
+
+// failed turns whatever went wrong into an error of package store and says what
+// was being done.
+func failed(ctx context.Context, what string, write bool, err error) error {
+	if err == nil {
+		return nil
+	}
+	if f, ok := errors.AsType[foreign](err); ok {
+		return f.error
+	}
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch e.Code() & 0xff {
+		case codes.SQLITE_CORRUPT, codes.SQLITE_NOTADB:
+			return fmt.Errorf("%s: %w: %w", what, store.ErrCorrupt, err)
+		case codes.SQLITE_BUSY, codes.SQLITE_LOCKED, codes.SQLITE_FULL, codes.SQLITE_IOERR, codes.SQLITE_CANTOPEN,
+			codes.SQLITE_READONLY, codes.SQLITE_NOMEM, codes.SQLITE_PERM, codes.SQLITE_PROTOCOL:
+			return fmt.Errorf("%s: %w: %w", what, store.ErrUnavailable, err)
+		}
+	}
+	if ctx.Err() == nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	// SQLite's word for it would be "interrupted".
+	if write {
+		return fmt.Errorf("%s: %w: %w", what, store.ErrUnavailable, context.Cause(ctx))
+	}
+	return fmt.Errorf("%s: %w", what, context.Cause(ctx))
+}
+
+// duplicate reports whether err says that a bucket's key is taken. Only the key:
+// a revision that is taken would be a broken log, and must not look harmless.
+func duplicate(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code() == codes.SQLITE_CONSTRAINT_UNIQUE
+}

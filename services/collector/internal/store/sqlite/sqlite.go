@@ -1,0 +1,289 @@
+// Package sqlite keeps a store in one SQLite file, for one machine. It is the
+// same store as package postgres: both pass the exam in storetest.
+//
+// One connection writes; a few others read. In WAL mode a reader sees the file
+// as it was when its transaction began and never stops the writer, which is
+// what [store.Store.Snapshot] needs. synchronous is FULL: an entry is streamed
+// to exposers as soon as it is committed, so a commit that a power cut could
+// take back would give the same revision to two different entries. The price is
+// one fsync a batch, and batches are seconds apart.
+//
+// The file belongs to one process at a time, held by flock on a file beside it:
+// SQLite itself would let two processes in, and then the wake-ups, and the
+// single writer connection on which readers' time-outs are sized, would be
+// wrong. Not locking_mode=EXCLUSIVE, because that shuts out this process's own
+// readers and an operator's sqlite3 as well. The kernel drops the lock when the
+// process ends, however it ends.
+package sqlite
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver that database/sql knows as "sqlite"
+
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// Options say which file and how. Path or Ephemeral is required.
+type Options struct {
+	// Path of the database file. Its folder must exist and be writable: SQLite
+	// keeps -wal and -shm files beside it, and Weir a .lock file.
+	Path string
+	// Ephemeral makes a new, migrated database in a temporary folder, without
+	// fsync, and removes it on Close. For tests and demos. It is a file and not
+	// ":memory:" because SQLite's in-memory databases have no WAL: a reader
+	// would block the writer, and the fake would behave unlike the real thing.
+	Ephemeral bool
+	// Settings of the store if it is new; compared with what is stored if not.
+	// With an empty SampleTimestamp the store takes what is there, and a new
+	// ephemeral one "end".
+	Settings store.Settings
+	// ChangeSampleTimestamp stores another SampleTimestamp instead of refusing it.
+	ChangeSampleTimestamp bool
+	// Clock is what the lease and [store.Head.Now] go by; the system's when nil.
+	Clock clock.Clock
+}
+
+// Most readers at a time, and most of them in long scans: the rest is free for
+// the short reads that the feed and the lease live on.
+const (
+	maxReaders = 8
+	maxScans   = 6
+)
+
+// Store implements [store.Store].
+type Store struct {
+	path   string
+	clock  clock.Clock
+	writer *sql.DB // one connection; transactions begin IMMEDIATE
+	reader *sql.DB
+	scans  chan struct{}
+	wake   chan struct{}
+	lock   *os.File
+	temp   string // folder to remove on Close
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens a migrated database; see [Migrate]. ErrInUse when another process
+// has it open, ErrSchema when it is not migrated or too new, ErrSettings when
+// it was created with others.
+func Open(ctx context.Context, o Options) (_ *Store, err error) {
+	s := &Store{path: o.Path, clock: o.Clock, scans: make(chan struct{}, maxScans), wake: make(chan struct{}, 1)}
+	if s.clock == nil {
+		s.clock = clock.System()
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if o.Ephemeral {
+		if o.Path != "" {
+			return nil, fmt.Errorf("open SQLite store: path %s and ephemeral exclude each other", o.Path)
+		}
+		if s.temp, err = os.MkdirTemp("", "weir-store-"); err != nil {
+			return nil, fmt.Errorf("open SQLite store: %w", err)
+		}
+		s.path = filepath.Join(s.temp, "weir.db")
+		if o.Settings.SampleTimestamp == "" {
+			o.Settings.SampleTimestamp = "end"
+		}
+	}
+	if s.path == "" {
+		return nil, errors.New("open SQLite store: no path")
+	}
+	if s.path, err = filepath.Abs(s.path); err != nil {
+		return nil, fmt.Errorf("open SQLite store: %w", err)
+	}
+	if s.lock, err = lockFile(s.path + ".lock"); err != nil {
+		return nil, fmt.Errorf("open SQLite store %s: %w", s.path, err)
+	}
+	if o.Ephemeral {
+		if err = migrate(ctx, s.path, false); err != nil {
+			return nil, err
+		}
+	} else if _, err = os.Stat(s.path); err != nil {
+		return nil, fmt.Errorf("open SQLite store: %w: %w", store.ErrSchema, err)
+	}
+	if s.writer, err = connect(s.path, writing, !o.Ephemeral, 1); err != nil {
+		return nil, err
+	}
+	if s.reader, err = connect(s.path, reading, !o.Ephemeral, maxReaders); err != nil {
+		return nil, err
+	}
+	if err = checkSchema(ctx, s.reader); err != nil {
+		return nil, fmt.Errorf("open SQLite store %s: %w", s.path, err)
+	}
+	if err = s.settle(ctx, o); err != nil {
+		return nil, fmt.Errorf("open SQLite store %s: %w", s.path, err)
+	}
+	return s, nil
+}
+
+// settle makes the log row of a new store, and holds an old one to the settings.
+func (s *Store) settle(ctx context.Context, o Options) error {
+	return s.write(ctx, "read settings", func(tx *sql.Tx) error {
+		var have store.Settings
+		err := tx.QueryRowContext(ctx, `SELECT sample_timestamp, simulated FROM log`).Scan(&have.SampleTimestamp, &have.Simulated)
+		if errors.Is(err, sql.ErrNoRows) {
+			if err := o.Settings.Validate(); err != nil {
+				return fmt.Errorf("the store is new: %w", err)
+			}
+			id := make([]byte, 16)
+			rand.Read(id) // never fails
+			_, err := tx.ExecContext(ctx, `INSERT INTO log (one, store_id, sample_timestamp, simulated, chain, floor_chain)
+				VALUES (1, ?, ?, ?, zeroblob(16), zeroblob(16))`, hex.EncodeToString(id), o.Settings.SampleTimestamp, o.Settings.Simulated)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if o.ChangeSampleTimestamp && o.Settings.SampleTimestamp != "" {
+			if err := o.Settings.Validate(); err != nil {
+				return err
+			}
+			have.SampleTimestamp = o.Settings.SampleTimestamp
+		}
+		if err := have.Match(o.Settings); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE log SET sample_timestamp = ? WHERE sample_timestamp <> ?1`, have.SampleTimestamp)
+		return err
+	})
+}
+
+// Close implements [store.Store].
+func (s *Store) Close() error {
+	var errs []error
+	// Readers first: the last connection to go writes the WAL back into the file.
+	for _, db := range []*sql.DB{s.reader, s.writer} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	if s.temp != "" {
+		errs = append(errs, os.RemoveAll(s.temp))
+	}
+	return errors.Join(errs...)
+}
+
+// Wake implements [store.Store]. Only this process writes the file, so every
+// append is seen.
+func (s *Store) Wake() <-chan struct{} { return s.wake }
+
+// Size implements [store.Store]. It counts the log file of SQLite too, which a
+// long snapshot can make large for a while.
+func (s *Store) Size(context.Context) (int64, error) {
+	var size int64
+	for _, suffix := range []string{"", "-wal"} {
+		info, err := os.Stat(s.path + suffix)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return 0, fmt.Errorf("size of the store: %w: %w", store.ErrUnavailable, err)
+		}
+		if err == nil {
+			size += info.Size()
+		}
+	}
+	return size, nil
+}
+
+type access int
+
+const (
+	reading access = iota
+	writing
+)
+
+// connect opens a pool. No connection is made before the first use.
+func connect(path string, a access, durable bool, conns int) (*sql.DB, error) {
+	q := url.Values{}
+	pragma := func(p string) { q.Add("_pragma", p) }
+	// The longest that a statement waits for a lock, which happens only while
+	// the WAL is recovered or folded into the file.
+	pragma("busy_timeout(5000)")
+	switch {
+	case a == reading:
+		pragma("query_only(1)")
+	case durable:
+		pragma("synchronous(FULL)")
+	default:
+		pragma("synchronous(OFF)")
+	}
+	if a == writing {
+		pragma("journal_mode(WAL)")
+		// A WAL that a long snapshot made grow gives its space back afterwards.
+		pragma("journal_size_limit(67108864)")
+		// Take the write lock when the transaction begins, not at its first
+		// write: it then never fails in the middle.
+		q.Set("_txlock", "immediate")
+	}
+	dsn := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
+	db, err := sql.Open("sqlite", dsn.String())
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite file %s: %w", path, err)
+	}
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+// write runs do in one transaction of the writer connection.
+func (s *Store) write(ctx context.Context, what string, do func(*sql.Tx) error) error {
+	tx, err := s.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return failed(ctx, what, true, err)
+	}
+	defer tx.Rollback() // after Commit it does nothing
+	if err := do(tx); err != nil {
+		return failed(ctx, what, true, err)
+	}
+	return failed(ctx, what, true, tx.Commit())
+}
+
+// read runs do in one transaction of a reader connection: everything in it sees
+// the same moment.
+func (s *Store) read(ctx context.Context, what string, do func(*sql.Tx) error) error {
+	tx, err := s.reader.BeginTx(ctx, nil)
+	if err != nil {
+		return failed(ctx, what, false, err)
+	}
+	defer tx.Rollback() // nothing to commit
+	return failed(ctx, what, false, do(tx))
+}
+
+// scan is read for what may take long: it leaves connections to the others.
+func (s *Store) scan(ctx context.Context, what string, do func(*sql.Tx) error) error {
+	select {
+	case s.scans <- struct{}{}:
+		defer func() { <-s.scans }()
+	case <-ctx.Done():
+		return failed(ctx, what, false, ctx.Err())
+	}
+	return s.read(ctx, what, do)
+}
+
+// millis and fromMillis are how times stand in the file; zero is NULL.
+func millis(t time.Time) sql.NullInt64 {
+	return sql.NullInt64{Int64: t.UnixMilli(), Valid: !t.IsZero()}
+}
+
+func fromMillis(ms sql.NullInt64) time.Time {
+	if !ms.Valid {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms.Int64).UTC()
+}

@@ -1,0 +1,27 @@
+package exposer
+
+import (
+	"context"
+	"os"
+
+	"github.com/weir-metrics/weir/internal/cli"
+)
+
+// Commands are those of the exposer's binary. "version" comes with every
+// program of package cli.
+func Commands() []cli.Command {
+	var config Config
+	return []cli.Command{{
+		Name:     "run",
+		Summary:  "follow a collector and serve its buckets to Prometheus",
+		Settings: config.Settings(),
+		Validate: config.Validate,
+		Run: func(ctx context.Context, _ []string) error {
+			x, err := New(config, Deps{Logger: config.Log.New(os.Stderr)})
+			if err != nil {
+				return err
+			}
+			return x.Run(ctx)
+		},
+	}}
+}

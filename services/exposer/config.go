@@ -1,0 +1,105 @@
+package exposer
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/services/exposer/internal/dial"
+)
+
+// Config of an exposer. Fields are filled by the table of [Config.Settings].
+type Config struct {
+	Log cli.Log
+
+	Collector dial.Config
+
+	ReplayHours      int
+	SoftSamples      int
+	HardSamples      int
+	MaxScrapes       int
+	BackfillMaxHours int
+	MaxBackfills     int
+	Interval         time.Duration // default step of /cloudflare/backfill
+
+	Listen       string
+	WebConfig    string
+	OpsListen    string
+	OpsWebConfig string
+	Pprof        bool
+	Drain        time.Duration
+}
+
+// Settings is the table of "exposer run".
+func (c *Config) Settings() []cli.Setting {
+	return append([]cli.Setting{
+		{Env: "WEIR_COLLECTOR_ADDRESS", Default: "127.0.0.1:9820", Value: cli.List(&c.Collector.Addresses), Help: "host:port of the collectors, any of which will do; a name that resolves to several addresses means all of them"},
+		{Env: "WEIR_COLLECTOR_TLS", Default: "false", Value: cli.Bool(&c.Collector.TLS), Help: "reach the collectors over TLS"},
+		{Env: "WEIR_COLLECTOR_CA_FILE", Value: cli.Text(&c.Collector.CAFile), Help: "PEM file with the CA certificates that collectors are checked against; empty: the system's"},
+		{Env: "WEIR_COLLECTOR_CERT_FILE", Value: cli.Text(&c.Collector.CertFile), Help: "PEM file with the certificate shown to collectors; read again for each connection"},
+		{Env: "WEIR_COLLECTOR_KEY_FILE", Value: cli.Text(&c.Collector.KeyFile), Help: "PEM file with that certificate's key"},
+		{Env: "WEIR_COLLECTOR_SERVER_NAME", Value: cli.Text(&c.Collector.ServerName), Help: "name that collectors' certificates must have, instead of the address's host"},
+		{Env: "WEIR_COLLECTOR_TOKEN", Value: cli.SecretText(&c.Collector.Token), Help: "bearer token for the collectors; read again from its file for each call"},
+		{Env: "CF_METRICS_REPLAY_HOURS", Default: "24", Value: cli.Int(&c.ReplayHours, 1, 720), Help: "age at which a sample leaves /metrics; Prometheus's out_of_order_time_window must be longer by at least 2 h"},
+		{Env: "WEIR_REPLAY_SOFT_SAMPLES", Default: "100000", Value: cli.Int(&c.SoftSamples, 1, 10_000_000), Help: "samples of /metrics above which the oldest windows are left out, first of breakdowns, then of totals"},
+		{Env: "WEIR_REPLAY_HARD_SAMPLES", Default: "250000", Value: cli.Int(&c.HardSamples, 1, 10_000_000), Help: "samples of /metrics above which it answers 503"},
+		{Env: "WEIR_EXPOSER_MAX_SCRAPES", Default: "64", Value: cli.Int(&c.MaxScrapes, 1, 10_000), Help: "scrapes answered at one time"},
+		{Env: "CF_BACKFILL_MAX_HOURS", Default: "168", Value: cli.Int(&c.BackfillMaxHours, 1, 24*3660), Help: "longest range of one backfill"},
+		{Env: "WEIR_EXPOSER_MAX_BACKFILLS", Default: "2", Value: cli.Int(&c.MaxBackfills, 1, 100), Help: "backfills answered at one time"},
+		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "default of step_seconds of /cloudflare/backfill"},
+		{Env: "WEIR_EXPOSER_LISTEN", Default: ":9810", Value: cli.Address(&c.Listen), Help: "address of the data listener: /metrics, /backfill"},
+		{Env: "WEIR_EXPOSER_WEB_CONFIG_FILE", Value: cli.Text(&c.WebConfig), Help: "Prometheus web configuration (TLS, basic authentication) of the data listener"},
+		{Env: "WEIR_EXPOSER_OPS_LISTEN", Default: ":9811", Value: cli.Address(&c.OpsListen), Help: "address of the operations listener: own metrics, health"},
+		{Env: "WEIR_EXPOSER_OPS_WEB_CONFIG_FILE", Value: cli.Text(&c.OpsWebConfig), Help: "Prometheus web configuration of the operations listener"},
+		{Env: "WEIR_PPROF", Default: "false", Value: cli.Bool(&c.Pprof), Help: "serve profiles on the operations listener"},
+		{Env: "WEIR_DRAIN", Default: "10s", Value: cli.Duration(&c.Drain, 0, 10*time.Minute), Help: "time between saying not ready and closing the listeners at shutdown"},
+	}, c.Log.Settings()...)
+}
+
+// Validate checks what no single setting shows. It returns every problem.
+func (c *Config) Validate() error {
+	var bad []error
+	problem := func(setting, format string, args ...any) {
+		bad = append(bad, cli.Problem{Setting: setting, Reason: fmt.Sprintf(format, args...)})
+	}
+	d := &c.Collector
+	if len(d.Addresses) == 0 {
+		problem("WEIR_COLLECTOR_ADDRESS", "must name at least one host:port")
+	}
+	for _, a := range d.Addresses {
+		if host, _, err := net.SplitHostPort(a); err != nil || host == "" {
+			problem("WEIR_COLLECTOR_ADDRESS", "%q must be host:port", a)
+		}
+	}
+	if (d.CertFile == "") != (d.KeyFile == "") {
+		problem("WEIR_COLLECTOR_CERT_FILE", "must be given together with WEIR_COLLECTOR_KEY_FILE")
+	}
+	if !d.TLS {
+		if d.CAFile != "" || d.CertFile != "" || d.ServerName != "" {
+			problem("WEIR_COLLECTOR_TLS", "must be true when a CA, a certificate or a server name is given: without it they would not be used")
+		}
+		if !d.Token.IsZero() && !loopback(d.Addresses) {
+			problem("WEIR_COLLECTOR_TLS", "must be true when WEIR_COLLECTOR_TOKEN is given and a collector is not on loopback: the token would be sent in the clear")
+		}
+	}
+	if c.SoftSamples > c.HardSamples {
+		problem("WEIR_REPLAY_SOFT_SAMPLES", "must be at most WEIR_REPLAY_HARD_SAMPLES (%d)", c.HardSamples)
+	}
+	return errors.Join(bad...)
+}
+
+func loopback(addresses []string) bool {
+	for _, a := range addresses {
+		host, _, err := net.SplitHostPort(a)
+		if err != nil {
+			return false
+		}
+		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,205 @@
+// Package exposer is the stateless half of Weir: it follows a collector's
+// BucketService, keeps the recent final buckets in memory as finished bytes,
+// and serves them to any number of Prometheus servers.
+//
+// Any number of exposers may run side by side. At one revision they serve the
+// same bytes, so a balancer may send each scrape to another one.
+package exposer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/oklog/run"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/weir-metrics/weir/client"
+	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/ops"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/exposer/internal/dial"
+	"github.com/weir-metrics/weir/services/exposer/internal/follow"
+	"github.com/weir-metrics/weir/services/exposer/internal/meter"
+	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/view"
+	"github.com/weir-metrics/weir/services/exposer/internal/web"
+)
+
+// Deps is what an exposer takes from its surroundings. Zero fields mean the
+// real thing.
+type Deps struct {
+	Clock  clock.Clock
+	Logger *slog.Logger
+	// Conn reaches a collector, instead of the configured addresses. It stays
+	// the caller's.
+	Conn grpc.ClientConnInterface
+	// Data and Ops are open listeners, used instead of the configured
+	// addresses; Run closes them.
+	Data, Ops net.Listener
+	// Registry takes the exposer's own metrics.
+	Registry *prometheus.Registry
+	// Backoff bounds the pauses between streams; tests shorten them.
+	Backoff client.Backoff
+}
+
+// Exposer is one process's exposer.
+type Exposer struct {
+	config   Config
+	deps     Deps
+	close    func() error // of the connection, if it is ours
+	board    *view.Board
+	follower *client.Follower
+	ingest   *follow.Ingest
+	ops      *ops.Ops
+	meter    *meter.Meter
+}
+
+// New prepares everything; nothing is asked or served before Run. An Exposer
+// that is not run must be closed.
+func New(config Config, deps Deps) (_ *Exposer, err error) {
+	if deps.Clock == nil {
+		deps.Clock = clock.System()
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	if deps.Registry == nil {
+		deps.Registry = prometheus.NewRegistry()
+	}
+	x := &Exposer{config: config, deps: deps, close: func() error { return nil }}
+	if deps.Conn == nil {
+		conn, err := dial.Open(config.Collector)
+		if err != nil {
+			return nil, err
+		}
+		x.deps.Conn, x.close = conn, conn.Close
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, x.close())
+		}
+	}()
+	replayAge := time.Duration(config.ReplayHours) * time.Hour
+	x.meter = meter.New(deps.Registry)
+	x.board = view.NewBoard(deps.Clock, replay.Limits{
+		MaxAge: replayAge, Soft: config.SoftSamples, Hard: config.HardSamples,
+	}, x.meter.Built)
+	deps.Registry.MustRegister(meter.Watch(x.board))
+	x.ingest = follow.New(x.board, x.meter, replayAge, deps.Logger)
+	x.follower, err = client.New(x.deps.Conn, client.Options{
+		// More than a replay can want of any dataset: the store measures age
+		// from its progress time, this process from the later of that and its
+		// own clock.
+		Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(replayAge), MaxWindows: replay.MaxDepth},
+		Logger:   deps.Logger, Backoff: deps.Backoff,
+	})
+	if err != nil {
+		return nil, err
+	}
+	build := cli.BuildInfo()
+	x.ops, err = ops.New(ops.Config{
+		Service: "weir-exposer", Summary: "Final Cloudflare buckets as Prometheus samples, at their own timestamps.",
+		Version: build.Version, Revision: build.Revision, Registry: deps.Registry, Ready: x.board.Ready, Pprof: config.Pprof, Logger: deps.Logger,
+	})
+	return x, err
+}
+
+// Close releases the connection of an exposer that is not run.
+func (x *Exposer) Close() error { return x.close() }
+
+// Run follows and serves until ctx ends. Then it says "not ready", serves on
+// for the drain time, lets scrapes finish, and stops following last.
+func (x *Exposer) Run(ctx context.Context) error {
+	// Both at once and first, so that an address in use is an error before
+	// anything begins.
+	if err := x.listen(); err != nil {
+		return errors.Join(err, x.close())
+	}
+	var g run.Group
+	actor := func(work func(context.Context) error) {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		g.Add(func() error { return work(ctx) }, func(error) { cancel() })
+	}
+	// Ends with ctx and takes the others along.
+	ended := make(chan struct{})
+	g.Add(func() error {
+		select {
+		case <-ctx.Done():
+			x.board.Drain()
+			x.ops.Drain()
+		case <-ended:
+		}
+		return nil
+	}, func(error) { close(ended) })
+	// Follows the log, for as long as anybody is served.
+	served := make(chan struct{})
+	actor(func(stop context.Context) error {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
+		defer cancel()
+		go func() {
+			select { // a follower that fails by itself ends the group
+			case <-served:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		return x.follower.Run(ctx, x.ingest)
+	})
+	// Serves scrapes, backfills and the landing page.
+	actor(func(ctx context.Context) error {
+		defer close(served)
+		return ops.Serve(ctx, ops.ServerConfig{
+			Name: "data", Listener: x.deps.Data, WebConfigFile: x.config.WebConfig,
+			Drain: x.config.Drain, Logger: x.deps.Logger,
+		}, x.handler())
+	})
+	// Serves health, readiness and own metrics, until the data port is done.
+	actor(func(ctx context.Context) error {
+		return ops.Serve(ctx, ops.ServerConfig{
+			Name: "operations", Listener: x.deps.Ops, WebConfigFile: x.config.OpsWebConfig,
+			Drain: x.config.Drain, Logger: x.deps.Logger,
+		}, x.ops)
+	})
+	if err := errors.Join(g.Run(), x.close()); err != nil {
+		return fmt.Errorf("run exposer: %w", err)
+	}
+	return nil
+}
+
+// listen opens the listeners that were not given.
+func (x *Exposer) listen() error {
+	for _, l := range []struct {
+		name, address string
+		listener      *net.Listener
+	}{{"data", x.config.Listen, &x.deps.Data}, {"operations", x.config.OpsListen, &x.deps.Ops}} {
+		if *l.listener != nil {
+			continue
+		}
+		opened, err := net.Listen("tcp", l.address)
+		if err != nil {
+			if x.deps.Data != nil {
+				err = errors.Join(err, x.deps.Data.Close())
+			}
+			return fmt.Errorf("%s listener: %w", l.name, err)
+		}
+		*l.listener = opened
+	}
+	return nil
+}
+
+func (x *Exposer) handler() http.Handler {
+	return web.New(web.Config{
+		Board: x.board, Store: bucketv1.NewBucketServiceClient(x.deps.Conn), Meter: x.meter,
+		MaxScrapes: x.config.MaxScrapes, MaxBackfills: x.config.MaxBackfills,
+		MaxBackfillHours: x.config.BackfillMaxHours, CollectionInterval: x.config.Interval,
+		Version: cli.BuildInfo().String(), Logger: x.deps.Logger,
+	})
+}

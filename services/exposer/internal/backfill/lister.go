@@ -1,0 +1,145 @@
+package backfill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/wire"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+)
+
+// Lister is the part of a BucketService's client that a backfill needs.
+type Lister interface {
+	ListBuckets(context.Context, *bucketv1.ListBucketsRequest, ...grpc.CallOption) (grpc.ServerStreamingClient[bucketv1.ListBucketsResponse], error)
+	ListScopes(context.Context, *bucketv1.ListScopesRequest, ...grpc.CallOption) (*bucketv1.ListScopesResponse, error)
+}
+
+const (
+	// attempts is how often in a row a cut listing is continued: a collector
+	// that restarts or hands over its connection is back within that.
+	attempts   = 4
+	firstPause = 250 * time.Millisecond
+	// maxMessage is that of the client package: a bucket with every family full.
+	maxMessage = 16 << 20
+)
+
+// resolve returns the scope of the zone with this name or id. An unknown or an
+// ambiguous one is a *[ParamError].
+func resolve(ctx context.Context, from Lister, zone string) (*bucketv1.Scope, error) {
+	answer, err := from.ListScopes(ctx, &bucketv1.ListScopesRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("list scopes: %w", err)
+	}
+	var found []*bucketv1.ScopeInfo
+	for _, s := range answer.GetScopes() {
+		if s.GetScope().GetKind() != bucketv1.ScopeKind_SCOPE_KIND_ZONE {
+			continue
+		}
+		if s.GetScope().GetId() == zone || s.GetZoneLabel() == zone {
+			return s.GetScope(), nil // both are unique
+		}
+		if s.GetName() == zone {
+			found = append(found, s)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, &ParamError{"zone", zone, "the name or the id of a zone that the collector has seen"}
+	case 1:
+		return found[0].GetScope(), nil
+	}
+	var labels []string
+	for _, s := range found {
+		labels = append(labels, s.GetScope().GetId()+" (account "+s.GetAccountLabel()+")")
+	}
+	return nil, &ParamError{"zone", zone, "one of the ids " + strings.Join(labels, ", ") + ": several zones have this name"}
+}
+
+// listing reads the buckets of one dataset in order, across cuts of the
+// connection. Not for concurrent use.
+type listing struct {
+	from   Lister
+	ctx    context.Context
+	req    *bucketv1.ListBucketsRequest
+	stream grpc.ServerStreamingClient[bucketv1.ListBucketsResponse]
+	failed int
+	last   bucket.Key
+}
+
+// next returns the next bucket, or io.EOF after the last.
+func (l *listing) next() (*bucket.Bucket, error) {
+	for {
+		m, err := l.receive()
+		if err == nil {
+			l.failed = 0
+			return l.check(m)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil, io.EOF
+		}
+		l.stream = nil
+		if l.failed++; l.failed >= attempts || !passing(err) {
+			return nil, fmt.Errorf("list buckets of %s: %w", l.req.GetFilter().GetDatasets()[0], err)
+		}
+		if err := pause(l.ctx, firstPause<<(l.failed-1)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (l *listing) receive() (*bucketv1.ListBucketsResponse, error) {
+	if l.stream == nil {
+		stream, err := l.from.ListBuckets(l.ctx, l.req, grpc.MaxCallRecvMsgSize(maxMessage))
+		if err != nil {
+			return nil, err
+		}
+		l.stream = stream
+	}
+	return l.stream.Recv()
+}
+
+// check holds the server to the order and the range, on which the order of the
+// samples rests.
+func (l *listing) check(m *bucketv1.ListBucketsResponse) (*bucket.Bucket, error) {
+	b, err := wire.Bucket(m.GetEntry().GetBucket())
+	if err != nil {
+		return nil, fmt.Errorf("list buckets: %w", err)
+	}
+	if l.last.Dataset != "" && l.last.Compare(b.Key) >= 0 {
+		return nil, fmt.Errorf("list buckets: %s came after %s; they must ascend", b.Key, l.last)
+	}
+	if int64(b.Start) < l.req.GetStartUnixSeconds() || int64(b.Window().End) > l.req.GetEndUnixSeconds() {
+		return nil, fmt.Errorf("list buckets: %s was not asked for", b.Key)
+	}
+	l.last, l.req.PageToken = b.Key, m.GetPageToken()
+	return b, nil
+}
+
+// passing reports whether an error may be over in a moment.
+func passing(err error) bool {
+	switch status.Code(err) {
+	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted:
+		return true
+	}
+	return false
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

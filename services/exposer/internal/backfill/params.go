@@ -1,0 +1,259 @@
+package backfill
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/services/exposer/internal/window"
+)
+
+// Request says what to write.
+type Request struct {
+	Range    bucket.Window   // windows that lie inside
+	Datasets []string        // ids, ascending; at least one
+	Families []window.Family // ascending; at least one
+	Zone     string          // name or id; empty: every scope
+	Format   expo.Format
+
+	// Stepped output repeats each value at every multiple of Step inside its
+	// window, and with Extend the newest one up to now.
+	Stepped, Extend bool
+	Step            time.Duration // 0: each dataset's own bucket size
+}
+
+// Defaults are what a path takes for parameters that are not given.
+type Defaults struct {
+	Hours  int
+	Step   time.Duration // 0: one sample per bucket
+	Extend bool          // only where no end is given
+}
+
+// Bounds are what the parameters are held against.
+type Bounds struct {
+	Now      time.Time
+	MaxHours int
+}
+
+// ParamError is a parameter that was refused: which, its value, what would be
+// right.
+type ParamError struct{ Name, Value, Want string }
+
+func (e *ParamError) Error() string {
+	return fmt.Sprintf("parameter %s is %q; it must be %s", e.Name, clip(e.Value), e.Want)
+}
+
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "…"
+	}
+	return s
+}
+
+var known = []string{"dataset", "end", "extend_to_now", "family", "format", "hours", "start", "step_seconds", "zone"}
+
+// Parse reads the parameters of a request. Every error is a *[ParamError]:
+// nothing is clamped and nothing is ignored, since a backfill that silently
+// covers another range than asked for is found out months later.
+func Parse(q url.Values, state *window.State, d Defaults, b Bounds) (*Request, error) {
+	for _, name := range slices.Sorted(maps.Keys(q)) {
+		if !slices.Contains(known, name) {
+			return nil, &ParamError{name, q.Get(name), "left out: the parameters are " + strings.Join(known, ", ")}
+		}
+		if len(q[name]) > 1 {
+			return nil, &ParamError{name, strings.Join(q[name], " and "), "given once"}
+		}
+		if q.Get(name) == "" {
+			return nil, &ParamError{name, "", "left out or have a value"}
+		}
+	}
+	r := &Request{Zone: q.Get("zone"), Format: expo.OpenMetrics}
+	p := params{Values: q}
+	if q.Has("format") {
+		switch q.Get("format") {
+		case "text":
+			r.Format = expo.Text
+		case "openmetrics":
+		default:
+			return nil, p.bad("format", "openmetrics or text")
+		}
+	}
+	if err := p.span(r, state.Info.Retention, d, b); err != nil {
+		return nil, err
+	}
+	if err := p.what(r, state); err != nil {
+		return nil, err
+	}
+	if err := p.steps(r, state, d); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+type params struct{ url.Values }
+
+func (p params) bad(name, want string) error { return &ParamError{name, p.Get(name), want} }
+
+// span reads hours, start and end.
+func (p params) span(r *Request, retention time.Duration, d Defaults, b Bounds) error {
+	now := bucket.TimeOf(b.Now)
+	r.Range.End = now
+	var err error
+	if p.Has("end") {
+		if r.Range.End, err = p.time("end"); err != nil {
+			return err
+		}
+		if r.Range.End > now {
+			return p.bad("end", "at or before now, "+now.String())
+		}
+	}
+	switch {
+	case p.Has("start") && p.Has("hours"):
+		return p.bad("hours", "left out when start is given: give start with end, or hours back from end or from now")
+	case p.Has("start"):
+		if r.Range.Start, err = p.time("start"); err != nil {
+			return err
+		}
+		if r.Range.Empty() {
+			return p.bad("start", "before the end, "+r.Range.End.String())
+		}
+		if longest := time.Duration(b.MaxHours) * time.Hour; r.Range.Len() > longest {
+			return p.bad("start", fmt.Sprintf("at most %d hours (CF_BACKFILL_MAX_HOURS) before the end, at or after %s: ask for a longer range in pieces",
+				b.MaxHours, r.Range.End.Add(-longest)))
+		}
+	default:
+		hours := d.Hours
+		if p.Has("hours") {
+			if hours, err = strconv.Atoi(p.Get("hours")); err != nil || hours < 1 || hours > b.MaxHours {
+				return p.bad("hours", fmt.Sprintf("a whole number from 1 to %d (CF_BACKFILL_MAX_HOURS)", b.MaxHours))
+			}
+		}
+		r.Range.Start = r.Range.End.Add(-time.Duration(hours) * time.Hour)
+	}
+	oldest := now.Add(-retention)
+	if retention <= 0 || r.Range.Start >= oldest {
+		return nil
+	}
+	for _, name := range []string{"start", "hours", "end"} {
+		if p.Has(name) {
+			return p.bad(name, fmt.Sprintf("within what the store keeps: a range that begins at or after %s", oldest))
+		}
+	}
+	r.Range.Start = oldest // nobody asked for more: the default reaches as far as there is something
+	return nil
+}
+
+// time reads an instant: RFC 3339, or seconds since 1970. Milliseconds are
+// told apart by their size, because that mistake is the common one.
+func (p params) time(name string) (bucket.Time, error) {
+	const want = "an RFC 3339 time such as 2026-11-22T00:00:00Z or whole seconds since 1970"
+	text := p.Get(name)
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		switch {
+		case n >= 1e11:
+			return 0, p.bad(name, want+" (this looks like milliseconds)")
+		case n < 0:
+			return 0, p.bad(name, want+", not negative")
+		}
+		return bucket.Time(n), nil
+	}
+	// A "+" of a zone offset arrives as a blank unless it was escaped.
+	t, err := time.Parse(time.RFC3339, strings.Replace(text, " ", "+", 1))
+	if err != nil || t.Unix() < 0 || t.Unix() >= 1e11 {
+		return 0, p.bad(name, want)
+	}
+	return bucket.TimeOf(t), nil
+}
+
+// what reads dataset and family.
+func (p params) what(r *Request, state *window.State) error {
+	var ids []string
+	for i := range state.Datasets {
+		ids = append(ids, state.Datasets[i].Dataset)
+	}
+	r.Datasets = ids
+	if p.Has("dataset") {
+		if !slices.Contains(ids, p.Get("dataset")) {
+			return p.bad("dataset", oneOf(ids))
+		}
+		r.Datasets = []string{p.Get("dataset")}
+	}
+	var names []string
+	for _, fam := range state.Families() {
+		if len(feeders(state, r.Datasets, fam.Name)) == 0 {
+			continue
+		}
+		names = append(names, fam.Name)
+		if !p.Has("family") || p.Get("family") == fam.Name {
+			r.Families = append(r.Families, fam)
+		}
+	}
+	if p.Has("family") && len(r.Families) == 0 {
+		return p.bad("family", oneOf(names))
+	}
+	return nil
+}
+
+func oneOf(words []string) string {
+	if len(words) == 0 {
+		return "left out: the store has none yet"
+	}
+	const most = 30
+	if len(words) > most {
+		return "one of " + strings.Join(words[:most], ", ") + " and others"
+	}
+	return "one of " + strings.Join(words, ", ")
+}
+
+// steps reads step_seconds and extend_to_now.
+func (p params) steps(r *Request, state *window.State, d Defaults) error {
+	switch p.Get("extend_to_now") {
+	case "":
+		r.Extend = d.Extend && !p.Has("end")
+	case "0", "false":
+	case "1", "true":
+		if r.Extend = true; p.Has("end") {
+			return p.bad("extend_to_now", "0 when end is given: it repeats the newest value up to now")
+		}
+	default:
+		return p.bad("extend_to_now", "0 or 1")
+	}
+	r.Step = d.Step
+	if p.Has("step_seconds") {
+		n, err := strconv.Atoi(p.Get("step_seconds"))
+		if err != nil || n < 1 || n > 86400 {
+			return p.bad("step_seconds", "a whole number from 1 to 86400")
+		}
+		r.Step = time.Duration(n) * time.Second
+	}
+	r.Stepped = r.Extend
+	for _, id := range r.Datasets {
+		size := state.Dataset(id).Size
+		if r.Step > size {
+			return &ParamError{"step_seconds", strconv.Itoa(int(r.Step / time.Second)),
+				fmt.Sprintf("at most %d, the bucket size of %s: a longer step would leave buckets out (choose other data with dataset)", size/time.Second, id)}
+		}
+		r.Stepped = r.Stepped || r.Step != 0 && r.Step != size
+	}
+	return nil
+}
+
+// feeders returns those of the datasets that have the family in any version.
+func feeders(state *window.State, datasets []string, family string) []string {
+	var out []string
+	for _, id := range datasets {
+		for _, version := range state.Dataset(id).Versions {
+			if expo.FamilyOf(version, family) != nil {
+				out = append(out, id)
+				break
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,173 @@
+package backfill
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/services/exposer/internal/window"
+)
+
+var now = time.Date(2026, 3, 10, 12, 0, 30, 0, time.UTC)
+
+func state(t testing.TB, definitions ...*bucket.Definition) *window.State {
+	t.Helper()
+	r := window.New(window.Info{StoreID: "test", Stamp: expo.End, Retention: 30 * 24 * time.Hour}, 24*time.Hour)
+	for _, d := range definitions {
+		if err := r.Define(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r.State(bucket.Position{})
+}
+
+func twoDatasets(t testing.TB) *window.State {
+	hourly := feedtest.Definition("uniques_1h", 1)
+	hourly.Size = time.Hour
+	return state(t, feedtest.Definition("http_5m", 1), hourly)
+}
+
+func parse(t *testing.T, query string, d Defaults) (*Request, error) {
+	t.Helper()
+	q, err := url.ParseQuery(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Parse(q, twoDatasets(t), d, Bounds{Now: now, MaxHours: 168})
+}
+
+func TestRanges(t *testing.T) {
+	day := Defaults{Hours: 24}
+	for _, tc := range []struct{ query, want string }{
+		{"", "[2026-03-09T12:00:30Z, 2026-03-10T12:00:30Z)"},
+		{"hours=1", "[2026-03-10T11:00:30Z, 2026-03-10T12:00:30Z)"},
+		{"start=2026-03-10T00:00:00Z", "[2026-03-10T00:00:00Z, 2026-03-10T12:00:30Z)"},
+		{"start=2026-03-10T01:00:00%2B01:00", "[2026-03-10T00:00:00Z, 2026-03-10T12:00:30Z)"},
+		{"start=2026-03-10T01:00:00+01:00", "[2026-03-10T00:00:00Z, 2026-03-10T12:00:30Z)"}, // "+" not escaped
+		{"start=1773100800&end=1773104400", "[2026-03-10T00:00:00Z, 2026-03-10T01:00:00Z)"},
+		{"end=2026-03-08T00:00:00Z&hours=2", "[2026-03-07T22:00:00Z, 2026-03-08T00:00:00Z)"},
+		{"start=2026-02-20T00:00:00Z&end=2026-02-27T00:00:00Z", "[2026-02-20T00:00:00Z, 2026-02-27T00:00:00Z)"},
+	} {
+		r, err := parse(t, tc.query, day)
+		if err != nil {
+			t.Errorf("%s: %v", tc.query, err)
+			continue
+		}
+		if got := r.Range.String(); got != tc.want {
+			t.Errorf("%s: range is %s, want %s", tc.query, got, tc.want)
+		}
+		if r.Stepped || r.Format != expo.OpenMetrics || len(r.Datasets) != 2 || len(r.Families) != 4 {
+			t.Errorf("%s: defaults are %+v", tc.query, r)
+		}
+	}
+}
+
+// Defaults are nobody's mistake: they reach back as far as the store does.
+func TestDefaultStaysWithinRetention(t *testing.T) {
+	r, err := Parse(url.Values{}, twoDatasets(t), Defaults{Hours: 2000}, Bounds{Now: now, MaxHours: 2000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := bucket.TimeOf(now).Add(-30 * 24 * time.Hour); r.Range.Start != want {
+		t.Errorf("range is %s, want it to begin at %s", r.Range, want)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	long := strings.Repeat("x", 5000)
+	for _, tc := range []struct{ query, name, want string }{
+		{"hors=1", "hors", "left out: the parameters are dataset, end,"},
+		{"hours=1&hours=2", "hours", "given once"},
+		{"hours=", "hours", "left out or have a value"},
+		{"hours=0", "hours", "a whole number from 1 to 168 (CF_BACKFILL_MAX_HOURS)"},
+		{"hours=-1", "hours", "from 1 to 168"},
+		{"hours=169", "hours", "from 1 to 168"},
+		{"hours=1.5", "hours", "from 1 to 168"},
+		{"hours=1h", "hours", "from 1 to 168"},
+		{"hours=99999999999999999999", "hours", "from 1 to 168"},
+		{"start=yesterday", "start", "an RFC 3339 time such as"},
+		{"start=-5", "start", "not negative"},
+		{"start=1773100800000", "start", "looks like milliseconds"},
+		{"start=2026-03-10", "start", "an RFC 3339 time"},
+		{"start=9999-12-31T00:00:00Z", "start", "an RFC 3339 time"},
+		{"start=2026-03-10T00:00:00Z&hours=1", "hours", "left out when start is given"},
+		{"start=2026-03-10T02:00:00Z&end=2026-03-10T01:00:00Z", "start", "before the end, 2026-03-10T01:00:00Z"},
+		{"start=2026-03-10T01:00:00Z&end=2026-03-10T01:00:00Z", "start", "before the end"},
+		{"start=2026-03-10T13:00:00Z", "start", "before the end, 2026-03-10T12:00:30Z"},
+		{"end=2026-03-10T12:00:31Z", "end", "at or before now, 2026-03-10T12:00:30Z"},
+		{"start=2026-03-01T00:00:00Z", "start", "at or after 2026-03-03T12:00:30Z"},
+		{"start=2026-02-01T00:00:00Z&end=2026-02-02T00:00:00Z", "start", "at or after 2026-02-08T12:00:30Z"},
+		{"end=2026-01-02T00:00:00Z", "end", "at or after 2026-02-08T12:00:30Z"},
+		{"dataset=http", "dataset", "one of http_5m, uniques_1h"},
+		{"family=cloudflare_zone_cats", "family", "one of cloudflare_zone_http_5m_requests,"},
+		{"dataset=uniques_1h&family=cloudflare_zone_http_5m_requests", "family", "one of cloudflare_zone_uniques_1h_requests,"},
+		{"format=json", "format", "openmetrics or text"},
+		{"step_seconds=0", "step_seconds", "from 1 to 86400"},
+		{"step_seconds=1m", "step_seconds", "from 1 to 86400"},
+		{"step_seconds=600", "step_seconds", "at most 300, the bucket size of http_5m"},
+		{"extend_to_now=yes", "extend_to_now", "0 or 1"},
+		{"extend_to_now=1&end=2026-03-10T01:00:00Z", "extend_to_now", "0 when end is given"},
+		{"family=" + long, "family", "one of"},
+	} {
+		_, err := parse(t, tc.query, Defaults{Hours: 24})
+		var refused *ParamError
+		if !errors.As(err, &refused) || refused.Name != tc.name || !strings.Contains(refused.Want, tc.want) {
+			t.Errorf("%.60s: error is %v, want one about %s: %s", tc.query, err, tc.name, tc.want)
+		}
+		if err != nil && len(err.Error()) > 600 {
+			t.Errorf("%.60s: the message has %d bytes", tc.query, len(err.Error()))
+		}
+	}
+}
+
+func TestStepped(t *testing.T) {
+	original := Defaults{Hours: 168, Step: time.Minute, Extend: true}
+	for _, tc := range []struct {
+		query           string
+		defaults        Defaults
+		stepped, extend bool
+		step            time.Duration
+	}{
+		{"", original, true, true, time.Minute},
+		{"end=2026-03-10T00:00:00Z", original, true, false, time.Minute},
+		{"extend_to_now=0&dataset=http_5m&step_seconds=300", original, false, false, 5 * time.Minute},
+		{"step_seconds=300", Defaults{Hours: 24}, true, false, 5 * time.Minute}, // uniques_1h has another size
+		{"dataset=http_5m&step_seconds=300", Defaults{Hours: 24}, false, false, 5 * time.Minute},
+		{"extend_to_now=1", Defaults{Hours: 24}, true, true, 0},
+	} {
+		r, err := parse(t, tc.query, tc.defaults)
+		if err != nil {
+			t.Errorf("%s: %v", tc.query, err)
+			continue
+		}
+		if r.Stepped != tc.stepped || r.Extend != tc.extend || r.Step != tc.step {
+			t.Errorf("%s: stepped %v, extend %v, step %s", tc.query, r.Stepped, r.Extend, r.Step)
+		}
+	}
+}
+
+// FuzzParse: whatever the query, the range is sane or refused.
+func FuzzParse(f *testing.F) {
+	f.Add("hours=5&step_seconds=60")
+	f.Add("start=1773100800&end=2026-03-10T01:00:00Z")
+	f.Add("extend_to_now=1&zone=x&family=y")
+	f.Fuzz(func(t *testing.T, query string) {
+		q, err := url.ParseQuery(query)
+		if err != nil {
+			return
+		}
+		r, err := Parse(q, twoDatasets(t), Defaults{Hours: 24}, Bounds{Now: now, MaxHours: 168})
+		var refused *ParamError
+		switch {
+		case err != nil && !errors.As(err, &refused):
+			t.Errorf("error of another kind: %v", err)
+		case err == nil && (r.Range.Empty() || r.Range.Len() > 168*time.Hour || r.Range.End > bucket.TimeOf(now) || len(r.Families) == 0):
+			t.Errorf("accepted %+v", r)
+		}
+	})
+}

@@ -1,0 +1,266 @@
+package backfill
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/internal/wire"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/exposer/internal/window"
+)
+
+// store is a Lister in memory that fails on demand.
+type store struct {
+	buckets []*bucket.Bucket // ascending
+	cut     int              // break each stream after so many messages; 0: never
+	err     error            // with which
+	once    bool             // cut is counted over all streams: nothing comes after it
+	calls   int
+}
+
+func (s *store) ListScopes(context.Context, *bucketv1.ListScopesRequest, ...grpc.CallOption) (*bucketv1.ListScopesResponse, error) {
+	zone := func(n int, name string) *bucketv1.ScopeInfo {
+		scope := feedtest.Zone(n)
+		return &bucketv1.ScopeInfo{Scope: wire.ProtoScope(scope), Name: name, ZoneLabel: fmt.Sprintf("zone-%s.example", scope.ID[28:]), AccountLabel: "Example"}
+	}
+	return &bucketv1.ListScopesResponse{Scopes: []*bucketv1.ScopeInfo{zone(0, "one.example"), zone(1, "two.example"), zone(2, "two.example")}}, nil
+}
+
+func (s *store) ListBuckets(_ context.Context, req *bucketv1.ListBucketsRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[bucketv1.ListBucketsResponse], error) {
+	s.calls++
+	l := &listed{s: s, req: req, after: req.GetPageToken(), left: s.cut}
+	if s.once && s.calls > 1 {
+		l.left = 0
+	}
+	return l, nil
+}
+
+type listed struct {
+	grpc.ClientStream
+	s     *store
+	req   *bucketv1.ListBucketsRequest
+	after string
+	left  int
+	i     int
+}
+
+func (l *listed) Recv() (*bucketv1.ListBucketsResponse, error) {
+	for ; l.i < len(l.s.buckets); l.i++ {
+		b := l.s.buckets[l.i]
+		token := b.Key.String()
+		if l.after != "" {
+			if token == l.after {
+				l.after = ""
+			}
+			continue
+		}
+		scopes := l.req.GetFilter().GetScopes()
+		if b.Dataset != l.req.GetFilter().GetDatasets()[0] || len(scopes) > 0 && scopes[0].GetId() != b.Scope.ID ||
+			int64(b.Start) < l.req.GetStartUnixSeconds() || int64(b.Window().End) > l.req.GetEndUnixSeconds() {
+			continue
+		}
+		if l.s.cut > 0 {
+			if l.left == 0 {
+				return nil, l.s.err
+			}
+			l.left--
+		}
+		l.i++
+		return &bucketv1.ListBucketsResponse{Entry: &bucketv1.Entry{Kind: &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(b)}}, PageToken: token}, nil
+	}
+	return nil, io.EOF
+}
+
+// resized is a store after a change of bucket size: http_5m until 00:15,
+// http_15m from then on, both with the families of http_5m.
+func resized(t *testing.T) (*store, *window.State) {
+	five := feedtest.Definition("http_5m", 1)
+	quarter := feedtest.Definition("http_5m", 1)
+	quarter.Dataset, quarter.Size = "http_15m", 15*time.Minute
+	s := &store{}
+	for n := range 2 {
+		for z := range 2 {
+			b := feedtest.Bucket("http_5m", feedtest.Zone(z), 3+3*n)
+			b.Dataset, b.Size = "http_15m", 15*time.Minute
+			s.buckets = append(s.buckets, b)
+		}
+	}
+	for n := range 3 {
+		for z := range 2 {
+			s.buckets = append(s.buckets, feedtest.Bucket("http_5m", feedtest.Zone(z), n))
+		}
+	}
+	return s, state(t, quarter, five)
+}
+
+// clockAt is when these backfills run: 55 minutes after the epoch.
+var clockAt = feedtest.T0.Add(55 * time.Minute)
+
+func request(t *testing.T, st *window.State, query string) *Request {
+	t.Helper()
+	q, err := url.ParseQuery(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Parse(q, st, Defaults{Hours: 1}, Bounds{Now: clockAt, MaxHours: 168})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestWriteGolden(t *testing.T) {
+	for file, query := range map[string]string{
+		"plain.om":    "",
+		"plain.txt":   "format=text&zone=one.example&family=cloudflare_zone_http_5m_requests",
+		"stepped.om":  "step_seconds=300&zone=zone-a001.example&family=cloudflare_zone_http_5m_requests",
+		"extended.om": "extend_to_now=1&dataset=http_15m&step_seconds=600&family=cloudflare_zone_http_5m_requests",
+	} {
+		t.Run(file, func(t *testing.T) {
+			s, st := resized(t)
+			var out bytes.Buffer
+			if err := Write(t.Context(), &out, s, st, request(t, st, query), clockAt); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Golden(t, "testdata/"+file, out.Bytes())
+			ascends(t, out.String())
+		})
+	}
+}
+
+// ascends checks what Prometheus needs of a file: times ascend inside each series.
+func ascends(t *testing.T, body string) {
+	t.Helper()
+	last := map[string]string{}
+	for line := range strings.Lines(body) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		fields := strings.Fields(line)
+		series, at := fields[0], fields[2]
+		if last[series] >= at { // equal length, so that the order of texts is that of numbers
+			t.Errorf("%s at %s comes after %s", series, at, last[series])
+		}
+		last[series] = at
+	}
+}
+
+func TestCutListingIsContinued(t *testing.T) {
+	s, st := resized(t)
+	var whole bytes.Buffer
+	if err := Write(t.Context(), &whole, s, st, request(t, st, ""), clockAt); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s, st := resized(t)
+		s.cut, s.err = 1, status.Error(codes.Unavailable, "gone")
+		var cut bytes.Buffer
+		if err := Write(t.Context(), &cut, s, st, request(t, st, ""), clockAt); err != nil {
+			t.Fatal(err)
+		}
+		if cut.String() != whole.String() {
+			t.Errorf("a cut listing gives another body:\n%s", cut.String())
+		}
+		if s.calls < 20 {
+			t.Errorf("%d listings: the cuts did not happen", s.calls)
+		}
+	})
+}
+
+func TestBrokenListingIsNotClosed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err   error
+		calls int
+	}{
+		"at once, what will not pass":       {status.Error(codes.Internal, "bug 12"), 1},
+		"after some tries, what could have": {status.Error(codes.Unavailable, "gone"), attempts},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, st := resized(t)
+				// Three messages come, and from then on nothing but the error.
+				s.cut, s.err, s.once = 3, tc.err, true
+				var out bytes.Buffer
+				err := Write(t.Context(), &out, s, st, request(t, st, "dataset=http_5m"), clockAt)
+				if !errors.Is(err, tc.err) {
+					t.Errorf("error is %v, want one that wraps %v", err, tc.err)
+				}
+				if s.calls != tc.calls {
+					t.Errorf("%d listings, want %d", s.calls, tc.calls)
+				}
+				if !strings.Contains(out.String(), "cloudflare_zone_http_5m_requests{") || strings.Contains(out.String(), "# EOF") {
+					t.Errorf("a broken body is empty or closed as if it were whole:\n%s", out.String())
+				}
+			})
+		})
+	}
+}
+
+func TestZones(t *testing.T) {
+	s, st := resized(t)
+	for zone, want := range map[string]string{
+		"nowhere.example": `parameter zone is "nowhere.example"; it must be the name or the id of a zone`,
+		"two.example":     "several zones have this name",
+	} {
+		r := request(t, st, "zone="+zone)
+		var out bytes.Buffer
+		err := Write(t.Context(), &out, s, st, r, clockAt)
+		var refused *ParamError
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), want) || out.Len() > 0 {
+			t.Errorf("%s: %v after %d bytes, want %q", zone, err, out.Len(), want)
+		}
+	}
+	for _, zone := range []string{"one.example", feedtest.Zone(0).ID, "zone-a000.example"} {
+		var out bytes.Buffer
+		if err := Write(t.Context(), &out, s, st, request(t, st, "zone="+zone), clockAt); err != nil {
+			t.Errorf("%s: %v", zone, err)
+		}
+		if strings.Contains(out.String(), "a001") || !strings.Contains(out.String(), "a000") {
+			t.Errorf("%s: other zones are shown:\n%s", zone, out.String())
+		}
+	}
+}
+
+// What the collector must never send, and what a sample must never carry.
+func TestImplausible(t *testing.T) {
+	for name, tc := range map[string]struct {
+		spoil func(*store, *Request)
+		want  string
+	}{
+		"future": {func(s *store, r *Request) {
+			s.buckets[3].Start = bucket.TimeOf(clockAt).Floor(15 * time.Minute)
+			r.Range.End += 7200 // as if the check of the parameters had a hole
+		}, "it must be before now"},
+		"order":           {func(s *store, _ *Request) { s.buckets[0], s.buckets[2] = s.buckets[2], s.buckets[0] }, "they must ascend"},
+		"unknown version": {func(s *store, _ *Request) { s.buckets[0].Version = 7 }, "version 7 of its dataset, which has not reached"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, st := resized(t)
+			r := request(t, st, "")
+			tc.spoil(s, r)
+			var out bytes.Buffer
+			err := Write(t.Context(), &out, s, st, r, clockAt)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error is %v, want %q", err, tc.want)
+			}
+			if strings.Contains(out.String(), "# EOF") {
+				t.Error("the body is closed")
+			}
+		})
+	}
+}

@@ -1,0 +1,82 @@
+package expo
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+)
+
+// Millis is an instant in milliseconds since 1970-01-01T00:00:00Z, the
+// resolution of Prometheus. Samples of Weir have instants above [Earliest].
+type Millis int64
+
+// Earliest is the lowest instant that a sample may have, 2001-09-09. Anything
+// below is a number of seconds that was taken for milliseconds.
+const Earliest Millis = 1e9 * 1000
+
+// MillisOf drops what is below a millisecond of t.
+func MillisOf(t time.Time) Millis { return Millis(t.UnixMilli()) }
+
+// Std converts to a time.Time in UTC.
+func (t Millis) Std() time.Time { return time.UnixMilli(int64(t)).UTC() }
+
+// Check reports why t cannot be the instant of a final sample at now, if it cannot.
+func (t Millis) Check(now time.Time) error {
+	if t <= Earliest {
+		return fmt.Errorf("sample timestamp is %d ms (%s); it must be after %s: is it in seconds?",
+			int64(t), t.Std().Format(time.RFC3339), Earliest.Std().Format(time.RFC3339))
+	}
+	if latest := MillisOf(now); t >= latest {
+		return fmt.Errorf("sample timestamp is %d ms (%s); it must be before now (%s): a final bucket lies in the past",
+			int64(t), t.Std().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// Stamp says which instant of its window a sample carries. It is a property of
+// the store: another stamp makes other samples beside those already scraped.
+type Stamp uint8
+
+// The stamps, with the contract's numbers.
+const (
+	// End is the window's end less one millisecond: the sample lies inside the
+	// half-open window, so that sum_over_time over a whole day counts each
+	// window once on Prometheus 2 (closed ranges) and 3 (left-open ranges).
+	End Stamp = 1
+	// Start is the window's start, Cloudflare's own label.
+	Start Stamp = 2
+)
+
+func (s Stamp) String() string {
+	switch s {
+	case End:
+		return "end"
+	case Start:
+		return "start"
+	}
+	return fmt.Sprintf("stamp %d", uint8(s))
+}
+
+// Of is the instant of the samples of window w.
+func (s Stamp) Of(w bucket.Window) Millis {
+	if s == Start {
+		return Millis(w.Start) * 1000
+	}
+	return Millis(w.End)*1000 - 1
+}
+
+// appendMillis spells an instant for text 0.0.4: 1795341599999.
+func appendMillis(dst []byte, t Millis) []byte {
+	return strconv.AppendInt(dst, int64(t), 10)
+}
+
+// appendSeconds spells an instant for OpenMetrics: 1795341599.999. Prometheus
+// reads three decimals back to exactly the same millisecond. t must not be
+// negative.
+func appendSeconds(dst []byte, t Millis) []byte {
+	dst = strconv.AppendInt(dst, int64(t/1000), 10)
+	ms := t % 1000
+	return append(dst, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
+}

@@ -1,0 +1,113 @@
+package meter
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/view"
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("weir_exposer_"+name, help, labels, nil)
+}
+
+var (
+	readyDesc     = desc("ready", "1 from the first complete view until the exposer drains. Old data does not revoke it.")
+	revisionDesc  = desc("revision", "Revision of the log that is served.")
+	historyDesc   = desc("history_hash", "First 48 bits of the log's chain at the revision that is served, as a number: exposers of one store at one revision that differ here serve different histories.")
+	storeDesc     = desc("store_info", "Always 1; the labels name the store and its sample timestamp.", "store_id", "sample_timestamp")
+	simulatedDesc = prometheus.NewDesc("weir_simulated", "1 if the data was made by a simulator and describes no real zone.", nil, nil)
+	progressDesc  = desc("progress_timestamp_seconds", "Up to when the store was complete, by the clock of the leading collector.")
+	lagDesc       = desc("progress_lag_seconds", "Age of the progress time: grows while collector or stream stand still.")
+	heldDesc      = desc("samples_held", "Samples held in memory, whether or not they are served.")
+	samplesDesc   = desc("replay_samples", "Samples in a body of /metrics.")
+	seriesDesc    = desc("replay_series", "Distinct series in a body of /metrics.")
+	refusedDesc   = desc("replay_refused", "1 while /metrics answers 503 because even the least replay exceeds the hard limit of samples.")
+	expiresDesc   = desc("replay_expires_timestamp_seconds", "When the oldest sample of /metrics leaves it.")
+	newestDesc    = desc("newest_bucket_end_timestamp_seconds", "End of the newest window held of the dataset.", "dataset")
+	oldestDesc    = desc("oldest_bucket_end_timestamp_seconds", "End of the oldest window that is served of the dataset.", "dataset")
+	windowsDesc   = desc("replay_windows", "Windows of the dataset that /metrics repeats.", "dataset", "role")
+	trimmedDesc   = desc("replay_trimmed_windows", "Windows of the dataset that only the soft limit of samples keeps out of /metrics.", "dataset", "role")
+	shortDesc     = desc("replay_short", "1 if the configured replay is too short for the dataset to outlast one missed scrape; the log says what it needs.", "dataset")
+)
+
+var roles = [replay.Roles]string{"total", "breakdown"}
+
+// Watch returns a collector that reads the board when it is scraped, so that
+// its numbers are those of that moment.
+func Watch(b *view.Board) prometheus.Collector { return watcher{b} }
+
+type watcher struct{ board *view.Board }
+
+func (w watcher) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		readyDesc, revisionDesc, historyDesc, storeDesc, simulatedDesc, progressDesc, lagDesc, heldDesc, samplesDesc, seriesDesc,
+		refusedDesc, expiresDesc, newestDesc, oldestDesc, windowsDesc, trimmedDesc, shortDesc,
+	} {
+		ch <- d
+	}
+}
+
+func (w watcher) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(readyDesc, truth(w.board.Ready() == nil))
+	state := w.board.State()
+	if state == nil {
+		return
+	}
+	gauge(revisionDesc, float64(state.Position.Revision))
+	gauge(historyDesc, float64(binary.BigEndian.Uint64(state.Position.Chain[:8])>>16))
+	gauge(storeDesc, 1, state.Info.StoreID, state.Info.Stamp.String())
+	gauge(simulatedDesc, truth(state.Info.Simulated))
+	gauge(heldDesc, float64(state.Samples))
+	if progress := w.board.Progress(); !progress.IsZero() {
+		gauge(progressDesc, seconds(progress))
+		gauge(lagDesc, w.board.Now().Sub(progress).Seconds())
+	}
+	for i := range state.Datasets {
+		d := &state.Datasets[i]
+		if _, newest := d.Ends(); newest > 0 {
+			gauge(newestDesc, float64(newest), d.Dataset)
+		}
+		short := replay.Check(d.Definition, state.Info.Stamp, time.Duration(w.board.Hours())*time.Hour)
+		gauge(shortDesc, truth(short != nil), d.Dataset)
+	}
+	v, err := w.board.View(view.Default)
+	gauge(refusedDesc, truth(err != nil))
+	if err != nil {
+		return
+	}
+	gauge(samplesDesc, float64(v.Samples))
+	gauge(seriesDesc, float64(v.Series()))
+	if !v.Choice.Expires.IsZero() {
+		gauge(expiresDesc, seconds(v.Choice.Expires))
+	}
+	for i := range v.State.Datasets {
+		d := &v.State.Datasets[i]
+		oldest := d.Len()
+		for role, serve := range v.Choice.Serve[i] {
+			gauge(windowsDesc, float64(serve.Len()), d.Dataset, roles[role])
+			gauge(trimmedDesc, float64(v.Choice.Trimmed[i][role]), d.Dataset, roles[role])
+			if serve.Len() > 0 {
+				oldest = min(oldest, serve.From)
+			}
+		}
+		if oldest < d.Len() {
+			gauge(oldestDesc, float64(d.Window(oldest).End), d.Dataset)
+		}
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

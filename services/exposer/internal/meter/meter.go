@@ -1,0 +1,109 @@
+// Package meter holds the exposer's metrics about itself, which the operations
+// port shows. They tell "traffic changed" from "the exposer changed": what it
+// holds and serves of each dataset, what it had to leave out, how old its
+// knowledge is, and how it gets on with the collector.
+package meter
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+)
+
+// Meter counts events. It is safe for concurrent use.
+type Meter struct {
+	connected       prometheus.Gauge
+	disconnects     *prometheus.CounterVec
+	rejected        prometheus.Counter
+	published       prometheus.Counter
+	rendered        prometheus.Counter
+	renderSeconds   prometheus.Histogram
+	bodyBytes       *prometheus.GaugeVec
+	buildSeconds    *prometheus.HistogramVec
+	scrapes         *prometheus.CounterVec
+	backfills       *prometheus.CounterVec
+	backfillsFlying prometheus.Gauge
+}
+
+// New registers the event metrics with r.
+func New(r prometheus.Registerer) *Meter {
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "weir_exposer_" + name, Help: help})
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "weir_exposer_" + name, Help: help})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_exposer_" + name, Help: help}, labels)
+	}
+	m := &Meter{
+		connected:   gauge("stream_connected", "1 while a stream from a collector is open and has begun."),
+		disconnects: counters("stream_disconnects_total", "Streams that ended, by the reason of the contract or TRANSPORT, IDLE, CONTRACT, STEP_BACK, REFUSED_HERE.", "reason"),
+		rejected:    counter("entries_rejected_total", "Buckets and definitions that could not be shown. The log has the first of each stream; anything but 0 is a bug or a version mismatch."),
+		published:   counter("views_published_total", "Points of the log that were published."),
+		rendered:    counter("samples_rendered_total", "Samples rendered from buckets, each once in both formats."),
+		renderSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "weir_exposer_bucket_render_seconds", Help: "Time to decode, check and render one bucket.",
+			Buckets: prometheus.ExponentialBuckets(10e-6, 4, 8),
+		}),
+		bodyBytes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "weir_exposer_body_bytes", Help: "Length of the body of /metrics that was last built, by format and encoding. Prometheus holds its body_size_limit against the identity encoding.",
+		}, []string{"format", "encoding"}),
+		buildSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "weir_exposer_body_build_seconds", Help: "Time to put a body of /metrics together, once per view, format and encoding.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 7),
+		}, []string{"format", "encoding"}),
+		scrapes:         counters("scrapes_total", "Requests for /metrics answered, by status code.", "code"),
+		backfills:       counters("backfills_total", "Backfill requests ended, by outcome: whole, refused before the first byte, broken off after it.", "outcome"),
+		backfillsFlying: gauge("backfills_in_flight", "Backfill requests being answered."),
+	}
+	for _, outcome := range []string{"whole", "refused", "broken"} {
+		m.backfills.WithLabelValues(outcome) // shown from the beginning, so that the first one is an increase
+	}
+	m.scrapes.WithLabelValues("200")
+	r.MustRegister(m.connected, m.disconnects, m.rejected, m.published, m.rendered, m.renderSeconds,
+		m.bodyBytes, m.buildSeconds, m.scrapes, m.backfills, m.backfillsFlying)
+	return m
+}
+
+// Connected: a stream has begun.
+func (m *Meter) Connected() { m.connected.Set(1) }
+
+// Disconnected: the stream has ended.
+func (m *Meter) Disconnected(reason string) {
+	m.connected.Set(0)
+	m.disconnects.WithLabelValues(reason).Inc()
+}
+
+// Rejected: an entry could not be shown.
+func (m *Meter) Rejected() { m.rejected.Inc() }
+
+// Published: a point of the log is served.
+func (m *Meter) Published() { m.published.Inc() }
+
+// Rendered: a bucket was rendered.
+func (m *Meter) Rendered(samples int, took time.Duration) {
+	m.rendered.Add(float64(samples))
+	m.renderSeconds.Observe(took.Seconds())
+}
+
+// Built: a body was put together.
+func (m *Meter) Built(f expo.Format, e expo.Encoding, bytes int, took time.Duration) {
+	m.bodyBytes.WithLabelValues(f.String(), e.String()).Set(float64(bytes))
+	m.buildSeconds.WithLabelValues(f.String(), e.String()).Observe(took.Seconds())
+}
+
+// Scraped: a request for /metrics was answered.
+func (m *Meter) Scraped(code int) { m.scrapes.WithLabelValues(strconv.Itoa(code)).Inc() }
+
+// BackfillBegan: a backfill request arrived.
+func (m *Meter) BackfillBegan() { m.backfillsFlying.Inc() }
+
+// BackfillEnded: it was answered.
+func (m *Meter) BackfillEnded(outcome string) {
+	m.backfillsFlying.Dec()
+	m.backfills.WithLabelValues(outcome).Inc()
+}

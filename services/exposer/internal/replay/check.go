@@ -1,0 +1,47 @@
+package replay
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+)
+
+// patience is the longest bucket for which two of them are asked: nobody
+// scrapes less often than every six hours, and a daily bucket that is served
+// for the rest of its day outlasts any scrape that was missed.
+const patience = 6 * time.Hour
+
+// Least is the replay age that a dataset needs: a sample appears at its delay
+// at the earliest and must stay for two buckets more, so that a scrape that
+// comes one bucket late still finds it; for buckets above six hours, twelve
+// hours more. A sample at the start of its window is one bucket old when the
+// window ends.
+func Least(d *bucket.Definition, stamp expo.Stamp) time.Duration {
+	return firstSeen(d, stamp) + 2*min(d.Size, patience)
+}
+
+func firstSeen(d *bucket.Definition, stamp expo.Stamp) time.Duration {
+	if stamp == expo.Start {
+		return d.Delay + d.Size
+	}
+	return d.Delay
+}
+
+// Check reports why a replay of maxAge is too short for a dataset, if it is.
+// The exposer learns its datasets from the stream, so it cannot refuse to
+// start over this; it says so in its log, its metrics and on its page.
+func Check(d *bucket.Definition, stamp expo.Stamp, maxAge time.Duration) error {
+	least := Least(d, stamp)
+	if maxAge >= least {
+		return nil
+	}
+	hours := int((least + time.Hour - 1) / time.Hour)
+	if maxAge <= firstSeen(d, stamp) {
+		return fmt.Errorf("CF_METRICS_REPLAY_HOURS is %g; samples of %s are already %s old when they appear, so that none is ever served: "+
+			"it must be at least %d", maxAge.Hours(), d.Dataset, firstSeen(d, stamp), hours)
+	}
+	return fmt.Errorf("CF_METRICS_REPLAY_HOURS is %g; %s needs %d for its buckets to outlast a few missed scrapes",
+		maxAge.Hours(), d.Dataset, hours)
+}

@@ -1,0 +1,235 @@
+package replay
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+)
+
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+// dataset makes n windows that end at last and before, each with this many
+// samples of totals and of breakdowns.
+func dataset(id string, size time.Duration, depth, n int, last time.Time, totals, breakdowns int) Dataset {
+	d := Dataset{ID: id, Depth: depth}
+	d.Feeds[0], d.Feeds[1] = []string{id + "_total"}, []string{id + "_by"}
+	for i := n; i > 0; i-- {
+		start := bucket.TimeOf(last).Add(-time.Duration(i) * size)
+		d.Windows = append(d.Windows, Window{bucket.Window{Start: start, End: start.Add(size)}, [Roles]int{totals, breakdowns}})
+	}
+	return d
+}
+
+func day() Limits { return Limits{MaxAge: 24 * time.Hour, Soft: 100_000, Hard: 250_000} }
+
+func choose(t *testing.T, datasets []Dataset, stamp expo.Stamp, now time.Time, limits Limits) Choice {
+	t.Helper()
+	c, err := Choose(datasets, stamp, now, limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestDepthAndAge(t *testing.T) {
+	five := dataset("http_5m", 5*time.Minute, 30, 40, noon, 1, 0)
+	hour := dataset("uniques_1h", time.Hour, 24, 30, noon, 1, 0)
+	deep := dataset("x_5m", 5*time.Minute, 99, 40, noon, 1, 0) // a definition cannot lift the cliff
+	shallow := dataset("countries_1h", time.Hour, 6, 30, noon, 0, 1)
+	c := choose(t, []Dataset{five, hour, deep, shallow}, expo.End, noon, day())
+	var got []int
+	for i := range c.Serve {
+		got = append(got, c.Serve[i][0].Len())
+	}
+	if diff := cmp.Diff([]int{30, 24, 30, 6}, got); diff != "" {
+		t.Errorf("windows served (-want +got):\n%s", diff)
+	}
+}
+
+// A sample leaves at the very millisecond at which it is as old as the bound:
+// one later would fail the whole scrape of a Prometheus with that window.
+func TestAgeIsExact(t *testing.T) {
+	hour := dataset("uniques_1h", time.Hour, 30, 30, noon, 1, 0)
+	for _, stamp := range []expo.Stamp{expo.End, expo.Start} {
+		limits := day()
+		before := choose(t, []Dataset{hour}, stamp, noon, limits)
+		if before.Expires.IsZero() || !before.Expires.After(noon) {
+			t.Fatalf("%s: the choice at noon expires at %v", stamp, before.Expires)
+		}
+		oldest := hour.Windows[before.Serve[0][0].From]
+		if age := noon.Sub(stamp.Of(oldest.Window).Std()); age >= limits.MaxAge {
+			t.Errorf("%s: the oldest sample served is %s old", stamp, age)
+		}
+		last := choose(t, []Dataset{hour}, stamp, before.Expires.Add(-time.Millisecond), limits)
+		if diff := cmp.Diff(before, last); diff != "" {
+			t.Errorf("%s: the choice changed before it expired:\n%s", stamp, diff)
+		}
+		after := choose(t, []Dataset{hour}, stamp, before.Expires, limits)
+		if got, want := after.Serve[0][0].From, before.Serve[0][0].From+1; got != want {
+			t.Errorf("%s: at its expiry the choice begins at window %d, want %d", stamp, got, want)
+		}
+	}
+}
+
+func TestFutureIsNotServed(t *testing.T) {
+	five := dataset("http_5m", 5*time.Minute, 30, 5, noon, 1, 0)
+	c := choose(t, []Dataset{five}, expo.End, noon.Add(-2*time.Minute), day())
+	if got := c.Serve[0][0]; got != (Range{0, 4}) {
+		t.Errorf("served %v, want the four windows that have ended", got)
+	}
+	if want := noon.Add(-time.Millisecond); !c.Expires.Equal(want) {
+		t.Errorf("the choice expires at %v, want %v, when the fifth window has ended", c.Expires, want)
+	}
+}
+
+func TestSoftLimit(t *testing.T) {
+	five := dataset("http_5m", 5*time.Minute, 30, 30, noon, 10, 100)
+	hour := dataset("countries_1h", time.Hour, 6, 6, noon, 0, 1000)
+	all := 30*110 + 6*1000
+	for _, tc := range []struct {
+		name       string
+		soft       int
+		five, hour [Roles]int // windows left
+		samples    int
+	}{
+		{"all fit", all, [Roles]int{30, 30}, [Roles]int{6, 6}, all},
+		{"one too many: the oldest breakdown goes, whole", all - 1, [Roles]int{30, 30}, [Roles]int{6, 5}, all - 1000},
+		{"breakdowns by age across datasets", all - 3*1000 - 1, [Roles]int{30, 29}, [Roles]int{6, 3}, all - 3*1000 - 100},
+		{"totals last", 2*1000 + 2*100 + 5*10, [Roles]int{5, 2}, [Roles]int{2, 2}, 2*1000 + 2*100 + 5*10},
+		{"the floor stays", 1, [Roles]int{2, 2}, [Roles]int{2, 2}, 2*1000 + 2*110},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			limits := day()
+			limits.Soft = tc.soft
+			c := choose(t, []Dataset{five, hour}, expo.End, noon, limits)
+			got := [][Roles]int{{c.Serve[0][0].Len(), c.Serve[0][1].Len()}, {c.Serve[1][0].Len(), c.Serve[1][1].Len()}}
+			want := [][Roles]int{tc.five, tc.hour}
+			if tc.name != "all fit" { // windows without totals count for nothing and may go at any time
+				got[1][0], want[1][0] = 0, 0
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("windows left (-want +got):\n%s", diff)
+			}
+			if c.Samples != tc.samples {
+				t.Errorf("%d samples, want %d", c.Samples, tc.samples)
+			}
+			if got, want := c.Trimmed[0][1], 30-tc.five[1]; got != want {
+				t.Errorf("%d windows of http_5m's breakdowns counted as trimmed, want %d", got, want)
+			}
+			if got := c.Trimmed[1][0]; got != 0 {
+				t.Errorf("%d windows counted as trimmed that held no sample", got)
+			}
+		})
+	}
+}
+
+func TestHardLimit(t *testing.T) {
+	limits := day()
+	big := dataset("countries_1h", time.Hour, 6, 6, noon, 0, limits.Hard/2)
+	if _, err := Choose([]Dataset{big}, expo.End, noon, limits); err != nil {
+		t.Errorf("exactly the hard limit is refused: %v", err)
+	}
+	big.Windows[5].Samples[1]++
+	_, err := Choose([]Dataset{big}, expo.End, noon, limits)
+	var many *TooManyError
+	if !errors.As(err, &many) || many.Samples != limits.Hard+1 {
+		t.Errorf("error is %v, want a TooManyError of %d samples", err, limits.Hard+1)
+	}
+}
+
+// After a change of bucket size two datasets carry the same series. Together
+// they must stay below the cliff.
+func TestSharedFamilyIsCapped(t *testing.T) {
+	old := dataset("http_5m", 5*time.Minute, 30, 30, noon.Add(-2*time.Hour), 1, 0)
+	fresh := dataset("http_15m", 15*time.Minute, 30, 8, noon, 1, 0)
+	old.Feeds[0], fresh.Feeds[0] = []string{"cloudflare_zone_requests"}, []string{"cloudflare_zone_requests"}
+	c := choose(t, []Dataset{fresh, old}, expo.End, noon, day())
+	if got := c.Serve[0][0].Len(); got != 8 {
+		t.Errorf("the new size serves %d windows, want all 8", got)
+	}
+	if got := c.Serve[1][0].Len(); got != MaxDepth-8 {
+		t.Errorf("the old size serves %d windows, want the newest %d", got, MaxDepth-8)
+	}
+}
+
+// Properties over random stores: never older than the bound, never deeper than
+// the cliff, never above the soft limit unless at the floor, suffixes only,
+// valid until the instant that it names and not beyond.
+func TestProperties(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		sizes := []time.Duration{time.Minute, 5 * time.Minute, time.Hour, 24 * time.Hour}
+		var datasets []Dataset
+		for range rng.IntN(5) {
+			size := sizes[rng.IntN(len(sizes))]
+			last := noon.Truncate(size).Add(-time.Duration(rng.IntN(3)) * size)
+			d := dataset(string(rune('a'+len(datasets))), size, rng.IntN(35), rng.IntN(40), last, rng.IntN(9), rng.IntN(90))
+			kept := d.Windows[:0]
+			for _, w := range d.Windows { // with holes
+				if rng.IntN(5) > 0 {
+					kept = append(kept, w)
+				}
+			}
+			d.Windows = kept
+			datasets = append(datasets, d)
+		}
+		limits := Limits{MaxAge: time.Duration(1+rng.IntN(30)) * time.Hour, Soft: rng.IntN(3000), Hard: 1 << 30}
+		c := choose(t, datasets, expo.End, noon, limits)
+		atFloor, samples := true, 0
+		for i := range datasets {
+			for role, r := range c.Serve[i] {
+				if r.To != len(datasets[i].Windows) || r.Len() > MaxDepth {
+					t.Fatalf("seed %d: range %v of %d windows", seed, r, len(datasets[i].Windows))
+				}
+				atFloor = atFloor && r.Len() <= Floor
+				for _, w := range datasets[i].Windows[r.From:r.To] {
+					samples += w.Samples[role]
+					if age := noon.Sub(expo.End.Of(w.Window).Std()); age >= limits.MaxAge {
+						t.Fatalf("seed %d: a sample is %s old, the bound is %s", seed, age, limits.MaxAge)
+					}
+				}
+			}
+		}
+		if samples != c.Samples || (samples > limits.Soft && !atFloor) {
+			t.Fatalf("seed %d: %d samples (said %d), soft limit %d", seed, samples, c.Samples, limits.Soft)
+		}
+		if !c.Expires.IsZero() {
+			// What is served must not change; what is left out may shrink meanwhile.
+			later := choose(t, datasets, expo.End, c.Expires.Add(-time.Millisecond), limits)
+			if diff := cmp.Diff(c.Serve, later.Serve); diff != "" || later.Samples != c.Samples {
+				t.Fatalf("seed %d: the choice changed before it expired:\n%s", seed, diff)
+			}
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	hour := &bucket.Definition{Dataset: "uniques_1h", Size: time.Hour, Delay: 5 * time.Minute}
+	daily := &bucket.Definition{Dataset: "uniques_1d", Size: 24 * time.Hour, Delay: 5 * time.Minute}
+	for _, tc := range []struct {
+		d     *bucket.Definition
+		stamp expo.Stamp
+		age   time.Duration
+		want  string // part of the error; empty: none
+	}{
+		{hour, expo.End, 24 * time.Hour, ""},
+		{hour, expo.End, 2*time.Hour + 5*time.Minute, ""},
+		{hour, expo.End, 2 * time.Hour, "needs 3"},
+		{hour, expo.Start, 3 * time.Hour, "needs 4"},
+		{daily, expo.End, 24 * time.Hour, ""},
+		{daily, expo.End, 12 * time.Hour, "needs 13"},
+		{daily, expo.Start, 24 * time.Hour, "none is ever served"},
+	} {
+		err := Check(tc.d, tc.stamp, tc.age)
+		if (err == nil) != (tc.want == "") || (err != nil && !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s, %s, %s: %v, want %q", tc.d.Dataset, tc.stamp, tc.age, err, tc.want)
+		}
+	}
+}

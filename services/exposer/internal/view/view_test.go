@@ -1,0 +1,247 @@
+package view_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/view"
+	"github.com/weir-metrics/weir/services/exposer/internal/window"
+)
+
+func limits() replay.Limits {
+	return replay.Limits{MaxAge: 24 * time.Hour, Soft: 100_000, Hard: 250_000}
+}
+
+func at(n int) time.Time { return feedtest.T0.Add(time.Duration(n) * 5 * time.Minute) }
+
+// build makes a state of two datasets, of which b_5m lags, and one bucket
+// without rows.
+func build(t testing.TB, stamp expo.Stamp, order func([]*bucket.Bucket)) *window.State {
+	t.Helper()
+	r := window.New(window.Info{StoreID: "test", Stamp: stamp}, 24*time.Hour)
+	for _, id := range []string{"b_5m", "a_5m"} {
+		if err := r.Define(feedtest.Definition(id, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buckets := []*bucket.Bucket{
+		feedtest.Bucket("a_5m", feedtest.Zone(0), 0), feedtest.Bucket("a_5m", feedtest.Zone(1), 0),
+		feedtest.Bucket("a_5m", feedtest.Zone(0), 1), feedtest.Bucket("a_5m", feedtest.Zone(1), 1),
+		feedtest.Bucket("a_5m", feedtest.Zone(0), 2),
+		feedtest.Bucket("b_5m", feedtest.Zone(0), 0), feedtest.Bucket("b_5m", feedtest.Zone(0), 1),
+	}
+	buckets[2].Families = buckets[2].Families[:1] // no rows of the breakdown
+	if order != nil {
+		order(buckets)
+	}
+	for _, b := range buckets {
+		if _, err := r.Add(b, at(4)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r.State(bucket.Position{Revision: 9})
+}
+
+func body(t testing.TB, v *view.View, f expo.Format, e expo.Encoding) string {
+	t.Helper()
+	b := v.Body(f, e)
+	if e == expo.Identity {
+		return string(b)
+	}
+	zip, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := io.ReadAll(zip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(plain)
+}
+
+func TestGolden(t *testing.T) {
+	for _, tc := range []struct {
+		file   string
+		stamp  expo.Stamp
+		newest bool
+		format expo.Format
+	}{
+		{"replay.txt", expo.End, false, expo.Text},
+		{"replay.om", expo.End, false, expo.OpenMetrics},
+		{"replay_start.txt", expo.Start, false, expo.Text},
+		{"newest.txt", expo.End, true, expo.Text},
+	} {
+		t.Run(tc.file, func(t *testing.T) {
+			v, err := view.Build(build(t, tc.stamp, nil), tc.newest, at(4), limits(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := body(t, v, tc.format, expo.Identity)
+			testkit.Golden(t, "testdata/"+tc.file, []byte(got))
+			if zipped := body(t, v, tc.format, expo.Gzip); zipped != got {
+				t.Error("the gzip body is another one")
+			}
+			if lines := strings.Count(got, "\n") - strings.Count(got, "#"); lines != v.Samples {
+				t.Errorf("%d samples in the body, the view says %d", lines, v.Samples)
+			}
+			if tc.format == expo.Text {
+				parser := expfmt.NewTextParser(model.LegacyValidation)
+				if _, err := parser.TextToMetricFamilies(strings.NewReader(got)); err != nil {
+					t.Errorf("Prometheus's parser: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// Two exposers with the same history give the same bytes, in whatever order
+// its buckets came, compressed too (G5).
+func TestSameBytes(t *testing.T) {
+	one := build(t, expo.End, nil)
+	two := build(t, expo.End, func(b []*bucket.Bucket) {
+		for i, j := 0, len(b)-1; i < j; i, j = i+1, j-1 {
+			b[i], b[j] = b[j], b[i]
+		}
+	})
+	for _, newest := range []bool{false, true} {
+		a, err := view.Build(one, newest, at(4), limits(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := view.Build(two, newest, at(4).Add(time.Minute), limits(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for f := range expo.Format(expo.Formats) {
+			for e := range expo.Encoding(expo.Encodings) {
+				if !bytes.Equal(a.Body(f, e), b.Body(f, e)) {
+					t.Errorf("%s %s, newest %v: bodies differ:\n%s", f, e, newest, cmp.Diff(body(t, a, f, e), body(t, b, f, e)))
+				}
+			}
+		}
+	}
+}
+
+// A body must never be empty: Prometheus takes that for a healthy target
+// without data.
+func TestEmptyStore(t *testing.T) {
+	none := window.New(window.Info{StoreID: "test", Stamp: expo.End}, time.Hour).State(bucket.Position{})
+	v, err := view.Build(none, false, at(0), limits(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := body(t, v, expo.Text, expo.Identity); got != "# The store has no dataset yet.\n" {
+		t.Errorf("text of a store without datasets is %q", got)
+	}
+	if got := body(t, v, expo.OpenMetrics, expo.Identity); got != "# EOF\n" {
+		t.Errorf("OpenMetrics of a store without datasets is %q", got)
+	}
+	// All samples aged away: the families are announced all the same.
+	v, err = view.Build(build(t, expo.End, nil), false, at(0).Add(48*time.Hour), limits(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := body(t, v, expo.Text, expo.Identity); !strings.HasPrefix(got, "# HELP cloudflare_zone_a_5m_requests ") || v.Samples != 0 {
+		t.Errorf("two days later there are %d samples in:\n%s", v.Samples, got)
+	}
+}
+
+func TestSeries(t *testing.T) {
+	v, err := view.Build(build(t, expo.End, nil), false, at(4), limits(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := v.Series(); got != 3*3 { // a_5m of two zones and b_5m of one, three series each
+		t.Errorf("%d series, want 9", got)
+	}
+}
+
+func TestBoard(t *testing.T) {
+	clk := clock.NewManual(at(4))
+	board := view.NewBoard(clk, limits(), nil)
+	if _, err := board.View(view.Default); !errors.Is(err, view.ErrNotReady) || !errors.Is(board.Ready(), view.ErrNotReady) {
+		t.Errorf("an empty board gives %v and is ready: %v", err, board.Ready())
+	}
+	state := build(t, expo.End, nil)
+	board.Publish(state)
+	get := func(hours int) *view.View {
+		t.Helper()
+		v, err := board.View(hours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	first := get(view.Default)
+	if get(view.Default) != first || get(24) != first {
+		t.Error("an unchanged view was built twice")
+	}
+	for hours := range 24 { // more variants than are kept
+		get(hours)
+	}
+	if _, err := board.View(25); err == nil {
+		t.Error("more than the configured replay was given")
+	}
+
+	clk.Set(first.Choice.Expires.Add(-time.Millisecond))
+	kept := get(view.Default)
+	clk.Set(first.Choice.Expires)
+	after := get(view.Default)
+	if after == kept {
+		t.Error("a view is served beyond its validity")
+	}
+	if got, want := after.Samples, kept.Samples-9; got != want {
+		t.Errorf("%d samples after the oldest windows expired, want %d", got, want)
+	}
+	// The collector knows better what time it is: all is too old by then.
+	board.Confirm(at(4).Add(72 * time.Hour))
+	if got := get(view.Default).Samples; got != 0 {
+		t.Errorf("%d samples are served that the newest progress time makes too old", got)
+	}
+	board.Drain()
+	if !errors.Is(board.Ready(), view.ErrDraining) {
+		t.Errorf("a draining board is ready: %v", board.Ready())
+	}
+	get(view.Default) // and still serves
+}
+
+func TestReplayHours(t *testing.T) {
+	// Windows 0, 1 and 2 end at 5, 10 and 15 minutes.
+	now := at(0).Add(time.Hour + 7*time.Minute)
+	board := view.NewBoard(clock.NewManual(now), limits(), nil)
+	board.Publish(build(t, expo.End, nil))
+	v, err := board.View(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := body(t, v, expo.Text, expo.Identity)
+	if old := strconv.FormatInt(at(1).UnixMilli()-1, 10); strings.Contains(got, old) {
+		t.Error("replay_hours=1 shows a sample of an hour ago")
+	}
+	if v.Samples != 7+3 {
+		t.Errorf("%d samples, want those of windows 1 and 2, 10", v.Samples)
+	}
+	newest, err := board.View(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if newest.Samples != 3 { // window 2 of zone 0, 52 minutes old; all others are above 55
+		t.Errorf("the newest alone has %d samples, want 3:\n%s", newest.Samples, body(t, newest, expo.Text, expo.Identity))
+	}
+}

@@ -1,0 +1,170 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/services/exposer/internal/view"
+)
+
+// Outcomes of a backfill, as the meter counts them.
+const (
+	outcomeWhole   = "whole"
+	outcomeRefused = "refused" // nothing was sent but the reason
+	outcomeBroken  = "broken"  // broken off after the first bytes
+)
+
+// backfill serves stored history.
+func (h *handler) backfill(defaults backfill.Defaults) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		h.Meter.BackfillBegan()
+		outcome := outcomeBroken // also when serveBackfill panics to abort
+		defer func() { h.Meter.BackfillEnded(outcome) }()
+		outcome = h.serveBackfill(w, r, defaults)
+	}
+}
+
+func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults backfill.Defaults) (outcome string) {
+	state := h.Board.State()
+	if state == nil { // names and labels come from the stream
+		h.refuse(w, view.ErrNotReady)
+		return outcomeRefused
+	}
+	now := h.Board.Now()
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		text(w, http.StatusBadRequest, fmt.Sprintf("query is malformed: %v", err))
+		return outcomeRefused
+	}
+	request, err := backfill.Parse(query, state, defaults, backfill.Bounds{Now: now, MaxHours: h.MaxBackfillHours})
+	if err != nil {
+		text(w, http.StatusBadRequest, err.Error())
+		return outcomeRefused
+	}
+	if !enter(h.backfills) {
+		w.Header().Set("Retry-After", "30")
+		text(w, http.StatusTooManyRequests, fmt.Sprintf("%d backfills are running already (WEIR_EXPOSER_MAX_BACKFILLS)", cap(h.backfills)))
+		return outcomeRefused
+	}
+	defer func() { <-h.backfills }()
+
+	s := &stream{w: w, request: request, gzip: expo.NegotiateEncoding(r.Header.Get("Accept-Encoding")) == expo.Gzip}
+	if r.Method == http.MethodHead {
+		s.begin()
+		return outcomeWhole
+	}
+	err = backfill.Write(r.Context(), s, h.Store, state, request, now)
+	if err == nil {
+		err = s.close()
+	}
+	if err == nil {
+		return outcomeWhole
+	}
+	if !s.begun {
+		h.failed(w, err)
+		return outcomeRefused
+	}
+	level := h.Logger.Warn
+	if errors.Is(err, context.Canceled) {
+		level = h.Logger.Debug // the client went away
+	}
+	level("backfill broke off", "err", err, "range", request.Range.String())
+	// The one way to tell an HTTP client that what it got is not all. A proper
+	// end, with or without "# EOF", would make a file of it.
+	panic(http.ErrAbortHandler)
+}
+
+// failed answers for an error before the first byte.
+func (h *handler) failed(w http.ResponseWriter, err error) {
+	var param *backfill.ParamError
+	if errors.As(err, &param) {
+		text(w, http.StatusBadRequest, param.Error())
+		return
+	}
+	h.Logger.Warn("backfill failed", "err", err)
+	switch status.Code(err) {
+	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded:
+		w.Header().Set("Retry-After", "10")
+		text(w, http.StatusServiceUnavailable, "the collector's store cannot be read at the moment; the exposer's log has the reason")
+	default:
+		text(w, http.StatusBadGateway, "the collector's answer could not be used; the exposer's log has the reason")
+	}
+}
+
+// stream sends a body in pieces. Nothing is sent before the first buffer is
+// full, so that what fails early still gets a status of its own.
+type stream struct {
+	w       http.ResponseWriter
+	request *backfill.Request
+	gzip    bool
+
+	begun bool
+	buf   []byte
+	zip   *gzip.Writer
+}
+
+// streamBuffer is large against a bucket's lines and small against memory.
+const streamBuffer = 64 << 10
+
+func (s *stream) Write(p []byte) (int, error) {
+	s.buf = append(s.buf, p...)
+	if len(s.buf) < streamBuffer {
+		return len(p), nil
+	}
+	return len(p), s.flush()
+}
+
+func (s *stream) flush() error {
+	s.begin()
+	_ = http.NewResponseController(s.w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	_, err := s.body().Write(s.buf)
+	s.buf = s.buf[:0]
+	return err
+}
+
+func (s *stream) body() io.Writer {
+	if s.zip != nil {
+		return s.zip
+	}
+	return s.w
+}
+
+// begin sends the header.
+func (s *stream) begin() {
+	if s.begun {
+		return
+	}
+	s.begun = true
+	header := s.w.Header()
+	header.Set("Content-Type", s.request.Format.ContentType())
+	header.Set("Vary", "Accept-Encoding")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Weir-Range", s.request.Range.String())
+	if s.gzip {
+		header.Set("Content-Encoding", "gzip")
+		s.zip, _ = gzip.NewWriterLevel(s.w, gzip.BestSpeed) // no error: the level is a constant
+	}
+	s.w.WriteHeader(http.StatusOK)
+}
+
+// close sends the rest and the end. It is for whole bodies alone.
+func (s *stream) close() error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	if s.zip != nil {
+		return s.zip.Close()
+	}
+	return nil
+}

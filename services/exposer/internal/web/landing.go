@@ -1,0 +1,108 @@
+package web
+
+import (
+	"bytes"
+	_ "embed"
+	"html/template"
+	"net/http"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/view"
+)
+
+//go:embed landing.html
+var landingHTML string
+
+var landingPage = template.Must(template.New("landing").Parse(landingHTML))
+
+// page is what the template shows.
+type page struct {
+	Version   string
+	NotReady  string
+	Error     string
+	Simulated bool
+	Store     string
+	Revision  uint64
+	Progress  string
+	Age       time.Duration
+	Samples   int
+	Held      int
+	Hours     int
+	Stamp     string
+	Expires   string
+	Datasets  []row
+	Example   string // a family that has samples
+	Range     string // a PromQL range that holds one of its buckets
+}
+
+type row struct {
+	ID, Description, Short      string
+	Size                        string
+	Depth, Held, Served         int
+	TrimmedTotals, TrimmedBreak int
+	Oldest, Newest              string
+}
+
+func (h *handler) landing(w http.ResponseWriter, _ *http.Request) {
+	p := page{Version: h.Version, Hours: h.Board.Hours()}
+	if err := h.Board.Ready(); err != nil {
+		p.NotReady = err.Error()
+	}
+	if state := h.Board.State(); state != nil {
+		p.Store, p.Revision, p.Simulated, p.Stamp = state.Info.StoreID, uint64(state.Position.Revision), state.Info.Simulated, state.Info.Stamp.String()
+		p.Held = state.Samples
+	}
+	if progress := h.Board.Progress(); !progress.IsZero() {
+		p.Progress = progress.UTC().Format(time.RFC3339)
+		p.Age = h.Board.Now().Sub(progress).Truncate(time.Second)
+	}
+	v, err := h.Board.View(view.Default)
+	switch {
+	case err == nil:
+		p.show(v)
+	case p.NotReady == "":
+		p.Error = err.Error()
+	}
+	var buf bytes.Buffer
+	if err := landingPage.Execute(&buf, p); err != nil {
+		h.Logger.Error("landing page could not be made", "err", err)
+		text(w, http.StatusInternalServerError, "the page could not be made; the exposer's log has the reason")
+		return
+	}
+	header := w.Header()
+	header.Set("Content-Type", "text/html; charset=utf-8")
+	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	header.Set("X-Content-Type-Options", "nosniff")
+	_, _ = w.Write(buf.Bytes())
+}
+
+func (p *page) show(v *view.View) {
+	p.Samples = v.Samples
+	if !v.Choice.Expires.IsZero() {
+		p.Expires = v.Choice.Expires.UTC().Format(time.RFC3339)
+	}
+	maxAge := time.Duration(p.Hours) * time.Hour
+	for i := range v.State.Datasets {
+		d := &v.State.Datasets[i]
+		serve, trimmed := v.Choice.Serve[i], v.Choice.Trimmed[i]
+		r := row{
+			ID: d.Dataset, Description: d.Description, Size: bucket.SizeName(d.Size),
+			Depth: d.Depth, Held: d.Len(), Served: max(serve[0].Len(), serve[1].Len()),
+			TrimmedTotals: trimmed[0], TrimmedBreak: trimmed[1],
+		}
+		if d.Len() > 0 {
+			oldest, newest := d.Ends()
+			r.Oldest, r.Newest = oldest.String(), newest.String()
+		}
+		if err := replay.Check(d.Definition, v.State.Info.Stamp, maxAge); err != nil {
+			r.Short = err.Error()
+		}
+		if p.Example == "" && r.Served > 0 {
+			p.Example = d.Families[0].Name
+			p.Range = bucket.SizeName(max(24*time.Hour, d.Size))
+		}
+		p.Datasets = append(p.Datasets, r)
+	}
+}

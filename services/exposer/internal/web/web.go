@@ -1,0 +1,122 @@
+// Package web is the exposer's data port: /metrics with the replay, /backfill
+// with history, a landing page for people, and the two probes. Requests are
+// answered from memory, or, for a backfill, from the collector's store; none
+// ever causes a request to Cloudflare (G6).
+//
+// An answer is whole or visibly not: bodies from memory carry their length, and
+// a stream that fails on its way ends with a broken connection, never with a
+// proper end.
+package web
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
+	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/view"
+)
+
+// Meter is told of each answer; package meter has it.
+type Meter interface {
+	Scraped(code int)
+	BackfillBegan()
+	BackfillEnded(outcome string)
+}
+
+// Config is what the pages are made of.
+type Config struct {
+	Board *view.Board
+	Store backfill.Lister // where backfills read
+	Meter Meter
+	// MaxScrapes and MaxBackfills bound requests in flight; more are refused.
+	MaxScrapes, MaxBackfills int
+	// MaxBackfillHours bounds the range of one backfill.
+	MaxBackfillHours int
+	// CollectionInterval is the default step of /cloudflare/backfill.
+	CollectionInterval time.Duration
+	Version            string
+	Logger             *slog.Logger
+}
+
+// writeTimeout is how long a client may take to accept a piece of an answer:
+// a whole body from memory, or a buffer of a stream. One that is slower would
+// hold a place in flight for as long as it likes.
+const writeTimeout = time.Minute
+
+// New returns the handler of the data port.
+func New(cfg Config) http.Handler {
+	h := &handler{Config: cfg, scrapes: make(chan struct{}, cfg.MaxScrapes), backfills: make(chan struct{}, cfg.MaxBackfills)}
+	mux := http.NewServeMux()
+	// GET patterns answer HEAD too; other methods get 405 with Allow.
+	mux.HandleFunc("GET /metrics", h.metrics)
+	mux.HandleFunc("GET /backfill", h.backfill(backfill.Defaults{Hours: min(24, cfg.MaxBackfillHours)}))
+	mux.HandleFunc("GET /cloudflare/backfill", h.backfill(backfill.Defaults{
+		Hours: cfg.MaxBackfillHours, Step: cfg.CollectionInterval, Extend: true,
+	}))
+	mux.HandleFunc("GET /{$}", h.landing)
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "weir-exposer is healthy") })
+	mux.HandleFunc("GET /-/ready", h.ready)
+	return mux
+}
+
+type handler struct {
+	Config
+	scrapes, backfills chan struct{} // places in flight
+}
+
+// enter takes a place in flight, or reports that none is free.
+func enter(places chan struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
+	if err := h.Board.Ready(); err != nil {
+		text(w, http.StatusServiceUnavailable, "weir-exposer is not ready: "+err.Error())
+		return
+	}
+	text(w, http.StatusOK, "weir-exposer is ready")
+}
+
+// text answers with one line for people.
+func text(w http.ResponseWriter, code int, line string) {
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	fmt.Fprintln(w, line) // an error is the client's going away
+}
+
+// stand puts on the answer which point of which history it shows, and how old
+// that is.
+func (h *handler) stand(header http.Header, v *view.View) {
+	header.Set("X-Weir-Revision", strconv.FormatUint(uint64(v.State.Position.Revision), 10))
+	header.Set("X-Weir-Store", v.State.Info.StoreID)
+	if progress := h.Board.Progress(); !progress.IsZero() {
+		age := h.Board.Now().Sub(progress)
+		header.Set("X-Weir-Age-Seconds", strconv.FormatInt(int64(age/time.Second), 10))
+	}
+}
+
+// refuse answers for an error of the board.
+func (h *handler) refuse(w http.ResponseWriter, err error) int {
+	var many *replay.TooManyError
+	switch {
+	case errors.Is(err, view.ErrNotReady):
+		w.Header().Set("Retry-After", "5")
+	case errors.As(err, &many):
+	default:
+		h.Logger.Error("view could not be built", "err", err)
+	}
+	text(w, http.StatusServiceUnavailable, err.Error())
+	return http.StatusServiceUnavailable
+}

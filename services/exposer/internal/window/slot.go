@@ -1,0 +1,66 @@
+package window
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+)
+
+// slot holds all buckets of a dataset in one window.
+type slot struct {
+	window  bucket.Window
+	buckets []Rendered // ascending scope
+	samples [replay.Roles]int
+	bytes   [expo.Formats]int
+	// shared: a State has it, so it is copied before it grows.
+	shared bool
+}
+
+// Rendered is one bucket as its samples.
+type Rendered struct {
+	Scope    bucket.Scope
+	Segments []expo.Segment // ascending family name
+}
+
+// Segment returns the segment of a family, or nil if the bucket has no rows of it.
+func (r *Rendered) Segment(family string) *expo.Segment {
+	for i := range r.Segments { // a handful; and equal names are mostly the same string
+		if r.Segments[i].Family == family {
+			return &r.Segments[i]
+		}
+	}
+	return nil
+}
+
+func (s *slot) clone() *slot {
+	c := *s
+	c.shared = false
+	// Room for a batch: scopes of one window tend to arrive together.
+	c.buckets = append(make([]Rendered, 0, len(s.buckets)+len(s.buckets)/4+8), s.buckets...)
+	return &c
+}
+
+// add inserts a bucket and returns the number of samples that it brought.
+func (s *slot) add(key bucket.Key, segments []expo.Segment) (samples int, err error) {
+	i, found := slices.BinarySearchFunc(s.buckets, key.Scope, func(r Rendered, scope bucket.Scope) int { return r.Scope.Compare(scope) })
+	if found {
+		same := slices.EqualFunc(s.buckets[i].Segments, segments, func(a, b expo.Segment) bool { return a.Equal(&b) })
+		if !same {
+			return 0, fmt.Errorf("hold bucket %s: it came again with other rows; the first stays", key)
+		}
+		return 0, nil
+	}
+	s.buckets = slices.Insert(s.buckets, i, Rendered{Scope: key.Scope, Segments: segments})
+	for j := range segments {
+		n := segments[j].Samples()
+		samples += n
+		s.samples[replay.Index(segments[j].Role)] += n
+		for f := range expo.Format(expo.Formats) {
+			s.bytes[f] += len(segments[j].Lines(f))
+		}
+	}
+	return samples, nil
+}

@@ -1,0 +1,138 @@
+package exposer_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/services/exposer"
+)
+
+func TestBadRequests(t *testing.T) {
+	s := scripted()
+	fill(s, "http_5m", 2)
+	x := start(t, s.Serve(t), config(), at(4))
+	x.await(5)
+	for path, want := range map[string]string{
+		"/metrics?replay_hours=25":                      `replay_hours is "25"; it must be a whole number from 0`,
+		"/metrics?replay_hours=-1":                      "to 24 (CF_METRICS_REPLAY_HOURS)",
+		"/metrics?replay_hours=":                        `replay_hours is ""`,
+		"/metrics?replay_hours=1&replay_hours=1":        "given 2 times",
+		"/metrics?hours=1":                              `"hours" is unknown`,
+		"/metrics?%zz":                                  "malformed",
+		"/backfill?hours=0":                             `hours is "0"`,
+		"/backfill?zone=nowhere.example":                `zone is "nowhere.example"`,
+		"/backfill?dataset=uniques_1h":                  "one of http_5m",
+		"/backfill?nonsense=1":                          "left out: the parameters are",
+		"/cloudflare/backfill?step_seconds=0":           "1 to 86400",
+		"/cloudflare/backfill?hours=169":                "1 to 168 (CF_BACKFILL_MAX_HOURS)",
+		"/cloudflare/backfill?extend_to_now=perhaps":    "0 or 1",
+		"/cloudflare/backfill?hours=1&hours=2":          "given once",
+		"/cloudflare/backfill?start=1795341300000":      "looks like milliseconds",
+		"/cloudflare/backfill?hours=99999999999999999":  "1 to 168",
+		"/cloudflare/backfill?family=cloudflare_nobody": "one of cloudflare_zone_http_5m_requests",
+	} {
+		if got := x.get(path); got.code != http.StatusBadRequest || !strings.Contains(got.body, want) {
+			t.Errorf("%s: %d %q, want 400 with %q", path, got.code, got.body, want)
+		}
+	}
+	if got := x.get("/nothing"); got.code != http.StatusNotFound {
+		t.Errorf("an unknown path is %d", got.code)
+	}
+	resp, err := x.http.Post(x.data+"/metrics", "text/plain", strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") == "" {
+		t.Errorf("POST is %d, Allow %q", resp.StatusCode, resp.Header.Get("Allow"))
+	}
+}
+
+func TestLandingPageAndOwnMetrics(t *testing.T) {
+	s := scripted()
+	fill(s, "http_5m", 3)
+	daily := feedtest.Definition("uniques_1d", 1)
+	daily.Size = 24 * time.Hour
+	s.Append(at(5), feedtest.Entry{Definition: daily})
+	c := config()
+	c.ReplayHours = 12
+	x := start(t, s.Serve(t), c, at(6))
+	x.await(8)
+	page := x.get("/")
+	for _, want := range []string{
+		"ready", "revision 8", "http_5m", "sum_over_time(cloudflare_zone_http_5m_requests[1d])", "uniques_1d needs 13",
+		"looks empty most of the time",
+	} {
+		if !strings.Contains(page.body, want) {
+			t.Errorf("the landing page does not show %q", want)
+		}
+	}
+	own, err := x.ask(x.ops + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"weir_exposer_ready 1\n", "weir_exposer_revision 8\n", "weir_exposer_replay_samples 18\n", "weir_exposer_replay_series 6\n",
+		`weir_exposer_replay_windows{dataset="http_5m",role="total"} 3`, `weir_exposer_replay_short{dataset="uniques_1d"} 1`,
+		fmt.Sprintf(`weir_exposer_newest_bucket_end_timestamp_seconds{dataset="http_5m"} %g`, float64(at(3).Unix())),
+		"weir_simulated 0\n", `weir_exposer_store_info{sample_timestamp="end",store_id="11112222333344445555666677778888"} 1`,
+		"weir_exposer_stream_connected 1\n", `weir_exposer_backfills_total{outcome="whole"} 0`,
+	} {
+		if !strings.Contains(own.body, want) {
+			t.Errorf("own metrics lack %q", want)
+		}
+	}
+	problems, err := promlint.New(strings.NewReader(own.body)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "weir_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+}
+
+func TestConfigReportsEveryProblem(t *testing.T) {
+	c := config()
+	if err := c.Validate(); err != nil {
+		t.Errorf("the defaults are refused: %v", err)
+	}
+	c.Collector.Addresses = []string{"collector", "other:9820"}
+	c.Collector.CertFile = "cert.pem"
+	c.Collector.Token = cli.NewSecret("hush")
+	c.SoftSamples = c.HardSamples + 1
+	err := c.Validate()
+	if err == nil {
+		t.Fatal("nothing is wrong?")
+	}
+	for _, want := range []string{`"collector" must be host:port`, "WEIR_COLLECTOR_KEY_FILE", "sent in the clear", "WEIR_REPLAY_SOFT_SAMPLES"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error lacks %q:\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "hush") {
+		t.Error("the error shows the token")
+	}
+}
+
+func TestAddressInUse(t *testing.T) {
+	taken := testkit.Listen(t)
+	c := config()
+	c.Listen, c.OpsListen = "127.0.0.1:0", taken.Addr().String()
+	x, err := exposer.New(c, exposer.Deps{Conn: scripted().Serve(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "operations listener") {
+		t.Errorf("error is %v, want one that names the operations listener", err)
+	}
+}

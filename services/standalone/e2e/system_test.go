@@ -1,0 +1,326 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/weir-metrics/weir/client"
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/promtest"
+	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/services/collector"
+	"github.com/weir-metrics/weir/services/exposer"
+)
+
+// world is everything outside Weir: time, Cloudflare, Prometheus.
+type world struct {
+	t      *testing.T
+	clock  clock.Clock
+	began  time.Time
+	sim    *cfsim.Server
+	simURL string
+	zones  []zoneStory
+}
+
+// newWorld starts a clock back hours ago at the given speed and a simulated
+// Cloudflare on it. One zone is added in the middle.
+func newWorld(t *testing.T, back time.Duration, speed float64, faults func(began time.Time) []cfsim.Fault) *world {
+	t.Helper()
+	w := &world{t: t, began: time.Now().Add(-back).UTC().Truncate(time.Second)}
+	w.clock = clock.Chasing(w.began, speed)
+	c := cfsim.Demo(w.clock, 7)
+	added := cfsim.Zone{
+		ID: cfsim.Tag("zone:added.example"), Name: "added.example", Account: c.Accounts[1].ID, Plan: cfsim.Business,
+		Created: w.began.Add(back / 3).Truncate(time.Minute), Traffic: c.Zones[1].Traffic,
+	}
+	c.Zones = append(c.Zones, added)
+	if faults != nil {
+		c.Faults = faults(w.began)
+	}
+	sim, err := cfsim.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.sim = sim
+	accounts := map[string]string{}
+	for _, a := range c.Accounts {
+		accounts[a.ID] = a.Name
+	}
+	for _, z := range c.Zones {
+		w.zones = append(w.zones, zoneStory{
+			Zone: z, account: accounts[z.Account], from: later(w.began.Add(-lookback), z.Created), silent: z.Traffic.RequestsPerMinute == 0,
+		})
+	}
+	listener := testkit.Listen(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- sim.Serve(ctx, listener) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	w.simURL = "http://" + listener.Addr().String() + "/client/v4"
+	return w
+}
+
+// lookback is short enough for every window to be in the replay when
+// Prometheus comes for the first time.
+const lookback = 2 * time.Hour
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// until waits for the clock to reach a time so long after the beginning.
+func (w *world) until(d time.Duration) {
+	w.t.Helper()
+	if err := w.clock.WaitUntil(w.t.Context(), w.began.Add(d)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// actor is a part of Weir that can be stopped and started again.
+type actor struct {
+	t      *testing.T
+	name   string
+	run    func(context.Context) error
+	cancel context.CancelFunc
+	done   chan error
+}
+
+func (a *actor) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	a.cancel, a.done = cancel, make(chan error, 1)
+	go func() { a.done <- a.run(ctx) }()
+}
+
+func (a *actor) stop() {
+	a.t.Helper()
+	if a.cancel == nil {
+		return
+	}
+	a.cancel()
+	a.cancel = nil
+	select {
+	case err := <-a.done:
+		if err != nil {
+			a.t.Errorf("%s ended with: %v", a.name, err)
+		}
+	case <-time.After(30 * time.Second):
+		a.t.Fatalf("%s did not stop within 30 s", a.name)
+	}
+}
+
+// startActor starts and stops with the test.
+func startActor(t *testing.T, name string, run func(context.Context) error) *actor {
+	a := &actor{t: t, name: name, run: run}
+	a.start()
+	t.Cleanup(a.stop)
+	return a
+}
+
+// address reserves a loopback address that a restarted process can take again.
+func address(t *testing.T) string {
+	t.Helper()
+	l := testkit.Listen(t)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// collectorConfig is the default one, pointed at the simulator.
+func (w *world) collectorConfig(name, dsn string) collector.Config {
+	var c collector.Config
+	cli.Defaults(c.Settings())
+	c.Token, c.CloudflareURL, c.Simulated = cli.NewSecret(cfsim.DemoToken), w.simURL, true
+	c.Holder, c.Lookback, c.Drain = name, lookback, 2*time.Second
+	if dsn != "" {
+		c.DatabaseURL, c.Migrate = cli.NewSecret(dsn), true
+	}
+	c.SQLiteFile = filepath.Join(w.t.TempDir(), "weir.db")
+	return c
+}
+
+func exposerConfig(collectors ...string) exposer.Config {
+	var x exposer.Config
+	cli.Defaults(x.Settings())
+	x.Collector.Addresses, x.Drain = collectors, 100*time.Millisecond
+	return x
+}
+
+// startCollector starts a collector that serves on a fixed address. Where the
+// store is away at start, it tries again, as its supervisor would.
+func (w *world) startCollector(name, dsn, listen string) *actor {
+	config := w.collectorConfig(name, dsn)
+	config.Listen, config.OpsListen = listen, address(w.t)
+	log := testkit.Logger(w.t).With("process", name)
+	return startActor(w.t, name, func(ctx context.Context) error {
+		c, err := collector.New(ctx, config, collector.Deps{Clock: w.clock, Logger: log})
+		if err != nil {
+			return fmt.Errorf("start: %w", err)
+		}
+		return c.Run(ctx)
+	})
+}
+
+func (w *world) startExposer(name, listen string, collectors ...string) *actor {
+	config := exposerConfig(collectors...)
+	config.Listen, config.OpsListen = listen, address(w.t)
+	log := testkit.Logger(w.t).With("process", name)
+	return startActor(w.t, name, func(ctx context.Context) error {
+		x, err := exposer.New(config, exposer.Deps{Clock: w.clock, Logger: log, Backoff: client.Backoff{Min: 20 * time.Millisecond, Max: 500 * time.Millisecond}})
+		if err != nil {
+			return fmt.Errorf("start: %w", err)
+		}
+		return x.Run(ctx)
+	})
+}
+
+// prometheusConfig is the shipped configuration with other targets, an
+// out-of-order window that reaches back to where the clock began, and an
+// interval that fits the clock's speed. A second target, Prometheus itself,
+// keeps the head of the database at the machine's now.
+func prometheusConfig(t *testing.T, window time.Duration, targets ...string) string {
+	t.Helper()
+	root, err := testkit.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shipped, err := os.ReadFile(filepath.Join(root, "deploy", "prometheus", "prometheus.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		Storage map[string]map[string]any `yaml:"storage"`
+		Scrape  []map[string]any          `yaml:"scrape_configs"`
+	}
+	if err := yaml.Unmarshal(shipped, &config); err != nil {
+		t.Fatal(err)
+	}
+	config.Storage["tsdb"]["out_of_order_time_window"] = fmt.Sprintf("%ds", int(window.Seconds()))
+	job := config.Scrape[0]
+	if job["job_name"] != "weir" {
+		t.Fatalf("the shipped configuration's first job is %v, want weir", job["job_name"])
+	}
+	job["scrape_interval"], job["scrape_timeout"] = "1s", "1s"
+	job["static_configs"] = []any{map[string]any{"targets": targets}}
+	config.Scrape = []map[string]any{job, {
+		"job_name": "self", "scrape_interval": "1s", "static_configs": []any{map[string]any{"targets": []string{"PROMETHEUS"}}},
+	}}
+	out, err := yaml.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// startPrometheus starts Prometheus with that configuration.
+func startPrometheus(t *testing.T, window time.Duration, targets ...string) *promtest.Server {
+	t.Helper()
+	config := prometheusConfig(t, window, targets...)
+	p := promtest.Start(t, strings.ReplaceAll(config, "PROMETHEUS", "127.0.0.1:1"))
+	p.Reload(strings.ReplaceAll(config, "PROMETHEUS", strings.TrimPrefix(p.URL(), "http://")))
+	return p
+}
+
+// held is what Prometheus has stored of Weir's families.
+func held(t *testing.T, p *promtest.Server, since time.Time) map[point]float64 {
+	t.Helper()
+	out := map[point]float64{}
+	for _, s := range p.Samples(`{__name__=~"cloudflare_.*"}`, since, time.Now()) {
+		f, known := families[s.Labels["__name__"]]
+		if !known {
+			t.Fatalf("Prometheus holds a family that nothing is known of: %s", s.Name())
+		}
+		name := fmt.Sprintf("%s{%s,%s,%s}", s.Labels["__name__"], s.Labels["zone"], s.Labels["account"], s.Labels[f.label])
+		for _, sample := range s.Samples {
+			p := point{name, sample.Time.UnixMilli()}
+			if _, twice := out[p]; twice {
+				t.Fatalf("Prometheus holds two series for %s", p)
+			}
+			out[p] = sample.Value
+		}
+	}
+	return out
+}
+
+// compare reports every sample of windows that end at or before until which is
+// missing, extra or wrong.
+func compare(t *testing.T, got, want map[point]float64, until time.Time) {
+	t.Helper()
+	counts := map[string]int{}
+	report := func(kind, format string, args ...any) {
+		if counts[kind]++; counts[kind] <= 10 {
+			t.Errorf(kind+": "+format, args...)
+		}
+	}
+	for p, v := range want {
+		switch g, there := got[p]; {
+		case !there:
+			report("missing", "%s, %v", p, v)
+		case g != v:
+			report("wrong", "%s is %v, truth is %v", p, g, v)
+		}
+	}
+	for p, v := range got {
+		if _, there := want[p]; !there && p.at < until.UnixMilli() {
+			report("extra", "%s, %v", p, v)
+		}
+	}
+	t.Logf("%d samples compared with the truth; missing, wrong, extra: %v", len(want), counts)
+	if len(want) < 1000 {
+		t.Errorf("only %d samples were expected: the test has lost its subject", len(want))
+	}
+}
+
+// quiet checks that Prometheus has nothing to complain about.
+func quiet(t *testing.T, p *promtest.Server) {
+	t.Helper()
+	for _, kind := range []string{"out_of_bounds", "out_of_order", "duplicate_timestamp", "exceeded"} {
+		name := "prometheus_target_scrapes_sample_" + kind + "_total"
+		if kind == "exceeded" {
+			name = "prometheus_target_scrapes_exceeded_sample_limit_total"
+		}
+		if n := p.Own(name); n != 0 {
+			t.Errorf("%s is %v", name, n)
+		}
+	}
+	if n := p.Own("prometheus_tsdb_too_old_samples_total"); n != 0 {
+		t.Errorf("prometheus_tsdb_too_old_samples_total is %v", n)
+	}
+	for _, target := range p.Targets() {
+		if target.Health != "up" {
+			t.Errorf("target %s is %s: %s", target.ScrapeURL, target.Health, target.LastError)
+		}
+	}
+}
+
+// get fetches a page of Weir.
+func get(t *testing.T, url string) (int, http.Header, []byte) {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, response.Header, body
+}

@@ -1,0 +1,104 @@
+// Command kubeschema writes JSON schemas of Kubernetes' own resources and of
+// the Prometheus operator's into a folder, in the layout that kubeconform reads
+// with -schema-location 'DIR/{{.ResourceKind}}{{.KindSuffix}}.json'.
+//
+// The sources are in two Go modules, pinned in tools/kubeschema.mod, because a
+// Go module proxy is all that a build machine is sure to reach: the usual
+// schemas are files on a web server.
+//
+//	kubeschema DIR
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+const modfile = "tools/kubeschema.mod"
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage, from the repository's root: kubeschema DIR")
+		os.Exit(2)
+	}
+	if err := write(os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, "kubeschema:", err)
+		os.Exit(1)
+	}
+}
+
+// write fetches the pinned modules and writes their schemas into dir.
+func write(dir string) error {
+	sources, err := download()
+	if err != nil {
+		return err
+	}
+	swagger, err := os.ReadFile(filepath.Join(sources["k8s.io/kubernetes"], "api/openapi-spec/swagger.json"))
+	if err != nil {
+		return err
+	}
+	files, err := fromSwagger(swagger)
+	if err != nil {
+		return fmt.Errorf("Kubernetes' OpenAPI document: %w", err)
+	}
+	crds, err := filepath.Glob(filepath.Join(sources["github.com/prometheus-operator/prometheus-operator"], "jsonnet/prometheus-operator/*-crd.json"))
+	if err != nil {
+		return err
+	}
+	if len(crds) == 0 {
+		return errors.New("the Prometheus operator's module holds no CRDs where they are expected")
+	}
+	for _, file := range crds {
+		crd, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := fromCRD(crd, files); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(file), err)
+		}
+	}
+	for name, schema := range files {
+		content, err := json.Marshal(schema)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// download returns the folder of each module that the module file requires,
+// checked against its sums.
+func download() (map[string]string, error) {
+	var mod struct{ Require []struct{ Path, Version string } }
+	if err := goJSON(&mod, "mod", "edit", "-json", modfile); err != nil {
+		return nil, err
+	}
+	dirs := map[string]string{}
+	for _, r := range mod.Require {
+		var module struct{ Dir string }
+		// By version: without one, go would ask for the module's whole graph.
+		if err := goJSON(&module, "mod", "download", "-json", "-modfile="+modfile, r.Path+"@"+r.Version); err != nil {
+			return nil, err
+		}
+		dirs[r.Path] = module.Dir
+	}
+	return dirs, nil
+}
+
+func goJSON(into any, args ...string) error {
+	cmd := exec.Command("go", args...)
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("%v: %w", cmd, err)
+	}
+	return json.Unmarshal(out, into)
+}
