@@ -34,11 +34,28 @@ type world struct {
 }
 
 // newWorld starts a clock back hours ago at the given speed and a simulated
-// Cloudflare on it. One zone is added in the middle.
+// Cloudflare on it.
 func newWorld(t *testing.T, back time.Duration, speed float64, faults func(began time.Time) []cfsim.Fault) *world {
 	t.Helper()
 	w := &world{t: t, began: time.Now().Add(-back).UTC().Truncate(time.Second)}
 	w.clock = clock.Chasing(w.began, speed)
+	w.simulate(back, faults)
+	return w
+}
+
+// newWorldAtNow is a world in step with the machine's clock.
+func newWorldAtNow(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, began: time.Now().UTC(), clock: clock.System()}
+	w.simulate(time.Hour, nil)
+	return w
+}
+
+// simulate starts the simulated Cloudflare. One zone is created after a third
+// of the time.
+func (w *world) simulate(back time.Duration, faults func(began time.Time) []cfsim.Fault) {
+	t := w.t
+	t.Helper()
 	c := cfsim.Demo(w.clock, 7)
 	added := cfsim.Zone{
 		ID: cfsim.Tag("zone:added.example"), Name: "added.example", Account: c.Accounts[1].ID, Plan: cfsim.Business,
@@ -73,12 +90,11 @@ func newWorld(t *testing.T, back time.Duration, speed float64, faults func(began
 		}
 	})
 	w.simURL = "http://" + listener.Addr().String() + "/client/v4"
-	return w
 }
 
 // lookback is short enough for every window to be in the replay when
 // Prometheus comes for the first time.
-const lookback = 2 * time.Hour
+const lookback = time.Hour
 
 func later(a, b time.Time) time.Time {
 	if b.After(a) {
@@ -310,17 +326,23 @@ func quiet(t *testing.T, p *promtest.Server) {
 	}
 }
 
-// get fetches a page of Weir.
+// get fetches a page of Weir that must be there.
 func get(t *testing.T, url string) (int, http.Header, []byte) {
 	t.Helper()
-	response, err := http.Get(url)
+	status, header, body, err := fetch(url)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return status, header, body
+}
+
+// fetch fetches a page of Weir that may not be served yet.
+func fetch(url string) (int, http.Header, []byte, error) {
+	response, err := http.Get(url)
+	if err != nil {
+		return 0, nil, nil, err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, response.Header, body
+	return response.StatusCode, response.Header, body, err
 }

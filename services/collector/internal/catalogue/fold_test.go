@@ -193,7 +193,8 @@ func TestFoldClassesAndSeveralLabels(t *testing.T) {
 		}, 0},
 		"allowed only": {
 			&Limit{Other: "other", Allow: []string{"p", "2xx", "4xx"}},
-			map[string]float64{"f[p 2xx]": 3, "f[p 4xx]": 4, "f[other other]": 1056.5}, 5,
+			map[string]float64{"f[p 2xx]": 3, "f[p 4xx]": 4, "f[other other]": 1056.5},
+			5,
 		},
 		"one": {&Limit{Other: "rest", Top: 1}, map[string]float64{"f[s 9xx]": 1000, "f[rest rest]": 63.5}, 6},
 	} {

@@ -236,8 +236,10 @@ func (p params) steps(r *Request, state *window.State, d Defaults) error {
 	for _, id := range r.Datasets {
 		size := state.Dataset(id).Size
 		if r.Step > size {
-			return &ParamError{"step_seconds", strconv.Itoa(int(r.Step / time.Second)),
-				fmt.Sprintf("at most %d, the bucket size of %s: a longer step would leave buckets out (choose other data with dataset)", size/time.Second, id)}
+			return &ParamError{
+				"step_seconds", strconv.Itoa(int(r.Step / time.Second)),
+				fmt.Sprintf("at most %d, the bucket size of %s: a longer step would leave buckets out (choose other data with dataset)", size/time.Second, id),
+			}
 		}
 		r.Stepped = r.Stepped || r.Step != 0 && r.Step != size
 	}
