@@ -27,10 +27,10 @@
 //
 // The follower does not trust the server to keep the contract. Revisions that do
 // not ascend, or skip where nothing is filtered; a progress message behind an
-// entry that was already sent, or ahead of one that was not; a snapshot with another number of buckets than announced; a bucket that comes
-// twice; a resumed stream of another store: each ends the stream, is reported,
-// and is answered with a fresh snapshot, because what was applied can no longer
-// be trusted.
+// entry that was already sent, or ahead of one that was not; a snapshot with
+// another number of buckets than announced; a bucket that comes twice; a resumed
+// stream of another store: each ends the stream, is reported, and is answered
+// with a fresh snapshot, because what was applied can no longer be trusted.
 //
 // # Errors and waiting
 //

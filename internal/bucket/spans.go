@@ -27,6 +27,9 @@ func (s Spans) Add(w Window) Spans {
 
 // Remove returns the set without w. The receiver is not changed.
 func (s Spans) Remove(w Window) Spans {
+	if w.Empty() {
+		return slices.Clone(s)
+	}
 	out := make(Spans, 0, len(s)+1)
 	for _, have := range s {
 		if left := (Window{have.Start, min(have.End, w.Start)}); !left.Empty() {

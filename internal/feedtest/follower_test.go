@@ -1,195 +1,19 @@
 package feedtest_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
 )
-
-const storeID = "00112233445566778899aabbccddeeff"
-
-// diary is a handler that writes down what it is told. Its view is what an
-// exposer would hold: replaced at SnapshotEnd, extended by live entries.
-type diary struct {
-	mu     sync.Mutex
-	events []string
-	view   []uint64 // revisions of the present view
-	next   []uint64 // of the snapshot under way; nil outside
-	inside bool
-	refuse func(e *bucketv1.Entry) error
-	pauses []time.Duration
-	errs   []error
-	point  *bucketv1.ResumePoint
-}
-
-func (d *diary) note(format string, args ...any) {
-	d.events = append(d.events, fmt.Sprintf(format, args...))
-}
-
-func (d *diary) SnapshotBegin(*bucketv1.StoreInfo) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.note("begin")
-	d.next, d.inside = nil, true
-}
-
-func (d *diary) Info(*bucketv1.StoreInfo) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.note("info")
-}
-
-func (d *diary) Entry(e *bucketv1.Entry) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.refuse != nil {
-		if err := d.refuse(e); err != nil {
-			return err
-		}
-	}
-	if d.inside {
-		d.next = append(d.next, e.GetRevision())
-	} else {
-		d.view = append(d.view, e.GetRevision())
-		d.note("entry %d", e.GetRevision())
-	}
-	return nil
-}
-
-func (d *diary) SnapshotEnd(p *bucketv1.ResumePoint, _ time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.view, d.next, d.inside, d.point = d.next, nil, false, p
-	d.note("end %d", p.GetRevision())
-}
-
-func (d *diary) Progress(p *bucketv1.ResumePoint, _ time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.point = p
-	if last := fmt.Sprintf("progress %d", p.GetRevision()); len(d.events) == 0 || d.events[len(d.events)-1] != last {
-		d.events = append(d.events, last) // heartbeats are not told twice
-	}
-}
-
-func (d *diary) Disconnected(err error, retryIn time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	word := client.Reason(err)
-	for _, e := range []error{client.ErrContract, client.ErrIdle, client.ErrStepBack, client.ErrHandler} {
-		if errors.Is(err, e) {
-			word = e.Error()
-		}
-	}
-	if word == "" {
-		word = status.Code(err).String()
-	}
-	d.note("lost: %s", word)
-	d.pauses = append(d.pauses, retryIn)
-	d.errs = append(d.errs, err)
-}
-
-// bench is a follower on a scripted server, in a bubble of virtual time.
-type bench struct {
-	*testing.T
-	server *feedtest.Scripted
-	diary  *diary
-	stop   context.CancelFunc
-	done   chan error
-}
-
-// inBubble runs the test in virtual time: nothing waits, whatever the back-off.
-func inBubble(t *testing.T, run func(b *bench)) {
-	synctest.Test(t, func(t *testing.T) {
-		b := &bench{T: t, server: feedtest.NewScripted(storeID), diary: &diary{}}
-		b.fill(0, 2)
-		run(b)
-		if b.stop != nil {
-			b.stop()
-			if err := <-b.done; err != nil {
-				t.Errorf("Run returned %v after its context ended; want nil", err)
-			}
-		}
-	})
-}
-
-// fill appends windows from up to but not including to; with the first, the
-// dataset's definition.
-func (b *bench) fill(from, to int) {
-	if from == 0 {
-		b.server.Append(feedtest.T0, feedtest.Entry{Definition: feedtest.Definition("http_5m", 1)})
-	}
-	for n := from; n < to; n++ {
-		b.server.Append(feedtest.T0.Add(time.Hour), feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(1), n)})
-	}
-	b.server.SetProgress(feedtest.T0.Add(2 * time.Hour))
-}
-
-func options() client.Options {
-	return client.Options{
-		Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(24 * time.Hour)},
-		Seed:     1,
-	}
-}
-
-func (b *bench) follow(o client.Options) {
-	b.Helper()
-	f, err := client.New(b.server.Serve(b.T), o)
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(b.Context())
-	b.stop, b.done = cancel, make(chan error, 1)
-	go func() { b.done <- f.Run(ctx, b.diary) }()
-}
-
-// after lets virtual time pass and returns what the handler was told meanwhile.
-func (b *bench) after(d time.Duration) []string {
-	time.Sleep(d)
-	synctest.Wait()
-	b.diary.mu.Lock()
-	defer b.diary.mu.Unlock()
-	events := b.diary.events
-	b.diary.events = nil
-	return events
-}
-
-func (b *bench) want(got []string, want ...string) {
-	b.Helper()
-	if d := cmp.Diff(want, got); d != "" {
-		b.Fatalf("the handler was told (-want +got):\n%s\nerrors: %v", d, b.diary.errs)
-	}
-}
-
-func (b *bench) wantView(want ...uint64) {
-	b.Helper()
-	b.diary.mu.Lock()
-	defer b.diary.mu.Unlock()
-	if !slices.Equal(b.diary.view, want) {
-		b.Fatalf("the view holds revisions %v; want %v", b.diary.view, want)
-	}
-}
-
-func (b *bench) lastPause() time.Duration {
-	b.diary.mu.Lock()
-	defer b.diary.mu.Unlock()
-	return b.diary.pauses[len(b.diary.pauses)-1]
-}
 
 func TestFollowerSnapshotThenLive(t *testing.T) {
 	inBubble(t, func(b *bench) {
@@ -243,7 +67,7 @@ func TestFollowerTakesASnapshotAtOnceWhenCompacted(t *testing.T) {
 		b.follow(o)
 		b.want(b.after(0), "lost: COMPACTED", "begin", "end 3", "progress 3")
 		if p := b.lastPause(); p != 0 {
-			t.Errorf("pause before the snapshot is %s; want none", p)
+			b.Errorf("pause before the snapshot is %s; want none", p)
 		}
 		b.wantView(1, 3)
 	})
@@ -326,7 +150,7 @@ func TestFollowerNeverStepsBackWithABrokenView(t *testing.T) {
 			"begin", "end 7", "progress 7")
 		requests := b.server.Requests()
 		if probe := requests[2].GetResume(); probe.GetRevision() != 6 {
-			t.Errorf("the third stream asks with %v; want the applied point, revision 6", requests[2])
+			b.Errorf("the third stream asks with %v; want the applied point, revision 6", requests[2])
 		}
 		b.wantView(1, 2, 3, 4, 5, 6, 7)
 	})
@@ -359,7 +183,7 @@ func TestFollowerWaitsLongerAndLonger(t *testing.T) {
 		for i, p := range b.diary.pauses {
 			most := min(time.Second<<i, 16*time.Second)
 			if p > most || p < most/2 {
-				t.Errorf("pause %d is %s; want %s to %s", i, p, most/2, most)
+				b.Errorf("pause %d is %s; want %s to %s", i, p, most/2, most)
 			}
 		}
 	})
@@ -402,18 +226,18 @@ func TestFollowerErrorTable(t *testing.T) {
 				b.follow(o)
 				b.after(0)
 				if got := b.lastPause(); got < r.least || got > r.most {
-					t.Errorf("pause is %s; want %s to %s", got, r.least, r.most)
+					b.Errorf("pause is %s; want %s to %s", got, r.least, r.most)
 				}
 				if got := levels.first(); got != r.level {
-					t.Errorf("logged at %s; want %s", got, r.level)
+					b.Errorf("logged at %s; want %s", got, r.level)
 				}
 				b.after(2 * time.Minute)
 				requests := b.server.Requests()
 				if len(requests) != 2 {
-					t.Fatalf("%d streams were opened; want 2", len(requests))
+					b.Fatalf("%d streams were opened; want 2", len(requests))
 				}
 				if got := requests[1].GetSnapshot() != nil; got != r.wantSnapshot {
-					t.Errorf("the second stream begins with a snapshot: %t; want %t", got, r.wantSnapshot)
+					b.Errorf("the second stream begins with a snapshot: %t; want %t", got, r.wantSnapshot)
 				}
 				b.wantView(1, 2, 3)
 			})
@@ -430,7 +254,7 @@ func TestFollowerDoesNotAskForSnapshotsWithoutAPause(t *testing.T) {
 		b.after(10 * time.Minute)
 		for i, p := range b.diary.pauses {
 			if (p == 0) != (i == 0) {
-				t.Errorf("pauses are %v; only the first may be nothing", b.diary.pauses)
+				b.Errorf("pauses are %v; only the first may be nothing", b.diary.pauses)
 			}
 		}
 		b.wantView(1, 2, 3)
@@ -473,141 +297,4 @@ func TestFollowerHandlerError(t *testing.T) {
 		b.want(b.after(time.Minute), "lost: "+client.ErrHandler.Error(), "begin", "end 5", "progress 5")
 		b.wantView(1, 2, 3, 4, 5)
 	})
-}
-
-func TestFollowerHoldsTheServerToTheContract(t *testing.T) {
-	type response = bucketv1.WatchBucketsResponse
-	entry := func(revision uint64, alter func(*bucketv1.Entry)) func(*response) []*response {
-		return func(m *response) []*response {
-			if e := m.GetEntry(); e.GetRevision() == revision {
-				alter(e)
-			}
-			return []*response{m}
-		}
-	}
-	cases := map[string]func(*response) []*response{
-		"an entry twice": func(m *response) []*response {
-			if m.GetEntry().GetRevision() == 4 {
-				return []*response{m, m}
-			}
-			return []*response{m}
-		},
-		"a lower revision":   entry(5, func(e *bucketv1.Entry) { e.Revision = 2 }),
-		"a skipped revision": entry(4, func(e *bucketv1.Entry) { e.Revision = 9 }),
-		"an entry left out":  func(m *response) []*response { return dropIf(m, m.GetEntry().GetRevision() == 4) },
-		"no chain":           entry(4, func(e *bucketv1.Entry) { e.Chain = nil }),
-		"no info":            func(m *response) []*response { return dropIf(m, m.GetInfo() != nil) },
-		"info twice":         func(m *response) []*response { return twiceIf(m, m.GetInfo() != nil) },
-		"info without store id": func(m *response) []*response {
-			if i := m.GetInfo(); i != nil {
-				i.StoreId = ""
-			}
-			return []*response{m}
-		},
-		"a snapshot bucket left out": func(m *response) []*response {
-			return dropIf(m, m.GetEntry().GetRevision() == 2)
-		},
-		"a snapshot bucket twice": func(m *response) []*response {
-			return twiceIf(m, m.GetEntry().GetRevision() == 2)
-		},
-		"a snapshot that ends twice": func(m *response) []*response { return twiceIf(m, m.GetSnapshotEnd() != nil) },
-		"a snapshot that ends before what it holds": func(m *response) []*response {
-			if e := m.GetSnapshotEnd(); e != nil {
-				e.Point.Revision = 1
-			}
-			return []*response{m}
-		},
-		"a snapshot of another store": func(m *response) []*response {
-			if e := m.GetSnapshotEnd(); e != nil {
-				e.Point.StoreId = "other"
-			}
-			return []*response{m}
-		},
-		"progress behind its data": func(m *response) []*response {
-			if p := m.GetProgress(); p.GetPoint().GetRevision() >= 4 {
-				p.Point.Revision = 3
-			}
-			return []*response{m}
-		},
-		"progress ahead of its data": func(m *response) []*response {
-			if p := m.GetProgress(); p != nil {
-				p.Point.Revision += 10
-			}
-			return []*response{m}
-		},
-		"progress of another history": func(m *response) []*response {
-			if p := m.GetProgress(); p != nil {
-				p.Point.Chain = make([]byte, 16)
-			}
-			return []*response{m}
-		},
-		"progress of another store": func(m *response) []*response {
-			if p := m.GetProgress(); p != nil {
-				p.Point.StoreId = "other"
-			}
-			return []*response{m}
-		},
-		"progress inside the snapshot": func(m *response) []*response {
-			if m.GetEntry().GetRevision() == 2 {
-				return []*response{{Event: &bucketv1.WatchBucketsResponse_Progress{Progress: &bucketv1.Progress{}}}, m}
-			}
-			return []*response{m}
-		},
-	}
-	for name, alter := range cases {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(b *bench) {
-				b.server.Script(feedtest.Step{Alter: alter})
-				b.follow(options())
-				b.after(time.Second)
-				b.fill(2, 4)
-				b.after(time.Minute)
-				if len(b.diary.errs) != 1 || !errors.Is(b.diary.errs[0], client.ErrContract) {
-					t.Fatalf("streams ended with %v; want one broken contract", b.diary.errs)
-				}
-				requests := b.server.Requests()
-				if len(requests) != 2 || requests[1].GetSnapshot() == nil {
-					t.Fatalf("%d streams, the last is %v; want a second one with a snapshot", len(requests), requests[len(requests)-1])
-				}
-				b.wantView(1, 2, 3, 4, 5)
-			})
-		})
-	}
-}
-
-func dropIf(m *bucketv1.WatchBucketsResponse, drop bool) []*bucketv1.WatchBucketsResponse {
-	if drop {
-		return nil
-	}
-	return []*bucketv1.WatchBucketsResponse{m}
-}
-
-func twiceIf(m *bucketv1.WatchBucketsResponse, twice bool) []*bucketv1.WatchBucketsResponse {
-	if twice {
-		return []*bucketv1.WatchBucketsResponse{m, m}
-	}
-	return []*bucketv1.WatchBucketsResponse{m}
-}
-
-// levelRecorder is a slog handler that keeps levels.
-type levelRecorder struct {
-	mu     sync.Mutex
-	levels []slog.Level
-}
-
-func (l *levelRecorder) Enabled(context.Context, slog.Level) bool { return true }
-func (l *levelRecorder) WithAttrs([]slog.Attr) slog.Handler       { return l }
-func (l *levelRecorder) WithGroup(string) slog.Handler            { return l }
-
-func (l *levelRecorder) Handle(_ context.Context, r slog.Record) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.levels = append(l.levels, r.Level)
-	return nil
-}
-
-func (l *levelRecorder) first() slog.Level {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.levels[0]
 }

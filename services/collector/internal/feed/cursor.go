@@ -170,9 +170,13 @@ func (c *Cursor) fromRing() (Batch, <-chan struct{}, error) {
 		return Batch{}, nil, f.away
 	}
 	kept, inside := f.ring.position(c.at.Revision)
-	switch {
+	switch { // a live cursor has only ever been at or below the head
 	case !inside && c.live:
 		return Batch{}, nil, fmt.Errorf("%w: %d entries behind", ErrSlowReader, f.ring.head().Revision-c.at.Revision)
+	case !inside && c.at.Revision > f.ring.head().Revision:
+		// A page of the store went beyond what the feed has read. It will come,
+		// or the feed will find that the history changed.
+		return Batch{}, f.changed, nil
 	case !inside:
 		return Batch{}, nil, errBelow
 	case kept != c.at:

@@ -18,6 +18,7 @@ const (
 	checkViolation    = "23514" // also: no partition for the row
 	readOnly          = "25006"
 	duplicateTable    = "42P07"
+	duplicateObject   = "42710"
 	undefinedTable    = "42P01"
 	undefinedColumn   = "42703"
 	dataCorrupted     = "XX001"
@@ -98,6 +99,14 @@ func state(err error) string {
 		return e.Code
 	}
 	return ""
+}
+
+// exists reports whether err says that a table that was to be made is there.
+// Of two processes that make it at the same moment, the second hears of its
+// name, of its type's name, or of either's entry in the catalogue.
+func exists(err error) bool {
+	code := state(err)
+	return code == duplicateTable || code == duplicateObject || code == uniqueViolation
 }
 
 // duplicate reports whether err says that a bucket's key is taken. Only the key:

@@ -59,10 +59,9 @@ func lockMigrations(ctx context.Context, conn *pgx.Conn) (unlock func() error, e
 		`CREATE TABLE IF NOT EXISTS migration_lock (one boolean PRIMARY KEY DEFAULT true CHECK (one))`,
 		`INSERT INTO migration_lock DEFAULT VALUES ON CONFLICT DO NOTHING`,
 	} {
-		_, err := conn.Exec(ctx, sql)
 		// IF NOT EXISTS looks before it creates: of two that create at once one
 		// fails, and what it wanted is there.
-		if code := state(err); err != nil && code != uniqueViolation && code != duplicateTable {
+		if _, err := conn.Exec(ctx, sql); err != nil && !exists(err) {
 			return nil, err
 		}
 	}

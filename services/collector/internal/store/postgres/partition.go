@@ -123,7 +123,7 @@ func (s *Store) attach(ctx context.Context, m month) error {
 		return nil
 	})
 	// Another process, which leads or has just led, was there first.
-	if code := state(err); code == duplicateTable || code == uniqueViolation {
+	if exists(err) {
 		return nil
 	}
 	return err

@@ -50,6 +50,9 @@ func TestMigrateThroughPgBouncer(t *testing.T) {
 // that no port can be taken.
 func newPgBouncer(t *testing.T, dsn string) func(dsn string) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("the exam a second time, through PgBouncer, is left out of short runs")
+	}
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
 		t.Skip("PgBouncer is not installed (Debian: pgbouncer); the exam through a transaction pooler needs it")

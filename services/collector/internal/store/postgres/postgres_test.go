@@ -86,7 +86,32 @@ func mustAppend(t *testing.T, s *postgres.Store, term store.Term, at bucket.Posi
 	return head
 }
 
+// TestClose: pools, listener and cancelled calls leave nothing running.
+func TestClose(t *testing.T) {
+	dsn := migrated.DSN(t)
+	testkit.NoLeaks(t)
+	s, err := postgres.Open(t.Context(), postgres.Options{DSN: dsn, Settings: storetest.Settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease := acquire(t, s)
+	<-s.Wake() // it listens
+	mustAppend(t, s, lease.Term, lease.Head.Position, batch(0))
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err = s.Snapshot(ctx, store.SnapshotQuery{}, func(store.Entry) error {
+		cancel()
+		return context.Cause(ctx)
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMigrateAtOnce(t *testing.T) {
+	t.Parallel()
 	dsn := pgtest.DSN(t)
 	var wg sync.WaitGroup
 	for range 6 {
@@ -101,6 +126,7 @@ func TestMigrateAtOnce(t *testing.T) {
 }
 
 func TestSchema(t *testing.T) {
+	t.Parallel()
 	dsn := pgtest.DSN(t)
 	try := func(want error, words ...string) {
 		t.Helper()
@@ -138,6 +164,7 @@ func TestSchema(t *testing.T) {
 // TestFinal: the database itself refuses to change an entry (G1), and what was
 // changed behind its back is not handed out.
 func TestFinal(t *testing.T) {
+	t.Parallel()
 	dsn := migrated.DSN(t)
 	s := open(t, dsn)
 	lease := acquire(t, s)
@@ -170,6 +197,7 @@ func TestFinal(t *testing.T) {
 
 // TestViews: what people are given to read can be read, and says what is there.
 func TestViews(t *testing.T) {
+	t.Parallel()
 	dsn := migrated.DSN(t)
 	s := open(t, dsn)
 	lease := acquire(t, s)
@@ -196,6 +224,7 @@ func TestViews(t *testing.T) {
 
 // TestPartitions: they are made while others read and before they are needed.
 func TestPartitions(t *testing.T) {
+	t.Parallel()
 	dsn := migrated.DSN(t)
 	s := open(t, dsn)
 	lease := acquire(t, s)
@@ -228,6 +257,31 @@ func TestPartitions(t *testing.T) {
 	if got := list(); got != "bucket_2026_11,bucket_2026_12" {
 		t.Errorf("after a bucket of 1 December the partitions are %s", got)
 	}
+}
+
+func TestChangeSampleTimestamp(t *testing.T) {
+	t.Parallel()
+	o := postgres.Options{DSN: migrated.DSN(t), Settings: storetest.Settings}
+	try := func(want error) {
+		t.Helper()
+		s, err := postgres.Open(t.Context(), o)
+		if !errors.Is(err, want) {
+			t.Fatalf("open with %+v: %v, want %v", o.Settings, err, want)
+		}
+		if err != nil {
+			return
+		}
+		defer s.Close()
+		if h, err := s.Head(t.Context()); err != nil || h.SampleTimestamp != o.Settings.SampleTimestamp {
+			t.Errorf("sample timestamp is %q, %v; want %q", h.SampleTimestamp, err, o.Settings.SampleTimestamp)
+		}
+	}
+	try(nil)
+	o.Settings.SampleTimestamp, o.ChangeSampleTimestamp = "start", true
+	try(nil)
+	// A real store never becomes a simulated one, whatever was asked for.
+	o.Settings.Simulated = true
+	try(store.ErrSettings)
 }
 
 // TestSessions: a statement that is stuck ends by itself, on the server, in less
@@ -263,6 +317,7 @@ func TestSessions(t *testing.T) {
 // TestReadOnly: a server that was demoted refuses to write; the store says
 // unavailable, and is well again when a primary is.
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	dsn := migrated.DSN(t)
 	s := open(t, dsn)
 	lease := acquire(t, s)
@@ -302,6 +357,7 @@ func eventually(t *testing.T, what string, happened func() bool) {
 // TestNoSecrets: whatever is wrong with a connection string, its password is in
 // no error and no log line.
 func TestNoSecrets(t *testing.T) {
+	t.Parallel()
 	const secret = "s3cr3t"
 	var log bytes.Buffer
 	for _, dsn := range []string{

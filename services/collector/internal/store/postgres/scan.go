@@ -34,9 +34,6 @@ func (w *where) arg(a any) string {
 }
 
 func (w *where) String() string {
-	if len(w.conditions) == 0 {
-		return ""
-	}
 	return ` WHERE ` + strings.Join(w.conditions, ` AND `)
 }
 
@@ -97,7 +94,8 @@ func page(ctx context.Context, db queryer, w where, after *bucket.Key) ([]store.
 	if after != nil {
 		w.and(`(window_start, scope_kind, scope_id) > (?, ?::smallint, ?::bytea)`, int64(after.Start), int16(after.Scope.Kind), scopeID(after.Scope))
 	}
-	return collect(ctx, db, selectBucket+w.String()+` ORDER BY window_start, scope_kind, scope_id LIMIT `+w.arg(pageSize), w.args...)
+	query := selectBucket + w.String() + ` ORDER BY window_start, scope_kind, scope_id LIMIT ` + w.arg(pageSize)
+	return collect(ctx, db, query, w.args...)
 }
 
 // stopped carries emit's error past everything that would describe it.
@@ -172,8 +170,9 @@ func snapshotDataset(ctx context.Context, tx pgx.Tx, dataset string, q store.Sna
 	if q.MaxWindows > 0 {
 		newest := where{slices.Clip(w.conditions), slices.Clip(w.args)}
 		var oldest *int64
-		err := tx.QueryRow(ctx, `SELECT min(window_start) FROM (SELECT DISTINCT window_start FROM bucket`+newest.String()+
-			` ORDER BY window_start DESC LIMIT `+newest.arg(q.MaxWindows)+`) w`, newest.args...).Scan(&oldest)
+		query := `SELECT min(window_start) FROM (SELECT DISTINCT window_start FROM bucket` + newest.String() +
+			` ORDER BY window_start DESC LIMIT ` + newest.arg(q.MaxWindows) + `) w`
+		err := tx.QueryRow(ctx, query, newest.args...).Scan(&oldest)
 		if err != nil || oldest == nil {
 			return err
 		}

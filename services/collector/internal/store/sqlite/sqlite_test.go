@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/store/sqlite"
 	"github.com/weir-metrics/weir/services/collector/internal/store/storetest"
@@ -28,6 +29,7 @@ func TestExam(t *testing.T) {
 // TestEphemeral: it needs nothing and leaves nothing.
 func TestEphemeral(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
+	testkit.NoLeaks(t)
 	s, err := sqlite.Open(t.Context(), sqlite.Options{Ephemeral: true})
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,68 @@
+package bucketsvc
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/weir-metrics/weir/client"
+	"github.com/weir-metrics/weir/internal/testkit"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// The list of reasons in the contract's comment is what clients are written
+// from, so the table must say the same, no more and no less.
+func TestTableIsThatOfTheContract(t *testing.T) {
+	root, err := testkit.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "proto", "weir", "bucket", "v1", "service.proto"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	promised := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^//   ([A-Z_]+) +([A-Z_]+) +\S`).FindAllStringSubmatch(string(text), -1) {
+		promised[m[1]] = m[2]
+	}
+	if len(promised) == 0 {
+		t.Fatal("found no reasons in the contract's comment")
+	}
+
+	s := &Server{log: slog.New(slog.DiscardHandler)}
+	errs := []error{badRequest("field is 1; it must be 2"), context.DeadlineExceeded, os.ErrInvalid}
+	for _, row := range table {
+		errs = append(errs, row.err)
+	}
+	kept := map[string]bool{}
+	for _, e := range errs {
+		got := s.status(t.Context(), "test", e)
+		reason := client.Reason(got)
+		kept[reason] = true
+		if code := spelled(status.Code(got)); promised[reason] != code {
+			t.Errorf("%v is %s with reason %s; the contract says %q", e, code, reason, promised[reason])
+		}
+	}
+	for reason := range promised {
+		if !kept[reason] {
+			t.Errorf("the contract promises %s, and no error becomes it", reason)
+		}
+	}
+}
+
+// spelled is a code as the contract's comment spells it: OUT_OF_RANGE.
+func spelled(c codes.Code) string {
+	var b strings.Builder
+	for i, r := range c.String() {
+		if i > 0 && r >= 'A' && r <= 'Z' {
+			b.WriteByte('_')
+		}
+		b.WriteRune(r)
+	}
+	return strings.ToUpper(b.String())
+}

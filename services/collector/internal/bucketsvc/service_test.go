@@ -1,0 +1,393 @@
+package bucketsvc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weir-metrics/weir/client"
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/internal/wire"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/bucketsvc"
+	"github.com/weir-metrics/weir/services/collector/internal/feed"
+	"github.com/weir-metrics/weir/services/collector/internal/grpcserver"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// stub is a store that does what a test says; the exam has the real one. A nil
+// function answers with nothing.
+type stub struct {
+	head     func(context.Context) (store.Head, error)
+	snapshot func(context.Context, func(store.Entry) error) error
+	list     func(context.Context, func(store.Entry) error) error
+}
+
+func (s *stub) Head(ctx context.Context) (store.Head, error) {
+	if s.head != nil {
+		return s.head(ctx)
+	}
+	return store.Head{Settings: store.Settings{StoreID: "stub", SampleTimestamp: "start", Simulated: true}, Holder: "somebody"}, nil
+}
+
+func (s *stub) Snapshot(ctx context.Context, _ store.SnapshotQuery, emit func(store.Entry) error) (store.Head, error) {
+	if s.snapshot != nil {
+		if err := s.snapshot(ctx, emit); err != nil {
+			return store.Head{}, err
+		}
+	}
+	return s.Head(ctx)
+}
+
+func (s *stub) List(ctx context.Context, _ store.ListQuery, emit func(store.Entry) error) error {
+	if s.list != nil {
+		return s.list(ctx, emit)
+	}
+	return nil
+}
+
+func (s *stub) Datasets(context.Context) ([]store.Entry, error) { return nil, nil }
+func (s *stub) ReadLog(context.Context, bucket.Revision, int) ([]store.Entry, error) {
+	return nil, nil
+}
+func (s *stub) ChainAt(context.Context, bucket.Revision) (bucket.Chain, error) {
+	return bucket.Chain{}, nil
+}
+func (s *stub) Wake() <-chan struct{} { return nil }
+
+// scopes is a status source with something to say about scopes.
+type scopes struct {
+	noStatus
+	list func(context.Context) ([]*bucketv1.ScopeInfo, error)
+}
+
+func (s scopes) Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error) { return s.list(ctx) }
+
+type bench struct {
+	*testing.T
+	rpc     bucketv1.BucketServiceClient
+	service *bucketsvc.Server
+	logs    *testkit.Logs
+}
+
+// inBubble serves the stub in virtual time.
+func inBubble(t *testing.T, st *stub, status bucketsvc.StatusSource, limits bucketsvc.Limits, run func(b *bench)) {
+	synctest.Test(t, func(t *testing.T) {
+		logger, logs := testkit.RecordingLogger(t)
+		f := feed.New(feed.Config{Source: st})
+		if status == nil {
+			status = noStatus{}
+		}
+		service, err := bucketsvc.New(bucketsvc.Config{Store: st, Feed: f, Status: status, Limits: limits, Logger: logger, Retention: 24 * time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := grpcserver.New(grpcserver.Config{
+			Logger: logger, OnDrain: service.Drain,
+			Register: func(s grpc.ServiceRegistrar) { bucketv1.RegisterBucketServiceServer(s, service) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := bufconn.Listen(1 << 10)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 2)
+		go func() { ended <- f.Run(ctx) }()
+		go func() { ended <- server.Run(ctx, l) }()
+		conn, err := grpc.NewClient("passthrough:///stub",
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := conn.Close(); err != nil {
+				t.Errorf("close the connection: %v", err)
+			}
+			cancel()
+			for range 2 {
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		run(&bench{T: t, rpc: bucketv1.NewBucketServiceClient(conn), service: service, logs: logs})
+	})
+}
+
+func (b *bench) wantError(err error, code codes.Code, reason string) {
+	b.Helper()
+	if status.Code(err) != code || client.Reason(err) != reason {
+		b.Fatalf("error is %v (reason %q); want code %s, reason %q", err, client.Reason(err), code, reason)
+	}
+}
+
+// What nobody foresaw is INTERNAL with an id; the text, which may name hosts and
+// tables, is in the log under the same id and nowhere else.
+func TestUnknownErrorsStayInTheLog(t *testing.T) {
+	st := &stub{head: func(context.Context) (store.Head, error) {
+		return store.Head{}, errors.New("relation secret_table on 10.1.2.3 does not exist")
+	}}
+	inBubble(t, st, nil, bucketsvc.Limits{}, func(b *bench) {
+		_, err := b.rpc.GetStatus(b.Context(), &bucketv1.GetStatusRequest{})
+		b.wantError(err, codes.Internal, "INTERNAL")
+		text := status.Convert(err).Message()
+		if strings.Contains(text, "secret_table") || strings.Contains(text, "10.1.2.3") {
+			b.Errorf("the client was told %q", text)
+		}
+		id := regexp.MustCompile(`[0-9a-f]{12}`).FindString(text)
+		if id == "" || b.logs.Count(id) == 0 {
+			b.Fatalf("the id in %q is not in the log:\n%s", text, b.logs)
+		}
+		if !strings.Contains(b.logs.String(), "secret_table") {
+			b.Errorf("the log does not have the whole error:\n%s", b.logs)
+		}
+	})
+}
+
+// Named errors keep their text from the client too.
+func TestStoreErrorsHideTheirText(t *testing.T) {
+	for name, c := range map[string]struct {
+		err    error
+		code   codes.Code
+		reason string
+	}{
+		"away":     {fmt.Errorf("dial 10.1.2.3: %w", store.ErrUnavailable), codes.Unavailable, "STORE_UNAVAILABLE"},
+		"too slow": {fmt.Errorf("query on 10.1.2.3: %w", context.DeadlineExceeded), codes.Unavailable, "STORE_UNAVAILABLE"},
+		"dropped":  {fmt.Errorf("partition at 10.1.2.3: %w", store.ErrCompacted), codes.OutOfRange, "COMPACTED"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := &stub{list: func(context.Context, func(store.Entry) error) error { return c.err }}
+			inBubble(t, st, nil, bucketsvc.Limits{}, func(b *bench) {
+				s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{EndUnixSeconds: 300})
+				if err == nil {
+					_, err = s.Recv()
+				}
+				b.wantError(err, c.code, c.reason)
+				if strings.Contains(err.Error(), "10.1.2.3") {
+					b.Errorf("the client was told %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestStatusDescribesTheStore(t *testing.T) {
+	inBubble(t, &stub{}, nil, bucketsvc.Limits{}, func(b *bench) {
+		r, err := b.rpc.GetStatus(b.Context(), &bucketv1.GetStatusRequest{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		i := r.GetInfo()
+		if !i.GetSimulated() || i.GetSampleTimestamp() != bucketv1.SampleTimestamp_SAMPLE_TIMESTAMP_START || i.GetRetention().AsDuration() != 24*time.Hour {
+			b.Errorf("info is %v", i)
+		}
+		if r.GetLeader() != "" {
+			b.Errorf("leader is %q, whose lease has expired; want none", r.GetLeader())
+		}
+	})
+}
+
+func TestStreamsAreLimited(t *testing.T) {
+	inBubble(t, &stub{}, nil, bucketsvc.Limits{Streams: 2}, func(b *bench) {
+		watch := func() (context.CancelFunc, error) {
+			ctx, cancel := context.WithCancel(b.Context())
+			s, err := b.rpc.WatchBuckets(ctx, &bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Snapshot{}})
+			if err == nil {
+				_, err = s.Recv()
+			}
+			return cancel, err
+		}
+		leave, err := watch()
+		if err != nil {
+			b.Fatal(err)
+		}
+		stay, err := watch()
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer stay()
+		none, err := watch()
+		none()
+		b.wantError(err, codes.ResourceExhausted, "TOO_MANY_STREAMS")
+		leave()
+		synctest.Wait()
+		again, err := watch()
+		if err != nil {
+			b.Fatalf("a place was not given back: %v", err)
+		}
+		again()
+		synctest.Wait()
+		if n := b.service.Streams(); n != 1 {
+			b.Errorf("%d streams are open; want 1", n)
+		}
+	})
+}
+
+// A client that stops reading in the middle of a snapshot must not keep the
+// transaction open.
+func TestClientThatDoesNotReadIsCut(t *testing.T) {
+	var released chan time.Time // made in the bubble
+	var began time.Time
+	large := feedtest.Bucket("http_5m", feedtest.Zone(1), 0)
+	large.Variant = strings.Repeat("x", 1<<16)
+	payload := wire.EncodeBucket(large)
+	st := &stub{snapshot: func(ctx context.Context, emit func(store.Entry) error) error {
+		began = time.Now()
+		defer func() { released <- time.Now() }()
+		for { // more than any window of flow control
+			if err := emit(store.Entry{NewEntry: store.NewEntry{Kind: bucket.KindBucket, Payload: payload}}); err != nil {
+				return err
+			}
+		}
+	}}
+	inBubble(t, st, nil, bucketsvc.Limits{Stall: 20 * time.Second}, func(b *bench) {
+		released = make(chan time.Time, 1)
+		s, err := b.rpc.WatchBuckets(b.Context(), &bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Snapshot{}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		end := <-released
+		if took := end.Sub(began); took != 20*time.Second {
+			b.Errorf("the snapshot was held open for %s; want 20 s", took)
+		}
+		for err == nil { // what was in flight, then the reason
+			_, err = s.Recv()
+		}
+		b.wantError(err, codes.ResourceExhausted, "SLOW_READER")
+		synctest.Wait()
+		if n := b.service.Streams(); n != 0 {
+			b.Errorf("%d streams are open; want none", n)
+		}
+	})
+}
+
+func TestSnapshotHasABound(t *testing.T) {
+	st := &stub{snapshot: func(ctx context.Context, _ func(store.Entry) error) error {
+		<-ctx.Done()
+		return fmt.Errorf("snapshot: %w", ctx.Err())
+	}}
+	inBubble(t, st, nil, bucketsvc.Limits{Snapshot: time.Minute}, func(b *bench) {
+		s, err := b.rpc.WatchBuckets(b.Context(), &bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Snapshot{}})
+		for err == nil {
+			_, err = s.Recv()
+		}
+		b.wantError(err, codes.Unavailable, "STORE_UNAVAILABLE")
+	})
+}
+
+func TestPanicsAreAnswers(t *testing.T) {
+	st := &stub{list: func(context.Context, func(store.Entry) error) error { panic("in a stream") }}
+	src := scopes{list: func(context.Context) ([]*bucketv1.ScopeInfo, error) { panic("in a call") }}
+	inBubble(t, st, src, bucketsvc.Limits{}, func(b *bench) {
+		_, err := b.rpc.ListScopes(b.Context(), &bucketv1.ListScopesRequest{})
+		b.wantError(err, codes.Internal, "")
+		s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{EndUnixSeconds: 300})
+		if err == nil {
+			_, err = s.Recv()
+		}
+		b.wantError(err, codes.Internal, "")
+		if strings.Contains(err.Error(), "in a stream") || b.logs.Count("in a stream") == 0 {
+			b.Errorf("the panic belongs into the log, not to the client: %v", err)
+		}
+		if _, err := b.rpc.GetStatus(b.Context(), &bucketv1.GetStatusRequest{}); err != nil {
+			b.Errorf("the server does not answer any more: %v", err)
+		}
+		if n := b.service.Streams(); n != 0 {
+			b.Errorf("%d streams are open; want none", n)
+		}
+	})
+}
+
+func TestClientsDeadlineIsTheirs(t *testing.T) {
+	src := scopes{list: func(ctx context.Context) ([]*bucketv1.ScopeInfo, error) { <-ctx.Done(); return nil, ctx.Err() }}
+	inBubble(t, &stub{}, src, bucketsvc.Limits{Unary: 10 * time.Second}, func(b *bench) {
+		ctx, cancel := context.WithTimeout(b.Context(), 5*time.Second)
+		defer cancel()
+		_, err := b.rpc.ListScopes(ctx, &bucketv1.ListScopesRequest{})
+		b.wantError(err, codes.DeadlineExceeded, "")
+		_, err = b.rpc.ListScopes(b.Context(), &bucketv1.ListScopesRequest{})
+		b.wantError(err, codes.Unavailable, "STORE_UNAVAILABLE")
+	})
+}
+
+func TestAnswersAreBoundedAndSorted(t *testing.T) {
+	src := scopes{list: func(context.Context) ([]*bucketv1.ScopeInfo, error) {
+		return []*bucketv1.ScopeInfo{
+			{Scope: &bucketv1.Scope{Kind: 2, Id: "a"}}, {Scope: &bucketv1.Scope{Kind: 1, Id: "c"}}, {Scope: &bucketv1.Scope{Kind: 1, Id: "b"}},
+		}, nil
+	}}
+	inBubble(t, &stub{}, src, bucketsvc.Limits{}, func(b *bench) {
+		r, err := b.rpc.ListScopes(b.Context(), &bucketv1.ListScopesRequest{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		order := ""
+		for _, s := range r.GetScopes() {
+			order += s.GetScope().GetId()
+		}
+		if order != "bca" {
+			b.Errorf("scopes come in the order %q; want kind, then id", order)
+		}
+	})
+	inBubble(t, &stub{}, src, bucketsvc.Limits{Message: 10}, func(b *bench) {
+		_, err := b.rpc.ListScopes(b.Context(), &bucketv1.ListScopesRequest{})
+		b.wantError(err, codes.InvalidArgument, "BAD_REQUEST")
+	})
+}
+
+func TestSnapshotAgeIsBoundedByRetention(t *testing.T) {
+	inBubble(t, &stub{}, nil, bucketsvc.Limits{}, func(b *bench) {
+		for age, code := range map[time.Duration]codes.Code{24 * time.Hour: codes.OK, 24*time.Hour + 1: codes.InvalidArgument} {
+			s, err := b.rpc.WatchBuckets(b.Context(), &bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Snapshot{
+				Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(age)},
+			}})
+			if err == nil {
+				_, err = s.Recv()
+			}
+			if status.Code(err) != code {
+				b.Errorf("a snapshot of %s: %v; want %s", age, err, code)
+			}
+		}
+	})
+}
+
+// The stored bytes are what is sent, also where this release does not know
+// everything that is in them.
+func TestPayloadsPassUnread(t *testing.T) {
+	payload := []byte{0x0a, 0x01, 'd', 0xf8, 0x07, 0x2a} // dataset "d", and field 127
+	st := &stub{list: func(_ context.Context, emit func(store.Entry) error) error {
+		return emit(store.Entry{NewEntry: store.NewEntry{Kind: bucket.KindBucket, Key: bucket.Key{Dataset: "d", Scope: feedtest.Zone(1)}, Payload: payload}})
+	}}
+	inBubble(t, st, nil, bucketsvc.Limits{}, func(b *bench) {
+		s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{EndUnixSeconds: 300})
+		if err != nil {
+			b.Fatal(err)
+		}
+		m, err := s.Recv()
+		if err != nil {
+			b.Fatal(err)
+		}
+		if got := m.GetEntry().GetBucket().ProtoReflect().GetUnknown(); string(got) != string(payload[3:]) {
+			b.Errorf("the unknown field arrived as %x", got)
+		}
+		if _, err := s.Recv(); !errors.Is(err, io.EOF) {
+			b.Errorf("the list ends with %v; want EOF", err)
+		}
+	})
+}

@@ -1,0 +1,81 @@
+package bucketsvc
+
+import (
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+func sampleTokens() tokens {
+	f := store.Filter{Datasets: []string{"http_5m", "dns_5m"}, Scopes: []bucket.Scope{feedtest.Zone(1), feedtest.Zone(2)}}
+	return newTokens(f, bucket.Window{Start: 300, End: 900}, map[string]bool{"a": true, "b": true})
+}
+
+func TestTokenRoundTrip(t *testing.T) {
+	tokens := sampleTokens()
+	for _, want := range []bucket.Key{
+		{Dataset: "http_5m", Scope: feedtest.Zone(1), Start: 300},
+		{Dataset: "x", Scope: bucket.Scope{Kind: bucket.Account, ID: feedtest.Zone(9).ID}, Start: endOfTime},
+	} {
+		token := tokens.encode(want)
+		got, err := tokens.decode(token)
+		if err != nil || *got != want {
+			t.Errorf("%v became %v, %v", want, got, err)
+		}
+		if len(token) > maxToken {
+			t.Errorf("token has %d characters; decode takes %d", len(token), maxToken)
+		}
+	}
+	if k, err := tokens.decode(""); k != nil || err != nil {
+		t.Errorf("no token became %v, %v; want the beginning", k, err)
+	}
+}
+
+// The same request in other words is the same request.
+func TestTokenDoesNotDependOnOrder(t *testing.T) {
+	tokens := sampleTokens()
+	f := store.Filter{Datasets: []string{"dns_5m", "http_5m", "dns_5m"}, Scopes: []bucket.Scope{feedtest.Zone(2), feedtest.Zone(1)}}
+	other := newTokens(f, bucket.Window{Start: 300, End: 900}, map[string]bool{"b": true, "a": true})
+	token := tokens.encode(bucket.Key{Dataset: "http_5m", Scope: feedtest.Zone(1), Start: 300})
+	if _, err := other.decode(token); err != nil {
+		t.Error(err)
+	}
+}
+
+// Lists of names must not run into one another: the fingerprint counts lengths.
+func TestTokenTellsListsApart(t *testing.T) {
+	w := bucket.Window{Start: 300, End: 900}
+	seen := map[[32]byte]int{}
+	for i, f := range []struct {
+		datasets []string
+		families map[string]bool
+	}{
+		{[]string{"ab"}, nil}, {[]string{"a", "b"}, nil}, {nil, map[string]bool{"ab": true}}, {[]string{"a"}, map[string]bool{"b": true}}, {nil, nil},
+	} {
+		p := newTokens(store.Filter{Datasets: f.datasets}, w, f.families).fingerprint
+		if j, ok := seen[p]; ok {
+			t.Errorf("requests %d and %d have the same fingerprint", i, j)
+		}
+		seen[p] = i
+	}
+}
+
+// Whatever a client sends is a key of this request or an error.
+func FuzzToken(f *testing.F) {
+	tokens := sampleTokens()
+	f.Add(tokens.encode(bucket.Key{Dataset: "http_5m", Scope: feedtest.Zone(1), Start: bucket.TimeOf(time.Unix(600, 0))}))
+	f.Add("")
+	f.Add("AQ")
+	f.Fuzz(func(t *testing.T, token string) {
+		k, err := tokens.decode(token)
+		if err != nil || k == nil {
+			return
+		}
+		if again := tokens.encode(*k); again != token {
+			t.Errorf("%q was accepted; the token of its key is %q", token, again)
+		}
+	})
+}

@@ -1,0 +1,193 @@
+package feed_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/feed"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+func TestHistoryChanges(t *testing.T) {
+	changes := map[string]func(s *source){
+		"the head is lower": func(s *source) { s.log = s.log[:5] },
+		"the same head with another chain": func(s *source) {
+			s.log = s.log[:9]
+			s.mu.Unlock()
+			s.add(1)
+			s.mu.Lock()
+		},
+		"a higher head on another chain": func(s *source) {
+			s.log = s.log[:5]
+			s.mu.Unlock()
+			s.add(20)
+			s.mu.Lock()
+		},
+		"another store": func(s *source) { s.id = "store-b" },
+	}
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, feed.Config{}, func(s *source) { s.add(5) }, func(b *bench) {
+				b.src.add(5)
+				c := b.open(bucket.Position{}, store.Filter{})
+				b.until(c, 10)
+				old := b.src.head()
+				b.src.set(func() { change(b.src) })
+				b.wantErr(c, feed.ErrHistoryChanged)
+
+				// The feed goes on with the new history.
+				if _, _, err := b.feed.Open(b.Context(), "store-a", old, store.Filter{}); err == nil {
+					b.Error("the old point was accepted")
+				}
+				b.src.set(func() { b.src.id = "store-a" })
+				time.Sleep(5 * time.Second)
+				head := b.src.head()
+				fresh := b.open(head, store.Filter{})
+				b.until(fresh, uint64(head.Revision))
+				b.src.add(1)
+				wantRevisions(b.T, b.until(fresh, uint64(head.Revision)+1), []uint64{uint64(head.Revision) + 1})
+			})
+		})
+	}
+}
+
+// Pages that were read before a restore do not join what comes after it.
+func TestHistoryChangesWhileCatchingUp(t *testing.T) {
+	inBubble(t, feed.Config{Page: 2}, func(s *source) { s.add(10) }, func(b *bench) {
+		c := b.open(bucket.Position{}, store.Filter{})
+		b.next(c) // revisions 1 and 2
+		b.src.set(func() { b.src.log = nil })
+		b.src.add(12)
+		b.wantErr(c, feed.ErrHistoryChanged)
+	})
+}
+
+func TestOpenErrors(t *testing.T) {
+	inBubble(t, feed.Config{Poll: time.Hour, Heartbeat: time.Hour}, func(s *source) { s.add(10); s.floor = 3 }, func(b *bench) {
+		at := func(r int) bucket.Position { return b.src.log[r-1].Position }
+		wrong := at(7)
+		wrong.Chain[0]++
+		for name, c := range map[string]struct {
+			id   string
+			at   bucket.Position
+			want error
+		}{
+			"another store":           {"store-b", at(7), feed.ErrOtherStore},
+			"another chain":           {"store-a", wrong, feed.ErrHistoryChanged},
+			"older than the floor":    {"store-a", at(2), store.ErrCompacted},
+			"before the first, floor": {"store-a", bucket.Position{}, store.ErrCompacted},
+			"beyond the head":         {"store-a", bucket.Position{Revision: 11}, feed.ErrFutureRevision},
+		} {
+			if _, _, err := b.feed.Open(b.Context(), c.id, c.at, store.Filter{}); !errors.Is(err, c.want) {
+				b.Errorf("%s: error is %v; want %v", name, err, c.want)
+			}
+		}
+		b.open(at(3), store.Filter{}) // the floor itself is a good point
+	})
+}
+
+// A point that another collector has already given out: the primary has it, this
+// process is about to.
+func TestOpenWaitsForThisProcess(t *testing.T) {
+	inBubble(t, feed.Config{Poll: time.Hour, Heartbeat: time.Hour}, func(s *source) { s.add(1) }, func(b *bench) {
+		b.src.add(3)
+		c := b.open(b.src.head(), store.Filter{})
+		wantRevisions(b.T, b.until(c, 4), nil)
+	})
+}
+
+func TestOpenSaysBehind(t *testing.T) {
+	inBubble(t, feed.Config{Poll: time.Hour, Heartbeat: time.Hour, Catchup: 3 * time.Second}, func(s *source) { s.add(1) }, func(b *bench) {
+		b.src.add(3)
+		head := b.src.head()
+		b.src.onRead = func() { time.Sleep(4 * time.Second) }
+		start := time.Now()
+		_, _, err := b.feed.Open(b.Context(), "store-a", head, store.Filter{})
+		if !errors.Is(err, feed.ErrBehind) || time.Since(start) != 3*time.Second {
+			b.Errorf("after %s the error is %v; want %v after 3 s", time.Since(start), err, feed.ErrBehind)
+		}
+	})
+}
+
+// A short outage is waited out; a long one sends clients to another collector.
+func TestStoreAway(t *testing.T) {
+	inBubble(t, feed.Config{Away: 15 * time.Second}, func(s *source) { s.add(1) }, func(b *bench) {
+		c := b.open(b.src.head(), store.Filter{})
+		b.until(c, 1)
+		away := fmt.Errorf("dial: %w", store.ErrUnavailable)
+		b.src.set(func() { b.src.err = away })
+		time.Sleep(10 * time.Second)
+		b.src.set(func() { b.src.err = nil })
+		b.src.add(1)
+		wantRevisions(b.T, b.until(c, 2), []uint64{2})
+
+		b.src.set(func() { b.src.err = away })
+		start := time.Now()
+		b.wantErr(c, store.ErrUnavailable)
+		if took := time.Since(start); took < 14*time.Second || took > 18*time.Second {
+			b.Errorf("the stream ended after %s; want 15 s or so", took)
+		}
+		heads := b.src.heads
+		if _, _, err := b.feed.Open(b.Context(), "store-a", b.src.head(), store.Filter{}); !errors.Is(err, store.ErrUnavailable) {
+			b.Errorf("opening during the outage: %v", err)
+		}
+		if b.src.heads != heads {
+			b.Error("a client's attempt during the outage reached for the store")
+		}
+		b.src.set(func() { b.src.err = nil })
+		time.Sleep(2 * time.Second)
+		b.open(b.src.head(), store.Filter{})
+	})
+}
+
+// A database that accepts and never answers is away as well.
+func TestStoreHangs(t *testing.T) {
+	inBubble(t, feed.Config{}, func(s *source) { s.add(1) }, func(b *bench) {
+		c := b.open(b.src.head(), store.Filter{})
+		b.src.set(func() { b.src.hang = true })
+		b.wantErr(c, store.ErrUnavailable)
+	})
+}
+
+// Slept through its retention: what was not read is gone, and says so.
+func TestFeedFallsBehindTheFloor(t *testing.T) {
+	inBubble(t, feed.Config{}, func(s *source) { s.add(5) }, func(b *bench) {
+		c := b.open(b.src.head(), store.Filter{})
+		at := b.src.head()
+		b.until(c, 5)
+		b.src.add(10)
+		b.src.set(func() { b.src.floor = 12 })
+		b.wantErr(c, feed.ErrSlowReader)
+		if _, _, err := b.feed.Open(b.Context(), "store-a", at, store.Filter{}); !errors.Is(err, store.ErrCompacted) {
+			b.Errorf("resuming: %v; want %v", err, store.ErrCompacted)
+		}
+	})
+}
+
+func TestStopEndsEveryCursor(t *testing.T) {
+	inBubble(t, feed.Config{}, func(s *source) { s.add(1) }, func(b *bench) {
+		c := b.open(b.src.head(), store.Filter{})
+		b.stop()
+		b.wantErr(c, feed.ErrStopped)
+		if _, _, err := b.feed.Open(b.Context(), "store-a", b.src.head(), store.Filter{}); !errors.Is(err, feed.ErrStopped) {
+			b.Errorf("opening after the end: %v", err)
+		}
+	})
+}
+
+func TestNextHonoursItsContext(t *testing.T) {
+	inBubble(t, feed.Config{Poll: time.Hour, Heartbeat: time.Hour}, func(s *source) { s.add(1) }, func(b *bench) {
+		c := b.open(b.src.head(), store.Filter{})
+		b.next(c)
+		cause := errors.New("client left")
+		ctx, cancel := context.WithCancelCause(b.Context())
+		time.AfterFunc(time.Second, func() { cancel(cause) })
+		if _, err := c.Next(ctx); !errors.Is(err, cause) {
+			b.Errorf("error is %v; want the context's cause", err)
+		}
+	})
+}
