@@ -1,0 +1,130 @@
+package ledger_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/weir-metrics/weir/internal/bucket"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+const noon = bucket.Time(1_795_262_400) // 2026-11-21T12:00:00Z
+
+var zone = bucket.Scope{Kind: bucket.Zone, ID: "0000000000000000000000000000000a"}
+
+// gap is the i-th window after noon.
+func gap(i int, reason ledger.Reason, attempts int) ledger.Gap {
+	start := noon.Add(time.Duration(i) * 5 * time.Minute)
+	return ledger.Gap{
+		Dataset: "http_5m", Scope: zone, Window: bucket.Window{Start: start, End: start.Add(5 * time.Minute)},
+		Reason: reason, Attempts: attempts, LostAt: start.Add(time.Hour),
+	}
+}
+
+func TestNeighboursThatSayTheSameAreOneGap(t *testing.T) {
+	got := ledger.Merge([]ledger.Gap{
+		gap(0, ledger.Suspect, 1), gap(1, ledger.Suspect, 1), gap(2, ledger.Delayed, 1), gap(4, ledger.Delayed, 1), gap(5, ledger.Delayed, 2),
+	})
+	var windows []bucket.Window
+	for _, g := range got {
+		windows = append(windows, g.Window)
+	}
+	at := func(i int) bucket.Time { return noon.Add(time.Duration(i) * 5 * time.Minute) }
+	want := []bucket.Window{{Start: at(0), End: at(2)}, {Start: at(2), End: at(3)}, {Start: at(4), End: at(5)}, {Start: at(5), End: at(6)}}
+	if diff := cmp.Diff(want, windows); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if got[0].LostAt != gap(0, "", 0).LostAt {
+		t.Error("a merged gap is not lost when its oldest window is")
+	}
+}
+
+// Applying the difference to the stored records gives the wanted ledger.
+func TestDiffLeadsFromOneLedgerToTheOther(t *testing.T) {
+	stored := []ledger.Gap{gap(0, ledger.Suspect, 1), gap(1, ledger.Pending, 0), gap(7, ledger.TooBig, 3)}
+	wanted := []ledger.Gap{gap(0, ledger.Suspect, 2), gap(2, ledger.BadAnswer, 1), gap(7, ledger.TooBig, 3)}
+	records := map[string]store.Record{}
+	apply := func(rs []store.Record) {
+		for _, r := range rs {
+			if r.Value == nil {
+				delete(records, r.Key)
+			} else {
+				records[r.Key] = r
+			}
+		}
+	}
+	apply(ledger.Diff(nil, stored))
+	change := ledger.Diff(stored, wanted)
+	if len(change) != 3 {
+		t.Errorf("%d records change, want 3: what stays is not written again", len(change))
+	}
+	apply(change)
+	var back []store.Record
+	for _, g := range wanted {
+		for _, r := range ledger.Diff(nil, []ledger.Gap{g}) {
+			back = append(back, records[r.Key])
+		}
+	}
+	got, err := ledger.Gaps(back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(wanted, got); diff != "" || len(records) != len(wanted) {
+		t.Errorf("%d records; (-want +got)\n%s", len(records), diff)
+	}
+	if _, err := ledger.Gaps([]store.Record{{Value: []byte("nonsense")}}); err == nil {
+		t.Error("a broken record is read without an error")
+	}
+}
+
+func TestDecisionsComeBack(t *testing.T) {
+	d := &ledger.Decision{Dataset: "http_5m", Scope: zone, Spans: []ledger.Decided{{Window: gap(3, "", 0).Window, Reason: ledger.Suspect}}}
+	got, err := ledger.Decisions([]store.Record{d.Record()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[ledger.Series]*ledger.Decision{{Dataset: "http_5m", Scope: zone}: d}, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	have := bucket.Spans{gap(0, "", 0).Window}
+	closed := ledger.Closed(have, d)
+	if len(closed) != 2 || len(have) != 1 || !closed.Contains(gap(3, "", 0).Window) {
+		t.Errorf("closed is %v, have %v", closed, have)
+	}
+}
+
+func TestEveryReasonIsInTheContract(t *testing.T) {
+	for _, r := range []ledger.Reason{
+		ledger.Pending, ledger.UpstreamError, ledger.Suspect, ledger.Delayed, ledger.NotVisible, ledger.TooBig, ledger.BadAnswer, ledger.Unauthorized,
+	} {
+		if r.Proto() == bucketv1.GapReason_GAP_REASON_UNSPECIFIED {
+			t.Errorf("%s has no value in the contract", r)
+		}
+	}
+}
+
+// A new bucket size begins where both sizes have a border and the old one ended.
+func TestNoWindowIsCoveredAtTwoSizes(t *testing.T) {
+	c, err := catalogue.Load(nil, catalogue.Options{HTTPSize: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := noon.Add(25 * time.Minute)
+	have, begin := ledger.Cover([]store.Run{
+		{Dataset: "http_5m", Scope: zone, Window: bucket.Window{Start: noon, End: end}},
+		{Dataset: "uniques_1h", Scope: zone, Window: bucket.Window{Start: noon, End: noon.Add(time.Hour)}},
+	}, c.Datasets)
+	if got := begin[ledger.Series{Dataset: "http_1h", Scope: zone}]; got != noon.Add(time.Hour) {
+		t.Errorf("http_1h begins at %s, want %s", got, noon.Add(time.Hour))
+	}
+	if len(begin) != 1 {
+		t.Errorf("other datasets are bounded too: %v", begin)
+	}
+	if !have[ledger.Series{Dataset: "uniques_1h", Scope: zone}].Contains(bucket.Window{Start: noon, End: noon.Add(time.Hour)}) {
+		t.Errorf("coverage is lost: %v", have)
+	}
+}

@@ -1,0 +1,238 @@
+package roster_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+const (
+	noon = bucket.Time(1_795_262_400) // 2026-11-21T12:00:00Z
+	idA  = "0000000000000000000000000000000a"
+	idB  = "b000000000000000000000000000000b"
+)
+
+func zoneA() roster.Seen {
+	return roster.Seen{ID: idA, Name: "a.example", AccountID: "acc", AccountName: "Acme", Plan: "Pro Website", Active: true, Created: noon.Add(-365 * 24 * time.Hour)}
+}
+
+func scope(id string) bucket.Scope { return bucket.Scope{Kind: bucket.Zone, ID: id} }
+
+func discover(t *testing.T, r roster.Roster, now bucket.Time, seen ...roster.Seen) int {
+	t.Helper()
+	return len(r.Discover(now, seen, roster.Selection{}, 24*time.Hour))
+}
+
+func TestANewZoneGetsADayOfHistory(t *testing.T) {
+	r := roster.Roster{}
+	young := roster.Seen{ID: idB, Name: "b.example", AccountID: "acc", AccountName: "Acme", Active: true, Created: noon.Add(-time.Hour)}
+	if n := discover(t, r, noon, zoneA(), young); n != 2 {
+		t.Fatalf("%d scopes changed, want 2", n)
+	}
+	if got := r[scope(idA)].Start; got != noon.Add(-24*time.Hour) {
+		t.Errorf("history begins at %s, want a day before it was first seen", got)
+	}
+	if got := r[scope(idB)].Start; got != young.Created {
+		t.Errorf("history begins at %s, want when the zone was created", got)
+	}
+	if n := discover(t, r, noon+60, zoneA(), young); n != 0 {
+		t.Errorf("%d scopes changed although nothing did", n)
+	}
+}
+
+func TestTheLifeOfAZone(t *testing.T) {
+	r := roster.Roster{}
+	z := zoneA()
+	discover(t, r, noon, z)
+
+	z.Name = "renamed.example"
+	discover(t, r, noon+100, z)
+	if got := r[scope(idA)]; got.ZoneLabel != "renamed.example" || got.FirstSeen != noon || got.State != roster.Active {
+		t.Errorf("after a rename: %+v", got)
+	}
+	r[scope(idA)].Entitle(noon+100, nil)
+	z.AccountID, z.AccountName = "other", "Other"
+	discover(t, r, noon+200, z)
+	if got := r[scope(idA)]; got.AccountLabel != "Other" || got.Checked != 0 {
+		t.Errorf("after a move: account label %q, entitlements read at %s", got.AccountLabel, got.Checked)
+	}
+	z.Active = false
+	discover(t, r, noon+300, z)
+	if got := r[scope(idA)]; got.State != roster.Paused || got.End != noon+300 {
+		t.Errorf("after a pause: %s until %s", got.State, got.End)
+	}
+	z.Active = true
+	discover(t, r, noon+400, z)
+	if got := r[scope(idA)]; got.State != roster.Active || got.Start != noon+400 || got.End != 0 {
+		t.Errorf("after resuming: %s from %s until %d", got.State, got.Start, got.End)
+	}
+	discover(t, r, noon+500)
+	if got := r[scope(idA)]; got.State != roster.Gone || got.End != noon+500 {
+		t.Errorf("after it went: %s until %s", got.State, got.End)
+	}
+}
+
+func TestSelection(t *testing.T) {
+	a := zoneA()
+	b := roster.Seen{ID: idB, Name: "b.example", AccountID: "acc2", AccountName: "Bcme", Active: true}
+	for name, c := range map[string]struct {
+		sel  roster.Selection
+		want []string
+	}{
+		"all":               {roster.Selection{}, []string{idA, idB}},
+		"by name":           {roster.Selection{Zones: []string{"b.example"}}, []string{idB}},
+		"by tag":            {roster.Selection{Zones: []string{idA}}, []string{idA}},
+		"excluded":          {roster.Selection{Exclude: []string{"a.example"}}, []string{idB}},
+		"by account's name": {roster.Selection{Accounts: []string{"Acme"}}, []string{idA}},
+		"by account's tag":  {roster.Selection{Accounts: []string{"acc2"}}, []string{idB}},
+	} {
+		r := roster.Roster{}
+		r.Discover(noon, []roster.Seen{a, b}, c.sel, time.Hour)
+		var got []string
+		for _, id := range []string{idA, idB} {
+			if r[scope(id)] != nil {
+				got = append(got, id)
+			}
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s: (-want +got)\n%s", name, diff)
+		}
+	}
+}
+
+func TestAZoneThatIsExcludedLaterEnds(t *testing.T) {
+	r := roster.Roster{}
+	discover(t, r, noon, zoneA())
+	r.Discover(noon+60, []roster.Seen{zoneA()}, roster.Selection{Exclude: []string{"a.example"}}, time.Hour)
+	if got := r[scope(idA)]; got.State != roster.Excluded || got.End != noon+60 {
+		t.Errorf("%s until %s", got.State, got.End)
+	}
+}
+
+// Two zones of one name in one account must not share a series.
+func TestANameThatIsTakenIsTold(t *testing.T) {
+	r := roster.Roster{}
+	twin := zoneA()
+	twin.ID = idB
+	discover(t, r, noon, zoneA())
+	discover(t, r, noon+60, zoneA(), twin)
+	if got := r[scope(idB)].ZoneLabel; got != "a.example#b0000000" {
+		t.Errorf("the newcomer's label is %q", got)
+	}
+	if got := r[scope(idA)].ZoneLabel; got != "a.example" {
+		t.Errorf("the owner's label became %q", got)
+	}
+	twin.AccountName = "Bcme"
+	other := roster.Roster{}
+	discover(t, other, noon, zoneA(), twin)
+	if got := other[scope(idB)].ZoneLabel; got != "a.example" {
+		t.Errorf("in another account the label is %q", got)
+	}
+}
+
+func TestRecordsComeBack(t *testing.T) {
+	r := roster.Roster{}
+	discover(t, r, noon, zoneA())
+	s := r[scope(idA)]
+	s.Entitle(noon, map[string]roster.Node{"httpRequests1mGroups": {Enabled: true, MaxDuration: time.Hour, NotOlderThan: 24 * time.Hour}})
+	s.Refuse("http_5m", "rollup_1m", "no", noon.Add(time.Hour))
+	back, err := roster.Read([]store.Record{s.Record()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(r, back); diff != "" {
+		t.Errorf("what was stored differs (-before +after):\n%s", diff)
+	}
+	if _, err := roster.Read([]store.Record{{Key: "k", Value: []byte("{")}}); err == nil {
+		t.Error("a broken record is read without an error")
+	}
+}
+
+func claims(t *testing.T, s *roster.Scope, now bucket.Time) map[string]roster.Claim {
+	t.Helper()
+	c, err := catalogue.Load(nil, catalogue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]roster.Claim{}
+	for _, claim := range (roster.Roster{s.Scope: s}).Claims(now, c.Datasets, roster.Terms{Keep: now.Add(-90 * 24 * time.Hour)}) {
+		out[claim.Dataset.Dataset] = claim
+	}
+	return out
+}
+
+func TestClaims(t *testing.T) {
+	r := roster.Roster{}
+	discover(t, r, noon, zoneA())
+	s := r[scope(idA)]
+	if got := claims(t, s, noon)["http_5m"]; got.Variant != nil || got.Refused == "" {
+		t.Errorf("before entitlements are known: variant %v, reason %q", got.Variant, got.Refused)
+	}
+	pro := map[string]roster.Node{
+		"httpRequests1mGroups": {Enabled: true, MaxDuration: 24 * time.Hour, NotOlderThan: 24 * time.Hour},
+		"httpRequests1hGroups": {Enabled: true, NotOlderThan: 7 * 24 * time.Hour},
+	}
+	s.Entitle(noon, pro)
+	got := claims(t, s, noon)
+	http := got["http_5m"]
+	if http.Variant == nil || http.Variant.Name != "rollup_1m" {
+		t.Fatalf("a Pro zone's variant is %+v (%s)", http.Variant, http.Refused)
+	}
+	// Cloudflare keeps a day; the oldest window needs a bucket of margin.
+	if want := (bucket.Window{Start: noon.Add(-24*time.Hour + 5*time.Minute), End: noon.Add(-5 * time.Minute)}); http.Window != want {
+		t.Errorf("window is %s, want %s", http.Window, want)
+	}
+	if http.Wanted != http.Window.Start {
+		t.Errorf("wanted from %s: what Cloudflare had dropped before the zone was seen counts as lost", http.Wanted)
+	}
+	later := claims(t, s, noon.Add(time.Hour))["http_5m"]
+	if later.Wanted != http.Wanted || later.Window.Start != http.Window.Start.Add(time.Hour) {
+		t.Errorf("an hour later wanted from %s, may be asked from %s", later.Wanted, later.Window.Start)
+	}
+	if day := got["uniques_1d"]; day.Variant != nil || day.Refused == "" {
+		t.Errorf("a node that is not in the settings is used: %+v", day.Variant)
+	}
+
+	s.Refuse("http_5m", "rollup_1m", "plan does not allow it", noon.Add(6*time.Hour))
+	if c := claims(t, s, noon)["http_5m"]; c.Variant != nil {
+		t.Errorf("a refused variant is used")
+	}
+	s.Entitle(noon, map[string]roster.Node{"httpRequests1mGroups": pro["httpRequests1mGroups"], "httpRequestsAdaptiveGroups": {Enabled: true}})
+	if c := claims(t, s, noon)["http_5m"]; c.Variant == nil || c.Variant.Name != "adaptive" {
+		t.Errorf("the next variant is not used after a refusal")
+	}
+	if c := claims(t, s, noon.Add(6*time.Hour))["http_5m"]; c.Variant == nil || c.Variant.Name != "rollup_1m" {
+		t.Errorf("a refusal is not forgotten when its time is over")
+	}
+}
+
+// A deprecated field that disappears takes its family along, not the dataset.
+func TestAnOptionalFieldMayBeRefused(t *testing.T) {
+	r := roster.Roster{}
+	discover(t, r, noon, zoneA())
+	s := r[scope(idA)]
+	c, err := catalogue.Load(nil, catalogue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := c.Find("http_5m").Variants[0]
+	var fields []string
+	for _, f := range full.Fields() {
+		if f != "sum_threats" {
+			fields = append(fields, f)
+		}
+	}
+	s.Entitle(noon, map[string]roster.Node{full.Node: {Enabled: true, Fields: fields}})
+	got := claims(t, s, noon)["http_5m"]
+	if got.Variant == nil || len(got.Variant.Measures) != len(full.Measures)-1 {
+		t.Fatalf("without threats: %+v (%s)", got.Variant, got.Refused)
+	}
+	if again := claims(t, s, noon)["http_5m"]; !got.Variant.Same(again.Variant) {
+		t.Error("the same reduced variant is not the same twice: requests could not be shared")
+	}
+}
