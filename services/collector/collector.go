@@ -198,7 +198,17 @@ func (c *Collector) Run(ctx context.Context) error {
 			Name: "operations", Address: c.config.OpsListen, Listener: c.deps.Ops, WebConfigFile: c.config.WebConfig, Logger: c.deps.Logger,
 		}, c.ops)
 	})
-	c.grpc.SetServing(true)
+	// Tells gRPC health checks what readiness tells HTTP ones.
+	actor(func(ctx context.Context) error {
+		for {
+			c.grpc.SetServing(c.ready() == nil)
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
 	return errors.Join(g.Run(), c.store.Close())
 }
 

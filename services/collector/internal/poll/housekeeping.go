@@ -32,10 +32,15 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 		return blocked, err
 	}
 	if now >= s.retireAt {
-		if err := s.retire(ctx, now); err != nil {
+		s.retireAt = now.Add(retireEvery)
+		switch err := s.retire(ctx, now); {
+		case errors.Is(err, store.ErrUnavailable) && ctx.Err() == nil:
+			// Most likely a snapshot is reading what would be dropped. If the
+			// store is really away, the next append says so.
+			s.Logger.Warn("retention is put off", "err", err)
+		case err != nil:
 			return 0, err
 		}
-		s.retireAt = now.Add(retireEvery)
 	}
 	return 0, nil
 }
