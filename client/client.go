@@ -189,7 +189,7 @@ func (f *Follower) Run(ctx context.Context, h Handler) error {
 		h.Disconnected(err, pause)
 		sleep(ctx, pause)
 	}
-	return nil
+	return nil //nolint:nilerr // the stream's error is that ctx ended, as it was asked to
 }
 
 // settle draws the consequences of a stream's end and returns the pause before

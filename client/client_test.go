@@ -75,8 +75,9 @@ func TestPausesAreSeeded(t *testing.T) {
 		p := pauses{Backoff: Backoff{Min: time.Second, Max: time.Minute, Long: time.Minute}, rng: rand.New(rand.NewPCG(seed, seed))}
 		return fmt.Sprint(p.next(), p.next(), p.next())
 	}
-	if draw(1) != draw(1) || draw(1) == draw(2) {
-		t.Errorf("seed 1: %s and %s, seed 2: %s", draw(1), draw(1), draw(2))
+	once, again, other := draw(1), draw(1), draw(2)
+	if once != again || once == other {
+		t.Errorf("seed 1: %s and %s, seed 2: %s", once, again, other)
 	}
 }
 

@@ -1,18 +1,56 @@
 #!/usr/bin/env bash
-# Lints and renders the Helm chart: with its defaults and with every values file
-# in its ci/ folder.
+# Checks the Helm chart: lint, rendering of every values file in its ci/ folder,
+# the objects against the schemas of Kubernetes and of the Prometheus operator,
+# its alerts, its settings against those of the binaries, and its unit tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 chart=deploy/helm/weir
-if [[ ! -f $chart/Chart.yaml ]]; then
-  echo "no chart at $chart"
-  exit 0
-fi
-helm=$(GOWORK=off go tool -n -modfile=tools/helm.mod helm)
-shopt -s nullglob
-for values in "" "$chart"/ci/*.yaml; do
-  echo "chart: ${values:-defaults}"
-  "$helm" lint --strict "$chart" ${values:+--values "$values"}
-  "$helm" template weir "$chart" ${values:+--values "$values"} >/dev/null
+tool() { GOWORK=off go tool -modfile="tools/$1.mod" -n "$2"; }
+helm=$(tool helm helm)
+kubeconform=$(tool kubeconform kubeconform)
+unittest=$(tool helm-unittest helm-unittest)
+promtool=$(go run ./internal/promtest/build | tail -1)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/schemas" "$work/objects"
+
+for values in "$chart"/ci/*.yaml; do
+  echo "chart: $values"
+  "$helm" lint --quiet --strict "$chart" --values "$values"
+  "$helm" template weir "$chart" --namespace monitoring --values "$values" >"$work/objects/$(basename "$values")"
 done
+
+echo "chart: objects against schemas"
+go run ./tools/kubeschema "$work/schemas"
+validate() { "$kubeconform" -strict -schema-location "$work/schemas/{{.ResourceKind}}{{.KindSuffix}}.json" "$@"; }
+validate -summary "$work"/objects/*.yaml
+# Schemas that accept anything would pass as well, so they must refuse this.
+sed 's/enableServiceLinks:/enableServiceLink:/' "$work/objects/postgres.yaml" >"$work/wrong.yaml"
+if validate "$work/wrong.yaml" >/dev/null; then
+  echo "the schemas accept a field that does not exist" >&2
+  exit 1
+fi
+
+echo "chart: alerts"
+awk '/^---/ {rule = 0} /^kind: PrometheusRule/ {rule = 1} rule && sub(/^  /, "") && /^groups:|^ /' \
+  "$work/objects/everything.yaml" | sed -n '/^groups:/,$p' >"$work/alerts.yaml"
+"$promtool" check rules "$work/alerts.yaml"
+
+# The binaries would refuse what the schema wrongly lets through, but only in the
+# cluster; and nobody could set what it wrongly refuses.
+echo "chart: settings"
+in_schema() { sed -n "/\"$1Settings\": {/,/^    }/p" "$chart/values.schema.json" | grep -oE '"(CF|WEIR)_[A-Z_]+"' | tr -d '"' | sort; }
+of_binary() { go run "./services/$1/cmd/$1" run --help | tr -s ' \n' ' ' | grep -oE "\[(CF|WEIR)_[A-Z_]+$2" | grep -oE '[A-Z_]{3,}' | sort -u; }
+for service in collector exposer; do
+  unknown=$(comm -23 <(in_schema $service) <(of_binary $service '(, [A-Z_]+)?'))
+  missing=$(comm -13 <(in_schema $service) <(of_binary $service ''))
+  if [[ -n $unknown$missing ]]; then
+    echo "${service}Settings in $chart/values.schema.json: unknown to the binary:" ${unknown:-none}\; \
+      "missing, to be allowed or, with a reason in _check.tpl, refused:" ${missing:-none} >&2
+    exit 1
+  fi
+done
+
+echo "chart: unit tests"
+"$unittest" --strict "$chart"

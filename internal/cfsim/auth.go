@@ -53,7 +53,7 @@ var (
 		status: http.StatusBadRequest, code: 6003, message: "Invalid request headers",
 		chain: []restError{{code: 6111, message: "Invalid format for Authorization header"}},
 	}
-	errNotAllowed = &restError{status: http.StatusForbidden, code: 9109, message: "Unauthorized to access requested resource"} //nolint:misspell // Cloudflare spells it so
+	errNotAllowed = &restError{status: http.StatusForbidden, code: 9109, message: "Unauthorized to access requested resource"}
 	errNoRoute    = &restError{status: http.StatusNotFound, code: 7003, message: "Could not route to the requested resource, perhaps your object identifier is invalid?"}
 )
 

@@ -82,7 +82,7 @@ func tooWide(scope, tag string, limit, width time.Duration) *gqlError {
 
 // Errors without parameters.
 var (
-	errUnauthorized = &gqlError{message: "Unauthorized", status: 401} //nolint:misspell // Cloudflare spells it so
+	errUnauthorized = &gqlError{message: "Unauthorized", status: 401}
 	errTooManyZones = &gqlError{message: "too many zones requested", code: codeQuota, status: 400}
 	errTooManyNodes = &gqlError{message: "in combination, your request queries too many nodes, zones and accounts", status: 429}
 	errAccount      = &gqlError{message: "not authorized for that account", code: codeAuthz, status: 403}

@@ -150,7 +150,7 @@ func TestTokenLife(t *testing.T) {
 		t.Errorf("verify says %v", v)
 	}
 	w = newWorld(t, func(c *cfsim.Config) { c.Tokens[0].Disabled = true; c.Switches.ExpiredUnauthorized = true })
-	if a := w.ask(`{ viewer { budget } }`, nil); a.Status != 401 || a.Errors[0].Message != "Unauthorized" { //nolint:misspell // Cloudflare spells it so
+	if a := w.ask(`{ viewer { budget } }`, nil); a.Status != 401 || a.Errors[0].Message != "Unauthorized" {
 		t.Errorf("disabled token: %d %s", a.Status, a.Body)
 	}
 	w = newWorld(t, nil)

@@ -130,9 +130,11 @@ func TestIntrospection(t *testing.T) {
 // answers: all share the model's caches.
 func TestConcurrentReadersSeeTheSame(t *testing.T) {
 	w := newWorld(t, nil)
-	body, err := json.Marshal(map[string]any{"variables": span("shop", epoch.Add(-90*time.Minute), epoch),
+	body, err := json.Marshal(map[string]any{
+		"variables": span("shop", epoch.Add(-90*time.Minute), epoch),
 		"query": `{ viewer { zones(filter: {zoneTag: $zone}) { httpRequests1mGroups(limit: 1000, filter: {datetime_geq: $from, datetime_lt: $to}, orderBy: [datetimeHour_ASC]) {
-			dimensions { datetimeHour } sum { requests bytes } uniq { uniques } } } } }`})
+			dimensions { datetimeHour } sum { requests bytes } uniq { uniques } } } } }`,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,8 +64,10 @@ func (x *exam) fill(n int) {
 
 func (x *exam) window(n int) []Entry {
 	return []Entry{
-		{Bucket: Bucket("http_5m", Zone(1), n)}, {Bucket: Bucket("http_5m", Zone(2), n)},
-		{Bucket: Bucket("dns_5m", Zone(1), n)}, {Bucket: Bucket("dns_5m", Zone(2), n)},
+		{Bucket: Bucket("http_5m", Zone(1), n)},
+		{Bucket: Bucket("http_5m", Zone(2), n)},
+		{Bucket: Bucket("dns_5m", Zone(1), n)},
+		{Bucket: Bucket("dns_5m", Zone(2), n)},
 	}
 }
 

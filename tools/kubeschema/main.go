@@ -10,6 +10,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,15 +26,15 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage, from the repository's root: kubeschema DIR")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1]); err != nil {
+	if err := write(context.Background(), os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, "kubeschema:", err)
 		os.Exit(1)
 	}
 }
 
 // write fetches the pinned modules and writes their schemas into dir.
-func write(dir string) error {
-	sources, err := download()
+func write(ctx context.Context, dir string) error {
+	sources, err := download(ctx)
 	if err != nil {
 		return err
 	}
@@ -43,14 +44,14 @@ func write(dir string) error {
 	}
 	files, err := fromSwagger(swagger)
 	if err != nil {
-		return fmt.Errorf("Kubernetes' OpenAPI document: %w", err)
+		return fmt.Errorf("read swagger.json of Kubernetes: %w", err)
 	}
 	crds, err := filepath.Glob(filepath.Join(sources["github.com/prometheus-operator/prometheus-operator"], "jsonnet/prometheus-operator/*-crd.json"))
 	if err != nil {
 		return err
 	}
 	if len(crds) == 0 {
-		return errors.New("the Prometheus operator's module holds no CRDs where they are expected")
+		return errors.New("find the CRDs of the Prometheus operator: none where they are expected")
 	}
 	for _, file := range crds {
 		crd, err := os.ReadFile(file)
@@ -58,7 +59,7 @@ func write(dir string) error {
 			return err
 		}
 		if err := fromCRD(crd, files); err != nil {
-			return fmt.Errorf("%s: %w", filepath.Base(file), err)
+			return fmt.Errorf("read %s of the Prometheus operator: %w", filepath.Base(file), err)
 		}
 	}
 	for name, schema := range files {
@@ -75,16 +76,18 @@ func write(dir string) error {
 
 // download returns the folder of each module that the module file requires,
 // checked against its sums.
-func download() (map[string]string, error) {
-	var mod struct{ Require []struct{ Path, Version string } }
-	if err := goJSON(&mod, "mod", "edit", "-json", modfile); err != nil {
+func download(ctx context.Context) (map[string]string, error) {
+	var mod struct {
+		Require []struct{ Path, Version string }
+	}
+	if err := goJSON(ctx, &mod, "mod", "edit", "-json", modfile); err != nil {
 		return nil, err
 	}
 	dirs := map[string]string{}
 	for _, r := range mod.Require {
 		var module struct{ Dir string }
 		// By version: without one, go would ask for the module's whole graph.
-		if err := goJSON(&module, "mod", "download", "-json", "-modfile="+modfile, r.Path+"@"+r.Version); err != nil {
+		if err := goJSON(ctx, &module, "mod", "download", "-json", "-modfile="+modfile, r.Path+"@"+r.Version); err != nil {
 			return nil, err
 		}
 		dirs[r.Path] = module.Dir
@@ -92,8 +95,8 @@ func download() (map[string]string, error) {
 	return dirs, nil
 }
 
-func goJSON(into any, args ...string) error {
-	cmd := exec.Command("go", args...)
+func goJSON(ctx context.Context, into any, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

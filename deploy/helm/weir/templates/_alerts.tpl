@@ -14,7 +14,7 @@
   labels: {{ merge (dict "severity" "critical") .labels | toJson }}
   annotations:
     summary: {{ "Collector {{ $labels.pod }} does not reach its store." | quote }}
-- alert: WeirNotScrapable
+- alert: WeirNoExposerReady
   expr: (sum(weir_exposer_ready{ {{- .exposer -}} }) or vector(0)) < 1
   for: 5m
   labels: {{ merge (dict "severity" "critical") .labels | toJson }}

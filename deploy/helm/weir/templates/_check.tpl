@@ -11,6 +11,9 @@
 {{- if and (eq $store.driver "sqlite") (gt (int (include "weir.collectorReplicas" .)) 1) -}}
 {{- fail (printf "collector.replicas is %v: an SQLite file has one process; leave it out, or use store.driver postgres for a standby" .Values.collector.replicas) -}}
 {{- end -}}
+{{- if and .Values.monitoring.rules.enabled (not .Values.monitoring.own.serviceMonitor) -}}
+{{- fail "monitoring.rules.enabled is true and monitoring.own.serviceMonitor is not: the alerts would fire for want of the metrics that it brings" -}}
+{{- end -}}
 {{- $ours := dict
   "CF_API_TOKEN" "a secret does not belong into values; use cloudflare.tokenSecret"
   "WEIR_DATABASE_URL" "a secret does not belong into values; use store.postgres.urlSecret"

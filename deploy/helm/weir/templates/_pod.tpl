@@ -14,7 +14,7 @@ imagePullSecrets:
 {{- /* The drain, then 15 s in which the last requests end, then lease and store. */}}
 terminationGracePeriodSeconds: {{ add $values.drainSeconds 30 }}
 securityContext:
-  {{- include "weir.withoutNulls" $root.Values.podSecurityContext | nindent 2 }}
+  {{- toYaml $root.Values.podSecurityContext | nindent 2 }}
 {{- with $values.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
@@ -62,7 +62,7 @@ image: {{ include "weir.image" . | quote }}
 imagePullPolicy: {{ . }}
 {{- end }}
 securityContext:
-  {{- include "weir.withoutNulls" $root.Values.containerSecurityContext | nindent 2 }}
+  {{- toYaml $root.Values.containerSecurityContext | nindent 2 }}
 resources:
   {{- toYaml (index $root.Values (index . 1)).resources | nindent 2 }}
 {{- end -}}
@@ -122,14 +122,6 @@ readinessProbe:
 {{- $unit := regexFind "[A-Za-z]*$" . -}}
 {{- $bytes := mul (int64 (trimSuffix $unit .)) (get $units $unit) -}}
 {{- printf "%dMiB" (div (div (mul $bytes 9) 10) 1048576) -}}
-{{- end -}}
-
-{{- define "weir.withoutNulls" -}}
-{{- $kept := dict -}}
-{{- range $key, $value := . -}}
-{{- if not (kindIs "invalid" $value) -}}{{- $_ := set $kept $key $value -}}{{- end -}}
-{{- end -}}
-{{- toYaml $kept -}}
 {{- end -}}
 
 {{/* One key of a Secret as the file FOLDER/KEY. The whole volume is mounted, since

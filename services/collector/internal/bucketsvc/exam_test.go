@@ -211,12 +211,15 @@ func (s *swap) Head(ctx context.Context) (store.Head, error) { return s.get().He
 func (s *swap) ReadLog(ctx context.Context, after bucket.Revision, limit int) ([]store.Entry, error) {
 	return s.get().ReadLog(ctx, after, limit)
 }
+
 func (s *swap) ChainAt(ctx context.Context, rev bucket.Revision) (bucket.Chain, error) {
 	return s.get().ChainAt(ctx, rev)
 }
+
 func (s *swap) Snapshot(ctx context.Context, q store.SnapshotQuery, emit func(store.Entry) error) (store.Head, error) {
 	return s.get().Snapshot(ctx, q, emit)
 }
+
 func (s *swap) List(ctx context.Context, q store.ListQuery, emit func(store.Entry) error) error {
 	return s.get().List(ctx, q, emit)
 }
@@ -225,9 +228,11 @@ func (s *swap) Wake() <-chan struct{}                               { return s.g
 func (s *swap) Append(ctx context.Context, term store.Term, at bucket.Position, b store.Batch) (bucket.Position, error) {
 	return s.get().Append(ctx, term, at, b)
 }
+
 func (s *swap) Renew(ctx context.Context, term store.Term, ttl time.Duration, progress time.Time) error {
 	return s.get().Renew(ctx, term, ttl, progress)
 }
+
 func (s *swap) Retire(ctx context.Context, term store.Term, before bucket.Time) (bucket.Time, error) {
 	return s.get().Retire(ctx, term, before)
 }

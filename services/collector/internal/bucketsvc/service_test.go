@@ -65,6 +65,7 @@ func (s *stub) Datasets(context.Context) ([]store.Entry, error) { return nil, ni
 func (s *stub) ReadLog(context.Context, bucket.Revision, int) ([]store.Entry, error) {
 	return nil, nil
 }
+
 func (s *stub) ChainAt(context.Context, bucket.Revision) (bucket.Chain, error) {
 	return bucket.Chain{}, nil
 }

@@ -163,7 +163,7 @@ func TestProblems(t *testing.T) {
 		"many at once": {
 			`datasets:
   - name: asn_1h
-    descriptoin: typo
+    depht: typo
     scope: galaxy
     sizes: [1h, 7m]
     confirm: yes
@@ -173,7 +173,7 @@ func TestProblems(t *testing.T) {
     size: 1m
   - name: http
 `, []string{
-				`user.yaml:3: dataset has unknown key "descriptoin"; known are confirm, deadline, delay, depth`,
+				`user.yaml:3: dataset has unknown key "depht"; known are confirm, deadline, delay, depth`,
 				`user.yaml:4: scope is "galaxy"; it must be zone or account`,
 				`user.yaml:6: confirm is "yes"; it must be a whole number`,
 				`user.yaml:8: dataset has unknown key "detph"`,

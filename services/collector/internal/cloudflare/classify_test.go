@@ -206,7 +206,7 @@ func TestRetryAfter(t *testing.T) {
 		c, _ := client(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", tc.header)
 			w.Header().Set("Date", "Sun, 22 Nov 2026 10:00:00 GMT")
-			w.WriteHeader(429)
+			w.WriteHeader(http.StatusTooManyRequests)
 			_, _ = io.WriteString(w, graphqlError("Rate limiter budget depleted.", "budget", "null"))
 		}, nil)
 		_, err := c.Query(t.Context(), exampleQuery())

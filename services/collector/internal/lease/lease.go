@@ -67,7 +67,7 @@ func Run(ctx context.Context, c Config, lead func(context.Context, store.Lease) 
 		case ctx.Err() == nil:
 			c.Logger.Warn("cannot ask for the lease", "err", err)
 		}
-		if err := sleep(ctx, retry); err != nil {
+		if !sleep(ctx, retry) {
 			return nil
 		}
 	}
@@ -88,7 +88,7 @@ func (c *Config) hold(ctx context.Context, asked time.Time, won store.Lease, lea
 	select {
 	case err = <-done:
 		distrust(err)
-		<-renewed
+		_ = <-renewed // its error is that lead has ended
 	case err = <-renewed:
 		distrust(err)
 		if led := <-done; err == nil {
@@ -111,7 +111,7 @@ func (c *Config) hold(ctx context.Context, asked time.Time, won store.Lease, lea
 func (c *Config) renew(ctx context.Context, asked time.Time, term store.Term) error {
 	every := c.TTL / 5
 	for {
-		if err := sleep(ctx, every); err != nil {
+		if !sleep(ctx, every) {
 			return nil
 		}
 		ask := time.Now()
@@ -124,7 +124,7 @@ func (c *Config) renew(ctx context.Context, asked time.Time, term store.Term) er
 		case errors.Is(err, store.ErrDeposed):
 			return err
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // that is why the renewal failed, and it was asked for
 		case time.Since(asked) >= c.Trust:
 			return fmt.Errorf("%w: %w", errUntrusted, err)
 		default:
@@ -136,13 +136,14 @@ func (c *Config) renew(ctx context.Context, asked time.Time, term store.Term) er
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// sleep reports false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return nil
+		return true
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false
 	}
 }

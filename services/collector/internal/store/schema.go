@@ -30,17 +30,17 @@ func (s Schema) Check(known int) error {
 
 // Match returns ErrSettings unless the store's settings are those wanted. An
 // empty SampleTimestamp in want asks for nothing: tools take what is there.
-func (have Settings) Match(want Settings) error {
+func (s Settings) Match(want Settings) error {
 	if want.SampleTimestamp == "" {
 		return nil
 	}
-	if have.SampleTimestamp != want.SampleTimestamp {
+	if s.SampleTimestamp != want.SampleTimestamp {
 		return fmt.Errorf("%w: sample timestamp is %q, asked for %q; another one makes parallel samples in every Prometheus that scraped this store",
-			ErrSettings, have.SampleTimestamp, want.SampleTimestamp)
+			ErrSettings, s.SampleTimestamp, want.SampleTimestamp)
 	}
-	if have.Simulated != want.Simulated {
+	if s.Simulated != want.Simulated {
 		return fmt.Errorf("%w: simulated is %t, asked for %t; simulated and real data never share a store: use another database",
-			ErrSettings, have.Simulated, want.Simulated)
+			ErrSettings, s.Simulated, want.Simulated)
 	}
 	return nil
 }

@@ -240,7 +240,7 @@ func parse(t *testing.T, body []byte) map[string]*dto.MetricFamily {
 // names and values, one sample comes back with the same labels, value and time.
 func FuzzText(f *testing.F) {
 	f.Add("shop.example", "Acme", "text/html", "Help.", 1.5, int64(1795341300))
-	f.Add(`a"b\c`+"\n", "\x00\xff", "ü€", "line\nbreak \\ \"quoted\"", -0.0, int64(1795341300))
+	f.Add(`a"b\c`+"\n", "\x00\xff", "ü€", "line\nbreak \\ \"quoted\"", math.Copysign(0, -1), int64(1795341300))
 	f.Add("", "", "", "", 1e300, int64(2e9))
 	f.Fuzz(func(t *testing.T, zone, account, label, help string, value float64, start int64) {
 		if math.IsNaN(value) || math.IsInf(value, 0) || start < 1e9 || start > 1e11 {

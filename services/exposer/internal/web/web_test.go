@@ -189,7 +189,7 @@ func TestTooManyBackfills(t *testing.T) {
 	testkit.Eventually(t, 10*time.Second, func() error {
 		resp, body, err := get(t, url+"/backfill?hours=1&nonsense=1", "identity")
 		if err != nil || resp.StatusCode != http.StatusBadRequest {
-			return fmt.Errorf("a bad request is judged before its place: %s %s %v", resp.Status, body, err)
+			return fmt.Errorf("a bad request is judged before its place: %s %s %w", resp.Status, body, err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()

@@ -199,7 +199,8 @@ func (Role) EnumDescriptor() ([]byte, []int) {
 }
 
 // Filter restricts by dataset and scope. An empty list means all. At most 1,000
-// elements each. Ids that the store does not know match nothing (yet).
+// elements each. Ids that the store does not know match nothing (yet). What is
+// about no scope, such as a dataset version, is not restricted by scopes.
 type Filter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Dataset ids, for example "http_5m".
@@ -527,6 +528,7 @@ type SnapshotEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Point *ResumePoint           `protobuf:"bytes,1,opt,name=point,proto3" json:"point,omitempty"`
 	// The trusted time of the leader when it last said that it was up to date.
+	// Absent when no leader has said so yet.
 	ProgressTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	// Buckets sent in this snapshot: the client's check that nothing was cut.
 	Buckets       uint64 `protobuf:"varint,3,opt,name=buckets,proto3" json:"buckets,omitempty"`
@@ -589,6 +591,8 @@ type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Point *ResumePoint           `protobuf:"bytes,1,opt,name=point,proto3" json:"point,omitempty"`
 	// The trusted time of the leader when it last said that it was up to date.
+	// Absent when no leader has said so yet, and while the stream is still
+	// catching up with the log: the data up to that time is not all sent then.
 	ProgressTime  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

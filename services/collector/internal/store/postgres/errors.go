@@ -42,8 +42,10 @@ func failed(ctx context.Context, what string, write bool, err error) error {
 	if err == nil {
 		return nil
 	}
-	for _, known := range []error{store.ErrDeposed, store.ErrConflict, store.ErrDuplicate, store.ErrHeld, store.ErrCompacted,
-		store.ErrBeyondHead, store.ErrCorrupt, store.ErrUnavailable, store.ErrSchema} {
+	for _, known := range []error{
+		store.ErrDeposed, store.ErrConflict, store.ErrDuplicate, store.ErrHeld, store.ErrCompacted,
+		store.ErrBeyondHead, store.ErrCorrupt, store.ErrUnavailable, store.ErrSchema,
+	} {
 		if errors.Is(err, known) {
 			return fmt.Errorf("%s: %w", what, err)
 		}

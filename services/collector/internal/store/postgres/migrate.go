@@ -110,7 +110,8 @@ func up(ctx context.Context, config *pgx.ConnConfig) (err error) {
 // readSchema is the zero Schema where there is none.
 func readSchema(ctx context.Context, db interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}) (store.Schema, error) {
+},
+) (store.Schema, error) {
 	var found store.Schema
 	var exists bool
 	if err := db.QueryRow(ctx, `SELECT to_regclass('schema') IS NOT NULL`).Scan(&exists); err != nil || !exists {

@@ -132,7 +132,8 @@ func (s *Store) attach(ctx context.Context, m month) error {
 // partitions lists those that are attached, oldest first.
 func partitions(ctx context.Context, db interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}) ([]month, error) {
+},
+) ([]month, error) {
 	rows, err := db.Query(ctx, `SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 		WHERE i.inhparent = 'bucket'::regclass ORDER BY 1`)
 	if err != nil {

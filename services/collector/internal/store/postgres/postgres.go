@@ -107,7 +107,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{log: o.Logger, scans: make(chan struct{}, o.MaxReaders-2), wake: make(chan struct{}, 1), stop: func() {}}
 	defer func() {
 		if err != nil {
-			s.Close()
+			err = errors.Join(err, s.Close())
 		}
 	}()
 	if s.writer, err = newPool(o, writing); err != nil {

@@ -95,8 +95,10 @@ func testPermits(t *testing.T, d Driver) {
 	now := commitTime(0)
 	reserve := func(user string, want, limit int, now time.Time) store.Grant {
 		t.Helper()
-		g, err := s.Reserve(t.Context(), store.Permits{User: user, Want: want, Limit: limit, Now: now,
-			UseBy: now.Add(10 * time.Second), Span: 5 * time.Minute, Holder: "exam"})
+		g, err := s.Reserve(t.Context(), store.Permits{
+			User: user, Want: want, Limit: limit, Now: now,
+			UseBy: now.Add(10 * time.Second), Span: 5 * time.Minute, Holder: "exam",
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

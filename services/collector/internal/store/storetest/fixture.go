@@ -42,6 +42,7 @@ func reopen(t *testing.T, opener Opener) store.Store {
 
 // zone and account number scopes.
 func zone(i int) bucket.Scope { return bucket.Scope{Kind: bucket.Zone, ID: fmt.Sprintf("%032x", i)} }
+
 func account(i int) bucket.Scope {
 	return bucket.Scope{Kind: bucket.Account, ID: fmt.Sprintf("%032x", i)}
 }

@@ -1,0 +1,267 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/weir-metrics/weir/client"
+	"github.com/weir-metrics/weir/internal/testkit"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+)
+
+// Bad requests get an answer that names what is wrong with them, from a
+// collector and an exposer that go on as if nothing had been.
+func TestBinaryAnswersBadRequests(t *testing.T) {
+	t.Parallel()
+	sim := simulate(t, nil)
+	c := sim.startCollector(t)
+	x := startExposerBinary(t, []string{"CF_METRICS_REPLAY_HOURS=12", "CF_BACKFILL_MAX_HOURS=72"}, c)
+	sim.showsTruth(t, c, x, true)
+	asked := len(sim.Requests())
+
+	t.Run("HTTP", func(t *testing.T) { badQueries(t, "http://"+x.data) })
+	t.Run("gRPC", func(t *testing.T) { badCalls(t, c) })
+	t.Run("grpcurl", func(t *testing.T) { grpcurl(t, c) })
+
+	if now := len(sim.Requests()); now > asked+2 { // the loop's own, if a minute ended meanwhile
+		t.Errorf("answering requests caused %d questions to Cloudflare", now-asked)
+	}
+	for _, s := range []*service{c, x} {
+		if err := s.running(); err != nil {
+			t.Error(err)
+		}
+		if hasLine(s.log.String(), "level=ERROR") {
+			t.Errorf("bad requests are the clients' mistakes, not errors of the %s", s.name)
+		}
+	}
+}
+
+func badQueries(t *testing.T, base string) {
+	now := time.Now()
+	at := func(d time.Duration) string { return now.Add(d).UTC().Format(time.RFC3339) }
+	for _, test := range []struct {
+		path string
+		says []string // all of it
+	}{
+		{"/metrics?replay_hours=-1", []string{"replay_hours", `"-1"`, "from 0", "to 12", "CF_METRICS_REPLAY_HOURS"}},
+		{"/metrics?replay_hours=13", []string{"replay_hours", `"13"`, "to 12"}},
+		{"/metrics?replay_hours=2.5", []string{"replay_hours", `"2.5"`, "whole number"}},
+		{"/metrics?replay_hours=", []string{"replay_hours", `""`}},
+		{"/metrics?replay_hours=1&replay_hours=2", []string{"replay_hours", "2 times"}},
+		{"/metrics?hours=3", []string{`"hours"`, "replay_hours alone"}},
+		{"/metrics?replay_hours=99999999999999999999", []string{"replay_hours", "to 12"}},
+		{"/metrics?replay_hours=%zz", []string{"malformed"}},
+		{"/backfill?hours=0", []string{"hours", `"0"`, "from 1 to 72", "CF_BACKFILL_MAX_HOURS"}},
+		{"/backfill?hours=-3", []string{"hours", `"-3"`, "from 1 to 72"}},
+		{"/backfill?hours=73", []string{"hours", `"73"`, "from 1 to 72"}},
+		{"/backfill?hours=all", []string{"hours", `"all"`}},
+		{"/backfill?hours=1&hours=2", []string{"hours", "once"}},
+		{"/backfill?horas=3", []string{"horas", "the parameters are dataset, end"}},
+		{"/backfill?start=" + at(-time.Hour) + "&end=" + at(-2*time.Hour), []string{"start", "before the end"}},
+		{"/backfill?start=" + at(-time.Hour) + "&hours=1", []string{"hours", "left out when start is given"}},
+		{"/backfill?start=" + at(-80*time.Hour), []string{"start", "at most 72 hours", "in pieces"}},
+		{"/backfill?end=" + at(time.Hour), []string{"end", "at or before now"}},
+		{"/backfill?start=yesterday", []string{"start", `"yesterday"`, "RFC 3339"}},
+		{"/backfill?start=" + fmt.Sprint(now.Add(-time.Hour).UnixMilli()), []string{"start", "milliseconds"}},
+		{"/backfill?start=-5", []string{"start", "not negative"}},
+		{"/backfill?start=", []string{"start", "left out or have a value"}},
+		{"/backfill?end=" + at(-3000*time.Hour), []string{"end", "within what the store keeps"}},
+		{"/backfill?dataset=nonsense", []string{"dataset", `"nonsense"`, "http_5m"}},
+		{"/backfill?family=cloudflare_zone_nonsense", []string{"family", "cloudflare_zone_requests"}},
+		{"/backfill?format=json", []string{"format", `"json"`, "openmetrics or text"}},
+		{"/backfill?step_seconds=0", []string{"step_seconds", `"0"`, "from 1 to 86400"}},
+		{"/backfill?step_seconds=600", []string{"step_seconds", `"600"`, "at most 300", "http_5m"}},
+		{"/backfill?extend_to_now=yes", []string{"extend_to_now", `"yes"`, "0 or 1"}},
+		{"/backfill?zone=" + strings.Repeat("z", 3000) + "&hours=nan", []string{"hours", `"nan"`}},
+		{"/cloudflare/backfill?hours=-3", []string{"hours", `"-3"`, "from 1 to 72"}},
+		{"/cloudflare/backfill?minutes=3", []string{"minutes", "the parameters are"}},
+	} {
+		code, header, body := get(t, base+test.path)
+		if code != http.StatusBadRequest || !strings.HasPrefix(header.Get("Content-Type"), "text/plain") {
+			t.Errorf("GET %.80s: %d %s, want 400 text/plain", test.path, code, header.Get("Content-Type"))
+		}
+		for _, part := range test.says {
+			if !strings.Contains(string(body), part) {
+				t.Errorf("GET %.80s: the answer does not have %q: %s", test.path, part, body)
+			}
+		}
+		if lines := bytes.Count(body, []byte("\n")); lines != 1 || len(body) > 1500 {
+			t.Errorf("GET %.80s: the answer has %d lines and %d bytes, want one line", test.path, lines, len(body))
+		}
+	}
+	for path, want := range map[string]int{"/nothing": http.StatusNotFound, "/backfill/x": http.StatusNotFound} {
+		if code, _, _ := get(t, base+path); code != want {
+			t.Errorf("GET %s: %d, want %d", path, code, want)
+		}
+	}
+	for _, path := range []string{"/metrics", "/backfill", "/"} {
+		response, err := http.Post(base+path, "text/plain", strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close() // not read
+		if response.StatusCode != http.StatusMethodNotAllowed || !strings.Contains(response.Header.Get("Allow"), "GET") {
+			t.Errorf("POST %s: %s, Allow %q, want 405 with GET allowed", path, response.Status, response.Header.Get("Allow"))
+		}
+	}
+}
+
+func badCalls(t *testing.T, c *service) {
+	rpc, _ := api(t, c)
+	answer, err := rpc.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := answer.GetHead()
+	watch := func(r *bucketv1.WatchBucketsRequest) func() error {
+		return func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			s, err := rpc.WatchBuckets(ctx, r)
+			for err == nil {
+				_, err = s.Recv()
+			}
+			return err
+		}
+	}
+	resume := func(store string, revision uint64, chain []byte) func() error {
+		return watch(&bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Resume{
+			Resume: &bucketv1.ResumePoint{StoreId: store, Revision: revision, Chain: chain},
+		}})
+	}
+	listing := func(r *bucketv1.ListBucketsRequest) func() error {
+		return func() error {
+			s, err := rpc.ListBuckets(t.Context(), r)
+			for err == nil {
+				_, err = s.Recv()
+			}
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+	}
+	zone := func(id string) *bucketv1.Filter {
+		return &bucketv1.Filter{Scopes: []*bucketv1.Scope{{Kind: bucketv1.ScopeKind_SCOPE_KIND_ZONE, Id: id}}}
+	}
+	day := time.Now().Unix()
+	for _, test := range []struct {
+		name   string
+		call   func() error
+		code   codes.Code
+		reason string
+		says   string
+	}{
+		{"another store", resume("0123456789abcdef0123456789abcdef", 1, head.GetChain()), codes.FailedPrecondition, client.ReasonOtherStore, "another store"},
+		{"another history", resume(head.GetStoreId(), 1, make([]byte, len(head.GetChain()))), codes.FailedPrecondition, client.ReasonHistoryChanged, "history"},
+		{"another history at the head", resume(head.GetStoreId(), head.GetRevision(), make([]byte, len(head.GetChain()))), codes.FailedPrecondition, client.ReasonHistoryChanged, "history"},
+		{"the future", resume(head.GetStoreId(), head.GetRevision()+1_000_000, head.GetChain()), codes.FailedPrecondition, client.ReasonFutureRevision, "beyond the head"},
+		{"a chain too short", resume(head.GetStoreId(), 1, []byte("short")), codes.InvalidArgument, client.ReasonBadRequest, "chain has 5 bytes"},
+		{"no store", resume("", 1, head.GetChain()), codes.InvalidArgument, client.ReasonBadRequest, "store id has 0 characters"},
+		{"no start", watch(&bucketv1.WatchBucketsRequest{}), codes.InvalidArgument, client.ReasonBadRequest, "start is absent"},
+		{"a scope that is none", watch(&bucketv1.WatchBucketsRequest{
+			Filter: zone("shop.example"), Start: &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{}},
+		}), codes.InvalidArgument, client.ReasonBadRequest, "filter.scopes[0]"},
+		{"a page token that is none", listing(&bucketv1.ListBucketsRequest{EndUnixSeconds: day, PageToken: "bogus"}), codes.InvalidArgument, client.ReasonBadRequest, "page_token"},
+		{"a range backwards", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: day, EndUnixSeconds: day - 1}), codes.InvalidArgument, client.ReasonBadRequest, "end_unix_seconds"},
+		{"no range", listing(&bucketv1.ListBucketsRequest{}), codes.InvalidArgument, client.ReasonBadRequest, "end_unix_seconds is 0"},
+		{"a dataset that is none", listing(&bucketv1.ListBucketsRequest{EndUnixSeconds: day, Filter: &bucketv1.Filter{Datasets: []string{"DROP TABLE"}}}), codes.InvalidArgument, client.ReasonBadRequest, "filter.datasets[0]"},
+		{"coverage backwards", func() error {
+			_, err := rpc.GetCoverage(t.Context(), &bucketv1.GetCoverageRequest{StartUnixSeconds: 9, EndUnixSeconds: 3})
+			return err
+		}, codes.InvalidArgument, client.ReasonBadRequest, "above start_unix_seconds, 9"},
+		{"a request too large", listing(&bucketv1.ListBucketsRequest{EndUnixSeconds: day, PageToken: strings.Repeat("x", 2<<20)}), codes.ResourceExhausted, "", "larger than max"},
+	} {
+		err := test.call()
+		if status.Code(err) != test.code || client.Reason(err) != test.reason || !strings.Contains(status.Convert(err).Message(), test.says) {
+			t.Errorf("%s: %v with reason %q, want code %s, reason %q and %q in the message", test.name, err, client.Reason(err), test.code, test.reason, test.says)
+		}
+	}
+	// Ids that the store does not know match nothing, and a token of one request
+	// is none of another.
+	if got := list(t, rpc, &bucketv1.ListBucketsRequest{EndUnixSeconds: day, Filter: zone(strings.Repeat("ab", 16))}); len(got) != 0 {
+		t.Errorf("an unknown zone has %d buckets", len(got))
+	}
+	s, err := rpc.ListBuckets(t.Context(), &bucketv1.ListBucketsRequest{EndUnixSeconds: day})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := s.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = listing(&bucketv1.ListBucketsRequest{EndUnixSeconds: day - 300, PageToken: first.GetPageToken()})()
+	if client.Reason(err) != client.ReasonBadRequest {
+		t.Errorf("with the token of another request: %v, want reason %s", err, client.ReasonBadRequest)
+	}
+}
+
+// grpcurl asks with a tool that knows nothing of the contract but what
+// reflection tells it.
+func grpcurl(t *testing.T, c *service) {
+	root, err := testkit.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Builds the pinned version on first use and says where it is.
+	find := exec.Command("go", "tool", "-modfile=tools/grpcurl.mod", "-n", "grpcurl")
+	find.Dir, find.Env = root, append(os.Environ(), "GOWORK=off")
+	var trouble bytes.Buffer
+	find.Stderr = &trouble
+	path, err := find.Output()
+	if err != nil {
+		t.Fatalf("find grpcurl: %v\n%s", err, &trouble)
+	}
+	const service = "weir.bucket.v1.BucketService"
+	for _, test := range []struct {
+		name  string
+		flags []string
+		args  []string // after the address
+		has   []string
+		fails bool
+	}{
+		{name: "list", args: []string{"list"}, has: []string{service, "grpc.health.v1.Health"}},
+		{name: "describe", args: []string{"describe", service}, has: []string{"rpc WatchBuckets", "rpc GetCoverage", "stream .weir.bucket.v1.ListBucketsResponse"}},
+		{name: "health", args: []string{"grpc.health.v1.Health/Check"}, has: []string{`"SERVING"`}},
+		{name: "ListDatasets", args: []string{service + "/ListDatasets"}, has: []string{`"http_5m"`, `"cloudflare_zone_requests"`, `"SAMPLE_TIMESTAMP_END"`}},
+		{name: "ListScopes", args: []string{service + "/ListScopes"}, has: []string{`"shop.example"`, `"Example Retail"`, `"SCOPE_STATE_ACTIVE"`, `"dataset": "uniques_1h"`}},
+		{
+			name: "GetCoverage", flags: []string{"-d", `{"filter":{"datasets":["http_5m"]}}`}, args: []string{service + "/GetCoverage"},
+			has: []string{`"COVERAGE_STATE_FINAL"`, `"COVERAGE_STATE_MISSING"`, `"GAP_REASON_SUSPECT"`, `"asOf"`}, // parked.example is silent
+		},
+		{name: "GetStatus", args: []string{service + "/GetStatus"}, has: []string{`"ROLE_LEADER"`, `"collector-0"`, `"` + binaryVersion + `"`, `"completeUntilUnixSeconds"`}},
+		{
+			// A watch never ends by itself; the time-out is the client's.
+			name: "WatchBuckets", flags: []string{"-max-time", "1", "-d", `{"snapshot":{"max_age":"3600s"},"filter":{"datasets":["http_5m"]}}`},
+			args: []string{service + "/WatchBuckets"}, fails: true,
+			has: []string{`"storeId"`, `"datasetVersion"`, `"bucket"`, `"snapshotEnd"`, `"progress"`, "DeadlineExceeded"},
+		},
+		{
+			name: "an error", flags: []string{"-d", `{"start_unix_seconds":5,"end_unix_seconds":1}`}, args: []string{service + "/ListBuckets"}, fails: true,
+			has: []string{"InvalidArgument", "end_unix_seconds is 1", "google.rpc.ErrorInfo", `"BAD_REQUEST"`},
+		},
+	} {
+		args := append(append([]string{"-plaintext"}, test.flags...), c.data)
+		o := complete(t, command(t, strings.TrimSpace(string(path)), nil, append(args, test.args...)...))
+		if test.fails == (o.code == 0) {
+			t.Errorf("%s: grpcurl's exit code is %d", test.name, o.code)
+		}
+		for _, part := range test.has {
+			if !strings.Contains(o.stdout+o.stderr, part) {
+				t.Errorf("%s: the answer does not have %s:\n%.2000s%s", test.name, part, o.stdout, o.stderr)
+			}
+		}
+	}
+}

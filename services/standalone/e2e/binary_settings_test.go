@@ -1,0 +1,292 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/pgtest"
+	"github.com/weir-metrics/weir/internal/testkit"
+)
+
+// Settings that cannot be right end a program with code 2 before anything runs.
+// All of them are named at once, each with its value and what would be right.
+func TestBinaryRefusesSettings(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	token := "CF_API_TOKEN=" + apiToken
+	for _, test := range []struct {
+		name     string
+		program  string
+		args     []string
+		settings []string
+		// lines are what must be on standard error: of each, all parts in one line.
+		lines [][]string
+	}{
+		{
+			name: "everything at once", program: "collector",
+			args: []string{"run", "--no-such-flag", "3", "--drain", "soon"},
+			settings: []string{
+				token, "CF_DELAY_SECONDS=banana", "CF_BUCKET_SECONDS=7", "WEIR_BUDGET_SHARE=150%", "WEIR_RETENTION=1h", "WEIR_COLLECTOR_LISTEN=here",
+				"WEIR_CLOUDFLARE_URL=ftp://x", "WEIR_LOG_LEVEL=loud", "CF_SAMPLE_TIMESTAMP=middle", "WEIR_MIGRATE=perhaps",
+				"WEIR_COLECTOR_NAME=x", "WEIR_NOTHING_LIKE_IT=x", "CF_ZONE=a.example", "WEIR_DATASETS=nonsense_1h",
+			},
+			lines: [][]string{
+				{"15 problems"},
+				{"--no-such-flag", "unknown flag"},
+				{`--drain="soon"`, "a duration from 0s to 10m"},
+				{`CF_DELAY_SECONDS="banana"`, "a duration from 1m to 24h"},
+				{`CF_BUCKET_SECONDS="7"`, "one of 1m, 5m, 15m, 30m, 1h, 24h"},
+				{`WEIR_BUDGET_SHARE="150%"`, "a share from 1% to 100%"},
+				{`WEIR_RETENTION="1h"`, "a duration from 2d to 3650d"},
+				{`WEIR_COLLECTOR_LISTEN="here"`, "host:port"},
+				{`WEIR_CLOUDFLARE_URL="ftp://x"`, "begins with https:// or http://"},
+				{`WEIR_LOG_LEVEL="loud"`, "one of debug, info, warn, error"},
+				{`CF_SAMPLE_TIMESTAMP="middle"`, "one of end, start"},
+				{`WEIR_MIGRATE="perhaps"`, "true or false"},
+				{"WEIR_COLECTOR_NAME", "unknown setting", "WEIR_COLLECTOR_NAME?"},
+				{"WEIR_NOTHING_LIKE_IT", "unknown setting"},
+				{"CF_ZONE ", "CF_ZONES?"},
+				{`"nonsense_1h"`, "uniques_1h"},
+			},
+		},
+		{
+			name: "a file with unknown keys", program: "collector", args: []string{"run", "--config", file("unknown.yaml",
+				"cf_api_token: "+apiToken+"\ndelay_seconds: 60\nfrobnicate: 3\ncf_bucket_seconds: [5m, 1h]\nwhatever:\n  deep: 1\n")},
+			lines: [][]string{
+				{"4 problems"},
+				{"delay_seconds", "unknown.yaml:2", "unknown key", "cf_delay_seconds?"},
+				{"frobnicate", "unknown.yaml:3", "unknown key"},
+				{`cf_bucket_seconds="5m,1h"`, "unknown.yaml:4", "one of 1m, 5m"},
+				{"whatever", "unknown.yaml:5", "unknown key"},
+			},
+		},
+		{
+			name: "a file that is no YAML", program: "collector",
+			args:  []string{"run", "--config", file("broken.yaml", "cf_api_token: "+apiToken+"\n  x: [\n")},
+			lines: [][]string{{"--config", "broken.yaml", "is not YAML"}},
+		},
+		{
+			name: "no file", program: "exposer", settings: []string{"WEIR_CONFIG_FILE=/nowhere/weir.yaml"},
+			args: []string{"run"}, lines: [][]string{{"WEIR_CONFIG_FILE", "/nowhere/weir.yaml", "no such file"}},
+		},
+		{
+			name: "a secret as a flag", program: "collector", args: []string{"run", "--cf-api-token", apiToken},
+			lines: [][]string{{"--cf-api-token", "does not belong on the command line", "--cf-api-token-file"}},
+		},
+		{
+			name: "a secret as an unknown flag", program: "collector", args: []string{"run", "--api-token", apiToken},
+			lines: [][]string{{"--api-token", "unknown flag"}, {"CF_API_TOKEN", "is required", "CF_API_TOKEN_FILE"}},
+		},
+		{
+			name: "a secret twice", program: "collector", args: []string{"run"},
+			settings: []string{token, "CF_API_TOKEN_FILE=" + file("token", apiToken)},
+			lines:    [][]string{{"CF_API_TOKEN ", "together with CF_API_TOKEN_FILE"}},
+		},
+		{
+			name: "an empty secret file", program: "collector", args: []string{"run"},
+			settings: []string{"CF_API_TOKEN_FILE=" + file("empty", "\n")},
+			lines:    [][]string{{"CF_API_TOKEN_FILE", "empty"}},
+		},
+		{
+			name: "zones in and out", program: "collector", args: []string{"run"},
+			settings: []string{token, "CF_ZONES=a.example,b.example", "CF_EXCLUDE_ZONES=b.example"},
+			lines:    [][]string{{`CF_EXCLUDE_ZONES="b.example"`, "CF_ZONES"}},
+		},
+		{
+			name: "an unknown dataset left out", program: "collector", args: []string{"catalogue"},
+			settings: []string{"WEIR_DISABLE_DATASETS=countries,nonsense"},
+			lines:    [][]string{{`"nonsense"`, "countries_1h"}, {`"countries"`, "countries_1h"}},
+		},
+		{
+			name: "an exposer", program: "exposer", args: []string{"run"},
+			settings: []string{
+				"WEIR_COLLECTOR_ADDRESS=nohost", "WEIR_REPLAY_SOFT_SAMPLES=9", "WEIR_REPLAY_HARD_SAMPLES=3", "WEIR_COLLECTOR_CERT_FILE=x.pem",
+				"CF_METRICS_REPLAY_HOURS=0", "CF_BACKFILL_MAX_HOURS=many", "WEIR_EXPOSER_MAX_SCRAPES=-1", "WEIR_COLLECTOR_TOKEN=" + marked,
+			},
+			lines: [][]string{
+				{`CF_METRICS_REPLAY_HOURS="0"`, "a whole number from 1 to 720"},
+				{`CF_BACKFILL_MAX_HOURS="many"`, "a whole number from 1 to 87840"},
+				{`WEIR_EXPOSER_MAX_SCRAPES="-1"`, "a whole number from 1 to 10000"},
+				{`WEIR_COLLECTOR_ADDRESS="nohost"`, "host:port"},
+				{`WEIR_COLLECTOR_CERT_FILE="x.pem"`, "WEIR_COLLECTOR_KEY_FILE"},
+				{"WEIR_COLLECTOR_TLS", "must be true"},
+				{`WEIR_REPLAY_SOFT_SAMPLES="9"`, "at most WEIR_REPLAY_HARD_SAMPLES (3)"},
+			},
+		},
+		{
+			name: "a token in the clear", program: "exposer", args: []string{"run"},
+			settings: []string{"WEIR_COLLECTOR_ADDRESS=collector.example:9820", "WEIR_COLLECTOR_TOKEN=" + marked},
+			lines:    [][]string{{"WEIR_COLLECTOR_TLS", "in the clear"}},
+		},
+		{
+			name: "no token and no simulation", program: "weir", args: []string{"run"},
+			lines: [][]string{{"CF_API_TOKEN", "--simulate"}},
+		},
+		{
+			name: "token and simulation", program: "weir", args: []string{"run", "--simulate"}, settings: []string{token},
+			lines: [][]string{{"--simulate", "together with a Cloudflare API token"}},
+		},
+		{
+			name: "simulation in a service", program: "collector", args: []string{"run", "--simulate"}, settings: []string{token},
+			lines: [][]string{{"--simulate", "unknown flag"}},
+		},
+		{
+			name: "a demo at no speed", program: "weir", args: []string{"demo", "--speed", "1"},
+			lines: [][]string{{`--speed="1"`, "a whole number from 2 to 10000"}},
+		},
+		{name: "an unknown command", program: "collector", args: []string{"rum"}, lines: [][]string{{`"rum"`, "run?"}}},
+		{name: "an argument too many", program: "collector", args: []string{"run", "now"}, settings: []string{token}, lines: [][]string{{`"now"`, "unexpected argument"}}},
+		{name: "no command", program: "exposer", lines: [][]string{{"Usage: exposer COMMAND"}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			o := complete(t, command(t, program(t, test.program), test.settings, test.args...))
+			refused(t, o, cli.ExitUsage, test.lines...)
+		})
+	}
+}
+
+// refused expects an exit code, and lines on standard error with all of some parts.
+func refused(t *testing.T, o outcome, code int, lines ...[]string) {
+	t.Helper()
+	if o.code != code {
+		t.Errorf("the exit code is %d, want %d", o.code, code)
+	}
+	if o.stdout != "" {
+		t.Errorf("standard output has %q, want nothing", o.stdout)
+	}
+	for _, parts := range lines {
+		if !hasLine(o.stderr, parts...) {
+			t.Errorf("no line has all of %q", parts)
+		}
+	}
+	if t.Failed() {
+		t.Logf("standard error:\n%s", o.stderr)
+	}
+}
+
+// What only the attempt shows ends a program with code 1 and the reason.
+func TestBinaryCannotRun(t *testing.T) {
+	t.Parallel()
+	sim := simulate(t, nil)
+	folder := t.TempDir()
+	rubbish := filepath.Join(folder, "rubbish.db")
+	if err := os.WriteFile(rubbish, []byte(strings.Repeat("no database ", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	away := address(t)
+	unmigrated := withPassword(t, pgtest.DSN(t))
+	other := sim.startCollector(t, "WEIR_SQLITE_FILE="+filepath.Join(folder, "used.db"))
+	stamped := filepath.Join(folder, "stamped.db")
+	first := sim.startCollector(t, "WEIR_SQLITE_FILE="+stamped)
+	first.stop(5 * time.Second)
+	for _, test := range []struct {
+		name     string
+		settings []string
+		parts    []string
+	}{
+		{"Postgres is away", []string{"WEIR_DATABASE_URL=postgres://weir:" + marked + "@" + away + "/weir"}, []string{"open store", "database is unavailable", "user=weir database=weir"}},
+		{"Postgres is not migrated", []string{"WEIR_DATABASE_URL=" + unmigrated}, []string{"open store", "migrate"}},
+		{"no such folder", []string{"WEIR_SQLITE_FILE=/nowhere/weir.db"}, []string{"/nowhere/weir.db", "no such file or directory"}},
+		{"not a database", []string{"WEIR_SQLITE_FILE=" + rubbish}, []string{rubbish, "file is not a database"}},
+		{"a second process on one file", []string{"WEIR_SQLITE_FILE=" + filepath.Join(folder, "used.db")}, []string{"used.db", fmt.Sprintf("process %d", other.cmd.Process.Pid), "Postgres"}},
+		{"another sample timestamp", []string{"WEIR_SQLITE_FILE=" + stamped, "CF_SAMPLE_TIMESTAMP=start"}, []string{"stamped.db", `sample timestamp is "end"`, `asked for "start"`, "parallel samples"}},
+		{"address in use", []string{"WEIR_COLLECTOR_LISTEN=" + other.data}, []string{"gRPC listener", other.data, "address already in use"}},
+		{"operations address in use", []string{"WEIR_COLLECTOR_OPS_LISTEN=" + other.ops}, []string{"operations listener", other.ops, "address already in use"}},
+		{"no such CA file", []string{"WEIR_CLOUDFLARE_CA_FILE=/nowhere/ca.pem"}, []string{"WEIR_CLOUDFLARE_CA_FILE", "/nowhere/ca.pem", "no such file"}},
+		{"a CA file without one", []string{"WEIR_CLOUDFLARE_CA_FILE=" + rubbish}, []string{"WEIR_CLOUDFLARE_CA_FILE", rubbish, "no PEM certificate"}},
+		{"no such web configuration", []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE=/nowhere/web.yaml"}, []string{"web configuration", "/nowhere/web.yaml", "no such file"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := sim.newCollector(t, test.settings...)
+			o := complete(t, command(t, program(t, "collector"), c.settings, "run"))
+			refused(t, o, cli.ExitError, test.parts)
+		})
+	}
+	t.Run("an exposer's address in use", func(t *testing.T) {
+		o := complete(t, command(t, program(t, "exposer"), []string{"WEIR_EXPOSER_LISTEN=" + other.data, "WEIR_EXPOSER_OPS_LISTEN=" + away}, "run"))
+		refused(t, o, cli.ExitError, []string{"data listener", other.data, "address already in use"})
+	})
+	if err := other.running(); err != nil {
+		t.Error(err) // it was there first
+	}
+}
+
+// The settings in force are printed as a file that can be used, less secrets.
+func TestBinaryPrintsItsSettings(t *testing.T) {
+	t.Parallel()
+	settings := []string{"CF_API_TOKEN=" + apiToken, "WEIR_DATABASE_URL=postgres://weir:" + marked + "@db.example/weir", "CF_DELAY_SECONDS=360", "WEIR_RETENTION=30d"}
+	o := complete(t, command(t, program(t, "collector"), settings, "run", "--print-config", "--drain", "3s"))
+	for _, parts := range [][]string{
+		{"# cf_api_token: <redacted>", "environment CF_API_TOKEN"},
+		{"# database_url: <redacted>", "environment WEIR_DATABASE_URL"},
+		{"cf_delay_seconds: 6m", "environment CF_DELAY_SECONDS"},
+		{"drain: 3s", "flag --drain"},
+		{"cf_bucket_seconds: 5m", "default"},
+	} {
+		if !hasLine(o.stdout, parts...) {
+			t.Errorf("no line has all of %q", parts)
+		}
+	}
+	if o.code != cli.ExitOK || t.Failed() {
+		t.Fatalf("exit code %d\n%s%s", o.code, o.stdout, o.stderr)
+	}
+	file := filepath.Join(t.TempDir(), "weir.yaml")
+	if err := os.WriteFile(file, []byte(o.stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := complete(t, command(t, program(t, "collector"), settings[:2], "run", "--print-config", "--config", file))
+	if !hasLine(again.stdout, "cf_delay_seconds: 6m", "weir.yaml:") || !hasLine(again.stdout, "drain: 3s", "weir.yaml:") {
+		t.Errorf("read back, the printed settings are (exit code %d)\n%s%s", again.code, again.stdout, again.stderr)
+	}
+}
+
+// A token that Cloudflare refuses is no reason to stop: the collector serves
+// what it has, says what is wrong, counts it, and takes the next token from
+// the file without a restart.
+func TestBinaryOutlivesABadToken(t *testing.T) {
+	t.Parallel()
+	disabled, expired := cfsim.GoodToken(marked+"-disabled"), cfsim.GoodToken(marked+"-expired")
+	disabled.Disabled = true
+	expired.ExpiresOn = time.Now().Add(-time.Hour)
+	sim := simulate(t, nil, disabled, expired)
+	for _, test := range []struct{ name, token, says string }{
+		{"unknown", marked + "-unknown", "Invalid access token"},
+		{"disabled", disabled.Secret, "Authentication error"},
+		{"expired", expired.Secret, "Authentication error"},
+		{"malformed", marked + " with blanks", "characters that no token has"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "token")
+			testkit.WriteFile(t, file, []byte(test.token+"\n"))
+			// A pause between passes that is shorter than the one after a refusal.
+			c := sim.startCollector(t, "CF_API_TOKEN=", "CF_API_TOKEN_FILE="+file, "CF_COLLECTION_INTERVAL_SECONDS=1")
+			c.says(20*time.Second, "class=auth", test.says)
+			if n := c.metric(`weir_collector_upstream_errors_total{class="auth"}`); n < 1 {
+				t.Errorf("weir_collector_upstream_errors_total has %v errors of class auth, want at least 1", n)
+			}
+			c.ready()
+			if test.name != "expired" {
+				c.stop(5 * time.Second)
+				return
+			}
+			testkit.WriteFile(t, file, []byte(apiToken+"\n"))
+			x := startExposerBinary(t, nil, c)
+			sim.showsTruth(t, c, x, true)
+		})
+	}
+}

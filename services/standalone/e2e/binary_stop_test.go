@@ -1,0 +1,345 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/weir-metrics/weir/client"
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/pgtest"
+	"github.com/weir-metrics/weir/internal/testkit"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+)
+
+// A collector is stopped and killed at moments when it collects, and started
+// again on the same store. One reader follows through all of it and gets every
+// entry once; the exposer shows its view throughout; in the end what is shown
+// is what happened (G2, G4).
+func TestBinaryStopsLoseNothing(t *testing.T) {
+	t.Parallel()
+	for _, driver := range []struct {
+		name  string
+		seed  uint64
+		store func(t *testing.T) []string
+	}{
+		{"SQLite", 1, func(*testing.T) []string { return nil }}, // a file is the default
+		{"Postgres", 2, func(t *testing.T) []string {
+			return []string{"WEIR_DATABASE_URL=" + withPassword(t, pgtest.DSN(t)), "WEIR_MIGRATE=true"}
+		}},
+	} {
+		t.Run(driver.name, func(t *testing.T) {
+			t.Parallel()
+			rng := rand.New(rand.NewPCG(driver.seed, 0))
+			sim := simulate(t, nil)
+			// Slow answers make the history last for seconds, so that the
+			// signals come in its middle.
+			if _, err := sim.Inject(cfsim.Fault{Kind: cfsim.FaultSlow, Path: "/graphql", Delay: 150 * time.Millisecond}); err != nil {
+				t.Fatal(err)
+			}
+			c := sim.startCollector(t, append(driver.store(t), "WEIR_INITIAL_LOOKBACK=16h", "WEIR_BUDGET_SHARE=100%")...)
+			x := startExposerBinary(t, nil, c)
+			log := follow(t, c)
+
+			shown := uint64(0)
+			for _, how := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGTERM} {
+				at := log.revision()
+				testkit.Eventually(t, 20*time.Second, func() error {
+					if log.revision() == at {
+						return fmt.Errorf("no entry after revision %d", at)
+					}
+					_, err := x.shows() // a first view, with the first collector
+					return err
+				})
+				moment := time.Duration(rng.Int64N(int64(300 * time.Millisecond)))
+				time.Sleep(moment) // the moment is the test's input, not a wait for something
+				t.Logf("%s at revision %d, %s later", how, log.revision(), moment.Round(time.Millisecond))
+				if how == syscall.SIGKILL {
+					c.signal(how)
+					c.wait(5 * time.Second)
+				} else {
+					c.stop(4 * time.Second) // the drain time is 2 s
+				}
+				// The view of the exposer stays, and never goes back. It may
+				// be old: after several cuts in a row an exposer waits for
+				// some seconds before it looks for its collector again.
+				now, err := x.shows()
+				if err != nil || now < shown {
+					t.Errorf("the exposer shows revision %d (%v) without its collector, and showed %d before", now, err, shown)
+				}
+				shown = now
+				c.again()
+				c.ready()
+			}
+			sim.ClearFaults()
+			sim.showsTruth(t, c, x, false) // the replay is shorter
+			log.whole(t, c)
+			testkit.Eventually(t, 40*time.Second, func() error { // its longest pause is 30 s
+				shown, err := x.shows()
+				if err == nil && shown < log.revision() {
+					err = fmt.Errorf("the exposer shows revision %d of %d", shown, log.revision())
+				}
+				return err
+			})
+			if n := x.metric("weir_exposer_stream_disconnects_total"); n < 2 {
+				t.Errorf("the exposer counted %v disconnections, want 2 at least", n)
+			}
+			c.stop(4 * time.Second)
+			if shown, err := x.shows(); err != nil || shown < log.revision() {
+				t.Errorf("without its collector the exposer shows revision %d (%v), want %d at least", shown, err, log.revision())
+			}
+		})
+	}
+}
+
+// shows is the revision of the exposer's view.
+func (s *service) shows() (uint64, error) {
+	response, err := http.Head("http://" + s.data + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	if err := response.Body.Close(); err != nil {
+		return 0, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("the exposer answers %s", response.Status)
+	}
+	return strconv.ParseUint(response.Header.Get("X-Weir-Revision"), 10, 64)
+}
+
+// recorder is a reader of the log from its first entry on.
+type recorder struct {
+	mu      sync.Mutex
+	last    uint64
+	buckets map[uint64]string // revision to key
+	wrong   []error
+}
+
+// follow records what a collector streams, across its restarts.
+func follow(t *testing.T, c *service) *recorder {
+	t.Helper()
+	rpc, conn := api(t, c)
+	r := &recorder{buckets: map[uint64]string{}}
+	var info *bucketv1.StoreInfo
+	testkit.Eventually(t, 10*time.Second, func() error {
+		answer, err := rpc.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
+		info = answer.GetInfo()
+		return err
+	})
+	follower, err := client.New(conn, client.Options{
+		Resume:  &bucketv1.ResumePoint{StoreId: info.GetStoreId()}, // before the first entry
+		Backoff: client.Backoff{Min: 10 * time.Millisecond, Max: 100 * time.Millisecond},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- follower.Run(ctx, r) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(append(r.wrong, <-done)...); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func (r *recorder) revision() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
+func (r *recorder) fault(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wrong = append(r.wrong, fmt.Errorf(format, args...))
+}
+
+// Entry expects each revision once and in order.
+func (r *recorder) Entry(e *bucketv1.Entry) error {
+	if want := r.revision() + 1; e.GetRevision() != want {
+		r.fault("the stream went from revision %d to %d", want-1, e.GetRevision())
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = e.GetRevision()
+	if b := e.GetBucket(); b != nil {
+		r.buckets[r.last] = key(b)
+	}
+	return nil
+}
+
+func key(b *bucketv1.Bucket) string {
+	return fmt.Sprintf("%s %s %d", b.GetDataset(), b.GetScope().GetId(), b.GetStartUnixSeconds())
+}
+
+func (r *recorder) SnapshotBegin(*bucketv1.StoreInfo) {
+	r.fault("the reader had to begin again after revision %d", r.revision())
+}
+
+func (r *recorder) Info(*bucketv1.StoreInfo) {}
+
+func (r *recorder) SnapshotEnd(*bucketv1.ResumePoint, time.Time) {}
+
+func (r *recorder) Progress(p *bucketv1.ResumePoint, _ time.Time) {
+	if last := r.revision(); p.GetRevision() < last {
+		r.fault("progress at revision %d came after entry %d", p.GetRevision(), last)
+	}
+}
+
+func (r *recorder) Disconnected(err error, _ time.Duration) {
+	switch reason := client.Reason(err); {
+	case reason == client.ReasonDraining, status.Code(err) == codes.Unavailable: // told so, or cut off
+	default:
+		r.fault("the stream ended with %w", err)
+	}
+}
+
+// whole compares what was streamed with what the store has: the same entries,
+// at the same revisions, no window twice.
+func (r *recorder) whole(t *testing.T, c *service) {
+	t.Helper()
+	rpc, _ := api(t, c)
+	answer, err := rpc.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := answer.GetHead().GetRevision()
+	testkit.Eventually(t, 10*time.Second, func() error {
+		if at := r.revision(); at < head {
+			return fmt.Errorf("the reader is at revision %d of %d", at, head)
+		}
+		return nil
+	})
+	stored := list(t, rpc, &bucketv1.ListBucketsRequest{EndUnixSeconds: time.Now().Unix()})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	keys := map[string]uint64{}
+	for revision, k := range r.buckets {
+		if other, twice := keys[k]; twice {
+			t.Errorf("window %s is in the log twice, at revisions %d and %d", k, other, revision)
+		}
+		keys[k] = revision
+	}
+	for _, e := range stored {
+		if e.GetRevision() <= head && r.buckets[e.GetRevision()] != key(e.GetBucket()) {
+			t.Errorf("revision %d was streamed as %q and is stored as %q", e.GetRevision(), r.buckets[e.GetRevision()], key(e.GetBucket()))
+		}
+	}
+	if len(stored) < len(r.buckets) {
+		t.Errorf("%d buckets are stored, %d were streamed", len(stored), len(r.buckets))
+	}
+	t.Logf("%d entries streamed once each, %d of them buckets", r.last, len(r.buckets))
+}
+
+// list reads a whole ListBuckets.
+func list(t *testing.T, rpc bucketv1.BucketServiceClient, request *bucketv1.ListBucketsRequest) []*bucketv1.Entry {
+	t.Helper()
+	stream, err := rpc.ListBuckets(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []*bucketv1.Entry
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, m.GetEntry())
+	}
+}
+
+// A client that stops reading in the middle of its stream holds a collector up
+// for the drain time and no longer, and is told to come back; with the token
+// that it got it continues where it was.
+func TestBinaryCollectorStopsUnderAStalledReader(t *testing.T) {
+	t.Parallel()
+	sim := simulate(t, nil)
+	c := sim.startCollector(t, "WEIR_INITIAL_LOOKBACK=12h", "WEIR_DRAIN=1s")
+	x := startExposerBinary(t, nil, c)
+	sim.showsTruth(t, c, x, false)
+	rpc, _ := api(t, c)
+	request := &bucketv1.ListBucketsRequest{EndUnixSeconds: time.Now().Add(-time.Hour).Unix()}
+	all := list(t, rpc, request)
+
+	stream, err := rpc.ListBuckets(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.stop(3 * time.Second)
+	// What was on the way still comes, then the end that names itself.
+	got, token := []*bucketv1.Entry{first.GetEntry()}, first.GetPageToken()
+	for err == nil {
+		var m *bucketv1.ListBucketsResponse
+		if m, err = stream.Recv(); err == nil {
+			got, token = append(got, m.GetEntry()), m.GetPageToken()
+		}
+	}
+	if len(got) >= len(all) {
+		t.Fatalf("all %d buckets had been sent before the signal: the stream is too short for this test", len(all))
+	}
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("the stream ended with %v, want UNAVAILABLE", err)
+	}
+	c.again()
+	c.ready()
+	request.PageToken = token
+	got = append(got, list(t, rpc, request)...)
+	if len(got) != len(all) {
+		t.Fatalf("%d buckets came in two parts, want %d", len(got), len(all))
+	}
+	for i := range got {
+		if got[i].GetRevision() != all[i].GetRevision() {
+			t.Fatalf("bucket %d came as revision %d in parts, %d at once", i, got[i].GetRevision(), all[i].GetRevision())
+		}
+	}
+}
+
+// An exposer says that it is not ready, serves on for its drain time, and ends;
+// a second signal does not wait for that.
+func TestBinaryExposerDrains(t *testing.T) {
+	t.Parallel()
+	sim := simulate(t, nil)
+	c := sim.startCollector(t)
+	x := startExposerBinary(t, []string{"WEIR_DRAIN=1m"}, c)
+	x.ready()
+	x.signal(syscall.SIGTERM)
+	for _, port := range []string{x.data, x.ops} {
+		testkit.Eventually(t, 5*time.Second, func() error {
+			if code, _, body := get(t, "http://"+port+"/-/ready"); code != http.StatusServiceUnavailable {
+				return fmt.Errorf("readiness says %d %s after SIGTERM", code, body)
+			}
+			return nil
+		})
+	}
+	if code, _, _ := get(t, "http://"+x.data+"/metrics"); code != http.StatusOK {
+		t.Errorf("/metrics answers %d while draining", code)
+	}
+	if err := x.running(); err != nil {
+		t.Fatal(err)
+	}
+	x.signal(syscall.SIGTERM)
+	if end := x.wait(2 * time.Second); !end.Signaled() || end.Signal() != syscall.SIGTERM {
+		t.Errorf("the exposer ended with %s after a second SIGTERM, want to be ended by it", x.cmd.ProcessState)
+	}
+}

@@ -1,0 +1,216 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/pgtest"
+	"github.com/weir-metrics/weir/internal/testkit"
+)
+
+// "weir run --simulate" and "weir demo" are the first minute with Weir: they
+// say where to look, there is something to see within seconds, it is marked as
+// simulated, and they end at once.
+func TestBinaryShowsItselfWithoutAToken(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		args  []string
+		says  string
+		store string // left behind in the working folder
+	}{
+		{"run --simulate", []string{"run", "--simulate", "--initial-lookback", "3h"}, "weir: collecting from a SIMULATED Cloudflare\n", "weir-simulated.db"},
+		{"demo", []string{"demo"}, "weir: collecting from a SIMULATED Cloudflare, from 24 hours ago at 600 times life's speed", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			data, ops, collectorOps := address(t), address(t), address(t)
+			args := append(test.args, "--exposer-listen", data, "--exposer-ops-listen", ops, "--collector-ops-listen", collectorOps)
+			p := launch(t, "weir", command(t, program(t, "weir"), nil, args...))
+			base := "http://" + data
+			testkit.Eventually(t, 20*time.Second, func() error {
+				if err := p.running(); err != nil {
+					return err
+				}
+				for _, path := range []string{"/metrics", "/backfill?hours=3"} {
+					body, err := page(base + path)
+					if err != nil {
+						return err
+					}
+					if !strings.Contains(body, `cloudflare_zone_requests{zone="shop.example",account="Example Retail"}`) {
+						return fmt.Errorf("%s has no requests of shop.example yet", path)
+					}
+				}
+				return nil
+			})
+			for _, line := range []string{test.says, base + "/metrics", base + "/backfill?hours=24", "sum by (zone) (sum_over_time(cloudflare_zone_requests[1h]))"} {
+				if !strings.Contains(p.output.String(), line) {
+					t.Errorf("standard output does not have %q:\n%s", line, p.output)
+				}
+			}
+			body, err := page(base + "/backfill?hours=3")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(body, "# EOF\n") {
+				t.Errorf("/backfill ends with %q, want # EOF", body[max(0, len(body)-80):])
+			}
+			for zone := range zonesOf(body) {
+				if !strings.HasSuffix(zone, ".example") {
+					t.Errorf("simulated zone %q could be taken for a real one", zone)
+				}
+			}
+			code, header, landing := get(t, base+"/")
+			if code != http.StatusOK || !strings.HasPrefix(header.Get("Content-Type"), "text/html") || !bytes.Contains(landing, []byte("imulated")) ||
+				!bytes.Contains(landing, []byte("/backfill")) || !bytes.Contains(landing, []byte("http_5m")) {
+				t.Errorf("the landing page (%d %s) lacks a link, a dataset or the word simulated:\n%s", code, header.Get("Content-Type"), landing)
+			}
+			for _, port := range []string{data, ops, collectorOps} {
+				if _, err := page("http://" + port + "/-/ready"); err != nil {
+					t.Error(err)
+				}
+			}
+			p.stop(5 * time.Second)
+			left, err := filepath.Glob(filepath.Join(p.cmd.Dir, "*.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := test.store; want != "" && (len(left) != 1 || filepath.Base(left[0]) != want) || want == "" && len(left) != 0 {
+				t.Errorf("stores left behind are %q, want %q", left, want)
+			}
+			if temporary, err := filepath.Glob(filepath.Join(p.cmd.Dir, "weir-demo-*")); err != nil || len(temporary) != 0 {
+				t.Errorf("temporary folders left behind: %q (%v)", temporary, err)
+			}
+		})
+	}
+}
+
+var zoneLabel = regexp.MustCompile(`zone="([^"]*)"`)
+
+func zonesOf(body string) map[string]bool {
+	zones := map[string]bool{}
+	for _, m := range zoneLabel.FindAllStringSubmatch(body, -1) {
+		zones[m[1]] = true
+	}
+	return zones
+}
+
+// A store of simulated data is never continued with real data, or the other
+// way round.
+func TestBinaryKeepsSimulatedDataApart(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "weir.db")
+	listen := func() []string {
+		return []string{"WEIR_SQLITE_FILE=" + store, "WEIR_EXPOSER_LISTEN=" + address(t), "WEIR_EXPOSER_OPS_LISTEN=" + address(t), "WEIR_COLLECTOR_OPS_LISTEN=" + address(t)}
+	}
+	settings := listen()
+	p := launch(t, "weir", command(t, program(t, "weir"), settings, "run", "--simulate"))
+	testkit.Eventually(t, 20*time.Second, func() error {
+		_, err := page("http://" + strings.TrimPrefix(settings[1], "WEIR_EXPOSER_LISTEN=") + "/-/ready")
+		return err
+	})
+	p.stop(5 * time.Second)
+	o := complete(t, command(t, program(t, "weir"), append(listen(), "CF_API_TOKEN="+apiToken, "WEIR_CLOUDFLARE_URL=http://"+address(t)), "run"))
+	if o.code != 1 || !hasLine(o.stderr, store, "simulated") {
+		t.Errorf("a token on a simulated store: exit code %d, want 1 with the reason\n%s", o.code, o.stderr)
+	}
+}
+
+// The simulator stands alone for those who write clients, too.
+func TestBinarySimulator(t *testing.T) {
+	t.Parallel()
+	listen, admin := address(t), address(t)
+	p := launch(t, "weir", command(t, program(t, "weir"), nil, "sim", "--listen", listen, "--admin-listen", admin))
+	testkit.Eventually(t, 10*time.Second, func() error { _, err := page("http://" + admin + "/zones"); return err })
+	if want := "WEIR_CLOUDFLARE_URL=http://" + listen + "/client/v4 CF_API_TOKEN=" + cfsim.DemoToken; !strings.Contains(p.output.String(), want) {
+		t.Errorf("standard output does not have %q:\n%s", want, p.output)
+	}
+	for _, test := range []struct {
+		token string
+		want  int
+	}{{cfsim.DemoToken, http.StatusOK}, {"another", http.StatusForbidden}} {
+		request, err := http.NewRequest(http.MethodGet, "http://"+listen+"/client/v4/zones", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+test.token)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer struct {
+			Success bool              `json:"success"`
+			Result  []json.RawMessage `json:"result"`
+		}
+		err = json.NewDecoder(response.Body).Decode(&answer)
+		if response.StatusCode != test.want || err != nil || answer.Success != (test.want == http.StatusOK) || answer.Success && len(answer.Result) != 8 {
+			t.Errorf("GET /zones with token %.10s…: %s, success %t, %d zones (%v)", test.token, response.Status, answer.Success, len(answer.Result), err)
+		}
+		_ = response.Body.Close() // read
+	}
+	p.stop(5 * time.Second)
+}
+
+// "collector migrate" can be repeated, and makes what "collector run" needs.
+func TestBinaryMigrates(t *testing.T) {
+	t.Parallel()
+	sim := simulate(t, nil)
+	for _, store := range []string{
+		"WEIR_SQLITE_FILE=" + filepath.Join(t.TempDir(), "weir.db"),
+		"WEIR_DATABASE_URL=" + withPassword(t, pgtest.DSN(t)),
+	} {
+		for range 2 {
+			if o := complete(t, command(t, program(t, "collector"), []string{store}, "migrate")); o.code != 0 {
+				t.Fatalf("collector migrate: exit code %d\n%s%s", o.code, o.stdout, o.stderr)
+			}
+		}
+		c := sim.startCollector(t, store) // without WEIR_MIGRATE
+		c.stop(5 * time.Second)
+		if o := complete(t, command(t, program(t, "collector"), []string{store}, "migrate")); o.code != 0 {
+			t.Errorf("collector migrate of a store in use: exit code %d\n%s%s", o.code, o.stdout, o.stderr)
+		}
+	}
+}
+
+// What prints and ends: versions, help, the catalogue.
+func TestBinaryPrints(t *testing.T) {
+	t.Parallel()
+	extra := filepath.Join(t.TempDir(), "none.yaml")
+	if err := os.WriteFile(extra, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		program  string
+		settings []string
+		args     []string
+		has      []string
+	}{
+		{"collector", nil, []string{"version"}, []string{"collector " + binaryVersion}},
+		{"exposer", nil, []string{"version"}, []string{"exposer " + binaryVersion}},
+		{"weir", nil, []string{"--version"}, []string{"weir " + binaryVersion}},
+		{"weir", nil, []string{"help"}, []string{"run ", "demo ", "sim ", "version "}},
+		{"collector", nil, []string{"run", "--help"}, []string{"--cf-api-token-file", "CF_API_TOKEN_FILE", "--drain", "default 10s", "required"}},
+		{"exposer", nil, []string{"run", "--help"}, []string{"--collector-address", "[WEIR_COLLECTOR_ADDRESS]", "default 127.0.0.1:9820"}},
+		{"collector", nil, []string{"catalogue"}, []string{"| `http_5m` | zone | 5m | by default |", "| `colos_1h` | zone | 1h | on request |"}},
+		{"collector", []string{"CF_BUCKET_SECONDS=3600", "WEIR_DATASETS=colos_1h", "WEIR_CATALOGUE_FILE=" + extra}, []string{"catalogue"}, []string{"| `http_1h` | zone | 1h |"}},
+	} {
+		o := complete(t, command(t, program(t, test.program), test.settings, test.args...))
+		if o.code != 0 || o.stderr != "" {
+			t.Errorf("%s %q: exit code %d, standard error %q", test.program, test.args, o.code, o.stderr)
+		}
+		for _, part := range test.has {
+			if !strings.Contains(o.stdout, part) {
+				t.Errorf("%s %q does not print %q:\n%s", test.program, test.args, part, o.stdout)
+			}
+		}
+	}
+}

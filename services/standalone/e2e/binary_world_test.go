@@ -1,0 +1,309 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/testkit"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+)
+
+const apiToken = marked + "-token-0123456789abcdef0123456789abcdef"
+
+// simulated is a Cloudflare in this process, in step with the machine's clock,
+// as the programs are.
+type simulated struct {
+	*cfsim.Server
+	began time.Time
+	zones []zoneStory
+	url   string // of the API
+}
+
+// simulate starts a simulated Cloudflare; with a TLS configuration it speaks
+// HTTPS alone.
+func simulate(t *testing.T, conf *tls.Config, tokens ...cfsim.Token) *simulated {
+	t.Helper()
+	s := &simulated{began: time.Now()}
+	c := cfsim.Demo(clock.System(), 11)
+	c.Tokens = append(tokens, cfsim.GoodToken(apiToken))
+	// With 0.4 requests a minute a bucket may be empty, and an empty bucket is
+	// believed after hours, not seconds.
+	c.Zones = slices.DeleteFunc(c.Zones, func(z cfsim.Zone) bool { return z.Name == "quiet.example" })
+	accounts := map[string]string{}
+	for _, a := range c.Accounts {
+		accounts[a.ID] = a.Name
+	}
+	for _, z := range c.Zones {
+		s.zones = append(s.zones, zoneStory{Zone: z, account: accounts[z.Account], silent: z.Traffic.RequestsPerMinute == 0})
+	}
+	var err error
+	if s.Server, err = cfsim.New(c); err != nil {
+		t.Fatal(err)
+	}
+	listener, scheme := testkit.Listen(t), "http"
+	if conf != nil {
+		listener, scheme = tls.NewListener(listener, conf), "https"
+	}
+	s.url = scheme + "://" + listener.Addr().String() + "/client/v4"
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, listener) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// expected is what must be final by now: windows since the collector first saw
+// each zone, up to half an hour and a bit before the simulator began, which is
+// the longest deadline of the default datasets.
+func (s *simulated) expected(t *testing.T, api bucketv1.BucketServiceClient) (want map[point]float64, until time.Time) {
+	t.Helper()
+	scopes, err := api.ListScopes(t.Context(), &bucketv1.ListScopesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := map[string]time.Time{}
+	for _, sc := range scopes.GetScopes() {
+		from[sc.GetScope().GetId()] = time.Unix(sc.GetStartUnixSeconds(), 0).UTC()
+	}
+	zones := slices.Clone(s.zones)
+	for i := range zones {
+		start, seen := from[zones[i].ID]
+		if !seen {
+			t.Fatalf("the collector does not know zone %s", zones[i].Name)
+		}
+		zones[i].from = start
+	}
+	until = s.began.Add(-35 * time.Minute)
+	return expected(t, s.Server, zones, until), until
+}
+
+// service is one of the two services as a process that can be started again
+// with the same settings on the same addresses.
+type service struct {
+	*process
+	t         *testing.T
+	name      string
+	settings  []string
+	data, ops string // listeners: gRPC or HTTP, and operations
+}
+
+// again starts the process anew; further settings win over those it had.
+func (s *service) again(settings ...string) {
+	s.t.Helper()
+	s.settings = append(s.settings, settings...)
+	s.process = launch(s.t, s.name, command(s.t, program(s.t, s.name), s.settings, "run"))
+}
+
+// newCollector is a collector that asks the simulator, not started yet.
+func (s *simulated) newCollector(t *testing.T, settings ...string) *service {
+	t.Helper()
+	c := &service{t: t, name: "collector", data: address(t), ops: address(t)}
+	c.settings = append([]string{
+		"CF_API_TOKEN=" + apiToken, "WEIR_CLOUDFLARE_URL=" + s.url, "WEIR_INITIAL_LOOKBACK=2h", "WEIR_DRAIN=2s",
+		"WEIR_COLLECTOR_LISTEN=" + c.data, "WEIR_COLLECTOR_OPS_LISTEN=" + c.ops, "WEIR_COLLECTOR_NAME=collector-0",
+		"WEIR_SQLITE_FILE=" + filepath.Join(t.TempDir(), "weir.db"),
+	}, settings...)
+	return c
+}
+
+// startCollector starts a collector and waits until it answers.
+func (s *simulated) startCollector(t *testing.T, settings ...string) *service {
+	t.Helper()
+	c := s.newCollector(t, settings...)
+	c.again()
+	c.ready()
+	return c
+}
+
+// startExposerBinary starts an exposer that follows these collectors.
+func startExposerBinary(t *testing.T, settings []string, collectors ...*service) *service {
+	t.Helper()
+	x := &service{t: t, name: "exposer", data: address(t), ops: address(t)}
+	var addresses []string
+	for _, c := range collectors {
+		addresses = append(addresses, c.data)
+	}
+	x.settings = append([]string{
+		"WEIR_COLLECTOR_ADDRESS=" + strings.Join(addresses, ","), "WEIR_DRAIN=100ms",
+		"WEIR_EXPOSER_LISTEN=" + x.data, "WEIR_EXPOSER_OPS_LISTEN=" + x.ops,
+	}, settings...)
+	x.again()
+	return x
+}
+
+// ready waits until the operations listener says that the service is.
+func (s *service) ready() {
+	s.t.Helper()
+	testkit.Eventually(s.t, 20*time.Second, func() error {
+		if err := s.running(); err != nil {
+			return err
+		}
+		_, err := page("http://" + s.ops + "/-/ready")
+		return err
+	})
+}
+
+// metric is the sum of the series of the service's own metrics whose lines
+// begin with prefix.
+func (s *service) metric(prefix string) float64 {
+	s.t.Helper()
+	_, _, body := get(s.t, "http://"+s.ops+"/metrics")
+	sum := 0.0
+	for line := range strings.Lines(string(body)) {
+		if strings.HasPrefix(line, prefix) {
+			v, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]), 64)
+			if err != nil {
+				s.t.Fatalf("own metrics: %q: %v", line, err)
+			}
+			sum += v
+		}
+	}
+	return sum
+}
+
+// page is the body of a page that is there.
+func page(url string) (string, error) {
+	response, err := http.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", err
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("GET %s: %s: %s", url, response.Status, strings.TrimSpace(string(body)))
+	}
+	return string(body), nil
+}
+
+// api connects to a collector. It finds a restarted one soon.
+func api(t *testing.T, c *service) (bucketv1.BucketServiceClient, *grpc.ClientConn) {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+c.data, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond}, MinConnectTimeout: time.Second,
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() }) // nothing to learn from it
+	return bucketv1.NewBucketServiceClient(conn), conn
+}
+
+var sampleLine = regexp.MustCompile(`^([a-z_:]+)\{(.*)\} ([0-9.e+]+) ([0-9]+)$`)
+
+// samples reads Weir's samples from a page in Prometheus's text format.
+func samples(url string) (map[point]float64, error) {
+	body, err := page(url)
+	if err != nil {
+		return nil, err
+	}
+	out := map[point]float64{}
+	for line := range strings.Lines(body) {
+		line = strings.TrimSuffix(line, "\n")
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		m := sampleLine.FindStringSubmatch(line)
+		if m == nil {
+			return nil, fmt.Errorf("%s has a line that is no sample with a timestamp: %s", url, line)
+		}
+		f, known := families[m[1]]
+		if !known {
+			return nil, fmt.Errorf("%s has a family that nothing is known of: %s", url, m[1])
+		}
+		labels := map[string]string{}
+		for pair := range strings.SplitSeq(m[2], `",`) { // no name in the simulator has a quote
+			name, value, _ := strings.Cut(strings.TrimSuffix(pair, `"`), `="`)
+			labels[name] = value
+		}
+		value, err := strconv.ParseFloat(m[3], 64)
+		if err != nil {
+			return nil, err
+		}
+		at, err := strconv.ParseInt(m[4], 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		p := point{fmt.Sprintf("%s{%s,%s,%s}", m[1], labels["zone"], labels["account"], labels[f.label]), at}
+		if _, twice := out[p]; twice {
+			return nil, fmt.Errorf("%s has %s twice", url, p)
+		}
+		out[p] = value
+	}
+	return out, nil
+}
+
+// history is the address of everything that the exposer can serve of the last
+// two days.
+func (s *service) history() string {
+	return "http://" + s.data + "/backfill?format=text&hours=48"
+}
+
+// showsTruth waits until the exposer has everything that must be final, and
+// compares /metrics and /backfill with what happened. Replays have a bounded
+// depth, so that /metrics is compared only where it must hold everything.
+func (s *simulated) showsTruth(t *testing.T, c, x *service, replayHoldsAll bool) {
+	t.Helper()
+	x.ready()
+	client, _ := api(t, c)
+	var want map[point]float64
+	var until time.Time
+	testkit.Eventually(t, 30*time.Second, func() error {
+		scopes, err := client.ListScopes(t.Context(), &bucketv1.ListScopesRequest{})
+		if err != nil {
+			return err
+		}
+		if len(scopes.GetScopes()) == 0 {
+			return errors.New("the collector has not listed the zones yet")
+		}
+		return nil
+	})
+	want, until = s.expected(t, client)
+	addresses := []string{x.history()}
+	if replayHoldsAll {
+		addresses = append(addresses, "http://"+x.data+"/metrics")
+	}
+	for _, url := range addresses {
+		var got map[point]float64
+		read := uint64(0)
+		testkit.Eventually(t, 30*time.Second, func() error {
+			revision, err := x.shows()
+			if err != nil {
+				return err
+			}
+			if got == nil || revision != read { // a day's history is not read ten times a second
+				if got, err = samples(url); err != nil {
+					return err
+				}
+				read = revision
+			}
+			return lacks(got, want)
+		})
+		compare(t, got, want, until)
+	}
+}
