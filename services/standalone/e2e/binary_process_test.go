@@ -63,7 +63,7 @@ func program(t *testing.T, name string) string {
 }
 
 // spawner starts processes on one thread that lives as long as this process:
-// the kernel sends Pdeathsig when the thread that forked goes.
+// what Linux calls the death of a parent is that of the thread that forked.
 var spawner = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
 	go func() {
@@ -83,7 +83,7 @@ func command(t *testing.T, path string, settings []string, args ...string) *exec
 	cmd := exec.Command(path, args...)
 	cmd.Dir = dir
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir}, settings...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = orphans()
 	return cmd
 }
 

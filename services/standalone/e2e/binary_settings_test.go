@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -222,6 +223,36 @@ func TestBinaryCannotRun(t *testing.T) {
 	})
 	if err := other.running(); err != nil {
 		t.Error(err) // it was there first
+	}
+}
+
+// An address that cannot be read is not repeated in the complaint: it may hold
+// a password.
+func TestBinaryHidesPasswordsInBadAddresses(t *testing.T) {
+	t.Parallel()
+	sim := simulate(t, nil)
+	base := pgtest.DSN(t)
+	other, err := url.Parse(withPassword(t, base))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Path = "/weir_no_such_database"
+	for _, test := range []struct{ setting, says string }{
+		{"WEIR_DATABASE_URL=postgres://weir:" + marked + "@127.0.0.1:port/weir", "connection string cannot be read"},
+		{"WEIR_DATABASE_URL=postgres://weir:" + marked + "%zz@127.0.0.1/weir", "connection string cannot be read"},
+		{"WEIR_DATABASE_URL=host=127.0.0.1 password=" + marked + " port=none", "connection string cannot be read"},
+		{"WEIR_DATABASE_URL=mysql://weir:" + marked + "@127.0.0.1/weir", "connection string cannot be read"},
+		{"WEIR_DATABASE_URL=" + marked, "connection string cannot be read"},
+		{"WEIR_DATABASE_URL=" + other.String(), `database "weir_no_such_database" does not exist`},
+		{"WEIR_CLOUDFLARE_URL=https://weir:" + marked + "@cf.example/client/v4", "must have no user"},
+		{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4?token=" + marked, "must have no user, query"},
+	} {
+		c := sim.newCollector(t, test.setting)
+		o := complete(t, command(t, program(t, "collector"), c.settings, "run")) // looks for the secret
+		if o.code == cli.ExitOK || !strings.Contains(o.stderr, test.says) {
+			name, _, _ := strings.Cut(test.setting, "=")
+			t.Errorf("%s: exit code %d, want another than 0 and %q:\n%s", name, o.code, test.says, o.stderr)
+		}
 	}
 }
 

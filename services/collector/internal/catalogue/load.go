@@ -16,7 +16,7 @@ import (
 var embedded embed.FS
 
 // What holds where neither the catalogue nor the settings say otherwise
-// (design §5.5).
+// of their own.
 const (
 	defaultDelay   = 5 * time.Minute
 	defaultConfirm = 2
@@ -90,6 +90,9 @@ func Load(user []byte, o Options) (*Catalogue, error) {
 			d := s.expand(size, o.Delay)
 			checkDataset(&d, s, size == s.size && o.StartTimestamps, &bad)
 			if size == s.size {
+				if d.Enabled && d.ScopeKind == bucket.Account {
+					bad.add(s.place, "dataset %s is about accounts, and only zones are collected so far: disable it", s.name)
+				}
 				all = append(all, d)
 			}
 		}
@@ -293,7 +296,7 @@ func (vs *variantSpec) at(size time.Duration, drop []string) (Variant, bool) {
 }
 
 // defaultDepth is a day, at most what Prometheus bears, and at least what a
-// window needs to be seen at all (design §9.3).
+// window needs to be seen at all.
 func defaultDepth(size time.Duration) int {
 	return min(max(int(24*time.Hour/size), 4), maxDepth)
 }

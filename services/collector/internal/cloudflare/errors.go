@@ -10,7 +10,7 @@ import (
 // Class says what to do about an error.
 type Class uint8
 
-// The classes, from design §5.1.
+// The classes.
 const (
 	// Transient: nothing is wrong with the question; back off and ask again.
 	Transient Class = iota + 1

@@ -31,6 +31,12 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 	if blocked, err := s.entitle(ctx, now); err != nil || blocked != 0 {
 		return blocked, err
 	}
+	if now >= s.compareAt {
+		if err := s.compareClocks(ctx); err != nil {
+			return 0, err
+		}
+		s.compareAt = now.Add(compareEvery)
+	}
 	if now >= s.retireAt {
 		s.retireAt = now.Add(retireEvery)
 		switch err := s.retire(ctx, now); {
@@ -66,6 +72,19 @@ func (s *state) upstreamFailed(ctx context.Context, what string, err error) (buc
 	}
 	s.outage.fail(now, 5*time.Minute, s.rng.Float64())
 	return s.outage.next, nil
+}
+
+// compareClocks reads the database's clock. Of a clock that is ahead of ours,
+// such as the machine's in a demonstration that lives in the past, nothing
+// follows.
+func (s *state) compareClocks(ctx context.Context) error {
+	sent := s.Clock.Now()
+	head, err := s.Store.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("read the database's clock: %w", err)
+	}
+	s.noteSkew("database", sent, s.Clock.Now(), head.Now, 0)
+	return nil
 }
 
 func (s *state) discover(ctx context.Context, now bucket.Time) error {

@@ -57,6 +57,7 @@ const (
 	discoverEvery = time.Hour     // Cloudflare's own exporters refresh zones about as often
 	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
 	retireEvery   = time.Hour
+	compareEvery  = 10 * time.Minute
 	refusedFor    = 6 * time.Hour // before a refused variant is tried again
 )
 

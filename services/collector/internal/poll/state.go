@@ -33,9 +33,9 @@ type state struct {
 	off      map[string]bucket.Time // datasets that Cloudflare does not understand, until
 	changed  map[bucket.Scope]bool  // scopes whose record is to be written
 
-	entitleAt            map[bucket.Scope]bucket.Time // not before, after a failure
-	discoverAt, retireAt bucket.Time
-	outage               backoff // of Cloudflare as a whole
+	entitleAt                       map[bucket.Scope]bucket.Time // not before, after a failure
+	discoverAt, retireAt, compareAt bucket.Time
+	outage                          backoff // of Cloudflare as a whole
 }
 
 // try is what went wrong with a series lately.

@@ -12,8 +12,8 @@ import (
 // seconds.
 const tolerance = 2 * time.Second
 
-// Trusted is the earliest of the local clock, the database's and Cloudflare's
-// (design §5.10). A clock that is ahead would make windows final too early, and
+// Trusted is the earliest of the local clock, the database's and Cloudflare's.
+// A clock that is ahead would make windows final too early, and
 // one that is behind costs latency only, so the earliest is the safe one. Safe
 // for concurrent use.
 type Trusted struct {

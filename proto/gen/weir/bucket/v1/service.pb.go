@@ -31,12 +31,10 @@ const (
 	ScopeState_SCOPE_STATE_ACTIVE      ScopeState = 1
 	// Cloudflare says that the zone is paused or not active.
 	ScopeState_SCOPE_STATE_PAUSED ScopeState = 2
-	// The zone moved to another account.
-	ScopeState_SCOPE_STATE_MOVED ScopeState = 3
 	// No longer in the list that the token sees.
-	ScopeState_SCOPE_STATE_GONE ScopeState = 4
+	ScopeState_SCOPE_STATE_GONE ScopeState = 3
 	// Left out by the operator's settings.
-	ScopeState_SCOPE_STATE_EXCLUDED ScopeState = 5
+	ScopeState_SCOPE_STATE_EXCLUDED ScopeState = 4
 )
 
 // Enum value maps for ScopeState.
@@ -45,17 +43,15 @@ var (
 		0: "SCOPE_STATE_UNSPECIFIED",
 		1: "SCOPE_STATE_ACTIVE",
 		2: "SCOPE_STATE_PAUSED",
-		3: "SCOPE_STATE_MOVED",
-		4: "SCOPE_STATE_GONE",
-		5: "SCOPE_STATE_EXCLUDED",
+		3: "SCOPE_STATE_GONE",
+		4: "SCOPE_STATE_EXCLUDED",
 	}
 	ScopeState_value = map[string]int32{
 		"SCOPE_STATE_UNSPECIFIED": 0,
 		"SCOPE_STATE_ACTIVE":      1,
 		"SCOPE_STATE_PAUSED":      2,
-		"SCOPE_STATE_MOVED":       3,
-		"SCOPE_STATE_GONE":        4,
-		"SCOPE_STATE_EXCLUDED":    5,
+		"SCOPE_STATE_GONE":        3,
+		"SCOPE_STATE_EXCLUDED":    4,
 	}
 )
 
@@ -1787,15 +1783,14 @@ const file_weir_bucket_v1_service_proto_rawDesc = "" +
 	"\x17newest_end_unix_seconds\x18\x03 \x01(\x03R\x14newestEndUnixSeconds\x12#\n" +
 	"\rscopes_active\x18\x04 \x01(\rR\fscopesActive\x12%\n" +
 	"\x0escopes_refused\x18\x05 \x01(\rR\rscopesRefused\x12'\n" +
-	"\x0fwindows_missing\x18\x06 \x01(\x04R\x0ewindowsMissing*\xa0\x01\n" +
+	"\x0fwindows_missing\x18\x06 \x01(\x04R\x0ewindowsMissing*\x89\x01\n" +
 	"\n" +
 	"ScopeState\x12\x1b\n" +
 	"\x17SCOPE_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SCOPE_STATE_ACTIVE\x10\x01\x12\x16\n" +
-	"\x12SCOPE_STATE_PAUSED\x10\x02\x12\x15\n" +
-	"\x11SCOPE_STATE_MOVED\x10\x03\x12\x14\n" +
-	"\x10SCOPE_STATE_GONE\x10\x04\x12\x18\n" +
-	"\x14SCOPE_STATE_EXCLUDED\x10\x05*\xb7\x01\n" +
+	"\x12SCOPE_STATE_PAUSED\x10\x02\x12\x14\n" +
+	"\x10SCOPE_STATE_GONE\x10\x03\x12\x18\n" +
+	"\x14SCOPE_STATE_EXCLUDED\x10\x04*\xb7\x01\n" +
 	"\rCoverageState\x12\x1e\n" +
 	"\x1aCOVERAGE_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COVERAGE_STATE_FINAL\x10\x01\x12\x1a\n" +
