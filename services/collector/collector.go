@@ -21,11 +21,13 @@ import (
 	"github.com/oklog/run"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/ops"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/auth"
 	"github.com/weir-metrics/weir/services/collector/internal/bucketsvc"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
@@ -95,6 +97,10 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	if err != nil {
 		return nil, err
 	}
+	door, err := config.door(deps)
+	if err != nil {
+		return nil, err
+	}
 	if c.store, err = openStore(ctx, config, deps); err != nil {
 		return nil, err
 	}
@@ -129,10 +135,9 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	}); err != nil {
 		return nil, err
 	}
-	if c.grpc, err = grpcserver.New(grpcserver.Config{
-		Logger: deps.Logger, Registerer: deps.Registry, Reflection: config.Reflect, Drain: config.Drain, OnDrain: c.service.Drain,
-		Register: func(r grpc.ServiceRegistrar) { bucketv1.RegisterBucketServiceServer(r, c.service) },
-	}); err != nil {
+	door.OnDrain = c.service.Drain
+	door.Register = func(r grpc.ServiceRegistrar) { bucketv1.RegisterBucketServiceServer(r, c.service) }
+	if c.grpc, err = grpcserver.New(door); err != nil {
 		return nil, err
 	}
 	registerFeed(deps.Registry, c.feed, c.service)
@@ -251,6 +256,31 @@ func (c *Config) upstream(deps Deps) (*cloudflare.Client, error) {
 			return token.Reveal(), nil
 		},
 	})
+}
+
+// door is the gRPC listener's configuration: whom it lets in, and how.
+func (c *Config) door(deps Deps) (d grpcserver.Config, err error) {
+	d = grpcserver.Config{Logger: deps.Logger, Registerer: deps.Registry, Reflection: c.Reflect, Drain: c.Drain}
+	if c.GRPCFiles.CertFile != "" {
+		if d.TLS, err = c.GRPCFiles.Credentials(deps.Logger); err != nil {
+			return d, fmt.Errorf("TLS of the gRPC listener: %w", err)
+		}
+	}
+	if !c.GRPCToken.IsZero() {
+		gate, err := auth.New(deps.Logger, auth.Grant{Name: "read", Tokens: c.GRPCToken, Services: readServices})
+		if err != nil {
+			return d, err
+		}
+		d.Authorize = gate.Authorize
+	}
+	return d, nil
+}
+
+// readServices change nothing. What is offered by reflection is the contract of
+// the others, so it is for the same readers.
+var readServices = []string{
+	bucketv1.BucketService_ServiceDesc.ServiceName,
+	reflectionv1.ServerReflection_ServiceDesc.ServiceName, "grpc.reflection.v1alpha.ServerReflection",
 }
 
 // holder names this process in the lease so that a person finds it again.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/tlsconf"
+	"github.com/weir-metrics/weir/services/collector/internal/auth"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 )
 
@@ -37,8 +39,10 @@ type Config struct {
 	Retention   time.Duration // 0: the driver's default
 	Migrate     bool
 
-	Holder    string // name in the lease; empty: made from host and process
-	Listen    string // gRPC
+	Holder    string         // name in the lease; empty: made from host and process
+	Listen    string         // gRPC
+	GRPCFiles tlsconf.Server // TLS of the gRPC listener; none: plain text
+	GRPCToken cli.Secret     // one a line, each for read access; none: everybody reads
 	OpsListen string
 	WebConfig string
 	Pprof     bool
@@ -90,6 +94,10 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "WEIR_MIGRATE", Default: "false", Value: cli.Bool(&c.Migrate), Help: "migrate the Postgres schema at start; SQLite always is"},
 		{Env: "WEIR_COLLECTOR_NAME", Value: cli.Text(&c.Holder), Help: "name of this process in the lease; default: host name and a random part"},
 		{Env: "WEIR_COLLECTOR_LISTEN", Default: ":9820", Value: cli.Address(&c.Listen), Help: "address of the gRPC BucketService"},
+		{Env: "WEIR_GRPC_CERT_FILE", Value: cli.Text(&c.GRPCFiles.CertFile), Help: "PEM file with the certificate of the gRPC listener, which then speaks TLS; read again for each connection"},
+		{Env: "WEIR_GRPC_KEY_FILE", Value: cli.Text(&c.GRPCFiles.KeyFile), Help: "PEM file with that certificate's key"},
+		{Env: "WEIR_GRPC_CLIENT_CA_FILE", Value: cli.Text(&c.GRPCFiles.ClientCAFile), Help: "PEM file with the CA certificates that clients must have a certificate of (mutual TLS); empty: clients need none"},
+		{Env: "WEIR_GRPC_TOKEN", Value: cli.SecretText(&c.GRPCToken), Help: "bearer tokens for read access, one a line, each of which will do; read again from their file for each call; empty: no token is needed"},
 		{Env: "WEIR_COLLECTOR_OPS_LISTEN", Default: ":9821", Value: cli.Address(&c.OpsListen), Help: "address of the operations listener: own metrics, health"},
 		{Env: "WEIR_COLLECTOR_WEB_CONFIG_FILE", Value: cli.Text(&c.WebConfig), Help: "Prometheus web configuration (TLS, basic authentication) of the operations listener"},
 		{Env: "WEIR_PPROF", Default: "false", Value: cli.Bool(&c.Pprof), Help: "serve profiles on the operations listener"},
@@ -114,6 +122,16 @@ func (c *Config) Validate() error {
 	}
 	if c.Delay > 0 && c.Lookback > 0 && c.Retention > 0 && c.Lookback > c.Retention {
 		bad = append(bad, fmt.Errorf("WEIR_INITIAL_LOOKBACK is %s and WEIR_RETENTION %s: the lookback must be the shorter one", c.Lookback, c.Retention))
+	}
+	if f := c.GRPCFiles; (f.CertFile == "") != (f.KeyFile == "") {
+		bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_CERT_FILE", Reason: "must be given together with WEIR_GRPC_KEY_FILE"})
+	} else if f.ClientCAFile != "" && f.CertFile == "" {
+		bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_CLIENT_CA_FILE", Reason: "needs WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE: without TLS no client is asked for a certificate"})
+	}
+	if !c.GRPCToken.IsZero() {
+		if err := auth.Check(c.GRPCToken); err != nil {
+			bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_TOKEN", Reason: err.Error()})
+		}
 	}
 	if len(bad) == 0 {
 		return nil

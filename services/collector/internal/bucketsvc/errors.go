@@ -2,21 +2,16 @@ package bucketsvc
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
+	"github.com/weir-metrics/weir/services/collector/internal/reason"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
-
-// domain qualifies the reasons in google.rpc.ErrorInfo.
-const domain = "weir.bucket.v1"
 
 var (
 	errDraining       = errors.New("server is shutting down")
@@ -71,7 +66,7 @@ func (s *Server) status(ctx context.Context, call string, err error) error {
 	var request *requestError
 	if errors.As(err, &request) {
 		s.log.Info("request refused", "call", call, "err", err)
-		return withReason(codes.InvalidArgument, "BAD_REQUEST", request.text)
+		return reason.Error(codes.InvalidArgument, "BAD_REQUEST", request.text)
 	}
 	if ctx.Err() != nil {
 		// The client went away or set a deadline, whatever error that became.
@@ -84,31 +79,15 @@ func (s *Server) status(ctx context.Context, call string, err error) error {
 	for _, row := range table {
 		if errors.Is(err, row.err) {
 			s.log.Log(ctx, row.level, "call ended", "call", call, "reason", row.reason, "err", err)
-			return withReason(row.code, row.reason, row.text)
+			return reason.Error(row.code, row.reason, row.text)
 		}
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		// Not the client's deadline, so ours on the database.
 		s.log.Warn("database took too long", "call", call, "err", err)
-		return withReason(codes.Unavailable, "STORE_UNAVAILABLE", "the database took too long; back off")
+		return reason.Error(codes.Unavailable, "STORE_UNAVAILABLE", "the database took too long; back off")
 	}
-	id := errorID()
+	id, answer := reason.Internal()
 	s.log.Error("call failed", "call", call, "error_id", id, "err", err)
-	return withReason(codes.Internal, "INTERNAL", "internal error "+id+"; the collector's log has the rest")
-}
-
-func withReason(code codes.Code, reason, text string) error {
-	st, err := status.New(code, text).WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: domain})
-	if err != nil { // only for codes.OK
-		return status.Error(code, text)
-	}
-	return st.Err()
-}
-
-// errorID names one failure in both places. It is not a calendar time and
-// reaches no store, so it needs no seed.
-func errorID() string {
-	var b [6]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
+	return answer
 }

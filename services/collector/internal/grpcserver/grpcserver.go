@@ -25,7 +25,8 @@ type Config struct {
 	Logger *slog.Logger // nil: no logs
 	// Registerer takes the call metrics (grpc_server_…); nil: none.
 	Registerer prometheus.Registerer
-	// TLS secures the listener; nil: plain text, for loopback and meshes.
+	// TLS secures the listener; nil: plain text, for loopback and meshes. Run
+	// warns of it where other machines reach the listener.
 	TLS credentials.TransportCredentials
 	// Authorize looks at a call before the service does, and may add to its
 	// context. Its error goes to the client as it is, so it should be a status
@@ -144,6 +145,10 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 	if s.c.Reflection || local(l.Addr()) {
 		reflection.Register(s.grpc)
+	}
+	if s.c.TLS == nil && !local(l.Addr()) {
+		s.log.Warn("serving gRPC in plain text beyond this machine; unless something in front of it adds TLS, set WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE",
+			"address", l.Addr().String(), "bearer_tokens", s.c.Authorize != nil)
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(l) }()

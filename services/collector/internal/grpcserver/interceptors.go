@@ -2,8 +2,6 @@ package grpcserver
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -14,10 +12,10 @@ import (
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
+	"github.com/weir-metrics/weir/services/collector/internal/reason"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/status"
 )
 
 // interceptors builds both chains. Counting and logging stand outside the
@@ -69,14 +67,12 @@ func callLogger(l *slog.Logger) (logging.Logger, []logging.Option) {
 	}
 }
 
-// recoverer turns a panic into an answer; the id is in the log and on the wire.
+// recoverer turns a panic into the answer that every other failure of ours gets.
 func recoverer(l *slog.Logger) recovery.RecoveryHandlerFuncContext {
 	return func(ctx context.Context, p any) error {
-		var b [6]byte
-		_, _ = rand.Read(b[:]) // never fails
-		id := hex.EncodeToString(b[:])
+		id, answer := reason.Internal()
 		method, _ := grpc.Method(ctx)
 		l.ErrorContext(ctx, "call panicked", "call", method, "error_id", id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		return status.Error(codes.Internal, "internal error "+id+"; the collector's log has the rest")
+		return answer
 	}
 }

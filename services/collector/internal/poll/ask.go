@@ -17,8 +17,17 @@ import (
 // as a whole is halved until the zone or selection that voids it stands alone.
 // It returns the time before which nothing more may be sent, or zero.
 func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.Time, err error) {
+	var portioned []plan.Request
+	for _, r := range queue {
+		portioned = append(portioned, s.portions(r)...)
+	}
+	queue = portioned
 	for transient := 0; len(queue) > 0; {
-		r := queue[0]
+		r, left := s.understood(queue[0])
+		if !left {
+			queue = queue[1:]
+			continue
+		}
 		ok, retryAt, err := s.Budget.TryTake(ctx, urgency(r.Lane))
 		switch {
 		case err != nil:
@@ -145,29 +154,6 @@ func reasonOf(c cloudflare.Class) ledger.Reason {
 	return ledger.UpstreamError
 }
 
-// isolate deals with an error that one zone or one selection caused, and
-// returns what of the request is still to be asked. Where the error names its
-// origin only that is taken out; where it does not, the request is halved.
-func (s *state) isolate(r plan.Request, e *cloudflare.Error) []plan.Request {
-	sc, named := scopeOf(r, e.Zone)
-	i, aliased := selectionOf(r, e.Alias)
-	if len(r.Scopes) == 1 {
-		sc, named = r.Scopes[0], true
-	}
-	if len(r.Selections) == 1 {
-		i, aliased = 0, true
-	}
-	if e.Class == cloudflare.TooBig || !named || !aliased {
-		if len(r.Scopes) == 1 && len(r.Selections) == 1 {
-			s.blame(r.Scopes[0], r.Selections[0], e)
-			return nil
-		}
-		return halve(r)
-	}
-	s.blame(sc, r.Selections[i], e)
-	return without(r, sc, i)
-}
-
 // blame notes what Cloudflare refused of one zone and one dataset.
 func (s *state) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
@@ -220,59 +206,4 @@ func (s *state) narrow(of ledger.Series, sel plan.Selection, detail string) {
 		return
 	}
 	s.fail(of, ledger.TooBig, detail)
-}
-
-func scopeOf(r plan.Request, zone string) (bucket.Scope, bool) {
-	for _, sc := range r.Scopes {
-		if sc.ID == zone {
-			return sc, true
-		}
-	}
-	return bucket.Scope{}, false
-}
-
-func selectionOf(r plan.Request, name string) (int, bool) {
-	for i := range r.Selections {
-		if alias(i) == name {
-			return i, true
-		}
-	}
-	return 0, false
-}
-
-// halve splits by scopes, then by selections.
-func halve(r plan.Request) []plan.Request {
-	a, b := r, r
-	if n := len(r.Scopes); n > 1 {
-		a.Scopes, b.Scopes = r.Scopes[:n/2], r.Scopes[n/2:]
-	} else {
-		n := len(r.Selections)
-		a.Selections, b.Selections = r.Selections[:n/2], r.Selections[n/2:]
-	}
-	return []plan.Request{a, b}
-}
-
-// without is the request less one selection of one scope.
-func without(r plan.Request, sc bucket.Scope, selection int) []plan.Request {
-	var out []plan.Request
-	others := r
-	others.Scopes = nil
-	for _, o := range r.Scopes {
-		if o != sc {
-			others.Scopes = append(others.Scopes, o)
-		}
-	}
-	if len(others.Scopes) > 0 {
-		out = append(out, others)
-	}
-	rest := plan.Request{Lane: r.Lane, Scopes: []bucket.Scope{sc}}
-	for i, sel := range r.Selections {
-		if i != selection {
-			rest.Selections = append(rest.Selections, sel)
-		}
-	}
-	if len(rest.Selections) > 0 {
-		out = append(out, rest)
-	}
-	return out
 }

@@ -280,6 +280,33 @@ func TestSilenceIsBelievedAfterADay(t *testing.T) {
 	}
 }
 
+// One zone voids every answer that it is part of, and the error does not name
+// it. Its neighbours, in the same requests, must not starve.
+func TestAPoisonedZoneDoesNotStarveItsNeighbours(t *testing.T) {
+	from, shop := began.Add(time.Hour), cfsim.Tag("zone:shop.example")
+	w := newWorld(t, func(c *cfsim.Config) {
+		c.Faults = []cfsim.Fault{{Kind: cfsim.FaultInternal, Zone: shop, Path: "/graphql", From: from, To: from.Add(4 * time.Hour)}}
+	})
+	w.run(3 * time.Hour)
+	w.checkTruth()
+	for _, name := range []string{"checkout.example", "blog.example", "api.example"} {
+		if n := w.missing(cfsim.Tag("zone:"+name), began.Add(-3*time.Hour)); n != 0 {
+			t.Errorf("%s: %d windows are missing", name, n)
+		}
+	}
+	if w.missing(shop, began.Add(-3*time.Hour)) == 0 {
+		t.Error("the poisoned zone is complete: the story has lost its subject")
+	}
+	if peak := w.sim.Counters().PeakQueries; peak > 150 {
+		t.Errorf("%d requests within five minutes; the share is 150", peak)
+	}
+	w.run(4 * time.Hour)
+	w.checkTruth()
+	if n := w.missing(shop, began.Add(-3*time.Hour)); n != 0 {
+		t.Errorf("%d windows of the poisoned zone are still missing after it recovered", n)
+	}
+}
+
 // At any moment coverage says of every window from the horizon to now − delay
 // what it is, without hole or overlap, on leader and standby alike (G2).
 func TestCoverageAccountsForEveryWindow(t *testing.T) {

@@ -4,11 +4,8 @@ package dial
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -20,6 +17,7 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/tlsconf"
 )
 
 // Config says how to reach the collectors. All of them serve the same, leader
@@ -35,7 +33,9 @@ type Config struct {
 	CertFile, KeyFile string
 	// ServerName replaces the host of the address in the check of the certificate.
 	ServerName string
-	// Token is sent with every call; read again from its file each time.
+	// Token is sent with every call; read again from its file each time. Of
+	// several lines the first is sent: collectors accept each line of theirs, so
+	// that one file can serve both sides while tokens change.
 	Token cli.Secret
 }
 
@@ -83,68 +83,16 @@ func Open(c Config) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// reloading are TLS credentials that read their files for every handshake, so
-// that certificates can be replaced under a running exposer. The check itself
-// is the standard one, with the roots of that moment.
-type reloading struct {
-	credentials.TransportCredentials // of the files as they were at the start
-	config                           Config
-}
-
-// transport reads all files once, for an early error.
 func transport(c Config) (credentials.TransportCredentials, error) {
 	if !c.TLS {
 		return insecure.NewCredentials(), nil
 	}
-	config, err := c.tls()
+	files := tlsconf.Client{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ServerName: c.ServerName}
+	trust, err := files.Credentials()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("TLS for the collectors: %w", err)
 	}
-	return &reloading{credentials.NewTLS(config), c}, nil
-}
-
-// ClientHandshake implements [credentials.TransportCredentials].
-func (r *reloading) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	config, err := r.config.tls()
-	if err != nil {
-		return nil, nil, err
-	}
-	return credentials.NewTLS(config).ClientHandshake(ctx, authority, conn)
-}
-
-// Clone implements [credentials.TransportCredentials].
-func (r *reloading) Clone() credentials.TransportCredentials {
-	return &reloading{r.TransportCredentials.Clone(), r.config}
-}
-
-func (c *Config) tls() (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
-	if c.CAFile != "" {
-		var err error
-		if config.RootCAs, err = pool(c.CAFile); err != nil {
-			return nil, err
-		}
-	}
-	if c.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the client certificate: %w", err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config, nil
-}
-
-func pool(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read the CA certificates: %w", err)
-	}
-	p := x509.NewCertPool()
-	if !p.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read the CA certificates: %s holds none in PEM", file)
-	}
-	return p, nil
+	return trust, nil
 }
 
 // bearer sends a token with each call.
@@ -158,7 +106,8 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 	if err != nil {
 		return nil, err
 	}
-	return map[string]string{"authorization": "Bearer " + token.Reveal()}, nil
+	first, _, _ := strings.Cut(strings.TrimSpace(token.Reveal()), "\n")
+	return map[string]string{"authorization": "Bearer " + strings.TrimSpace(first)}, nil
 }
 
 // RequireTransportSecurity keeps gRPC from sending the token in the clear,

@@ -1,0 +1,35 @@
+// Package reason makes the errors that the contract promises: a code, a calm
+// text, and a google.rpc.ErrorInfo whose reason a client can act on.
+package reason
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Domain qualifies the reasons.
+const Domain = "weir.bucket.v1"
+
+// Error is a status with a reason, one of the list in service.proto. The text
+// goes to the client.
+func Error(code codes.Code, reason, text string) error {
+	st, err := status.New(code, text).WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: Domain})
+	if err != nil { // only for codes.OK
+		return status.Error(code, text)
+	}
+	return st.Err()
+}
+
+// Internal is the answer to a failure that is none of the client's business. The
+// caller logs what happened under the id, which names it in both places.
+func Internal() (id string, err error) {
+	// It is not a calendar time and reaches no store, so it needs no seed.
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // never fails
+	id = hex.EncodeToString(b[:])
+	return id, Error(codes.Internal, "INTERNAL", "internal error "+id+"; the collector's log has the rest")
+}
