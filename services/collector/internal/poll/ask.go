@@ -140,9 +140,10 @@ func (s *state) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time 
 
 func (s *state) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Error) {
 	s.Logger.Warn("request to Cloudflare failed", "class", e.Class.String(), "zones", len(r.Scopes), "selections", len(r.Selections), "err", e)
+	jitter := s.rng.Float64()
 	for _, sel := range r.Selections {
 		for _, sc := range r.Scopes {
-			s.fail(ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}, reason, e.Error())
+			s.failWith(ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}, reason, e.Error(), jitter)
 		}
 	}
 }

@@ -137,7 +137,9 @@ func (s *state) nextPass(now, blocked bucket.Time, claims []roster.Claim) time.T
 	case p.Next != 0:
 		next = min(next, p.Next)
 	}
-	next = max(next, blocked)
+	if blocked != 0 {
+		next = blocked
+	}
 	// The trusted clock may be behind the clock that is waited on.
 	return next.Std().Add(s.Clock.Now().Sub(s.trusted.Now()))
 }

@@ -216,13 +216,18 @@ func (s *state) Read(dataset string, sc bucket.Scope, start bucket.Time) bool {
 }
 
 // fail notes that a series could not be read.
-func (s *state) fail(of ledger.Series, reason ledger.Reason, detail string) *try {
+func (s *state) fail(of ledger.Series, reason ledger.Reason, detail string) {
+	s.failWith(of, reason, detail, s.rng.Float64())
+}
+
+// failWith takes the jitter from the caller: series that failed in one request
+// wait alike, so that they are asked in one request again.
+func (s *state) failWith(of ledger.Series, reason ledger.Reason, detail string, jitter float64) {
 	t := s.tries[of]
 	if t == nil {
 		t = &try{}
 		s.tries[of] = t
 	}
 	t.reason, t.detail = reason, detail
-	t.fail(s.trusted.Second(), 15*time.Minute, s.rng.Float64())
-	return t
+	t.fail(s.trusted.Second(), 15*time.Minute, jitter)
 }
