@@ -110,7 +110,7 @@ func judge(err error) verdict {
 	case ReasonCompacted:
 		return verdict{next: snapshot, pace: now, level: slog.LevelInfo, message: "resume point was compacted, taking a snapshot"}
 	case ReasonOtherStore, ReasonHistoryChanged, ReasonFutureRevision:
-		return verdict{next: snapshot, pace: now, foreign: true, level: slog.LevelWarn, message: "history of the store changed, taking a snapshot"}
+		return verdict{next: snapshot, pace: now, foreign: true, level: slog.LevelWarn, loud: true, message: "history of the store changed, taking a snapshot"}
 	case ReasonBehind, ReasonStoreUnavailable, ReasonDraining:
 		return verdict{level: slog.LevelWarn, message: "collector is not available, waiting"}
 	case ReasonSlowReader, ReasonTooManyStreams:
@@ -122,7 +122,7 @@ func judge(err error) verdict {
 	case codes.OutOfRange:
 		return verdict{next: snapshot, pace: now, level: slog.LevelInfo, message: "resume point was compacted, taking a snapshot"}
 	case codes.FailedPrecondition:
-		return verdict{next: snapshot, pace: now, foreign: true, level: slog.LevelWarn, message: "history of the store changed, taking a snapshot"}
+		return verdict{next: snapshot, pace: now, foreign: true, level: slog.LevelWarn, loud: true, message: "history of the store changed, taking a snapshot"}
 	case codes.InvalidArgument, codes.Unimplemented:
 		return verdict{pace: long, level: slog.LevelError, loud: true, message: "collector refused the request as malformed"}
 	case codes.Unauthenticated, codes.PermissionDenied:

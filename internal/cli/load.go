@@ -109,6 +109,9 @@ func (l *loader) report(o *option, from origin, reason string) {
 	if !o.secret() || from.fromRef {
 		p.Value = from.text
 	}
+	if t, ok := o.Value.(*text); ok && t.show != nil {
+		p.Value = t.show(from.text)
+	}
 	l.problems = append(l.problems, p)
 	l.failed[o.name()] = true
 }

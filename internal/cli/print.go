@@ -32,6 +32,9 @@ func (l *Loaded) Print(w io.Writer) error {
 				continue
 			}
 			out.printf("%s:  # %s\n%s", o.Key, source, indent(o.Value.String()))
+		case from.source == defaults && o.Default == "":
+			// Left out, which may stand for something that cannot be said.
+			out.printf("# %s:  # not set\n", o.Key)
 		default:
 			out.printf("%s: %s  # %s\n", o.Key, quote(o.Value.String()), source)
 		}

@@ -37,22 +37,33 @@ func Address(p *string) Value {
 	})
 }
 
-// URL is an absolute URL with one of the schemes.
+// URL is an absolute URL with one of the schemes. It has no place for secrets:
+// a user, a query or a fragment is refused, and not shown.
 func URL(p *string, schemes ...string) Value {
-	allowed := "a URL that begins with " + strings.Join(schemes, ":// or ") + "://"
-	return TextThat(p, allowed, func(s string) error {
-		u, err := url.Parse(s)
-		if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" {
-			return errors.New("no such URL")
-		}
-		return nil
-	})
+	return &text{
+		p:       p,
+		allowed: "a URL that begins with " + strings.Join(schemes, ":// or ") + "://, without user, query or fragment",
+		check: func(s string) error {
+			u, err := url.Parse(s)
+			if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+				return errors.New("no such URL")
+			}
+			return nil
+		},
+		show: func(s string) string {
+			if strings.ContainsAny(s, "@?#") {
+				return "a URL that is not shown, since it may hold a secret"
+			}
+			return s
+		},
+	}
 }
 
 type text struct {
 	p       *string
 	allowed string
-	check   func(string) error // nil: anything; not asked about the empty text
+	check   func(string) error  // nil: anything; not asked about the empty text
+	show    func(string) string // what a problem shows of the text; nil: all of it
 }
 
 func (v *text) Set(s string) error {

@@ -1,14 +1,17 @@
 package collector
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/tlsconf"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/store/postgres"
 )
 
 // Config of a collector. Fields are filled by the table of [Config.Settings].
@@ -111,7 +114,12 @@ func (c *Config) Settings() []cli.Setting {
 func (c *Config) Validate() error {
 	var bad cli.Problems
 	if _, err := c.catalogue(); err != nil {
-		bad = append(bad, err)
+		bad = append(bad, catalogueProblems(err)...)
+	}
+	if !c.DatabaseURL.IsZero() {
+		if err := postgres.CheckDSN(c.DatabaseURL.Reveal()); err != nil {
+			bad = append(bad, cli.Problem{Setting: "WEIR_DATABASE_URL", Reason: err.Error()})
+		}
 	}
 	for _, z := range c.Zones {
 		for _, x := range c.ExcludeZones {
@@ -149,6 +157,26 @@ func (c *Config) catalogue() (*catalogue.Catalogue, error) {
 		HTTPSize: c.BucketSize, Delay: c.Delay, Enable: c.Enable, Disable: c.Disable,
 		File: c.CatalogueFile, StartTimestamps: c.SampleTimestamp == "start",
 	})
+}
+
+// catalogueProblems takes the catalogue's problems apart and puts the names of
+// settings where the catalogue, which knows none, says "settings".
+func catalogueProblems(err error) []error {
+	if wrapped := errors.Unwrap(err); wrapped != nil {
+		err = wrapped
+	}
+	list, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var out []error
+	for _, e := range list.Unwrap() {
+		if reason, about := strings.CutPrefix(e.Error(), "settings: "); about {
+			e = cli.Problem{Setting: "WEIR_DATASETS, WEIR_DISABLE_DATASETS", Reason: reason}
+		}
+		out = append(out, e)
+	}
+	return out
 }
 
 // retention is the setting or the driver's default.

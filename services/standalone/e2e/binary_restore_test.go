@@ -58,14 +58,20 @@ func TestBinaryFollowsARestoredStore(t *testing.T) {
 			// What comes instead: two others, so that the old head is passed.
 			c.again("WEIR_DATASETS=hosts_1h,colos_1h")
 			c.ready()
-			head := headAfter(t, c, "hosts_1h", "colos_1h")
-			if head.GetRevision() <= lost.GetRevision() || head.GetStoreId() != lost.GetStoreId() {
-				t.Fatalf("the restored store is at revision %d of %s, and %d of %s was lost: the test has lost its subject",
-					head.GetRevision(), head.GetStoreId(), lost.GetRevision(), lost.GetStoreId())
-			}
+			testkit.Eventually(t, 20*time.Second, func() error {
+				head := headAfter(t, c, "hosts_1h", "colos_1h")
+				if head.GetRevision() <= lost.GetRevision() || head.GetStoreId() != lost.GetStoreId() {
+					return fmt.Errorf("the restored store is at revision %d of %s, and %d of %s was lost: the test has no subject yet",
+						head.GetRevision(), head.GetStoreId(), lost.GetRevision(), lost.GetStoreId())
+				}
+				return nil
+			})
 			shows(t, x, "cloudflare_zone_requests_by_colo", "cloudflare_zone_requests_by_method")
 			if n := x.log.Count("view replaced by a snapshot"); n < 2 {
 				t.Errorf("the exposer's log has %d replacements of its view, want the first and one for the new history", n)
+			}
+			if n := x.log.Count("history of the store changed"); n < 1 {
+				t.Error("the exposer's log does not say that the history changed")
 			}
 			if n := x.metric(`weir_exposer_stream_disconnects_total{reason="HISTORY_CHANGED"}`) +
 				x.metric(`weir_exposer_stream_disconnects_total{reason="FUTURE_REVISION"}`); n < 1 {

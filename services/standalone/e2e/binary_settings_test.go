@@ -244,7 +244,9 @@ func TestBinaryHidesPasswordsInBadAddresses(t *testing.T) {
 		{"WEIR_DATABASE_URL=mysql://weir:" + marked + "@127.0.0.1/weir", "connection string cannot be read"},
 		{"WEIR_DATABASE_URL=" + marked, "connection string cannot be read"},
 		{"WEIR_DATABASE_URL=" + other.String(), `database "weir_no_such_database" does not exist`},
-		{"WEIR_CLOUDFLARE_URL=https://weir:" + marked + "@cf.example/client/v4", "must have no user"},
+		{"WEIR_CLOUDFLARE_URL=https://weir:" + marked + "@cf.example/client/v4", "without user, query or fragment"},
+		{"WEIR_CLOUDFLARE_URL=ftp://weir:" + marked + "@cf.example/", "begins with https:// or http://"},
+		{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4?token=" + marked, "without user, query or fragment"},
 	} {
 		c := sim.newCollector(t, test.setting)
 		o := complete(t, command(t, program(t, "collector"), c.settings, "run")) // looks for the secret
@@ -258,7 +260,7 @@ func TestBinaryHidesPasswordsInBadAddresses(t *testing.T) {
 // The settings in force are printed as a file that can be used, less secrets.
 func TestBinaryPrintsItsSettings(t *testing.T) {
 	t.Parallel()
-	settings := []string{"CF_API_TOKEN=" + apiToken, "WEIR_DATABASE_URL=postgres://weir:" + marked + "@db.example/weir", "CF_DELAY_SECONDS=360", "WEIR_RETENTION=30d"}
+	settings := []string{"CF_API_TOKEN=" + apiToken, "WEIR_DATABASE_URL=postgres://weir:" + marked + "@db.example/weir", "CF_DELAY_SECONDS=360"}
 	o := complete(t, command(t, program(t, "collector"), settings, "run", "--print-config", "--drain", "3s"))
 	for _, parts := range [][]string{
 		{"# cf_api_token: <redacted>", "environment CF_API_TOKEN"},

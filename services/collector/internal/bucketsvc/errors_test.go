@@ -10,8 +10,11 @@ import (
 	"testing"
 
 	"github.com/weir-metrics/weir/client"
+	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/services/collector/internal/auth"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -39,13 +42,16 @@ func TestTableIsThatOfTheContract(t *testing.T) {
 	for _, row := range table {
 		errs = append(errs, row.err)
 	}
-	kept := map[string]bool{}
+	answers := refusals(t)
 	for _, e := range errs {
-		got := s.status(t.Context(), "test", e)
+		answers = append(answers, s.status(t.Context(), "test", e))
+	}
+	kept := map[string]bool{}
+	for _, got := range answers {
 		reason := client.Reason(got)
 		kept[reason] = true
 		if code := spelled(status.Code(got)); promised[reason] != code {
-			t.Errorf("%v is %s with reason %s; the contract says %q", e, code, reason, promised[reason])
+			t.Errorf("%v has the code %s and the reason %q; the contract says %q", got, code, reason, promised[reason])
 		}
 	}
 	for reason := range promised {
@@ -53,6 +59,20 @@ func TestTableIsThatOfTheContract(t *testing.T) {
 			t.Errorf("the contract promises %s, and no error becomes it", reason)
 		}
 	}
+}
+
+// refusals are what calls get that do not come as far as the service: without a
+// token, and with one for something else.
+func refusals(t *testing.T) []error {
+	t.Helper()
+	gate, err := auth.New(slog.New(slog.DiscardHandler), auth.Grant{Name: "other", Tokens: cli.NewSecret("token"), Services: []string{"test.Other"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const method = "/weir.bucket.v1.BucketService/GetStatus"
+	_, without := gate.Authorize(t.Context(), method)
+	_, other := gate.Authorize(metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer token")), method)
+	return []error{without, other}
 }
 
 // spelled is a code as the contract's comment spells it: OUT_OF_RANGE.

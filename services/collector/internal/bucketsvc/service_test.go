@@ -297,12 +297,12 @@ func TestPanicsAreAnswers(t *testing.T) {
 	src := scopes{list: func(context.Context) ([]*bucketv1.ScopeInfo, error) { panic("in a call") }}
 	inBubble(t, st, src, bucketsvc.Limits{}, func(b *bench) {
 		_, err := b.rpc.ListScopes(b.Context(), &bucketv1.ListScopesRequest{})
-		b.wantError(err, codes.Internal, "")
+		b.wantError(err, codes.Internal, "INTERNAL")
 		s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{EndUnixSeconds: 300})
 		if err == nil {
 			_, err = s.Recv()
 		}
-		b.wantError(err, codes.Internal, "")
+		b.wantError(err, codes.Internal, "INTERNAL")
 		if strings.Contains(err.Error(), "in a stream") || b.logs.Count("in a stream") == 0 {
 			b.Errorf("the panic belongs into the log, not to the client: %v", err)
 		}

@@ -67,7 +67,8 @@ func New(c Config) (*Client, error) {
 	case base.Scheme != "https" && base.Scheme != "http" || base.Host == "":
 		return nil, fmt.Errorf("cloudflare base URL is %q; it must begin with https:// or http:// and name a host", base.Redacted())
 	case base.User != nil || base.RawQuery != "" || base.Fragment != "":
-		return nil, fmt.Errorf("cloudflare base URL is %q; it must have no user, query or fragment", base.Redacted())
+		// Not shown: what does not belong there may be a secret.
+		return nil, errors.New("cloudflare base URL must have no user, query or fragment")
 	case c.Token == nil:
 		return nil, errors.New("cloudflare client needs a token")
 	case c.Timeout < 0 || c.MaxReply < 0:

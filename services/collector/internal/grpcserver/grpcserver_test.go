@@ -3,16 +3,20 @@ package grpcserver_test
 import (
 	"context"
 	"net"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/internal/tlsconf"
 	"github.com/weir-metrics/weir/services/collector/internal/grpcserver"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -125,6 +129,45 @@ func TestPanicsBecomeInternal(t *testing.T) {
 	}
 	if logs.Count("the secret") == 0 || logs.Count("grpcserver_test.go") == 0 {
 		t.Errorf("the log has no cause or no stack:\n%s", logs)
+	}
+	id := regexp.MustCompile(`internal error ([0-9a-f]{12});`).FindStringSubmatch(err.Error())
+	if client.Reason(err) != "INTERNAL" || id == nil || logs.Count("error_id="+id[1]) == 0 {
+		t.Errorf("%v has reason %q; want INTERNAL, and an id that is in the log", err, client.Reason(err))
+	}
+}
+
+// Plain text is said once where other machines reach it, and nowhere else.
+func TestPlainTextIsSaid(t *testing.T) {
+	ca, dir := testkit.NewCA(t, "ca"), t.TempDir()
+	cert, key := ca.Server(t).Write(t, dir, "server")
+	secure, err := tlsconf.Server{CertFile: cert, KeyFile: key}.Credentials(testkit.Logger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		address string
+		tls     credentials.TransportCredentials
+		want    int
+	}{
+		"loopback":             {"127.0.0.1:0", nil, 0},
+		"every interface":      {"0.0.0.0:0", nil, 1},
+		"every interface, TLS": {"0.0.0.0:0", secure, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logger, logs := testkit.RecordingLogger(t)
+			server, err := grpcserver.New(grpcserver.Config{Logger: logger, TLS: c.tls, Register: (&service{}).register})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel() // at once: it is said before anything is served
+			if err := server.Run(ctx, &addressed{Listener: testkit.Listen(t), says: c.address}); err != nil {
+				t.Fatal(err)
+			}
+			if got := logs.Count("plain text"); got != c.want {
+				t.Errorf("plain text was mentioned %d times, want %d", got, c.want)
+			}
+		})
 	}
 }
 

@@ -26,7 +26,7 @@ type State string
 const (
 	Active   State = "active"
 	Paused   State = "paused" // Cloudflare says paused, pending or deactivated
-	Gone     State = "gone" // no longer in the list that the token sees
+	Gone     State = "gone"   // no longer in the list that the token sees
 	Excluded State = "excluded"
 )
 

@@ -75,7 +75,7 @@ func TestTrust(t *testing.T) {
 	if got, err := ask(t, good); err != nil || got != "Bearer first" {
 		t.Errorf("mutual TLS: %q, %v", got, err)
 	}
-	testkit.WriteFile(t, token, []byte("second\n")) // rotated under the running process
+	testkit.WriteFile(t, token, []byte("second\nfirst\n")) // rotated under the running process; the old one still accepted
 	if got, err := ask(t, good); err != nil || got != "Bearer second" {
 		t.Errorf("rotated token: %q, %v", got, err)
 	}

@@ -47,6 +47,15 @@ var session = map[access]map[string]string{
 var errDSN = errors.New("the Postgres connection string cannot be read: it must be a postgres:// URL or key=value settings, " +
 	"as for psql, whose certificate and password files exist (it is not shown here, since it may hold a password)")
 
+// CheckDSN reports whether a connection string can be read at all. The error
+// does not show it.
+func CheckDSN(dsn string) error {
+	if _, err := pgxpool.ParseConfig(dsn); err != nil {
+		return errDSN
+	}
+	return nil
+}
+
 func newPool(o Options, a access) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(o.DSN)
 	if err != nil {
