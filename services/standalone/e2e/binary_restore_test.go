@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/pgtest"
@@ -50,7 +51,8 @@ func TestBinaryFollowsARestoredStore(t *testing.T) {
 			c.again("WEIR_DATASETS=methods_1h")
 			c.ready()
 			common := oldest(t, c)
-			lost := headAfter(t, c, "methods_1h")
+			headAfter(t, c, "methods_1h")
+			lost := newestOf(t, c, "methods_1h")
 			shows(t, x, "cloudflare_zone_requests_by_method", "")
 			c.stop(5 * time.Second)
 			restore()
@@ -167,6 +169,38 @@ func oldest(t *testing.T, c *service) *bucketv1.ResumePoint {
 		}
 		if e := m.GetEntry(); e != nil {
 			return &bucketv1.ResumePoint{StoreId: store, Revision: e.GetRevision(), Chain: e.GetChain()}
+		}
+	}
+}
+
+// newestOf is the place of the newest stored bucket of a dataset.
+func newestOf(t *testing.T, c *service, dataset string) *bucketv1.ResumePoint {
+	t.Helper()
+	rpc, _ := api(t, c)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	stream, err := rpc.WatchBuckets(ctx, &bucketv1.WatchBucketsRequest{
+		Filter: &bucketv1.Filter{Datasets: []string{dataset}},
+		Start:  &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(48 * time.Hour)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest := &bucketv1.ResumePoint{}
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := m.GetEntry(); e.GetBucket() != nil && e.GetRevision() > newest.Revision {
+			newest.Revision, newest.Chain = e.GetRevision(), e.GetChain()
+		}
+		if end := m.GetSnapshotEnd(); end != nil {
+			newest.StoreId = end.GetPoint().GetStoreId()
+			if newest.Revision == 0 {
+				t.Fatalf("the store has no bucket of %s", dataset)
+			}
+			return newest
 		}
 	}
 }
