@@ -17,7 +17,8 @@ help: ## this list
 
 .PHONY: run
 run: ## the whole system in one process; against a simulated Cloudflare when CF_API_TOKEN is unset
-	@if [[ -n "$${CF_API_TOKEN:-}$${CF_API_TOKEN_FILE:-}" ]]; then \
+	@echo "make run: the first build takes a minute or two"; \
+	if [[ -n "$${CF_API_TOKEN:-}$${CF_API_TOKEN_FILE:-}" ]]; then \
 		echo "make run: collecting from Cloudflare with the token given"; \
 		exec go run ./services/standalone/cmd/weir run $(ARGS); \
 	else \
@@ -26,8 +27,9 @@ run: ## the whole system in one process; against a simulated Cloudflare when CF_
 	fi
 
 .PHONY: demo
-demo: ## a guided tour on simulated data
-	go run ./services/standalone/cmd/weir demo $(ARGS)
+demo: ## a simulated day at high speed, then in step with the clock
+	@echo "make demo: the first build takes a minute or two"
+	@go run ./services/standalone/cmd/weir demo $(ARGS)
 
 .PHONY: build
 build: ## static binaries in bin/

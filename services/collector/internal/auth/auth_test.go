@@ -138,7 +138,7 @@ func TestCheck(t *testing.T) {
 		"\n \n":            "no token",
 		"one\ntwo words":   "line 2",
 		"é":                "line 1",
-		"tab\tbed":        "line 1",
+		"tab\tbed":         "line 1",
 	} {
 		err := auth.Check(cli.NewSecret(text))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
