@@ -88,7 +88,7 @@ func (c *Config) hold(ctx context.Context, asked time.Time, won store.Lease, lea
 	select {
 	case err = <-done:
 		distrust(err)
-		_ = <-renewed // its error is that lead has ended
+		<-renewed //nolint:errcheck // it only says that lead has ended
 	case err = <-renewed:
 		distrust(err)
 		if led := <-done; err == nil {
