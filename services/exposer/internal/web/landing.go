@@ -33,7 +33,10 @@ type page struct {
 	Stamp     string
 	Expires   string
 	Datasets  []row
-	Example   string // a family that has samples
+	Example   string // a family that has samples, preferably totals that may be added up
+	Dataset   string // that it belongs to
+	Host      string // under which this page was asked for
+	sums      bool
 	Range     string // a PromQL range that holds one of its buckets
 }
 
@@ -45,8 +48,8 @@ type row struct {
 	Oldest, Newest              string
 }
 
-func (h *handler) landing(w http.ResponseWriter, _ *http.Request) {
-	p := page{Version: h.Version, Hours: h.Board.Hours()}
+func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
+	p := page{Version: h.Version, Hours: h.Board.Hours(), Host: r.Host}
 	if err := h.Board.Ready(); err != nil {
 		p.NotReady = err.Error()
 	}
@@ -99,9 +102,10 @@ func (p *page) show(v *view.View) {
 		if err := replay.Check(d.Definition, v.State.Info.Stamp, maxAge); err != nil {
 			r.Short = err.Error()
 		}
-		if p.Example == "" && r.Served > 0 {
-			p.Example = d.Families[0].Name
-			p.Range = bucket.SizeName(max(24*time.Hour, d.Size))
+		if f := d.Families[0]; r.Served > 0 && (p.Example == "" || !p.sums && f.Role == bucket.Total && f.Additive) {
+			p.Example, p.Range = f.Name, bucket.SizeName(max(24*time.Hour, d.Size))
+			p.sums = f.Role == bucket.Total && f.Additive
+			p.Dataset = d.Dataset
 		}
 		p.Datasets = append(p.Datasets, r)
 	}
