@@ -77,7 +77,7 @@ func simulate(t *testing.T, conf *tls.Config, tokens ...cfsim.Token) *simulated 
 // expected is what must be final by now: windows since the collector first saw
 // each zone, up to half an hour and a bit before the simulator began, which is
 // the longest deadline of the default datasets.
-func (s *simulated) expected(t *testing.T, api bucketv1.BucketServiceClient) (want map[point]float64, until time.Time) {
+func (s *simulated) expected(t *testing.T, api bucketv1.BucketServiceClient) (want truth, until time.Time) {
 	t.Helper()
 	scopes, err := api.ListScopes(t.Context(), &bucketv1.ListScopesRequest{})
 	if err != nil {
@@ -94,6 +94,7 @@ func (s *simulated) expected(t *testing.T, api bucketv1.BucketServiceClient) (wa
 			t.Fatalf("the collector does not know zone %s", zones[i].Name)
 		}
 		zones[i].from = start
+		zones[i].must = zones[i].from
 	}
 	until = s.began.Add(-35 * time.Minute)
 	return expected(t, s.Server, zones, until), until
@@ -271,7 +272,7 @@ func (s *simulated) showsTruth(t *testing.T, c, x *service, replayHoldsAll bool)
 	t.Helper()
 	x.ready()
 	client, _ := api(t, c)
-	var want map[point]float64
+	var want truth
 	var until time.Time
 	testkit.Eventually(t, 30*time.Second, func() error {
 		scopes, err := client.ListScopes(t.Context(), &bucketv1.ListScopesRequest{})

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,16 +83,30 @@ func (p point) String() string {
 type zoneStory struct {
 	cfsim.Zone
 	account string
-	from    time.Time // windows from here on, aligned down to each size
-	silent  bool      // no traffic: nothing, since no zero is confirmed in the test's time
+	// from is when its history may begin, and must is when it has to;
+	// aligned down to each bucket size.
+	from, must time.Time
+	silent     bool // no traffic: nothing, since no zero is confirmed in the test's time
+}
+
+// truth is what may be held, and what must be.
+type truth struct {
+	may  map[point]float64
+	must map[point]bool
 }
 
 // expected is the truth of every window that ends at or before until. A
 // breakdown's label values beyond the catalogue's limit of 20 do not occur in
 // the simulator, which is checked.
-func expected(t *testing.T, sim *cfsim.Server, zones []zoneStory, until time.Time) map[point]float64 {
+func expected(t *testing.T, sim *cfsim.Server, zones []zoneStory, until time.Time) truth {
 	t.Helper()
-	out := map[point]float64{}
+	out := truth{may: map[point]float64{}, must: map[point]bool{}}
+	add := func(p point, v float64, must bool) {
+		out.may[p] = v
+		if must {
+			out.must[p] = true
+		}
+	}
 	for _, z := range zones {
 		if z.silent {
 			continue
@@ -105,10 +120,10 @@ func expected(t *testing.T, sim *cfsim.Server, zones []zoneStory, until time.Tim
 				if err != nil {
 					t.Fatal(err)
 				}
-				at := start.Add(f.size).UnixMilli() - 1
+				at, must := start.Add(f.size).UnixMilli()-1, !start.Before(z.must.Truncate(f.size))
 				base := fmt.Sprintf("%s{%s,%s,", name, z.Name, z.account)
 				if f.value != nil {
-					out[point{base + "}", at}] = float64(f.value(truth))
+					add(point{base + "}", at}, float64(f.value(truth)), must)
 					continue
 				}
 				values := f.values(truth)
@@ -116,10 +131,35 @@ func expected(t *testing.T, sim *cfsim.Server, zones []zoneStory, until time.Tim
 					t.Fatalf("the simulator has %d values of %s; the test's arithmetic ends at 20", len(values), f.label)
 				}
 				for label, v := range values {
-					out[point{base + label + "}", at}] = float64(v)
+					add(point{base + label + "}", at}, float64(v), must)
 				}
 			}
 		}
 	}
 	return out
+}
+
+// expected is what must be held of the world: history may begin at the lookback
+// before the story does, and must begin at the lookback before the zone was
+// first listed.
+func (w *world) expected(until time.Time) truth {
+	w.t.Helper()
+	for i := range w.zones {
+		z := &w.zones[i]
+		z.from = later(w.began.Add(-w.lookback), z.Created)
+		z.must = later(w.listed(z.Created).Add(-w.lookback), z.Created)
+	}
+	return expected(w.t, w.sim, w.zones, until)
+}
+
+// listed is when the zones were listed for the first time at or after a time.
+func (w *world) listed(after time.Time) time.Time {
+	w.t.Helper()
+	for _, r := range w.sim.Requests() {
+		if r.Kind == "rest" && strings.Contains(r.Path, "/zones") && !r.Time.Before(after) {
+			return r.Time
+		}
+	}
+	w.t.Fatalf("nobody listed the zones after %s", after)
+	return time.Time{}
 }
