@@ -161,12 +161,8 @@ func (s *state) commit(ctx context.Context, batch store.Batch) error {
 	return nil
 }
 
-// keep is where retention begins: one partition above what may be dropped, so
-// that nothing dropped is ever fetched again.
-func (s *state) keep(now bucket.Time) bucket.Time {
-	const partition = 31 * 24 * time.Hour
-	return now.Add(-s.Retention + min(partition, s.Retention/10))
-}
+// keep is where retention lets wanting begin.
+func (s *state) keep(now bucket.Time) bucket.Time { return roster.Keep(now, s.Retention) }
 
 func (s *state) claims(now bucket.Time) []roster.Claim {
 	return s.roster.Claims(now, s.Catalogue.Datasets, roster.Terms{

@@ -37,6 +37,13 @@ type Terms struct {
 	Begin func(dataset string, s bucket.Scope) bucket.Time
 }
 
+// Keep is where a store's retention lets wanting begin: one partition above what
+// may be dropped, so that nothing dropped is ever fetched again.
+func Keep(now bucket.Time, retention time.Duration) bucket.Time {
+	const partition = 31 * 24 * time.Hour
+	return now.Add(-retention + min(partition, retention/10))
+}
+
 // Claims returns a claim for every dataset and every scope, scopes ascending
 // inside datasets.
 func (r Roster) Claims(now bucket.Time, datasets []catalogue.Dataset, terms Terms) []Claim {

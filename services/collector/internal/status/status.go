@@ -78,7 +78,7 @@ func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
 	for _, g := range gaps {
 		p.gaps[g.Of()] = append(p.gaps[g.Of()], g)
 	}
-	keep := p.now.Add(-s.Retention)
+	keep := roster.Keep(p.now, s.Retention)
 	// Not filtered by dataset: another size of a dataset bounds this one.
 	runs, err := s.Store.Coverage(ctx, store.Filter{Scopes: f.Scopes}, keep)
 	if err != nil {

@@ -60,6 +60,7 @@ func Run(t *testing.T, d Driver) {
 		{"Scan/ManyReaders", testManyReaders},
 		{"Coverage", testCoverage},
 		{"Records", testRecords},
+		{"RecordsTogether", testRecordsTogether},
 		{"Permits/Limit", testPermits},
 		{"Permits/Race", testPermitRace},
 		{"Retire/Floor", testRetire},

@@ -1,0 +1,71 @@
+package bucketsvc_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/feedtest"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/bucketsvc"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// busy is a store in which somebody commits as soon as a snapshot has been read.
+type busy struct {
+	store.Store
+	then func()
+}
+
+func (b *busy) Snapshot(ctx context.Context, q store.SnapshotQuery, emit func(store.Entry) error) (store.Head, error) {
+	head, err := b.Store.Snapshot(ctx, q, emit)
+	b.then()
+	return head, err
+}
+
+// What is committed between the snapshot and the stream behind it is in the
+// stream: there is no hole (G4).
+func TestNothingFallsBetweenSnapshotAndStream(t *testing.T) {
+	r := newRig(t, bucketsvc.Limits{})
+	r.append(t, feedtest.T0, feedtest.Entry{Definition: feedtest.Definition("http_5m", 1)})
+	r.append(t, feedtest.T0, feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(0), 0)})
+	r.progress(t, feedtest.T0)
+	r.store.set(&busy{Store: r.store.get(), then: func() {
+		r.append(t, feedtest.T0.Add(time.Minute), feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(0), 1)})
+		// The feed has it before the stream begins.
+		for r.feed.Stats().Head < 3 {
+			time.Sleep(time.Millisecond)
+		}
+	}}, r.store.path())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	stream, err := bucketv1.NewBucketServiceClient(r.conn).WatchBuckets(ctx, &bucketv1.WatchBucketsRequest{
+		Start: &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(24 * time.Hour)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ended bool
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case m.GetSnapshotEnd() != nil:
+			ended = true
+			if at := m.GetSnapshotEnd().GetPoint().GetRevision(); at != 2 {
+				t.Fatalf("the snapshot stands at revision %d, want 2", at)
+			}
+		case ended && m.GetEntry() != nil:
+			if at := bucket.Revision(m.GetEntry().GetRevision()); at != 3 {
+				t.Fatalf("revision %d came first after the snapshot, want 3", at)
+			}
+			return
+		case ended && m.GetProgress().GetPoint().GetRevision() > 2:
+			t.Fatal("progress covers an entry that never came")
+		}
+	}
+}

@@ -1,0 +1,213 @@
+package status_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/clock"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/status"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+const (
+	noon  = bucket.Time(1_795_262_400) // 2026-11-21T12:00:00Z
+	five  = 5 * time.Minute
+	tagA  = "0000000000000000000000000000000a"
+	tagB  = "0000000000000000000000000000000b"
+	tagC  = "0000000000000000000000000000000c"
+	http5 = "http_5m"
+)
+
+func zone(tag string) bucket.Scope { return bucket.Scope{Kind: bucket.Zone, ID: tag} }
+
+// shelf is a store's records and coverage.
+type shelf struct {
+	records map[string][]store.Record
+	runs    []store.Run
+}
+
+func (s *shelf) Records(_ context.Context, kind string) ([]store.Record, error) {
+	return s.records[kind], nil
+}
+
+func (s *shelf) Coverage(context.Context, store.Filter, bucket.Time) ([]store.Run, error) {
+	return s.runs, nil
+}
+
+// window is n windows of five minutes before noon up to m before noon.
+func window(n, m int) bucket.Window {
+	return bucket.Window{Start: noon.Add(-time.Duration(n) * five), End: noon.Add(-time.Duration(m) * five)}
+}
+
+// story is two entitled zones and one that is not, an hour after they were
+// first seen with an hour of history, five minutes after noon: due up to noon.
+// Of zone A windows 12 to 7 are final, 7 to 6 were lost, 6 to 5 accepted, 4 to
+// 3 are suspect; the rest is missing without a record. Of zone B all is final.
+func story(t *testing.T) *status.Source {
+	t.Helper()
+	r := roster.Roster{}
+	var seen []roster.Seen
+	for i, tag := range []string{tagA, tagB, tagC} {
+		seen = append(seen, roster.Seen{
+			ID: tag, Name: fmt.Sprintf("%c.example", 'a'+i), AccountID: "acc", AccountName: "Acme", Plan: "Pro Website",
+			Active: true, Created: noon.Add(-time.Hour),
+		})
+	}
+	r.Discover(noon.Add(-30*time.Minute), seen, roster.Selection{}, time.Hour)
+	for _, tag := range []string{tagA, tagB} {
+		r[zone(tag)].Entitle(noon, map[string]roster.Node{"httpRequests1mGroups": {Enabled: true}})
+	}
+	r[zone(tagC)].Entitle(noon, map[string]roster.Node{})
+	s := &shelf{records: map[string][]store.Record{}}
+	for _, tag := range []string{tagC, tagA, tagB} {
+		s.records[roster.KindScope] = append(s.records[roster.KindScope], r[zone(tag)].Record())
+	}
+	decision := ledger.Decision{Dataset: http5, Scope: zone(tagA), Spans: []ledger.Decided{
+		{Window: window(7, 6), Reason: ledger.UpstreamError},
+		{Window: window(6, 5), Accepted: true, Reason: ledger.TooBig},
+	}}
+	s.records[ledger.KindDecided] = []store.Record{decision.Record()}
+	s.records[ledger.KindGap] = ledger.Diff(nil, []ledger.Gap{{
+		Dataset: http5, Scope: zone(tagA), Window: window(4, 3), Reason: ledger.Suspect, Attempts: 3, Next: noon + 60, LostAt: noon + 3600,
+	}})
+	s.runs = []store.Run{
+		{Dataset: http5, Scope: zone(tagA), Window: window(12, 7)},
+		{Dataset: http5, Scope: zone(tagB), Window: window(12, 0)},
+	}
+	c, err := catalogue.Load(nil, catalogue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leading := true
+	return &status.Source{
+		Store: s, Catalogue: c, Clock: clock.NewManual(noon.Add(five).Std()), Retention: 90 * 24 * time.Hour,
+		Leading: func() bool { leading = !leading; return leading },
+	}
+}
+
+// tell prints a range, times as windows before noon.
+func tell(r *bucketv1.CoverageRange) string {
+	word := func(s fmt.Stringer, prefix string) string {
+		return strings.ToLower(strings.TrimPrefix(s.String(), prefix))
+	}
+	out := fmt.Sprintf("%d-%d %s %s", (int64(noon)-r.StartUnixSeconds)/300, (int64(noon)-r.EndUnixSeconds)/300,
+		word(r.State, "COVERAGE_STATE_"), word(r.Reason, "GAP_REASON_"))
+	if r.Attempts != 0 {
+		out += fmt.Sprintf(" %d attempts, next %d, lost %d", r.Attempts, r.NextAttempt.GetSeconds()-int64(noon), r.LostAt.GetSeconds()-int64(noon))
+	}
+	return out
+}
+
+func coverage(t *testing.T, in bucket.Window) map[string][]string {
+	t.Helper()
+	all, asOf, err := story(t).Coverage(t.Context(), store.Filter{Datasets: []string{http5}}, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !asOf.Equal(noon.Add(five).Std()) {
+		t.Errorf("as of %s, want the present", asOf)
+	}
+	out := map[string][]string{}
+	for _, c := range all {
+		out[c.Scope.Id] = []string{}
+		for _, r := range c.Ranges {
+			out[c.Scope.Id] = append(out[c.Scope.Id], tell(r))
+		}
+	}
+	return out
+}
+
+// Four different things look different (G3).
+func TestCoverageTellsThemApart(t *testing.T) {
+	want := map[string][]string{
+		tagA: {
+			"12-7 final unspecified", "7-6 lost upstream_error", "6-5 accepted too_big", "5-4 missing pending",
+			"4-3 missing suspect 3 attempts, next 60, lost 3600", "3-0 missing pending",
+		},
+		tagB: {"12-0 final unspecified"},
+		tagC: {"12-0 refused unspecified"},
+	}
+	if diff := cmp.Diff(want, coverage(t, bucket.Window{})); diff != "" {
+		t.Errorf("coverage (-want +got):\n%s", diff)
+	}
+	// Inside a window it is cut to that; beyond what is due there is nothing.
+	want = map[string][]string{
+		tagA: {"8-7 final unspecified", "7-6 lost upstream_error", "6-5 accepted too_big"},
+		tagB: {"8-5 final unspecified"}, tagC: {"8-5 refused unspecified"},
+	}
+	if diff := cmp.Diff(want, coverage(t, window(8, 5))); diff != "" {
+		t.Errorf("coverage of a part (-want +got):\n%s", diff)
+	}
+	want = map[string][]string{tagA: {}, tagB: {}, tagC: {}}
+	if diff := cmp.Diff(want, coverage(t, window(0, -12))); diff != "" {
+		t.Errorf("coverage of the future (-want +got):\n%s", diff)
+	}
+}
+
+func TestFilterByScope(t *testing.T) {
+	all, _, err := story(t).Coverage(t.Context(), store.Filter{Datasets: []string{http5}, Scopes: []bucket.Scope{zone(tagB)}}, bucket.Window{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 1 || all[0].Scope.Id != tagB || all[0].Dataset != http5 {
+		t.Errorf("coverage of one zone and dataset is %v", all)
+	}
+}
+
+// Missing is what is neither final nor decided; complete is up to the first of
+// it, in whichever zone.
+func TestDatasetsAddUp(t *testing.T) {
+	datasets, err := story(t).Datasets(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range datasets {
+		if d.Dataset != http5 {
+			continue
+		}
+		got := fmt.Sprintf("%d active, %d refused, %d missing, newest %d, complete until %d", d.ScopesActive, d.ScopesRefused, d.WindowsMissing,
+			(int64(noon)-d.NewestEndUnixSeconds)/300, (int64(noon)-d.CompleteUntilUnixSeconds)/300)
+		if want := "2 active, 1 refused, 5 missing, newest 0, complete until 5"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+		return
+	}
+	t.Errorf("no %s among %d datasets", http5, len(datasets))
+}
+
+func TestScopesSayWhatTheyMayBeAsked(t *testing.T) {
+	s := story(t)
+	scopes, err := s.Scopes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, sc := range scopes {
+		for _, e := range sc.Entitlements {
+			if e.Dataset == http5 {
+				got = append(got, fmt.Sprintf("%s %s %s %q %t", sc.ZoneLabel, sc.AccountLabel, sc.State, e.Variant, e.Reason == ""))
+			}
+		}
+	}
+	want := []string{
+		`a.example Acme SCOPE_STATE_ACTIVE "rollup_1m" true`,
+		`b.example Acme SCOPE_STATE_ACTIVE "rollup_1m" true`,
+		`c.example Acme SCOPE_STATE_ACTIVE "" false`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("scopes (-want +got):\n%s", diff)
+	}
+	if a, b := s.Role(), s.Role(); a != bucketv1.Role_ROLE_STANDBY || b != bucketv1.Role_ROLE_LEADER {
+		t.Errorf("roles are %s and %s", a, b)
+	}
+}
