@@ -26,8 +26,11 @@ func TestNothingThatIsAskedOfWeirAsksCloudflare(t *testing.T) {
 	w.startExposer("exposer", data, served)
 	testkit.Eventually(t, 30*time.Second, func() error {
 		status, _, body, err := fetch("http://" + data + "/metrics")
-		if err != nil || status != 200 || len(body) < 50_000 {
-			return fmt.Errorf("/metrics: %d, %d bytes, %w", status, len(body), err)
+		if err != nil {
+			return err
+		}
+		if status != 200 || len(body) < 10_000 {
+			return fmt.Errorf("/metrics: %d, %d bytes", status, len(body))
 		}
 		return nil
 	})
@@ -35,8 +38,11 @@ func TestNothingThatIsAskedOfWeirAsksCloudflare(t *testing.T) {
 	// it is up to date as of now, and does so only at the end of a pass.
 	testkit.Eventually(t, 10*time.Second, func() error {
 		_, header, _, err := fetch("http://" + data + "/metrics")
-		if age := header.Get("X-Weir-Age-Seconds"); err != nil || age != "0" {
-			return fmt.Errorf("the view is %s s old, %w", age, err)
+		if err != nil {
+			return err
+		}
+		if age := header.Get("X-Weir-Age-Seconds"); age != "0" {
+			return fmt.Errorf("the view is %s s old", age)
 		}
 		return nil
 	})

@@ -3,6 +3,7 @@ package lease_test
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,11 +17,11 @@ import (
 func TestANewTermWaitsForTheLastOnesWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, o := &row{}, &office{t: t}
-		terms := 0
+		var terms atomic.Int32
 		work := o.lead("a", nil)
 		ctx, stop := context.WithCancel(t.Context())
 		a := campaign(ctx, &conn{row: db}, "a", func(ctx context.Context, l store.Lease) error {
-			terms++
+			terms.Add(1)
 			lingering, cancel := context.WithCancel(context.WithoutCancel(ctx))
 			context.AfterFunc(ctx, func() { time.Sleep(20 * time.Second); cancel() })
 			return work(lingering, l)
@@ -32,13 +33,13 @@ func TestANewTermWaitsForTheLastOnesWork(t *testing.T) {
 		db.mu.Unlock()
 		time.Sleep(lease.DefaultTTL)
 		synctest.Wait()
-		if terms != 1 {
-			t.Errorf("%d terms were begun, want none before the first one's work has ended", terms)
+		if n := terms.Load(); n != 1 {
+			t.Errorf("%d terms were begun, want none before the first one's work has ended", n)
 		}
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
-		if terms != 2 {
-			t.Errorf("%d terms were begun, want another after the first one's work has ended", terms)
+		if n := terms.Load(); n != 2 {
+			t.Errorf("%d terms were begun, want another after the first one's work has ended", n)
 		}
 		stop()
 		<-a
@@ -48,7 +49,7 @@ func TestANewTermWaitsForTheLastOnesWork(t *testing.T) {
 // slow answers late.
 type slow struct {
 	*conn
-	acquire time.Duration
+	acquire, renew time.Duration
 }
 
 func (s *slow) Acquire(ctx context.Context, holder string, ttl time.Duration) (store.Lease, error) {
@@ -57,23 +58,48 @@ func (s *slow) Acquire(ctx context.Context, holder string, ttl time.Duration) (s
 	return won, err
 }
 
+func (s *slow) Renew(ctx context.Context, term store.Term, ttl time.Duration, progress time.Time) error {
+	err := s.conn.Renew(ctx, term, ttl, progress)
+	if err == nil {
+		time.Sleep(s.renew)
+	}
+	return err
+}
+
 // The time that the answer took is time that the database counts already.
 func TestTrustBeginsWhenTheLeaseWasAskedFor(t *testing.T) {
+	for name, tc := range map[string]struct {
+		slow slow
+		cut  time.Duration // after the beginning
+		ends time.Duration // of trust
+	}{
+		"a slow grant":   {slow{acquire: 6 * time.Second}, 7 * time.Second, lease.DefaultTrust},
+		"a slow renewal": {slow{renew: 6 * time.Second}, 10 * time.Second, lease.DefaultTTL/5 + lease.DefaultTrust},
+	} {
+		t.Run(name, func(t *testing.T) { cutOff(t, tc.slow, tc.cut, tc.ends) })
+	}
+}
+
+// cutOff runs a campaign on a slow way to the row, cuts it off and checks when
+// the leader has stopped.
+func cutOff(t *testing.T, late slow, cut, ends time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		db, o := &row{}, &office{t: t}
-		late := &slow{conn: &conn{row: db}, acquire: 6 * time.Second}
+		late.conn = &conn{row: db}
 		ctx, stop := context.WithCancel(t.Context())
-		asked := time.Now()
+		began := time.Now()
 		a := make(chan error, 1)
 		go func() {
 			a <- lease.Run(ctx, lease.Config{
-				Store: late, Holder: "a", TTL: lease.DefaultTTL, Trust: lease.DefaultTrust, Logger: slog.New(slog.DiscardHandler),
+				Store: &late, Holder: "a", TTL: lease.DefaultTTL, Trust: lease.DefaultTrust, Logger: slog.New(slog.DiscardHandler),
 			}, o.lead("a", nil))
 		}()
-		time.Sleep(7 * time.Second)
+		time.Sleep(cut)
 		o.want("a")
 		late.cut(true)
-		time.Sleep(time.Until(asked.Add(lease.DefaultTrust + 100*time.Millisecond)))
+		time.Sleep(time.Until(began.Add(ends - 100*time.Millisecond)))
+		o.want("a")
+		time.Sleep(200 * time.Millisecond)
 		o.want("")
 		stop()
 		<-a

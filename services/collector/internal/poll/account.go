@@ -18,6 +18,9 @@ import (
 func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []roster.Claim) error {
 	var batch store.Batch
 	for _, c := range claims {
+		if st := c.Scope.State; st != roster.Active && st != roster.Paused {
+			s.settling[c.Dataset.Dataset].Forget(c.Scope.Scope)
+		}
 		if err := s.decideLost(&batch, c); err != nil {
 			return err
 		}

@@ -133,7 +133,8 @@ func (s *state) nextPass(now, blocked bucket.Time, claims []roster.Claim) time.T
 	p := plan.Make(now, s.wants(claims), s, plan.DefaultCeilings)
 	switch {
 	case len(p.Requests) > 0:
-		next = now
+		// Not at once: whatever leaves work undone must not make the loop spin.
+		next = now.Add(time.Second)
 	case p.Next != 0:
 		next = min(next, p.Next)
 	}

@@ -5,16 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Lister is the part of a BucketService's client that a backfill needs.
@@ -117,7 +117,7 @@ func (l *listing) check(m *bucketv1.ListBucketsResponse) (*bucket.Bucket, error)
 	if l.last.Dataset != "" && l.last.Compare(b.Key) >= 0 {
 		return nil, fmt.Errorf("list buckets: %s came after %s; they must ascend", b.Key, l.last)
 	}
-	if int64(b.Start) < l.req.GetStartUnixSeconds() || int64(b.Window().End) > l.req.GetEndUnixSeconds() {
+	if !slices.Contains(l.req.GetFilter().GetDatasets(), b.Dataset) || int64(b.Start) < l.req.GetStartUnixSeconds() || int64(b.Window().End) > l.req.GetEndUnixSeconds() {
 		return nil, fmt.Errorf("list buckets: %s was not asked for", b.Key)
 	}
 	l.last, l.req.PageToken = b.Key, m.GetPageToken()

@@ -1,0 +1,80 @@
+package poll
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+)
+
+// request asks d datasets of z zones.
+func request(z, d int) plan.Request {
+	r := plan.Request{Lane: plan.Repair}
+	for i := range z {
+		r.Scopes = append(r.Scopes, bucket.Scope{Kind: bucket.Zone, ID: fmt.Sprintf("z%d", i)})
+	}
+	for i := range d {
+		r.Selections = append(r.Selections, plan.Selection{Dataset: &catalogue.Dataset{Definition: bucket.Definition{Dataset: fmt.Sprintf("d%d", i)}}})
+	}
+	return r
+}
+
+// asked counts how often each dataset is asked of each zone.
+func asked(t *testing.T, requests []plan.Request) map[string]int {
+	t.Helper()
+	out := map[string]int{}
+	for _, r := range requests {
+		if r.Lane != plan.Repair || len(r.Scopes) == 0 || len(r.Selections) == 0 {
+			t.Errorf("a part in lane %s asks %d selections of %d zones", r.Lane, len(r.Selections), len(r.Scopes))
+		}
+		for _, sc := range r.Scopes {
+			for _, sel := range r.Selections {
+				out[sc.ID+" "+sel.Dataset.Dataset]++
+			}
+		}
+	}
+	return out
+}
+
+// However a request is taken apart, everything of it is asked once, less what
+// was to be left out.
+func TestPartsAreTheWhole(t *testing.T) {
+	for z := 1; z <= 10; z++ {
+		for d := 1; d <= 5; d++ {
+			r := request(z, d)
+			want := asked(t, []plan.Request{r})
+			if z*d > 1 {
+				if diff := cmp.Diff(want, asked(t, halve(r))); diff != "" {
+					t.Errorf("halves of %d zones × %d datasets (-want +got):\n%s", z, d, diff)
+				}
+			}
+			for failures := range 8 {
+				s := &state{tries: map[ledger.Series]*try{}}
+				for _, sc := range r.Scopes {
+					for _, sel := range r.Selections {
+						s.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}] = &try{backoff: backoff{failures: failures}}
+					}
+				}
+				parts := s.portions(r)
+				if diff := cmp.Diff(want, asked(t, parts)); diff != "" {
+					t.Errorf("portions of %d zones × %d datasets after %d failures (-want +got):\n%s", z, d, failures, diff)
+				}
+				if failures == patience && len(parts) != 1 || failures == patience+1 && z*d > 1 && len(parts) < 2 {
+					t.Errorf("%d parts of %d zones × %d datasets after %d failures", len(parts), z, d, failures)
+				}
+			}
+			for i := range d {
+				left := asked(t, []plan.Request{r})
+				delete(left, fmt.Sprintf("%s d%d", r.Scopes[z-1].ID, i))
+				if diff := cmp.Diff(left, asked(t, without(r, r.Scopes[z-1], i))); diff != "" {
+					t.Errorf("%d zones × %d datasets without one (-want +got):\n%s", z, d, diff)
+				}
+			}
+		}
+	}
+}
