@@ -60,6 +60,9 @@ const (
 	DelayedAge = 24 * time.Hour
 	// historyLen buckets tell a scope's level.
 	historyLen = 12
+	// nearby windows before a bucket may say whether its level is low: twice
+	// the history, so that a few holes in it do no harm.
+	nearby = 2 * historyLen
 	// A bucket below lowShare of the median is suspect where the median is at
 	// least lowMedian; under that, noise alone crosses the line.
 	lowShare  = 0.2

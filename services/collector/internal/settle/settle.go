@@ -206,7 +206,7 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 	recent := slices.Clone(sc.history)
 	for _, r := range readings {
 		p := sc.pending[r.Start]
-		p.low, p.traffic = suspect(recent, r), hasTraffic(recent) || !r.Empty
+		p.low, p.traffic = suspect(recent, r, policy.Size), hasTraffic(recent) || !r.Empty
 		p.once = p.once || p.low
 		if !p.low {
 			if !r.Empty {

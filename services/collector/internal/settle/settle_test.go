@@ -289,3 +289,23 @@ func TestAnotherDatasetsHoleMakesAWindowDoubtful(t *testing.T) {
 		}
 	}
 }
+
+// A catch-up reads the newest windows first, so that what is remembered of a
+// scope may be noon when a window of the night before is read: incident "A
+// night that was held against noon".
+func TestLevelsAreHeldAgainstTheBucketsBefore(t *testing.T) {
+	for name, start := range map[string]bucket.Time{
+		"night, read after noon":                noon.Add(-7 * time.Hour),
+		"morning, after an outage of the night": noon.Add(9 * time.Hour),
+	} {
+		d := newDataset(busy())
+		now := max(at(0), start.Add(size)).Add(time.Hour)
+		wantFinal(t, look(t, d, now, start, 15), bucket.Confirmed)
+		if d.Suspects() != 0 {
+			t.Errorf("%s: %d windows are suspect, want none", name, d.Suspects())
+		}
+	}
+	// Within two hours after them the same level is suspect.
+	d := newDataset(busy())
+	wantWait(t, look(t, d, at(time.Hour), noon, 15), settle.Suspect, at(70*time.Minute))
+}
