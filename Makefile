@@ -65,6 +65,10 @@ race: test-tools ## all tests under the race detector
 e2e: test-tools ## the whole system: binaries, Postgres, Prometheus; faults included
 	go test -count=1 -v -timeout 40m $(TESTFLAGS) ./services/standalone/e2e/...
 
+.PHONY: mutants
+mutants: ## break each guarantee on purpose and see that its tests notice; ONLY=regexp picks
+	go run ./tools/mutants -only '$(ONLY)'
+
 .PHONY: bench
 bench: ## benchmarks of all modules; BENCH=regexp picks, COUNT=n repeats
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) work

@@ -58,6 +58,11 @@ func TestNothingThatIsAskedOfWeirAsksCloudflare(t *testing.T) {
 		for _, path := range []string{"/", "/metrics", "/metrics?replay_hours=1", "/backfill?hours=2", "/cloudflare/backfill?hours=1", "/-/ready", "/-/healthy", "/nothing"} {
 			get(t, "http://"+data+path)
 		}
+		for _, ops := range w.ops {
+			for _, path := range []string{"/", "/metrics", "/-/ready", "/-/healthy"} {
+				get(t, "http://"+ops+path)
+			}
+		}
 		for name, call := range map[string]func() error{
 			"ListDatasets": func() error { _, err := service.ListDatasets(t.Context(), &bucketv1.ListDatasetsRequest{}); return err },
 			"ListScopes":   func() error { _, err := service.ListScopes(t.Context(), &bucketv1.ListScopesRequest{}); return err },

@@ -34,6 +34,7 @@ type world struct {
 	// lookback is the history that zones get; short enough for every window to
 	// be in the replay when Prometheus comes for the first time.
 	lookback time.Duration
+	ops      map[string]string // operations listeners, by process
 }
 
 // newWorld starts a clock back hours ago at the given speed and a simulated
@@ -179,11 +180,20 @@ func exposerConfig(collectors ...string) exposer.Config {
 	return x
 }
 
+// opsAddress reserves the address of a process's operations listener.
+func (w *world) opsAddress(name string) string {
+	if w.ops == nil {
+		w.ops = map[string]string{}
+	}
+	w.ops[name] = address(w.t)
+	return w.ops[name]
+}
+
 // startCollector starts a collector that serves on a fixed address. Where the
 // store is away at start, it tries again, as its supervisor would.
 func (w *world) startCollector(name, dsn, listen string) *actor {
 	config := w.collectorConfig(name, dsn)
-	config.Listen, config.OpsListen = listen, address(w.t)
+	config.Listen, config.OpsListen = listen, w.opsAddress(name)
 	log := testkit.Logger(w.t).With("process", name)
 	return startActor(w.t, name, func(ctx context.Context) error {
 		c, err := collector.New(ctx, config, collector.Deps{Clock: w.clock, Logger: log})
@@ -196,7 +206,7 @@ func (w *world) startCollector(name, dsn, listen string) *actor {
 
 func (w *world) startExposer(name, listen string, collectors ...string) *actor {
 	config := exposerConfig(collectors...)
-	config.Listen, config.OpsListen = listen, address(w.t)
+	config.Listen, config.OpsListen = listen, w.opsAddress(name)
 	log := testkit.Logger(w.t).With("process", name)
 	return startActor(w.t, name, func(ctx context.Context) error {
 		x, err := exposer.New(config, exposer.Deps{Clock: w.clock, Logger: log, Backoff: client.Backoff{Min: 20 * time.Millisecond, Max: 500 * time.Millisecond}})
