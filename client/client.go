@@ -86,6 +86,12 @@ const (
 	defaultLong = time.Minute
 	defaultIdle = 30 * time.Second
 
+	// worksAfter is for how many minimum pauses a stream must have brought
+	// something before its end counts as the first failure and not as one more.
+	// So a server that serves everybody a little and then drops them is asked
+	// at most once in 10 × Backoff.Min, pause included.
+	worksAfter = 10
+
 	// maxMessage is the largest message accepted. A bucket with every family at
 	// its cardinality limit is far below; gRPC's default of 4 MiB is not far
 	// enough above it.
@@ -102,8 +108,9 @@ type Follower struct {
 
 	// The rest is owned by Run.
 	at     place
-	quiet  bool // the present trouble has been logged
-	jumped bool // the last stream was opened without a pause
+	quiet  bool      // the present trouble has been logged
+	jumped bool      // the last stream was opened without a pause
+	since  time.Time // when the present stream first brought something; zero before
 }
 
 // place is what the follower knows about where its handler stands.
@@ -176,14 +183,10 @@ func (f *Follower) Run(ctx context.Context, h Handler) error {
 		return errors.New("follow buckets: a follower runs once; make another")
 	}
 	for ctx.Err() == nil {
-		began := time.Now()
+		f.since = time.Time{}
 		err := f.stream(ctx, h)
 		if ctx.Err() != nil {
 			break
-		}
-		if time.Since(began) > f.opts.Backoff.Max {
-			f.wait.reset()
-			f.jumped = false
 		}
 		pause := f.settle(judge(err), err)
 		h.Disconnected(err, pause)
@@ -205,6 +208,11 @@ func (f *Follower) settle(v verdict, err error) time.Duration {
 	f.at.broken = f.at.broken || v.broken
 	f.at.foreign = f.at.foreign || v.foreign
 
+	worked := !f.since.IsZero() && time.Since(f.since) >= worksAfter*f.opts.Backoff.Min
+	if worked {
+		f.wait.reset()
+		f.jumped = false
+	}
 	pause := time.Duration(0)
 	switch {
 	case v.pace == long:
@@ -214,13 +222,19 @@ func (f *Follower) settle(v verdict, err error) time.Duration {
 		// be asked for snapshots without a pause.
 		f.jumped = true
 	default:
-		pause = f.wait.next()
+		pause = max(f.wait.next(), f.wait.hinted(retryDelay(err)))
 	}
+	// One end of a stream that worked is routine: a collector's restart, a
+	// connection that grew old. If the next one does not work, that is trouble.
+	routine := worked && !v.loud && !f.quiet
 	level := v.level
-	if f.quiet && !v.loud {
+	switch {
+	case routine:
+		level = min(level, slog.LevelInfo)
+	case f.quiet && !v.loud:
 		level = slog.LevelDebug
 	}
-	f.quiet = true
+	f.quiet = !routine
 	f.log.Log(context.Background(), level, v.message, "err", err, "reason", Reason(err), "retry_in", pause, "revision", f.at.point.GetRevision())
 	return pause
 }

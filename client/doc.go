@@ -39,9 +39,12 @@
 // that is not of its history, is answered with a snapshot at once; everything
 // else waits: exponential from Backoff.Min to Backoff.Max with jitter, or
 // Backoff.Long where only a person can help (a refused credential, a malformed
-// request). The waiting time falls back to the minimum once a stream has lasted
-// longer than Backoff.Max, so that a server which accepts and drops is not
-// hammered.
+// request), and never for less than a google.rpc.RetryInfo of the server asks
+// for, up to Backoff.Max. The waiting time falls back to the minimum once a
+// stream has brought something (an entry, progress, a whole snapshot) and has
+// gone on for ten times that minimum. So collectors may restart as often as they
+// like without making followers slow, and a server that accepts and drops is
+// still not hammered.
 //
 // A snapshot with a lower revision than what was applied, of the same store, is
 // accepted only after a server has said that the applied point is not of its

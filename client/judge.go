@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -41,6 +42,21 @@ func Reason(err error) string {
 		}
 	}
 	return ""
+}
+
+// retryDelay returns how long the server asks to wait, in a
+// google.rpc.RetryInfo; 0 when it does not say.
+func retryDelay(err error) time.Duration {
+	s, ok := status.FromError(err)
+	if !ok || s == nil {
+		return 0
+	}
+	for _, d := range s.Details() {
+		if info, ok := d.(*errdetails.RetryInfo); ok && info.GetRetryDelay().CheckValid() == nil {
+			return max(info.GetRetryDelay().AsDuration(), 0)
+		}
+	}
+	return 0
 }
 
 // Errors that the follower itself ends a stream with; the handler's

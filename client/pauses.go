@@ -23,6 +23,16 @@ func (p *pauses) next() time.Duration {
 	return p.jitter(d)
 }
 
+// hinted is the pause that a server asked for, within the greatest of ours and
+// lengthened by up to half: it has told everybody the same.
+func (p *pauses) hinted(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	d = min(d, p.Max)
+	return min(d+time.Duration(p.rng.Int64N(int64(d/2)+1)), p.Max)
+}
+
 func (p *pauses) long() time.Duration { return p.jitter(p.Long) }
 
 func (p *pauses) reset() { p.streak = 0 }

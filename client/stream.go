@@ -155,6 +155,7 @@ func (r *reader) snapshotEnd(e *bucketv1.SnapshotEnd) error {
 	r.last = clonePoint(point)
 	*at = place{point: r.last}
 	r.recovered()
+	r.f.works()
 	r.h.SnapshotEnd(point, moment(e.GetProgressTime()))
 	return nil
 }
@@ -206,12 +207,21 @@ func (r *reader) apply(e *bucketv1.Entry) error {
 func (r *reader) applied(revision uint64, chain []byte) {
 	r.last = &bucketv1.ResumePoint{StoreId: r.info.GetStoreId(), Revision: revision, Chain: bytes.Clone(chain)}
 	r.f.at.point = r.last
+	r.f.works()
 }
 
 // everything reports whether every entry of the log matches, so that a hole in
 // the revisions is a lost entry.
 func (f *Follower) everything() bool {
 	return len(f.opts.Filter.GetDatasets()) == 0 && len(f.opts.Filter.GetScopes()) == 0
+}
+
+// works notes that the present stream brings something: an entry or progress
+// that was applied, or a whole snapshot.
+func (f *Follower) works() {
+	if f.since.IsZero() {
+		f.since = time.Now()
+	}
 }
 
 // recovered is called when a stream works again.

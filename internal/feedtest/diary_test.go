@@ -206,8 +206,8 @@ func (l *levelRecorder) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func (l *levelRecorder) first() slog.Level {
+func (l *levelRecorder) all() []slog.Level {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.levels[0]
+	return slices.Clone(l.levels)
 }

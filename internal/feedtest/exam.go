@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -39,14 +38,8 @@ func newExam(t *testing.T, s Subject) *exam {
 // append commits entries in one batch and notes what must come back.
 func (x *exam) append(at time.Time, entries ...Entry) {
 	x.Helper()
-	for _, e := range entries {
-		want := &bucketv1.Entry{Revision: uint64(len(x.log) + 1), CommittedAt: wire.Timestamp(at)}
-		if e.Definition != nil {
-			want.Kind = &bucketv1.Entry_DatasetVersion{DatasetVersion: wire.ProtoDefinition(e.Definition)}
-		} else {
-			want.Kind = &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(e.Bucket)}
-		}
-		x.log = append(x.log, want)
+	for i := range entries {
+		x.log = append(x.log, entries[i].message(bucket.Revision(len(x.log)+1), at))
 	}
 	x.Append(x, at, entries...)
 }

@@ -151,6 +151,56 @@ func snapshotEmpty(x *exam) {
 	x.wantEntries(t.until(1), x.log)
 }
 
+// snapshotVersions: a bucket names the version under which it was collected, so
+// readers need them all, not only the newest.
+func snapshotVersions(x *exam) {
+	x.fill(1)
+	x.append(T0.Add(time.Hour), Entry{Definition: Definition("http_5m", 2)})
+	later := Bucket("http_5m", Zone(1), 1)
+	later.Version = 2
+	x.append(T0.Add(time.Hour), Entry{Bucket: later})
+	x.Progress(x, T0.Add(time.Hour))
+	got, _ := x.watch(fromSnapshot(24*time.Hour, 0, nil)).snapshot()
+	versions := x.logged(func(e *bucketv1.Entry) bool { return e.GetDatasetVersion() != nil })
+	x.wantEntries(got, append(versions, x.buckets(nil)...))
+
+	only := &bucketv1.Filter{Datasets: []string{"http_5m"}, Scopes: []*bucketv1.Scope{wire.ProtoScope(Zone(9))}}
+	got, _ = x.watch(fromSnapshot(24*time.Hour, 0, only)).snapshot()
+	x.wantEntries(got, x.logged(func(e *bucketv1.Entry) bool { return e.GetDatasetVersion().GetDataset() == "http_5m" }))
+}
+
+// otherKinds: what is neither a bucket nor a definition is in the log and on
+// every stream, filtered like buckets; a snapshot is definitions and buckets.
+func otherKinds(x *exam) {
+	x.fill(1)
+	at := T0.Add(time.Hour)
+	live := x.watch(fromSnapshot(24*time.Hour, 0, nil))
+	live.snapshot()
+	before := x.head()
+	x.append(at,
+		Entry{Gap: Gap("http_5m", Zone(1), 1, 3)},
+		Entry{Gap: Gap("dns_5m", Zone(2), 2, 3)},
+		Entry{State: State("tunnels", Zone(1), at, 1)},
+	)
+	x.wantEntries(live.until(x.head()), x.log[before:])
+	x.wantEntries(x.watch(resume(x.zero(), nil)).until(x.head()), x.log)
+
+	one := &bucketv1.Filter{Datasets: []string{"http_5m", "tunnels"}, Scopes: []*bucketv1.Scope{wire.ProtoScope(Zone(1))}}
+	x.wantEntries(x.watch(resume(live.last, one)).until(x.head()), nil)
+	got := x.watch(resume(x.zero(), one)).until(x.head())
+	x.wantEntries(got, x.logged(func(e *bucketv1.Entry) bool {
+		return e.GetDatasetVersion().GetDataset() == "http_5m" ||
+			e.GetBucket().GetDataset() == "http_5m" && e.GetBucket().GetScope().GetId() == Zone(1).ID ||
+			e.GetRevision() == before+1 || e.GetRevision() == before+3
+	}))
+
+	snap, end := x.watch(fromSnapshot(24*time.Hour, 0, nil)).snapshot()
+	x.wantEntries(snap, append(x.logged(func(e *bucketv1.Entry) bool { return e.GetDatasetVersion() != nil }), x.buckets(nil)...))
+	if end.GetPoint().GetRevision() != x.head() {
+		x.Fatalf("the snapshot stands at revision %d; want %d: what it leaves out does not come later", end.GetPoint().GetRevision(), x.head())
+	}
+}
+
 func snapshotLimits(x *exam) {
 	x.fill(6) // progress stands at the end of window 7; windows 0 to 5 end 35 to 10 minutes before
 	buckets := func(req *bucketv1.WatchBucketsRequest) []*bucketv1.Entry {

@@ -41,12 +41,6 @@ type Subject struct {
 	Drain func(t testing.TB)
 }
 
-// Entry is what the exam appends: exactly one field is set.
-type Entry struct {
-	Definition *bucket.Definition
-	Bucket     *bucket.Bucket
-}
-
 // T0 is when the exam begins: midnight, so that windows of all sizes align.
 var T0 = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
@@ -112,6 +106,8 @@ var cases = []struct {
 	{"progress comes after its data and keeps coming", progressAfterData},
 	{"snapshot is whole, ordered and followed without a hole", snapshotThenFollow},
 	{"snapshot of an empty store", snapshotEmpty},
+	{"snapshot has every version of a dataset", snapshotVersions},
+	{"gap decisions and states come live, and not in a snapshot", otherKinds},
 	{"snapshot keeps to age, windows and filter", snapshotLimits},
 	{"filters restrict entries, not progress", watchFiltered},
 	{"malformed watch requests are refused", watchBadRequests},

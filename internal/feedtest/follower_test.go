@@ -228,7 +228,7 @@ func TestFollowerErrorTable(t *testing.T) {
 				if got := b.lastPause(); got < r.least || got > r.most {
 					b.Errorf("pause is %s; want %s to %s", got, r.least, r.most)
 				}
-				if got := levels.first(); got != r.level {
+				if got := levels.all()[0]; got != r.level {
 					b.Errorf("logged at %s; want %s", got, r.level)
 				}
 				b.after(2 * time.Minute)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -26,6 +25,8 @@ type Scripted struct {
 	// Heartbeat is how often progress is repeated on a quiet stream; set it
 	// before the first call. Zero means 2 s.
 	Heartbeat time.Duration
+
+	dial func(context.Context) (net.Conn, error) // set by Serve
 
 	mu       sync.Mutex
 	storeID  string
@@ -44,8 +45,8 @@ type Scripted struct {
 type logged struct {
 	at      bucket.Position
 	entry   *bucketv1.Entry
-	key     bucket.Key  // dataset and scope, as far as the kind has them
-	end     bucket.Time // of a bucket's window
+	key     bucket.Key  // as far as the kind has one
+	end     bucket.Time // of its window
 	dropped bool        // by Retire
 }
 
@@ -57,7 +58,9 @@ func NewScripted(storeID string) *Scripted {
 // Serve runs the server in memory until the test ends and returns a connection
 // to it.
 func (s *Scripted) Serve(t testing.TB) *grpc.ClientConn {
-	l := &listener{Listener: bufconn.Listen(1 << 16), s: s}
+	memory := bufconn.Listen(1 << 16)
+	s.dial = memory.DialContext
+	l := &listener{Listener: memory, s: s}
 	server := grpc.NewServer()
 	bucketv1.RegisterBucketServiceServer(server, s)
 	done := make(chan struct{})
@@ -67,9 +70,7 @@ func (s *Scripted) Serve(t testing.TB) *grpc.ClientConn {
 	}()
 	conn, err := grpc.NewClient("passthrough:///scripted",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return l.Listener.(*bufconn.Listener).DialContext(ctx)
-		}))
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.dial(ctx) }))
 	if err != nil {
 		t.Fatalf("connect to the scripted server: %v", err)
 	}
@@ -96,6 +97,15 @@ func (s *Scripted) Subject(t testing.TB) Subject {
 	}
 }
 
+// Arena makes the server one that [Walk] can walk with.
+func (s *Scripted) Arena(t testing.TB) Arena {
+	subject := s.Subject(t)
+	return Arena{
+		StoreID: s.storeID, Append: subject.Append, Progress: subject.Progress, Backup: subject.Backup, Retire: subject.Retire,
+		Processes: []Process{{Dial: s.dial, Restart: func(testing.TB) { s.DropConnections() }}},
+	}
+}
+
 // change alters the state and wakes all streams.
 func (s *Scripted) change(f func()) {
 	s.mu.Lock()
@@ -106,24 +116,15 @@ func (s *Scripted) change(f func()) {
 }
 
 // Append commits entries and returns the new head.
-func (s *Scripted) Append(at time.Time, entries ...Entry) bucket.Position {
+func (s *Scripted) Append(committedAt time.Time, entries ...Entry) bucket.Position {
 	var head bucket.Position
 	s.change(func() {
-		for _, e := range entries {
-			l := logged{entry: &bucketv1.Entry{CommittedAt: wire.Timestamp(at)}}
-			kind, payload := bucket.KindDatasetVersion, []byte(nil)
-			if e.Definition != nil {
-				payload = wire.EncodeDefinition(e.Definition)
-				l.key.Dataset = e.Definition.Dataset
-				l.entry.Kind = &bucketv1.Entry_DatasetVersion{DatasetVersion: wire.ProtoDefinition(e.Definition)}
-			} else {
-				kind, payload = bucket.KindBucket, wire.EncodeBucket(e.Bucket)
-				l.key, l.end = e.Bucket.Key, e.Bucket.Window().End
-				l.entry.Kind = &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(e.Bucket)}
-			}
+		for i := range entries {
+			e := entries[i].Encode()
 			h := s.head()
-			l.at = bucket.Position{Revision: h.Revision + 1, Chain: h.Chain.Next(kind, at, payload)}
-			l.entry.Revision, l.entry.Chain = uint64(l.at.Revision), l.at.Chain[:]
+			at := bucket.Position{Revision: h.Revision + 1, Chain: h.Chain.Next(e.Kind, committedAt, e.Payload)}
+			l := logged{at: at, entry: entries[i].message(at.Revision, committedAt), key: e.Key, end: e.End}
+			l.entry.Chain = at.Chain[:]
 			s.log = append(s.log, l)
 		}
 		head = s.head()

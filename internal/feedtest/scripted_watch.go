@@ -133,8 +133,7 @@ func (s *Scripted) snapshot(f *bucketv1.Filter, req *bucketv1.SnapshotRequest) (
 	if s.draining {
 		return nil, bucket.Position{}, 0, Error(codes.Unavailable, "DRAINING")
 	}
-	newest := map[string]*bucketv1.Entry{}
-	var buckets []logged
+	var versions, buckets []logged
 	starts := map[string][]bucket.Time{}
 	since := bucket.TimeOf(s.progress.Add(-req.GetMaxAge().AsDuration()))
 	for i := range s.log {
@@ -142,7 +141,8 @@ func (s *Scripted) snapshot(f *bucketv1.Filter, req *bucketv1.SnapshotRequest) (
 		switch {
 		case l.dropped || !matches(f, l):
 		case l.entry.GetDatasetVersion() != nil:
-			newest[l.key.Dataset] = l.entry
+			versions = append(versions, *l)
+		case l.entry.GetBucket() == nil: // other kinds are in no snapshot
 		case req.GetMaxAge().AsDuration() > 0 && l.end > since:
 			buckets = append(buckets, *l)
 			starts[l.key.Dataset] = append(starts[l.key.Dataset], l.key.Start)
@@ -159,8 +159,8 @@ func (s *Scripted) snapshot(f *bucketv1.Filter, req *bucketv1.SnapshotRequest) (
 	slices.SortFunc(buckets, func(a, b logged) int { return a.key.Compare(b.key) })
 
 	messages := []*bucketv1.WatchBucketsResponse{infoMessage(s.info())}
-	for _, name := range sortedKeys(newest) {
-		messages = append(messages, entryMessage(newest[name]))
+	for i := range versions {
+		messages = append(messages, entryMessage(versions[i].entry))
 	}
 	for i := range buckets {
 		messages = append(messages, entryMessage(buckets[i].entry))

@@ -50,16 +50,32 @@ type StatusSource interface {
 	Datasets(ctx context.Context) ([]*bucketv1.DatasetStatus, error)
 }
 
-// Limits bound what clients can take. Zero fields mean the default.
+// Limits bound what clients can take. Zero fields mean the default. Each kind of
+// work has places of its own, so that none can take them all: whoever asks for
+// the status finds a place however many streams, snapshots and lists there are.
 type Limits struct {
-	// Streams is the most WatchBuckets and ListBuckets calls at once. Default 512.
+	// Streams is the most WatchBuckets and ListBuckets calls at once. Default
+	// 2,048. Another one is refused at once: streams stay.
 	Streams int
-	// Stall is how long a client may take to make room for one message. Default 1 min.
+	// Snapshots is the most snapshots being read at once. Default 4: each holds
+	// one of the store's six scans, and two must be left for what is short.
+	Snapshots int
+	// Lists is the most ListBuckets and GetCoverage calls at work at once.
+	// Default 8: they take a scan for a page at a time.
+	Lists int
+	// Calls is the most calls with one answer at once. Default 64.
+	Calls int
+	// Queue is how long a snapshot, a list or a call waits for a place before it
+	// is refused. Default 10 s: a fleet of exposers that starts at once is served
+	// one after the other, and nobody waits for as long as the public client
+	// takes a silent stream for dead (30 s).
+	Queue time.Duration
+	// Stall is how long a client may take to make room for one message. Default 30 s.
 	Stall time.Duration
 	// Snapshot bounds the transaction of one snapshot. Default 5 min.
 	Snapshot time.Duration
 	// Unary bounds calls with one answer, where the client sets no shorter
-	// deadline. Default 30 s.
+	// deadline; waiting for a place is included. Default 30 s.
 	Unary time.Duration
 	// Message is the largest single answer in bytes. Default 16 MiB, which is
 	// what the public client accepts.
@@ -87,6 +103,8 @@ type Server struct {
 	log     *slog.Logger
 	streams atomic.Int64
 
+	snapshots, lists, calls places
+
 	drainOnce sync.Once
 	draining  chan struct{} // closed by Drain
 }
@@ -98,18 +116,25 @@ func New(c Config) (*Server, error) {
 		return nil, errors.New("bucket service: store, feed and status source are required")
 	}
 	l := &c.Limits
-	if l.Streams < 0 || l.Message < 0 || l.Stall < 0 || l.Snapshot < 0 || l.Unary < 0 || c.Retention < 0 {
+	if min(l.Streams, l.Snapshots, l.Lists, l.Calls, l.Message) < 0 || min(l.Queue, l.Stall, l.Snapshot, l.Unary, c.Retention) < 0 {
 		return nil, errors.New("bucket service: no limit may be negative")
 	}
-	setDefault(&l.Streams, 512)
-	setDefault(&l.Stall, time.Minute)
+	setDefault(&l.Streams, 2048)
+	setDefault(&l.Snapshots, 4)
+	setDefault(&l.Lists, 8)
+	setDefault(&l.Calls, 64)
+	setDefault(&l.Queue, 10*time.Second)
+	setDefault(&l.Stall, 30*time.Second)
 	setDefault(&l.Snapshot, 5*time.Minute)
 	setDefault(&l.Unary, 30*time.Second)
 	setDefault(&l.Message, 16<<20)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{c: c, log: c.Logger, draining: make(chan struct{})}, nil
+	return &Server{
+		c: c, log: c.Logger, draining: make(chan struct{}),
+		snapshots: make(places, l.Snapshots), lists: make(places, l.Lists), calls: make(places, l.Calls),
+	}, nil
 }
 
 func setDefault[T int | time.Duration](v *T, d T) {
@@ -138,6 +163,31 @@ func (s *Server) admit() (release func(), err error) {
 		return nil, errTooManyStreams
 	}
 	return func() { s.streams.Add(-1) }, nil
+}
+
+// places are what work of one kind takes while it is done. Whoever waits is
+// served in the order of coming.
+type places chan struct{}
+
+// take waits for a place, at most for the time given, and returns how to give
+// it back. full is the error when there is none; otherwise it is ctx's cause.
+func (p places) take(ctx context.Context, patience time.Duration, full error) (release func(), err error) {
+	release = func() { <-p }
+	select {
+	case p <- struct{}{}:
+		return release, nil
+	default:
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case p <- struct{}{}:
+		return release, nil
+	case <-timer.C:
+		return nil, full
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // info describes the store to readers.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
 	"github.com/weir-metrics/weir/services/collector/internal/reason"
@@ -16,6 +17,9 @@ import (
 var (
 	errDraining       = errors.New("server is shutting down")
 	errTooManyStreams = errors.New("limit of streams is reached")
+	errManySnapshots  = errors.New("as many snapshots as may be are being read")
+	errManyLists      = errors.New("as many lists as may be are being read")
+	errManyCalls      = errors.New("as many calls as may be are being answered")
 	errStalled        = errors.New("client did not make room for a message in time")
 )
 
@@ -36,26 +40,40 @@ type sendError struct{ err error }
 func (e *sendError) Error() string { return "send: " + e.err.Error() }
 func (e *sendError) Unwrap() error { return e.err }
 
+// Clients that found no place are asked to wait for retryStream if what is in
+// the way lasts (a stream stays for as long as its client does), and for
+// retryRead if it passes: a snapshot takes a second or so.
+const (
+	retryStream = 10 * time.Second
+	retryRead   = 2 * time.Second
+)
+
 // table is the one place where errors become codes. The texts are what clients
 // see; what the error itself says may name hosts and tables and stays in the log.
+// What a crowd of clients can cause is not logged above info: the calls are
+// counted, by code.
 var table = []struct {
 	err    error
 	code   codes.Code
 	reason string
 	text   string
 	level  slog.Level
+	retry  time.Duration // 0: the client knows best
 }{
-	{store.ErrCompacted, codes.OutOfRange, "COMPACTED", "the resume point is older than the oldest kept entry; take a snapshot", slog.LevelInfo},
-	{feed.ErrOtherStore, codes.FailedPrecondition, "OTHER_STORE", "the resume point is of another store; take a snapshot", slog.LevelWarn},
-	{feed.ErrHistoryChanged, codes.FailedPrecondition, "HISTORY_CHANGED", "the history of the store changed behind the resume point; take a snapshot", slog.LevelWarn},
-	{feed.ErrFutureRevision, codes.FailedPrecondition, "FUTURE_REVISION", "the revision is beyond the head of the store; take a snapshot", slog.LevelWarn},
-	{feed.ErrBehind, codes.Unavailable, "BEHIND", "this collector has not read that far yet; try again, or another one", slog.LevelInfo},
-	{feed.ErrSlowReader, codes.ResourceExhausted, "SLOW_READER", "the stream fell behind the lag limit; resume where it is", slog.LevelInfo},
-	{errStalled, codes.ResourceExhausted, "SLOW_READER", "the client did not read for too long; resume where it is", slog.LevelInfo},
-	{errTooManyStreams, codes.ResourceExhausted, "TOO_MANY_STREAMS", "the limit of streams of this collector is reached; back off", slog.LevelWarn},
-	{errDraining, codes.Unavailable, "DRAINING", "this collector is shutting down; reconnect", slog.LevelDebug},
-	{feed.ErrStopped, codes.Unavailable, "DRAINING", "this collector is shutting down; reconnect", slog.LevelDebug},
-	{store.ErrUnavailable, codes.Unavailable, "STORE_UNAVAILABLE", "the database is not available; back off", slog.LevelWarn},
+	{store.ErrCompacted, codes.OutOfRange, "COMPACTED", "the resume point is older than the oldest kept entry; take a snapshot", slog.LevelInfo, 0},
+	{feed.ErrOtherStore, codes.FailedPrecondition, "OTHER_STORE", "the resume point is of another store; take a snapshot", slog.LevelWarn, 0},
+	{feed.ErrHistoryChanged, codes.FailedPrecondition, "HISTORY_CHANGED", "the history of the store changed behind the resume point; take a snapshot", slog.LevelWarn, 0},
+	{feed.ErrFutureRevision, codes.FailedPrecondition, "FUTURE_REVISION", "the revision is beyond the head of the store; take a snapshot", slog.LevelWarn, 0},
+	{feed.ErrBehind, codes.Unavailable, "BEHIND", "this collector has not read that far yet; try again, or another one", slog.LevelInfo, 0},
+	{feed.ErrSlowReader, codes.ResourceExhausted, "SLOW_READER", "the stream fell behind the lag limit; resume where it is", slog.LevelInfo, 0},
+	{errStalled, codes.ResourceExhausted, "SLOW_READER", "the client did not read for too long; resume where it is", slog.LevelInfo, 0},
+	{errTooManyStreams, codes.ResourceExhausted, "TOO_MANY_STREAMS", "the limit of streams of this collector is reached; back off, or try another one", slog.LevelInfo, retryStream},
+	{errManySnapshots, codes.ResourceExhausted, "TOO_MANY_STREAMS", "this collector is reading as many snapshots as it may; back off, or try another one", slog.LevelInfo, retryRead},
+	{errManyLists, codes.ResourceExhausted, "TOO_MANY_STREAMS", "this collector is reading as many lists as it may; back off, or try another one", slog.LevelInfo, retryRead},
+	{errManyCalls, codes.ResourceExhausted, "TOO_MANY_STREAMS", "this collector is answering as many calls as it may; back off, or try another one", slog.LevelInfo, retryRead},
+	{errDraining, codes.Unavailable, "DRAINING", "this collector is shutting down; reconnect", slog.LevelDebug, 0},
+	{feed.ErrStopped, codes.Unavailable, "DRAINING", "this collector is shutting down; reconnect", slog.LevelDebug, 0},
+	{store.ErrUnavailable, codes.Unavailable, "STORE_UNAVAILABLE", "the database is not available; back off", slog.LevelWarn, 0},
 }
 
 // status turns the end of a call into what the client gets. ctx is the call's.
@@ -79,6 +97,9 @@ func (s *Server) status(ctx context.Context, call string, err error) error {
 	for _, row := range table {
 		if errors.Is(err, row.err) {
 			s.log.Log(ctx, row.level, "call ended", "call", call, "reason", row.reason, "err", err)
+			if row.retry > 0 {
+				return reason.Later(row.code, row.reason, row.text, row.retry)
+			}
 			return reason.Error(row.code, row.reason, row.text)
 		}
 	}

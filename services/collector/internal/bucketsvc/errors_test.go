@@ -62,14 +62,14 @@ func TestTableIsThatOfTheContract(t *testing.T) {
 }
 
 // refusals are what calls get that do not come as far as the service: without a
-// token, and with one for something else.
+// token, and with one for less.
 func refusals(t *testing.T) []error {
 	t.Helper()
-	gate, err := auth.New(slog.New(slog.DiscardHandler), auth.Grant{Name: "other", Tokens: cli.NewSecret("token"), Services: []string{"test.Other"}})
+	const method = "/weir.bucket.v1.BucketService/GetStatus"
+	gate, err := auth.New(auth.Table{method: auth.Admin}, nil, auth.Grant{Access: auth.Read, Setting: "READ", Tokens: cli.NewSecret("token")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	const method = "/weir.bucket.v1.BucketService/GetStatus"
 	_, without := gate.Authorize(t.Context(), method)
 	_, other := gate.Authorize(metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer token")), method)
 	return []error{without, other}

@@ -38,6 +38,11 @@ func (s *Server) list(ctx context.Context, req *bucketv1.ListBucketsRequest, sen
 	if err != nil {
 		return err
 	}
+	release, err := s.lists.take(ctx, s.c.Limits.Queue, errManyLists)
+	if err != nil {
+		return err
+	}
+	defer release()
 	query := store.ListQuery{Filter: filter, Window: window, After: after}
 	err = s.c.Store.List(ctx, query, func(e store.Entry) error {
 		payload := e.Payload

@@ -13,12 +13,21 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// answer runs one call with one answer: bounded in time and size, its error
-// turned into a code.
+// answer runs one call with one answer: in its place, bounded in time and size,
+// its error turned into a code.
 func answer[T proto.Message](ctx context.Context, s *Server, call string, do func(ctx context.Context) (T, error)) (T, error) {
+	in, full := s.calls, errManyCalls
+	if call == coverageCall {
+		in, full = s.lists, errManyLists // it reads what a list reads
+	}
 	bounded, cancel := context.WithTimeout(ctx, s.c.Limits.Unary)
 	defer cancel()
-	m, err := do(bounded)
+	var m T
+	release, err := in.take(bounded, s.c.Limits.Queue, full)
+	if err == nil {
+		defer release()
+		m, err = do(bounded)
+	}
 	if err == nil {
 		err = s.fits(m)
 	}
@@ -72,9 +81,11 @@ func (s *Server) ListScopes(ctx context.Context, _ *bucketv1.ListScopesRequest) 
 	})
 }
 
+const coverageCall = "GetCoverage"
+
 // GetCoverage implements bucketv1.BucketServiceServer.
 func (s *Server) GetCoverage(ctx context.Context, req *bucketv1.GetCoverageRequest) (*bucketv1.GetCoverageResponse, error) {
-	return answer(ctx, s, "GetCoverage", func(ctx context.Context) (*bucketv1.GetCoverageResponse, error) {
+	return answer(ctx, s, coverageCall, func(ctx context.Context) (*bucketv1.GetCoverageResponse, error) {
 		filter, err := parseFilter(req.GetFilter())
 		if err != nil {
 			return nil, err

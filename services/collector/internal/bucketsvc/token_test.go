@@ -79,3 +79,30 @@ func FuzzToken(f *testing.F) {
 		}
 	})
 }
+
+// A token of whatever request and key is taken back by that request alone, and
+// not at all once a byte of it has changed.
+func FuzzTokenOfAnotherRequest(f *testing.F) {
+	f.Add("http_5m", "dns_5m", int64(300), int64(900), "a", 3, byte(1))
+	f.Add("", "", int64(0), int64(1), "", 0, byte(0))
+	f.Fuzz(func(t *testing.T, mine, other string, start, end int64, family string, at int, flip byte) {
+		w := bucket.Window{Start: bucket.Time(start), End: bucket.Time(end)}
+		of := func(dataset string) tokens {
+			return newTokens(store.Filter{Datasets: []string{dataset}}, w, map[string]bool{family: true})
+		}
+		ours, theirs := of(mine), of(other)
+		key := bucket.Key{Dataset: "http_5m", Scope: feedtest.Zone(1), Start: bucket.Time(start)}
+		token := ours.encode(key)
+		if k, err := ours.decode(token); err != nil || *k != key {
+			t.Fatalf("%v became %v, %v", key, k, err)
+		}
+		if _, err := theirs.decode(token); (err == nil) != (mine == other) {
+			t.Fatalf("the token of a request for %q was accepted by one for %q: %t", mine, other, err == nil)
+		}
+		altered := []byte(token)
+		altered[uint(at)%uint(len(altered))] ^= flip
+		if k, err := ours.decode(string(altered)); err == nil && string(altered) != token {
+			t.Fatalf("%q was accepted as %v; the token is %q", altered, k, token)
+		}
+	})
+}

@@ -79,6 +79,11 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 	if err != nil {
 		return store.Head{}, err
 	}
+	release, err := s.snapshots.take(ctx, s.c.Limits.Queue, errManySnapshots)
+	if err != nil {
+		return store.Head{}, err
+	}
+	defer release()
 	// An open transaction hinders vacuum and retention, so it has a bound of
 	// its own, besides the one on each message.
 	ctx, cancel := context.WithTimeout(ctx, s.c.Limits.Snapshot)

@@ -83,7 +83,7 @@ func (c *Cursor) open(ctx context.Context, storeID string) (store.Settings, erro
 			// Only the primary knows whether this point lies in the future or
 			// this process in the past.
 			asked = true
-			h, err := call(ctx, f.c.Timeout, f.c.Source.Head)
+			h, err := read(ctx, f, f.c.Source.Head)
 			if err != nil {
 				return settings, err
 			}
@@ -108,13 +108,17 @@ func (c *Cursor) open(ctx context.Context, storeID string) (store.Settings, erro
 
 // checkChain compares a point below the ring with the store.
 func (c *Cursor) checkChain(ctx context.Context) error {
-	chain, err := call(ctx, c.f.c.Timeout, func(ctx context.Context) (bucket.Chain, error) {
+	chain, err := read(ctx, c.f, func(ctx context.Context) (bucket.Chain, error) {
 		return c.f.c.Source.ChainAt(ctx, c.at.Revision)
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrBeyondHead):
+		// This process was beyond the point and the primary is not any more:
+		// the store was restored, and the feed has yet to notice.
+		return fmt.Errorf("%w: %w", ErrFutureRevision, err)
+	case err != nil:
 		return err
-	}
-	if chain != c.at.Chain {
+	case chain != c.at.Chain:
 		return ErrHistoryChanged
 	}
 	return nil
@@ -171,6 +175,10 @@ func (c *Cursor) fromRing() (Batch, <-chan struct{}, error) {
 	}
 	kept, inside := f.ring.position(c.at.Revision)
 	switch { // a live cursor has only ever been at or below the head
+	case !inside && c.live && c.at.Revision < f.floor:
+		// Not the stream was slow but this process, which fell behind the
+		// retention and began again at the head.
+		return Batch{}, nil, store.ErrCompacted
 	case !inside && c.live:
 		return Batch{}, nil, fmt.Errorf("%w: %d entries behind", ErrSlowReader, f.ring.head().Revision-c.at.Revision)
 	case !inside && c.at.Revision > f.ring.head().Revision:
@@ -204,7 +212,7 @@ func (c *Cursor) fromRing() (Batch, <-chan struct{}, error) {
 
 // fromStore reads the next page for a cursor that has yet to catch up.
 func (c *Cursor) fromStore(ctx context.Context) (Batch, error) {
-	page, err := call(ctx, c.f.c.Timeout, func(ctx context.Context) ([]store.Entry, error) {
+	page, err := read(ctx, c.f, func(ctx context.Context) ([]store.Entry, error) {
 		return c.f.c.Source.ReadLog(ctx, c.at.Revision, c.f.c.Page)
 	})
 	if err != nil {

@@ -56,6 +56,10 @@ type Config struct {
 	Entries, Bytes int
 	// Page is how many entries are read from the store at once. Default 256.
 	Page int
+	// Readers is how many cursors read the store at once: a thousand streams
+	// that come back with old points take turns, and leave the database to
+	// others. Default 4.
+	Readers int
 }
 
 // Feed follows one store. Methods are safe for concurrent use.
@@ -63,6 +67,7 @@ type Feed struct {
 	c     Config
 	log   *slog.Logger
 	nudge chan struct{} // asks Run to look at the head now
+	turns chan struct{} // held by a cursor while it reads the store
 
 	mu       sync.Mutex
 	ready    bool // a head has been read
@@ -92,12 +97,14 @@ func New(c Config) *Feed {
 	setDefault(&c.Entries, 16384)
 	setDefault(&c.Bytes, 64<<20)
 	setDefault(&c.Page, 256)
+	setDefault(&c.Readers, 4)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Feed{
 		c: c, log: c.Logger,
 		nudge:   make(chan struct{}, 1),
+		turns:   make(chan struct{}, c.Readers),
 		ring:    ring{maxEntries: c.Entries, maxBytes: c.Bytes},
 		changed: make(chan struct{}),
 	}
@@ -209,7 +216,7 @@ func (f *Feed) poll(ctx context.Context) error {
 		switch {
 		case errors.Is(err, store.ErrCompacted):
 			// This process slept for longer than the retention. Live streams
-			// find themselves below the ring and learn the rest on resuming.
+			// find themselves below the ring and below the floor.
 			f.log.Warn("entries were dropped before they were read, beginning again at the head", "revision", at.Revision, "head", h.Revision)
 			f.update(func() { f.begin(h) })
 			return nil
@@ -283,6 +290,25 @@ func (f *Feed) begin(h store.Head) {
 	f.settings, f.floor, f.progress = h.Settings, h.Floor, h.ProgressAt
 	f.ring.restart(h.Position)
 	f.report = wire.ProgressFrame(h.StoreID, h.Position, h.ProgressAt)
+}
+
+// read is a call on behalf of a cursor, in its turn. Waiting for it does not
+// count towards the time that the source may take.
+func read[T any](ctx context.Context, f *Feed, do func(context.Context) (T, error)) (T, error) {
+	var none T
+	select {
+	case f.turns <- struct{}{}:
+		defer func() { <-f.turns }()
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	}
+	f.mu.Lock()
+	away := f.away
+	f.mu.Unlock()
+	if away != nil { // in the meantime; the others in the queue need not try either
+		return none, away
+	}
+	return call(ctx, f.c.Timeout, do)
 }
 
 // call bounds one call to the source. A source that does not answer in time is

@@ -104,6 +104,9 @@ func (s *source) ChainAt(ctx context.Context, rev bucket.Revision) (bucket.Chain
 	if rev == 0 {
 		return bucket.Chain{}, nil
 	}
+	if int(rev) > len(s.log) {
+		return bucket.Chain{}, fmt.Errorf("chain of %d: %w", rev, store.ErrBeyondHead)
+	}
 	return s.log[rev-1].Chain, nil
 }
 

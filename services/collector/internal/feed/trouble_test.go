@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,6 +91,18 @@ func TestOpenErrors(t *testing.T) {
 	})
 }
 
+// A point below the ring, which the store lost a moment ago: the feed has not
+// looked yet, the store itself says so.
+func TestOpenBehindARestoreThatNobodyHasSeen(t *testing.T) {
+	inBubble(t, feed.Config{Poll: time.Hour, Heartbeat: time.Hour}, func(s *source) { s.add(10) }, func(b *bench) {
+		at := b.src.log[6].Position
+		b.src.set(func() { b.src.log = b.src.log[:5] })
+		if _, _, err := b.feed.Open(b.Context(), "store-a", at, store.Filter{}); !errors.Is(err, feed.ErrFutureRevision) {
+			b.Errorf("error is %v; want %v", err, feed.ErrFutureRevision)
+		}
+	})
+}
+
 // A point that another collector has already given out: the primary has it, this
 // process is about to.
 func TestOpenWaitsForThisProcess(t *testing.T) {
@@ -161,7 +174,7 @@ func TestFeedFallsBehindTheFloor(t *testing.T) {
 		b.until(c, 5)
 		b.src.add(10)
 		b.src.set(func() { b.src.floor = 12 })
-		b.wantErr(c, feed.ErrSlowReader)
+		b.wantErr(c, store.ErrCompacted) // the reader was not slow
 		if _, _, err := b.feed.Open(b.Context(), "store-a", at, store.Filter{}); !errors.Is(err, store.ErrCompacted) {
 			b.Errorf("resuming: %v; want %v", err, store.ErrCompacted)
 		}
@@ -188,6 +201,58 @@ func TestNextHonoursItsContext(t *testing.T) {
 		time.AfterFunc(time.Second, func() { cancel(cause) })
 		if _, err := c.Next(ctx); !errors.Is(err, cause) {
 			b.Errorf("error is %v; want the context's cause", err)
+		}
+	})
+}
+
+// However many streams come back with old points at once, the store is read by
+// a few at a time, and each gets everything.
+func TestCursorsTakeTurns(t *testing.T) {
+	inBubble(t, feed.Config{Page: 10, Readers: 3}, func(s *source) { s.add(40) }, func(b *bench) {
+		reading, most := 0, 0
+		var mu sync.Mutex
+		b.src.onRead = func() {
+			mu.Lock()
+			reading++
+			most = max(most, reading)
+			mu.Unlock()
+			time.Sleep(time.Second)
+			mu.Lock()
+			reading--
+			mu.Unlock()
+		}
+		const streams = 50
+		got := make([][]uint64, streams)
+		var all sync.WaitGroup
+		for i := range streams {
+			all.Go(func() { got[i] = b.until(b.open(bucket.Position{}, store.Filter{}), 40) })
+		}
+		all.Wait()
+		for i := range got {
+			wantRevisions(b.T, got[i], upTo(1, 40))
+		}
+		if most != 3 {
+			b.Errorf("%d cursors read at once; want 3", most)
+		}
+	})
+}
+
+// A queue behind a store that hangs does not try one after the other.
+func TestTheQueueEndsWhenTheStoreIsAway(t *testing.T) {
+	inBubble(t, feed.Config{Readers: 1}, func(s *source) { s.add(40) }, func(b *bench) {
+		b.src.set(func() { b.src.hang = true })
+		began := time.Now()
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				if _, _, err := b.feed.Open(b.Context(), "store-a", b.src.log[3].Position, store.Filter{}); !errors.Is(err, store.ErrUnavailable) {
+					b.Errorf("error is %v; want %v", err, store.ErrUnavailable)
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(began); took > 30*time.Second {
+			b.Errorf("100 streams were told after %s; want half a minute at most", took)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package grpcserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,9 +43,24 @@ type Config struct {
 	// OnDrain is called when stopping begins, once, and returns at once: the
 	// services end their streams. nil: none does.
 	OnDrain func()
-	// Request is the largest request in bytes. Default 1 MiB: a filter with
-	// 1,000 scopes has 50 kB.
+	// Request is the largest request in bytes. Default 256 KiB: a filter with
+	// 1,000 datasets and 1,000 scopes has 110 kB.
 	Request int
+	// Connections is how many there may be at once; another is closed as soon as
+	// it is made. Default 2,048.
+	Connections int
+	// Calls is how many calls of all connections there may be at once, streams
+	// included; another is refused with TOO_MANY_STREAMS before its request is
+	// read. The services' own limits lie below it; this one bounds what requests
+	// can take (Calls × Request). Health checks are answered beyond it.
+	// Default 4,096.
+	Calls int
+	// ConnectionAge is after how long a client is asked to make another
+	// connection, so that load spreads over collectors that were added and a
+	// credential that was withdrawn does not live on in an old stream. Calls get
+	// connectionGrace to end, and what is left breaks off. Default 1 h, give or
+	// take a tenth.
+	ConnectionAge time.Duration
 	// Register registers the services. Required.
 	Register func(grpc.ServiceRegistrar)
 }
@@ -59,8 +75,18 @@ const (
 	// Time for TLS and HTTP/2 to be set up, so that half-open connections do
 	// not pile up.
 	handshake = 20 * time.Second
-	// Calls at once on one connection; an exposer needs a handful.
+	// Calls at once on one connection; an exposer needs a handful. A client that
+	// wants more waits: HTTP/2 tells it.
 	callsPerConn = 256
+	// A connection without calls is closed after this.
+	idleConn = 15 * time.Minute
+	// A snapshot may take as long (bucketsvc.Limits.Snapshot).
+	connectionGrace = 5 * time.Minute
+	// Bytes of a call's metadata; a token and a trace have less than a tenth.
+	maxHeaders = 16 << 10
+	// What is read from a connection at once: requests are small, and there may
+	// be thousands of connections.
+	readBuffer = 8 << 10
 )
 
 // Server is one gRPC server. Use [New]; run it once.
@@ -70,6 +96,7 @@ type Server struct {
 	grpc   *grpc.Server
 	health *health.Server
 	names  []string // of registered services, for the health service
+	calls  atomic.Int64
 	used   atomic.Bool
 }
 
@@ -78,15 +105,15 @@ func New(c Config) (*Server, error) {
 	if c.Register == nil {
 		return nil, errors.New("grpc server: a service to register is required")
 	}
-	if c.Drain < 0 || c.Request < 0 {
-		return nil, fmt.Errorf("grpc server: drain time %s, request size %d: neither may be negative", c.Drain, c.Request)
+	if min(c.Drain, c.ConnectionAge) < 0 || min(c.Request, c.Connections, c.Calls) < 0 {
+		return nil, fmt.Errorf("grpc server: drain time %s, connection age %s, request size %d, connections %d, calls %d: none may be negative",
+			c.Drain, c.ConnectionAge, c.Request, c.Connections, c.Calls)
 	}
-	if c.Drain == 0 {
-		c.Drain = 10 * time.Second
-	}
-	if c.Request == 0 {
-		c.Request = 1 << 20
-	}
+	c.Drain = cmp.Or(c.Drain, 10*time.Second)
+	c.ConnectionAge = cmp.Or(c.ConnectionAge, time.Hour)
+	c.Request = cmp.Or(c.Request, 256<<10)
+	c.Connections = cmp.Or(c.Connections, 2048)
+	c.Calls = cmp.Or(c.Calls, 4096)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -97,12 +124,19 @@ func New(c Config) (*Server, error) {
 			return nil, fmt.Errorf("grpc server: register metrics: %w", err)
 		}
 	}
+	s := &Server{c: c, log: c.Logger, health: health.NewServer()}
 	options := append(interceptors(&c, metrics),
 		rawcodec.ServerOption(),
 		grpc.MaxRecvMsgSize(c.Request),
 		grpc.MaxConcurrentStreams(callsPerConn),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.InTapHandle(s.tap),
 		grpc.ConnectionTimeout(handshake),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.ReadBufferSize(readBuffer),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: pingAfter, Timeout: pingTimeout,
+			MaxConnectionIdle: idleConn, MaxConnectionAge: c.ConnectionAge, MaxConnectionAgeGrace: connectionGrace,
+		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		// Run must not return while a handler still uses the store.
 		grpc.WaitForHandlers(true),
@@ -110,7 +144,7 @@ func New(c Config) (*Server, error) {
 	if c.TLS != nil {
 		options = append(options, grpc.Creds(c.TLS))
 	}
-	s := &Server{c: c, log: c.Logger, grpc: grpc.NewServer(options...), health: health.NewServer()}
+	s.grpc = grpc.NewServer(options...)
 	c.Register(s.grpc)
 	for name := range s.grpc.GetServiceInfo() {
 		s.names = append(s.names, name)
@@ -148,10 +182,10 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	}
 	if s.c.TLS == nil && !local(l.Addr()) {
 		s.log.Warn("serving gRPC in plain text beyond this machine; unless something in front of it adds TLS, set WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE",
-			"address", l.Addr().String(), "bearer_tokens", s.c.Authorize != nil)
+			"listener", "gRPC", "address", l.Addr().String())
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.grpc.Serve(l) }()
+	go func() { served <- s.grpc.Serve(newCrowd(l, s.c.Connections, s.log)) }()
 	s.log.Info("serving gRPC", "address", l.Addr().String(), "tls", s.c.TLS != nil)
 	select {
 	case err := <-served:

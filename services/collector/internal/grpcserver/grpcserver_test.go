@@ -140,7 +140,7 @@ func TestPanicsBecomeInternal(t *testing.T) {
 func TestPlainTextIsSaid(t *testing.T) {
 	ca, dir := testkit.NewCA(t, "ca"), t.TempDir()
 	cert, key := ca.Server(t).Write(t, dir, "server")
-	secure, err := tlsconf.Server{CertFile: cert, KeyFile: key}.Credentials(testkit.Logger(t))
+	secure, err := tlsconf.Server{CertFile: cert, KeyFile: key}.Credentials(nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,10 +5,13 @@ package reason
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // Domain qualifies the reasons.
@@ -17,7 +20,18 @@ const Domain = "weir.bucket.v1"
 // Error is a status with a reason, one of the list in service.proto. The text
 // goes to the client.
 func Error(code codes.Code, reason, text string) error {
-	st, err := status.New(code, text).WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: Domain})
+	return detailed(code, text, &errdetails.ErrorInfo{Reason: reason, Domain: Domain})
+}
+
+// Later is [Error] with the time that the client should wait before it asks
+// again, in a google.rpc.RetryInfo. Every client is told the same, so the
+// client is the one to add jitter.
+func Later(code codes.Code, reason, text string, wait time.Duration) error {
+	return detailed(code, text, &errdetails.ErrorInfo{Reason: reason, Domain: Domain}, &errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
+}
+
+func detailed(code codes.Code, text string, details ...protoadapt.MessageV1) error {
+	st, err := status.New(code, text).WithDetails(details...)
 	if err != nil { // only for codes.OK
 		return status.Error(code, text)
 	}

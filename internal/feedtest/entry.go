@@ -1,0 +1,95 @@
+package feedtest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/wire"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+)
+
+// Entry is what the exam appends: exactly one field is set.
+type Entry struct {
+	Definition *bucket.Definition
+	Bucket     *bucket.Bucket
+	Gap        *bucketv1.GapDecision
+	State      *bucketv1.State
+}
+
+// Encoded is an [Entry] as stores keep it.
+type Encoded struct {
+	Kind    bucket.Kind
+	Key     bucket.Key  // as far as the kind has one
+	End     bucket.Time // exclusive end of the window; 0 where there is none
+	Payload []byte
+}
+
+// Encode returns the entry as stores keep it. It panics on an entry that is not
+// valid: the test that made it is wrong.
+func (e *Entry) Encode() Encoded {
+	switch {
+	case e.Definition != nil:
+		return Encoded{Kind: bucket.KindDatasetVersion, Key: bucket.Key{Dataset: e.Definition.Dataset}, Payload: wire.EncodeDefinition(e.Definition)}
+	case e.Bucket != nil:
+		return Encoded{Kind: bucket.KindBucket, Key: e.Bucket.Key, End: e.Bucket.Window().End, Payload: wire.EncodeBucket(e.Bucket)}
+	case e.Gap != nil:
+		return Encoded{
+			Kind: bucket.KindGapDecision, Payload: valid(wire.EncodeGapDecision(e.Gap)),
+			Key: bucket.Key{Dataset: e.Gap.GetDataset(), Scope: scopeOf(e.Gap.GetScope()), Start: bucket.Time(e.Gap.GetStartUnixSeconds())},
+			End: bucket.Time(e.Gap.GetEndUnixSeconds()),
+		}
+	case e.State != nil:
+		return Encoded{
+			Kind: bucket.KindState, Payload: valid(wire.EncodeState(e.State)),
+			Key: bucket.Key{Dataset: e.State.GetDataset(), Scope: scopeOf(e.State.GetScope())},
+		}
+	}
+	panic("feedtest: an entry without contents")
+}
+
+// message is the entry as streams carry it, but for the chain.
+func (e *Entry) message(revision bucket.Revision, committedAt time.Time) *bucketv1.Entry {
+	m := &bucketv1.Entry{Revision: uint64(revision), CommittedAt: wire.Timestamp(committedAt)}
+	switch {
+	case e.Definition != nil:
+		m.Kind = &bucketv1.Entry_DatasetVersion{DatasetVersion: wire.ProtoDefinition(e.Definition)}
+	case e.Bucket != nil:
+		m.Kind = &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(e.Bucket)}
+	case e.Gap != nil:
+		m.Kind = &bucketv1.Entry_GapDecision{GapDecision: clone(e.Gap)}
+	case e.State != nil:
+		m.Kind = &bucketv1.Entry_State{State: clone(e.State)}
+	}
+	return m
+}
+
+// Gap returns the decision that the windows [from, to) of the exam are lost.
+func Gap(dataset string, scope bucket.Scope, from, to int) *bucketv1.GapDecision {
+	return &bucketv1.GapDecision{
+		Kind: bucketv1.GapDecision_KIND_LOST, Dataset: dataset, Scope: wire.ProtoScope(scope),
+		StartUnixSeconds: T0.Add(time.Duration(from) * 5 * time.Minute).Unix(),
+		EndUnixSeconds:   T0.Add(time.Duration(to) * 5 * time.Minute).Unix(),
+		Reason:           bucketv1.GapReason_GAP_REASON_UPSTREAM_ERROR,
+	}
+}
+
+// State returns a state of one family without labels.
+func State(dataset string, scope bucket.Scope, at time.Time, value float64) *bucketv1.State {
+	return &bucketv1.State{
+		Dataset: dataset, DatasetVersion: 1, Scope: wire.ProtoScope(scope), Zone: "zone-" + scope.ID[28:] + ".example", Account: "Example",
+		ObservedAt: wire.Timestamp(at),
+		Families:   []*bucketv1.FamilyRows{{Family: Total(dataset), Values: []float64{value}}},
+	}
+}
+
+func scopeOf(m *bucketv1.Scope) bucket.Scope {
+	return bucket.Scope{Kind: bucket.ScopeKind(m.GetKind()), ID: m.GetId()}
+}
+
+func valid(payload []byte, err error) []byte {
+	if err != nil {
+		panic(fmt.Sprintf("feedtest: %v", err))
+	}
+	return payload
+}
