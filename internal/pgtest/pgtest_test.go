@@ -162,3 +162,25 @@ func TestMajor(t *testing.T) {
 		}
 	}
 }
+
+// TestAuthenticate: a server that asks for passwords asks everybody but its own
+// test.
+func TestAuthenticate(t *testing.T) {
+	s := Start(t)
+	dsn := s.DSN()
+	s.Authenticate("host all all 127.0.0.1/32 scram-sha-256")
+	Exec(t, s.Local(dsn), "CREATE ROLE guest LOGIN PASSWORD 'right'; CREATE TABLE t ()")
+	for user, ok := range map[string]bool{"postgres@": false, "guest:wrong@": false, "guest:right@": true} {
+		_, err := runPsql(s.psql, strings.Replace(dsn, "postgres@", user, 1), "SELECT FROM t LIMIT 0")
+		if ok && (err == nil || !strings.Contains(err.Error(), "permission denied for table t")) || !ok && err == nil {
+			t.Errorf("as %s: %v", user, err)
+		}
+	}
+}
+
+func TestStartMajor(t *testing.T) {
+	s := StartMajor(t, 18)
+	if got := Exec(t, s.DSN(), "SHOW server_version_num"); !strings.HasPrefix(got, "18") {
+		t.Errorf("server_version_num is %s, want 18", got)
+	}
+}

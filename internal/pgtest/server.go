@@ -59,6 +59,32 @@ func Start(t testing.TB, settings ...string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s.startFor(t)
+}
+
+// StartMajor is [Start] with a server of one major version, such as 18,
+// whichever is used otherwise. Where there is none the test is skipped.
+func StartMajor(t testing.TB, version int, settings ...string) *Server {
+	t.Helper()
+	bin, err := findMajor(version)
+	if err != nil {
+		t.Skip(err)
+	}
+	s, err := newServer(bin, settings)
+	if errors.Is(err, fs.ErrPermission) {
+		// The checkout, and what tools/postgres.sh put into it, is in a folder of
+		// root's own, and a server does not run as root.
+		t.Skipf("Postgres %d may not be run by another user: %v", version, err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.startFor(t)
+}
+
+// startFor starts the server for as long as a test.
+func (s *Server) startFor(t testing.TB) *Server {
+	t.Helper()
 	s.t = t
 	t.Cleanup(s.remove)
 	if err := s.start(); err != nil {
@@ -78,9 +104,59 @@ func (s *Server) DSN() string {
 	return s.url(name)
 }
 
+// Copy returns the URL of a copy of a database of the server, to which nobody
+// may be connected meanwhile. It goes with the server.
+func (s *Server) Copy(dsn string) string {
+	s.t.Helper()
+	name := databaseName("test")
+	if err := s.create(name, databaseOf(dsn)); err != nil {
+		s.t.Fatal(err)
+	}
+	return s.url(name)
+}
+
 // Addr is the host:port at which the server listens, also while it is stopped;
 // for a proxy in front of it.
 func (s *Server) Addr() string { return s.base.Host }
+
+// Authenticate replaces the rules of pg_hba.conf, which let everybody in, by
+// others, such as "host all all 127.0.0.1/32 scram-sha-256". They count for new
+// connections. Through its Unix socket the server goes on trusting everybody:
+// see [Server.Local].
+func (s *Server) Authenticate(rules ...string) {
+	s.t.Helper()
+	s.WriteFile("data/pg_hba.conf", []byte("local all all trust\n"+strings.Join(rules, "\n")+"\n"))
+	Exec(s.t, s.Local(s.url("")), "SELECT pg_reload_conf()")
+}
+
+// Local turns the URL of a database into one for [Exec], as the superuser
+// through the server's Unix socket, whatever [Server.Authenticate] asks of
+// others.
+func (s *Server) Local(dsn string) string {
+	return fmt.Sprintf("host=%s port=%d user=postgres dbname=%s", s.dir, s.port, databaseOf(dsn))
+}
+
+// databaseOf is the database in a URL of ours.
+func databaseOf(dsn string) string {
+	dsn, _, _ = strings.Cut(dsn, "?")
+	return dsn[strings.LastIndex(dsn, "/")+1:]
+}
+
+// WriteFile writes a file that the server can read and nobody else, under its
+// folder, and returns the path: a certificate, a key.
+func (s *Server) WriteFile(name string, content []byte) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	if s.as != nil {
+		if err := os.Chown(path, int(s.as.Uid), int(s.as.Gid)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return path
+}
 
 // Start starts a stopped or killed server and returns when it accepts
 // connections, after crash recovery if there is something to recover.
@@ -188,6 +264,8 @@ func (s *Server) initialize() error {
 		Path:     "/postgres",
 		RawQuery: "sslmode=disable",
 	}}
+	// Not through the port, whose rules a test may change.
+	s.admin = s.Local(s.url(""))
 	return l.Close()
 }
 

@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/url"
 	"os/exec"
@@ -12,7 +13,8 @@ import (
 type target struct {
 	psql    string // path of the program
 	base    url.URL
-	foreign bool // somebody else's server: leave it as it was found
+	foreign bool   // somebody else's server: leave it as it was found
+	admin   string // how databases are made, where that is another way
 }
 
 // url is the address of a database; "" is the one that the server was given
@@ -52,7 +54,7 @@ func (s *target) create(name, template string) error {
 }
 
 func (s *target) exec(sql string) error {
-	_, err := runPsql(s.psql, s.url(""), sql)
+	_, err := runPsql(s.psql, cmp.Or(s.admin, s.url("")), sql)
 	return err
 }
 

@@ -6,10 +6,26 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/store/postgres"
 	"github.com/weir-metrics/weir/services/collector/internal/store/sqlite"
 )
+
+// Store is the database of a deployment, opened; see package store. It has a
+// name here for [Deps.OpenStore] and the tests behind it.
+type Store = store.Store
+
+// OpenTemporary opens a new store in a temporary file that is removed on Close.
+// Nothing in it outlives a power cut. Of the configuration it takes what a new
+// store is created with; the lease goes by Deps.LeaseClock.
+func OpenTemporary(ctx context.Context, c Config, deps Deps) (Store, error) {
+	s, err := sqlite.Open(ctx, sqlite.Options{Ephemeral: true, Settings: c.settings(), Clock: deps.LeaseClock})
+	if err != nil {
+		return nil, fmt.Errorf("open temporary store: %w", err)
+	}
+	return s, nil
+}
 
 // settings are the properties that a new store gets.
 func (c *Config) settings() store.Settings {
@@ -33,12 +49,30 @@ func openStore(ctx context.Context, c Config, deps Deps) (store.Store, error) {
 		}
 		return s, nil
 	}
+	s, err := openPostgres(ctx, c, deps)
+	if err != nil {
+		return nil, fmt.Errorf("open store (WEIR_DATABASE_URL): %w", explain(err))
+	}
+	return s, nil
+}
+
+// openPostgres opens the database and makes sure that this process's role may do
+// all that a collector does, so that a missing right is told at the start and
+// not by the first month that has to be dropped.
+func openPostgres(ctx context.Context, c Config, deps Deps) (store.Store, error) {
 	s, err := postgres.Open(ctx, postgres.Options{
 		DSN: c.DatabaseURL.Reveal(), TransactionPooling: c.Pooler == "transaction",
+		Reread: func() (string, error) {
+			now, err := c.DatabaseURL.Reread()
+			return now.Reveal(), err
+		},
 		Settings: c.settings(), ChangeSampleTimestamp: c.ChangeTimestamp, Logger: deps.Logger,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open store (WEIR_DATABASE_URL): %w", explain(err))
+		return nil, err
+	}
+	if err := s.CheckRights(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -66,6 +100,32 @@ func Migrate(ctx context.Context, c Config) error {
 	}
 	if err := postgres.Migrate(ctx, c.DatabaseURL.Reveal()); err != nil {
 		return fmt.Errorf("migrate (WEIR_DATABASE_URL): %w", err)
+	}
+	return nil
+}
+
+// Grants name Postgres roles that get rights on the store's tables.
+type Grants struct{ Writers, Readers []string }
+
+// Settings is the part of the table of "collector migrate" that is about roles.
+func (g *Grants) Settings() []cli.Setting {
+	return []cli.Setting{
+		{Env: "WEIR_GRANT_WRITER", Value: cli.List(&g.Writers), Help: "Postgres roles that get, after the migration, exactly the rights that a collector needs; they must exist"},
+		{Env: "WEIR_GRANT_READER", Value: cli.List(&g.Readers), Help: "Postgres roles that get SELECT on tables and views, and no other right; they must exist"},
+	}
+}
+
+// Grant gives rights on the configured database, which must be Postgres and
+// migrated, to roles. The connection's role must own the tables.
+func Grant(ctx context.Context, c Config, g Grants) error {
+	if len(g.Writers)+len(g.Readers) == 0 {
+		return nil
+	}
+	if c.DatabaseURL.IsZero() {
+		return errors.New("WEIR_GRANT_WRITER and WEIR_GRANT_READER are for Postgres: WEIR_DATABASE_URL must be set")
+	}
+	if err := postgres.Grant(ctx, c.DatabaseURL.Reveal(), postgres.Grants(g)); err != nil {
+		return fmt.Errorf("%w (WEIR_DATABASE_URL)", err)
 	}
 	return nil
 }

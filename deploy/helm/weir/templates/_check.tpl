@@ -8,6 +8,9 @@
 {{- if and (eq $store.driver "postgres") (not $store.postgres.urlSecret.name) -}}
 {{- fail "store.postgres.urlSecret.name is empty: create a Secret with a postgres:// connection string and name it, or set store.driver to sqlite" -}}
 {{- end -}}
+{{- if ne (empty $store.postgres.ownerUrlSecret.name) (empty $store.postgres.writerRole) -}}
+{{- fail "store.postgres.ownerUrlSecret and store.postgres.writerRole go together: the owner migrates and gives the writer, the user of urlSecret, its rights" -}}
+{{- end -}}
 {{- if and (eq $store.driver "sqlite") (gt (int (include "weir.collectorReplicas" .)) 1) -}}
 {{- fail (printf "collector.replicas is %v: an SQLite file has one process; leave it out, or use store.driver postgres for a standby" .Values.collector.replicas) -}}
 {{- end -}}

@@ -41,6 +41,9 @@ var (
 	// ErrCorrupt: stored bytes do not match their checksum, or the database
 	// itself says that it is damaged. Nothing of it is handed out.
 	ErrCorrupt = errors.New("stored data is damaged")
+	// ErrDenied: the database's role may not do that. Nothing was written. It
+	// passes when somebody grants the right.
+	ErrDenied = errors.New("the database role lacks a right")
 	// ErrSchema: the schema is missing, older than this binary needs or newer
 	// than it understands. Retrying does not help.
 	ErrSchema = errors.New("database schema does not fit this binary")

@@ -17,6 +17,11 @@ const (
 	// writeTimeout is what a lease of 15 s that is trusted for 10 s leaves.
 	writeTimeout = 5 * time.Second
 	maxWriters   = 4
+	// followEvery is how soon a changed connection string is noticed, retryAfter
+	// how soon one that did not work is tried again for a connection that is
+	// needed now.
+	followEvery = 5 * time.Second
+	retryAfter  = time.Second
 )
 
 type access int
@@ -56,20 +61,21 @@ func CheckDSN(dsn string) error {
 	return nil
 }
 
-func newPool(o Options, a access) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(o.DSN)
+// dial makes one connection for migrations and grants, which works through a
+// pooler too.
+func dial(ctx context.Context, dsn string) (*pgx.Conn, error) {
+	config, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, errDSN
 	}
-	prepare(config.ConnConfig, o.TransactionPooling, session[a])
-	config.MaxConns = int32(o.MaxReaders)
-	if a == writing {
-		config.MaxConns = maxWriters
+	prepare(config.ConnConfig, true, nil)
+	// Migrations are scripts: several statements in one message.
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return nil, failed(ctx, "connect", true, err)
 	}
-	// Otherwise a dead server is found out by the first statement, of which we
-	// would then have to say that its outcome is unknown.
-	config.PingTimeout = connectTimeout
-	return pgxpool.NewWithConfig(context.Background(), config)
+	return conn, nil
 }
 
 // prepare sets what every connection of ours needs.

@@ -25,6 +25,8 @@ const (
 	indexCorrupted    = "XX002"
 	lockNotAvailable  = "55P03"
 	idleInTransaction = "25P03"
+	undefinedObject   = "42704"
+	lacksRight        = "42501"
 )
 
 // failed turns whatever went wrong into an error of package store and says what
@@ -44,7 +46,7 @@ func failed(ctx context.Context, what string, write bool, err error) error {
 	}
 	for _, known := range []error{
 		store.ErrDeposed, store.ErrConflict, store.ErrDuplicate, store.ErrHeld, store.ErrCompacted,
-		store.ErrBeyondHead, store.ErrCorrupt, store.ErrUnavailable, store.ErrSchema,
+		store.ErrBeyondHead, store.ErrCorrupt, store.ErrUnavailable, store.ErrSchema, store.ErrDenied,
 	} {
 		if errors.Is(err, known) {
 			return fmt.Errorf("%s: %w", what, err)
@@ -57,7 +59,9 @@ func failed(ctx context.Context, what string, write bool, err error) error {
 		}
 		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 	}
-	if kind := classify(err); kind != nil {
+	if kind := classify(err); errors.Is(kind, store.ErrDenied) {
+		return fmt.Errorf("%s: %w: %w; as the tables' owner, collector migrate --grant-writer=ROLE grants what a collector needs", what, kind, err)
+	} else if kind != nil {
 		return fmt.Errorf("%s: %w: %w", what, kind, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
@@ -76,6 +80,8 @@ func classify(err error) error {
 	switch code {
 	case undefinedTable, undefinedColumn:
 		return store.ErrSchema
+	case lacksRight:
+		return store.ErrDenied
 	case dataCorrupted, indexCorrupted:
 		return store.ErrCorrupt
 	case readOnly, idleInTransaction, lockNotAvailable:

@@ -43,26 +43,8 @@ func TestServerKilled(t *testing.T) {
 	stop()
 	n := <-appended
 
-	var at bucket.Position
-	for seen := 0; ; {
-		entries, err := s.ReadLog(t.Context(), at.Revision, 1000)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range entries {
-			want := bucket.Position{Revision: at.Revision + 1, Chain: at.Chain.Next(e.Kind, e.CommittedAt, e.Payload)}
-			if e.Position != want || string(e.Payload) != string(batch(seen).Entries[0].Payload) {
-				t.Fatalf("entry %d is at %v with %s, want %v", seen, e.Position, e.Payload, want)
-			}
-			at = e.Position
-			seen++
-		}
-		if len(entries) == 0 {
-			if seen < n {
-				t.Errorf("%d entries are left of %d that were acknowledged", seen, n)
-			}
-			return
-		}
+	if entries := wholeLog(t, s); len(entries) < n {
+		t.Errorf("%d entries are left of %d that were acknowledged", len(entries), n)
 	}
 }
 

@@ -16,25 +16,18 @@ import (
 )
 
 // schemaVersion is the newest migration that this binary knows and needs.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // Migrate brings the schema up to this binary's. It does nothing, and needs no
 // right to do anything, where the schema is new enough. Any number of processes
 // may call it at once. It works through a pooler in transaction mode.
 //
-// The tables belong to the role that migrates, and the collector's role must be
-// that role or a member of it: adding and dropping partitions takes ownership.
+// The tables belong to the role that migrates. A collector's role need own
+// nothing: see [Grant].
 func Migrate(ctx context.Context, dsn string) (err error) {
-	config, err := pgx.ParseConfig(dsn)
+	conn, err := dial(ctx, dsn)
 	if err != nil {
-		return fmt.Errorf("migrate Postgres store: %w", errDSN)
-	}
-	prepare(config, true, nil)
-	// Migrations are scripts: several statements in one message.
-	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return failed(ctx, "migrate Postgres store", true, err)
+		return fmt.Errorf("migrate Postgres store: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	if found, err := readSchema(ctx, conn); err != nil {
@@ -44,10 +37,18 @@ func Migrate(ctx context.Context, dsn string) (err error) {
 	}
 	unlock, err := lockMigrations(ctx, conn)
 	if err != nil {
-		return failed(ctx, "lock the migrations", true, err)
+		return failed(ctx, "lock the migrations", true, owner(err))
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	return failed(ctx, "migrate Postgres store", true, up(ctx, config))
+	return failed(ctx, "migrate Postgres store", true, owner(up(ctx, conn.Config())))
+}
+
+// owner says whose affair migrations are, if that is what is wrong.
+func owner(err error) error {
+	if state(err) == lacksRight {
+		return fmt.Errorf("%w: migrations are for the role that owns the tables, or may create them: %w", store.ErrDenied, err)
+	}
+	return err
 }
 
 // lockMigrations takes the lock of a row and holds it by an open transaction,
@@ -107,15 +108,20 @@ func up(ctx context.Context, config *pgx.ConnConfig) (err error) {
 	return err
 }
 
-// readSchema is the zero Schema where there is none.
-func readSchema(ctx context.Context, db interface {
+// rower is a pool or a connection.
+type rower interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-},
-) (store.Schema, error) {
+}
+
+// readSchema is the zero Schema where there is none.
+func readSchema(ctx context.Context, db rower) (store.Schema, error) {
 	var found store.Schema
 	var exists bool
-	if err := db.QueryRow(ctx, `SELECT to_regclass('schema') IS NOT NULL`).Scan(&exists); err != nil || !exists {
+	if err := db.QueryRow(ctx, `SELECT to_regclass('schema') IS NOT NULL`).Scan(&exists); err != nil {
 		return found, err
+	}
+	if !exists {
+		return found, hidden(ctx, db)
 	}
 	err := db.QueryRow(ctx, `SELECT version, oldest_compatible FROM schema`).Scan(&found.Version, &found.OldestCompatible)
 	if errors.Is(err, pgx.ErrNoRows) {

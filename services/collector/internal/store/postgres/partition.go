@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -105,23 +104,9 @@ func (s *Store) ensureMonths(ctx context.Context, entries []store.NewEntry) erro
 	return nil
 }
 
-// attach makes a partition. CREATE TABLE … PARTITION OF would lock bucket
-// against everybody; ATTACH PARTITION lets reads and appends go on, and finds in
-// the check that there is nothing to scan.
+// attach makes a partition, with the rights of the tables' owner.
 func (s *Store) attach(ctx context.Context, m month) error {
-	err := pgx.BeginFunc(ctx, s.writer, func(tx pgx.Tx) error {
-		for _, sql := range []string{
-			`SET LOCAL lock_timeout = '1s'`,
-			fmt.Sprintf(`CREATE TABLE %[1]s (LIKE bucket INCLUDING ALL,
-				CONSTRAINT %[1]s_window CHECK (window_start >= %[2]d AND window_start < %[3]d AND window_end <= %[3]d))`, m.table(), m.from, m.until),
-			fmt.Sprintf(`ALTER TABLE bucket ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)`, m.table(), m.from, m.until),
-		} {
-			if _, err := tx.Exec(ctx, sql); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	_, err := s.writer.Exec(ctx, `SELECT add_month($1)`, int64(m.from))
 	// Another process, which leads or has just led, was there first.
 	if exists(err) {
 		return nil
@@ -176,37 +161,14 @@ func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time)
 	return monthOf(before).from, nil
 }
 
-// drop takes the table's lock before that of the log's row, as an append does:
-// the other way round the two could wait for each other. While it waits for a
-// snapshot to finish, appends and readers queue behind it, so it waits one
-// second and leaves the rest to the next attempt.
+// drop drops a partition, with the rights of the tables' owner, and raises the
+// floor.
 func (s *Store) drop(ctx context.Context, term store.Term, m month) error {
 	s.months.forget()
-	return pgx.BeginFunc(ctx, s.writer, func(tx pgx.Tx) error {
-		for _, sql := range []string{
-			`SET LOCAL lock_timeout = '1s'`,
-			`LOCK TABLE ONLY bucket IN ACCESS EXCLUSIVE MODE`,
-			`LOCK TABLE ` + m.table() + ` IN ACCESS EXCLUSIVE MODE`,
-		} {
-			if _, err := tx.Exec(ctx, sql); err != nil {
-				return err
-			}
-		}
-		var highest int64
-		var chain []byte
-		err := tx.QueryRow(ctx, `SELECT revision, chain FROM `+m.table()+` ORDER BY revision DESC LIMIT 1`).Scan(&highest, &chain)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return err
-		}
-		tag, err := tx.Exec(ctx, `UPDATE log SET floor = greatest(floor, $2), floor_chain = CASE WHEN $2 > floor THEN $3 ELSE floor_chain END
-			WHERE term = $1`, int64(term), highest, chain)
-		if err != nil {
-			return err
-		}
-		if tag.RowsAffected() == 0 {
-			return store.ErrDeposed
-		}
-		_, err = tx.Exec(ctx, `DROP TABLE `+m.table())
-		return err
-	})
+	var leads bool
+	err := s.writer.QueryRow(ctx, `SELECT drop_month($1, $2)`, int64(term), int64(m.from)).Scan(&leads)
+	if err == nil && !leads {
+		err = store.ErrDeposed
+	}
+	return err
 }

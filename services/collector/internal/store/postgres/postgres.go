@@ -31,6 +31,13 @@
 // (query_timeout). This is about how soon a successor can begin. That only one
 // of them writes is settled by the term, not by a clock.
 //
+// # Roles
+//
+// The role that migrates owns the tables. The role of a running collector owns
+// nothing and has the rights of writerRights, which [Grant] gives and
+// [Store.CheckRights] checks; partitions are added and dropped by two functions
+// with the owner's rights. The exam is passed by such a role.
+//
 // # Unknown outcomes
 //
 // When the connection breaks during an append, it may have been committed. The
@@ -60,6 +67,11 @@ type Options struct {
 	// DSN is a postgres:// URL or key=value settings, as of libpq. It may hold
 	// a password and appears in no error and no log line.
 	DSN string
+	// Reread returns the connection string as it is now, read again from where
+	// it came from, so that a changed password, role or host needs no restart;
+	// another store does. Nil: DSN stays as it is. Files that it names (passfile,
+	// sslrootcert, …) are read again in both cases.
+	Reread func() (string, error)
 	// TransactionPooling: a proxy such as PgBouncer in transaction mode is in
 	// between. No prepared statements, no session settings, no LISTEN. Its pool
 	// must hold MaxReaders and four more connections for each collector: scans
@@ -79,21 +91,24 @@ type Options struct {
 
 // Store implements [store.Store].
 type Store struct {
-	log     *slog.Logger
-	writer  *pgxpool.Pool
-	reader  *pgxpool.Pool
-	scans   chan struct{} // leaves two readers to the short reads that feed and lease live on
-	wake    chan struct{}
-	months  months
-	stop    context.CancelFunc
-	running sync.WaitGroup
+	log       *slog.Logger
+	address   address
+	writer    *pgxpool.Pool
+	reader    *pgxpool.Pool
+	scans     chan struct{} // leaves two readers to the short reads that feed and lease live on
+	wake      chan struct{}
+	listening listening
+	months    months
+	stop      context.CancelFunc
+	running   sync.WaitGroup
 }
 
 var _ store.Store = (*Store)(nil)
 
 // Open connects to a migrated database; see [Migrate]. ErrUnavailable when it
 // cannot be reached, ErrSchema when it is not migrated or too new, ErrSettings
-// when the store was created with others.
+// when the store was created with others. Whether its role may do all that a
+// collector does is for [Store.CheckRights] to say.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if o.MaxReaders == 0 {
 		o.MaxReaders = 8
@@ -110,19 +125,26 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.writer, err = newPool(o, writing); err != nil {
+	s.address = address{log: o.Logger, reread: o.Reread, pooled: o.TransactionPooling, dsn: o.DSN}
+	if s.writer, err = s.newPool(writing, maxWriters); err != nil {
 		return nil, fmt.Errorf("open Postgres store: %w", err)
 	}
-	if s.reader, err = newPool(o, reading); err != nil {
+	if s.reader, err = s.newPool(reading, o.MaxReaders); err != nil {
 		return nil, fmt.Errorf("open Postgres store: %w", err)
+	}
+	if err := checkTLS(s.reader.Config().ConnConfig); err != nil {
+		o.Logger.Warn("Postgres is on another machine", "err", err)
 	}
 	if err := s.ready(ctx, o); err != nil {
 		return nil, fmt.Errorf("open Postgres store: %w", err)
 	}
+	background, stop := context.WithCancel(context.Background()) // until Close, not until ctx ends
+	s.stop = stop
+	if o.Reread != nil {
+		s.running.Go(func() { s.follow(background) })
+	}
 	if !o.TransactionPooling {
-		listening, stop := context.WithCancel(context.Background()) // until Close, not until ctx
-		s.stop = stop
-		s.running.Go(func() { s.listen(listening, s.reader.Config().ConnConfig) })
+		s.running.Go(func() { s.listen(background) })
 	}
 	return s, nil
 }
@@ -160,6 +182,7 @@ func (s *Store) ready(ctx context.Context, o Options) error {
 	} else if err != nil {
 		return s.failed(ctx, "read settings", false, err)
 	}
+	s.address.opened(have.StoreID)
 	want := o.Settings
 	if o.ChangeSampleTimestamp && want.SampleTimestamp != "" && want.SampleTimestamp != have.SampleTimestamp {
 		if err := want.Validate(); err != nil {

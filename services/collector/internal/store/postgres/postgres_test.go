@@ -143,20 +143,20 @@ func TestSchema(t *testing.T) {
 			}
 		}
 	}
-	try(store.ErrSchema, "found none", "need version 1", "migrate")
+	try(store.ErrSchema, "found none", "need version 2", "migrate")
 	if err := postgres.Migrate(t.Context(), dsn); err != nil {
 		t.Fatal(err)
 	}
 	try(nil)
 	// The release after has been here, and says that we may stay.
-	pgtest.Exec(t, dsn, `UPDATE schema SET version = 2`)
+	pgtest.Exec(t, dsn, `UPDATE schema SET version = 3`)
 	if err := postgres.Migrate(t.Context(), dsn); err != nil {
 		t.Errorf("migrate where a newer release has been: %v", err)
 	}
 	try(nil)
 	// The one after that has contracted.
-	pgtest.Exec(t, dsn, `UPDATE schema SET version = 3, oldest_compatible = 2`)
-	try(store.ErrSchema, "version 3", "for version 2", "this one is for 1")
+	pgtest.Exec(t, dsn, `UPDATE schema SET version = 4, oldest_compatible = 3`)
+	try(store.ErrSchema, "version 4", "for version 3", "this one is for 2")
 	pgtest.Exec(t, dsn, `UPDATE schema SET version = 0, oldest_compatible = 0`)
 	try(store.ErrSchema)
 }

@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,16 +26,48 @@ func (s *Store) signal() {
 	}
 }
 
+// listening is the connection that listens; it is in no pool.
+type listening struct {
+	mu   sync.Mutex
+	stop context.CancelCauseFunc // nil: there is none
+}
+
+// errReplaced ends a connection that was made with an older connection string.
+var errReplaced = errors.New("the connection string has changed")
+
+// replace ends the connection, so that another is made.
+func (l *listening) replace() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stop != nil {
+		l.stop(errReplaced)
+	}
+}
+
+func (l *listening) begin(ctx context.Context) context.Context {
+	ctx, stop := context.WithCancelCause(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stop = stop
+	return ctx
+}
+
 // listen signals what other processes announce, until ctx ends. It is only a
 // convenience: an announcement that is lost costs one interval of polling.
-func (s *Store) listen(ctx context.Context, config *pgx.ConnConfig) {
+func (s *Store) listen(ctx context.Context) {
 	const least, most = 100 * time.Millisecond, 10 * time.Second
 	wait := least
 	for {
 		began := time.Now()
-		err := s.listenOnce(ctx, config)
+		this := s.listening.begin(ctx)
+		err := s.listenOnce(this)
+		replaced := errors.Is(context.Cause(this), errReplaced)
+		s.listening.replace() // frees its context
 		if ctx.Err() != nil {
 			return
+		}
+		if replaced {
+			continue
 		}
 		if time.Since(began) > most {
 			wait = least
@@ -48,8 +82,11 @@ func (s *Store) listen(ctx context.Context, config *pgx.ConnConfig) {
 	}
 }
 
-func (s *Store) listenOnce(ctx context.Context, config *pgx.ConnConfig) error {
-	config = config.Copy()
+func (s *Store) listenOnce(ctx context.Context) error {
+	config, err := s.connection(ctx, reading)
+	if err != nil {
+		return err
+	}
 	// There is no statement to cancel; waiting for the server to say so would
 	// make Close slow.
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {

@@ -26,14 +26,12 @@ func failed(ctx context.Context, what string, write bool, err error) error {
 	if f, ok := errors.AsType[foreign](err); ok {
 		return f.error
 	}
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		switch e.Code() & 0xff {
-		case codes.SQLITE_CORRUPT, codes.SQLITE_NOTADB:
-			return fmt.Errorf("%s: %w: %w", what, store.ErrCorrupt, err)
-		case codes.SQLITE_BUSY, codes.SQLITE_LOCKED, codes.SQLITE_FULL, codes.SQLITE_IOERR, codes.SQLITE_CANTOPEN,
-			codes.SQLITE_READONLY, codes.SQLITE_NOMEM, codes.SQLITE_PERM, codes.SQLITE_PROTOCOL:
-			return fmt.Errorf("%s: %w: %w", what, store.ErrUnavailable, err)
-		}
+	switch code(err) {
+	case codes.SQLITE_CORRUPT, codes.SQLITE_NOTADB:
+		return fmt.Errorf("%s: %w: %w", what, store.ErrCorrupt, err)
+	case codes.SQLITE_BUSY, codes.SQLITE_LOCKED, codes.SQLITE_FULL, codes.SQLITE_IOERR, codes.SQLITE_CANTOPEN,
+		codes.SQLITE_READONLY, codes.SQLITE_NOMEM, codes.SQLITE_PERM, codes.SQLITE_PROTOCOL:
+		return fmt.Errorf("%s: %w: %w", what, store.ErrUnavailable, err)
 	}
 	if ctx.Err() == nil {
 		return fmt.Errorf("%s: %w", what, err)
@@ -43,6 +41,14 @@ func failed(ctx context.Context, what string, write bool, err error) error {
 		return fmt.Errorf("%s: %w: %w", what, store.ErrUnavailable, context.Cause(ctx))
 	}
 	return fmt.Errorf("%s: %w", what, context.Cause(ctx))
+}
+
+// code is SQLite's primary result code of err, or 0.
+func code(err error) int {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code() & 0xff
+	}
+	return 0
 }
 
 // duplicate reports whether err says that a bucket's key is taken. Only the key:

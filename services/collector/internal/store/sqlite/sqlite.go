@@ -29,6 +29,7 @@ import (
 	"time"
 
 	_ "modernc.org/sqlite" // the driver that database/sql knows as "sqlite"
+	codes "modernc.org/sqlite/lib"
 
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
@@ -249,9 +250,17 @@ func (s *Store) write(ctx context.Context, what string, do func(*sql.Tx) error) 
 	}
 	defer tx.Rollback() // after Commit it does nothing
 	if err := do(tx); err != nil {
-		return failed(ctx, what, true, err)
+		return failed(ctx, what, true, s.full(err))
 	}
-	return failed(ctx, what, true, tx.Commit())
+	return failed(ctx, what, true, s.full(tx.Commit()))
+}
+
+// full says which disk is full, if that is what is wrong.
+func (s *Store) full(err error) error {
+	if code(err) == codes.SQLITE_FULL {
+		return fmt.Errorf("%s: %w", s.path, err)
+	}
+	return err
 }
 
 // read runs do in one transaction of a reader connection: everything in it sees

@@ -152,11 +152,14 @@ func TestOneProcess(t *testing.T) {
 	path := newFile(t)
 	s := open(t, path)
 	_, err := sqlite.Open(t.Context(), sqlite.Options{Path: path})
-	if !errors.Is(err, sqlite.ErrInUse) || !strings.Contains(fmt.Sprint(err), fmt.Sprint(os.Getpid())) {
-		t.Errorf("a second open: %v; want that it is in use, and by whom", err)
+	names := func(err error) bool {
+		return strings.Contains(err.Error(), path) && strings.Contains(err.Error(), fmt.Sprintf("process %d;", os.Getpid()))
 	}
-	if err := sqlite.Migrate(t.Context(), path); !errors.Is(err, sqlite.ErrInUse) {
-		t.Errorf("migrate under an open store: %v", err)
+	if !errors.Is(err, sqlite.ErrInUse) || !names(err) {
+		t.Errorf("a second open: %v; want which file is in use, and by whom", err)
+	}
+	if err := sqlite.Migrate(t.Context(), path); !errors.Is(err, sqlite.ErrInUse) || !names(err) {
+		t.Errorf("migrate under an open store: %v; want which file is in use, and by whom", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

@@ -58,7 +58,7 @@ func testRecords(t *testing.T, d Driver) {
 	wantRecords(t, s, "gap", [][2]string{{"a é", `{}`}, {"d", `12345678901234567890`}})
 }
 
-func wantRecords(t *testing.T, s store.Store, kind string, want [][2]string) {
+func wantRecords(t testing.TB, s store.Store, kind string, want [][2]string) {
 	t.Helper()
 	records, err := s.Records(t.Context(), kind)
 	if err != nil {
@@ -75,7 +75,7 @@ func wantRecords(t *testing.T, s store.Store, kind string, want [][2]string) {
 }
 
 // compact is JSON without the differences that a database may make.
-func compact(t *testing.T, value []byte) string {
+func compact(t testing.TB, value []byte) string {
 	t.Helper()
 	var v any
 	d := json.NewDecoder(bytes.NewReader(value))

@@ -51,6 +51,7 @@ func Run(t *testing.T, d Driver) {
 		{"Append/Cancelled", testCancelled},
 		{"Append/Wake", testWake},
 		{"Log/Pages", testReadLog},
+		{"Log/ReadersWhileAppending", testReadersWhileAppending},
 		{"Log/ChainAt", testChainAt},
 		{"Log/Datasets", testDatasets},
 		{"Scan/Snapshot", testSnapshot},
@@ -66,6 +67,7 @@ func Run(t *testing.T, d Driver) {
 		{"Retire/Floor", testRetire},
 		{"Retire/Fenced", testRetireFenced},
 		{"Retire/DuringSnapshot", testRetireDuringSnapshot},
+		{"Retire/WhileReading", testReadersWhileRetiring},
 		{"Reopen", testReopen},
 		{"Random", testRandom},
 	} {

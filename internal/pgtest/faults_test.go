@@ -1,0 +1,75 @@
+package pgtest
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/testkit"
+)
+
+func TestFrozen(t *testing.T) {
+	s := Start(t)
+	dsn := s.DSN()
+	s.Freeze()
+	answered := make(chan error, 1)
+	go func() {
+		_, err := runPsql(s.psql, dsn, "SELECT 1")
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		t.Fatalf("a frozen server answered: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	s.Thaw()
+	if err := <-answered; err != nil {
+		t.Errorf("after the thaw: %v", err)
+	}
+}
+
+func TestOccupied(t *testing.T) {
+	s := Start(t, "max_connections=10")
+	dsn := s.DSN()
+	release := s.Occupy()
+	defer release()
+	testkit.Eventually(t, 10*time.Second, func() error {
+		_, err := runPsql(s.psql, dsn, "SELECT 1")
+		if err == nil {
+			return errors.New("there is a connection left")
+		}
+		if !strings.Contains(err.Error(), "too many clients") && !strings.Contains(err.Error(), "remaining connection slots") {
+			t.Fatalf("got %v, want that there are too many clients", err)
+		}
+		return nil
+	})
+	release()
+	testkit.Eventually(t, 10*time.Second, func() error {
+		_, err := runPsql(s.psql, dsn, "SELECT 1")
+		return err
+	})
+}
+
+func TestDiskFull(t *testing.T) {
+	s, disk, err := StartOnDisk(t, 160<<20)
+	if errors.Is(err, ErrNoMount) {
+		t.Skip(err)
+	}
+	dsn := s.DSN()
+	Exec(t, dsn, "CREATE TABLE kept (x int); INSERT INTO kept VALUES (1); CREATE TABLE filler (x text)")
+	disk.Fill()
+	_, err = runPsql(s.psql, dsn, "INSERT INTO filler SELECT repeat(md5(i::text), 100) FROM generate_series(1, 20000) i")
+	if err == nil {
+		t.Fatal("a full disk took 60 MB")
+	}
+	disk.Free()
+	testkit.Eventually(t, 30*time.Second, func() error {
+		s.Revive()
+		out, err := runPsql(s.psql, dsn, "SELECT count(*) FROM kept")
+		if err == nil && out != "1" {
+			t.Fatalf("%s rows were kept, want 1", out)
+		}
+		return err
+	})
+}

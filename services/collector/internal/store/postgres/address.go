@@ -1,0 +1,212 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// address is where and as whom to connect. The connection string is read again
+// every few seconds and before each new connection, and the files that it names
+// with each connection: passwords, roles, certificates and hosts change without
+// a restart.
+//
+// A changed string is in force once a connection has been made with it; then all
+// connections that were made with the last one are replaced. So a string that
+// does not work, since the password in the database is changed a moment later or
+// the file is half written, breaks nothing that works.
+type address struct {
+	log    *slog.Logger
+	reread func() (string, error) // nil: the string never changes
+	pooled bool
+
+	mu      sync.Mutex
+	dsn     string // in force
+	storeID string // of the store that it leads to; empty until that is known
+
+	trying  sync.Mutex // held while a changed string is tried: one at a time is enough
+	tried   string     // the string that did not work, or the error of reading it
+	triedAt time.Time
+}
+
+func (a *address) current() (dsn, storeID string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.dsn, a.storeID
+}
+
+// opened notes which store the address leads to.
+func (a *address) opened(storeID string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.storeID = storeID
+}
+
+// config is what a connection needs that is made now with the string in force.
+func (a *address) config(of access) (*pgxpool.Config, error) {
+	dsn, _ := a.current()
+	return a.parse(dsn, of)
+}
+
+func (a *address) parse(dsn string, of access) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, errDSN
+	}
+	prepare(config.ConnConfig, a.pooled, session[of])
+	return config, nil
+}
+
+// adopt puts a changed connection string into force if it works, and reports
+// whether it did. What does not work is logged once.
+func (a *address) adopt(ctx context.Context) bool {
+	if a.reread == nil {
+		return false
+	}
+	a.trying.Lock()
+	defer a.trying.Unlock()
+	dsn, err := a.reread()
+	if err != nil {
+		dsn = err.Error() // as good a name for it as any
+	} else if now, _ := a.current(); dsn == now {
+		a.tried = ""
+		return false
+	}
+	if dsn == a.tried && time.Since(a.triedAt) < retryAfter {
+		return false
+	}
+	if err == nil {
+		err = a.try(ctx, dsn)
+	}
+	if ctx.Err() != nil {
+		return false
+	}
+	if err != nil {
+		if dsn != a.tried {
+			a.log.Warn("the database's connection string has changed and does not work; the last one stays in force", "err", err)
+		}
+		a.tried, a.triedAt = dsn, time.Now()
+		return false
+	}
+	a.log.Info("the database's connection string has changed; connections are replaced")
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dsn, a.tried = dsn, ""
+	return true
+}
+
+// try makes a connection with a string. One that leads to another store is
+// refused: what this process believes about coverage is about its own.
+func (a *address) try(ctx context.Context, dsn string) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout+writeTimeout)
+	defer cancel()
+	config, err := a.parse(dsn, reading)
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, want := a.current()
+	if want == "" {
+		return nil
+	}
+	var found string
+	if err := conn.QueryRow(ctx, `SELECT store_id FROM log`).Scan(&found); err != nil {
+		return err
+	}
+	if found != want {
+		return fmt.Errorf("it leads to store %s, and this process works on store %s: restart it to move", found, want)
+	}
+	return nil
+}
+
+// newPool makes a pool whose connections are made as the address then is.
+func (s *Store) newPool(of access, conns int) (*pgxpool.Pool, error) {
+	config, err := s.address.config(of)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns, config.MinConns, config.MinIdleConns = int32(conns), 0, 0
+	// Otherwise a dead server is found out by the first statement, of which we
+	// would then have to say that its outcome is unknown.
+	config.PingTimeout = connectTimeout
+	config.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
+		now, err := s.connection(ctx, of)
+		if err == nil {
+			*c = *now
+		}
+		return err
+	}
+	return pgxpool.NewWithConfig(context.Background(), config)
+}
+
+// connection is what a new connection needs, after a look at the address.
+func (s *Store) connection(ctx context.Context, of access) (*pgx.ConnConfig, error) {
+	s.adopt(ctx)
+	config, err := s.address.config(of)
+	if err != nil {
+		return nil, err
+	}
+	return config.ConnConfig, nil
+}
+
+func (s *Store) adopt(ctx context.Context) {
+	if s.address.adopt(ctx) {
+		s.replace()
+	}
+}
+
+// follow looks for a changed connection string until ctx ends: the pools may
+// need no new connection for long.
+func (s *Store) follow(ctx context.Context) {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.adopt(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// replace closes all connections, those in use as soon as they are free.
+func (s *Store) replace() {
+	s.writer.Reset()
+	s.reader.Reset()
+	s.listening.replace()
+}
+
+// errPlain is what is warned of.
+var errPlain = errors.New("connections to it may be plain text, password hashes and data included: set sslmode=verify-full and sslrootcert in the connection string")
+
+// checkTLS returns errPlain for a connection string that allows connections
+// without TLS to another machine, which libpq's default, sslmode=prefer, does.
+func checkTLS(c *pgx.ConnConfig) error {
+	plain := func(host string, tls bool) bool {
+		ip, err := netip.ParseAddr(host)
+		local := strings.HasPrefix(host, "/") || host == "localhost" || err == nil && ip.IsLoopback()
+		return !tls && !local
+	}
+	if plain(c.Host, c.TLSConfig != nil) {
+		return errPlain
+	}
+	for _, f := range c.Fallbacks {
+		if plain(f.Host, f.TLSConfig != nil) {
+			return errPlain
+		}
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/pgtest"
+	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/store/postgres"
+	"github.com/weir-metrics/weir/services/collector/internal/store/storetest"
+)
+
+// TestRotation changes the password, the role and the certificate authority
+// under a writer and readers that never pause. Nothing that was acknowledged is
+// lost or repeated, no process is started anew, and what was opened with the
+// old secret is closed.
+func TestRotation(t *testing.T) {
+	t.Parallel()
+	s := secure(t, pgtest.Start(t))
+	dsn := s.Copy(s.template)
+	admin := s.Local(dsn)
+	query := url.Values{"sslmode": {"verify-full"}, "sslrootcert": {s.trust}}
+	file := filepath.Join(t.TempDir(), "database-url")
+	write := func(role, password string) {
+		t.Helper()
+		// As Kubernetes does: the file is another one from one moment to the next.
+		testkit.WriteFile(t, file+".new", []byte(s.with(dsn, url.UserPassword(role, password), query)+"\n"))
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(writer, writer)
+	secret, err := cli.ReadSecret(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, said := testkit.RecordingLogger(t)
+	opened, err := postgres.Open(t.Context(), postgres.Options{
+		DSN: secret.Reveal(), Settings: storetest.Settings, Logger: log,
+		Reread: func() (string, error) {
+			now, err := secret.Reread()
+			return now.Reveal(), err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+
+	lease := acquire(t, opened)
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	appended := make(chan int, 1)
+	wg.Go(func() {
+		n, _ := writeUntil(ctx, t, opened, lease)
+		appended <- n
+	})
+	for range 3 {
+		wg.Go(func() { readUntil(ctx, t, opened) })
+	}
+	defer wg.Wait()
+	defer stop()
+
+	moves := func() {
+		t.Helper()
+		awaitHead(t, opened, awaitHead(t, opened, 0)+20)
+	}
+	// backends are the connections that were begun before a moment.
+	now := func() string { return pgtest.Exec(t, admin, `SELECT clock_timestamp()`) }
+	backends := func(condition string) string {
+		return pgtest.Exec(t, admin, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND `+condition)
+	}
+	cut := func() {
+		pgtest.Exec(t, admin, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	}
+	moves()
+
+	// The database first, then the file; everybody is thrown out in between.
+	pgtest.Exec(t, admin, `ALTER ROLE `+writer+` PASSWORD 'second'`)
+	cut()
+	write(writer, "second")
+	moves()
+
+	// The file first: what is open goes on.
+	write(writer, "third")
+	moves()
+	pgtest.Exec(t, admin, `ALTER ROLE `+writer+` PASSWORD 'third'`)
+	before := now()
+	eventually(t, "connections with the second password are closed", func() bool { return backends(`backend_start < '`+before+`'`) == "0" })
+	moves()
+
+	// Another role, so that the first can be dropped.
+	pgtest.Exec(t, admin, `CREATE ROLE weir_writer_b LOGIN PASSWORD 'b'`)
+	if err := postgres.Grant(t.Context(), s.as(dsn, owner), postgres.Grants{Writers: []string{"weir_writer_b"}}); err != nil {
+		t.Fatal(err)
+	}
+	write("weir_writer_b", "b")
+	eventually(t, "connections of the first role are closed", func() bool { return backends(`usename = '`+writer+`'`) == "0" })
+	pgtest.Exec(t, admin, `DROP OWNED BY `+writer)
+	moves()
+
+	// A file that is being written, or leads to another store, changes nothing.
+	testkit.WriteFile(t, file, []byte("postgres://127.0.0.1:1"))
+	cut()
+	moves()
+	elsewhere := s.Copy(s.template)
+	open(t, s.as(elsewhere, owner))
+	testkit.WriteFile(t, file, []byte(s.with(elsewhere, url.UserPassword(owner, owner), query)))
+	eventually(t, "another store is refused", func() bool { return said.Count("restart it to move") > 0 })
+	write("weir_writer_b", "b")
+	moves()
+
+	// Another authority: the server has its certificate before the client knows it.
+	ca := testkit.NewCA(t, "the next authority")
+	testkit.WriteFile(t, s.trust, append(ca.PEM, s.ca.PEM...))
+	s.tls(t, ca.Server(t, "127.0.0.1"))
+	cut()
+	moves()
+
+	stop()
+	wg.Wait()
+	n := <-appended
+	entries := wholeLog(t, opened)
+	if len(entries) < n {
+		t.Errorf("%d entries are left of %d that were acknowledged", len(entries), n)
+	}
+	for _, password := range []string{"second", "third", ":b@", writer + ":"} {
+		if strings.Contains(said.String(), password) {
+			t.Errorf("the log shows %q", password)
+		}
+	}
+}
+
+// readUntil reads the log again and again; whatever it gets is a prefix.
+func readUntil(ctx context.Context, t *testing.T, s *postgres.Store) {
+	var at bucket.Position
+	for ctx.Err() == nil {
+		entries, err := s.ReadLog(ctx, at.Revision, 50)
+		if err != nil {
+			continue // it comes again
+		}
+		for _, e := range entries {
+			want := bucket.Position{Revision: at.Revision + 1, Chain: at.Chain.Next(e.Kind, e.CommittedAt, e.Payload)}
+			if e.Position != want {
+				t.Errorf("entry after revision %d is at %v, want %v", at.Revision, e.Position, want)
+				return
+			}
+			at = e.Position
+		}
+		if len(entries) == 0 {
+			select {
+			case <-s.Wake():
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// wholeLog is every entry, checked against its predecessor and against what
+// writeUntil wrote.
+func wholeLog(t *testing.T, s *postgres.Store) (log []store.Entry) {
+	t.Helper()
+	var at bucket.Position
+	for {
+		entries, err := s.ReadLog(t.Context(), at.Revision, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			return log
+		}
+		for _, e := range entries {
+			want := bucket.Position{Revision: at.Revision + 1, Chain: at.Chain.Next(e.Kind, e.CommittedAt, e.Payload)}
+			if e.Position != want || string(e.Payload) != fmt.Sprintf("payload %d", len(log)) {
+				t.Fatalf("entry %d is at %v with %s, want %v", len(log), e.Position, e.Payload, want)
+			}
+			at = e.Position
+			log = append(log, e)
+		}
+	}
+}
