@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/weir-metrics/weir/internal/cli"
 )
@@ -13,6 +14,7 @@ import (
 // every program.
 func Commands() []cli.Command {
 	var run, migrate, list Config
+	var grants Grants
 	return []cli.Command{
 		{
 			Name: "run", Summary: "collect and serve until stopped",
@@ -28,12 +30,17 @@ func Commands() []cli.Command {
 		},
 		{
 			Name: "migrate", Summary: "bring the database schema up to this version",
-			Help:     "Safe to repeat and to run from several places at once. An older collector of the previous minor version goes on working on the migrated schema.",
-			Settings: migrate.DatabaseSettings(),
+			Help: "Safe to repeat and to run from several places at once. An older collector of the previous minor version goes on working on the migrated schema.\n\n" +
+				"On Postgres the role that migrates owns the tables. A collector should run as another, which --grant-writer gives what it needs.",
+			Settings: slices.Concat(migrate.DatabaseSettings(), grants.Settings()),
 			Run: func(ctx context.Context, _ []string) error {
-				return Migrate(ctx, migrate)
+				if err := Migrate(ctx, migrate); err != nil {
+					return err
+				}
+				return Grant(ctx, migrate, grants)
 			},
 		},
+		driftCommand(),
 		{
 			Name: "catalogue", Summary: "print the datasets that would be collected, as Markdown",
 			Settings: list.CatalogueSettings(),

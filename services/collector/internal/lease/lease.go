@@ -111,7 +111,8 @@ func (c *Config) hold(ctx context.Context, asked time.Time, won store.Lease, lea
 func (c *Config) renew(ctx context.Context, asked time.Time, term store.Term) error {
 	every := c.TTL / 5
 	for {
-		if !sleep(ctx, every) {
+		// Never past the end of trust, which would come late by a pause.
+		if !sleep(ctx, min(every, time.Until(asked.Add(c.Trust)))) {
 			return nil
 		}
 		ask := time.Now()

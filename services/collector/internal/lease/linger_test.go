@@ -66,6 +66,50 @@ func (s *slow) Renew(ctx context.Context, term store.Term, ttl time.Duration, pr
 	return err
 }
 
+// refusing answers every renewal with an error, after a while, once it is cut.
+type refusing struct {
+	*conn
+	after time.Duration
+}
+
+func (r *refusing) Renew(ctx context.Context, term store.Term, ttl time.Duration, progress time.Time) error {
+	r.mu.Lock()
+	away := r.away
+	r.mu.Unlock()
+	if away {
+		select {
+		case <-time.After(r.after):
+		case <-ctx.Done():
+		}
+		return errAway
+	}
+	return r.conn.Renew(ctx, term, ttl, progress)
+}
+
+// Trust ends when it ends, also in the middle of a pause between two attempts.
+func TestTrustEndsBetweenTwoAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, o := &row{}, &office{t: t}
+		// Attempts are 1.3 s apart, which ten seconds are no multiple of.
+		c := &refusing{conn: &conn{row: db}, after: 300 * time.Millisecond}
+		ctx, stop := context.WithCancel(t.Context())
+		a := make(chan error, 1)
+		go func() {
+			a <- lease.Run(ctx, lease.Config{
+				Store: c, Holder: "a", TTL: lease.DefaultTTL, Trust: lease.DefaultTrust, Logger: slog.New(slog.DiscardHandler),
+			}, o.lead("a", nil))
+		}()
+		time.Sleep(lease.DefaultTTL/5 + time.Millisecond) // the last renewal
+		c.cut(true)
+		time.Sleep(lease.DefaultTrust - 100*time.Millisecond)
+		o.want("a")
+		time.Sleep(200 * time.Millisecond)
+		o.want("")
+		stop()
+		<-a
+	})
+}
+
 // The time that the answer took is time that the database counts already.
 func TestTrustBeginsWhenTheLeaseWasAskedFor(t *testing.T) {
 	for name, tc := range map[string]struct {

@@ -9,6 +9,7 @@
 package ledger
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -94,18 +95,26 @@ func (g *Gap) key() string {
 func Merge(gaps []Gap) []Gap {
 	var out []Gap
 	for _, g := range gaps {
-		if n := len(out); n > 0 {
-			last := &out[n-1]
-			same := *last
-			same.Window, same.LostAt = g.Window, g.LostAt
-			if same == g && last.Window.End == g.Window.Start {
-				last.Window.End = g.Window.End
-				continue
-			}
-		}
-		out = append(out, g)
+		out = Join(out, g)
 	}
 	return out
+}
+
+// Join appends a gap, or lets the last one grow by it when it follows at once
+// and says the same: an outage of days is thousands of windows and few gaps.
+func Join(gaps []Gap, g Gap) []Gap {
+	if n := len(gaps); n > 0 {
+		last := &gaps[n-1]
+		if last.Window.End == g.Window.Start {
+			same := *last
+			same.Window, same.LostAt = g.Window, g.LostAt
+			if same == g {
+				last.Window.End = g.Window.End
+				return gaps
+			}
+		}
+	}
+	return append(gaps, g)
 }
 
 // Diff returns the records that turn the stored ledger into the wanted one.
@@ -157,6 +166,26 @@ type Decided struct {
 	bucket.Window
 	Accepted bool   `json:"accepted,omitempty"` // else lost
 	Reason   Reason `json:"reason"`
+}
+
+// Decide adds a range, which must be new, and forgets what ended before keep:
+// nothing so old is ever wanted again, and losses of years would be carried
+// along with each new one. The decision itself is not altered; nil has none.
+func (d *Decision) Decide(of Series, span Decided, keep bucket.Time) *Decision {
+	out := &Decision{Dataset: of.Dataset, Scope: of.Scope}
+	if d != nil {
+		out.Spans = slices.DeleteFunc(slices.Clone(d.Spans), func(s Decided) bool { return s.End <= keep })
+	}
+	i, _ := slices.BinarySearchFunc(out.Spans, span.Start, func(s Decided, at bucket.Time) int { return cmp.Compare(s.Start, at) })
+	if i > 0 {
+		// Windows that are lost one by one are one loss.
+		if last := &out.Spans[i-1]; last.End == span.Start && last.Accepted == span.Accepted && last.Reason == span.Reason {
+			last.End = span.End
+			return out
+		}
+	}
+	out.Spans = slices.Insert(out.Spans, i, span)
+	return out
 }
 
 // Record encodes a decision.

@@ -97,6 +97,36 @@ func TestDecisionsComeBack(t *testing.T) {
 	}
 }
 
+// Windows that are lost one after the other are one range, and what is too old
+// to be wanted is forgotten: the record does not grow for ever.
+func TestDecisionsStayShort(t *testing.T) {
+	of := ledger.Series{Dataset: "http_5m", Scope: zone}
+	lost := func(i int, reason ledger.Reason) ledger.Decided {
+		return ledger.Decided{Window: gap(i, "", 0).Window, Reason: reason}
+	}
+	at := func(i int) bucket.Time { return gap(i, "", 0).Window.Start }
+	var d *ledger.Decision
+	for _, i := range []int{0, 1, 2, 9, 5} {
+		d = d.Decide(of, lost(i, ledger.Suspect), 0)
+	}
+	before := d
+	d = d.Decide(of, lost(3, ledger.Delayed), at(1))
+	want := &ledger.Decision{Dataset: "http_5m", Scope: zone, Spans: []ledger.Decided{
+		{Window: bucket.Window{Start: at(0), End: at(3)}, Reason: ledger.Suspect},
+		lost(3, ledger.Delayed),
+		lost(5, ledger.Suspect), lost(9, ledger.Suspect),
+	}}
+	if diff := cmp.Diff(want, d); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if len(before.Spans) != 3 {
+		t.Errorf("the decision before became %v", before.Spans)
+	}
+	if d = d.Decide(of, lost(20, ledger.Suspect), at(6)); len(d.Spans) != 2 {
+		t.Errorf("after six windows have become too old there are %v", d.Spans)
+	}
+}
+
 func TestEveryReasonIsInTheContract(t *testing.T) {
 	for _, r := range []ledger.Reason{
 		ledger.Pending, ledger.UpstreamError, ledger.Suspect, ledger.Delayed, ledger.NotVisible, ledger.TooBig, ledger.BadAnswer, ledger.Unauthorized,

@@ -14,6 +14,9 @@
 // so that zones that miss the same hours share requests. Within it the windows
 // that Cloudflare will soon drop come first, then those that Prometheus can
 // still take from the replay, newest first, then the rest, oldest first.
+//
+// The audit lane asks for what is final already. Which windows that are is not
+// decided here; [Looks] packs them.
 package plan
 
 import (
@@ -31,6 +34,7 @@ const (
 	Fresh   Lane = iota + 1 // a window that was never read fell due
 	Confirm                 // another reading of windows that settle
 	Repair                  // windows that should long be final
+	Audit                   // final windows, to see whether they moved
 )
 
 func (l Lane) String() string {
@@ -41,6 +45,8 @@ func (l Lane) String() string {
 		return "confirm"
 	case Repair:
 		return "repair"
+	case Audit:
+		return "audit"
 	}
 	return "unknown"
 }
@@ -99,6 +105,12 @@ type Request struct {
 	Lane       Lane
 	Scopes     []bucket.Scope // of one kind, ascending; accounts come one at a time
 	Selections []Selection
+}
+
+// Look is one window of one want that is to be asked whatever is stored of it.
+type Look struct {
+	Want   Want
+	Window bucket.Window // aligned
 }
 
 // Plan is what to ask now, most urgent first, and when to plan again even if

@@ -26,8 +26,11 @@ type piece struct {
 	want   *Want
 	window bucket.Window
 	lane   Lane
-	rank   int64 // inside the repair lane: lower first
+	rank   int64 // inside the repair and the audit lane: lower first
 }
+
+// trailing ranges are widened to fit many windows; the other lanes keep theirs.
+func (p *piece) trailing() bool { return p.lane <= Confirm }
 
 // Make plans. The wants must be in a stable order; state answers for any of
 // their windows.
@@ -44,12 +47,28 @@ func Make(now bucket.Time, wants []Want, state State, c Ceilings) Plan {
 				next = min(next, again)
 			}
 		}
-		if p.Next == 0 || next < p.Next {
+		// Of a scope that has ended no further window falls due: what would be
+		// its next one lies in the past for ever.
+		if next > now && (p.Next == 0 || next < p.Next) {
 			p.Next = next
 		}
 	}
 	p.Requests = pack(pieces, c)
 	return p
+}
+
+// Looks packs looks into requests of the audit lane, those that come first in
+// the first ones. Looks of one dataset and window must be neighbours.
+func Looks(looks []Look, c Ceilings) []Request {
+	pieces := make([]piece, len(looks))
+	for i := range looks {
+		l := &looks[i]
+		pieces[i] = piece{want: &l.Want, window: l.Window, lane: Audit, rank: int64(i)}
+		if before := i - 1; before >= 0 && looks[before].Want.Dataset == l.Want.Dataset && looks[before].Window == l.Window {
+			pieces[i].rank = pieces[before].rank
+		}
+	}
+	return pack(pieces, c)
 }
 
 // pieces appends what w lacks and may be asked for now. It returns the
@@ -176,7 +195,7 @@ func pack(pieces []piece, c Ceilings) []Request {
 }
 
 func laneRank(p piece) int64 {
-	if p.lane == Repair {
+	if !p.trailing() {
 		return p.rank
 	}
 	return 0
@@ -186,9 +205,7 @@ func laneRank(p piece) int64 {
 func together(a, b *piece, c Ceilings, n int) bool {
 	return n < c.Zones && a.want.Scope.Kind == bucket.Zone && b.want.Scope.Kind == bucket.Zone &&
 		a.want.Dataset == b.want.Dataset && a.want.Variant.Same(b.want.Variant) &&
-		(a.lane == Repair) == (b.lane == Repair) &&
-		// Trailing ranges are widened to fit all; a repair keeps its own.
-		(a.lane != Repair || a.window == b.window)
+		a.trailing() == b.trailing() && (a.trailing() || a.window == b.window)
 }
 
 // add puts pieces that ask the same into a request that has their scopes

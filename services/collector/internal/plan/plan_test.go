@@ -262,3 +262,31 @@ func BenchmarkMakeSteadyState(b *testing.B) {
 		plan.Make(now, wants, state{}, plan.DefaultCeilings)
 	}
 }
+
+// Audits ask exactly the windows they are given, those of the same scopes
+// together, and nothing is widened.
+func TestLooksArePackedAsTheyAre(t *testing.T) {
+	five, hour := dataset("five", 5*time.Minute, 1), dataset("hour", time.Hour, 1)
+	look := func(d *catalogue.Dataset, z int, start bucket.Time) plan.Look {
+		return plan.Look{
+			Want:   plan.Want{Dataset: d, Variant: &d.Variants[0], Scope: zone(z), Limits: plan.Limits{MaxPageSize: 100}},
+			Window: bucket.Window{Start: start, End: start.Add(d.Size)},
+		}
+	}
+	hours, day := noon.Add(-2*time.Hour), noon.Add(-25*time.Hour)
+	p := plan.Plan{Requests: plan.Looks([]plan.Look{
+		look(hour, 1, hours), look(hour, 2, hours), look(five, 1, hours), look(five, 2, hours), look(five, 1, day), look(hour, 3, day),
+	}, plan.DefaultCeilings)}
+	check(t, p, `
+audit zones=2 hour/rollup[-120,-60) five/rollup[-120,-115)
+audit zones=1 five/rollup[-1500,-1495)
+audit zones=1 hour/rollup[-1500,-1440)
+`)
+	for _, r := range p.Requests {
+		for _, s := range r.Selections {
+			if s.Limit != 100 {
+				t.Errorf("a page of %d rows is asked for, the plan allows 100", s.Limit)
+			}
+		}
+	}
+}

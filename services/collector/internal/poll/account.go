@@ -2,7 +2,6 @@ package poll
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -30,6 +29,7 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 	for sc := range s.changed {
 		batch.Records = append(batch.Records, s.roster[sc].Record())
 	}
+	batch.Records = append(batch.Records, s.drift.flush(now)...)
 	if len(batch.Entries)+len(batch.Records) > 0 {
 		if err := s.commit(ctx, batch); err != nil {
 			return err
@@ -52,14 +52,10 @@ func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	old := s.decided[of]
-	d := &ledger.Decision{Dataset: of.Dataset, Scope: of.Scope}
-	if old != nil {
-		d.Spans = slices.Clone(old.Spans)
-	}
+	d := s.decided[of]
 	for _, w := range lost {
 		reason := s.reasonBefore(of, w.Start)
-		d.Spans = append(d.Spans, ledger.Decided{Window: w, Reason: reason})
+		d = d.Decide(of, ledger.Decided{Window: w, Reason: reason}, s.keep(s.trusted.Second()))
 		payload, err := wire.EncodeGapDecision(&bucketv1.GapDecision{
 			Kind: bucketv1.GapDecision_KIND_LOST, Dataset: of.Dataset, Scope: wire.ProtoScope(of.Scope),
 			StartUnixSeconds: int64(w.Start), EndUnixSeconds: int64(w.End), Reason: reason.Proto(),
@@ -73,7 +69,6 @@ func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
 		s.Metrics.lost.WithLabelValues(of.Dataset).Add(float64(w.Len() / c.Dataset.Size))
 		s.Logger.Warn("windows are lost: Cloudflare no longer has them", "dataset", of.Dataset, "zone", of.Scope.ID, "window", w.String(), "reason", reason)
 	}
-	slices.SortFunc(d.Spans, func(a, b ledger.Decided) int { return int(a.Start - b.Start) })
 	s.decided[of] = d
 	batch.Records = append(batch.Records, d.Record())
 	return nil
@@ -99,15 +94,13 @@ func (s *state) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
 			continue
 		}
 		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
-		var gaps []ledger.Gap
 		for _, span := range s.closed(of).Missing(c.Window) {
 			for start := span.Start; start < span.End; start = start.Add(c.Dataset.Size) {
 				if g, ok := s.gap(now, c, of, start); ok {
-					gaps = append(gaps, g)
+					out = ledger.Join(out, g)
 				}
 			}
 		}
-		out = append(out, ledger.Merge(gaps)...)
 	}
 	return out
 }

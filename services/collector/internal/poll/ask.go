@@ -11,6 +11,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
 
 // ask sends requests in order and takes in the answers. A request that fails
@@ -26,6 +27,10 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		r, left := s.understood(queue[0])
 		if !left {
 			queue = queue[1:]
+			continue
+		}
+		if rest, changed := s.granted(r); changed {
+			queue = append(rest, queue[1:]...)
 			continue
 		}
 		ok, retryAt, err := s.Budget.TryTake(ctx, urgency(r.Lane))
@@ -101,6 +106,9 @@ func (s *state) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, b
 	}
 	if !answer.Date.IsZero() {
 		s.noteSkew("cloudflare", sent, s.Clock.Now(), answer.Date, time.Second)
+		// Should our clock have jumped ahead since it was last compared, the
+		// windows are younger than they seemed.
+		readAt = min(readAt, s.trusted.Second())
 	}
 	return answer, readAt, nil
 }
@@ -184,13 +192,13 @@ func (s *state) correct(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error
 	if e.Limit <= 0 {
 		return
 	}
-	node := s.roster[sc].Nodes[sel.Variant.Node]
-	if e.Age {
-		node.NotOlderThan = e.Limit
-	} else {
-		node.MaxDuration = e.Limit
-	}
-	s.roster[sc].Nodes[sel.Variant.Node] = node
+	s.roster[sc].Correct(sel.Variant.Node, func(node *roster.Node) {
+		if e.Age {
+			node.NotOlderThan = e.Limit
+		} else {
+			node.MaxDuration = e.Limit
+		}
+	})
 	s.dirty(sc)
 }
 

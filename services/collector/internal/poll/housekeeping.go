@@ -31,12 +31,6 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 	if blocked, err := s.entitle(ctx, now); err != nil || blocked != 0 {
 		return blocked, err
 	}
-	if now >= s.compareAt {
-		if err := s.compareClocks(ctx); err != nil {
-			return 0, err
-		}
-		s.compareAt = now.Add(compareEvery)
-	}
 	if now >= s.retireAt {
 		s.retireAt = now.Add(retireEvery)
 		switch err := s.retire(ctx, now); {
@@ -74,17 +68,20 @@ func (s *state) upstreamFailed(ctx context.Context, what string, err error) (buc
 	return s.outage.next, nil
 }
 
-// compareClocks reads the database's clock. Of a clock that is ahead of ours,
-// such as the machine's in a demonstration that lives in the past, nothing
-// follows.
-func (s *state) compareClocks(ctx context.Context) error {
+// look compares our clock with the database's and returns the trusted time. It
+// is called whenever something is about to be decided or stored by the time, not
+// now and then: a clock that was right a minute ago may have been set ahead
+// since, and would make windows due, final or lost that are not, and promise
+// completeness up to a moment that has not come. Of a database that is ahead of
+// us, as in a demonstration that lives in the past, nothing follows.
+func (s *state) look(ctx context.Context) (bucket.Time, error) {
 	sent := s.Clock.Now()
 	head, err := s.Store.Head(ctx)
 	if err != nil {
-		return fmt.Errorf("read the database's clock: %w", err)
+		return 0, fmt.Errorf("read the database's clock: %w", err)
 	}
 	s.noteSkew("database", sent, s.Clock.Now(), head.Now, 0)
-	return nil
+	return s.trusted.Second(), nil
 }
 
 func (s *state) discover(ctx context.Context, now bucket.Time) error {

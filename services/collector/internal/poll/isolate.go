@@ -62,6 +62,21 @@ func (s *state) understood(r plan.Request) (plan.Request, bool) {
 	return r, len(r.Selections) > 0
 }
 
+// granted takes one question out of a request that was refused since it was
+// planned: a pass that learns of a refusal may have several requests with it.
+// It returns what is left to ask instead, or false where nothing was refused.
+func (s *state) granted(r plan.Request) (rest []plan.Request, changed bool) {
+	now := s.trusted.Second()
+	for _, sc := range r.Scopes {
+		for i, sel := range r.Selections {
+			if s.roster[sc].Refused(now, sel.Dataset.Dataset, sel.Variant.Name) {
+				return without(r, sc, i), true
+			}
+		}
+	}
+	return nil, false
+}
+
 // isolate deals with an error that one zone or one selection caused, and
 // returns what of the request is still to be asked. Where the error names its
 // origin only that is taken out; where it does not, the request is halved.

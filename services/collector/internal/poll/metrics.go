@@ -1,6 +1,13 @@
 package poll
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-metrics/weir/services/collector/internal/audit"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+)
 
 // Metrics are the loop's own metrics: they tell "traffic changed" from
 // "collector changed". Labels are bounded by the catalogue and by constants.
@@ -27,6 +34,8 @@ type Metrics struct {
 	revision      prometheus.Gauge
 	storeSize     prometheus.Gauge
 	progress      prometheus.Gauge
+	audited       *prometheus.CounterVec
+	moved         *prometheus.HistogramVec
 }
 
 // NewMetrics registers the loop's metrics.
@@ -48,6 +57,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
 		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "weir_collector_" + name, Help: help, Buckets: buckets})
+		reg.MustRegister(h)
+		return h
+	}
+	histograms := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "weir_collector_" + name, Help: help, Buckets: buckets}, labels)
 		reg.MustRegister(h)
 		return h
 	}
@@ -74,5 +88,23 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		revision:      gauge("head_revision", "Newest revision of the log, as this process knows it."),
 		storeSize:     gauge("store_size_bytes", "Size of the store on disk."),
 		progress:      gauge("progress_timestamp_seconds", "When this process last found nothing left to do that was possible."),
+		audited:       counters("audited_buckets_total", "Final buckets that were read again at an age, by what was found: same, moved, gone (an empty answer, which proves nothing) or unanswered.", "dataset", "age", "result"),
+		moved:         histograms("drift_ratio", "How far final buckets that were read again at an age had moved: the part of the family that moved most, 0 for a bucket that is the same.", []float64{0, 1e-5, 1e-4, .001, .005, .01, .05, .1, .5, 1}, "dataset", "age"),
+	}
+}
+
+// audits makes the series of the audit lane, so that they are there at 0 before
+// the first audit.
+func (m *Metrics) audits(datasets []catalogue.Dataset) {
+	for i := range datasets {
+		if !slices.ContainsFunc(datasets[i].Variants, func(v catalogue.Variant) bool { return !v.Sampled }) {
+			continue // never audited
+		}
+		for _, age := range audit.Ages {
+			m.moved.WithLabelValues(datasets[i].Dataset, age.Name)
+			for _, result := range audit.Results {
+				m.audited.WithLabelValues(datasets[i].Dataset, age.Name, string(result))
+			}
+		}
 	}
 }

@@ -57,7 +57,6 @@ const (
 	discoverEvery = time.Hour     // Cloudflare's own exporters refresh zones about as often
 	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
 	retireEvery   = time.Hour
-	compareEvery  = 10 * time.Minute
 	refusedFor    = 6 * time.Hour // before a refused variant is tried again
 )
 
@@ -70,6 +69,7 @@ type Poller struct {
 
 // New returns a Poller.
 func New(c Config) *Poller {
+	c.Metrics.audits(c.Catalogue.Datasets)
 	return &Poller{Config: c, trusted: NewTrusted(c.Clock), rng: rand.New(rand.NewPCG(c.Seed, 0))}
 }
 
@@ -97,7 +97,10 @@ func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
 
 // pass does one round of the loop and returns when the next one should begin.
 func (s *state) pass(ctx context.Context) (time.Time, error) {
-	began := s.trusted.Second()
+	began, err := s.look(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
 	blocked, err := s.housekeeping(ctx, began)
 	if err != nil {
 		return time.Time{}, err
@@ -109,7 +112,15 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 			return time.Time{}, err
 		}
 	}
-	now := s.trusted.Second()
+	if blocked == 0 { // nothing is left that would have to be asked
+		if blocked, err = s.audit(ctx); err != nil {
+			return time.Time{}, err
+		}
+	}
+	now, err := s.look(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
 	claims := s.claims(now)
 	if err := s.settleLedger(ctx, now, claims); err != nil {
 		return time.Time{}, err
@@ -141,6 +152,8 @@ func (s *state) nextPass(now, blocked bucket.Time, claims []roster.Claim) time.T
 	if blocked != 0 {
 		next = blocked
 	}
+	// Whatever is wrong, a loop that does not wait would be worse.
+	next = max(next, now.Add(time.Second))
 	// The trusted clock may be behind the clock that is waited on.
 	return next.Std().Add(s.Clock.Now().Sub(s.trusted.Now()))
 }

@@ -32,10 +32,11 @@ type state struct {
 	tries    map[ledger.Series]*try
 	off      map[string]bucket.Time // datasets that Cloudflare does not understand, until
 	changed  map[bucket.Scope]bool  // scopes whose record is to be written
+	drift    drift
 
-	entitleAt                       map[bucket.Scope]bucket.Time // not before, after a failure
-	discoverAt, retireAt, compareAt bucket.Time
-	outage                          backoff // of Cloudflare as a whole
+	entitleAt            map[bucket.Scope]bucket.Time // not before, after a failure
+	discoverAt, retireAt bucket.Time
+	outage               backoff // of Cloudflare as a whole
 }
 
 // try is what went wrong with a series lately.
@@ -86,6 +87,9 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		return nil, err
 	}
 	if s.decided, err = ledger.Decisions(records); err != nil {
+		return nil, err
+	}
+	if s.drift, err = p.loadDrift(ctx); err != nil {
 		return nil, err
 	}
 	for i := range p.Catalogue.Datasets {
@@ -147,6 +151,9 @@ func (s *state) defineDatasets(ctx context.Context) error {
 // commit appends a batch and moves the head along. Any error ends the term: it
 // is the store's word that this process no longer knows what is stored.
 func (s *state) commit(ctx context.Context, batch store.Batch) error {
+	if _, err := s.look(ctx); err != nil {
+		return err
+	}
 	now := s.trusted.Now().Truncate(time.Millisecond)
 	if now.Before(s.last) {
 		now = s.last

@@ -56,7 +56,7 @@ func (s *state) take(ctx context.Context, r plan.Request, answer *cloudflare.Ans
 					f := looks[i].windows[sc][v.Start]
 					b := s.bucket(sel, sc, f, v.Final, readAt)
 					batch.Entries = append(batch.Entries, entry(b))
-					stored = append(stored, settled{b, f})
+					stored = append(stored, settled{b, f, v})
 				}
 			}
 		}
@@ -93,8 +93,9 @@ func (s *state) late(sc bucket.Scope) bucket.Time {
 }
 
 type settled struct {
-	b      *bucket.Bucket
-	folded catalogue.Folded
+	b       *bucket.Bucket
+	folded  catalogue.Folded
+	verdict settle.Verdict
 }
 
 // stored remembers a committed bucket.
@@ -104,6 +105,7 @@ func (s *state) stored(done settled) {
 	s.have[of] = s.have[of].Add(b.Window())
 	s.settling[b.Dataset].Stored(b.Scope, settle.Final{Start: b.Start, Level: done.folded.Level, Empty: done.folded.Empty})
 	s.Metrics.buckets.WithLabelValues(b.Dataset, finality(b.Finality), origin(b.Origin)).Inc()
+	s.noteSettled(done)
 	if done.folded.FoldedRows > 0 {
 		s.Metrics.folded.WithLabelValues(b.Dataset).Add(float64(done.folded.FoldedRows))
 	}

@@ -25,10 +25,13 @@ type Lane uint8
 
 // The lanes. Urgent is whatever keeps the newest windows complete: fresh
 // windows, confirming readings, the scope list. Background is everything that
-// can wait: repair of old windows, backfill, audit, people's tools.
+// can wait: repair of old windows, backfill, people's tools. Spare is what need
+// not be done at all: audits. It takes one permit at a time, and only while half
+// of the share is free.
 const (
 	Urgent Lane = iota + 1
 	Background
+	Spare
 )
 
 // Config describes the limiter of one Cloudflare user.
@@ -57,6 +60,9 @@ type Config struct {
 // safety before a block's use-by time: the request goes out a moment after the
 // permit was handed out.
 const safety = 5 * time.Second
+
+// spareHeadroom is the part of the share that the spare lane leaves alone.
+const spareHeadroom = .5
 
 // sharedFor is how long a budget error below our share halves it.
 const sharedFor = time.Hour
@@ -166,8 +172,15 @@ func (l *Limiter) try(ctx context.Context, lane Lane) (bool, time.Time, error) {
 	if until, ok := l.use(now, lane); ok || !until.IsZero() {
 		return ok, until, nil
 	}
+	limit, want := l.laneLimit(now, lane), l.c.Block
+	if limit == 0 { // a share of one request has none to spare
+		return false, now.Add(l.c.Span), nil
+	}
+	if lane == Spare {
+		want = 1 // what lapses unused is lost to the other lanes
+	}
 	p := store.Permits{
-		User: l.c.User, Want: min(l.c.Block, l.laneLimit(now, lane)), Limit: l.laneLimit(now, lane),
+		User: l.c.User, Want: min(want, limit), Limit: limit,
 		Now: now, UseBy: now.Add(l.c.UseBy), Span: l.c.Span, Holder: l.c.Holder,
 	}
 	g, err := l.c.Reserver.Reserve(ctx, p)
@@ -245,8 +258,11 @@ func (l *Limiter) laneLimitLocked(now time.Time, lane Lane) int {
 	if now.Before(l.sharedUntil) {
 		limit = max(1, limit/2)
 	}
-	if lane != Urgent {
+	switch lane {
+	case Background:
 		limit = max(1, limit-int(math.Ceil(l.c.Headroom*float64(limit))))
+	case Spare:
+		limit -= int(math.Ceil(max(l.c.Headroom, spareHeadroom) * float64(limit)))
 	}
 	return limit
 }

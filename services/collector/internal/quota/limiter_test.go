@@ -104,6 +104,41 @@ func TestBackgroundLeavesHeadroom(t *testing.T) {
 
 // A block that was reserved for urgent work is not eaten by the background
 // beyond its own share.
+// What need not be done stops at half of the share, whoever used the other half,
+// and holds no permits that it does not use.
+func TestSpareStopsAtHalf(t *testing.T) {
+	l := limiter(t, Config{Reserver: new(ledger), Clock: clock.NewManual(start)})
+	spare, _ := drain(t, l, Spare)
+	background, _ := drain(t, l, Background)
+	urgent, _ := drain(t, l, Urgent)
+	if spare != 75 || background != 37 || urgent != 38 {
+		t.Errorf("spare took %d, background %d and urgent %d, want 75, 37 and 38", spare, background, urgent)
+	}
+
+	l = limiter(t, Config{Reserver: new(ledger), Clock: clock.NewManual(start)})
+	if ok, _, err := l.TryTake(t.Context(), Spare); !ok || err != nil {
+		t.Fatalf("%t, %v", ok, err)
+	}
+	if left := l.Left(); left != 149 {
+		t.Errorf("%d are left of 150 after one was spared", left)
+	}
+	l = limiter(t, Config{Reserver: new(ledger), Clock: clock.NewManual(start)})
+	for range 75 {
+		if ok, _, err := l.TryTake(t.Context(), Urgent); !ok || err != nil {
+			t.Fatalf("%t, %v", ok, err)
+		}
+	}
+	if ok, again, err := l.TryTake(t.Context(), Spare); ok || err != nil || !again.After(start) {
+		t.Errorf("with half of the share used: %t, again at %s, %v", ok, again, err)
+	}
+
+	// A share of one request has nothing to spare, and says so without spinning.
+	l = limiter(t, Config{Reserver: new(ledger), Clock: clock.NewManual(start), Limit: 2})
+	if ok, again, err := l.TryTake(t.Context(), Spare); ok || err != nil || !again.After(start) {
+		t.Errorf("of one request: %t, again at %s, %v", ok, again, err)
+	}
+}
+
 func TestBackgroundDoesNotUseUrgentBlocks(t *testing.T) {
 	clk := clock.NewManual(start)
 	l := limiter(t, Config{Reserver: new(ledger), Clock: clk})

@@ -117,21 +117,38 @@ func (s *Scope) variant(now bucket.Time, d *catalogue.Dataset) (*catalogue.Varia
 	return nil, reason
 }
 
-// usable is the variant as the plan allows it, perhaps without optional
-// measures, or nil and the reason.
+// grant is what a plan makes of a variant: the variant, perhaps without
+// optional measures, or the reason why it is refused.
+type grant struct {
+	variant *catalogue.Variant
+	reason  string
+}
+
+// usable is the variant as the plan allows it, or nil and the reason.
 func (s *Scope) usable(now bucket.Time, d *catalogue.Dataset, v *catalogue.Variant) (*catalogue.Variant, string) {
-	node := s.Nodes[v.Node]
-	if no := node.refuses(d, v); no != "" {
-		return nil, no
+	g, known := s.grants[v]
+	if !known {
+		g = s.Nodes[v.Node].grant(d, v)
+		if s.grants == nil {
+			s.grants = map[*catalogue.Variant]grant{}
+		}
+		s.grants[v] = g
 	}
 	if no, ok := s.Refusals[d.Dataset+"/"+v.Name]; ok && now < no.Until {
 		return nil, no.Reason
 	}
+	return g.variant, g.reason
+}
+
+func (node Node) grant(d *catalogue.Dataset, v *catalogue.Variant) grant {
+	if no := node.refuses(d, v); no != "" {
+		return grant{reason: no}
+	}
 	missing := v.Missing(node.Fields)
 	if rest := v.Without(missing); rest != nil {
-		return rest, ""
+		return grant{variant: rest}
 	}
-	return nil, fmt.Sprintf("plan does not allow %s of %s", strings.Join(missing, ", "), v.Node)
+	return grant{reason: fmt.Sprintf("plan does not allow %s of %s", strings.Join(missing, ", "), v.Node)}
 }
 
 // refuses says why a node as a whole is of no use to a variant.
@@ -158,12 +175,29 @@ func (s *Scope) Refuse(dataset, variant, reason string, until bucket.Time) {
 	s.Refusals[dataset+"/"+variant] = Refusal{Reason: reason, Until: until}
 }
 
+// Refused reports whether an answer refused a variant not long ago.
+func (s *Scope) Refused(now bucket.Time, dataset, variant string) bool {
+	no, ok := s.Refusals[dataset+"/"+variant]
+	return ok && now < no.Until
+}
+
 // Entitle notes what the settings node said. Refusals that have run out are
 // dropped; the others stand, since the settings are known to advertise fields
 // that are then refused.
 func (s *Scope) Entitle(now bucket.Time, nodes map[string]Node) {
-	s.Nodes, s.Checked = nodes, now
+	s.Nodes, s.Checked, s.grants = nodes, now, nil
 	maps.DeleteFunc(s.Refusals, func(_ string, r Refusal) bool { return now >= r.Until })
+}
+
+// Correct changes what is believed of one node, after an answer that
+// contradicts the settings.
+func (s *Scope) Correct(node string, change func(*Node)) {
+	n := s.Nodes[node]
+	change(&n)
+	if s.Nodes == nil {
+		s.Nodes = map[string]Node{}
+	}
+	s.Nodes[node], s.grants = n, nil
 }
 
 // Stale reports whether entitlements should be read again.

@@ -2,6 +2,7 @@ package roster
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -98,23 +99,66 @@ func (r Roster) next(now bucket.Time, old *Scope, z Seen, sel Selection, lookbac
 		s.State, s.Start, s.End = Active, now, 0
 		s.Checked = 0
 	}
-	s.AccountLabel = s.AccountName
-	s.ZoneLabel = r.zoneLabel(s)
+	// As long as the name is the same so is the label: whoever else has come or
+	// gone meanwhile, the series goes on.
+	if s.ZoneLabel == "" || s.Name != old.Name || s.AccountName != old.AccountLabel {
+		s.relabel(now, r.zoneLabel(now, s))
+	}
 	return s
 }
 
-// zoneLabel is the name, unless another scope owns it in the same account for
-// an overlapping time: then two zones would share one series.
-func (r Roster) zoneLabel(s *Scope) string {
+// relabel gives new labels and remembers the old ones.
+func (s *Scope) relabel(now bucket.Time, zone string) {
+	if s.ZoneLabel != "" {
+		s.Former = append(s.Former, Label{Zone: s.ZoneLabel, Account: s.AccountLabel, Until: now})
+		s.Former = s.Former[max(0, len(s.Former)-maxFormer):]
+	}
+	s.ZoneLabel, s.AccountLabel = zone, s.AccountName
+}
+
+// zoneLabel is the name, unless another scope has it in the same account for an
+// overlapping time, or had it before it was renamed: then two zones would share
+// one series.
+func (r Roster) zoneLabel(now bucket.Time, s *Scope) string {
+	// The oldest window that may still be stored under the new label.
+	from := s.Start
+	if keeps := s.keeps(); keeps > 0 {
+		from = max(from, now.Add(-keeps))
+	}
 	for id, o := range r {
-		if id == s.Scope || o.ZoneLabel != s.Name || o.AccountLabel != s.AccountName {
-			continue
-		}
-		if s.State == Active && (o.End == 0 || o.End > s.Start) {
+		if id != s.Scope && o.labelled(s.Name, s.AccountName) > from {
 			return s.Name + "#" + s.ID[:8]
 		}
 	}
 	return s.Name
+}
+
+// keeps is for how long Cloudflare keeps anything of the scope; 0: not known.
+func (s *Scope) keeps() (most time.Duration) {
+	for _, n := range s.Nodes {
+		if n.Enabled && n.NotOlderThan == 0 {
+			return 0
+		}
+		most = max(most, n.NotOlderThan)
+	}
+	return most
+}
+
+// labelled is until when the scope's windows may carry the labels: 0 when they
+// never did.
+func (s *Scope) labelled(zone, account string) (until bucket.Time) {
+	if s.ZoneLabel == zone && s.AccountLabel == account {
+		if s.End == 0 {
+			return math.MaxInt64
+		}
+		until = s.End
+	}
+	for _, l := range s.Former {
+		if l.Zone == zone && l.Account == account {
+			until = max(until, l.Until)
+		}
+	}
+	return until
 }
 
 func (s *Scope) end(now bucket.Time, state State) {
@@ -126,7 +170,7 @@ func (s *Scope) end(now bucket.Time, state State) {
 
 func (s *Scope) clone() *Scope {
 	c := *s
-	c.Nodes, c.Refusals = maps.Clone(s.Nodes), maps.Clone(s.Refusals)
+	c.Nodes, c.Refusals, c.Former, c.grants = maps.Clone(s.Nodes), maps.Clone(s.Refusals), slices.Clone(s.Former), nil
 	return &c
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
@@ -37,18 +38,35 @@ type Scope struct {
 	AccountID   string `json:"account_id"`
 	AccountName string `json:"account_name"`
 	// ZoneLabel and AccountLabel are what new buckets carry.
-	ZoneLabel    string      `json:"zone_label"`
-	AccountLabel string      `json:"account_label"`
-	Plan         string      `json:"plan"` // for people; nodes decide access
-	State        State       `json:"state"`
-	FirstSeen    bucket.Time `json:"first_seen"`
-	Start        bucket.Time `json:"start"` // windows from here on are wanted
-	End          bucket.Time `json:"end"`   // windows that end after it are not; 0 while active
+	ZoneLabel    string `json:"zone_label"`
+	AccountLabel string `json:"account_label"`
+	// Former are the labels that stored buckets of the scope may carry besides,
+	// oldest first, at most [maxFormer].
+	Former    []Label     `json:"former,omitempty"`
+	Plan      string      `json:"plan"` // for people; nodes decide access
+	State     State       `json:"state"`
+	FirstSeen bucket.Time `json:"first_seen"`
+	Start     bucket.Time `json:"start"` // windows from here on are wanted
+	End       bucket.Time `json:"end"`   // windows that end after it are not; 0 while active
 	// Nodes are the entitlements by GraphQL node, from the settings node.
 	Nodes map[string]Node `json:"nodes,omitempty"`
 	// Refusals learned from answers, by variant (dataset/variant).
 	Refusals map[string]Refusal `json:"refusals,omitempty"`
 	Checked  bucket.Time        `json:"checked"` // when Nodes was read
+
+	// grants remembers what Nodes mean for each variant: it is asked for in
+	// every claim, and follows from Nodes alone. Nil when Nodes changed.
+	grants map[*catalogue.Variant]grant
+}
+
+// maxFormer names are remembered of a scope that is renamed again and again.
+const maxFormer = 8
+
+// Label is what a scope's buckets carried until it was renamed.
+type Label struct {
+	Zone    string      `json:"zone"`
+	Account string      `json:"account"`
+	Until   bucket.Time `json:"until"` // no window that ends later carries it
 }
 
 // Node is what a scope's plan says of one GraphQL node.

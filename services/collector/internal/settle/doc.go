@@ -26,7 +26,8 @@
 //     and needs the ten minutes too.
 //   - When more than a third of the scopes with traffic look suspect in one
 //     window, the dataset itself is late: nothing from that window on becomes
-//     final before it is a day old, unless the dataset recovers.
+//     final before it is a day old, unless the dataset recovers. When ordinary
+//     windows have come after it, what still looks suspect in it waits alone.
 //
 // Readings live in memory. What must survive a change of leader is only that a
 // window was suspect; the gap ledger keeps that, and [Dataset.Restore] brings it
@@ -109,4 +110,8 @@ type Verdict struct {
 	// Reason and Again say why not, and when the next reading may count.
 	Reason Reason
 	Again  bucket.Time
+	// First is when the window was first read, Since when it first read as it
+	// does now, and Equal how often in a row it did.
+	First, Since bucket.Time
+	Equal        int
 }

@@ -54,11 +54,13 @@ func median(recent []level) float64 {
 	return (values[mid-1] + values[mid]) / 2
 }
 
-// judgeDelay looks at the pending windows of all scopes for a window in which
-// more than a third of those with traffic look suspect. A delay that has begun
-// ends when no young window is like that any more.
+// judgeDelay looks at the pending windows of all scopes for those in which more
+// than a third of the scopes with traffic look suspect. Where nothing ordinary
+// came after them the dataset runs late, and all from there on waits; the delay
+// ends when no young window is like that any more. Where something did, they are
+// holes, which wait alone.
 func (d *Dataset) judgeDelay(now bucket.Time) {
-	type count struct{ low, traffic int }
+	type count struct{ low, open, traffic int }
 	windows := map[bucket.Time]*count{}
 	for _, sc := range d.scopes {
 		for start, p := range sc.pending {
@@ -77,12 +79,29 @@ func (d *Dataset) judgeDelay(now bucket.Time) {
 			c.traffic++
 			if p.low {
 				c.low++
+				if sc.ordinary <= start {
+					c.open++
+				}
 			}
 		}
 	}
 	var from bucket.Time
+	clear(d.holes)
 	for start, c := range windows {
-		if c.traffic >= minScopes && 3*c.low > c.traffic && (from == 0 || start < from) {
+		// Scopes whose window is final have traffic too: without them two quiet
+		// zones and a straggler would be a late dataset.
+		for _, sc := range d.scopes {
+			if sc.pending[start] == nil && sc.ordinary >= start {
+				c.traffic++
+			}
+		}
+		if c.traffic < minScopes {
+			continue
+		}
+		if 3*c.low > c.traffic {
+			d.holes[start] = true
+		}
+		if 3*c.open > c.traffic && (from == 0 || start < from) {
 			from = start
 		}
 	}

@@ -12,8 +12,11 @@ import (
 type Dataset struct {
 	policy Policy
 	scopes map[bucket.Scope]*scope
-	// delayedFrom is the first window of an outage of the dataset, 0 if none.
+	// delayedFrom is the first window of an outage of the dataset that goes on,
+	// 0 if none.
 	delayedFrom bucket.Time
+	// holes are the windows that look suspect in too many scopes at once.
+	holes map[bucket.Time]bool
 }
 
 type scope struct {
@@ -38,6 +41,7 @@ type level struct {
 // pending is what is remembered of a window that is not final.
 type pending struct {
 	digest  uint64
+	first   bucket.Time // first reading
 	since   bucket.Time // first reading with this digest
 	last    bucket.Time // newest reading that counted
 	equal   int         // readings in a row with this digest
@@ -49,7 +53,7 @@ type pending struct {
 
 // New returns a Dataset without readings.
 func New(p Policy) *Dataset {
-	return &Dataset{policy: p, scopes: map[bucket.Scope]*scope{}}
+	return &Dataset{policy: p, scopes: map[bucket.Scope]*scope{}, holes: map[bucket.Time]bool{}}
 }
 
 // Known reports whether the scope was given to [Dataset.Restore].
@@ -234,6 +238,9 @@ func (sc *scope) findHole(readings []Reading) {
 
 // note counts a reading, if it is far enough from the one before.
 func (p *pending) note(now bucket.Time, r Reading) {
+	if p.first == 0 {
+		p.first = now
+	}
 	switch {
 	case p.last == 0 || p.digest != r.Digest:
 		p.digest, p.since, p.equal = r.Digest, now, 1
@@ -248,9 +255,9 @@ func (p *pending) note(now bucket.Time, r Reading) {
 func (d *Dataset) judge(sc *scope, now bucket.Time, r Reading) Verdict {
 	p := sc.pending[r.Start]
 	age := now.Sub(r.Start.Add(d.policy.Size))
-	v := Verdict{Start: r.Start}
+	v := Verdict{Start: r.Start, First: p.first, Since: p.since, Equal: p.equal}
 	switch {
-	case d.delayedFrom != 0 && r.Start >= d.delayedFrom && age < DelayedAge:
+	case d.late(p, r.Start) && age < DelayedAge:
 	case p.once:
 		if sc.overcome(p, r, now, age, d.policy.Size) {
 			v.Final = bucket.SuspectConfirmed
@@ -284,9 +291,14 @@ func (sc *scope) overcome(p *pending, r Reading, now bucket.Time, age, size time
 	return agreed && (!p.low || sc.ordinary > r.Start)
 }
 
+// late reports whether a window waits because the dataset is late.
+func (d *Dataset) late(p *pending, start bucket.Time) bool {
+	return d.delayedFrom != 0 && start >= d.delayedFrom || p.low && d.holes[start]
+}
+
 func (d *Dataset) reason(p *pending, start bucket.Time) Reason {
 	switch {
-	case d.delayedFrom != 0 && start >= d.delayedFrom:
+	case d.late(p, start):
 		return Delayed
 	case p.once:
 		return Suspect
@@ -298,7 +310,7 @@ func (d *Dataset) reason(p *pending, start bucket.Time) Reason {
 // over ten minutes when these are over, or, if it agreed and something else is
 // missing, ten minutes after it was last read.
 func (d *Dataset) again(p *pending, start bucket.Time) bucket.Time {
-	if !p.once && (d.delayedFrom == 0 || start < d.delayedFrom) {
+	if !p.once && !d.late(p, start) {
 		return p.last.Add(Spacing)
 	}
 	if due := p.since.Add(AgreeApart); due > p.last {

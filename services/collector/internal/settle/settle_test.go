@@ -76,6 +76,22 @@ func TestEqualReadingsAMinuteApartAreFinal(t *testing.T) {
 	wantFinal(t, look(t, d, at(6*time.Minute), noon, 90), bucket.Confirmed)
 }
 
+// A verdict tells how settling went: when the window was first read, and since
+// when as it is stored.
+func TestAVerdictTellsSinceWhen(t *testing.T) {
+	d := newDataset(busy())
+	for i, level := range []float64{80, 88, 88} {
+		v := look(t, d, at(time.Duration(5+i)*time.Minute), noon, level)
+		if i < 2 {
+			continue
+		}
+		wantFinal(t, v, bucket.Confirmed)
+		if v.First != at(5*time.Minute) || v.Since != at(6*time.Minute) || v.Equal != 2 {
+			t.Errorf("first %s, since %s, %d equal; want the readings after 5 and after 6 minutes, two of them equal", v.First, v.Since, v.Equal)
+		}
+	}
+}
+
 func TestReadingsCloserThanAMinuteCountOnce(t *testing.T) {
 	d := newDataset(busy())
 	look(t, d, at(5*time.Minute), noon, 90)

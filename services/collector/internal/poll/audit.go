@@ -1,0 +1,299 @@
+package poll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/wire"
+	"github.com/weir-metrics/weir/services/collector/internal/audit"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/quota"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// driftEvery is how often figures about settling are written; those about
+// audits are written at once.
+const driftEvery = time.Hour
+
+// drift is what a leader knows of how final buckets settled and moved.
+type drift struct {
+	lane    *audit.Lane
+	of      map[string]*audit.Drift // by dataset
+	changed map[string]bool         // datasets whose record is to be written
+	flushAt bucket.Time
+}
+
+func (p *Poller) loadDrift(ctx context.Context) (d drift, err error) {
+	d = drift{changed: map[string]bool{}}
+	records, err := p.Store.Records(ctx, audit.KindLane)
+	if err != nil {
+		return d, err
+	}
+	if d.lane, err = audit.ReadLane(records); err != nil {
+		return d, err
+	}
+	if records, err = p.Store.Records(ctx, audit.KindDrift); err != nil {
+		return d, err
+	}
+	d.of, err = audit.ReadDrifts(records)
+	return d, err
+}
+
+// figures is where those of a dataset are kept. Who changes them notes it.
+func (d *drift) figures(dataset string) *audit.Drift {
+	if d.of[dataset] == nil {
+		d.of[dataset] = audit.NewDrift(dataset)
+	}
+	return d.of[dataset]
+}
+
+// flush returns the records of figures that changed, once in a while.
+func (d *drift) flush(now bucket.Time) []store.Record {
+	if now < d.flushAt {
+		return nil
+	}
+	d.flushAt = now.Add(driftEvery)
+	return d.records()
+}
+
+func (d *drift) records() (out []store.Record) {
+	for _, id := range slices.Sorted(maps.Keys(d.changed)) {
+		out = append(out, d.of[id].Record())
+	}
+	clear(d.changed)
+	return out
+}
+
+// noteSettled tells how a bucket became final.
+func (s *state) noteSettled(done settled) {
+	d, b, v := s.Catalogue.Find(done.b.Dataset), done.b, done.verdict
+	if of := s.drift.figures(b.Dataset); of.Settled(b.ReadAt, d.Delay, audit.Window{
+		End: b.Window().End, First: v.First, Since: v.Since, Equal: v.Equal, Ground: v.Final, Sampled: b.SampleInterval > 1,
+	}) {
+		s.drift.changed[b.Dataset] = true
+	}
+}
+
+// audit reads a sample of final buckets again, as long as there is some that is
+// due and budget that nobody needs. It returns a time before which nothing may
+// be sent, or zero.
+func (s *state) audit(ctx context.Context) (blocked bucket.Time, err error) {
+	for {
+		now := s.trusted.Second()
+		if s.drift.lane.Left(now) == 0 {
+			return 0, nil
+		}
+		r, looks, err := s.nextAudit(ctx, now)
+		if err != nil || len(looks) == 0 {
+			return 0, err
+		}
+		ok, _, err := s.Budget.TryTake(ctx, quota.Spare)
+		if err != nil {
+			return 0, fmt.Errorf("reserve permits: %w", err)
+		}
+		if !ok {
+			return 0, nil // another time, or never
+		}
+		begun := make([]audit.Look, len(looks))
+		for i := range looks {
+			begun[i] = looks[i].Look
+		}
+		s.drift.lane.Begin(now, begun)
+		known := func(dataset string) bool { return s.settling[dataset] != nil }
+		if err := s.commit(ctx, store.Batch{Records: []store.Record{s.drift.lane.Record(known)}}); err != nil {
+			return 0, err
+		}
+		if blocked, err := s.askAudit(ctx, r, looks); err != nil || blocked != 0 {
+			return blocked, err
+		}
+	}
+}
+
+// auditLook is a window that is due for an audit, with what is stored of it.
+type auditLook struct {
+	audit.Look
+	stored map[bucket.Scope]*bucket.Bucket
+}
+
+// nextAudit is the next request of the lane with the looks that it answers;
+// none when nothing is due.
+func (s *state) nextAudit(ctx context.Context, now bucket.Time) (plan.Request, []auditLook, error) {
+	var all []auditLook
+	var looks []plan.Look
+	claims := map[string][]roster.Claim{}
+	for i := range s.Catalogue.Datasets {
+		d := &s.Catalogue.Datasets[i]
+		for _, age := range audit.Ages {
+			due, ok := s.drift.lane.Due(now, d.Dataset, d.Size, age)
+			if !ok {
+				continue
+			}
+			if len(claims) == 0 {
+				for _, c := range s.claims(now) {
+					claims[c.Dataset.Dataset] = append(claims[c.Dataset.Dataset], c)
+				}
+			}
+			look := auditLook{Look: due}
+			wants, err := s.auditable(ctx, now, &look, claims[d.Dataset])
+			if err != nil {
+				return plan.Request{}, nil, err
+			}
+			if len(wants) == 0 {
+				s.drift.lane.Pass(due)
+				continue
+			}
+			all = append(all, look)
+			for _, w := range wants {
+				looks = append(looks, plan.Look{Want: w, Window: bucket.Window{Start: due.Start, End: due.Start.Add(d.Size)}})
+			}
+		}
+	}
+	if len(looks) == 0 {
+		return plan.Request{}, nil, nil
+	}
+	r := plan.Looks(looks, plan.DefaultCeilings)[0]
+	return r, slices.DeleteFunc(all, func(l auditLook) bool {
+		return !slices.ContainsFunc(r.Selections, l.isIn)
+	}), nil
+}
+
+func (l *auditLook) isIn(sel plan.Selection) bool {
+	return sel.Dataset.Dataset == l.Dataset && sel.Window.Start == l.Start
+}
+
+// auditable chooses the scopes of a due window and reads what is stored of them.
+func (s *state) auditable(ctx context.Context, now bucket.Time, look *auditLook, claims []roster.Claim) ([]plan.Want, error) {
+	byScope := map[bucket.Scope]roster.Claim{}
+	for _, c := range claims {
+		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
+		window := bucket.Window{Start: look.Start, End: look.Start.Add(c.Dataset.Size)}
+		if t := s.tries[of]; t != nil && t.reason != "" || s.off[of.Dataset] > now {
+			continue // it would only spoil the others' answer
+		}
+		if c.Variant != nil && !c.Variant.Sampled && c.Scope.State == roster.Active && look.Start >= c.Window.Start && s.have[of].Contains(window) {
+			byScope[of.Scope] = c
+		}
+	}
+	if len(byScope) == 0 {
+		return nil, nil
+	}
+	if err := s.readStored(ctx, now, look, byScope); err != nil {
+		return nil, err
+	}
+	var wants []plan.Want
+	chosen := audit.Choose(look.Dataset, look.Start, slices.SortedFunc(maps.Keys(look.stored), bucket.Scope.Compare))
+	for _, sc := range chosen {
+		// Those that cannot share a request with the first have their turn when
+		// they are drawn first.
+		if c := byScope[sc]; c.Variant.Same(byScope[chosen[0]].Variant) {
+			wants = append(wants, plan.Want{Dataset: c.Dataset, Variant: c.Variant, Scope: sc, Limits: c.Limits})
+		}
+	}
+	slices.SortFunc(wants, func(a, b plan.Want) int { return a.Scope.Compare(b.Scope) })
+	return wants, nil
+}
+
+// readStored reads the buckets of a window that another reading can be held
+// against.
+func (s *state) readStored(ctx context.Context, now bucket.Time, look *auditLook, claims map[bucket.Scope]roster.Claim) error {
+	look.stored = map[bucket.Scope]*bucket.Bucket{}
+	size := s.sizeOf(look.Dataset)
+	return s.Store.List(ctx, store.ListQuery{
+		Filter: store.Filter{Datasets: []string{look.Dataset}}, Window: bucket.Window{Start: look.Start, End: look.Start.Add(size)},
+	}, func(e store.Entry) error {
+		b, err := wire.DecodeBucket(e.Payload)
+		if err != nil {
+			return fmt.Errorf("read bucket %s: %w", e.Key, err)
+		}
+		c, claimed := claims[b.Scope]
+		if claimed && b.Variant == c.Variant.Name && b.SampleInterval <= 1 && look.Age.Worth(now, b.ReadAt) {
+			look.stored[b.Scope] = b
+		}
+		return nil
+	})
+}
+
+// askAudit sends one request of the lane and records what was found. A failure
+// costs the sample and nothing else: it is not tried again, and no other lane
+// hears of it, except when Cloudflare says that the budget is used up.
+func (s *state) askAudit(ctx context.Context, r plan.Request, looks []auditLook) (blocked bucket.Time, err error) {
+	answer, readAt, err := s.send(ctx, r)
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	if err != nil {
+		s.Logger.Info("audit was not answered", "zones", len(r.Scopes), "selections", len(r.Selections), "err", err)
+		readAt = s.trusted.Second()
+		var e *cloudflare.Error
+		if errors.As(err, &e) {
+			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
+			if e.Class == cloudflare.Budget {
+				blocked = s.refusedAsWhole(plan.Request{}, e)
+			}
+		}
+	}
+	for i, sel := range r.Selections {
+		for j := range looks {
+			if looks[j].isIn(sel) {
+				s.compare(r, sel, alias(i), &looks[j], answer, readAt)
+			}
+		}
+	}
+	return blocked, s.commit(ctx, store.Batch{Records: s.drift.records()})
+}
+
+// compare holds one selection's part of an answer, nil when there is none,
+// against what is stored.
+func (s *state) compare(r plan.Request, sel plan.Selection, alias string, look *auditLook, answer *cloudflare.Answer, readAt bucket.Time) {
+	for _, sc := range r.Scopes {
+		stored := look.stored[sc]
+		a := audit.Audited{Look: look.Look, Scope: sc, Zone: stored.Zone, ReadAt: readAt, Result: audit.Unanswered}
+		if f, ok := laterReading(sel, sc, alias, answer); ok {
+			a.Result, a.Changes = audit.Compare(stored.Families, f.Families, f.Empty, feeds(sel.Variant))
+		}
+		s.drift.figures(look.Dataset).Audited(readAt, sel.Dataset.Delay, a)
+		s.drift.changed[look.Dataset] = true
+		s.Metrics.audited.WithLabelValues(look.Dataset, look.Age.Name, string(a.Result)).Inc()
+		switch a.Result {
+		case audit.Moved:
+			s.Metrics.moved.WithLabelValues(look.Dataset, look.Age.Name).Observe(a.Ratio())
+			s.Logger.Info("final bucket has moved at Cloudflare; what is stored stays", "dataset", look.Dataset, "zone", sc.ID,
+				"window", stored.Window().String(), "age", look.Age.Name, "ratio", a.Ratio())
+		case audit.Same:
+			s.Metrics.moved.WithLabelValues(look.Dataset, look.Age.Name).Observe(0)
+		default:
+		}
+	}
+}
+
+// laterReading is what an answer says of the selection's one window.
+func laterReading(sel plan.Selection, sc bucket.Scope, alias string, answer *cloudflare.Answer) (catalogue.Folded, bool) {
+	if answer == nil {
+		return catalogue.Folded{}, false
+	}
+	groups, there := answer.Zones[sc.ID][alias]
+	if !there || len(groups) >= sel.Limit {
+		return catalogue.Folded{}, false
+	}
+	folded, err := sel.Dataset.Fold(sel.Variant, sel.Window, groups)
+	if err != nil || len(folded) != 1 || folded[0].SampleInterval > 1 {
+		return catalogue.Folded{}, false
+	}
+	return folded[0], true
+}
+
+// feeds says which families a variant can fill.
+func feeds(v *catalogue.Variant) func(family string) bool {
+	return func(family string) bool {
+		return slices.ContainsFunc(v.Measures, func(m catalogue.Measure) bool { return m.Family == family })
+	}
+}
