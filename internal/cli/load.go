@@ -106,7 +106,7 @@ type loader struct {
 
 func (l *loader) report(o *option, from origin, reason string) {
 	p := Problem{Setting: from.spelt, Source: from.source, Reason: reason}
-	if !o.secret() || from.fromRef {
+	if !o.secret() || from.fromRef && isPath(from.text) {
 		p.Value = from.text
 	}
 	if t, ok := o.Value.(*text); ok && t.show != nil {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -34,6 +35,9 @@ func NewSecret(text string) Secret {
 // filled yet more often than a wish for no secret.
 func ReadSecret(file string) (Secret, error) {
 	content, err := os.ReadFile(file)
+	if err != nil && !isPath(file) {
+		return Secret{}, errors.New("names no file that can be read; what it says is not shown, since it does not look like the path of a file and may be the secret itself")
+	}
 	if err != nil {
 		return Secret{}, fmt.Errorf("read the secret: %w", err)
 	}
@@ -44,6 +48,12 @@ func ReadSecret(file string) (Secret, error) {
 	s := NewSecret(string(content))
 	s.file = file
 	return s, nil
+}
+
+// isPath tells a path, which may be shown, from a secret that was given where
+// the name of its file belongs, which happens to everybody once.
+func isPath(text string) bool {
+	return strings.ContainsAny(text, "/.") && !strings.Contains(text, "://") && !strings.ContainsAny(text, "@= \t\r\n")
 }
 
 // Reveal returns the text. Call it where the secret is sent and nowhere else.

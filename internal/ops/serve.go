@@ -9,15 +9,17 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/weir-metrics/weir/internal/reload"
 )
 
-// Limits of every HTTP listener. A client that sends its request slower than
-// this is broken or hostile; how long an answer takes is the handler's matter,
-// so writing has no limit here.
+// Limits of every HTTP listener, with those in connections.go. A client that
+// sends its request slower than this is broken or hostile. A handler whose
+// answer may take longer to make or to send gives itself other deadlines, by
+// http.ResponseController.
 const (
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = 30 * time.Second
+	writeTimeout      = time.Minute
 	idleTimeout       = 5 * time.Minute // longer than a scrape interval: connections are reused
 	maxHeaderBytes    = 64 << 10
 
@@ -35,9 +37,14 @@ type ServerConfig struct {
 	// Listener is an open listener, which Serve closes.
 	Listener net.Listener
 	// WebConfigFile is a file for the Prometheus exporter toolkit with TLS,
-	// basic authentication and headers; empty for plain HTTP. Certificates and
-	// users are read again for each connection and request.
+	// basic authentication and headers; empty for plain HTTP. It and the files
+	// that it names are read again for each connection and request, and the
+	// last that were good are in force.
 	WebConfigFile string
+	// WebConfigSetting is the setting that names the file, for logs and metrics.
+	WebConfigSetting string
+	// Watch is told of changes of these files; nil: nobody is.
+	Watch *reload.Watch
 	// Drain is how long to go on accepting after the context ended: readiness
 	// says no by then, and whoever balances load needs a moment to see it.
 	Drain time.Duration
@@ -52,11 +59,16 @@ type ServerConfig struct {
 // configuration and an address in use are errors at once.
 func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 	listener := cfg.Listener
-	if err := web.Validate(cfg.WebConfigFile); err != nil {
-		if listener != nil {
-			err = errors.Join(err, listener.Close())
+	var before *front
+	if cfg.WebConfigFile != "" {
+		var err error
+		if before, err = newFront(cfg.WebConfigFile, cfg.Watch, cfg.WebConfigSetting); err != nil {
+			if listener != nil {
+				err = errors.Join(err, listener.Close())
+			}
+			return fmt.Errorf("%s listener: web configuration %s: %w", cfg.Name, cfg.WebConfigFile, err)
 		}
-		return fmt.Errorf("%s listener: web configuration %s: %w", cfg.Name, cfg.WebConfigFile, err)
+		handler = before.before(handler)
 	}
 	if listener == nil {
 		var err error
@@ -69,13 +81,26 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streamsPerConnection},
+		ConnState:         newConnections(mostConnections, log).track,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // failed handshakes and the like: the clients' trouble
+	}
+	secure := before != nil && before.configure(server)
+	log.Info("serving HTTP", "address", listener.Addr().String(), "tls", secure)
+	if !secure && !local(listener.Addr()) && cfg.WebConfigSetting != "" {
+		log.Warn("serving HTTP in plain text beyond this machine; unless something in front of it adds TLS, set "+cfg.WebConfigSetting,
+			"address", listener.Addr().String())
 	}
 	served := make(chan error, 1)
 	go func() {
-		served <- web.Serve(listener, server, &web.FlagConfig{WebConfigFile: &cfg.WebConfigFile}, log)
+		if secure {
+			served <- server.ServeTLS(listener, "", "")
+			return
+		}
+		served <- server.Serve(listener)
 	}()
 
 	select {
@@ -100,6 +125,13 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 		err = errors.Join(err, fmt.Errorf("%s listener: %w", cfg.Name, end))
 	}
 	return err
+}
+
+// local reports whether only this machine reaches the address: loopback, a
+// Unix socket, memory.
+func local(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return !ok || tcp.IP.IsLoopback()
 }
 
 // linger waits for d, or for the server to fail meanwhile.

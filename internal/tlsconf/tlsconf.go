@@ -1,7 +1,9 @@
 // Package tlsconf makes gRPC's TLS credentials from PEM files that may be
 // replaced while the process runs: each handshake uses the files as they are at
 // that moment, so that a renewed certificate or a new authority needs no
-// restart. Connections that stand are left alone.
+// restart, and the files before when these cannot be used (see
+// [github.com/weir-metrics/weir/internal/reload]). Connections that stand are
+// left alone.
 //
 // Both sides speak TLS 1.2 or later.
 package tlsconf
@@ -9,16 +11,14 @@ package tlsconf
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
-	"log/slog"
 	"net"
-	"os"
-	"sync"
+	"time"
 
 	"google.golang.org/grpc/credentials"
+
+	"github.com/weir-metrics/weir/internal/reload"
 )
 
 // Server names the files behind a listener.
@@ -32,21 +32,22 @@ type Server struct {
 }
 
 // Credentials are for the server's side. Files that cannot be used are an error
-// now; later, when they are found half replaced, say, the server goes on with
-// what it had and warns once, since refusing every client would be worse.
-// Clients that fail the handshake are logged too. log must not be nil.
-func (s Server) Credentials(log *slog.Logger) (credentials.TransportCredentials, error) {
-	k := &keeper{files: s, log: log}
-	if err := k.renew(); err != nil {
+// now; later the server goes on with what it had, and the watch tells, by the
+// name of the setting that is given. Clients that fail the handshake are logged
+// there too.
+func (s Server) Credentials(watch *reload.Watch, setting string) (credentials.TransportCredentials, error) {
+	files := files{cert: s.CertFile, key: s.KeyFile, ca: s.ClientCAFile}
+	kept, err := reload.Keep(watch, setting, files.read, func(m material) (side, error) { return s.side(files, m) })
+	if err != nil {
 		return nil, err
 	}
-	return &serverSide{credentials.NewTLS(k.config), k}, nil
+	return &serverSide{kept.Get().credentials(), kept, watch}, nil
 }
 
-func (s Server) config(m material) (*tls.Config, error) {
-	pair, err := m.pair()
+func (s Server) side(files files, m material) (side, error) {
+	pair, expires, err := m.pair(files)
 	if err != nil {
-		return nil, fmt.Errorf("certificate %s with key %s: %w", s.CertFile, s.KeyFile, err)
+		return side{}, err
 	}
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},
@@ -54,13 +55,13 @@ func (s Server) config(m material) (*tls.Config, error) {
 		// and connections live so long that resuming saves nothing.
 		SessionTicketsDisabled: true,
 	}
-	if s.ClientCAFile != "" {
-		if config.ClientCAs, err = m.pool(); err != nil {
-			return nil, fmt.Errorf("CA certificates %s: %w", s.ClientCAFile, err)
+	if files.ca != "" {
+		if config.ClientCAs, err = m.pool(files); err != nil {
+			return side{}, err
 		}
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
-	return config, nil
+	return side{config, expires}, nil
 }
 
 // Client names the files behind a connection. The zero value trusts the
@@ -77,151 +78,83 @@ type Client struct {
 }
 
 // Credentials are for the client's side. Files that cannot be used are an error
-// now; later they fail the handshake, which gRPC tries again by itself and
-// tells its callers about.
-func (c Client) Credentials() (credentials.TransportCredentials, error) {
-	config, err := c.config()
+// now; later the client goes on with what it had, and the watch tells, by the
+// name of the setting that is given.
+func (c Client) Credentials(watch *reload.Watch, setting string) (credentials.TransportCredentials, error) {
+	files := files{cert: c.CertFile, key: c.KeyFile, ca: c.CAFile}
+	if files.none() {
+		watch = nil // there is nothing that could change
+	}
+	kept, err := reload.Keep(watch, setting, files.read, func(m material) (side, error) { return c.side(files, m) })
 	if err != nil {
 		return nil, err
 	}
-	return &clientSide{credentials.NewTLS(config), c}, nil
+	return &clientSide{kept.Get().credentials(), kept}, nil
 }
 
-func (c Client) config() (*tls.Config, error) {
-	m, err := read(c.CertFile, c.KeyFile, c.CAFile)
-	if err != nil {
-		return nil, err
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
-	if c.CAFile != "" {
-		if config.RootCAs, err = m.pool(); err != nil {
-			return nil, fmt.Errorf("CA certificates %s: %w", c.CAFile, err)
+func (c Client) side(files files, m material) (s side, err error) {
+	s.config = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
+	if files.ca != "" {
+		if s.config.RootCAs, err = m.pool(files); err != nil {
+			return side{}, err
 		}
 	}
-	if c.CertFile != "" {
-		pair, err := m.pair()
-		if err != nil {
-			return nil, fmt.Errorf("certificate %s with key %s: %w", c.CertFile, c.KeyFile, err)
+	if files.cert != "" {
+		var pair tls.Certificate
+		if pair, s.expires, err = m.pair(files); err != nil {
+			return side{}, err
 		}
-		config.Certificates = []tls.Certificate{pair}
+		s.config.Certificates = []tls.Certificate{pair}
 	}
-	return config, nil
+	return s, nil
 }
+
+// side is what one end of a connection makes of its files.
+type side struct {
+	config  *tls.Config // not changed once it is made
+	expires time.Time   // of its certificate; zero without one
+}
+
+// Expires implements [reload.Expiring].
+func (s side) Expires() time.Time { return s.expires }
+
+func (s side) credentials() credentials.TransportCredentials { return credentials.NewTLS(s.config) }
 
 // clientSide and serverSide embed the credentials of the files as they were at
 // the start, for everything but the handshake.
 type clientSide struct {
 	credentials.TransportCredentials
-	files Client
+	kept *reload.Value[material, side]
 }
 
 // ClientHandshake implements [credentials.TransportCredentials].
 func (c *clientSide) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	config, err := c.files.config()
-	if err != nil {
-		return nil, nil, err
-	}
-	return credentials.NewTLS(config).ClientHandshake(ctx, authority, conn)
+	return c.kept.Get().credentials().ClientHandshake(ctx, authority, conn)
 }
 
 // Clone implements [credentials.TransportCredentials].
 func (c *clientSide) Clone() credentials.TransportCredentials {
-	return &clientSide{c.TransportCredentials.Clone(), c.files}
+	return &clientSide{c.TransportCredentials.Clone(), c.kept}
 }
 
 type serverSide struct {
 	credentials.TransportCredentials
-	keeper *keeper
+	kept  *reload.Value[material, side]
+	watch *reload.Watch
 }
 
 // ServerHandshake implements [credentials.TransportCredentials].
 func (s *serverSide) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	secured, info, err := credentials.NewTLS(s.keeper.current()).ServerHandshake(conn)
+	secured, info, err := s.kept.Get().credentials().ServerHandshake(conn)
 	// gRPC itself keeps silent about it. Whoever connects and leaves without a
 	// word is a probe.
 	if err != nil && !errors.Is(err, io.EOF) {
-		s.keeper.log.Warn("TLS handshake failed", "client", conn.RemoteAddr().String(), "err", err)
+		s.watch.Logger().Warn("TLS handshake failed", "client", conn.RemoteAddr().String(), "err", err)
 	}
 	return secured, info, err
 }
 
 // Clone implements [credentials.TransportCredentials].
 func (s *serverSide) Clone() credentials.TransportCredentials {
-	return &serverSide{s.TransportCredentials.Clone(), s.keeper}
-}
-
-// keeper holds the configuration of the last files that could be used.
-type keeper struct {
-	files Server
-	log   *slog.Logger
-
-	mu     sync.Mutex // guards the rest
-	from   material   // of config
-	config *tls.Config
-	fault  string // why newer files are not in use, as it was logged; "" when they are
-}
-
-// current is the configuration for a handshake that begins now. The caller must
-// not change it.
-func (k *keeper) current() *tls.Config {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	err := k.renew()
-	switch {
-	case err == nil:
-		k.fault = ""
-	case err.Error() != k.fault:
-		k.fault = err.Error()
-		k.log.Warn("TLS files cannot be used, going on with those before", "err", err)
-	}
-	return k.config
-}
-
-// renew takes the files into use if they have changed. It compares what is in
-// them, since times and inodes tell little about mounted secrets.
-func (k *keeper) renew() error {
-	m, err := read(k.files.CertFile, k.files.KeyFile, k.files.ClientCAFile)
-	if err != nil || m == k.from {
-		return err
-	}
-	config, err := k.files.config(m)
-	if err != nil {
-		return err
-	}
-	k.from, k.config = m, config
-	k.log.Info("TLS files are in use", "certificate", k.files.CertFile, "not_after", config.Certificates[0].Leaf.NotAfter, "client_certificates", k.files.ClientCAFile != "")
-	return nil
-}
-
-// material is what stands in a set of files, in PEM; "" for a file that is not
-// given.
-type material struct{ cert, key, ca string }
-
-func read(certFile, keyFile, caFile string) (m material, err error) {
-	for _, f := range []struct {
-		name string
-		into *string
-	}{{certFile, &m.cert}, {keyFile, &m.key}, {caFile, &m.ca}} {
-		if f.name == "" {
-			continue
-		}
-		content, err := os.ReadFile(f.name)
-		if err != nil {
-			return material{}, fmt.Errorf("read TLS files: %w", err)
-		}
-		*f.into = string(content)
-	}
-	return m, nil
-}
-
-func (m material) pair() (tls.Certificate, error) {
-	return tls.X509KeyPair([]byte(m.cert), []byte(m.key))
-}
-
-func (m material) pool() (*x509.CertPool, error) {
-	p := x509.NewCertPool()
-	if !p.AppendCertsFromPEM([]byte(m.ca)) {
-		return nil, errors.New("the file holds none in PEM")
-	}
-	return p, nil
+	return &serverSide{s.TransportCredentials.Clone(), s.kept, s.watch}
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -18,6 +20,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/internal/tlsconf"
 )
@@ -27,7 +30,7 @@ import (
 func serve(t *testing.T, files tlsconf.Server) (string, *testkit.Logs) {
 	t.Helper()
 	logger, logs := testkit.RecordingLogger(t)
-	secure, err := files.Credentials(logger)
+	secure, err := files.Credentials(reload.NewWatch(logger, time.Now), "WEIR_GRPC_CERT_FILE")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +74,7 @@ func ask(t *testing.T, conn *grpc.ClientConn) (string, error) {
 // connect asks over a connection of its own.
 func connect(t *testing.T, address string, files tlsconf.Client) (string, error) {
 	t.Helper()
-	secure, err := files.Credentials()
+	secure, err := files.Credentials(nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +173,7 @@ func TestReload(t *testing.T) {
 	mine, mineKey := before.Client(t, "exposer").Write(t, dir, "client")
 	address, logs := serve(t, tlsconf.Server{CertFile: cert, KeyFile: key, ClientCAFile: clients})
 	files := tlsconf.Client{CAFile: roots, CertFile: mine, KeyFile: mineKey, ServerName: "weir.test"}
-	secure, err := files.Credentials()
+	secure, err := files.Credentials(nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,15 +221,66 @@ func TestReload(t *testing.T) {
 	if got := logs.Count("level=WARN"); got != 2 {
 		t.Errorf("two faults were said %d times, want once each", got)
 	}
+}
 
-	// The client's own are an error, which gRPC shows to the caller.
-	secure, err = files.Credentials()
+// The client's files change, and cannot be used for a while.
+func TestClientReload(t *testing.T) {
+	dir := t.TempDir()
+	ca, other := testkit.NewCA(t, "ca"), testkit.NewCA(t, "other")
+	cert, key := ca.Server(t, "weir.test").Write(t, dir, "server")
+	roots, clients := filepath.Join(dir, "roots.crt"), filepath.Join(dir, "clients.crt")
+	testkit.WriteFile(t, clients, ca.PEM)
+	address, _ := serve(t, tlsconf.Server{CertFile: cert, KeyFile: key, ClientCAFile: clients})
+	mine, mineKey := ca.Client(t, "exposer").Write(t, dir, "client")
+	both := append(append([]byte{}, other.PEM...), ca.PEM...)
+	testkit.WriteFile(t, roots, both)
+	logger, logs := testkit.RecordingLogger(t)
+	watch := reload.NewWatch(logger, time.Now)
+	secure, err := tlsconf.Client{CAFile: roots, CertFile: mine, KeyFile: mineKey, ServerName: "weir.test"}.Credentials(watch, "WEIR_COLLECTOR_TLS")
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.WriteFile(t, roots, nil)
-	if _, err := ask(t, open(t, address, secure)); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), roots) {
-		t.Errorf("with an empty file of authorities: %v", err)
+	renewed := ca.Client(t, "exposer")
+	for _, step := range []struct {
+		name     string
+		change   func()
+		warnings int // so far
+	}{
+		{"at first", func() {}, 0},
+		{"without authorities", func() { testkit.WriteFile(t, roots, nil) }, 1},
+		{"with half of the authorities", func() { testkit.WriteFile(t, roots, both[:len(both)-40]) }, 2},
+		{"without the file", func() { _ = os.Remove(roots) }, 3},
+		{"with authorities again", func() { testkit.WriteFile(t, roots, ca.PEM) }, 3},
+		{"with a key that is not the certificate's", func() { testkit.WriteFile(t, mineKey, renewed.KeyPEM) }, 4},
+		{"with its certificate", func() { testkit.WriteFile(t, mine, renewed.PEM) }, 4},
+	} {
+		step.change()
+		for range 2 {
+			if _, err := ask(t, open(t, address, secure)); err != nil {
+				t.Errorf("%s: %v", step.name, err)
+			}
+		}
+		if got := logs.Count("level=WARN"); got != step.warnings {
+			t.Errorf("%s: %d warnings so far, want %d", step.name, got, step.warnings)
+		}
+	}
+	// Trust that was withdrawn is withdrawn.
+	testkit.WriteFile(t, roots, other.PEM)
+	if _, err := ask(t, open(t, address, secure)); status.Code(err) != codes.Unavailable {
+		t.Errorf("with another authority: %v", err)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(watch)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	expires := false
+	for _, f := range families {
+		expires = expires || f.GetName() == "weir_secret_expires_timestamp_seconds"
+	}
+	if !expires {
+		t.Error("no metric says when the certificate expires")
 	}
 }
 
@@ -245,7 +299,7 @@ func TestBadFiles(t *testing.T) {
 		absent:   {CertFile: cert, KeyFile: key, ClientCAFile: absent},
 		key:      {CertFile: cert, KeyFile: key, ClientCAFile: key},
 	} {
-		if _, err := s.Credentials(testkit.Logger(t)); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := s.Credentials(nil, ""); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%+v: error is %v, want one about %s", s, err, name)
 		}
 	}
@@ -254,7 +308,7 @@ func TestBadFiles(t *testing.T) {
 		absent:   {CAFile: absent},
 		otherKey: {CertFile: cert, KeyFile: otherKey},
 	} {
-		if _, err := c.Credentials(); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := c.Credentials(nil, ""); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%+v: error is %v, want one about %s", c, err, name)
 		}
 	}

@@ -58,7 +58,7 @@ func start(t *testing.T, log *slog.Logger, environ ...string) string {
 // connection opens one that has nothing to do with others.
 func connection(t *testing.T, address string, files tlsconf.Client) *grpc.ClientConn {
 	t.Helper()
-	secure, err := files.Credentials()
+	secure, err := files.Credentials(nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,11 +21,11 @@ import (
 	"github.com/oklog/run"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
-	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/ops"
+	"github.com/weir-metrics/weir/internal/reload"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
 	"github.com/weir-metrics/weir/services/collector/internal/bucketsvc"
@@ -55,6 +55,10 @@ type Deps struct {
 	GRPC, Ops net.Listener
 	// Registry takes the collector's own metrics.
 	Registry *prometheus.Registry
+	// OpenStore opens the database, instead of the configured one. Run and Close
+	// close what it returns. For tests in which several collectors share a
+	// database of one process, or in which it fails.
+	OpenStore func(ctx context.Context) (Store, error)
 }
 
 // Collector is one process's collector.
@@ -68,6 +72,7 @@ type Collector struct {
 	ops     *ops.Ops
 	poller  *poll.Poller
 	leading atomic.Bool
+	secrets *reload.Watch
 }
 
 // New opens the store and prepares everything; nothing is served or asked yet.
@@ -93,15 +98,21 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	if err != nil {
 		return nil, err
 	}
-	upstream, err := config.upstream(deps)
+	c.secrets = reload.NewWatch(deps.Logger, deps.Clock.Now)
+	deps.Registry.MustRegister(c.secrets)
+	upstream, err := config.upstream(deps, c.secrets)
 	if err != nil {
 		return nil, err
 	}
-	door, err := config.door(deps)
+	door, err := config.door(deps, c.secrets)
 	if err != nil {
 		return nil, err
 	}
-	if c.store, err = openStore(ctx, config, deps); err != nil {
+	open := deps.OpenStore
+	if open == nil {
+		open = func(ctx context.Context) (Store, error) { return openStore(ctx, config, deps) }
+	}
+	if c.store, err = open(ctx); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -200,7 +211,8 @@ func (c *Collector) Run(ctx context.Context) error {
 	// Serves health, readiness and own metrics.
 	actor(func(ctx context.Context) error {
 		return ops.Serve(ctx, ops.ServerConfig{
-			Name: "operations", Address: c.config.OpsListen, Listener: c.deps.Ops, WebConfigFile: c.config.WebConfig, Logger: c.deps.Logger,
+			Name: "operations", Address: c.config.OpsListen, Listener: c.deps.Ops, Logger: c.deps.Logger,
+			WebConfigFile: c.config.WebConfig, WebConfigSetting: "WEIR_COLLECTOR_WEB_CONFIG_FILE", Watch: c.secrets,
 		}, c.ops)
 	})
 	// Tells gRPC health checks what readiness tells HTTP ones.
@@ -236,51 +248,81 @@ func (c *Collector) ready() error {
 }
 
 // upstream is the client of Cloudflare's API.
-func (c *Config) upstream(deps Deps) (*cloudflare.Client, error) {
+func (c *Config) upstream(deps Deps, secrets *reload.Watch) (*cloudflare.Client, error) {
 	transport := deps.Transport
 	if transport == nil {
-		t, err := cloudflare.Transport(cloudflare.TransportOptions{CAFile: c.CloudflareCA})
-		if err != nil {
-			return nil, fmt.Errorf("WEIR_CLOUDFLARE_CA_FILE: %w", err)
+		var err error
+		if transport, err = c.transport(secrets); err != nil {
+			return nil, err
 		}
-		transport = t
+	}
+	token, err := c.token(secrets)
+	if err != nil {
+		return nil, err
 	}
 	return cloudflare.New(cloudflare.Config{
 		BaseURL: c.CloudflareURL, Transport: transport, UserAgent: "weir/" + cli.BuildInfo().Version, Logger: deps.Logger,
-		Token: func() (string, error) {
-			// From its file at every request, so that a rotated token needs no restart.
-			token, err := c.Token.Reread()
-			if err != nil {
-				return "", err
-			}
-			return token.Reveal(), nil
-		},
+		Token: func() (string, error) { return token.Get(), nil },
 	})
 }
 
+// transport carries requests to Cloudflare; another one when the authorities to
+// trust have changed, whose predecessor's connections end when they are idle.
+func (c *Config) transport(secrets *reload.Watch) (http.RoundTripper, error) {
+	if err := checkProxies(os.Getenv); err != nil {
+		return nil, err
+	}
+	if c.CloudflareCA == "" {
+		return cloudflare.Transport(cloudflare.TransportOptions{})
+	}
+	kept, err := reload.Keep(secrets, "WEIR_CLOUDFLARE_CA_FILE", func() (string, error) {
+		content, err := os.ReadFile(c.CloudflareCA)
+		return string(content), err
+	}, func(string) (*http.Transport, error) {
+		return cloudflare.Transport(cloudflare.TransportOptions{CAFile: c.CloudflareCA})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("WEIR_CLOUDFLARE_CA_FILE: %w", err)
+	}
+	return roundTripper(func(r *http.Request) (*http.Response, error) { return kept.Get().RoundTrip(r) }), nil
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements [http.RoundTripper].
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// token is Cloudflare's, from its file at every request, so that a rotated one
+// needs no restart. Whether Cloudflare takes it, only Cloudflare knows.
+func (c *Config) token(secrets *reload.Watch) (*reload.Value[string, string], error) {
+	if c.Token.File() == "" {
+		secrets = nil // it cannot change
+	}
+	return reload.Keep(secrets, "CF_API_TOKEN_FILE", func() (string, error) {
+		now, err := c.Token.Reread()
+		return now.Reveal(), err
+	}, func(token string) (string, error) { return token, nil })
+}
+
 // door is the gRPC listener's configuration: whom it lets in, and how.
-func (c *Config) door(deps Deps) (d grpcserver.Config, err error) {
+func (c *Config) door(deps Deps, secrets *reload.Watch) (d grpcserver.Config, err error) {
 	d = grpcserver.Config{Logger: deps.Logger, Registerer: deps.Registry, Reflection: c.Reflect, Drain: c.Drain}
 	if c.GRPCFiles.CertFile != "" {
-		if d.TLS, err = c.GRPCFiles.Credentials(deps.Logger); err != nil {
+		if d.TLS, err = c.GRPCFiles.Credentials(secrets, "WEIR_GRPC_CERT_FILE"); err != nil {
 			return d, fmt.Errorf("TLS of the gRPC listener: %w", err)
 		}
 	}
+	var grants []auth.Grant
 	if !c.GRPCToken.IsZero() {
-		gate, err := auth.New(deps.Logger, auth.Grant{Name: "read", Tokens: c.GRPCToken, Services: readServices})
-		if err != nil {
-			return d, err
-		}
-		d.Authorize = gate.Authorize
+		grants = append(grants, auth.Grant{Access: auth.Read, Setting: "WEIR_GRPC_TOKEN_FILE", Tokens: c.GRPCToken})
 	}
+	// Without tokens too: a method that needs more than reading is never open.
+	gate, err := auth.New(auth.Methods, secrets, grants...)
+	if err != nil {
+		return d, err
+	}
+	d.Authorize = gate.Authorize
 	return d, nil
-}
-
-// readServices change nothing. What is offered by reflection is the contract of
-// the others, so it is for the same readers.
-var readServices = []string{
-	bucketv1.BucketService_ServiceDesc.ServiceName,
-	reflectionv1.ServerReflection_ServiceDesc.ServiceName, "grpc.reflection.v1alpha.ServerReflection",
 }
 
 // holder names this process in the lease so that a person finds it again.

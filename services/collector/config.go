@@ -3,6 +3,7 @@ package collector
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -93,7 +94,7 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "WEIR_BUDGET_SHARE", Default: "50%", Value: cli.Share(&c.BudgetShare, 0.01, 1), Help: "share of Cloudflare's 300 queries per user and five minutes that Weir may use"},
 		{Env: "WEIR_BUDGET_USER", Default: "default", Value: cli.Text(&c.BudgetUser), Help: "name for the Cloudflare user that owns the token; collectors of one store with tokens of one user use one name"},
 		{Env: "WEIR_CLOUDFLARE_URL", Default: "https://api.cloudflare.com/client/v4", Value: cli.URL(&c.CloudflareURL, "https", "http"), Help: "base of Cloudflare's API"},
-		{Env: "WEIR_CLOUDFLARE_CA_FILE", Value: cli.Text(&c.CloudflareCA), Help: "PEM file with CA certificates to trust for Cloudflare's API besides the built-in ones"},
+		{Env: "WEIR_CLOUDFLARE_CA_FILE", Value: cli.Text(&c.CloudflareCA), Help: "PEM file with CA certificates to trust for Cloudflare's API besides the built-in ones; read again for each request"},
 		{Env: "WEIR_MIGRATE", Default: "false", Value: cli.Bool(&c.Migrate), Help: "migrate the Postgres schema at start; SQLite always is"},
 		{Env: "WEIR_COLLECTOR_NAME", Value: cli.Text(&c.Holder), Help: "name of this process in the lease; default: host name and a random part"},
 		{Env: "WEIR_COLLECTOR_LISTEN", Default: ":9820", Value: cli.Address(&c.Listen), Help: "address of the gRPC BucketService"},
@@ -102,7 +103,7 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "WEIR_GRPC_CLIENT_CA_FILE", Value: cli.Text(&c.GRPCFiles.ClientCAFile), Help: "PEM file with the CA certificates that clients must have a certificate of (mutual TLS); empty: clients need none"},
 		{Env: "WEIR_GRPC_TOKEN", Value: cli.SecretText(&c.GRPCToken), Help: "bearer tokens for read access, one a line, each of which will do; read again from their file for each call; empty: no token is needed"},
 		{Env: "WEIR_COLLECTOR_OPS_LISTEN", Default: ":9821", Value: cli.Address(&c.OpsListen), Help: "address of the operations listener: own metrics, health"},
-		{Env: "WEIR_COLLECTOR_WEB_CONFIG_FILE", Value: cli.Text(&c.WebConfig), Help: "Prometheus web configuration (TLS, basic authentication) of the operations listener"},
+		{Env: "WEIR_COLLECTOR_WEB_CONFIG_FILE", Value: cli.Text(&c.WebConfig), Help: "Prometheus web configuration (TLS, basic authentication) of the operations listener; read again for each request"},
 		{Env: "WEIR_PPROF", Default: "false", Value: cli.Bool(&c.Pprof), Help: "serve profiles on the operations listener"},
 		{Env: "WEIR_GRPC_REFLECTION", Default: "false", Value: cli.Bool(&c.Reflect), Help: "serve gRPC reflection beyond loopback too"},
 		{Env: "WEIR_DRAIN", Default: "10s", Value: cli.Duration(&c.Drain, 0, 10*time.Minute), Help: "time that streams get to end at shutdown"},
@@ -188,4 +189,24 @@ func (c *Config) retention() time.Duration {
 		return 90 * 24 * time.Hour
 	}
 	return 400 * 24 * time.Hour
+}
+
+// checkProxies refuses addresses of proxies that cannot be used. Go ignores some
+// of these without a word, and Cloudflare would be asked past the proxy. The
+// error does not repeat the address, which may hold a password.
+func checkProxies(getenv func(string) string) error {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
+		text := getenv(name)
+		if text == "" {
+			continue
+		}
+		if !strings.Contains(text, "://") {
+			text = "http://" + text // as Go reads it
+		}
+		u, err := url.Parse(text)
+		if err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
+			return fmt.Errorf("%s is not the address of a proxy, such as http://proxy.example:3128, with http, https, socks5 or socks5h; it is not shown, since it may hold a password", name)
+		}
+	}
+	return nil
 }

@@ -42,7 +42,7 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "WEIR_COLLECTOR_CERT_FILE", Value: cli.Text(&c.Collector.CertFile), Help: "PEM file with the certificate shown to collectors; read again for each connection"},
 		{Env: "WEIR_COLLECTOR_KEY_FILE", Value: cli.Text(&c.Collector.KeyFile), Help: "PEM file with that certificate's key"},
 		{Env: "WEIR_COLLECTOR_SERVER_NAME", Value: cli.Text(&c.Collector.ServerName), Help: "name that collectors' certificates must have, instead of the address's host"},
-		{Env: "WEIR_COLLECTOR_TOKEN", Value: cli.SecretText(&c.Collector.Token), Help: "bearer token for the collectors; read again from its file for each call"},
+		{Env: "WEIR_COLLECTOR_TOKEN", Value: cli.SecretText(&c.Collector.Token), Help: "bearer token for the collectors, the first line; read again from its file for each call"},
 		{Env: "CF_METRICS_REPLAY_HOURS", Default: "24", Value: cli.Int(&c.ReplayHours, 1, 720), Help: "age at which a sample leaves /metrics; Prometheus's out_of_order_time_window must be longer by at least 2 h"},
 		{Env: "WEIR_REPLAY_SOFT_SAMPLES", Default: "100000", Value: cli.Int(&c.SoftSamples, 1, 10_000_000), Help: "samples of /metrics above which the oldest windows are left out, first of breakdowns, then of totals"},
 		{Env: "WEIR_REPLAY_HARD_SAMPLES", Default: "250000", Value: cli.Int(&c.HardSamples, 1, 10_000_000), Help: "samples of /metrics above which it answers 503"},
@@ -51,9 +51,9 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "WEIR_EXPOSER_MAX_BACKFILLS", Default: "2", Value: cli.Int(&c.MaxBackfills, 1, 100), Help: "backfills answered at one time"},
 		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "default of step_seconds of /cloudflare/backfill"},
 		{Env: "WEIR_EXPOSER_LISTEN", Default: ":9810", Value: cli.Address(&c.Listen), Help: "address of the data listener: /metrics, /backfill"},
-		{Env: "WEIR_EXPOSER_WEB_CONFIG_FILE", Value: cli.Text(&c.WebConfig), Help: "Prometheus web configuration (TLS, basic authentication) of the data listener"},
+		{Env: "WEIR_EXPOSER_WEB_CONFIG_FILE", Value: cli.Text(&c.WebConfig), Help: "Prometheus web configuration (TLS, basic authentication) of the data listener; read again for each request"},
 		{Env: "WEIR_EXPOSER_OPS_LISTEN", Default: ":9811", Value: cli.Address(&c.OpsListen), Help: "address of the operations listener: own metrics, health"},
-		{Env: "WEIR_EXPOSER_OPS_WEB_CONFIG_FILE", Value: cli.Text(&c.OpsWebConfig), Help: "Prometheus web configuration of the operations listener"},
+		{Env: "WEIR_EXPOSER_OPS_WEB_CONFIG_FILE", Value: cli.Text(&c.OpsWebConfig), Help: "Prometheus web configuration of the operations listener; read again for each request"},
 		{Env: "WEIR_PPROF", Default: "false", Value: cli.Bool(&c.Pprof), Help: "serve profiles on the operations listener"},
 		{Env: "WEIR_DRAIN", Default: "10s", Value: cli.Duration(&c.Drain, 0, 10*time.Minute), Help: "time between saying not ready and closing the listeners at shutdown"},
 	}, c.Log.Settings()...)
@@ -76,6 +76,11 @@ func (c *Config) Validate() error {
 	}
 	if (d.CertFile == "") != (d.KeyFile == "") {
 		problem("WEIR_COLLECTOR_CERT_FILE", "must be given together with WEIR_COLLECTOR_KEY_FILE")
+	}
+	if !d.Token.IsZero() {
+		if err := d.CheckToken(); err != nil {
+			problem("WEIR_COLLECTOR_TOKEN", "%v", err)
+		}
 	}
 	if !d.TLS {
 		if d.CAFile != "" || d.CertFile != "" || d.ServerName != "" {

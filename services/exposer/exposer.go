@@ -24,6 +24,7 @@ import (
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/ops"
+	"github.com/weir-metrics/weir/internal/reload"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/exposer/internal/dial"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
@@ -60,6 +61,7 @@ type Exposer struct {
 	ingest   *follow.Ingest
 	ops      *ops.Ops
 	meter    *meter.Meter
+	secrets  *reload.Watch
 }
 
 // New prepares everything; nothing is asked or served before Run. An Exposer
@@ -75,8 +77,10 @@ func New(config Config, deps Deps) (_ *Exposer, err error) {
 		deps.Registry = prometheus.NewRegistry()
 	}
 	x := &Exposer{config: config, deps: deps, close: func() error { return nil }}
+	x.secrets = reload.NewWatch(deps.Logger, deps.Clock.Now)
+	deps.Registry.MustRegister(x.secrets)
 	if deps.Conn == nil {
-		conn, err := dial.Open(config.Collector)
+		conn, err := dial.Open(config.Collector, x.secrets)
 		if err != nil {
 			return nil, err
 		}
@@ -157,15 +161,15 @@ func (x *Exposer) Run(ctx context.Context) error {
 	actor(func(ctx context.Context) error {
 		defer close(served)
 		return ops.Serve(ctx, ops.ServerConfig{
-			Name: "data", Listener: x.deps.Data, WebConfigFile: x.config.WebConfig,
-			Drain: x.config.Drain, Logger: x.deps.Logger,
+			Name: "data", Listener: x.deps.Data, Drain: x.config.Drain, Logger: x.deps.Logger,
+			WebConfigFile: x.config.WebConfig, WebConfigSetting: "WEIR_EXPOSER_WEB_CONFIG_FILE", Watch: x.secrets,
 		}, x.handler())
 	})
 	// Serves health, readiness and own metrics, until the data port is done.
 	actor(func(ctx context.Context) error {
 		return ops.Serve(ctx, ops.ServerConfig{
-			Name: "operations", Listener: x.deps.Ops, WebConfigFile: x.config.OpsWebConfig,
-			Drain: x.config.Drain, Logger: x.deps.Logger,
+			Name: "operations", Listener: x.deps.Ops, Drain: x.config.Drain, Logger: x.deps.Logger,
+			WebConfigFile: x.config.OpsWebConfig, WebConfigSetting: "WEIR_EXPOSER_OPS_WEB_CONFIG_FILE", Watch: x.secrets,
 		}, x.ops)
 	})
 	if err := errors.Join(g.Run(), x.close()); err != nil {

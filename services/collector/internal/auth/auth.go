@@ -1,9 +1,15 @@
-// Package auth decides by bearer tokens who may call which gRPC service.
+// Package auth decides who may call which gRPC method: [Methods] says what each
+// needs, bearer tokens say what a caller has.
 //
 // Tokens stand in a file, one a line, and are read again for every call: to
 // replace one, add the new line, let the clients change over, drop the old line.
 // A call is judged when it begins; a stream that runs goes on when its token is
 // withdrawn, and is refused when it comes back.
+//
+// Tokens are compared by their SHA-256 digests, each with all that are known:
+// how long it takes tells nothing about them, not even their length. It is not
+// meant to keep them out of a memory dump; they have enough entropy to need no
+// slow hash, and none could be afforded at every call.
 package auth
 
 import (
@@ -12,116 +18,121 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"log/slog"
-	"slices"
+	"iter"
 	"strings"
-	"sync"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/services/collector/internal/reason"
 )
 
-// Grant opens services to whoever shows one of its tokens.
+// Grant gives access to whoever shows one of its tokens.
 type Grant struct {
-	// Name says in logs what is granted: "read".
-	Name string
+	Access Access
+	// Setting names the tokens in logs and metrics.
+	Setting string
 	// Tokens holds one token a line; see [Check].
 	Tokens cli.Secret
-	// Services are full names: "weir.bucket.v1.BucketService".
-	Services []string
 }
 
 // Check reports what is wrong with a list of tokens: one a line, printable
 // ASCII without spaces, at least one. Empty lines are skipped. The error names
 // the line and not what is in it.
 func Check(tokens cli.Secret) error {
-	_, err := digests(tokens)
+	_, err := digests(tokens.Reveal())
 	return err
 }
 
 // Gate judges calls. Safe for concurrent use.
 type Gate struct {
-	log    *slog.Logger
-	grants []*grant
+	methods  Table
+	grants   []grant
+	openRead bool
 }
 
 type grant struct {
-	Grant
-	mu    sync.Mutex // guards the rest
-	known []digest   // of the tokens that were read last
-	fault string     // why the file is not in use, as it was logged; "" when it is
+	access Access
+	tokens *reload.Value[string, string] // a digest after the other
 }
 
-// digest stands for a token, so that neither its text nor its length is in what
-// is compared.
-type digest [sha256.Size]byte
-
-// New returns a gate that opens nothing but what is granted; its error is that
-// of [Check].
-func New(log *slog.Logger, grants ...Grant) (*Gate, error) {
-	g := &Gate{log: log}
+// New returns a gate for the methods of a table; its error is that of [Check].
+// Without a grant of [Read] reading is open to everybody: that is how a
+// collector on loopback or in a mesh is meant to be used. Nothing of the kind
+// holds for [Admin]: without a grant nobody has it.
+func New(methods Table, watch *reload.Watch, grants ...Grant) (*Gate, error) {
+	g := &Gate{methods: methods, openRead: true}
 	for _, one := range grants {
-		known, err := digests(one.Tokens)
-		if err != nil {
-			return nil, fmt.Errorf("tokens for %s: %w", one.Name, err)
+		watch := watch
+		if one.Tokens.File() == "" {
+			watch = nil // it cannot change
 		}
-		g.grants = append(g.grants, &grant{Grant: one, known: known})
+		kept, err := reload.Keep(watch, one.Setting, func() (string, error) {
+			now, err := one.Tokens.Reread()
+			if err != nil {
+				return "", err
+			}
+			return digests(now.Reveal())
+		}, func(all string) (string, error) { return all, nil })
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", one.Setting, err)
+		}
+		g.grants = append(g.grants, grant{one.Access, kept})
+		g.openRead = g.openRead && one.Access != Read
 	}
 	return g, nil
 }
 
 // Authorize lets a call of a method ("/service/method") through, or returns the
 // status that refuses it: UNAUTHENTICATED without a known token,
-// PERMISSION_DENIED with one that is for something else.
+// PERMISSION_DENIED with one that is for less.
 func (g *Gate) Authorize(ctx context.Context, method string) (context.Context, error) {
+	needs := g.methods.Needs(method)
+	if needs == Open || needs == Read && g.openRead {
+		return ctx, nil
+	}
 	token, err := bearer(ctx)
 	if err != nil {
 		return nil, reason.Error(codes.Unauthenticated, "UNAUTHENTICATED", err.Error())
 	}
-	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
-	shown := digest(sha256.Sum256([]byte(token)))
-	known, allowed := false, false
-	for _, one := range g.grants {
-		if one.holds(shown, g.log) {
-			known = true
-			allowed = allowed || slices.Contains(one.Services, service)
-		}
-	}
+	has := g.access(token)
 	switch {
-	case allowed:
+	case has >= needs:
 		return ctx, nil
-	case known:
-		return nil, reason.Error(codes.PermissionDenied, "PERMISSION_DENIED", "the bearer token is not for "+service)
+	case has > Open:
+		return nil, reason.Error(codes.PermissionDenied, "PERMISSION_DENIED", fmt.Sprintf("the bearer token is for %s access; %s needs %s access", has, method, needs))
 	}
 	return nil, reason.Error(codes.Unauthenticated, "UNAUTHENTICATED", "the bearer token is not known to this collector")
 }
 
-// holds compares with every token, so that time tells nothing about the list.
-// When the file cannot be used, the tokens before stay in force: a file that
-// went away is a mishap, and whoever wants to withdraw a token writes another.
-func (g *grant) holds(shown digest, log *slog.Logger) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	tokens, err := g.Tokens.Reread()
-	var known []digest
-	if err == nil {
-		known, err = digests(tokens)
+// access is the most that a token is good for; [Open] when it is not known. It
+// compares with every token, so that time tells nothing about the list.
+func (g *Gate) access(token string) Access {
+	shown := sha256.Sum256([]byte(token))
+	most := Open
+	for _, one := range g.grants {
+		found := 0
+		for known := range chunks(one.tokens.Get()) {
+			found |= subtle.ConstantTimeCompare([]byte(known), shown[:])
+		}
+		if found == 1 {
+			most = max(most, one.access)
+		}
 	}
-	switch {
-	case err == nil:
-		g.known, g.fault = known, ""
-	case err.Error() != g.fault:
-		g.fault = err.Error()
-		log.Warn("tokens cannot be read, going on with those before", "access", g.Name, "err", err)
+	return most
+}
+
+// chunks are the digests of a list.
+func chunks(all string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for ; len(all) >= sha256.Size; all = all[sha256.Size:] {
+			if !yield(all[:sha256.Size]) {
+				return
+			}
+		}
 	}
-	found := 0
-	for _, k := range g.known {
-		found |= subtle.ConstantTimeCompare(k[:], shown[:])
-	}
-	return found == 1
 }
 
 // bearer is the token that a call shows. Its errors go to the client.
@@ -141,22 +152,24 @@ func bearer(ctx context.Context) (string, error) {
 	return token, nil
 }
 
-func digests(tokens cli.Secret) ([]digest, error) {
-	var all []digest
+// digests are the SHA-256 digests of the lines of a text, one after the other.
+func digests(text string) (string, error) {
+	var all []byte
 	n := 0
-	for line := range strings.Lines(tokens.Reveal()) {
+	for line := range strings.Lines(text) {
 		n++
 		token := strings.TrimSpace(line)
 		if token == "" {
 			continue
 		}
 		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return nil, fmt.Errorf("line %d: a token must be printable ASCII without spaces; one a line", n)
+			return "", fmt.Errorf("line %d: a token must be printable ASCII without spaces; one a line", n)
 		}
-		all = append(all, sha256.Sum256([]byte(token)))
+		digest := sha256.Sum256([]byte(token))
+		all = append(all, digest[:]...)
 	}
 	if len(all) == 0 {
-		return nil, errors.New("there is no token; one a line is wanted")
+		return "", errors.New("there is no token; one a line is wanted")
 	}
-	return all, nil
+	return string(all), nil
 }

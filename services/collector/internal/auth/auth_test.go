@@ -1,23 +1,31 @@
 package auth_test
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/status"
 
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/internal/testkit"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
 )
 
-const read, write = "/test.Reader/Get", "/test.Writer/Put"
+const probe, read, write, unknown = "/test.Prober/Ask", "/test.Reader/Get", "/test.Writer/Put", "/test.Reader/GetMore"
+
+var methods = auth.Table{probe: auth.Open, read: auth.Read, write: auth.Admin}
 
 // call judges a call that shows the given authorization headers.
 func call(t *testing.T, g *auth.Gate, method string, headers ...string) error {
@@ -32,9 +40,9 @@ func call(t *testing.T, g *auth.Gate, method string, headers ...string) error {
 
 func TestAuthorize(t *testing.T) {
 	logger, logs := testkit.RecordingLogger(t)
-	gate, err := auth.New(logger,
-		auth.Grant{Name: "read", Tokens: cli.NewSecret("alpha\n\n  beta\r\n"), Services: []string{"test.Reader"}},
-		auth.Grant{Name: "write", Tokens: cli.NewSecret("gamma"), Services: []string{"test.Reader", "test.Writer"}},
+	gate, err := auth.New(methods, reload.NewWatch(logger, time.Now),
+		auth.Grant{Access: auth.Read, Setting: "READ", Tokens: cli.NewSecret("alpha\n\n  beta\r\n")},
+		auth.Grant{Access: auth.Admin, Setting: "ADMIN", Tokens: cli.NewSecret("gamma")},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -49,10 +57,14 @@ func TestAuthorize(t *testing.T) {
 		{"more rights than needed", read, []string{"Bearer gamma"}, codes.OK},
 		{"the right to write", write, []string{"Bearer gamma"}, codes.OK},
 		{"no right to write", write, []string{"Bearer alpha"}, codes.PermissionDenied},
-		{"a service that nobody was granted", "/test.Reader2/Get", []string{"Bearer gamma"}, codes.PermissionDenied},
+		{"writing without a token", write, nil, codes.Unauthenticated},
+		{"what nobody has decided about", unknown, []string{"Bearer alpha"}, codes.PermissionDenied},
+		{"what nobody has decided about, by an admin", unknown, []string{"Bearer gamma"}, codes.OK},
+		{"a probe without a token", probe, nil, codes.OK},
+		{"a probe with a wrong token", probe, []string{"Bearer delta"}, codes.OK},
 		{"no token", read, nil, codes.Unauthenticated},
 		{"a wrong token", read, []string{"Bearer delta"}, codes.Unauthenticated},
-		{"a wrong token for what nobody was granted", "/test.Reader2/Get", []string{"Bearer delta"}, codes.Unauthenticated},
+		{"a wrong token for what nobody has decided about", unknown, []string{"Bearer delta"}, codes.Unauthenticated},
 		{"a part of a token", read, []string{"Bearer alph"}, codes.Unauthenticated},
 		{"both tokens", read, []string{"Bearer alpha\n\n  beta"}, codes.Unauthenticated},
 		{"an empty token, as the empty line", read, []string{"Bearer "}, codes.Unauthenticated},
@@ -91,7 +103,7 @@ func TestRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	logger, logs := testkit.RecordingLogger(t)
-	gate, err := auth.New(logger, auth.Grant{Name: "read", Tokens: secret, Services: []string{"test.Reader"}})
+	gate, err := auth.New(methods, reload.NewWatch(logger, time.Now), auth.Grant{Access: auth.Read, Setting: "READ", Tokens: secret})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,18 +160,58 @@ func TestCheck(t *testing.T) {
 			t.Errorf("the error shows a token: %v", err)
 		}
 	}
-	if _, err := auth.New(testkit.Logger(t), auth.Grant{Name: "read"}); err == nil {
-		t.Error("a grant without a token was accepted")
+	if _, err := auth.New(methods, nil, auth.Grant{Access: auth.Read, Setting: "READ"}); err == nil || !strings.Contains(err.Error(), "READ") {
+		t.Errorf("a grant without a token gave %v, want an error that names its setting", err)
 	}
 }
 
-// Nothing but what is granted is open.
+// Without tokens everybody reads, and nobody changes anything.
 func TestNothingGranted(t *testing.T) {
-	gate, err := auth.New(testkit.Logger(t))
+	gate, err := auth.New(methods, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := gate.Authorize(context.Background(), read); status.Code(err) != codes.Unauthenticated {
-		t.Errorf("answer is %v", err)
+	for method, want := range map[string]codes.Code{
+		probe: codes.OK, read: codes.OK, write: codes.Unauthenticated, unknown: codes.Unauthenticated,
+	} {
+		if err := call(t, gate, method); status.Code(err) != want {
+			t.Errorf("%s without a token: %v, want %s", method, err, want)
+		}
+		if want != codes.OK {
+			if err := call(t, gate, method, "Bearer anything"); status.Code(err) != want {
+				t.Errorf("%s with a token: %v, want %s", method, err, want)
+			}
+		}
+	}
+}
+
+// The table decides about every method of every service that a collector
+// serves, and about nothing else: a method that is added is closed until it
+// stands there, and one that has gone does not linger.
+func TestTableIsComplete(t *testing.T) {
+	decided := map[string]bool{}
+	for _, service := range []grpc.ServiceDesc{
+		bucketv1.BucketService_ServiceDesc, healthv1.Health_ServiceDesc,
+		reflectionv1.ServerReflection_ServiceDesc, reflectionv1alpha.ServerReflection_ServiceDesc,
+	} {
+		for _, m := range service.Methods {
+			decided["/"+service.ServiceName+"/"+m.MethodName] = true
+		}
+		for _, s := range service.Streams {
+			decided["/"+service.ServiceName+"/"+s.StreamName] = true
+		}
+	}
+	for method := range decided {
+		if _, known := auth.Methods[method]; !known {
+			t.Errorf("nobody has decided what %s needs: it stands in no line of the table", method)
+		}
+	}
+	for method, needs := range auth.Methods {
+		if !decided[method] {
+			t.Errorf("the table has %s, which no service has", method)
+		}
+		if open := strings.HasPrefix(method, "/grpc.health.v1."); (needs == auth.Open) != open {
+			t.Errorf("%s needs %s access; probes alone are open", method, needs)
+		}
 	}
 }

@@ -297,24 +297,3 @@ func TestMissingAndWithout(t *testing.T) {
 		t.Error("a sampled variant does without its interval")
 	}
 }
-
-func FuzzLoad(f *testing.F) {
-	f.Add([]byte(asn))
-	f.Add([]byte("datasets: [{name: http, depth: 4, drop: [a], limits: {b: {top: 1}}}]"))
-	f.Add([]byte("datasets:\n- name: |\n    x\n  sizes: {a: *b}\n  variants: [{times: {1d: date}, filter: {a: [1, b]}}]"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		c, err := Load(text, Options{})
-		if err != nil {
-			return
-		}
-		for _, d := range c.Available {
-			for i := range d.Variants {
-				// What was accepted can be used.
-				if _, err := d.Fold(&d.Variants[i], bucket.Window{Start: 0, End: bucket.Time(d.Size / time.Second)}, nil); err != nil {
-					t.Fatalf("dataset %s: %v", d.Dataset, err)
-				}
-			}
-		}
-		_, _ = c.DatasetsMarkdown(), c.MetricsMarkdown()
-	})
-}

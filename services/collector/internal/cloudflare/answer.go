@@ -51,9 +51,15 @@ func (r *reply) open() (*envelope, error) {
 	return &e, nil
 }
 
-// decode reads exactly one JSON value with its numbers as they are written.
+// decode reads exactly one JSON value with its numbers as they are written. A
+// value that says something twice is none: encoding/json would melt both into
+// one, down to the groups of one zone under the tag of another.
 func decode(body []byte, to any) error {
 	d := json.NewDecoder(bytes.NewReader(body))
+	if err := names(d, 0); err != nil {
+		return err
+	}
+	d = json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
 	if err := d.Decode(to); err != nil {
 		return err
@@ -62,6 +68,47 @@ func decode(body []byte, to any) error {
 		return errors.New("something follows the JSON value")
 	}
 	return nil
+}
+
+// deepest is the level of a zone's own object, counted from the body, below
+// which values are decoded without types, and nothing melts.
+const deepest = 4
+
+// names reads one value and refuses objects that have a name twice. Names that
+// differ in case alone are the same to encoding/json.
+func names(d *json.Decoder, depth int) error {
+	if depth > deepest {
+		var skipped json.RawMessage
+		return d.Decode(&skipped)
+	}
+	token, err := d.Token()
+	if err != nil {
+		return err
+	}
+	kind, nested := token.(json.Delim)
+	if !nested {
+		return nil
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		if kind == '{' {
+			token, err := d.Token()
+			if err != nil {
+				return err
+			}
+			name, _ := token.(string) // the decoder lets nothing else through
+			folded := strings.ToLower(strings.ToUpper(name))
+			if seen[folded] {
+				return fmt.Errorf("an object has the name %q twice", clip(name))
+			}
+			seen[folded] = true
+		}
+		if err := names(d, depth+1); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token()
+	return err
 }
 
 // foreign is the error of a body that is not the API's.

@@ -4,6 +4,7 @@ package dial
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/internal/tlsconf"
 )
 
@@ -29,14 +31,22 @@ type Config struct {
 	// CAFile is what to trust, PEM; empty: the system's roots.
 	CAFile string
 	// CertFile and KeyFile are shown to a collector that asks for a
-	// certificate. Both files, and CAFile, are read for every new connection.
+	// certificate. Both files, and CAFile, are read for every new connection;
+	// those that were good last are in force.
 	CertFile, KeyFile string
 	// ServerName replaces the host of the address in the check of the certificate.
 	ServerName string
-	// Token is sent with every call; read again from its file each time. Of
-	// several lines the first is sent: collectors accept each line of theirs, so
-	// that one file can serve both sides while tokens change.
+	// Token is sent with every call; read again from its file each time, with
+	// the last that was good in force. Of several lines the first is sent:
+	// collectors accept each line of theirs, so that one file can serve both
+	// sides while tokens change.
 	Token cli.Secret
+}
+
+// CheckToken reports what is wrong with the token, without showing it.
+func (c Config) CheckToken() error {
+	_, err := first(c.Token)
+	return err
 }
 
 // balanced spreads calls over all addresses: after UNAVAILABLE the next try
@@ -44,9 +54,10 @@ type Config struct {
 const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
 // Open returns a connection. Nothing is sent before the first call, so a
-// collector that is away is no error here.
-func Open(c Config) (*grpc.ClientConn, error) {
-	trust, err := transport(c)
+// collector that is away is no error here. The watch is told of changes of the
+// files; nil: nobody is.
+func Open(c Config, watch *reload.Watch) (*grpc.ClientConn, error) {
+	trust, err := transport(c, watch)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +70,11 @@ func Open(c Config) (*grpc.ClientConn, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 	}
 	if !c.Token.IsZero() {
-		options = append(options, grpc.WithPerRPCCredentials(bearer{c.Token, c.TLS}))
+		credential, err := newBearer(c, watch)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, grpc.WithPerRPCCredentials(credential))
 	}
 	target := "dns:///" + c.Addresses[0]
 	if len(c.Addresses) > 1 {
@@ -83,12 +98,12 @@ func Open(c Config) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-func transport(c Config) (credentials.TransportCredentials, error) {
+func transport(c Config, watch *reload.Watch) (credentials.TransportCredentials, error) {
 	if !c.TLS {
 		return insecure.NewCredentials(), nil
 	}
 	files := tlsconf.Client{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ServerName: c.ServerName}
-	trust, err := files.Credentials()
+	trust, err := files.Credentials(watch, "WEIR_COLLECTOR_TLS")
 	if err != nil {
 		return nil, fmt.Errorf("TLS for the collectors: %w", err)
 	}
@@ -97,17 +112,45 @@ func transport(c Config) (credentials.TransportCredentials, error) {
 
 // bearer sends a token with each call.
 type bearer struct {
-	token cli.Secret
+	token *reload.Value[string, string]
 	tls   bool
 }
 
-func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	token, err := b.token.Reread()
-	if err != nil {
-		return nil, err
+func newBearer(c Config, watch *reload.Watch) (bearer, error) {
+	if c.Token.File() == "" {
+		watch = nil // it cannot change
 	}
-	first, _, _ := strings.Cut(strings.TrimSpace(token.Reveal()), "\n")
-	return map[string]string{"authorization": "Bearer " + strings.TrimSpace(first)}, nil
+	token, err := reload.Keep(watch, "WEIR_COLLECTOR_TOKEN_FILE", func() (string, error) {
+		now, err := c.Token.Reread()
+		if err != nil {
+			return "", err
+		}
+		return first(now)
+	}, func(token string) (string, error) { return token, nil })
+	if err != nil {
+		return bearer{}, fmt.Errorf("token for the collectors: %w", err)
+	}
+	return bearer{token, c.TLS}, nil
+}
+
+// first is the first token of a list. Its errors do not show it.
+func first(tokens cli.Secret) (string, error) {
+	for line := range strings.Lines(tokens.Reveal()) {
+		token := strings.TrimSpace(line)
+		if token == "" {
+			continue
+		}
+		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return "", errors.New("a token must be printable ASCII without spaces")
+		}
+		return token, nil
+	}
+	return "", errors.New("there is no token; one a line is wanted")
+}
+
+// GetRequestMetadata implements [credentials.PerRPCCredentials].
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + b.token.Get()}, nil
 }
 
 // RequireTransportSecurity keeps gRPC from sending the token in the clear,

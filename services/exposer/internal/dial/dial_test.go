@@ -3,6 +3,7 @@ package dial_test
 import (
 	"context"
 	"crypto/tls"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/internal/testkit"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/exposer/internal/dial"
@@ -42,7 +44,7 @@ func serve(t *testing.T, options ...grpc.ServerOption) string {
 
 func ask(t *testing.T, c dial.Config) (string, error) {
 	t.Helper()
-	conn, err := dial.Open(c)
+	conn, err := dial.Open(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,8 +109,9 @@ func TestBadFiles(t *testing.T) {
 		{Addresses: []string{"127.0.0.1:1"}, TLS: true, CAFile: "absent.pem"},
 		{Addresses: []string{"127.0.0.1:1"}, TLS: true, CertFile: empty, KeyFile: empty},
 		{Addresses: []string{"no port", "127.0.0.1:1"}},
+		{Addresses: []string{"127.0.0.1:1"}, Token: cli.NewSecret("two words")},
 	} {
-		if conn, err := dial.Open(c); err == nil {
+		if conn, err := dial.Open(c, nil); err == nil {
 			t.Errorf("%+v was opened", c)
 			_ = conn.Close()
 		}
@@ -124,5 +127,48 @@ func TestSeveral(t *testing.T) {
 	got, err := ask(t, dial.Config{Addresses: []string{gone.Addr().String(), serve(t)}})
 	if err != nil || got != "" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A token file that cannot be used does not change what is sent, nor does it
+// fail the call.
+func TestTokenFileInTrouble(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	testkit.WriteFile(t, file, []byte("first\n"))
+	secret, err := cli.ReadSecret(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger, logs := testkit.RecordingLogger(t)
+	conn, err := dial.Open(dial.Config{Addresses: []string{serve(t)}, Token: secret}, reload.NewWatch(logger, time.Now))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	api := bucketv1.NewBucketServiceClient(conn)
+	for _, step := range []struct {
+		name     string
+		change   func()
+		want     string
+		warnings int // so far
+	}{
+		{"emptied", func() { testkit.WriteFile(t, file, nil) }, "Bearer first", 1},
+		{"malformed", func() { testkit.WriteFile(t, file, []byte("<html>not found</html>\n")) }, "Bearer first", 2},
+		{"deleted", func() { _ = os.Remove(file) }, "Bearer first", 3},
+		{"replaced", func() { testkit.WriteFile(t, file, []byte("\n second\r\nfirst\n")) }, "Bearer second", 3},
+	} {
+		step.change()
+		for range 2 {
+			got, err := api.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
+			if err != nil || got.GetLeader() != step.want {
+				t.Errorf("%s: %q, %v; want %q", step.name, got.GetLeader(), err, step.want)
+			}
+		}
+		if got := logs.Count("level=WARN"); got != step.warnings {
+			t.Errorf("%s: %d warnings so far, want %d", step.name, got, step.warnings)
+		}
+	}
+	if n := logs.Count("first") + logs.Count("second") + logs.Count("html"); n > 0 {
+		t.Errorf("%d lines of the log show what the file held", n)
 	}
 }

@@ -1,0 +1,87 @@
+package ops
+
+import (
+	"container/list"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// mostConnections is far more than the servers that scrape one process, and
+	// costs at most 64 MiB if each sends the largest header that it may.
+	mostConnections = 1024
+	// streamsPerConnection bounds the requests at once on one HTTP/2 connection.
+	streamsPerConnection = 64
+	// warnAgain is how often the log says that a listener is full.
+	warnAgain = time.Minute
+)
+
+// connections bounds the connections of a listener. When there are too many,
+// the one that has been waiting longest for a whole request is closed: whoever
+// opens connections and sends nothing, or a letter a second, competes with his
+// like and not with those who ask. Only when every connection is being answered
+// is the newest one closed.
+type connections struct {
+	most int
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	open    map[net.Conn]*list.Element // of waiting; nil while a request is answered
+	waiting *list.List                 // of net.Conn; who waits longest stands first
+	closed  int                        // for want of room, since warned
+	warned  time.Time
+}
+
+func newConnections(most int, log *slog.Logger) *connections {
+	return &connections{most: most, log: log, open: map[net.Conn]*list.Element{}, waiting: list.New()}
+}
+
+// track is the ConnState hook of a server. A connection that has sent a part of
+// a header still waits: the server calls it active once the header is whole.
+func (c *connections) track(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	element, known := c.open[conn]
+	switch {
+	case state == http.StateNew:
+		c.open[conn] = c.waiting.PushBack(conn)
+		if len(c.open) > c.most {
+			c.closeOne()
+		}
+	case !known: // closed for want of room; its goroutine has yet to notice
+	case state == http.StateActive && element != nil:
+		c.waiting.Remove(element)
+		c.open[conn] = nil
+	case state == http.StateIdle && element == nil:
+		c.open[conn] = c.waiting.PushBack(conn)
+	case state == http.StateClosed, state == http.StateHijacked:
+		c.forget(conn)
+	}
+}
+
+func (c *connections) forget(conn net.Conn) {
+	if element := c.open[conn]; element != nil {
+		c.waiting.Remove(element)
+	}
+	delete(c.open, conn)
+}
+
+// closeOne closes the connection that has waited longest; the newest one is
+// there too, and last.
+func (c *connections) closeOne() {
+	conn := c.waiting.Front().Value.(net.Conn)
+	c.forget(conn)
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn() // without a farewell, for which one might have to wait
+	}
+	_ = conn.Close() // nobody is left to be told
+	c.closed++
+	if now := time.Now(); now.Sub(c.warned) >= warnAgain { // a pause of the log, not calendar time
+		c.log.Warn("too many connections; those that wait longest for a request are closed", "limit", c.most, "closed", c.closed)
+		c.warned, c.closed = now, 0
+	}
+}

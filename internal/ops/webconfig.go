@@ -1,0 +1,264 @@
+package ops
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/exporter-toolkit/web"
+	"go.yaml.in/yaml/v2"
+	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/time/rate"
+
+	"github.com/weir-metrics/weir/internal/reload"
+)
+
+// front stands before a listener's handler and does what its web configuration
+// says: TLS, basic authentication, headers, a limit on the rate.
+//
+// The file, its meaning and its checks are the exporter toolkit's. What the
+// toolkit does with it is not used: it reads the file for each request and each
+// handshake, and refuses everybody while the file or a certificate is being
+// replaced. A scrape must not fail because of that, so here the last good
+// configuration stays in force; and a file cut short must not open what was
+// closed, as an empty file would.
+type front struct {
+	kept    *reload.Value[webContent, webConfig]
+	limiter *rate.Limiter
+	known   passwords
+}
+
+// webContent is what stands in a web configuration and in the files that it
+// names; "" for a file that it does not.
+type webContent struct{ config, cert, key, ca string }
+
+// webConfig is a web configuration, ready for use.
+type webConfig struct {
+	web.Config
+	tls     *tls.Config // nil: plain HTTP
+	expires time.Time   // of the certificate
+}
+
+// Expires implements [reload.Expiring].
+func (c webConfig) Expires() time.Time { return c.expires }
+
+// newFront reads a web configuration. From then on its files are looked at for
+// each request and each handshake.
+func newFront(path string, watch *reload.Watch, setting string) (*front, error) {
+	f := &front{}
+	started := false
+	var first webConfig
+	kept, err := reload.Keep(watch, setting, func() (webContent, error) { return readWeb(path) }, func(content webContent) (webConfig, error) {
+		now, err := parseWeb(path, content)
+		switch {
+		case err != nil:
+		case !started:
+			started, first = true, now
+		case (now.tls == nil) != (first.tls == nil):
+			err = fmt.Errorf("%s turns TLS on or off, which takes a restart", path)
+		case len(now.Users) == 0 && len(first.Users) > 0:
+			err = fmt.Errorf("%s has no users any more; to do without passwords takes a restart", path)
+		}
+		return now, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.kept = kept
+	if limit := first.RateLimiterConfig; limit.Interval != 0 {
+		f.limiter = rate.NewLimiter(rate.Every(limit.Interval), limit.Burst)
+	}
+	return f, nil
+}
+
+// readWeb reads a web configuration and the files that it names.
+func readWeb(path string) (content webContent, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return webContent{}, err
+	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return webContent{}, fmt.Errorf("%s is empty", path)
+	}
+	content.config = string(text)
+	c, err := decodeWeb(path, content.config)
+	if err != nil {
+		return webContent{}, err
+	}
+	for _, file := range []struct {
+		name string
+		into *string
+	}{{c.TLSConfig.TLSCertPath, &content.cert}, {c.TLSConfig.TLSKeyPath, &content.key}, {c.TLSConfig.ClientCAs, &content.ca}} {
+		if file.name == "" {
+			continue
+		}
+		text, err := os.ReadFile(file.name)
+		if err != nil {
+			return webContent{}, err
+		}
+		*file.into = string(text)
+	}
+	return content, nil
+}
+
+// shown is a value that a YAML error quotes; it may be a password in the wrong
+// place.
+var shown = regexp.MustCompile("`[^`]*`")
+
+func decodeWeb(path, text string) (*web.Config, error) {
+	// The toolkit's defaults.
+	c := &web.Config{
+		TLSConfig:  web.TLSConfig{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS13},
+		HTTPConfig: web.HTTPConfig{HTTP2: true},
+	}
+	if err := yaml.UnmarshalStrict([]byte(text), c); err != nil {
+		return nil, errors.New(shown.ReplaceAllString(err.Error(), "(not shown)"))
+	}
+	c.TLSConfig.SetDirectory(filepath.Dir(path))
+	return c, nil
+}
+
+// parseWeb makes a configuration of what was read, which the toolkit must
+// accept.
+func parseWeb(path string, content webContent) (webConfig, error) {
+	c, err := decodeWeb(path, content.config)
+	if err != nil {
+		return webConfig{}, err
+	}
+	if err := web.Validate(path); err != nil {
+		return webConfig{}, errors.New(shown.ReplaceAllString(err.Error(), "(not shown)"))
+	}
+	out := webConfig{Config: *c}
+	if !c.TLSConfig.IsEnabled() {
+		return out, nil
+	}
+	// The texts instead of the names, or each handshake would read the files as
+	// they are by then.
+	inline := c.TLSConfig
+	pin(&inline.TLSCertPath, &inline.TLSCert, content.cert)
+	pin(&inline.TLSKeyPath, &inline.TLSKey, content.key)
+	pin(&inline.ClientCAs, &inline.ClientCAsText, content.ca)
+	if out.tls, err = web.ConfigToTLSConfig(&inline); err != nil {
+		return webConfig{}, err
+	}
+	pair, err := out.tls.GetCertificate(nil)
+	if err != nil {
+		return webConfig{}, err
+	}
+	out.tls.Certificates, out.tls.GetCertificate = []tls.Certificate{*pair}, nil
+	for _, der := range pair.Certificate {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return webConfig{}, fmt.Errorf("a certificate of the chain: %w", err)
+		}
+		if out.expires.IsZero() || c.NotAfter.Before(out.expires) {
+			out.expires = c.NotAfter
+		}
+	}
+	out.tls.NextProtos = []string{"http/1.1"}
+	if c.HTTPConfig.HTTP2 {
+		out.tls.NextProtos = []string{"h2", "http/1.1"}
+	}
+	return out, nil
+}
+
+// pin puts the text of a file in the place of its name, if there is one.
+func pin[T ~string](name *string, text *T, content string) {
+	if *name != "" {
+		*name, *text = "", T(content)
+	}
+}
+
+// configure gives a server the TLS that is configured; false: none is.
+func (f *front) configure(server *http.Server) bool {
+	first := f.kept.Get()
+	if first.tls == nil {
+		return false
+	}
+	if !first.HTTPConfig.HTTP2 {
+		server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
+	}
+	server.TLSConfig = first.tls.Clone()
+	server.TLSConfig.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return f.kept.Get().tls, nil }
+	return true
+}
+
+// before returns a handler that lets through to next what may pass.
+func (f *front) before(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := f.kept.Get()
+		if f.limiter != nil && !f.limiter.Allow() {
+			http.Error(w, http.StatusText(http.StatusTooManyRequests), http.StatusTooManyRequests)
+			return
+		}
+		for name, value := range c.HTTPConfig.Header {
+			w.Header().Set(name, value)
+		}
+		if len(c.Users) > 0 && !f.known.right(c, r) {
+			w.Header().Set("WWW-Authenticate", "Basic")
+			http.Error(w, http.StatusText(http.StatusUnauthorized), http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// passwords remembers which were right. A right one is asked about at every
+// scrape, and bcrypt takes a tenth of a second of processor time by design. A
+// wrong one is not remembered, so that guesses cannot push out what is right.
+type passwords struct {
+	slow sync.Mutex // one bcrypt at a time: guessing must not take all processors
+
+	mu    sync.Mutex // guards known
+	known map[[sha256.Size]byte]bool
+}
+
+// mostPasswords bounds what is remembered: users times the hashes that they had.
+const mostPasswords = 100
+
+func (p *passwords) right(c webConfig, r *http.Request) bool {
+	user, password, given := r.BasicAuth()
+	if !given {
+		return false
+	}
+	hash, exists := c.Users[user]
+	if !exists {
+		// As slow as for a user that there is, so that time does not tell.
+		hash = c.Users[slices.Min(slices.Collect(maps.Keys(c.Users)))]
+	}
+	key := sha256.Sum256(fmt.Appendf(nil, "%s %s %s", hex.EncodeToString([]byte(user)), string(hash), password))
+	p.mu.Lock()
+	known := p.known[key]
+	p.mu.Unlock()
+	if known && exists {
+		return true
+	}
+	p.slow.Lock()
+	err := bcrypt.CompareHashAndPassword([]byte(hash), []byte(password))
+	p.slow.Unlock()
+	if err != nil || !exists {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.known) >= mostPasswords {
+		p.known = nil
+	}
+	if p.known == nil {
+		p.known = map[[sha256.Size]byte]bool{}
+	}
+	p.known[key] = true
+	return true
+}

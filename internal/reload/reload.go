@@ -1,0 +1,179 @@
+// Package reload keeps what is read from files that are replaced while the
+// process runs: tokens, keys, certificates, authorities.
+//
+// A [Value] is looked at when it is used, and at each scrape of the process's
+// own metrics, so that a change needs no signal, no restart and no watching of
+// folders, which misses what mounts and symbolic links do. Reading a small file
+// costs microseconds; what it says is compared, since times and inodes tell
+// little about mounted secrets.
+//
+// A file that is missing, empty, half written or wrong changes nothing: the
+// value before stays in force, because refusing every client, or asking with an
+// empty token, would make an outage of a slip. It is logged once for each fault
+// and shown by the metrics of the [Watch].
+package reload
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// pause lies between the two looks that must agree before a change is believed.
+// Not every writer replaces files in one step, and half a token cannot be told
+// from a token; but whoever writes one is done within milliseconds.
+const pause = 50 * time.Millisecond
+
+// Expiring is a value that is of no use after some time, such as a certificate.
+type Expiring interface {
+	// Expires is when; zero: never.
+	Expires() time.Time
+}
+
+// Value is what a set of files says, as of the last time that they could be
+// used. R is their content, T what is made of it. Safe for concurrent use.
+type Value[R comparable, T any] struct {
+	name  string
+	read  func() (R, error)
+	parse func(R) (T, error)
+	watch *Watch
+
+	mu       sync.Mutex // guards the rest
+	content  R          // of value
+	value    T
+	changed  time.Time // when content was read first
+	fault    string    // why newer content is not in use; "" when there is none
+	faults   int       // how often there was a new one
+	refused  R         // content that was looked at and cannot be used
+	refusing bool      // whether refused holds any
+}
+
+// Keep reads the files for the first time; its error is that of read or parse.
+// Name is the setting that names the files, for logs and metrics, and is used
+// once in a Watch. Errors of read and parse are logged, so they must not hold
+// what is secret. A nil watch: nobody is told.
+func Keep[R comparable, T any](watch *Watch, name string, read func() (R, error), parse func(R) (T, error)) (*Value[R, T], error) {
+	v := &Value[R, T]{name: name, read: read, parse: parse, watch: watch}
+	var err error
+	if v.content, err = read(); err != nil {
+		return nil, err
+	}
+	if v.value, err = parse(v.content); err != nil {
+		return nil, err
+	}
+	v.changed = watch.now()
+	watch.add(v)
+	return v, nil
+}
+
+// Get returns the value in force now, after a look at the files. It blocks for
+// 50 ms when they have changed. The caller must not alter what it gets.
+func (v *Value[R, T]) Get() T {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.look()
+	return v.value
+}
+
+func (v *Value[R, T]) look() {
+	content, err := v.read()
+	switch {
+	case err != nil:
+		v.fail(err)
+		return
+	case content == v.content:
+		v.fault, v.refusing = "", false
+		return
+	case v.refusing && content == v.refused:
+		return
+	}
+	time.Sleep(pause)
+	again, err := v.read()
+	if err != nil {
+		v.fail(err)
+		return
+	}
+	if again != content {
+		return // somebody is writing; the next use looks again
+	}
+	value, err := v.parse(content)
+	if err != nil {
+		v.refused, v.refusing = content, true
+		v.fail(err)
+		return
+	}
+	v.content, v.value, v.changed, v.fault, v.refusing = content, value, v.watch.now(), "", false
+	v.watch.logger().Info("what was replaced is in use", "secret", v.name)
+}
+
+func (v *Value[R, T]) fail(err error) {
+	if err.Error() == v.fault {
+		return
+	}
+	v.fault = err.Error()
+	v.faults++
+	v.watch.logger().Warn("cannot use what was replaced, going on with what was there before", "secret", v.name, "err", err)
+}
+
+// state is what the metrics show of a value.
+type state struct {
+	name             string
+	usable           bool
+	faults           int
+	changed, expires time.Time
+}
+
+// state looks at the files, so that what is shown is as of now.
+func (v *Value[R, T]) state() state {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.look()
+	s := state{name: v.name, usable: v.fault == "", faults: v.faults, changed: v.changed}
+	if e, ok := any(v.value).(Expiring); ok {
+		s.expires = e.Expires()
+	}
+	return s
+}
+
+// Watch is a process's view of the values that it keeps: where it is logged
+// what happens to them, and their metrics. It is a [prometheus.Collector]. A
+// nil Watch logs and shows nothing.
+type Watch struct {
+	log   *slog.Logger
+	clock func() time.Time
+
+	mu     sync.Mutex // guards the rest
+	values []interface{ state() state }
+}
+
+// NewWatch returns a watch that logs to log, which must not be nil, and tells
+// the time of changes by clock.
+func NewWatch(log *slog.Logger, clock func() time.Time) *Watch {
+	return &Watch{log: log, clock: clock}
+}
+
+// Logger is where it logs; it discards for a nil Watch.
+func (w *Watch) Logger() *slog.Logger { return w.logger() }
+
+func (w *Watch) logger() *slog.Logger {
+	if w == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return w.log
+}
+
+func (w *Watch) now() time.Time {
+	if w == nil {
+		return time.Time{}
+	}
+	return w.clock()
+}
+
+func (w *Watch) add(v interface{ state() state }) {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.values = append(w.values, v)
+}

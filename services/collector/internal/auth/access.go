@@ -1,0 +1,59 @@
+package auth
+
+import (
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+)
+
+// Access is what a method asks of its caller. Each includes those before it.
+type Access int
+
+const (
+	// Open is for methods that show and change nothing: everybody may call.
+	Open Access = iota
+	// Read is for methods that change nothing.
+	Read
+	// Admin is for methods that change something.
+	Admin
+)
+
+// String is the word for messages and logs.
+func (a Access) String() string {
+	return [...]string{Open: "open", Read: "read", Admin: "admin"}[a]
+}
+
+// Table says what each method needs, by its full name
+// ("/weir.bucket.v1.BucketService/WatchBuckets").
+type Table map[string]Access
+
+// Needs is what a method needs. One that the table does not know needs the
+// most, so that a new method is closed until somebody has decided about it.
+func (t Table) Needs(method string) Access {
+	if a, known := t[method]; known {
+		return a
+	}
+	return Admin
+}
+
+// Methods is the table of all services that a collector serves. The package's
+// tests hold it against their descriptors.
+var Methods = Table{
+	// Probes carry no credential, and learn what the operations port tells too.
+	healthv1.Health_Check_FullMethodName: Open,
+	healthv1.Health_List_FullMethodName:  Open,
+	healthv1.Health_Watch_FullMethodName: Open,
+
+	// What reflection offers is the contract of the readers, so it is for them.
+	reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName:      Read,
+	reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName: Read,
+
+	bucketv1.BucketService_WatchBuckets_FullMethodName: Read,
+	bucketv1.BucketService_ListBuckets_FullMethodName:  Read,
+	bucketv1.BucketService_ListDatasets_FullMethodName: Read,
+	bucketv1.BucketService_ListScopes_FullMethodName:   Read,
+	bucketv1.BucketService_GetCoverage_FullMethodName:  Read,
+	bucketv1.BucketService_GetStatus_FullMethodName:    Read,
+}

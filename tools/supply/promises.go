@@ -1,0 +1,155 @@
+package main
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// checkTools sees to it that every developer tool has a file of its own with an
+// exact version, and that its checksums are kept.
+func checkTools(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*.mod"))
+	if err != nil || len(files) == 0 {
+		return fmt.Errorf("no tools are pinned in %s: %w", dir, errors.Join(err, os.ErrNotExist))
+	}
+	var wrong []error
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		sums, err := os.ReadFile(strings.TrimSuffix(file, ".mod") + ".sum")
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: its checksums are not kept: %w", file, err))
+		}
+		if err := checkTool(string(text), string(sums)); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w", file, err))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+var (
+	toolLine = regexp.MustCompile(`(?m)^(?:tool )?\s*([a-z0-9.-]+\.[a-z]+/[^\s]+)$`)
+	required = regexp.MustCompile(`(?m)^\s*(?:require )?([a-z0-9.-]+\.[a-z]+/[^\s]+) (v[^\s]+)`)
+	exact    = regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+incompatible)?$`)
+)
+
+// checkTool looks at the module file of a tool: each tool comes from a module
+// that it requires, all from one family, at an exact version with a checksum.
+func checkTool(text, sums string) error {
+	versions := map[string]string{}
+	for _, m := range required.FindAllStringSubmatch(text, -1) {
+		versions[m[1]] = m[2]
+		if !exact.MatchString(m[2]) {
+			return fmt.Errorf("%s is at %s; an exact version is wanted", m[1], m[2])
+		}
+	}
+	var from []string
+	for _, m := range toolLine.FindAllStringSubmatch(text, -1) {
+		owner := ""
+		for path := range versions {
+			if (m[1] == path || strings.HasPrefix(m[1], path+"/")) && len(path) > len(owner) {
+				owner = path
+			}
+		}
+		if owner == "" {
+			return fmt.Errorf("no required module has the tool %s", m[1])
+		}
+		if !strings.Contains(sums, owner+" "+versions[owner]+" h1:") {
+			return fmt.Errorf("%s %s has no checksum", owner, versions[owner])
+		}
+		host := strings.Join(strings.Split(owner, "/")[:2], "/") // google.golang.org/protobuf and /grpc/cmd/… stand together
+		if first, _, _ := strings.Cut(host, "/"); !slices.Contains(from, first) {
+			from = append(from, first)
+		}
+	}
+	if len(from) > 1 {
+		return fmt.Errorf("it holds tools of %s; each gets a file of its own, so that they cannot move one another's dependencies", strings.Join(from, " and "))
+	}
+	return nil
+}
+
+// checkStatic sees to it that the binaries need nothing of the machine that they
+// run on: no loader, no library.
+func checkStatic(dir string) error {
+	var wrong []error
+	for _, b := range binaries {
+		file, err := elf.Open(filepath.Join(dir, b.name))
+		if err != nil {
+			return fmt.Errorf("%s (make build makes it, for Linux): %w", b.name, err)
+		}
+		for _, p := range file.Progs {
+			if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+				wrong = append(wrong, fmt.Errorf("%s is not static: it has a segment %s", b.name, p.Type))
+			}
+		}
+		_ = file.Close() // it was only read
+	}
+	return errors.Join(wrong...)
+}
+
+// checkDockerfile sees to it that an image is a binary and nothing else, and
+// that it does not run as root.
+func checkDockerfile(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := checkStages(string(text)); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func checkStages(text string) error {
+	names, user := []string{}, "0"
+	ended := func() error {
+		uid, _, _ := strings.Cut(user, ":")
+		if n, err := strconv.Atoi(uid); len(names) > 0 && (err != nil || n == 0) {
+			return fmt.Errorf("%s runs as user %q; a number other than 0 is wanted, which Kubernetes can check", names[len(names)-1], user)
+		}
+		return nil
+	}
+	for line := range strings.Lines(text) {
+		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch word {
+		case "", "EXPOSE", "WORKDIR", "VOLUME", "LABEL", "COPY":
+			if word == "COPY" && strings.Contains(rest, "--from=") {
+				return fmt.Errorf("%s: nothing comes from another image", strings.TrimSpace(line))
+			}
+		case "FROM":
+			if err := ended(); err != nil {
+				return err
+			}
+			base, name, _ := strings.Cut(rest, " AS ")
+			if base != "scratch" {
+				return fmt.Errorf("%s is made from %s; scratch is wanted", name, base)
+			}
+			names, user = append(names, name), "0"
+		case "USER":
+			user = rest
+		case "ENTRYPOINT", "CMD":
+			if !strings.HasPrefix(rest, "[") {
+				return fmt.Errorf("%s needs a shell, and there is none", strings.TrimSpace(line))
+			}
+		default:
+			if !strings.HasPrefix(word, "#") {
+				return fmt.Errorf("%s is not expected in an image of one binary", strings.TrimSpace(line))
+			}
+		}
+	}
+	for _, b := range binaries {
+		if !slices.Contains(names, b.name) {
+			return fmt.Errorf("there is no image of %s", b.name)
+		}
+	}
+	return ended()
+}
