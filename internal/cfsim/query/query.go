@@ -92,12 +92,14 @@ func (r *resolver) fields(set ast.SelectionSet, depth int) ([]Field, error) {
 	}
 	var out []Field
 	for _, sel := range set {
+		// Spreads count too: forty fragments, each with the next one twice, are a
+		// short text without a single field, and no end.
+		if r.count++; r.count > maxFields {
+			return nil, fmt.Errorf("query selects more than %d fields and fragments", maxFields)
+		}
 		var nested ast.SelectionSet
 		switch s := sel.(type) {
 		case *ast.Field:
-			if r.count++; r.count > maxFields {
-				return nil, fmt.Errorf("query selects more than %d fields", maxFields)
-			}
 			if r.excluded(s.Directives) {
 				continue
 			}

@@ -25,7 +25,15 @@ type Request struct {
 	// Stepped output repeats each value at every multiple of Step inside its
 	// window, and with Extend the newest one up to now.
 	Stepped, Extend bool
-	Step            time.Duration // 0: each dataset's own bucket size
+	Step            time.Duration // of datasets with larger buckets; 0: each one's own bucket size
+}
+
+// step is what one dataset's output has, whose buckets are of a size.
+func (r *Request) step(size time.Duration) time.Duration {
+	if r.Step == 0 {
+		return size
+	}
+	return min(r.Step, size)
 }
 
 // Defaults are what a path takes for parameters that are not given.
@@ -46,7 +54,11 @@ type Bounds struct {
 type ParamError struct{ Name, Value, Want string }
 
 func (e *ParamError) Error() string {
-	return fmt.Sprintf("parameter %s is %q; it must be %s", e.Name, clip(e.Value), e.Want)
+	name := e.Name
+	if !slices.Contains(known, name) { // a stranger's words, and perhaps many
+		name = fmt.Sprintf("%q", clip(name))
+	}
+	return fmt.Sprintf("parameter %s is %q; it must be %s", name, clip(e.Value), e.Want)
 }
 
 func clip(s string) string {
@@ -235,13 +247,12 @@ func (p params) steps(r *Request, state *window.State, d Defaults) error {
 	r.Stepped = r.Extend
 	for _, id := range r.Datasets {
 		size := state.Dataset(id).Size
-		if r.Step > size {
-			return &ParamError{
-				"step_seconds", strconv.Itoa(int(r.Step / time.Second)),
-				fmt.Sprintf("at most %d, the bucket size of %s: a longer step would leave buckets out (choose other data with dataset)", size/time.Second, id),
-			}
+		// A default that is too long is nobody's mistake: such datasets keep
+		// the size of their buckets.
+		if p.Has("step_seconds") && r.Step > size {
+			return p.bad("step_seconds", fmt.Sprintf("at most %d, the bucket size of %s: a longer step would leave buckets out (choose other data with dataset)", size/time.Second, id))
 		}
-		r.Stepped = r.Stepped || r.Step != 0 && r.Step != size
+		r.Stepped = r.Stepped || r.step(size) != size
 	}
 	return nil
 }

@@ -113,6 +113,7 @@ func TestRefused(t *testing.T) {
 		{"extend_to_now=yes", "extend_to_now", "0 or 1"},
 		{"extend_to_now=1&end=2026-03-10T01:00:00Z", "extend_to_now", "0 when end is given"},
 		{"family=" + long, "family", "one of"},
+		{long + "=1", long, "left out: the parameters are"},
 	} {
 		_, err := parse(t, tc.query, Defaults{Hours: 24})
 		var refused *ParamError
@@ -139,6 +140,9 @@ func TestStepped(t *testing.T) {
 		{"step_seconds=300", Defaults{Hours: 24}, true, false, 5 * time.Minute}, // uniques_1h has another size
 		{"dataset=http_5m&step_seconds=300", Defaults{Hours: 24}, false, false, 5 * time.Minute},
 		{"extend_to_now=1", Defaults{Hours: 24}, true, true, 0},
+		// A default step beyond a bucket was nobody's wish: it is not refused.
+		{"end=2026-03-10T00:00:00Z&dataset=http_5m", Defaults{Hours: 24, Step: 10 * time.Minute}, false, false, 10 * time.Minute},
+		{"end=2026-03-10T00:00:00Z", Defaults{Hours: 24, Step: 10 * time.Minute}, true, false, 10 * time.Minute}, // uniques_1h gets the step
 	} {
 		r, err := parse(t, tc.query, tc.defaults)
 		if err != nil {

@@ -144,7 +144,7 @@ func (o *writer) instants(b *bucket.Bucket) iter.Seq[expo.Millis] {
 
 // multiples yields the multiples of the step in w.
 func (o *writer) multiples(w bucket.Window, size time.Duration) iter.Seq[expo.Millis] {
-	step := cmp.Or(o.r.Step, size)
+	step := o.r.step(size)
 	return func(yield func(expo.Millis) bool) {
 		for t := w.Start.Ceil(step); t < w.End && yield(expo.Millis(t)*1000); {
 			t = t.Add(step)

@@ -24,6 +24,8 @@ type Meter struct {
 	bodyBytes       *prometheus.GaugeVec
 	buildSeconds    *prometheus.HistogramVec
 	scrapes         *prometheus.CounterVec
+	scrapesFlying   prometheus.Gauge
+	scrapesCut      prometheus.Counter
 	backfills       *prometheus.CounterVec
 	backfillsFlying prometheus.Gauge
 }
@@ -57,6 +59,8 @@ func New(r prometheus.Registerer) *Meter {
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 7),
 		}, []string{"format", "encoding"}),
 		scrapes:         counters("scrapes_total", "Requests for /metrics answered, by status code.", "code"),
+		scrapesFlying:   gauge("scrapes_in_flight", "Requests for /metrics being answered, or waiting for a place because WEIR_EXPOSER_MAX_SCRAPES are."),
+		scrapesCut:      counter("scrapes_cut_total", "Bodies of /metrics that a client did not take to the end: it went away, or was slower than 64 KiB in 10 s or a minute in all."),
 		backfills:       counters("backfills_total", "Backfill requests ended, by outcome: whole, refused before the first byte, broken off after it.", "outcome"),
 		backfillsFlying: gauge("backfills_in_flight", "Backfill requests being answered."),
 	}
@@ -65,7 +69,7 @@ func New(r prometheus.Registerer) *Meter {
 	}
 	m.scrapes.WithLabelValues("200")
 	r.MustRegister(m.connected, m.disconnects, m.rejected, m.published, m.rendered, m.renderSeconds,
-		m.bodyBytes, m.buildSeconds, m.scrapes, m.backfills, m.backfillsFlying)
+		m.bodyBytes, m.buildSeconds, m.scrapes, m.scrapesFlying, m.scrapesCut, m.backfills, m.backfillsFlying)
 	return m
 }
 
@@ -96,8 +100,17 @@ func (m *Meter) Built(f expo.Format, e expo.Encoding, bytes int, took time.Durat
 	m.buildSeconds.WithLabelValues(f.String(), e.String()).Observe(took.Seconds())
 }
 
-// Scraped: a request for /metrics was answered.
-func (m *Meter) Scraped(code int) { m.scrapes.WithLabelValues(strconv.Itoa(code)).Inc() }
+// ScrapeBegan: a request for /metrics arrived.
+func (m *Meter) ScrapeBegan() { m.scrapesFlying.Inc() }
+
+// Scraped: it was answered.
+func (m *Meter) Scraped(code int) {
+	m.scrapesFlying.Dec()
+	m.scrapes.WithLabelValues(strconv.Itoa(code)).Inc()
+}
+
+// ScrapeCut: its client did not take the whole body.
+func (m *Meter) ScrapeCut() { m.scrapesCut.Inc() }
 
 // BackfillBegan: a backfill request arrived.
 func (m *Meter) BackfillBegan() { m.backfillsFlying.Inc() }

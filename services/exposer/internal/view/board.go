@@ -18,7 +18,7 @@ const Default = -1
 
 // cachedViews bounds the variants that are kept at once: jobs that ask for
 // other lengths of replay each hold bodies of megabytes. More variants than
-// this still work; they are built again for each scrape.
+// this still work; they are built again for each scrape. The usual one stays.
 const cachedViews = 4
 
 var (
@@ -136,6 +136,12 @@ func (b *Board) View(hours int) (*View, error) {
 	// Views of an earlier state go at once: they hold its bodies in memory.
 	b.views = slices.DeleteFunc(b.views, func(c cached) bool { return c.hours == hours || c.view.State != state })
 	b.views = slices.Insert(b.views, 0, cached{hours, v})
-	b.views = b.views[:min(len(b.views), cachedViews)]
+	if len(b.views) > cachedViews {
+		last := len(b.views) - 1
+		if b.views[last].hours == Default { // those who ask for what nobody else wants pay for it themselves
+			last--
+		}
+		b.views = slices.Delete(b.views, last, last+1)
+	}
 	return v, nil
 }

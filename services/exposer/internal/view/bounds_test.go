@@ -41,7 +41,7 @@ func TestViewsDoNotPileUp(t *testing.T) {
 		}
 		return v
 	}
-	first, last := get(1), (*view.View)(nil)
+	usual, first, last := get(view.Default), get(1), (*view.View)(nil)
 	for hours := range 10 {
 		last = get(2 + hours)
 	}
@@ -50,5 +50,8 @@ func TestViewsDoNotPileUp(t *testing.T) {
 	}
 	if get(1) == first {
 		t.Error("the first of eleven variants is still kept")
+	}
+	if get(view.Default) != usual {
+		t.Error("odd lengths of replay cost everybody else the usual view")
 	}
 }

@@ -52,24 +52,29 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 		text(w, http.StatusBadRequest, err.Error())
 		return outcomeRefused
 	}
-	if !enter(h.backfills) {
+	if !h.backfills.tryEnter() {
 		w.Header().Set("Retry-After", "30")
-		text(w, http.StatusTooManyRequests, fmt.Sprintf("%d backfills are running already (WEIR_EXPOSER_MAX_BACKFILLS)", cap(h.backfills)))
+		text(w, http.StatusServiceUnavailable, fmt.Sprintf("%d backfills are running already (WEIR_EXPOSER_MAX_BACKFILLS)", cap(h.backfills)))
 		return outcomeRefused
 	}
-	defer func() { <-h.backfills }()
+	defer h.backfills.leave()
+	ctx, cancel := context.WithTimeoutCause(r.Context(), h.limits.backfill, errTooLong)
+	defer cancel()
 
-	s := &stream{w: w, request: request, gzip: expo.NegotiateEncoding(r.Header.Get("Accept-Encoding")) == expo.Gzip}
+	s := &stream{ctx: ctx, w: w, stall: h.limits.backfillStall, request: request, gzip: expo.NegotiateEncoding(r.Header.Get("Accept-Encoding")) == expo.Gzip}
 	if r.Method == http.MethodHead {
 		s.begin()
 		return outcomeWhole
 	}
-	err = backfill.Write(r.Context(), s, h.Store, state, request, now)
+	err = backfill.Write(ctx, s, h.Store, state, request, now)
 	if err == nil {
 		err = s.close()
 	}
 	if err == nil {
 		return outcomeWhole
+	}
+	if context.Cause(ctx) == errTooLong { // the collector's words for it are others
+		err = fmt.Errorf("%w (%s)", errTooLong, h.limits.backfill)
 	}
 	if !s.begun {
 		h.failed(w, err)
@@ -85,6 +90,8 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 	panic(http.ErrAbortHandler)
 }
 
+var errTooLong = errors.New("the backfill took longer than one may; ask for the range in pieces")
+
 // failed answers for an error before the first byte.
 func (h *handler) failed(w http.ResponseWriter, err error) {
 	var param *backfill.ParamError
@@ -93,6 +100,10 @@ func (h *handler) failed(w http.ResponseWriter, err error) {
 		return
 	}
 	h.Logger.Warn("backfill failed", "err", err)
+	if errors.Is(err, errTooLong) {
+		text(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
 	switch status.Code(err) {
 	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded:
 		w.Header().Set("Retry-After", "10")
@@ -105,7 +116,9 @@ func (h *handler) failed(w http.ResponseWriter, err error) {
 // stream sends a body in pieces. Nothing is sent before the first buffer is
 // full, so that what fails early still gets a status of its own.
 type stream struct {
+	ctx     context.Context
 	w       http.ResponseWriter
+	stall   time.Duration // for the client to accept a buffer
 	request *backfill.Request
 	gzip    bool
 
@@ -114,20 +127,24 @@ type stream struct {
 	zip   *gzip.Writer
 }
 
-// streamBuffer is large against a bucket's lines and small against memory.
-const streamBuffer = 64 << 10
-
 func (s *stream) Write(p []byte) (int, error) {
 	s.buf = append(s.buf, p...)
-	if len(s.buf) < streamBuffer {
+	if len(s.buf) < piece {
 		return len(p), nil
 	}
 	return len(p), s.flush()
 }
 
 func (s *stream) flush() error {
+	if s.ctx.Err() != nil { // a listing that is all here already does not notice
+		return context.Cause(s.ctx)
+	}
+	deadline := time.Now().Add(s.stall)
+	if end, ok := s.ctx.Deadline(); ok && end.Before(deadline) {
+		deadline = end
+	}
+	hurry(s.w, deadline)
 	s.begin()
-	_ = http.NewResponseController(s.w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	_, err := s.body().Write(s.buf)
 	s.buf = s.buf[:0]
 	return err

@@ -49,6 +49,11 @@ type row struct {
 }
 
 func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
+	if !h.pages.tryEnter() {
+		full(w, "too many pages are being made at the moment")
+		return
+	}
+	defer h.pages.leave()
 	p := page{Version: h.Version, Hours: h.Board.Hours(), Host: r.Host}
 	if err := h.Board.Ready(); err != nil {
 		p.NotReady = err.Error()
@@ -78,6 +83,7 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 	header.Set("X-Content-Type-Options", "nosniff")
+	hurry(w, time.Now().Add(h.limits.answer))
 	_, _ = w.Write(buf.Bytes())
 }
 

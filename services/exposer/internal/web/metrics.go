@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -14,7 +15,10 @@ import (
 // metrics serves the replay: finished bytes of one immutable view. What it
 // allocates does not depend on the number of series.
 func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
-	h.Meter.Scraped(h.scrape(w, r))
+	h.Meter.ScrapeBegan()
+	code := http.StatusInternalServerError // also when scrape panics
+	defer func() { h.Meter.Scraped(code) }()
+	code = h.scrape(w, r)
 }
 
 func (h *handler) scrape(w http.ResponseWriter, r *http.Request) (code int) {
@@ -23,19 +27,24 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) (code int) {
 		text(w, http.StatusBadRequest, err.Error())
 		return http.StatusBadRequest
 	}
-	if !enter(h.scrapes) {
-		w.Header().Set("Retry-After", "5")
-		text(w, http.StatusServiceUnavailable, fmt.Sprintf("%d scrapes are in flight already (WEIR_EXPOSER_MAX_SCRAPES)", cap(h.scrapes)))
-		return http.StatusServiceUnavailable
+	ctx, cancel := context.WithTimeout(r.Context(), h.limits.patience)
+	defer cancel()
+	if !h.scrapes.enter(ctx) {
+		return full(w, fmt.Sprintf("%d scrapes are in flight already (WEIR_EXPOSER_MAX_SCRAPES)", cap(h.scrapes)))
 	}
-	defer func() { <-h.scrapes }()
+	defer h.scrapes.leave()
 	v, err := h.Board.View(hours)
 	if err != nil {
 		return h.refuse(w, err)
 	}
 	format := expo.Negotiate(r.Header.Get("Accept"))
 	encoding := expo.NegotiateEncoding(r.Header.Get("Accept-Encoding"))
-	body := v.Body(format, encoding)
+	key := bodyKey{v, format, encoding}
+	body, ok := h.bodies.take(ctx, key)
+	if !ok {
+		return full(w, "too many different bodies are being sent to slow readers: ask for gzip, and for one length of replay_hours")
+	}
+	defer h.bodies.give(key)
 
 	header := w.Header()
 	header.Set("Content-Type", format.ContentType())
@@ -46,13 +55,19 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) (code int) {
 		header.Set("Content-Encoding", encoding.String())
 	}
 	h.stand(header, v)
-	// Unknown to some wrappers of ResponseWriter; then there is no limit.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	hurry(w, time.Now().Add(h.limits.answer))
 	w.WriteHeader(http.StatusOK)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // the length tells the client whether it got all
+	if r.Method != http.MethodHead && !h.limits.send(w, body) {
+		h.Meter.ScrapeCut() // the length told the client that this was not all
 	}
 	return http.StatusOK
+}
+
+// full refuses a scrape for which there is no room.
+func full(w http.ResponseWriter, why string) int {
+	w.Header().Set("Retry-After", "5")
+	text(w, http.StatusServiceUnavailable, why)
+	return http.StatusServiceUnavailable
 }
 
 // replayHours reads the one parameter of /metrics.
@@ -69,7 +84,10 @@ func replayHours(query string, most int) (int, error) {
 			return 0, fmt.Errorf("parameter %q is unknown; /metrics takes replay_hours alone", clip(name))
 		}
 	}
-	if given := values["replay_hours"]; len(given) != 1 {
+	if len(values) == 0 { // "?&"
+		return view.Default, nil
+	}
+	if given := values["replay_hours"]; len(given) > 1 {
 		return 0, fmt.Errorf("parameter replay_hours is given %d times; once is enough", len(given))
 	}
 	value := values.Get("replay_hours")

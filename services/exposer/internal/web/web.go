@@ -6,6 +6,10 @@
 // An answer is whole or visibly not: bodies from memory carry their length, and
 // a stream that fails on its way ends with a broken connection, never with a
 // proper end.
+//
+// The places of scrapes, backfills and landing pages are counted apart, and the
+// probes need none, so that nobody who is slow or greedy keeps the others from
+// being answered; limits.go has what each may take.
 package web
 
 import (
@@ -23,7 +27,9 @@ import (
 
 // Meter is told of each answer; package meter has it.
 type Meter interface {
+	ScrapeBegan()
 	Scraped(code int)
+	ScrapeCut()
 	BackfillBegan()
 	BackfillEnded(outcome string)
 }
@@ -33,7 +39,8 @@ type Config struct {
 	Board *view.Board
 	Store backfill.Lister // where backfills read
 	Meter Meter
-	// MaxScrapes and MaxBackfills bound requests in flight; more are refused.
+	// MaxScrapes and MaxBackfills bound requests in flight. More scrapes wait
+	// for a moment; more backfills are refused at once.
 	MaxScrapes, MaxBackfills int
 	// MaxBackfillHours bounds the range of one backfill.
 	MaxBackfillHours int
@@ -41,16 +48,19 @@ type Config struct {
 	CollectionInterval time.Duration
 	Version            string
 	Logger             *slog.Logger
-}
 
-// writeTimeout is how long a client may take to accept a piece of an answer:
-// a whole body from memory, or a buffer of a stream. One that is slower would
-// hold a place in flight for as long as it likes.
-const writeTimeout = time.Minute
+	limits *limits // nil: the usual ones
+}
 
 // New returns the handler of the data port.
 func New(cfg Config) http.Handler {
-	h := &handler{Config: cfg, scrapes: make(chan struct{}, cfg.MaxScrapes), backfills: make(chan struct{}, cfg.MaxBackfills)}
+	if cfg.limits == nil {
+		cfg.limits = &usual
+	}
+	h := &handler{
+		Config: cfg, scrapes: make(places, cfg.MaxScrapes), backfills: make(places, cfg.MaxBackfills),
+		pages: make(places, cfg.limits.pages), bodies: newBodies(cfg.limits.bytes, cfg.limits.builds),
+	}
 	mux := http.NewServeMux()
 	// GET patterns answer HEAD too; other methods get 405 with Allow.
 	mux.HandleFunc("GET /metrics", h.metrics)
@@ -66,17 +76,8 @@ func New(cfg Config) http.Handler {
 
 type handler struct {
 	Config
-	scrapes, backfills chan struct{} // places in flight
-}
-
-// enter takes a place in flight, or reports that none is free.
-func enter(places chan struct{}) bool {
-	select {
-	case places <- struct{}{}:
-		return true
-	default:
-		return false
-	}
+	scrapes, backfills, pages places
+	bodies                    *bodies
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
@@ -89,6 +90,7 @@ func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
 
 // text answers with one line for people.
 func text(w http.ResponseWriter, code int, line string) {
+	hurry(w, time.Now().Add(usual.answer))
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")
 	header.Set("X-Content-Type-Options", "nosniff")

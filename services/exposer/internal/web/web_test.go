@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,12 +31,16 @@ import (
 
 // events counts what the meter is told.
 type events struct {
+	cut, began atomic.Int64
+
 	mu       sync.Mutex
 	outcomes []string
 }
 
-func (*events) Scraped(int)    {}
-func (*events) BackfillBegan() {}
+func (*events) ScrapeBegan()     {}
+func (*events) Scraped(int)      {}
+func (e *events) ScrapeCut()     { e.cut.Add(1) }
+func (e *events) BackfillBegan() { e.began.Add(1) }
 func (e *events) BackfillEnded(outcome string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -191,7 +196,7 @@ func TestTooManyBackfills(t *testing.T) {
 	if resp, body, err := get(t, url+"/backfill?hours=1&nonsense=1", "identity"); err != nil || resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("a bad request is judged before its place: %s %s %v", resp.Status, body, err)
 	}
-	if resp, _, err := get(t, url+"/backfill?hours=168", "identity"); err != nil || resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
+	if resp, _, err := get(t, url+"/backfill?hours=168", "identity"); err != nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("the second backfill is %s (%v), Retry-After %q", resp.Status, err, resp.Header.Get("Retry-After"))
 	}
 	close(gate)
