@@ -69,6 +69,10 @@ e2e: test-tools ## the whole system: binaries, Postgres, Prometheus; faults incl
 mutants: ## break each guarantee on purpose and see that its tests notice; ONLY=regexp picks
 	go run ./tools/mutants -only '$(ONLY)'
 
+.PHONY: fuzz
+fuzz: ## every fuzz target of all modules in turn, FUZZTIME each (default 1m); TARGET=regexp picks
+	FUZZTIME=$(or $(FUZZTIME),1m) tools/fuzz.sh '$(or $(TARGET),.)'
+
 .PHONY: bench
 bench: ## benchmarks of all modules; BENCH=regexp picks, COUNT=n repeats
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) work
@@ -76,7 +80,7 @@ bench: ## benchmarks of all modules; BENCH=regexp picks, COUNT=n repeats
 ##@ check
 
 .PHONY: check
-check: lint check-generate tidy-check check-modules check-imports check-chart ## everything CI checks besides the tests
+check: lint check-generate tidy-check check-modules check-imports check-chart check-supply ## everything CI checks besides the tests
 
 .PHONY: lint
 lint: ## formatting, go vet, golangci-lint, the contract
@@ -119,6 +123,23 @@ check-imports:
 .PHONY: check-chart
 check-chart:
 	tools/chart.sh
+
+supply = cd tools/supply && GOWORK=off go build -o $(CURDIR)/bin/.supply . && cd $(CURDIR) && bin/.supply
+
+.PHONY: check-supply
+check-supply: build ## modules as their checksums say, tools pinned, licences known, binaries static, images bare
+	tools/verify.sh
+	cd tools/supply && GOWORK=off go vet . && GOWORK=off go test .
+	$(supply) check
+
+.PHONY: licences
+licences: ## docs/licences.md: what is linked, under which licence
+	@mkdir -p bin
+	$(supply) licences
+
+.PHONY: sbom
+sbom: build ## bills of materials of the binaries, CycloneDX, in bin/sbom
+	$(supply) sbom bin/sbom $(version)
 
 .PHONY: vulns
 vulns: ## known vulnerabilities; asks vuln.go.dev, so it is for people, not for CI

@@ -143,7 +143,7 @@ func TestNamesInProse(t *testing.T) {
 
 // notNames look like settings or metrics and are something else.
 var notNames = map[string]bool{
-	"weir_reader": true, // a database role that operations.md proposes
+	"weir_owner": true, "weir_writer": true, "weir_reader": true, // database roles that operations.md proposes
 }
 
 // The scrape configuration in the document is the file that is shipped and
@@ -204,7 +204,7 @@ func TestSQL(t *testing.T) {
 			pgtest.Exec(t, dsn, "BEGIN; "+block+" ROLLBACK") // a role would outlive the database
 		}
 	}
-	if n < 2 {
-		t.Errorf("only %d blocks of SQL were found", n)
+	if n == 0 {
+		t.Error("no block of SQL was found")
 	}
 }

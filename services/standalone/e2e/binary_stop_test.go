@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -129,7 +130,14 @@ type recorder struct {
 // follow records what a collector streams, across its restarts.
 func follow(t *testing.T, c *service) *recorder {
 	t.Helper()
-	rpc, conn := api(t, c)
+	_, conn := api(t, c)
+	return record(t, conn)
+}
+
+// record records what comes over a connection, and over those that follow it.
+func record(t *testing.T, conn *grpc.ClientConn) *recorder {
+	t.Helper()
+	rpc := bucketv1.NewBucketServiceClient(conn)
 	r := &recorder{buckets: map[uint64]string{}}
 	var info *bucketv1.StoreInfo
 	testkit.Eventually(t, 10*time.Second, func() error {
