@@ -65,6 +65,11 @@ race: test-tools ## all tests under the race detector
 e2e: test-tools ## the whole system: binaries, Postgres, Prometheus; faults included
 	go test -count=1 -v -timeout 40m $(TESTFLAGS) ./services/standalone/e2e/...
 
+.PHONY: chaos-long
+chaos-long: test-tools ## the long fault campaign: real processes, Postgres and Prometheus; SEED=n begins, RUNS=n repeats, HOURS=n of the clock each
+	go test -count=1 -v -timeout $$(( $(or $(RUNS),20) * 6 + 10 ))m -run '^TestCampaign$$' ./services/standalone/e2e \
+		-campaign.seed $(or $(SEED),9) -campaign.runs $(or $(RUNS),20) -campaign.hours $(or $(HOURS),3)
+
 .PHONY: mutants
 mutants: ## break each guarantee on purpose and see that its tests notice; ONLY=regexp picks
 	go run ./tools/mutants -only '$(ONLY)'

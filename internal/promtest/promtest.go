@@ -74,16 +74,25 @@ func Start(t testing.TB, config string, flags ...string) *Server {
 		t.Fatal(errors.Join(err, os.RemoveAll(dir)))
 	}
 	t.Cleanup(s.remove)
-	s.addr = freeAddr(t)
-	s.flags = withDefaults(flags, []string{
-		"--storage.tsdb.path=" + filepath.Join(dir, "data"),
-		"--web.listen-address=" + s.addr,
-		"--web.enable-lifecycle",
-		"--web.enable-admin-api",
-		"--config.file=" + s.configFile(),
-	})
 	s.writeConfig(config)
-	s.Start()
+	// Somebody else may take the address between its being found and used.
+	for range 3 {
+		s.addr = freeAddr(t)
+		s.flags = withDefaults(flags, []string{
+			"--storage.tsdb.path=" + filepath.Join(dir, "data"),
+			"--web.listen-address=" + s.addr,
+			"--web.enable-lifecycle",
+			"--web.enable-admin-api",
+			"--config.file=" + s.configFile(),
+		})
+		err = s.start()
+		if err == nil || !strings.Contains(s.Log(), "address already in use") {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatalf("start Prometheus: %v\n%s", err, s.lastLog(20))
+	}
 	return s
 }
 
@@ -101,9 +110,15 @@ func (s *Server) Start() {
 	if s.cmd != nil {
 		s.t.Fatal("start Prometheus: it runs")
 	}
+	if err := s.start(); err != nil {
+		s.t.Fatalf("start Prometheus: %v\n%s", err, s.lastLog(20))
+	}
+}
+
+func (s *Server) start() error {
 	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
-		s.t.Fatal(err)
+		return err
 	}
 	defer log.Close()
 	s.logStart = len(s.readLog())
@@ -113,7 +128,7 @@ func (s *Server) Start() {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is the janitor's affair
 	if err := cmd.Start(); err != nil {
-		s.t.Fatalf("start Prometheus: %v", err)
+		return err
 	}
 	s.cmd, s.exited = cmd, make(chan struct{})
 	go func(exited chan struct{}) {
@@ -137,9 +152,7 @@ func (s *Server) Start() {
 		s.cmd = nil
 		err = errors.New("it ended at once")
 	}
-	if err != nil {
-		s.t.Fatalf("start Prometheus: %v\n%s", err, s.lastLog(20))
-	}
+	return err
 }
 
 // Stop ends Prometheus in order (SIGTERM) and waits for it.

@@ -70,6 +70,13 @@ func (w *world) simulate(back time.Duration, faults func(began time.Time) []cfsi
 	if faults != nil {
 		c.Faults = faults(w.began)
 	}
+	w.serve(c)
+}
+
+// serve starts a simulated Cloudflare.
+func (w *world) serve(c cfsim.Config) {
+	t := w.t
+	t.Helper()
 	sim, err := cfsim.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -324,23 +331,28 @@ func compare(t *testing.T, got map[point]float64, want truth, until time.Time) {
 // quiet checks that Prometheus has nothing to complain about.
 func quiet(t *testing.T, p *promtest.Server) {
 	t.Helper()
-	for _, kind := range []string{"out_of_bounds", "out_of_order", "duplicate_timestamp", "exceeded"} {
-		name := "prometheus_target_scrapes_sample_" + kind + "_total"
-		if kind == "exceeded" {
-			name = "prometheus_target_scrapes_exceeded_sample_limit_total"
-		}
-		if n := p.Own(name); n != 0 {
-			t.Errorf("%s is %v", name, n)
-		}
-	}
-	if n := p.Own("prometheus_tsdb_too_old_samples_total"); n != 0 {
-		t.Errorf("prometheus_tsdb_too_old_samples_total is %v", n)
+	for _, complaint := range complaints(p) {
+		t.Error(complaint)
 	}
 	for _, target := range p.Targets() {
 		if target.Health != "up" {
 			t.Errorf("target %s is %s: %s", target.ScrapeURL, target.Health, target.LastError)
 		}
 	}
+}
+
+// complaints are what Prometheus has counted against what it was given.
+func complaints(p *promtest.Server) (out []string) {
+	for _, name := range []string{
+		"prometheus_target_scrapes_sample_out_of_bounds_total", "prometheus_target_scrapes_sample_out_of_order_total",
+		"prometheus_target_scrapes_sample_duplicate_timestamp_total", "prometheus_target_scrapes_exceeded_sample_limit_total",
+		"prometheus_tsdb_too_old_samples_total",
+	} {
+		if n := p.Own(name); n != 0 {
+			out = append(out, fmt.Sprintf("%s is %v", name, n))
+		}
+	}
+	return out
 }
 
 // get fetches a page of Weir that must be there.

@@ -1,0 +1,325 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/testkit"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+)
+
+// reach is how long a window may take to become final when everything that can
+// go wrong does: later than that, a zone may be gone before anybody came by.
+const reach = 105 * time.Minute
+
+// expected is the truth by zones' tags: what they were called when is another
+// question. Nothing of it has to be held yet; [campaign.must] says what does.
+func (c *campaign) expected(until time.Time) truth {
+	c.t.Helper()
+	c.fates()
+	zones := slices.Clone(c.zones)
+	for i := range zones {
+		z := &zones[i]
+		z.from = later(c.began.Add(-c.lookback), z.Created)
+		z.must = z.from
+		z.Name, z.account = z.ID, ""
+		if slices.ContainsFunc(z.Events, func(e cfsim.ZoneEvent) bool { return e.Plan != "" }) {
+			z.Plan = cfsim.Business // what it may once have had
+		}
+	}
+	return expected(c.t, c.sim, zones, until)
+}
+
+// must is what has to be held by now, for all that has happened to zones.
+func (c *campaign) must(want truth) map[point]bool {
+	out := maps.Clone(want.must)
+	started, listings := c.started(), c.listings()
+	for _, z := range c.zones {
+		begins, began := started[z.ID], started[z.ID]
+		away := slices.ContainsFunc(z.Events, func(e cfsim.ZoneEvent) bool { return e.Resume })
+		if away { // and has begun anew, perhaps
+			began = later(c.listed(z.Created).Add(-c.lookback), z.Created)
+		}
+		if latest := c.listed(z.Created).Add(reach - c.lookback); begins.After(latest) && !away {
+			c.violations("beginning", []string{fmt.Sprintf("history of %s begins at %s; it was there to be listed before %s", z.Name, begins, latest)})
+		}
+		for p := range want.must {
+			id, name := p.zone()
+			if id != z.ID {
+				continue
+			}
+			size := families[name].size
+			end := time.UnixMilli(p.at + 1)
+			if end.Add(-size).Before(began.Truncate(size)) || c.excused(z, name, end.Add(-size), end, begins, listings) {
+				delete(out, p)
+			}
+			if z.Name == "quiet.example" && size == fiveMinutes { // a zero is believed after hours
+				if v, err := c.sim.True(id, end.Add(-size), end); err != nil || v.Requests == 0 {
+					delete(out, p)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// excused says whether what happened to a zone is a reason for not having a
+// window.
+func (c *campaign) excused(z zoneStory, family string, start, end, begins time.Time, listings []time.Time) bool {
+	for i, e := range z.Events {
+		switch {
+		case e.Delete: // and nobody may have come by in time
+			if end.After(e.At.Add(-reach)) {
+				return true
+			}
+		case e.Pause, e.Leave:
+			// A zone that was seen to be away is wanted from when it was seen
+			// to be back, which is at some listing after that; what was still
+			// open before it went is not wanted any more then.
+			back := later(z.Events[i+1].At, begins)
+			next := slices.IndexFunc(listings, func(at time.Time) bool { return at.After(z.Events[i+1].At) })
+			if next < 0 {
+				return end.After(e.At.Add(-reach))
+			}
+			if end.After(e.At.Add(-reach)) && start.Before(later(back, listings[next])) {
+				return true
+			}
+		case e.Plan != "" && z.Plan == cfsim.Free:
+			// It gets the better variant when that has been noticed.
+			if families[family].rollup {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// listings are the times at which the zones were listed, ascending.
+func (c *campaign) listings() (out []time.Time) {
+	for _, r := range c.sim.Requests() {
+		if r.Kind == "rest" && strings.Contains(r.Path, "/zones") && r.Outcome == "ok" && r.Fault == "" {
+			out = append(out, r.Time)
+		}
+	}
+	return out
+}
+
+// fates brings the zones' stories up to date with the script.
+func (c *campaign) fates() {
+	for i := range c.zones {
+		c.zones[i].Events = c.script.events[c.zones[i].ID]
+	}
+}
+
+// started is where the collectors say that each zone's history begins.
+func (c *campaign) started() map[string]time.Time {
+	var scopes *bucketv1.ListScopesResponse
+	service := c.service()
+	testkit.Eventually(c.t, 30*time.Second, func() (err error) { // the database has only just come back
+		scopes, err = service.ListScopes(c.t.Context(), &bucketv1.ListScopesRequest{})
+		return err
+	})
+	out := map[string]time.Time{}
+	for _, s := range scopes.GetScopes() {
+		out[s.GetScope().GetId()] = time.Unix(s.GetStartUnixSeconds(), 0).UTC()
+	}
+	return out
+}
+
+// zone is the tag of the zone and the family of a point that has tags for names.
+func (p point) zone() (id, family string) {
+	family, rest, _ := strings.Cut(p.series, "{")
+	id, _, _ = strings.Cut(rest, ",")
+	return id, family
+}
+
+// aliases are all names that each zone ever had, with the account's, in the
+// order in which it had them.
+func (c *campaign) aliases() map[string][]string {
+	accounts := map[string]string{cfsim.Tag("account:retail"): "Example Retail", cfsim.Tag("account:labs"): "Example Labs"}
+	out := map[string][]string{}
+	for _, z := range c.zones {
+		name, account := z.Name, z.account
+		out[z.ID] = []string{name + "," + account}
+		for _, e := range c.script.events[z.ID] {
+			switch {
+			case e.Rename != "":
+				name = e.Rename
+			case e.Account != "":
+				account = accounts[e.Account]
+			default:
+				continue
+			}
+			out[z.ID] = append(out[z.ID], name+","+account)
+		}
+	}
+	return out
+}
+
+// byTag puts zones' tags in the place of their names. A point that has two
+// names is a violation.
+func (c *campaign) byTag(of string, points map[point]float64) map[point]float64 {
+	tags := map[string]string{}
+	for id, names := range c.aliases() {
+		for _, n := range names {
+			tags[n] = id
+		}
+	}
+	out := map[point]float64{}
+	var wrong []string
+	for p, v := range points {
+		family, rest, _ := strings.Cut(p.series, "{")
+		parts := strings.SplitN(strings.TrimSuffix(rest, "}"), ",", 3)
+		id, known := tags[parts[0]+","+parts[1]]
+		if !known {
+			wrong = append(wrong, fmt.Sprintf("%s is of a zone that never had that name", p))
+			continue
+		}
+		q := point{fmt.Sprintf("%s{%s,,%s}", family, id, parts[2]), p.at}
+		if _, twice := out[q]; twice {
+			wrong = append(wrong, fmt.Sprintf("%s is there under two names", p))
+		}
+		out[q] = v
+	}
+	c.violations(of, wrong)
+	return out
+}
+
+// logged is what the entries of the log say, and when each window was committed.
+func (c *campaign) logged(entries []*bucketv1.Entry) (points map[point]float64, committed map[point]time.Time) {
+	points, committed = map[point]float64{}, map[point]time.Time{}
+	var wrong []string
+	names := map[string]int{}
+	aliases := c.aliases()
+	for _, e := range entries {
+		b := e.GetBucket()
+		if b == nil {
+			continue
+		}
+		id := b.GetScope().GetId()
+		at := 1000*(b.GetStartUnixSeconds()+int64(b.GetSizeSeconds())) - 1
+		// Names go forward only: a bucket never has an older name than one
+		// that was stored before it.
+		name := slices.Index(aliases[id], b.GetZone()+","+b.GetAccount())
+		if name < names[id] {
+			wrong = append(wrong, fmt.Sprintf("revision %d calls %s %q of %q, after %q", e.GetRevision(), id, b.GetZone(), b.GetAccount(), aliases[id][names[id]]))
+		}
+		names[id] = max(name, names[id])
+		for _, f := range b.GetFamilies() {
+			if labels := len(f.GetLabelValues()); labels != 0 && labels != len(f.GetValues()) {
+				c.t.Fatalf("family %s has more than one label of its own; the test's arithmetic ends there", f.GetFamily())
+			}
+			for i, v := range f.GetValues() {
+				label := ""
+				if len(f.GetLabelValues()) > 0 {
+					label = f.GetLabelValues()[i]
+				}
+				p := point{fmt.Sprintf("%s{%s,,%s}", f.GetFamily(), id, label), at}
+				if _, twice := points[p]; twice {
+					wrong = append(wrong, fmt.Sprintf("%s is stored twice", p))
+				}
+				points[p], committed[p] = v, e.GetCommittedAt().AsTime()
+			}
+		}
+	}
+	c.violations("log", wrong)
+	return points, committed
+}
+
+// depths is for how long each family's windows are replayed.
+func depths(entries []*bucketv1.Entry) map[string]time.Duration {
+	out := map[string]time.Duration{}
+	for _, e := range entries {
+		if d := e.GetDatasetVersion(); d != nil {
+			for _, f := range d.GetFamilies() {
+				out[f.GetName()] = time.Duration(d.GetReplayDepth()*d.GetSizeSeconds()) * time.Second
+			}
+		}
+	}
+	return out
+}
+
+// differences are what is missing, wrong or extra, compared with the truth.
+func differences(got map[point]float64, want truth, must map[point]bool, until time.Time) (missing []point, wrong []string) {
+	for p := range must {
+		if _, there := got[p]; !there {
+			missing = append(missing, p)
+		}
+	}
+	for p, v := range got {
+		switch truth, there := want.may[p]; {
+		case there && v != truth:
+			wrong = append(wrong, fmt.Sprintf("%s is %v, truth is %v", p, v, truth))
+		case !there && p.at < until.UnixMilli():
+			wrong = append(wrong, fmt.Sprintf("%s, %v, must not be there", p, v))
+		}
+	}
+	return missing, wrong
+}
+
+// checkTruth compares log and Prometheus with the truth up to until.
+func (c *campaign) checkTruth(until time.Time) {
+	t := c.t
+	want := c.expected(until)
+	// Calm: everything that has to be final is. Back-offs that grew in the
+	// trouble end in it.
+	_ = testkit.Poll(90*time.Second, func() error { // what is missing after that is told below
+		entries, _, _ := c.diary.sofar()
+		got, _ := c.logged(entries)
+		if missing, _ := differences(got, want, c.must(want), until); len(missing) > 0 {
+			return missingError(missing[0])
+		}
+		return nil
+	})
+	must := c.must(want)
+	t.Logf("calm %s after the trouble ended, on the clock", c.clock.Now().Sub(until).Round(time.Second))
+	entries, _, _ := c.diary.sofar()
+	inLog, committed := c.logged(entries)
+	report := func(of string, got map[point]float64, excuse func(point) bool) {
+		missing, wrong := differences(got, want, must, until)
+		for _, p := range missing {
+			if excuse == nil || !excuse(p) {
+				wrong = append(wrong, fmt.Sprintf("%s, %v, is missing", p, want.may[p]))
+			}
+		}
+		slices.Sort(wrong)
+		c.violations(of, wrong)
+	}
+	report("log and truth", inLog, nil)
+
+	since := c.began.Add(-50 * time.Hour) // the first day's bucket may begin that early
+	depth := depths(entries)
+	// A window that became final when the replay had nearly moved on was shown
+	// to Prometheus for a moment, or not at all: that is what backfills are for.
+	excuse := func(p point) bool {
+		_, name := p.zone()
+		at, there := committed[p]
+		return there && at.Sub(time.UnixMilli(p.at)) > depth[name]-45*time.Minute
+	}
+	_ = testkit.Poll(20*time.Second, func() error { // as above
+		missing, _ := differences(c.byTag("Prometheus", held(t, c.prometheus, since)), want, must, until)
+		for _, p := range missing {
+			if !excuse(p) {
+				return missingError(p)
+			}
+		}
+		return nil
+	})
+	inPrometheus := c.byTag("Prometheus", held(t, c.prometheus, since))
+	report("Prometheus and truth", inPrometheus, func(p point) bool {
+		if !excuse(p) {
+			return false
+		}
+		c.tooLate++
+		return true
+	})
+	c.samples += len(must)
+	t.Logf("%d samples compared with the truth in log and Prometheus; %d became final too late for the replay", len(must), c.tooLate)
+	if len(must) < 1000 {
+		t.Errorf("only %d samples were expected: the test has lost its subject", len(must))
+	}
+}
