@@ -65,6 +65,11 @@ race: test-tools ## all tests under the race detector
 e2e: test-tools ## the whole system: binaries, Postgres, Prometheus; faults included
 	go test -count=1 -v -timeout 40m $(TESTFLAGS) ./services/standalone/e2e/...
 
+.PHONY: chaos
+chaos: ## the fault campaign: the whole system in virtual time; SEED=first seed, RUNS=number of seeds, two at a time
+	go test ./services/standalone/chaos -count=1 -run '^TestChaos$$' -timeout 0 -parallel 2 -v \
+		-chaos.seed=$(or $(SEED),1) -chaos.runs=$(or $(RUNS),1000) $(if $(VERBOSE),-chaos.v) | grep -v '^ *=== '
+
 .PHONY: chaos-long
 chaos-long: test-tools ## the long fault campaign: real processes, Postgres and Prometheus; SEED=n begins, RUNS=n repeats, HOURS=n of the clock each
 	go test -count=1 -v -timeout $$(( $(or $(RUNS),20) * 6 + 10 ))m -run '^TestCampaign$$' ./services/standalone/e2e \

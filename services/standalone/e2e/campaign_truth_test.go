@@ -78,14 +78,13 @@ func (c *campaign) excused(z zoneStory, family string, start, end, begins time.T
 			}
 		case e.Pause, e.Leave:
 			// A zone that was seen to be away is wanted from when it was seen
-			// to be back, which is at some listing after that; what was still
-			// open before it went is not wanted any more then.
+			// to be back, which is at some listing after that.
 			back := later(z.Events[i+1].At, begins)
 			next := slices.IndexFunc(listings, func(at time.Time) bool { return at.After(z.Events[i+1].At) })
 			if next < 0 {
-				return end.After(e.At.Add(-reach))
+				return end.After(e.At)
 			}
-			if end.After(e.At.Add(-reach)) && start.Before(later(back, listings[next])) {
+			if end.After(e.At) && start.Before(later(back, listings[next])) {
 				return true
 			}
 		case e.Plan != "" && z.Plan == cfsim.Free:

@@ -35,14 +35,19 @@ func Cover(runs []store.Run, datasets []catalogue.Dataset) (have map[Series]buck
 	return have, begin
 }
 
-// Closed is what is final or decided.
-func Closed(have bucket.Spans, d *Decision) bucket.Spans {
-	if d == nil {
+// Closed is what is final, decided, or of a time in which the scope was away.
+func Closed(have bucket.Spans, d *Decision, absent bucket.Spans) bucket.Spans {
+	if d == nil && len(absent) == 0 {
 		return have
 	}
 	closed := append(bucket.Spans(nil), have...)
-	for _, span := range d.Spans {
-		closed = closed.Add(span.Window)
+	if d != nil {
+		for _, span := range d.Spans {
+			closed = closed.Add(span.Window)
+		}
+	}
+	for _, w := range absent {
+		closed = closed.Add(w)
 	}
 	return closed
 }

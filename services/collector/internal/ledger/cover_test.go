@@ -12,7 +12,7 @@ import (
 func TestClosedLeavesWhatIsFinalAlone(t *testing.T) {
 	have := bucket.Spans{{Start: 0, End: 300}, {Start: 600, End: 900}}
 	before := slices.Clone(have)
-	closed := ledger.Closed(have, &ledger.Decision{Spans: []ledger.Decided{{Window: bucket.Window{Start: 300, End: 600}}}})
+	closed := ledger.Closed(have, &ledger.Decision{Spans: []ledger.Decided{{Window: bucket.Window{Start: 300, End: 600}}}}, nil)
 	if !closed.Contains(bucket.Window{Start: 0, End: 900}) {
 		t.Errorf("closed is %v, want everything from 0 to 900", closed)
 	}

@@ -91,7 +91,7 @@ func TestDecisionsComeBack(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	have := bucket.Spans{gap(0, "", 0).Window}
-	closed := ledger.Closed(have, d)
+	closed := ledger.Closed(have, d, nil)
 	if len(closed) != 2 || len(have) != 1 || !closed.Contains(gap(3, "", 0).Window) {
 		t.Errorf("closed is %v, have %v", closed, have)
 	}

@@ -48,7 +48,7 @@ func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
 	if c.Variant == nil || c.Limits.NotOlderThan == 0 {
 		return nil
 	}
-	lost := s.closed(of).Missing(bucket.Window{Start: c.Wanted, End: c.Window.Start})
+	lost := s.closed(c.Dataset, c.Scope).Missing(bucket.Window{Start: c.Wanted, End: c.Window.Start})
 	if len(lost) == 0 {
 		return nil
 	}
@@ -94,7 +94,7 @@ func (s *state) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
 			continue
 		}
 		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
-		for _, span := range s.closed(of).Missing(c.Window) {
+		for _, span := range s.closed(c.Dataset, c.Scope).Missing(c.Window) {
 			for start := span.Start; start < span.End; start = start.Add(c.Dataset.Size) {
 				if g, ok := s.gap(now, c, of, start); ok {
 					out = ledger.Join(out, g)
@@ -198,7 +198,7 @@ func (s *state) report(claims []roster.Claim) {
 			continue
 		}
 		until := c.Window.End
-		if gaps := s.closed(ledger.Series{Dataset: id, Scope: c.Scope.Scope}).Missing(c.Window); len(gaps) > 0 {
+		if gaps := s.closed(c.Dataset, c.Scope).Missing(c.Window); len(gaps) > 0 {
 			until = gaps[0].Start
 		}
 		if complete[id] == 0 || until < complete[id] {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
@@ -193,15 +194,17 @@ func (s *state) wants(claims []roster.Claim) []plan.Want {
 		}
 		out = append(out, plan.Want{
 			Dataset: c.Dataset, Variant: c.Variant, Scope: c.Scope.Scope,
-			Window: c.Window, Have: s.closed(of), Limits: limits,
+			Window: c.Window, Have: s.closed(c.Dataset, c.Scope), Limits: limits,
 		})
 	}
 	return out
 }
 
-// closed is what is final or decided.
-func (s *state) closed(of ledger.Series) bucket.Spans {
-	return ledger.Closed(s.have[of], s.decided[of])
+// closed is what of a series is final, decided, or of a time in which its scope
+// was away.
+func (s *state) closed(d *catalogue.Dataset, sc *roster.Scope) bucket.Spans {
+	of := ledger.Series{Dataset: d.Dataset, Scope: sc.Scope}
+	return ledger.Closed(s.have[of], s.decided[of], sc.Absent(d.Size))
 }
 
 // Again implements plan.State.

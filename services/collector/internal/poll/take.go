@@ -158,7 +158,7 @@ func (s *state) readings(sel plan.Selection, sc bucket.Scope, windows map[bucket
 		span.End = min(span.End, end.Floor(sel.Dataset.Size))
 	}
 	var out []settle.Reading
-	for _, gap := range s.closed(of).Missing(span) {
+	for _, gap := range s.closed(sel.Dataset, s.roster[sc]).Missing(span) {
 		for start := gap.Start; start < gap.End; start = start.Add(sel.Dataset.Size) {
 			f := windows[start]
 			out = append(out, settle.Reading{

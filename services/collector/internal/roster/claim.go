@@ -44,6 +44,15 @@ func Keep(now bucket.Time, retention time.Duration) bucket.Time {
 	return now.Add(-retention + min(partition, retention/10))
 }
 
+// Absent are the windows of a size that are not wanted because the scope was
+// away: those that it left in, not those that it came back in.
+func (s *Scope) Absent(size time.Duration) (absent bucket.Spans) {
+	for _, a := range s.Away {
+		absent = absent.Add(bucket.Window{Start: a.Start.Floor(size), End: a.End.Floor(size)})
+	}
+	return absent
+}
+
 // Claims returns a claim for every dataset and every scope, scopes ascending
 // inside datasets.
 func (r Roster) Claims(now bucket.Time, datasets []catalogue.Dataset, terms Terms) []Claim {

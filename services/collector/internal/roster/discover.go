@@ -96,7 +96,10 @@ func (r Roster) next(now bucket.Time, old *Scope, z Seen, sel Selection, lookbac
 		s.end(now, Paused)
 	case s.State != Active:
 		// Back again: what passed in between was not wanted then and is not now.
-		s.State, s.Start, s.End = Active, now, 0
+		// What was open before still is, for as long as Cloudflare has it (G2).
+		s.Away = append(s.Away, Away{bucket.Window{Start: s.End, End: now}, s.State})
+		s.Away = s.Away[max(0, len(s.Away)-maxAway):]
+		s.State, s.End = Active, 0
 		s.Checked = 0
 	}
 	// As long as the name is the same so is the label: whoever else has come or
@@ -171,6 +174,7 @@ func (s *Scope) end(now bucket.Time, state State) {
 func (s *Scope) clone() *Scope {
 	c := *s
 	c.Nodes, c.Refusals, c.Former, c.grants = maps.Clone(s.Nodes), maps.Clone(s.Refusals), slices.Clone(s.Former), nil
+	c.Away = slices.Clone(s.Away)
 	return &c
 }
 

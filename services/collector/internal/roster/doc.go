@@ -48,6 +48,9 @@ type Scope struct {
 	FirstSeen bucket.Time `json:"first_seen"`
 	Start     bucket.Time `json:"start"` // windows from here on are wanted
 	End       bucket.Time `json:"end"`   // windows that end after it are not; 0 while active
+	// Away are the spans between an End and a return, oldest first, at most
+	// [maxAway]: what passed in them is not wanted.
+	Away []Away `json:"away,omitempty"`
 	// Nodes are the entitlements by GraphQL node, from the settings node.
 	Nodes map[string]Node `json:"nodes,omitempty"`
 	// Refusals learned from answers, by variant (dataset/variant).
@@ -57,6 +60,16 @@ type Scope struct {
 	// grants remembers what Nodes mean for each variant: it is asked for in
 	// every claim, and follows from Nodes alone. Nil when Nodes changed.
 	grants map[*catalogue.Variant]grant
+}
+
+// maxAway spans are remembered of a scope that comes and goes. One that is
+// forgotten is wanted, which costs requests and no truth.
+const maxAway = 64
+
+// Away is a span in which a scope was not collected.
+type Away struct {
+	bucket.Window
+	State State `json:"state"` // what it was then
 }
 
 // maxFormer names are remembered of a scope that is renamed again and again.

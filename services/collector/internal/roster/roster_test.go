@@ -69,8 +69,10 @@ func TestTheLifeOfAZone(t *testing.T) {
 	}
 	z.Active = true
 	discover(t, r, noon+400, z)
-	if got := r[scope(idA)]; got.State != roster.Active || got.Start != noon+400 || got.End != 0 {
+	if got := r[scope(idA)]; got.State != roster.Active || got.Start >= noon || got.End != 0 {
 		t.Errorf("after resuming: %s from %s until %d", got.State, got.Start, got.End)
+	} else if away := got.Absent(time.Minute); len(away) != 1 || away[0] != (bucket.Window{Start: (noon + 300).Floor(time.Minute), End: (noon + 400).Floor(time.Minute)}) {
+		t.Errorf("after resuming the zone was away in %v", away)
 	}
 	discover(t, r, noon+500)
 	if got := r[scope(idA)]; got.State != roster.Gone || got.End != noon+500 {

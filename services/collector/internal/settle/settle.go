@@ -25,6 +25,8 @@ type scope struct {
 	pending   map[bucket.Time]*pending
 	// ordinary is the newest window that was ever read with ordinary rows.
 	ordinary bucket.Time
+	// witnessed is when that was read by this leader; 0: it was not.
+	witnessed bucket.Time
 	// hole is the first window of the suspect ones that the scope's data ends
 	// with; 0 when it ends with an ordinary one.
 	hole bucket.Time
@@ -214,7 +216,9 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 		p.once = p.once || p.low
 		if !p.low {
 			if !r.Empty {
-				sc.ordinary = max(sc.ordinary, r.Start)
+				if r.Start >= sc.ordinary {
+					sc.ordinary, sc.witnessed = r.Start, now
+				}
 			}
 			recent = push(recent, level{r.Start, r.Level, r.Empty})
 		}
@@ -288,7 +292,10 @@ func (sc *scope) overcome(p *pending, r Reading, now bucket.Time, age, size time
 		return true
 	}
 	agreed := now.Sub(p.since) >= AgreeApart || r.Sampled && p.last.Sub(p.since) >= AgreeApart
-	return agreed && (!p.low || sc.ordinary > r.Start)
+	// What came after must have been there while this window looked empty:
+	// seen before, it may have gone away with it.
+	arrived := sc.ordinary > r.Start && sc.witnessed >= p.since
+	return agreed && (!p.low || arrived)
 }
 
 // late reports whether a window waits because the dataset is late.

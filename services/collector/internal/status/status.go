@@ -152,12 +152,17 @@ func (p *picture) ranges(c roster.Claim, asked bucket.Window) []*bucketv1.Covera
 			add(span.Window, &bucketv1.CoverageRange{State: state, Reason: span.Reason.Proto()})
 		}
 	}
-	for _, hole := range ledger.Closed(p.have[of], p.decided[of]).Missing(asked) {
+	absent := c.Scope.Absent(c.Dataset.Size)
+	for _, hole := range ledger.Closed(p.have[of], p.decided[of], nil).Missing(asked) {
 		if c.Variant == nil {
 			add(hole, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_REFUSED, Detail: c.Refused})
 			continue
 		}
 		rest := bucket.Spans{hole}
+		for _, w := range absent.Within(hole) {
+			add(w, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_REFUSED, Detail: "the zone was paused, excluded or gone"})
+			rest = rest.Remove(w)
+		}
 		for _, g := range p.gaps[of] {
 			for _, part := range rest.Within(g.Window) {
 				add(part, missing(g))
@@ -274,7 +279,7 @@ func (p *picture) add(d *bucketv1.DatasetStatus, c roster.Claim) {
 	}
 	d.ScopesActive++
 	until := c.Window.End
-	for i, hole := range ledger.Closed(p.have[of], p.decided[of]).Missing(c.Window) {
+	for i, hole := range ledger.Closed(p.have[of], p.decided[of], c.Scope.Absent(c.Dataset.Size)).Missing(c.Window) {
 		if i == 0 {
 			until = hole.Start
 		}

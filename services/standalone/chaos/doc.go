@@ -1,0 +1,33 @@
+// Package chaos is the fault campaign: the whole of Weir in one process, a
+// simulated Cloudflare on one side, a model of Prometheus on the other, hours of
+// virtual time in seconds, and a schedule of faults drawn from a seed. When the
+// last fault is over and a calm time has passed, what must always be true is
+// checked against what the simulator knows to have happened.
+//
+//	go test ./services/standalone/chaos -run TestChaos -chaos.seed=17 -chaos.runs=1
+//
+// # What is real
+//
+// Two collectors and two exposers run through their doors, with their gRPC and
+// HTTP servers, clients, leases, budgets and back-offs; a further follower, the
+// public client, records every entry. They speak over connections in memory that
+// can be cut, stalled and refused, and share one SQLite file, each through a
+// guard that can fail (package collectortest). Time is that of a testing/synctest
+// bubble, so that waiting costs nothing.
+//
+// # What is played
+//
+// A process cannot be killed inside a process. Its death is played from
+// outside: at one instant, or at a chosen call of the store or of Cloudflare,
+// before it takes effect or after, everything that leaves the process is cut,
+// and a new one with empty memory begins; the old one may think what it likes,
+// nobody hears it. A pause (SIGSTOP) holds back all that leaves the process, and
+// then lets it go at once, whatever has expired meanwhile. Clocks jump per
+// process; machine time, by which leases go, does not, as on a real machine.
+//
+// # What repeats
+//
+// A seed gives the same schedule, the same zones and the same traffic. Which of
+// two goroutines that wake at the same instant comes first is not drawn from it,
+// so a failure that depends on that may need a few runs of its seed.
+package chaos

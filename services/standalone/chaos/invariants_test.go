@@ -1,0 +1,254 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/weir-metrics/weir/internal/cfsim"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/standalone/chaos/tsdbtest"
+)
+
+// settleFor is how long before the end a window must have ended to be final for
+// certain: with calm before and after, all that takes time is a suspicion.
+const settleFor = 75 * time.Minute
+
+// check holds the end of a world against what must always be true.
+func (w *world) check(ctx context.Context) {
+	w.prometheus.mirror.update(ctx)
+	w.checkLog(ctx)
+	w.checkRecord(ctx)
+	w.checkTruth()
+	for _, name := range collectors {
+		w.checkCoverage(name, true)
+	}
+	w.checkExposers()
+	w.checkTSDB()
+	w.checkBudget()
+}
+
+// checkLog: no writer was let in after its time (G9), and the log ends where
+// its head says. That it is gapless, chained and
+// without a key twice was checked when the mirror read it (G4, G1).
+func (w *world) checkLog(ctx context.Context) {
+	for _, breach := range w.store.Breaches() {
+		w.report("%s", breach)
+	}
+	if head, read := w.head(ctx), uint64(w.prometheus.mirror.revision); head != read {
+		w.report("the head is revision %d, the log ends at %d", head, read)
+	}
+}
+
+// checkRecord: whatever a stream ever delivered is what the store holds, and
+// the recorder has all of it (G1, G4).
+func (w *world) checkRecord(ctx context.Context) {
+	log, err := w.store.Log(ctx)
+	if err != nil {
+		w.report("%v", err)
+		return
+	}
+	r := w.record
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for revision, chain := range r.chains {
+		if revision > uint64(len(log)) {
+			w.report("revision %d was shown; the store ends at %d", revision, len(log))
+		} else if have := log[revision-1].Chain; string(have[:]) != chain {
+			w.report("revision %d was shown with chain %x; the store has %s", revision, chain, have)
+		}
+	}
+	if r.newest != uint64(len(log)) {
+		w.report("the recorder is at revision %d at the end, the store at %d", r.newest, len(log))
+	}
+	// A pass that had to wait for its budget says nothing.
+	if age := time.Since(r.progress); age > 15*time.Minute && !w.Starved {
+		w.report("the newest progress is %s old at the end", age)
+	}
+}
+
+// checkTruth: every stored bucket holds what happened (G1, G3, G12). Where
+// Cloudflare changes values late, it holds what Cloudflare showed when it was
+// read, which must have been when only such a change was still to come.
+func (w *world) checkTruth() {
+	names := zonesByID()
+	for _, s := range w.prometheus.mirror.buckets {
+		w.tally.buckets++
+		w.tally.values += len(s.samples)
+		if !slices.Contains([]string{names[s.Scope.ID], "renamed.example"}, s.Zone) || !slices.Contains([]string{"Retail", "Labs"}, s.Account) {
+			w.report("bucket %s is labelled as zone %q of account %q", s.Key, s.Zone, s.Account)
+		}
+		from, to := s.Start.Std(), s.Window().End.Std()
+		truth, err := w.sim.True(s.Scope.ID, from, to)
+		if err != nil {
+			w.report("truth of %s: %v", s.Key, err)
+			continue
+		}
+		wrong := differs(s, truth)
+		if wrong == "" || w.Revisions && w.wasShown(s) {
+			continue
+		}
+		w.report("bucket %s (revision %d, found %s after its end, finality %d, variant %s): %s",
+			s.Key, s.revision, s.found.Sub(to).Round(time.Second), s.Finality, s.Variant, wrong)
+	}
+}
+
+func zonesByID() map[string]string {
+	names := map[string]string{}
+	for _, z := range zoneNames {
+		names[cfsim.Tag("zone:"+z)] = z
+	}
+	return names
+}
+
+// wasShown says whether Cloudflare showed a bucket as it is stored, within the
+// minutes before it was found in the store, with every part of it settled.
+func (w *world) wasShown(s *shown) bool {
+	// Without stragglers all has settled after four minutes; the delay is five.
+	const oldestReading, settled = 5 * time.Minute, 5 * time.Minute
+	for back := time.Duration(0); back <= oldestReading; back += 10 * time.Second {
+		at := s.found.Add(-back)
+		if at.Sub(s.Window().End.Std()) < settled {
+			return false
+		}
+		t, err := w.sim.Shown(s.Scope.ID, node(s.Variant, s.Size), s.Start.Std(), s.Window().End.Std(), at)
+		if err == nil && differs(s, t) == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// checkCoverage: from the horizon to now less the delay every window is final or
+// missing with a reason, at any moment; nothing is lost that could still be had;
+// at the end, all windows that are old enough are final, of zones to which
+// nothing happens but faults (G2, G3).
+func (w *world) checkCoverage(name string, atTheEnd bool) {
+	// A process or store that is away may leave the question unanswered while
+	// faults are on; time shall not pass here, or scrapes would be missed.
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	conn, err := grpc.NewClient("passthrough:///"+name+"/grpc", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, to string) (net.Conn, error) { return w.net.dial(ctx, nil, to) }))
+	if err != nil {
+		w.report("%v", err)
+		return
+	}
+	defer conn.Close()
+	answer, err := bucketv1.NewBucketServiceClient(conn).GetCoverage(ctx, &bucketv1.GetCoverageRequest{})
+	switch {
+	case err != nil && !atTheEnd:
+		return
+	case err != nil:
+		w.report("coverage of %s: %v", name, err)
+		return
+	case len(answer.GetCoverages()) == 0 && atTheEnd:
+		w.report("coverage of %s is empty", name)
+	}
+	w.tally.looks++
+	names := zonesByID()
+	for _, c := range answer.GetCoverages() {
+		zone := names[c.GetScope().GetId()]
+		at := c.GetHorizonUnixSeconds()
+		if begins := time.Unix(at, 0); lively[zone] && begins.After(w.Began.Add(-w.Lookback+10*time.Minute)) {
+			w.report("%s: %s of %s is wanted from %s only", name, c.GetDataset(), zone, begins.UTC())
+		}
+		for _, r := range c.GetRanges() {
+			if r.GetStartUnixSeconds() != at {
+				w.report("%s: coverage of %s of %s has a hole or overlap before %s", name, c.GetDataset(), zone, time.Unix(r.GetStartUnixSeconds(), 0).UTC())
+			}
+			at = r.GetEndUnixSeconds()
+			if wrong := w.wrongRange(zone, c.GetDataset(), r, atTheEnd); wrong != "" {
+				w.report("%s: %s of %s from %s to %s: %s", name, c.GetDataset(), zone,
+					time.Unix(r.GetStartUnixSeconds(), 0).UTC().Format(time.RFC3339), time.Unix(at, 0).UTC().Format(time.RFC3339), wrong)
+			}
+		}
+	}
+}
+
+// wrongRange says what is wrong with a range of coverage.
+func (w *world) wrongRange(zone, dataset string, r *bucketv1.CoverageRange, atTheEnd bool) string {
+	what := fmt.Sprintf("%s %s %s", r.GetState(), r.GetReason(), r.GetDetail())
+	switch r.GetState() {
+	case bucketv1.CoverageState_COVERAGE_STATE_FINAL:
+		return ""
+	case bucketv1.CoverageState_COVERAGE_STATE_LOST:
+		// The shortest memory of any plan is a day; no world begins so early.
+		return "lost, though Cloudflare still has it: " + what
+	case bucketv1.CoverageState_COVERAGE_STATE_MISSING:
+		if r.GetReason() == bucketv1.GapReason_GAP_REASON_UNSPECIFIED {
+			return "missing without a reason"
+		}
+	default:
+	}
+	started := time.Unix(r.GetStartUnixSeconds(), 0)
+	size := 5 * time.Minute
+	switch dataset {
+	case "uniques_1d":
+		size = 24 * time.Hour
+	case "uniques_1h", "countries_1h", "content_types_1h":
+		size = time.Hour
+	}
+	if atTheEnd && !w.Starved && lively[zone] && time.Since(started.Add(size)) > settleFor {
+		return "not final: " + what
+	}
+	return ""
+}
+
+// checkExposers: at the end both are ready and show the head (G5).
+func (w *world) checkExposers() {
+	for _, name := range exposers {
+		got, ok := w.prometheus.fetch(name)
+		if !ok {
+			w.report("%s does not answer at the end", name)
+		} else if got.revision != w.prometheus.mirror.revision {
+			w.report("%s is at revision %d at the end, the store at %d", name, got.revision, w.prometheus.mirror.revision)
+		}
+	}
+}
+
+// checkTSDB: what Prometheus holds are the samples of stored buckets, each as it
+// is stored, and all that were ever shown to it.
+func (w *world) checkTSDB() {
+	p := w.prometheus
+	type point struct {
+		series int32
+		at     int64
+	}
+	held := map[point]float64{}
+	p.head.Each(func(s tsdbtest.Sample) { held[point{s.Series, s.At}] = s.Value })
+	w.tally.held += len(held)
+	for _, s := range p.mirror.buckets {
+		for _, v := range s.samples {
+			at := point{v.Series, v.At}
+			got, there := held[at]
+			switch {
+			case there && got != v.Value:
+				w.report("Prometheus holds %v of %s in bucket %s, the store %v", got, p.parser.Name(v.Series), s.Key, v.Value)
+			case !there && s.scraped:
+				w.report("Prometheus lacks %s of bucket %s", p.parser.Name(v.Series), s.Key)
+			}
+			delete(held, at)
+		}
+	}
+	for at, v := range held {
+		w.report("Prometheus holds %s %v at %s, which is in no bucket", p.parser.Name(at.series), v, time.UnixMilli(at.at).UTC())
+	}
+}
+
+// checkBudget: in no five minutes more requests than the share, counted by
+// whom they are sent to (G7).
+func (w *world) checkBudget() {
+	c := w.sim.Counters()
+	if share := int(300 * w.Share); c.PeakQueries > share {
+		w.report("%d requests to Cloudflare within five minutes; the share is %d", c.PeakQueries, share)
+	}
+	if c.MaxZones > 10 {
+		w.report("a request asked for %d zones", c.MaxZones)
+	}
+}

@@ -1,0 +1,41 @@
+package chaos
+
+import (
+	"testing"
+	"time"
+)
+
+// Schedules in which something was found, cut down to what it took. Seeds are
+// those of the day: they draw other schedules once the menu has changed, so the
+// events are written down here.
+
+// told is a short world in which these events happen.
+func told(seed uint64, events ...event) *schedule {
+	return &schedule{
+		Seed: seed, Began: time.Date(2026, 5, 30, 20, 36, 43, 0, time.UTC),
+		Faulty: time.Hour, Calm: 80 * time.Minute, Lookback: time.Hour, Share: .2,
+		Disable: []string{"countries_1h", "content_types_1h"}, Events: events,
+	}
+}
+
+// A zone was paused. What would have been its next window fell due in the past
+// for ever, and the loop waited for it again and again without a pause.
+func TestSeed103APausedZoneMadeTheLoopSpin(t *testing.T) {
+	t.Parallel()
+	run(t, told(103,
+		event{At: 10 * time.Minute, Kind: zoneEvent, Zone: "late.example", Becomes: "create"},
+		event{At: 20 * time.Minute, Kind: zoneEvent, Zone: "changing.example", Becomes: "pause"},
+	))
+}
+
+// The leader's clock was set ahead. Until the next comparison with the
+// database's, up to ten minutes, it promised completeness up to a time that had
+// not come, and committed in the future.
+func TestSeed1058AClockSetAheadPromisedTheFuture(t *testing.T) {
+	t.Parallel()
+	run(t, told(1058,
+		event{At: 10 * time.Minute, Kind: zoneEvent, Zone: "late.example", Becomes: "create"},
+		event{At: 32*time.Minute + 41*time.Second, For: 20 * time.Minute, Kind: jump, Target: leftCollector, Amount: 11*time.Minute + 20*time.Second},
+		event{At: 55*time.Minute + 7*time.Second, For: 4 * time.Minute, Kind: jump, Target: leftCollector, Amount: -50 * time.Minute},
+	))
+}

@@ -1,0 +1,93 @@
+package chaos
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+// tally is what one or several runs amounted to.
+type tally struct {
+	mu sync.Mutex // joins come from parallel tests
+
+	runs, violated  int
+	virtual         time.Duration
+	faults          map[string]int // by kind: of the schedule, and of the simulator as they happened
+	entries         int            // that the recorder was sent
+	streams         int
+	buckets, values int // compared with the truth
+	held            int // samples in the TSDB at the end
+	scrapes, failed int
+	scraped         int     // samples of all scrapes
+	looks           int     // at coverage
+	requests        int     // to Cloudflare
+	peak            float64 // most requests in five minutes, as a part of the share
+}
+
+func newTally() *tally { return &tally{faults: map[string]int{}} }
+
+// add takes in the end of a world.
+func (t *tally) add(w *world) {
+	t.runs++
+	if len(w.violations) > 0 {
+		t.violated++
+	}
+	t.virtual += w.Faulty + w.Calm
+	for _, e := range w.Events {
+		if e.Kind != api {
+			t.faults[string(e.Kind)]++
+		}
+	}
+	for _, f := range w.sim.Faults() {
+		if f.Fired > 0 {
+			t.faults["cloudflare "+string(f.Kind)]++
+			t.faults["cloudflare, answers spoilt"] += f.Fired
+		}
+	}
+	t.entries, t.streams = w.record.entries, w.record.streams
+	t.scrapes, t.failed, t.scraped = w.prometheus.scrapes, w.prometheus.failed+w.prometheus.unready, w.prometheus.samples
+	c := w.sim.Counters()
+	t.requests, t.peak = c.GraphQL+c.REST, float64(c.PeakQueries)/float64(int(300*w.Share))
+}
+
+// join takes in another tally.
+func (t *tally) join(o *tally) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.runs, t.violated, t.virtual = t.runs+o.runs, t.violated+o.violated, t.virtual+o.virtual
+	for k, n := range o.faults {
+		t.faults[k] += n
+	}
+	t.entries, t.streams, t.buckets, t.values, t.held = t.entries+o.entries, t.streams+o.streams, t.buckets+o.buckets, t.values+o.values, t.held+o.held
+	t.scrapes, t.failed, t.scraped = t.scrapes+o.scrapes, t.failed+o.failed, t.scraped+o.scraped
+	t.looks += o.looks
+	t.requests, t.peak = t.requests+o.requests, max(t.peak, o.peak)
+}
+
+// print writes the table.
+func (t *tally) print(out io.Writer) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(name string, value any) { fmt.Fprintf(w, "%s\t%v\n", name, value) }
+	row("runs", t.runs)
+	row("runs with violations", t.violated)
+	row("virtual hours", int(t.virtual.Hours()))
+	row("buckets compared with the truth", t.buckets)
+	row("values in them", t.values)
+	row("samples held by Prometheus, compared", t.held)
+	row("scrapes", t.scrapes)
+	row("scrapes without an answer", t.failed)
+	row("samples scraped", t.scraped)
+	row("coverages checked", t.looks)
+	row("log entries recorded by a follower", t.entries)
+	row("streams that it needed", t.streams)
+	row("requests to Cloudflare", t.requests)
+	row("most of them in five minutes, of the share", fmt.Sprintf("%.0f%%", 100*t.peak))
+	for _, k := range slices.Sorted(maps.Keys(t.faults)) {
+		row("fault: "+k, t.faults[k])
+	}
+	_ = w.Flush()
+}

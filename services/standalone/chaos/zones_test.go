@@ -1,0 +1,93 @@
+package chaos
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/cfsim/traffic"
+	"github.com/weir-metrics/weir/internal/clock"
+)
+
+// The zones of every world. Two see changes in their lives, one appears late,
+// one has no traffic.
+var zoneNames = []string{"shop.example", "blog.example", "api.example", "docs.example", "quiet.example", "changing.example", "late.example"}
+
+// lively are zones with steady traffic that nothing but faults happens to.
+var lively = map[string]bool{"shop.example": true, "blog.example": true, "api.example": true, "docs.example": true}
+
+// zones draws what happens to zones, as events.
+func (d dice) zones(s *schedule) {
+	at := d.between(40*time.Minute, s.Faulty-30*time.Minute)
+	changes := []string{"rename", "downgrade", "upgrade", "move", "pause", "leave", "delete", ""}
+	first := d.one(changes...)
+	if first != "" {
+		s.Events = append(s.Events, event{At: at, Kind: zoneEvent, Zone: "changing.example", Becomes: first})
+	}
+	if first == "pause" || first == "leave" {
+		s.Events = append(s.Events, event{At: d.between(at, s.Faulty), Kind: zoneEvent, Zone: "changing.example", Becomes: "resume"})
+	}
+	s.Events = append(s.Events, event{At: d.between(time.Minute, s.Faulty), Kind: zoneEvent, Zone: "late.example", Becomes: "create"})
+}
+
+// cloudflare is the simulated world of a schedule.
+func (s *schedule) cloudflare(c clock.Clock) (cfsim.Config, error) {
+	retail, labs := cfsim.Account{ID: cfsim.Tag("account:retail"), Name: "Retail"}, cfsim.Account{ID: cfsim.Tag("account:labs"), Name: "Labs"}
+	zone := func(name string, account cfsim.Account, plan cfsim.Plan, perMinute float64) cfsim.Zone {
+		p := traffic.Profile{RequestsPerMinute: perMinute, PeakHour: int(s.Seed % 24), Cells: 12, Subrequests: .1}
+		return cfsim.Zone{ID: cfsim.Tag("zone:" + name), Name: name, Account: account.ID, Plan: plan, Traffic: p}
+	}
+	out := cfsim.Config{
+		Clock: c, Seed: s.Seed, Accounts: []cfsim.Account{retail, labs}, Tokens: []cfsim.Token{cfsim.GoodToken(cfsim.DemoToken)},
+		Settling: s.Settling, Switches: s.Switches, LogSize: 500,
+		Zones: []cfsim.Zone{
+			zone("shop.example", retail, cfsim.Enterprise, 900),
+			zone("blog.example", retail, cfsim.Free, 60),
+			zone("api.example", labs, cfsim.Pro, 400),
+			zone("docs.example", labs, cfsim.Business, 120),
+			zone("quiet.example", labs, cfsim.Pro, 0),
+			zone("changing.example", retail, cfsim.Pro, 200),
+			zone("late.example", labs, cfsim.Business, 300),
+		},
+	}
+	byName := map[string]*cfsim.Zone{}
+	for i := range out.Zones {
+		byName[out.Zones[i].Name] = &out.Zones[i]
+	}
+	for _, e := range s.Events {
+		switch e.Kind {
+		case api:
+			f := e.Fault
+			f.From, f.To = s.Began.Add(e.At), s.Began.Add(e.At+e.For)
+			out.Faults = append(out.Faults, f)
+		case zoneEvent:
+			z, at := byName[e.Zone], s.Began.Add(e.At).Truncate(time.Minute)
+			change := cfsim.ZoneEvent{At: at}
+			switch e.Becomes {
+			case "create":
+				z.Created = at
+				continue
+			case "rename":
+				change.Rename = "renamed.example"
+			case "downgrade":
+				change.Plan = cfsim.Free
+			case "upgrade":
+				change.Plan = cfsim.Business
+			case "move":
+				change.Account = labs.ID
+			case "pause":
+				change.Pause = true
+			case "leave":
+				change.Leave = true
+			case "resume":
+				change.Resume = true
+			case "delete":
+				change.Delete = true
+			default:
+				return out, fmt.Errorf("zone %s becomes %q: unknown", e.Zone, e.Becomes)
+			}
+			z.Events = append(z.Events, change)
+		}
+	}
+	return out, nil
+}
