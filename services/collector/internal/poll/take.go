@@ -51,7 +51,7 @@ func (s *state) take(ctx context.Context, r plan.Request, answer *cloudflare.Ans
 	var stored []settled
 	for i, sel := range r.Selections {
 		for sc, readings := range looks[i].readings {
-			for _, v := range s.settling[sel.Dataset.Dataset].Judge(readAt, sc, readings, s.late(sc)) {
+			for _, v := range s.settling[sel.Dataset.Dataset].Judge(readAt, sc, readings, s.arrival(sc)) {
 				if v.Final != 0 {
 					f := looks[i].windows[sc][v.Start]
 					b := s.bucket(sel, sc, f, v.Final, readAt)
@@ -80,16 +80,12 @@ type look struct {
 	readings map[bucket.Scope][]settle.Reading
 }
 
-// late is where a scope's data ends in a hole, as far as any dataset shows; 0
-// when it does not.
-func (s *state) late(sc bucket.Scope) bucket.Time {
-	var late bucket.Time
+// arrival is how far a scope's data has come, as far as any dataset shows.
+func (s *state) arrival(sc bucket.Scope) (a settle.Arrival) {
 	for _, rules := range s.settling {
-		if hole := rules.Hole(sc); hole != 0 && (late == 0 || hole < late) {
-			late = hole
-		}
+		a = a.With(rules.Arrival(sc))
 	}
-	return late
+	return a
 }
 
 type settled struct {

@@ -83,6 +83,24 @@ type Policy struct {
 	Deadline time.Duration // age of the window's end
 }
 
+// Arrival is how far a scope's data has come.
+type Arrival struct {
+	// Hole is the first of the suspect windows that the data ends with; 0 when
+	// it ends with ordinary ones.
+	Hole bucket.Time
+	// Until is up to where data has been seen; 0: nowhere.
+	Until bucket.Time
+}
+
+// With is what two datasets show together.
+func (a Arrival) With(b Arrival) Arrival {
+	if a.Hole == 0 || b.Hole != 0 && b.Hole < a.Hole {
+		a.Hole = b.Hole
+	}
+	a.Until = max(a.Until, b.Until)
+	return a
+}
+
 // Reading is one look at one window.
 type Reading struct {
 	Start   bucket.Time

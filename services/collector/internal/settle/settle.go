@@ -172,25 +172,32 @@ func (d *Dataset) Note(now bucket.Time, answer map[bucket.Scope][]Reading) {
 	d.judgeDelay(now)
 }
 
-// Hole is the first of the suspect windows that a scope's data ends with, as
-// far as this dataset shows; 0 when it ends with ordinary ones.
-func (d *Dataset) Hole(s bucket.Scope) bucket.Time {
-	if sc := d.scopes[s]; sc != nil {
-		return sc.hole
+// Arrival is how far a scope's data has come, as far as this dataset shows.
+func (d *Dataset) Arrival(s bucket.Scope) Arrival {
+	sc := d.scopes[s]
+	if sc == nil {
+		return Arrival{}
 	}
-	return 0
+	a := Arrival{Hole: sc.hole, Until: sc.ordinary}
+	if a.Until != 0 && d.policy.Size <= doubt {
+		a.Until = a.Until.Add(d.policy.Size)
+	} // a longer one may hold its first minutes alone
+	return a
 }
 
-// Judge decides on readings that were noted at the same time. late is the
-// earliest [Dataset.Hole] of the scope in any dataset, 0 for none: a dataset
-// of long buckets shows a scope's delay only as a bucket that fills slowly, and
-// learns from the others that it is one.
-func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, late bucket.Time) []Verdict {
+// Judge decides on readings that were noted at the same time. arrival is what
+// all datasets of the scope show together: one of long buckets shows a delay
+// only as a bucket that fills slowly, and learns from the others that it is one.
+func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, arrival Arrival) []Verdict {
 	sc := d.scopes[s]
 	verdicts := make([]Verdict, len(readings))
 	for i, r := range readings {
-		if end := r.Start.Add(d.policy.Size); late != 0 && end > late.Add(-doubt) {
-			sc.pending[r.Start].once = true
+		p, end := sc.pending[r.Start], r.Start.Add(d.policy.Size)
+		// A window that was not watched while it filled is whole if something
+		// well after it is there, or if it is older than any delay.
+		unwatched := p.late && now.Sub(end) < SuspectAge && arrival.Until < end.Add(doubt)
+		if unwatched || arrival.Hole != 0 && end > arrival.Hole.Add(-doubt) {
+			p.once = true
 		}
 		verdicts[i] = d.judge(sc, now, r)
 	}

@@ -28,7 +28,7 @@ func observe(d *settle.Dataset, now bucket.Time, answer map[bucket.Scope][]settl
 	d.Note(now, answer)
 	out := map[bucket.Scope][]settle.Verdict{}
 	for s, readings := range answer {
-		out[s] = d.Judge(now, s, readings, d.Hole(s))
+		out[s] = d.Judge(now, s, readings, d.Arrival(s))
 	}
 	return out
 }
@@ -119,7 +119,27 @@ func TestTheDeadlineStoresTheLastReading(t *testing.T) {
 
 func TestAWindowFirstReadAfterItsDeadlineNeedsOneReading(t *testing.T) {
 	d := newDataset(busy())
-	wantFinal(t, look(t, d, at(20*time.Minute+time.Second), noon, 90), bucket.Confirmed)
+	now := at(20*time.Minute + time.Second)
+	look(t, d, now, noon.Add(2*size), 95)
+	wantFinal(t, look(t, d, now, noon, 90), bucket.Confirmed)
+	d = newDataset(busy())
+	wantFinal(t, look(t, d, at(6*time.Hour), noon, 90), bucket.Confirmed)
+}
+
+// Nothing after it has been seen, so that it may be filling still, however late
+// it is: incident "An hour that nobody watched was stored half filled".
+func TestAWindowThatNobodyWatchedIsDoubtful(t *testing.T) {
+	d := newDataset(busy())
+	wantWait(t, look(t, d, at(25*time.Minute), noon, 44), settle.Suspect, at(35*time.Minute))
+	wantWait(t, look(t, d, at(35*time.Minute), noon, 100), settle.Suspect, at(45*time.Minute))
+	wantFinal(t, look(t, d, at(45*time.Minute), noon, 100), bucket.SuspectConfirmed)
+	// An hour that has begun to fill says nothing of its end.
+	hourly := settle.New(settle.Policy{Size: time.Hour, Confirm: 2, Deadline: 20 * time.Minute})
+	hourly.Restore(zone, settle.Past{FirstSeen: noon.Add(-72 * time.Hour)})
+	observe(hourly, noon.Add(85*time.Minute), map[bucket.Scope][]settle.Reading{zone: {reading(noon, 60)}})
+	if a := hourly.Arrival(zone); a.Until != noon {
+		t.Errorf("an hour with rows says that data has come up to %s, want %s", a.Until, noon)
+	}
 }
 
 func TestASampledReadingIsFinalByItself(t *testing.T) {
@@ -293,14 +313,14 @@ func TestAnotherDatasetsHoleMakesAWindowDoubtful(t *testing.T) {
 		now := end.Add(time.Duration(5+5*i) * time.Minute)
 		r := []settle.Reading{reading(noon, level)}
 		hourly.Note(now, map[bucket.Scope][]settle.Reading{zone: r})
-		if v := hourly.Judge(now, zone, r, hole)[0]; v.Final != 0 {
+		if v := hourly.Judge(now, zone, r, settle.Arrival{Hole: hole})[0]; v.Final != 0 {
 			t.Fatalf("a filling hour was final at %v after its end", now.Sub(end))
 		}
 	}
 	for _, age := range []time.Duration{50 * time.Minute, time.Hour} {
 		now, r := end.Add(age), []settle.Reading{reading(noon, 100)}
 		hourly.Note(now, map[bucket.Scope][]settle.Reading{zone: r})
-		if v := hourly.Judge(now, zone, r, 0)[0]; (v.Final != 0) != (age == time.Hour) {
+		if v := hourly.Judge(now, zone, r, settle.Arrival{Until: now.Add(-10 * time.Minute)})[0]; (v.Final != 0) != (age == time.Hour) {
 			t.Fatalf("at %s after the end: final ground %d", age, v.Final)
 		}
 	}
@@ -316,6 +336,7 @@ func TestLevelsAreHeldAgainstTheBucketsBefore(t *testing.T) {
 	} {
 		d := newDataset(busy())
 		now := max(at(0), start.Add(size)).Add(time.Hour)
+		look(t, d, now, start.Add(6*size), 15) // what came after has arrived
 		wantFinal(t, look(t, d, now, start, 15), bucket.Confirmed)
 		if d.Suspects() != 0 {
 			t.Errorf("%s: %d windows are suspect, want none", name, d.Suspects())
