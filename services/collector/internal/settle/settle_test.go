@@ -216,6 +216,14 @@ func TestTheLastWindowBeforeAHoleIsDoubtful(t *testing.T) {
 	if got[1].Final != 0 {
 		t.Fatal("the window before the hole was believed at once")
 	}
+	// Nor where it was watched: two equal readings a minute apart are not enough.
+	d = newDataset(busy())
+	for _, age := range []time.Duration{12 * time.Minute, 13 * time.Minute} {
+		got = observe(d, at(age), map[bucket.Scope][]settle.Reading{zone: {reading(noon, 44), reading(noon.Add(size), 0)}})[zone]
+		if got[0].Final != 0 {
+			t.Fatalf("the window before the hole was believed %s after its end", age)
+		}
+	}
 }
 
 func TestAQuietScopeIsNotSuspect(t *testing.T) {
