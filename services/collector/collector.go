@@ -48,6 +48,10 @@ type Deps struct {
 	// LeaseClock is what an embedded store's lease goes by: machine time, also
 	// where Clock is not.
 	LeaseClock clock.Clock
+	// BudgetClock is what the query budget goes by in a world whose time runs at
+	// another speed than the machine's. Nil: machine time here, and the
+	// database's own there, whatever Clock says.
+	BudgetClock clock.Clock
 	// Transport carries requests to Cloudflare.
 	Transport http.RoundTripper
 	// GRPC and Ops are open listeners, used instead of the configured
@@ -83,6 +87,10 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	}
 	if deps.LeaseClock == nil {
 		deps.LeaseClock = clock.System()
+	}
+	ownTime := deps.BudgetClock != nil
+	if !ownTime {
+		deps.BudgetClock = clock.System()
 	}
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
@@ -121,8 +129,8 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 		}
 	}()
 	limiter, err := quota.New(quota.Config{
-		User: config.BudgetUser, Reserver: c.store, Clock: deps.Clock, Share: config.BudgetShare,
-		Holder: config.Holder, Logger: deps.Logger,
+		User: config.BudgetUser, Reserver: c.store, Clock: deps.BudgetClock, Share: config.BudgetShare,
+		Holder: config.Holder, OwnTime: ownTime, Logger: deps.Logger,
 	})
 	if err != nil {
 		return nil, err

@@ -34,7 +34,7 @@ type Deps struct {
 func Run(ctx context.Context, c collector.Config, x exposer.Config, deps Deps) error {
 	memory := bufconn.Listen(1 << 20)
 	served, err := collector.New(ctx, c, collector.Deps{
-		Clock: deps.Clock, Logger: deps.Logger.With("service", "collector"), GRPC: memory, Ops: deps.CollectorOps,
+		Clock: deps.Clock, BudgetClock: deps.Clock, Logger: deps.Logger.With("service", "collector"), GRPC: memory, Ops: deps.CollectorOps,
 	})
 	if err != nil {
 		return err

@@ -97,7 +97,7 @@ func (p *part) collector(ctx context.Context, log *slog.Logger) (func(context.Co
 	c.Holder, c.Lookback, c.Drain = p.Name, p.Lookback, 2*time.Second
 	c.DatabaseURL, c.SQLiteFile = cli.NewSecret(p.Database), filepath.Join(p.Folder, "weir.db")
 	c.Listen, c.OpsListen = p.Listen, p.Ops
-	made, err := collector.New(ctx, c, collector.Deps{Clock: p.clock(), Logger: log})
+	made, err := collector.New(ctx, c, collector.Deps{Clock: p.clock(), BudgetClock: p.clock(), Logger: log})
 	if err != nil {
 		return nil, err
 	}

@@ -203,7 +203,7 @@ func (w *world) startCollector(name, dsn, listen string) *actor {
 	config.Listen, config.OpsListen = listen, w.opsAddress(name)
 	log := testkit.Logger(w.t).With("process", name)
 	return startActor(w.t, name, func(ctx context.Context) error {
-		c, err := collector.New(ctx, config, collector.Deps{Clock: w.clock, Logger: log})
+		c, err := collector.New(ctx, config, collector.Deps{Clock: w.clock, BudgetClock: w.clock, Logger: log})
 		if err != nil {
 			return fmt.Errorf("start: %w", err)
 		}

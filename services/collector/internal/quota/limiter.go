@@ -54,7 +54,9 @@ type Config struct {
 	// UseBy is how long a block may be used; 0: 60 s.
 	UseBy  time.Duration
 	Holder string // who reserves, for people
-	Logger *slog.Logger
+	// OwnTime: see [store.Permits].
+	OwnTime bool
+	Logger  *slog.Logger
 }
 
 // safety before a block's use-by time: the request goes out a moment after the
@@ -181,7 +183,7 @@ func (l *Limiter) try(ctx context.Context, lane Lane) (bool, time.Time, error) {
 	}
 	p := store.Permits{
 		User: l.c.User, Want: min(want, limit), Limit: limit,
-		Now: now, UseBy: now.Add(l.c.UseBy), Span: l.c.Span, Holder: l.c.Holder,
+		Now: now, UseBy: now.Add(l.c.UseBy), Span: l.c.Span, Holder: l.c.Holder, OwnTime: l.c.OwnTime,
 	}
 	g, err := l.c.Reserver.Reserve(ctx, p)
 	if err != nil {

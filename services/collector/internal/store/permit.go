@@ -61,6 +61,21 @@ func (p *Permits) Validate() error {
 	return nil
 }
 
+// GrantAt is [Permits.Grant] by the store's clock, which shows now, unless the
+// permits go by the caller's. Times in the answer are the caller's.
+func (p *Permits) GrantAt(now time.Time, blocks []PermitBlock) (Grant, []PermitBlock) {
+	if p.OwnTime {
+		return p.Grant(blocks)
+	}
+	ahead, stored := now.Sub(p.Now), *p
+	stored.Now, stored.UseBy = now, p.UseBy.Add(ahead)
+	grant, blocks := stored.Grant(blocks)
+	if !grant.RetryAt.IsZero() {
+		grant.RetryAt = grant.RetryAt.Add(-ahead)
+	}
+	return grant, blocks
+}
+
 // Grant decides how many permits can be given, from the blocks that are
 // stored for the user, and returns the blocks to store instead when it gives any.
 //

@@ -162,6 +162,10 @@ type Permits struct {
 	UseBy  time.Time     // the permits lapse unused after it
 	Span   time.Duration // five minutes; permits count against Limit until UseBy + Span
 	Holder string        // for people
+	// OwnTime counts by the caller's clock, which is for worlds whose time does
+	// not go as fast as the store's. Otherwise the store counts by its own: what
+	// callers' clocks say of each other's permits may be wrong by hours.
+	OwnTime bool
 }
 
 // Grant answers [Permits].

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"time"
 
@@ -148,17 +147,19 @@ func (s *Store) Reserve(ctx context.Context, p store.Permits) (store.Grant, erro
 // reserve tries once; it is not done when another process was faster, which
 // then got its permits: somebody always moves on.
 func (s *Store) reserve(ctx context.Context, p store.Permits) (grant store.Grant, done bool, err error) {
+	var now time.Time
 	var number int64
 	var stored string
 	var blocks []store.PermitBlock
-	err = s.writer.QueryRow(ctx, `SELECT number, blocks::text FROM permit WHERE username = $1`, p.User).Scan(&number, &stored)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	err = s.writer.QueryRow(ctx, `SELECT clock_timestamp(), coalesce(number, 0), coalesce(blocks::text, '')
+		FROM (VALUES ($1::text)) AS asked (username) LEFT JOIN permit USING (username)`, p.User).Scan(&now, &number, &stored)
+	if err != nil {
 		return store.Grant{}, false, err
 	}
 	if blocks, err = store.DecodePermits(stored); err != nil {
 		return store.Grant{}, false, err
 	}
-	if grant, blocks = p.Grant(blocks); grant.N == 0 {
+	if grant, blocks = p.GrantAt(now, blocks); grant.N == 0 {
 		return grant, true, nil
 	}
 	tag, err := s.writer.Exec(ctx, `INSERT INTO permit (username, number, blocks) VALUES ($1, $2 + 1, $3::text::jsonb)

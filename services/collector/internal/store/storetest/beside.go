@@ -97,7 +97,7 @@ func testPermits(t *testing.T, d Driver) {
 		t.Helper()
 		g, err := s.Reserve(t.Context(), store.Permits{
 			User: user, Want: want, Limit: limit, Now: now,
-			UseBy: now.Add(10 * time.Second), Span: 5 * time.Minute, Holder: "exam",
+			UseBy: now.Add(10 * time.Second), Span: 5 * time.Minute, Holder: "exam", OwnTime: true,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -116,6 +116,20 @@ func testPermits(t *testing.T, d Driver) {
 	equal(t, "just before the first block lapses", store.Grant{RetryAt: now.Add(lapse)}, reserve("u", 1, 10, now.Add(lapse-1)))
 	equal(t, "when it lapses", store.Grant{N: 6}, reserve("u", 9, 10, now.Add(lapse)))
 	equal(t, "long after", store.Grant{N: 10}, reserve("u", 99, 10, now.Add(24*time.Hour)))
+
+	// By the store's clock nobody's clock makes permits of others lapse.
+	for i, off := range []time.Duration{time.Hour, -time.Hour, 5 * time.Hour, 0} {
+		now := time.Now().Add(off)
+		g, err := s.Reserve(t.Context(), store.Permits{User: "w", Want: 5, Limit: 5, Now: now, UseBy: now.Add(10 * time.Second), Span: 5 * time.Minute})
+		switch wait := g.RetryAt.Sub(now); {
+		case err != nil:
+			t.Fatal(err)
+		case i == 0 && g.N != 5:
+			t.Errorf("the first was granted %d permits of 5", g.N)
+		case i > 0 && (g.N != 0 || wait <= 0 || wait > lapse):
+			t.Errorf("a clock that is off by %s was granted %d permits, and told to wait %s", off, g.N, wait)
+		}
+	}
 
 	for what, p := range map[string]store.Permits{
 		"no user":     {Want: 1, Limit: 1, Now: now, UseBy: now, Span: 1},
@@ -153,7 +167,7 @@ func testPermitRace(t *testing.T, d Driver) {
 		var wg sync.WaitGroup
 		for w := range workers {
 			wg.Go(func() {
-				g, err := stores[w%len(stores)].Reserve(t.Context(), store.Permits{User: "u", Want: 3 + w%4, Limit: limit, Now: now, UseBy: now.Add(keep), Span: span, Holder: fmt.Sprint(w)})
+				g, err := stores[w%len(stores)].Reserve(t.Context(), store.Permits{User: "u", Want: 3 + w%4, Limit: limit, Now: now, UseBy: now.Add(keep), Span: span, Holder: fmt.Sprint(w), OwnTime: true})
 				if err != nil {
 					t.Errorf("reserve: %v", err)
 					return
@@ -341,7 +355,7 @@ func testReopen(t *testing.T, d Driver) {
 	if _, err := s.Append(t.Context(), l.term, l.at, b); err != nil {
 		t.Fatal(err)
 	}
-	p := store.Permits{User: "u", Want: 5, Limit: 5, Now: commitTime(0), UseBy: commitTime(1), Span: time.Minute}
+	p := store.Permits{User: "u", Want: 5, Limit: 5, Now: commitTime(0), UseBy: commitTime(1), Span: time.Minute, OwnTime: true}
 	if _, err := s.Reserve(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}

@@ -66,6 +66,7 @@ func historyLog() (log []store.Entry) {
 
 var historyPermits = store.Permits{
 	User: "u", Want: 7, Limit: 7, Now: commitTime(0), UseBy: commitTime(60), Span: 5 * time.Minute, Holder: historian,
+	OwnTime: true,
 }
 
 // WriteHistory gives a new store a history, which [CheckHistory] finds in it, or
