@@ -16,7 +16,7 @@ import (
 
 var (
 	firstSeed = flag.Uint64("chaos.seed", 1, "first seed of TestChaos")
-	runs      = flag.Uint64("chaos.runs", 6, "number of seeds from there; -parallel of them at a time")
+	runs      = flag.Uint64("chaos.runs", 2, "number of seeds from there; -parallel of them at a time")
 	verbose   = flag.Bool("chaos.v", false, "print the logs of a failing run's processes at debug level")
 )
 
