@@ -49,12 +49,15 @@ type Shared struct {
 
 	mu     sync.Mutex
 	guards map[*guard]struct{}
-	// writes is raised before and after every write. While it is readAt, head is
-	// the head. Every feed and every candidate for the lease asks for it each
+	// writes is raised before and after every write, and writing is how many are
+	// on their way. A head that was read while there was none, between two
+	// writes, is the head while writes is readAt; one that was read beside a write
+	// may be older than what others have seen, and is kept by nobody. Every feed and every candidate for the lease asks for it each
 	// second or so, and the leader extends its lease every third: over hours of
 	// virtual time that would be most of what a test does. So extensions are kept
 	// here too; everything else is SQLite's.
 	writes, readAt uint64
+	writing        int
 	head           store.Head
 	extended       struct {
 		term  store.Term
@@ -114,7 +117,9 @@ func (s *Shared) Head(ctx context.Context) (store.Head, error) {
 	if x := s.extended; x.term == head.Term && x.until.After(head.ExpiresAt) {
 		head.ExpiresAt = x.until
 	}
-	s.head, s.readAt = head, at
+	if s.writing == 0 && s.writes == at {
+		s.head, s.readAt = head, at
+	}
 	return head, nil
 }
 
@@ -124,7 +129,7 @@ func (s *Shared) known() (head store.Head, writes uint64, known bool) {
 	defer s.mu.Unlock()
 	head = s.head
 	head.Now = store.Millis(s.clock.Now())
-	return head, s.writes, s.readAt == s.writes
+	return head, s.writes, s.writing == 0 && s.readAt == s.writes
 }
 
 // Acquire implements [collector.Store].
@@ -133,8 +138,7 @@ func (s *Shared) Acquire(ctx context.Context, holder string, ttl time.Duration) 
 	if err == nil && head.Holder != holder && head.ExpiresAt.After(head.Now) {
 		return store.Lease{}, fmt.Errorf("%w: %s until %s", store.ErrHeld, head.Holder, head.ExpiresAt)
 	}
-	s.changing()
-	defer s.changing()
+	defer s.changing()()
 	lease, err := s.Store.Acquire(ctx, holder, ttl)
 	if err == nil {
 		s.mu.Lock()
@@ -146,8 +150,7 @@ func (s *Shared) Acquire(ctx context.Context, holder string, ttl time.Duration) 
 
 // Release implements [collector.Store].
 func (s *Shared) Release(ctx context.Context, term store.Term) error {
-	s.changing()
-	defer s.changing()
+	defer s.changing()()
 	err := s.Store.Release(ctx, term)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,16 +188,20 @@ func (s *Shared) Renew(ctx context.Context, term store.Term, ttl time.Duration, 
 			return nil
 		}
 	}
-	s.changing()
-	defer s.changing()
+	defer s.changing()()
 	return s.Store.Renew(ctx, term, ttl, progress)
 }
 
-// changing is called before and after a write.
-func (s *Shared) changing() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.writes++
+// changing is called before a write, and what it returns after it.
+func (s *Shared) changing() (done func()) {
+	count := func(by int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.writes++
+		s.writing += by
+	}
+	count(1)
+	return func() { count(-1) }
 }
 
 // wake wakes everybody, as NOTIFY does.

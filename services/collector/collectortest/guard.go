@@ -72,9 +72,8 @@ func (g *guard) Release(ctx context.Context, term store.Term) error {
 
 func (g *guard) Append(ctx context.Context, term store.Term, at bucket.Position, batch store.Batch) (bucket.Position, error) {
 	return pass(ctx, g, writing("Append"), func(ctx context.Context) (bucket.Position, error) {
-		g.shared.changing()
 		defer g.shared.wake()
-		defer g.shared.changing()
+		defer g.shared.changing()()
 		head, err := g.shared.Append(ctx, term, at, batch)
 		g.shared.fenced("append", term, err)
 		return head, err
@@ -123,8 +122,7 @@ func (g *guard) Reserve(ctx context.Context, p store.Permits) (store.Grant, erro
 
 func (g *guard) Retire(ctx context.Context, term store.Term, before bucket.Time) (bucket.Time, error) {
 	return pass(ctx, g, writing("Retire"), func(ctx context.Context) (bucket.Time, error) {
-		g.shared.changing()
-		defer g.shared.changing()
+		defer g.shared.changing()()
 		border, err := g.shared.Retire(ctx, term, before)
 		g.shared.fenced("retention", term, err)
 		return border, err
