@@ -44,11 +44,16 @@ func Keep(now bucket.Time, retention time.Duration) bucket.Time {
 	return now.Add(-retention + min(partition, retention/10))
 }
 
-// Absent are the windows of a size that are not wanted because the scope was
-// away: those that it left in, not those that it came back in.
+// Windows are those of a size that are not wanted because the scope was away:
+// from the one that it left in to the one that it came back in, which is.
+func (a Away) Windows(size time.Duration) bucket.Window {
+	return bucket.Window{Start: a.Start.Floor(size), End: a.End.Floor(size)}
+}
+
+// Absent are the windows of all times in which the scope was away.
 func (s *Scope) Absent(size time.Duration) (absent bucket.Spans) {
 	for _, a := range s.Away {
-		absent = absent.Add(bucket.Window{Start: a.Start.Floor(size), End: a.End.Floor(size)})
+		absent = absent.Add(a.Windows(size))
 	}
 	return absent
 }

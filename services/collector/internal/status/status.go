@@ -152,16 +152,18 @@ func (p *picture) ranges(c roster.Claim, asked bucket.Window) []*bucketv1.Covera
 			add(span.Window, &bucketv1.CoverageRange{State: state, Reason: span.Reason.Proto()})
 		}
 	}
-	absent := c.Scope.Absent(c.Dataset.Size)
 	for _, hole := range ledger.Closed(p.have[of], p.decided[of], nil).Missing(asked) {
 		if c.Variant == nil {
 			add(hole, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_REFUSED, Detail: c.Refused})
 			continue
 		}
 		rest := bucket.Spans{hole}
-		for _, w := range absent.Within(hole) {
-			add(w, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_REFUSED, Detail: "the zone was paused, excluded or gone"})
-			rest = rest.Remove(w)
+		for _, a := range c.Scope.Away {
+			away := a.Windows(c.Dataset.Size)
+			for _, part := range rest.Within(away) {
+				add(part, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_REFUSED, Detail: "zone was " + string(a.State)})
+			}
+			rest = rest.Remove(away)
 		}
 		for _, g := range p.gaps[of] {
 			for _, part := range rest.Within(g.Window) {

@@ -52,7 +52,7 @@ func window(n, m int) bucket.Window {
 // story is two entitled zones and one that is not, an hour after they were
 // first seen with an hour of history, five minutes after noon: due up to noon.
 // Of zone A windows 12 to 7 are final, 7 to 6 were lost, 6 to 5 accepted, 4 to
-// 3 are suspect; the rest is missing without a record. Of zone B all is final.
+// 3 are suspect, 2 to 1 it was paused; the rest is missing without a record. Of zone B all is final.
 func story(t *testing.T) *status.Source {
 	t.Helper()
 	r := roster.Roster{}
@@ -68,6 +68,7 @@ func story(t *testing.T) *status.Source {
 		r[zone(tag)].Entitle(noon, map[string]roster.Node{"httpRequests1mGroups": {Enabled: true}})
 	}
 	r[zone(tagC)].Entitle(noon, map[string]roster.Node{})
+	r[zone(tagA)].Away = []roster.Away{{Window: bucket.Window{Start: window(2, 0).Start + 60, End: window(1, 0).Start + 60}, State: roster.Paused}}
 	s := &shelf{records: map[string][]store.Record{}}
 	for _, tag := range []string{tagC, tagA, tagB} {
 		s.records[roster.KindScope] = append(s.records[roster.KindScope], r[zone(tag)].Record())
@@ -132,7 +133,8 @@ func TestCoverageTellsThemApart(t *testing.T) {
 	want := map[string][]string{
 		tagA: {
 			"12-7 final unspecified", "7-6 lost upstream_error", "6-5 accepted too_big", "5-4 missing pending",
-			"4-3 missing suspect 3 attempts, next 60, lost 3600", "3-0 missing pending",
+			"4-3 missing suspect 3 attempts, next 60, lost 3600",
+			"3-2 missing pending", "2-1 refused unspecified", "1-0 missing pending",
 		},
 		tagB: {"12-0 final unspecified"},
 		tagC: {"12-0 refused unspecified"},
@@ -177,7 +179,7 @@ func TestDatasetsAddUp(t *testing.T) {
 		}
 		got := fmt.Sprintf("%d active, %d refused, %d missing, newest %d, complete until %d", d.ScopesActive, d.ScopesRefused, d.WindowsMissing,
 			(int64(noon)-d.NewestEndUnixSeconds)/300, (int64(noon)-d.CompleteUntilUnixSeconds)/300)
-		if want := "2 active, 1 refused, 5 missing, newest 0, complete until 5"; got != want {
+		if want := "2 active, 1 refused, 4 missing, newest 0, complete until 5"; got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 		return
