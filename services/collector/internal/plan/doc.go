@@ -10,6 +10,7 @@
 // (fresh) or waiting for another reading (confirm); it is asked as one range
 // per dataset that covers every waiting window of up to ten zones, because a
 // longer range costs Cloudflare's budget nothing, while one more request does.
+// Short buckets come first, since they show whether longer ones are whole.
 // The repair lane holds the rest, in chunks whose borders lie on the calendar,
 // so that zones that miss the same hours share requests. Within it the windows
 // that Cloudflare will soon drop come first, then those that Prometheus can

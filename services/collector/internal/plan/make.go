@@ -176,6 +176,8 @@ func pack(pieces []piece, c Ceilings) []Request {
 		return cmp.Or(
 			cmp.Compare(min(a.lane, Confirm), min(b.lane, Confirm)), // fresh and confirm travel together
 			cmp.Compare(laneRank(a), laneRank(b)),
+			// Short buckets show how far the data of longer ones has come.
+			cmp.Compare(a.want.Dataset.Size, b.want.Dataset.Size),
 			cmp.Compare(a.want.Dataset.Dataset, b.want.Dataset.Dataset),
 			cmp.Compare(a.want.Variant.Name, b.want.Variant.Name),
 			a.want.Scope.Compare(b.want.Scope),
