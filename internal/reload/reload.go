@@ -33,19 +33,42 @@ type Expiring interface {
 // Value is what a set of files says, as of the last time that they could be
 // used. R is their content, T what is made of it. Safe for concurrent use.
 type Value[R comparable, T any] struct {
-	name  string
 	read  func() (R, error)
 	parse func(R) (T, error)
-	watch *Watch
 
-	mu       sync.Mutex // guards the rest
-	content  R          // of value
+	mu sync.Mutex // guards the rest
+	record
+	content  R // of value
 	value    T
-	changed  time.Time // when content was read first
-	fault    string    // why newer content is not in use; "" when there is none
-	faults   int       // how often there was a new one
-	refused  R         // content that was looked at and cannot be used
-	refusing bool      // whether refused holds any
+	refused  R    // content that was looked at and cannot be used
+	refusing bool // whether refused holds any
+}
+
+// record is what came of the looks at a secret.
+type record struct {
+	name    string
+	watch   *Watch
+	changed time.Time // when what is in force was read first
+	fault   string    // why newer content is not in use; "" when there is none
+	faults  int       // how often there was a new one
+}
+
+func (r *record) adopted() {
+	r.changed, r.fault = r.watch.now(), ""
+	r.watch.logger().Info("what was replaced is in use", "secret", r.name)
+}
+
+func (r *record) fail(err error) {
+	if err.Error() == r.fault {
+		return
+	}
+	r.fault = err.Error()
+	r.faults++
+	r.watch.logger().Warn("cannot use what was replaced, going on with what was there before", "secret", r.name, "err", err)
+}
+
+func (r *record) state() state {
+	return state{name: r.name, usable: r.fault == "", faults: r.faults, changed: r.changed}
 }
 
 // Keep reads the files for the first time; its error is that of read or parse.
@@ -53,7 +76,7 @@ type Value[R comparable, T any] struct {
 // once in a Watch. Errors of read and parse are logged, so they must not hold
 // what is secret. A nil watch: nobody is told.
 func Keep[R comparable, T any](watch *Watch, name string, read func() (R, error), parse func(R) (T, error)) (*Value[R, T], error) {
-	v := &Value[R, T]{name: name, read: read, parse: parse, watch: watch}
+	v := &Value[R, T]{record: record{name: name, watch: watch}, read: read, parse: parse}
 	var err error
 	if v.content, err = read(); err != nil {
 		return nil, err
@@ -102,17 +125,8 @@ func (v *Value[R, T]) look() {
 		v.fail(err)
 		return
 	}
-	v.content, v.value, v.changed, v.fault, v.refusing = content, value, v.watch.now(), "", false
-	v.watch.logger().Info("what was replaced is in use", "secret", v.name)
-}
-
-func (v *Value[R, T]) fail(err error) {
-	if err.Error() == v.fault {
-		return
-	}
-	v.fault = err.Error()
-	v.faults++
-	v.watch.logger().Warn("cannot use what was replaced, going on with what was there before", "secret", v.name, "err", err)
+	v.content, v.value, v.refusing = content, value, false
+	v.adopted()
 }
 
 // state is what the metrics show of a value.
@@ -128,11 +142,49 @@ func (v *Value[R, T]) state() state {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.look()
-	s := state{name: v.name, usable: v.fault == "", faults: v.faults, changed: v.changed}
+	s := v.record.state()
 	if e, ok := any(v.value).(Expiring); ok {
 		s.expires = e.Expires()
 	}
 	return s
+}
+
+// Told is a secret of which only its use shows whether it works, such as a
+// database's connection string: whoever reads and tries it tells the Told what
+// came of it. Safe for concurrent use.
+type Told struct {
+	mu sync.Mutex // guards the rest
+	record
+}
+
+// Tell returns the Told of a secret that was just read for the first time and
+// works; name is that of [Keep]. A nil watch: nobody is told.
+func Tell(watch *Watch, name string) *Told {
+	t := &Told{record: record{name: name, watch: watch, changed: watch.now()}}
+	watch.add(t)
+	return t
+}
+
+// Note takes the outcome of a look: an error where what stands in the files
+// cannot be used and what stood there before is, which is logged and counted
+// once; changed where it has been put into use just now.
+func (t *Told) Note(changed bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case err != nil:
+		t.fail(err)
+	case changed:
+		t.adopted()
+	default:
+		t.fault = ""
+	}
+}
+
+func (t *Told) state() state {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.record.state()
 }
 
 // Watch is a process's view of the values that it keeps: where it is logged

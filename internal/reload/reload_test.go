@@ -181,6 +181,41 @@ func gather(t *testing.T, c prometheus.Collector) map[string]float64 {
 	return got
 }
 
+// Of a secret that its user tries, the metrics show what came of it.
+func TestWhatIsToldIsShown(t *testing.T) {
+	log, said := testkit.RecordingLogger(t)
+	now := time.Unix(1_900_000_000, 0)
+	watch := reload.NewWatch(log, func() time.Time { return now })
+	told := reload.Tell(watch, "WEIR_X_FILE")
+	refused := errors.New("it leads elsewhere")
+	for i, step := range []struct {
+		changed                  bool
+		err                      error
+		usable, failures, moment float64
+	}{
+		{false, nil, 1, 0, 1.9e9},
+		{false, refused, 0, 1, 1.9e9},
+		{false, refused, 0, 1, 1.9e9},
+		{false, nil, 1, 1, 1.9e9},
+		{false, refused, 0, 2, 1.9e9},
+		{true, nil, 1, 2, 1.9e9 + 6},
+	} {
+		now = time.Unix(1_900_000_000+int64(i)+1, 0)
+		told.Note(step.changed, step.err)
+		if diff := cmp.Diff(map[string]float64{
+			"weir_secret_changed_timestamp_seconds{WEIR_X_FILE}": step.moment,
+			"weir_secret_reload_failures_total{WEIR_X_FILE}":     step.failures,
+			"weir_secret_usable{WEIR_X_FILE}":                    step.usable,
+		}, gather(t, watch)); diff != "" {
+			t.Errorf("step %d: metrics (-want +got):\n%s", i, diff)
+		}
+	}
+	if n := said.Count("level=WARN"); n != 2 {
+		t.Errorf("%d warnings, want one for each fault", n)
+	}
+	reload.Tell(nil, "WEIR_Y_FILE").Note(true, nil) // nobody is told
+}
+
 func TestKeepRefusesABadStart(t *testing.T) {
 	for _, content := range []string{"", "bad"} {
 		f := &file{content: content}

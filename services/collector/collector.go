@@ -118,7 +118,7 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	}
 	open := deps.OpenStore
 	if open == nil {
-		open = func(ctx context.Context) (Store, error) { return openStore(ctx, config, deps) }
+		open = func(ctx context.Context) (Store, error) { return openStore(ctx, config, deps, c.secrets) }
 	}
 	if c.store, err = open(ctx); err != nil {
 		return nil, err

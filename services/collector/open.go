@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/store/postgres"
 	"github.com/weir-metrics/weir/services/collector/internal/store/sqlite"
@@ -34,7 +35,7 @@ func (c *Config) settings() store.Settings {
 
 // openStore opens the configured database, migrated where that is this
 // process's business.
-func openStore(ctx context.Context, c Config, deps Deps) (store.Store, error) {
+func openStore(ctx context.Context, c Config, deps Deps, secrets *reload.Watch) (store.Store, error) {
 	if c.DatabaseURL.IsZero() || c.Migrate {
 		if err := Migrate(ctx, c); err != nil {
 			return nil, err
@@ -49,7 +50,7 @@ func openStore(ctx context.Context, c Config, deps Deps) (store.Store, error) {
 		}
 		return s, nil
 	}
-	s, err := openPostgres(ctx, c, deps)
+	s, err := openPostgres(ctx, c, deps, secrets)
 	if err != nil {
 		return nil, fmt.Errorf("open store (WEIR_DATABASE_URL): %w", explain(err))
 	}
@@ -59,13 +60,18 @@ func openStore(ctx context.Context, c Config, deps Deps) (store.Store, error) {
 // openPostgres opens the database and makes sure that this process's role may do
 // all that a collector does, so that a missing right is told at the start and
 // not by the first month that has to be dropped.
-func openPostgres(ctx context.Context, c Config, deps Deps) (store.Store, error) {
+func openPostgres(ctx context.Context, c Config, deps Deps, secrets *reload.Watch) (store.Store, error) {
+	if c.DatabaseURL.File() == "" {
+		secrets = nil // it cannot change
+	}
+	told := reload.Tell(secrets, "WEIR_DATABASE_URL_FILE")
 	s, err := postgres.Open(ctx, postgres.Options{
 		DSN: c.DatabaseURL.Reveal(), TransactionPooling: c.Pooler == "transaction",
 		Reread: func() (string, error) {
 			now, err := c.DatabaseURL.Reread()
 			return now.Reveal(), err
 		},
+		Note:     told.Note,
 		Settings: c.settings(), ChangeSampleTimestamp: c.ChangeTimestamp, Logger: deps.Logger,
 	})
 	if err != nil {

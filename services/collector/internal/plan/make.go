@@ -21,6 +21,11 @@ func Due(now bucket.Time, size, delay time.Duration) bucket.Time {
 	return now.Add(-delay).Floor(size)
 }
 
+// witnesses is how many windows after one that was read and is not final are
+// asked along with it, final or not: an emptiness is believed only where the
+// same answer shows what came after.
+const witnesses = 3
+
 // piece is one range of one want, before packing.
 type piece struct {
 	want   *Want
@@ -88,9 +93,13 @@ func (w *Want) pieces(out []piece, now bucket.Time, state State, c Ceilings) ([]
 				continue
 			}
 			window := bucket.Window{Start: start, End: start.Add(size)}
-			if now.Sub(window.End)-delay <= trailing {
+			old, read := now.Sub(window.End)-delay > trailing, state.Read(id, w.Scope, start)
+			if read {
+				window.End = min(window.End.Add(witnesses*size), w.Window.End)
+			}
+			if !old {
 				recent.extend(window)
-				if !state.Read(id, w.Scope, start) {
+				if !read {
 					recent.lane = Fresh
 				}
 				continue

@@ -138,6 +138,31 @@ confirm zones=1 http_5m/rollup[-5,0)
 `)
 }
 
+// A window that was read and is not final is asked along with those after it,
+// final or not, as far as they are due: they tell whether the answer is whole.
+func TestWhatWaitsIsAskedWithWhatCameAfter(t *testing.T) {
+	http, now := dataset("http_5m", 5*time.Minute, 1), noon.Add(5*time.Minute)
+	for _, test := range []struct {
+		waits int // windows before the newest
+		want  string
+	}{
+		{0, "confirm zones=1 http_5m/rollup[-5,0)\n"},
+		{1, "confirm zones=1 http_5m/rollup[-10,0)\n"},
+		{6, "confirm zones=1 http_5m/rollup[-35,-15)\n"},
+		{20, "repair zones=1 http_5m/rollup[-105,-85)\n"},
+	} {
+		key := bucket.Key{Dataset: "http_5m", Scope: zone(0), Start: noon.Add(-time.Duration(test.waits+1) * 5 * time.Minute)}
+		st := state{read: map[bucket.Key]bool{key: true}}
+		check(t, plan.Make(now, []plan.Want{want(http, zone(0), now, 24*time.Hour, test.waits)}, st, plan.DefaultCeilings), test.want)
+		st.read = nil
+		for _, r := range plan.Make(now, []plan.Want{want(http, zone(0), now, 24*time.Hour, test.waits)}, st, plan.DefaultCeilings).Requests {
+			if n := r.Selections[0].Window.Len(); n != 5*time.Minute {
+				t.Errorf("a window that was never read is asked with a range of %s, want it alone", n)
+			}
+		}
+	}
+}
+
 func TestNextIsWhenTheNextWindowFallsDue(t *testing.T) {
 	http, now := dataset("http_5m", 5*time.Minute, 1), noon.Add(6*time.Minute)
 	p := plan.Make(now, []plan.Want{want(http, zone(0), now, time.Hour)}, state{}, plan.DefaultCeilings)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"math"
 	"slices"
 
@@ -29,32 +30,24 @@ func selection(alias string, sel plan.Selection) cloudflare.Selection {
 
 // take judges an answer, dataset by dataset, and commits what is final.
 func (s *state) take(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error {
-	looks := make([]look, len(r.Selections))
-	for i, sel := range r.Selections {
-		looks[i] = look{windows: map[bucket.Scope]map[bucket.Time]catalogue.Folded{}, readings: map[bucket.Scope][]settle.Reading{}}
-		for _, sc := range r.Scopes {
-			windows, err := s.read(ctx, sel, sc, answer, alias(i))
-			if err != nil {
-				return err
-			}
-			if windows != nil {
-				looks[i].windows[sc] = windows
-				looks[i].readings[sc] = s.readings(sel, sc, windows)
-			}
-		}
-		s.settling[sel.Dataset.Dataset].Note(readAt, looks[i].readings)
-		s.Metrics.lastSuccess.WithLabelValues(sel.Dataset.Dataset).Set(float64(readAt))
+	looks, err := s.looks(ctx, r, answer)
+	if err != nil {
+		return err
+	}
+	for _, l := range looks {
+		s.settling[l.sel.Dataset.Dataset].Note(readAt, l.readings)
+		s.Metrics.lastSuccess.WithLabelValues(l.sel.Dataset.Dataset).Set(float64(readAt))
 	}
 	// Judged only when every dataset of the answer has been noted: one may show
 	// that a zone is late where another merely looks low.
 	var batch store.Batch
 	var stored []settled
-	for i, sel := range r.Selections {
-		for sc, readings := range looks[i].readings {
-			for _, v := range s.settling[sel.Dataset.Dataset].Judge(readAt, sc, readings, s.arrival(sc)) {
+	for _, l := range looks {
+		for sc, readings := range l.readings {
+			for _, v := range s.settling[l.sel.Dataset.Dataset].Judge(readAt, sc, readings, s.arrival(sc)) {
 				if v.Final != 0 {
-					f := looks[i].windows[sc][v.Start]
-					b := s.bucket(sel, sc, f, v.Final, readAt)
+					f := l.windows[sc][v.Start]
+					b := s.bucket(l.sel, sc, f, v.Final, readAt)
 					batch.Entries = append(batch.Entries, entry(b))
 					stored = append(stored, settled{b, f, v})
 				}
@@ -74,10 +67,46 @@ func (s *state) take(ctx context.Context, r plan.Request, answer *cloudflare.Ans
 	return nil
 }
 
-// look is one selection's part of an answer, by scope.
+// look is what an answer shows of one dataset, by scope. A dataset that was
+// asked over several ranges has one look: what one range shows says something
+// about the others.
 type look struct {
+	sel      plan.Selection // the first; they differ in their windows alone
 	windows  map[bucket.Scope]map[bucket.Time]catalogue.Folded
 	readings map[bucket.Scope][]settle.Reading
+}
+
+func (s *state) looks(ctx context.Context, r plan.Request, answer *cloudflare.Answer) ([]*look, error) {
+	var looks []*look
+	of := map[*catalogue.Dataset]*look{}
+	for i, sel := range r.Selections {
+		l := of[sel.Dataset]
+		if l == nil {
+			l = &look{sel: sel, windows: map[bucket.Scope]map[bucket.Time]catalogue.Folded{}, readings: map[bucket.Scope][]settle.Reading{}}
+			of[sel.Dataset], looks = l, append(looks, l)
+		}
+		for _, sc := range r.Scopes {
+			folded, err := s.read(ctx, sel, sc, answer, alias(i))
+			if err != nil {
+				return nil, err
+			}
+			if folded == nil {
+				continue
+			}
+			if l.windows[sc] == nil {
+				l.windows[sc] = make(map[bucket.Time]catalogue.Folded, len(folded))
+			}
+			for _, f := range folded {
+				l.windows[sc][f.Start] = f
+			}
+		}
+	}
+	for _, l := range looks {
+		for sc, windows := range l.windows {
+			l.readings[sc] = s.readings(l.sel.Dataset, sc, windows)
+		}
+	}
+	return looks, nil
 }
 
 // arrival is how far a scope's data has come, as far as any dataset shows.
@@ -109,7 +138,7 @@ func (s *state) stored(done settled) {
 
 // read turns one scope's part of an answer into windows; nil when there is
 // nothing to believe in it, which is then on record as a failed try.
-func (s *state) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, answer *cloudflare.Answer, alias string) (map[bucket.Time]catalogue.Folded, error) {
+func (s *state) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, answer *cloudflare.Answer, alias string) ([]catalogue.Folded, error) {
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 	zone, visible := answer.Zones[sc.ID]
 	if !visible {
@@ -135,32 +164,26 @@ func (s *state) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, a
 	if t := s.tries[of]; t != nil {
 		t.backoff, t.reason, t.detail = backoff{}, "", ""
 	}
-	if err := s.restore(ctx, sc); err != nil {
-		return nil, err
-	}
-	out := make(map[bucket.Time]catalogue.Folded, len(folded))
-	for _, f := range folded {
-		out[f.Start] = f
-	}
-	return out, nil
+	return folded, s.restore(ctx, sc)
 }
 
-// readings keeps the windows that are wanted and not closed, ascending.
-func (s *state) readings(sel plan.Selection, sc bucket.Scope, windows map[bucket.Time]catalogue.Folded) []settle.Reading {
-	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-	span := sel.Window
-	span.Start = max(span.Start, s.roster[sc].Start.Floor(sel.Dataset.Size), s.begin[of])
+// readings are the windows of an answer, ascending. Those that are not wanted,
+// or final already, show how far the data has come.
+func (s *state) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[bucket.Time]catalogue.Folded) []settle.Reading {
+	from, until := max(s.roster[sc].Start.Floor(d.Size), s.begin[ledger.Series{Dataset: d.Dataset, Scope: sc}]), bucket.Time(math.MaxInt64)
 	if end := s.roster[sc].End; end != 0 {
-		span.End = min(span.End, end.Floor(sel.Dataset.Size))
+		until = end.Floor(d.Size)
 	}
-	var out []settle.Reading
-	for _, gap := range s.closed(sel.Dataset, s.roster[sc]).Missing(span) {
-		for start := gap.Start; start < gap.End; start = start.Add(sel.Dataset.Size) {
-			f := windows[start]
-			out = append(out, settle.Reading{
-				Start: start, Digest: digest(f.Families), Empty: f.Empty, Level: f.Level, Sampled: f.SampleInterval > 1,
-			})
+	closed := s.closed(d, s.roster[sc])
+	out := make([]settle.Reading, 0, len(windows))
+	for _, start := range slices.Sorted(maps.Keys(windows)) {
+		f, end := windows[start], start.Add(d.Size)
+		r := settle.Reading{Start: start, Empty: f.Empty, Level: f.Level, Sampled: f.SampleInterval > 1}
+		r.Closed = start < from || end > until || closed.Contains(bucket.Window{Start: start, End: end})
+		if !r.Closed {
+			r.Digest = digest(f.Families)
 		}
+		out = append(out, r)
 	}
 	return out
 }

@@ -48,8 +48,9 @@ type Config struct {
 	// Headroom is the part of the share that background work leaves alone, 0
 	// to below 1; 0: 0.25. Negative: none.
 	Headroom float64
-	// Block is how many permits are reserved at once; 0: 10. Smaller blocks
-	// waste less, larger ones ask the store less often.
+	// Block is how many permits are reserved at once; 0: 10, or a fifteenth of
+	// a small share. Smaller blocks waste less, larger ones ask the store less
+	// often.
 	Block int
 	// UseBy is how long a block may be used; 0: 60 s.
 	UseBy  time.Duration
@@ -98,7 +99,6 @@ func New(c Config) (*Limiter, error) {
 	c.Share = cmp.Or(c.Share, 0.5)
 	c.Span = cmp.Or(c.Span, 5*time.Minute)
 	c.Headroom = max(cmp.Or(c.Headroom, 0.25), 0)
-	c.Block = cmp.Or(c.Block, 10)
 	c.UseBy = cmp.Or(c.UseBy, time.Minute)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -120,8 +120,8 @@ func New(c Config) (*Limiter, error) {
 	if !(c.Headroom < 1) {
 		bad("headroom is %v; it must be below 1", c.Headroom)
 	}
-	if c.Block < 1 {
-		bad("block is %d; it must be at least 1", c.Block)
+	if c.Block < 0 {
+		bad("block is %d; it must be at least 1, or 0 for the default", c.Block)
 	}
 	if c.Span < time.Second || c.UseBy <= safety {
 		bad("span is %s and use-by %s; they must be at least 1s and above %s", c.Span, c.UseBy, safety)
@@ -131,6 +131,7 @@ func New(c Config) (*Limiter, error) {
 	}
 	l := &Limiter{c: c, turn: make(chan struct{}, 1)}
 	l.limit = max(1, int(math.Floor(c.Share*float64(c.Limit))))
+	l.c.Block = cmp.Or(c.Block, min(10, max(1, l.limit/15)))
 	return l, nil
 }
 

@@ -102,8 +102,6 @@ func TestBackgroundLeavesHeadroom(t *testing.T) {
 	}
 }
 
-// A block that was reserved for urgent work is not eaten by the background
-// beyond its own share.
 // What need not be done stops at half of the share, whoever used the other half,
 // and holds no permits that it does not use.
 func TestSpareStopsAtHalf(t *testing.T) {
@@ -139,6 +137,8 @@ func TestSpareStopsAtHalf(t *testing.T) {
 	}
 }
 
+// A block that was reserved for urgent work is not eaten by the background
+// beyond its own share.
 func TestBackgroundDoesNotUseUrgentBlocks(t *testing.T) {
 	clk := clock.NewManual(start)
 	l := limiter(t, Config{Reserver: new(ledger), Clock: clk})
@@ -151,6 +151,21 @@ func TestBackgroundDoesNotUseUrgentBlocks(t *testing.T) {
 	}
 	if n, _ := drain(t, l, Urgent); n != 37 {
 		t.Errorf("urgent work had %d left, want 37", n)
+	}
+}
+
+// A third of a small share, a few requests a minute, goes on for ever: what
+// lapses of each block must not use up the rest.
+func TestASmallShareIsNotWasted(t *testing.T) {
+	clk := clock.NewManual(start)
+	l := limiter(t, Config{Reserver: new(ledger), Clock: clk, Share: .131}) // 39 requests in five minutes
+	for minute := range 60 {
+		for range 3 {
+			if ok, at := take(t, l, Urgent); !ok {
+				t.Fatalf("no permit in minute %d, %d lapsed; retry at %s", minute, l.State().Lapsed, at)
+			}
+		}
+		clk.Set(clk.Now().Add(time.Minute))
 	}
 }
 

@@ -15,9 +15,9 @@
 //   - A reading that is empty, or far below what the scope usually has, is
 //     suspect: "not arrived yet" looks just like "no traffic". A window that
 //     was ever suspect needs two equal readings ten minutes apart. While it
-//     looks suspect it also needs an ordinary reading of a later window, made
-//     after the emptiness began (what came after has arrived), or an age that
-//     no delay was ever seen to reach.
+//     looks suspect it also needs an ordinary reading of a later window in the
+//     same answer (what came after has arrived, where this answer came from),
+//     or an age that no delay was ever seen to reach.
 //     The deadline does not apply to it.
 //   - A scope whose recent buckets are all empty is quiet, and its next empty
 //     bucket is not suspect.
@@ -108,6 +108,7 @@ type Reading struct {
 	Empty   bool    // the scope's object was there, with an empty list
 	Level   float64 // what the scope is measured by, for example requests
 	Sampled bool    // Cloudflare answered from a sample
+	Closed  bool    // not wanted, or final: only shows how far the data has come
 }
 
 // Reason says why a window that was read is not final.

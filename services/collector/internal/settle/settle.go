@@ -23,10 +23,9 @@ type scope struct {
 	firstSeen bucket.Time
 	history   []level // newest last, at most historyLen, of final buckets
 	pending   map[bucket.Time]*pending
-	// ordinary is the newest window that was ever read with ordinary rows.
-	ordinary bucket.Time
-	// witnessed is when that was read by this leader; 0: it was not.
-	witnessed bucket.Time
+	// ordinary is the newest window that was ever read with ordinary rows, shown
+	// the newest one in the answer that was noted last.
+	ordinary, shown bucket.Time
 	// hole is the first window of the suspect ones that the scope's data ends
 	// with; 0 when it ends with an ordinary one.
 	hole bucket.Time
@@ -162,8 +161,7 @@ func (d *Dataset) Stored(s bucket.Scope, f Final) {
 }
 
 // Note takes the readings that one answer brought at time now, by scope, each
-// ascending by window and only of windows that are due and not final. Nothing
-// is judged yet: whether a scope or the dataset is late shows only when all
+// ascending by window and only of windows that are due. Nothing is judged yet: whether a scope or the dataset is late shows only when all
 // readings of an answer are in. Every scope must have been restored.
 func (d *Dataset) Note(now bucket.Time, answer map[bucket.Scope][]Reading) {
 	for s, readings := range answer {
@@ -188,10 +186,14 @@ func (d *Dataset) Arrival(s bucket.Scope) Arrival {
 // Judge decides on readings that were noted at the same time. arrival is what
 // all datasets of the scope show together: one of long buckets shows a delay
 // only as a bucket that fills slowly, and learns from the others that it is one.
+// Closed readings get an empty verdict.
 func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, arrival Arrival) []Verdict {
 	sc := d.scopes[s]
 	verdicts := make([]Verdict, len(readings))
 	for i, r := range readings {
+		if r.Closed {
+			continue
+		}
 		p, end := sc.pending[r.Start], r.Start.Add(d.policy.Size)
 		// A window that was not watched while it filled is whole if something
 		// well after it is there, or if it is older than any delay.
@@ -206,43 +208,54 @@ func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, arr
 
 // take notes the readings and marks what is suspect or doubtful.
 func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
-	for _, r := range readings {
-		p := sc.pending[r.Start]
-		if p == nil {
-			p = &pending{late: now.Sub(r.Start.Add(policy.Size)) > policy.Deadline}
-			sc.pending[r.Start] = p
-		}
-		p.note(now, r)
-	}
+	sc.shown = 0
 	// Levels are judged in ascending order against final buckets and, in a
 	// catch-up, against the ordinary readings before them in this very answer.
 	recent := slices.Clone(sc.history)
-	for _, r := range readings {
-		p := sc.pending[r.Start]
-		p.low, p.traffic = suspect(recent, r, policy.Size), hasTraffic(recent) || !r.Empty
-		p.once = p.once || p.low
-		if !p.low {
-			if !r.Empty {
-				if r.Start >= sc.ordinary {
-					sc.ordinary, sc.witnessed = r.Start, now
-				}
+	low := make([]bool, len(readings))
+	for i, r := range readings {
+		low[i] = suspect(recent, r, policy.Size)
+		if !r.Closed {
+			p := sc.pending[r.Start]
+			if p == nil {
+				p = &pending{late: now.Sub(r.Start.Add(policy.Size)) > policy.Deadline}
+				sc.pending[r.Start] = p
 			}
+			p.note(now, r)
+			p.low, p.traffic = low[i], hasTraffic(recent) || !r.Empty
+			p.once = p.once || p.low
+		}
+		if low[i] {
+			continue
+		}
+		if !r.Empty {
+			sc.shown = r.Start
+			sc.ordinary = max(sc.ordinary, r.Start)
+		}
+		if !r.Closed {
 			recent = push(recent, level{r.Start, r.Level, r.Empty})
 		}
 	}
-	sc.findHole(readings)
+	sc.findHole(readings, low)
 }
 
-// findHole looks at what the scope's data ends with.
-func (sc *scope) findHole(readings []Reading) {
-	i := len(readings)
-	for i > 0 && sc.pending[readings[i-1].Start].low {
-		i--
+// findHole looks at what the scope's data ends with. Silence that was believed
+// says nothing about it.
+func (sc *scope) findHole(readings []Reading, low []bool) {
+	hole, ordinary := bucket.Time(0), bucket.Time(0)
+	for i, r := range readings {
+		switch {
+		case r.Closed && (r.Empty || low[i]):
+		case !low[i]:
+			hole, ordinary = 0, r.Start
+		case hole == 0:
+			hole = r.Start
+		}
 	}
 	switch {
-	case i < len(readings):
-		sc.hole = readings[i].Start
-	case i > 0 && readings[i-1].Start >= sc.hole:
+	case hole != 0:
+		sc.hole = hole
+	case ordinary >= sc.hole:
 		sc.hole = 0
 	}
 }
@@ -299,9 +312,9 @@ func (sc *scope) overcome(p *pending, r Reading, now bucket.Time, age, size time
 		return true
 	}
 	agreed := now.Sub(p.since) >= AgreeApart || r.Sampled && p.last.Sub(p.since) >= AgreeApart
-	// What came after must have been there while this window looked empty:
-	// seen before, it may have gone away with it.
-	arrived := sc.ordinary > r.Start && sc.witnessed >= p.since
+	// What came after must be in the same answer: another answer may have come
+	// from where the data had arrived.
+	arrived := sc.shown > r.Start
 	return agreed && (!p.low || arrived)
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
@@ -24,8 +23,8 @@ import (
 // does not work, since the password in the database is changed a moment later or
 // the file is half written, breaks nothing that works.
 type address struct {
-	log    *slog.Logger
-	reread func() (string, error) // nil: the string never changes
+	reread func() (string, error)        // nil: the string never changes
+	note   func(changed bool, err error) // what came of it
 	pooled bool
 
 	mu      sync.Mutex
@@ -66,7 +65,7 @@ func (a *address) parse(dsn string, of access) (*pgxpool.Config, error) {
 }
 
 // adopt puts a changed connection string into force if it works, and reports
-// whether it did. What does not work is logged once.
+// whether it did.
 func (a *address) adopt(ctx context.Context) bool {
 	if a.reread == nil {
 		return false
@@ -78,6 +77,7 @@ func (a *address) adopt(ctx context.Context) bool {
 		dsn = err.Error() // as good a name for it as any
 	} else if now, _ := a.current(); dsn == now {
 		a.tried = ""
+		a.note(false, nil)
 		return false
 	}
 	if dsn == a.tried && time.Since(a.triedAt) < retryAfter {
@@ -90,16 +90,14 @@ func (a *address) adopt(ctx context.Context) bool {
 		return false
 	}
 	if err != nil {
-		if dsn != a.tried {
-			a.log.Warn("the database's connection string has changed and does not work; the last one stays in force", "err", err)
-		}
 		a.tried, a.triedAt = dsn, time.Now()
+		a.note(false, err)
 		return false
 	}
-	a.log.Info("the database's connection string has changed; connections are replaced")
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.dsn, a.tried = dsn, ""
+	a.note(true, nil)
 	return true
 }
 

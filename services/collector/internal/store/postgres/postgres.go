@@ -72,6 +72,10 @@ type Options struct {
 	// another store does. Nil: DSN stays as it is. Files that it names (passfile,
 	// sslrootcert, …) are read again in both cases.
 	Reread func() (string, error)
+	// Note is told what came of a look at Reread: that another string has been
+	// put into force, or why it was not, since it cannot be used; then the last
+	// one stays. It may be called from any goroutine. Nil: nobody is told.
+	Note func(changed bool, err error)
 	// TransactionPooling: a proxy such as PgBouncer in transaction mode is in
 	// between. No prepared statements, no session settings, no LISTEN. Its pool
 	// must hold MaxReaders and four more connections for each collector: scans
@@ -125,7 +129,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	s.address = address{log: o.Logger, reread: o.Reread, pooled: o.TransactionPooling, dsn: o.DSN}
+	if o.Note == nil {
+		o.Note = func(bool, error) {}
+	}
+	s.address = address{reread: o.Reread, note: o.Note, pooled: o.TransactionPooling, dsn: o.DSN}
 	if s.writer, err = s.newPool(writing, maxWriters); err != nil {
 		return nil, fmt.Errorf("open Postgres store: %w", err)
 	}

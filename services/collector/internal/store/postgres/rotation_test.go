@@ -6,14 +6,19 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/pgtest"
+	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/store/postgres"
@@ -45,8 +50,22 @@ func TestRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	log, said := testkit.RecordingLogger(t)
+	watch := reload.NewWatch(log, time.Now)
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(watch)
+	usable := func(want float64) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("weir_secret_usable is %g", want), func() bool {
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			i := slices.IndexFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == "weir_secret_usable" })
+			return i >= 0 && families[i].GetMetric()[0].GetGauge().GetValue() == want
+		})
+	}
 	opened, err := postgres.Open(t.Context(), postgres.Options{
-		DSN: secret.Reveal(), Settings: storetest.Settings, Logger: log,
+		DSN: secret.Reveal(), Settings: storetest.Settings, Logger: log, Note: reload.Tell(watch, "the file").Note,
 		Reread: func() (string, error) {
 			now, err := secret.Reread()
 			return now.Reveal(), err
@@ -117,7 +136,9 @@ func TestRotation(t *testing.T) {
 	open(t, s.as(elsewhere, owner))
 	testkit.WriteFile(t, file, []byte(s.with(elsewhere, url.UserPassword(owner, owner), query)))
 	eventually(t, "another store is refused", func() bool { return said.Count("restart it to move") > 0 })
+	usable(0)
 	write("weir_writer_b", "b")
+	usable(1)
 	moves()
 
 	// Another authority: the server has its certificate before the client knows it.
