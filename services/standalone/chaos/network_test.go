@@ -47,7 +47,7 @@ func (p *port) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &conn{Conn: c, l: p.l}
+	out := newConn(c, p.l)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conns[out] = struct{}{}
@@ -93,7 +93,8 @@ func (n *network) dial(ctx context.Context, from *life, to string) (net.Conn, er
 	if from == nil {
 		return c, nil
 	}
-	out := &conn{Conn: c, l: from, forget: func() {}, stalls: true}
+	out := newConn(c, from)
+	out.stalls = true
 	from.mu.Lock()
 	if from.conns == nil {
 		from.conns = map[net.Conn]struct{}{}
@@ -139,12 +140,22 @@ func (s *surroundings) unreachable() bool {
 }
 
 // conn is one end of a connection: it stands still with its process, and reads
-// nothing while it is stalled.
+// nothing while it is stalled, unless it is known to be broken: one that refuses
+// what is written and does not fail to be read is none that TCP has, and keeps
+// grpc-go trying again without a pause.
 type conn struct {
 	net.Conn
 	l      *life
 	stalls bool
 	forget func()
+	broken context.Context
+	fail   context.CancelFunc
+}
+
+func newConn(c net.Conn, l *life) *conn {
+	out := &conn{Conn: c, l: l, forget: func() {}}
+	out.broken, out.fail = context.WithCancel(context.Background())
+	return out
 }
 
 func (c *conn) Read(p []byte) (int, error) {
@@ -164,7 +175,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.l.mu.Lock()
 	until := c.l.stalled
 	c.l.mu.Unlock()
-	c.l.wait(context.Background(), max(time.Until(until), slow))
+	c.l.wait(c.broken, max(time.Until(until), slow))
 	return n, err
 }
 
@@ -173,10 +184,15 @@ const sip = 4 << 10
 
 func (c *conn) Write(p []byte) (int, error) {
 	c.l.hold(c.l)
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		c.fail()
+	}
+	return n, err
 }
 
 func (c *conn) Close() error {
 	c.forget()
+	c.fail()
 	return c.Conn.Close()
 }
