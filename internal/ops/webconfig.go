@@ -23,6 +23,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/weir-metrics/weir/internal/reload"
+	"github.com/weir-metrics/weir/internal/tlsconf"
 )
 
 // front stands before a listener's handler and does what its web configuration
@@ -68,6 +69,10 @@ func newFront(path string, watch *reload.Watch, setting string) (*front, error) 
 			started, first = true, now
 		case (now.tls == nil) != (first.tls == nil):
 			err = fmt.Errorf("%s turns TLS on or off, which takes a restart", path)
+		case now.tls != nil && now.tls.ClientAuth < first.tls.ClientAuth:
+			err = fmt.Errorf("%s asks less of clients' certificates than before (client_auth_type), which takes a restart", path)
+		case len(now.TLSConfig.ClientAllowedSans) == 0 && len(first.TLSConfig.ClientAllowedSans) > 0:
+			err = fmt.Errorf("%s has no client_allowed_sans any more; to let other clients in takes a restart", path)
 		case len(now.Users) == 0 && len(first.Users) > 0:
 			err = fmt.Errorf("%s has no users any more; to do without passwords takes a restart", path)
 		}
@@ -153,6 +158,14 @@ func parseWeb(path string, content webContent) (webConfig, error) {
 	if out.tls, err = web.ConfigToTLSConfig(&inline); err != nil {
 		return webConfig{}, err
 	}
+	if c.TLSConfig.ClientCAs != "" || inline.ClientCAsText != "" {
+		if out.tls.ClientCAs, err = authorities(string(inline.ClientCAsText)); err != nil {
+			return webConfig{}, fmt.Errorf("client_ca_file %s: %w", c.TLSConfig.ClientCAs, err)
+		}
+	} else if out.tls.ClientAuth >= tls.VerifyClientCertIfGiven {
+		// Go would take the system's authorities, and so half of the world.
+		return webConfig{}, fmt.Errorf("client_auth_type is %s, which needs a client_ca_file", c.TLSConfig.ClientAuth)
+	}
 	pair, err := out.tls.GetCertificate(nil)
 	if err != nil {
 		return webConfig{}, err
@@ -172,6 +185,18 @@ func parseWeb(path string, content webContent) (webConfig, error) {
 		out.tls.NextProtos = []string{"h2", "http/1.1"}
 	}
 	return out, nil
+}
+
+func authorities(text string) (*x509.CertPool, error) {
+	all, err := tlsconf.Certificates(text)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	for _, c := range all {
+		pool.AddCert(c)
+	}
+	return pool, nil
 }
 
 // pin puts the text of a file in the place of its name, if there is one.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,18 +113,70 @@ func TestWebConfigurationInTrouble(t *testing.T) {
 	}
 }
 
+// A port that is closed by clients' certificates alone stays closed, whatever its
+// configuration loses or is cut short by.
+func TestWebConfigurationAsksNoLessOfCertificates(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	ca := testkit.NewCA(t, "ca")
+	ca.Server(t).Write(t, dir, "server")
+	testkit.WriteFile(t, path("ca.crt"), ca.PEM)
+	const server, client = "cert_file: server.crt, key_file: server.key", ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.crt"
+	config := func(parts ...string) []byte {
+		return []byte("tls_server_config: {" + strings.Join(parts, "") + "}\n")
+	}
+	good := config(server, client, ", client_allowed_sans: [prometheus]")
+	testkit.WriteFile(t, path("web.yml"), good)
+	f, err := newFront(path("web.yml"), nil, "WEIR_EXPOSER_WEB_CONFIG_FILE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := f.kept.Get().tls
+	if first.ClientCAs == nil || first.ClientAuth != tls.RequireAndVerifyClientCert {
+		t.Fatalf("client certificates: policy %v, authorities %v", first.ClientAuth, first.ClientCAs)
+	}
+	for name, change := range map[string]func(){
+		"no client certificates": func() { testkit.WriteFile(t, path("web.yml"), config(server)) },
+		"any client certificate": func() {
+			testkit.WriteFile(t, path("web.yml"), config(server, ", client_auth_type: RequireAnyClientCert"))
+		},
+		"no authorities": func() {
+			testkit.WriteFile(t, path("web.yml"), config(server, ", client_auth_type: RequireAndVerifyClientCert"))
+		},
+		"any name":                 func() { testkit.WriteFile(t, path("web.yml"), config(server, client)) },
+		"empty authorities":        func() { testkit.WriteFile(t, path("ca.crt"), nil) },
+		"half of the authorities":  func() { testkit.WriteFile(t, path("ca.crt"), append(slices.Clone(ca.PEM), ca.PEM[:len(ca.PEM)/2]...)) },
+		"rubbish for authorities":  func() { testkit.WriteFile(t, path("ca.crt"), []byte("rubbish")) },
+		"TLS without certificates": func() { testkit.WriteFile(t, path("web.yml"), config("client_auth_type: NoClientCert")) },
+	} {
+		change()
+		if f.kept.Get().tls != first {
+			t.Errorf("%s: was put into force", name)
+		}
+		testkit.WriteFile(t, path("web.yml"), good)
+		testkit.WriteFile(t, path("ca.crt"), ca.PEM)
+	}
+	testkit.WriteFile(t, path("ca.crt"), append(slices.Clone(ca.PEM), testkit.NewCA(t, "next").PEM...))
+	if f.kept.Get().tls == first {
+		t.Error("a second authority was not put into force")
+	}
+}
+
 // What cannot be used at the start is an error that does not show passwords.
 func TestWebConfigurationIsRefused(t *testing.T) {
 	dir := t.TempDir()
+	testkit.NewCA(t, "ca").Server(t).Write(t, dir, "a")
 	for text, want := range map[string]string{
 		"":                                 "is empty",
 		"basic_auth_users: hunter2\n":      "(not shown)",
 		"basic_auth_users: {a: hunter2}\n": "too short",
-		"http_server_config: {headers: {Server: x}}\n":                   `"Server" can not be configured`,
-		"tls_server_config: {cert_file: none.crt, key_file: none.key}\n": "none.crt",
-		"tls_server_config: {key_file: web.yml}\n":                       "cert",
-		"tls_server_config: {cert: x, key: hunter2}\n":                   "X509KeyPair",
-		"basic_auth_user: {}\n":                                          "basic_auth_user",
+		"http_server_config: {headers: {Server: x}}\n":                                                                                    `"Server" can not be configured`,
+		"tls_server_config: {cert_file: none.crt, key_file: none.key}\n":                                                                  "none.crt",
+		"tls_server_config: {key_file: web.yml}\n":                                                                                        "cert",
+		"tls_server_config: {cert: x, key: hunter2}\n":                                                                                    "X509KeyPair",
+		"tls_server_config: {cert_file: a.crt, key_file: a.key, client_auth_type: RequireAndVerifyClientCert}\n":                          "needs a client_ca_file",
+		"tls_server_config: {cert_file: a.crt, key_file: a.key, client_auth_type: RequireAndVerifyClientCert, client_ca_file: web.yml}\n": "none in PEM",
+		"basic_auth_user: {}\n": "basic_auth_user",
 	} {
 		path := filepath.Join(dir, "web.yml")
 		testkit.WriteFile(t, path, []byte(text))

@@ -39,7 +39,7 @@ func (f files) read() (m material, err error) {
 // pair is the certificate with its key, and when the first certificate of the
 // chain expires.
 func (m material) pair(f files) (pair tls.Certificate, expires time.Time, err error) {
-	chain, err := certificates(m.cert)
+	chain, err := Certificates(m.cert)
 	if err != nil {
 		return pair, expires, fmt.Errorf("certificate %s: %w", f.cert, err)
 	}
@@ -56,7 +56,7 @@ func (m material) pair(f files) (pair tls.Certificate, expires time.Time, err er
 
 // pool is the authorities.
 func (m material) pool(f files) (*x509.CertPool, error) {
-	all, err := certificates(m.ca)
+	all, err := Certificates(m.ca)
 	if err != nil {
 		return nil, fmt.Errorf("CA certificates %s: %w", f.ca, err)
 	}
@@ -67,10 +67,10 @@ func (m material) pool(f files) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// certificates reads every certificate of a text. The standard library takes
+// Certificates reads every certificate of a PEM text, at least one. The standard library takes
 // those that it can read and drops the rest without a word; of a file that is
 // being written, that would be half of the authorities.
-func certificates(text string) ([]*x509.Certificate, error) {
+func Certificates(text string) ([]*x509.Certificate, error) {
 	const kind = "CERTIFICATE"
 	var all []*x509.Certificate
 	for block, rest := pem.Decode([]byte(text)); block != nil; block, rest = pem.Decode(rest) {

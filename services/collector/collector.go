@@ -14,6 +14,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"os"
 	"sync/atomic"
 	"time"
@@ -268,10 +270,18 @@ func (c *Config) upstream(deps Deps, secrets *reload.Watch) (*cloudflare.Client,
 	if err != nil {
 		return nil, err
 	}
+	if base, err := url.Parse(c.CloudflareURL); err == nil && base.Scheme == "http" && !loopback(base.Hostname()) {
+		deps.Logger.Warn("the API token is sent in plain text beyond this machine; use https:// for anything but a simulator", "WEIR_CLOUDFLARE_URL", c.CloudflareURL)
+	}
 	return cloudflare.New(cloudflare.Config{
 		BaseURL: c.CloudflareURL, Transport: transport, UserAgent: "weir/" + cli.BuildInfo().Version, Logger: deps.Logger,
 		Token: func() (string, error) { return token.Get(), nil },
 	})
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // transport carries requests to Cloudflare; another one when the authorities to
@@ -286,11 +296,14 @@ func (c *Config) transport(secrets *reload.Watch) (http.RoundTripper, error) {
 	kept, err := reload.Keep(secrets, "WEIR_CLOUDFLARE_CA_FILE", func() (string, error) {
 		content, err := os.ReadFile(c.CloudflareCA)
 		return string(content), err
-	}, func(string) (*http.Transport, error) {
-		return cloudflare.Transport(cloudflare.TransportOptions{CAFile: c.CloudflareCA})
+	}, func(content string) (*http.Transport, error) {
+		if content == "" {
+			return nil, errors.New("the file is empty")
+		}
+		return cloudflare.Transport(cloudflare.TransportOptions{CA: content})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("WEIR_CLOUDFLARE_CA_FILE: %w", err)
+		return nil, fmt.Errorf("WEIR_CLOUDFLARE_CA_FILE is %s: %w", c.CloudflareCA, err)
 	}
 	return roundTripper(func(r *http.Request) (*http.Response, error) { return kept.Get().RoundTrip(r) }), nil
 }

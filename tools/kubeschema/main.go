@@ -2,9 +2,9 @@
 // the Prometheus operator's into a folder, in the layout that kubeconform reads
 // with -schema-location 'DIR/{{.ResourceKind}}{{.KindSuffix}}.json'.
 //
-// The sources are in two Go modules, pinned in tools/kubeschema.mod, because a
-// Go module proxy is all that a build machine is sure to reach: the usual
-// schemas are files on a web server.
+// The sources are in two Go modules, pinned in tools/kubeschema.mod, so that they
+// are checked and cached as all other code is; the usual schemas are files on a
+// web server.
 //
 //	kubeschema DIR
 package main

@@ -320,4 +320,9 @@ func (d dice) apiFault(s *schedule, e *event) {
 		// What was to be seen at an instant could not be told any more.
 		e.Kind = ""
 	}
+	if f.Kind == cfsim.FaultZoneDelayed {
+		// A straggler that a delay makes stand still through two readings cannot be
+		// told from a whole window; see docs/reliability.md.
+		s.Settling.Stragglers = 0
+	}
 }

@@ -3,6 +3,8 @@ package chaos
 import (
 	"testing"
 	"time"
+
+	"github.com/weir-metrics/weir/internal/cfsim"
 )
 
 // Schedules in which something was found, cut down to what it took. Seeds are
@@ -37,5 +39,18 @@ func TestSeed1058AClockSetAheadPromisedTheFuture(t *testing.T) {
 		event{At: 10 * time.Minute, Kind: zoneEvent, Zone: "late.example", Becomes: "create"},
 		event{At: 32*time.Minute + 41*time.Second, For: 20 * time.Minute, Kind: jump, Target: leftCollector, Amount: 11*time.Minute + 20*time.Second},
 		event{At: 55*time.Minute + 7*time.Second, For: 4 * time.Minute, Kind: jump, Target: leftCollector, Amount: -50 * time.Minute},
+	))
+}
+
+// One node of one zone was half an hour late. An hour of it was first read after
+// its deadline, and what the zone's other node showed was taken for proof that
+// the hour was whole.
+func TestSeed20251ANodeThatWasLateAlone(t *testing.T) {
+	t.Parallel()
+	run(t, told(20251,
+		event{At: 10 * time.Minute, For: 70 * time.Minute, Kind: api, Fault: cfsim.Fault{
+			Kind: cfsim.FaultZoneDelayed, Zone: cfsim.Tag("zone:blog.example"), Dataset: "httpRequests1hGroups", Delay: 27 * time.Minute,
+		}},
+		event{At: 23 * time.Minute, For: 20*time.Minute + 30*time.Second, Kind: storeDown},
 	))
 }

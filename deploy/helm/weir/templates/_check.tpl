@@ -17,6 +17,15 @@
 {{- if and .Values.monitoring.rules.enabled (not .Values.monitoring.own.serviceMonitor) -}}
 {{- fail "monitoring.rules.enabled is true and monitoring.own.serviceMonitor is not: the alerts would fire for want of the metrics that it brings" -}}
 {{- end -}}
+{{- if .Values.monitoring.replay.kind -}}
+{{- if .Values.exposer.settings.WEIR_EXPOSER_WEB_CONFIG_FILE -}}
+{{- fail "exposer.settings.WEIR_EXPOSER_WEB_CONFIG_FILE: monitoring.replay.kind makes a scrape without TLS and credentials; leave one of them out" -}}
+{{- end -}}
+{{- $most := int (default 24 .Values.exposer.settings.CF_METRICS_REPLAY_HOURS) -}}
+{{- if gt (int (default 0 .Values.monitoring.replay.hours)) $most -}}
+{{- fail (printf "monitoring.replay.hours is %v: exposers replay %d hours (exposer.settings.CF_METRICS_REPLAY_HOURS) and would refuse it" .Values.monitoring.replay.hours $most) -}}
+{{- end -}}
+{{- end -}}
 {{- $ours := dict
   "CF_API_TOKEN" "a secret does not belong into values; use cloudflare.tokenSecret"
   "WEIR_DATABASE_URL" "a secret does not belong into values; use store.postgres.urlSecret"
@@ -27,6 +36,7 @@
   "WEIR_MIGRATE" "the chart migrates in an init container"
   "WEIR_CATALOGUE_FILE" "the chart sets it; use collector.catalogue"
   "WEIR_DRAIN" "the chart sets it, and the pod's grace period with it; use drainSeconds"
+  "WEIR_COLLECTOR_NAME" "each replica needs a name of its own, and makes one"
   "WEIR_COLLECTOR_ADDRESS" "the chart sets it to its own Service"
   "WEIR_COLLECTOR_LISTEN" "the chart's ports are fixed"
   "WEIR_COLLECTOR_OPS_LISTEN" "the chart's ports are fixed"

@@ -6,15 +6,16 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"time"
+
+	"github.com/weir-metrics/weir/internal/tlsconf"
 )
 
 // TransportOptions are what an operator may need to reach Cloudflare.
 type TransportOptions struct {
-	// CAFile has PEM certificates to trust besides the system's, for proxies
+	// CA holds certificates in PEM to trust besides the system's, for proxies
 	// that inspect TLS; empty: none.
-	CAFile string
+	CA string
 	// ConnectTimeout bounds the connection and, apart, the TLS handshake; 0: 10 s.
 	ConnectTimeout time.Duration
 }
@@ -27,17 +28,17 @@ func Transport(o TransportOptions) (*http.Transport, error) {
 		o.ConnectTimeout = 10 * time.Second
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
+	if o.CA != "" {
+		trusted, err := tlsconf.Certificates(o.CA)
 		if err != nil {
-			return nil, fmt.Errorf("read CA file: %w", err)
+			return nil, fmt.Errorf("CA certificates: %w", err)
 		}
 		roots, err := x509.SystemCertPool()
 		if err != nil { // no system pool is no reason to distrust the file
 			roots = x509.NewCertPool()
 		}
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("CA file %s has no PEM certificate", o.CAFile)
+		for _, c := range trusted {
+			roots.AddCert(c)
 		}
 		conf.RootCAs = roots
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/settle"
 )
 
 // trailing is how long after falling due a window is asked for together with
@@ -21,10 +22,14 @@ func Due(now bucket.Time, size, delay time.Duration) bucket.Time {
 	return now.Add(-delay).Floor(size)
 }
 
-// witnesses is how many windows after one that was read and is not final are
-// asked along with it, final or not: an emptiness is believed only where the
-// same answer shows what came after.
-const witnesses = 3
+// witnesses is how many windows after each one are asked along with it, final,
+// due or not, up to the one that runs: a young window is believed soon only where
+// the same answer shows something of what came after. After one that was read and
+// is not final more are asked: where traffic is rare the next may be empty.
+const (
+	witnesses = 1
+	whereRead = 3
+)
 
 // piece is one range of one want, before packing.
 type piece struct {
@@ -94,9 +99,14 @@ func (w *Want) pieces(out []piece, now bucket.Time, state State, c Ceilings) ([]
 			}
 			window := bucket.Window{Start: start, End: start.Add(size)}
 			old, read := now.Sub(window.End)-delay > trailing, state.Read(id, w.Scope, start)
-			if read {
-				window.End = min(window.End.Add(witnesses*size), w.Window.End)
+			along := 0
+			switch {
+			case read:
+				along = whereRead
+			case now.Sub(window.End) < settle.SuspectAge:
+				along = witnesses
 			}
+			window.End = min(window.End.Add(time.Duration(along)*size), now.Floor(size).Add(size))
 			if !old {
 				recent.extend(window)
 				if !read {

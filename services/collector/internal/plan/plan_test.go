@@ -79,8 +79,8 @@ func TestTenZonesShareOneRequest(t *testing.T) {
 		wants = append(wants, want(http, zone(i), now, 24*time.Hour, 0))
 	}
 	check(t, plan.Make(now, wants, state{}, plan.DefaultCeilings), `
-fresh zones=10 http_5m/rollup[-5,0)
-fresh zones=2 http_5m/rollup[-5,0)
+fresh zones=10 http_5m/rollup[-5,5)
+fresh zones=2 http_5m/rollup[-5,5)
 `)
 }
 
@@ -89,7 +89,7 @@ func TestATrailingRangeCoversWhatWaits(t *testing.T) {
 	// Zone 0 waits for the window before the newest, zone 1 only for the newest.
 	wants := []plan.Want{want(http, zone(0), now, 24*time.Hour, 0, 1), want(http, zone(1), now, 24*time.Hour, 0)}
 	check(t, plan.Make(now, wants, state{}, plan.DefaultCeilings), `
-fresh zones=2 http_5m/rollup[-10,0)
+fresh zones=2 http_5m/rollup[-10,5)
 `)
 }
 
@@ -103,7 +103,7 @@ func TestDatasetsOfTheSameZonesShareADocument(t *testing.T) {
 		}
 	}
 	check(t, plan.Make(now, wants, state{}, plan.DefaultCeilings), `
-fresh zones=2 a_5m/rollup[-5,0) b_1h/rollup[-60,0)
+fresh zones=2 a_5m/rollup[-5,5) b_1h/rollup[-60,60)
 `)
 }
 
@@ -134,20 +134,20 @@ func TestAWindowThatMayNotBeReadYetWaits(t *testing.T) {
 		t.Fatalf("next pass at %s, want when the reading may count, %s", p.Next, now+40)
 	}
 	check(t, plan.Make(now+40, wants, st, plan.DefaultCeilings), `
-confirm zones=1 http_5m/rollup[-5,0)
+confirm zones=1 http_5m/rollup[-5,10)
 `)
 }
 
 // A window that was read and is not final is asked along with those after it,
-// final or not, as far as they are due: they tell whether the answer is whole.
+// final, due or not, up to the one that runs: they tell whether the answer is whole.
 func TestWhatWaitsIsAskedWithWhatCameAfter(t *testing.T) {
 	http, now := dataset("http_5m", 5*time.Minute, 1), noon.Add(5*time.Minute)
 	for _, test := range []struct {
 		waits int // windows before the newest
 		want  string
 	}{
-		{0, "confirm zones=1 http_5m/rollup[-5,0)\n"},
-		{1, "confirm zones=1 http_5m/rollup[-10,0)\n"},
+		{0, "confirm zones=1 http_5m/rollup[-5,10)\n"},
+		{1, "confirm zones=1 http_5m/rollup[-10,10)\n"},
 		{6, "confirm zones=1 http_5m/rollup[-35,-15)\n"},
 		{20, "repair zones=1 http_5m/rollup[-105,-85)\n"},
 	} {
@@ -156,8 +156,8 @@ func TestWhatWaitsIsAskedWithWhatCameAfter(t *testing.T) {
 		check(t, plan.Make(now, []plan.Want{want(http, zone(0), now, 24*time.Hour, test.waits)}, st, plan.DefaultCeilings), test.want)
 		st.read = nil
 		for _, r := range plan.Make(now, []plan.Want{want(http, zone(0), now, 24*time.Hour, test.waits)}, st, plan.DefaultCeilings).Requests {
-			if n := r.Selections[0].Window.Len(); n != 5*time.Minute {
-				t.Errorf("a window that was never read is asked with a range of %s, want it alone", n)
+			if n := r.Selections[0].Window.Len(); n != 10*time.Minute {
+				t.Errorf("a window that was never read is asked with a range of %s, want it and the next", n)
 			}
 		}
 	}
@@ -186,8 +186,8 @@ func TestCatchingUp(t *testing.T) {
 		wants = append(wants, w)
 	}
 	check(t, plan.Make(now, wants, state{}, c), `
-fresh zones=2 http_5m/rollup[-50,0)
-repair zones=2 http_5m/rollup[-60,-50) http_5m/rollup[-120,-60) http_5m/rollup[-180,-120) http_5m/rollup[-360,-300) http_5m/rollup[-300,-240) http_5m/rollup[-240,-180)
+fresh zones=2 http_5m/rollup[-50,5)
+repair zones=2 http_5m/rollup[-60,-45) http_5m/rollup[-120,-60) http_5m/rollup[-60,-55) http_5m/rollup[-180,-120) http_5m/rollup[-120,-115) http_5m/rollup[-360,-300) http_5m/rollup[-300,-295) http_5m/rollup[-300,-240) http_5m/rollup[-240,-235) http_5m/rollup[-240,-180) http_5m/rollup[-180,-175)
 `)
 }
 
@@ -208,8 +208,8 @@ func TestSampledVariantsAskOneWindowPerSelection(t *testing.T) {
 	w := want(http, zone(0), now, 24*time.Hour, 0, 1, 30)
 	w.Variant = &http.Variants[1]
 	check(t, plan.Make(now, []plan.Want{w}, state{}, plan.DefaultCeilings), `
-fresh zones=1 http_5m/adaptive[-10,-5) http_5m/adaptive[-5,0)
-repair zones=1 http_5m/adaptive[-155,-150)
+fresh zones=1 http_5m/adaptive[-10,-5) http_5m/adaptive[-5,0) http_5m/adaptive[0,5)
+repair zones=1 http_5m/adaptive[-155,-150) http_5m/adaptive[-150,-145)
 `)
 }
 
@@ -226,9 +226,9 @@ func TestARangeStaysUnderThePlansLimits(t *testing.T) {
 	}
 }
 
-// Whatever is missing: every missing window that may be asked is asked once,
-// nothing outside the wants' hull is, and the same input gives the same plan.
-func TestEveryMissingWindowIsAskedOnce(t *testing.T) {
+// Whatever is missing: every missing window that may be asked is asked, as what
+// is wanted or as a witness too, and the same input gives the same plan.
+func TestEveryMissingWindowIsAsked(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -264,7 +264,7 @@ func TestEveryMissingWindowIsAskedOnce(t *testing.T) {
 		for _, w := range wants {
 			for _, gap := range w.Have.Missing(w.Window) {
 				for start := gap.Start; start < gap.End; start = start.Add(w.Dataset.Size) {
-					if n := asked[bucket.Key{Dataset: w.Dataset.Dataset, Scope: w.Scope, Start: start}]; n != 1 {
+					if n := asked[bucket.Key{Dataset: w.Dataset.Dataset, Scope: w.Scope, Start: start}]; n < 1 || n > 3 {
 						t.Fatalf("window %s of %s is asked %d times", start, w.Dataset.Dataset, n)
 					}
 				}

@@ -93,6 +93,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 }
 
+// stepDown forgets what only a leader knows, or the last deadline that it knew
+// of would be told, and alerted on, for as long as the process stands by.
+func (m *Metrics) stepDown() {
+	m.leader.Set(0)
+	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.delayed, m.suspects, m.gaps, m.repairBy, m.scopes, m.refused} {
+		moment.Reset()
+	}
+}
+
 // audits makes the series of the audit lane, so that they are there at 0 before
 // the first audit.
 func (m *Metrics) audits(datasets []catalogue.Dataset) {

@@ -77,7 +77,7 @@ func New(c Config) *Poller {
 // says why it stopped; the caller gives the lease up and campaigns again.
 func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
 	p.Metrics.leader.Set(1)
-	defer p.Metrics.leader.Set(0)
+	defer p.Metrics.stepDown()
 	s, err := p.load(ctx, won)
 	if err != nil {
 		return fmt.Errorf("load state: %w", err)

@@ -30,7 +30,7 @@ func selection(alias string, sel plan.Selection) cloudflare.Selection {
 
 // take judges an answer, dataset by dataset, and commits what is final.
 func (s *state) take(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error {
-	looks, err := s.looks(ctx, r, answer)
+	looks, err := s.looks(ctx, r, answer, readAt)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (s *state) take(ctx context.Context, r plan.Request, answer *cloudflare.Ans
 	var stored []settled
 	for _, l := range looks {
 		for sc, readings := range l.readings {
-			for _, v := range s.settling[l.sel.Dataset.Dataset].Judge(readAt, sc, readings, s.arrival(sc)) {
+			for _, v := range s.settling[l.sel.Dataset.Dataset].Judge(readAt, sc, readings, s.hole(sc)) {
 				if v.Final != 0 {
 					f := l.windows[sc][v.Start]
 					b := s.bucket(l.sel, sc, f, v.Final, readAt)
@@ -76,7 +76,7 @@ type look struct {
 	readings map[bucket.Scope][]settle.Reading
 }
 
-func (s *state) looks(ctx context.Context, r plan.Request, answer *cloudflare.Answer) ([]*look, error) {
+func (s *state) looks(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) ([]*look, error) {
 	var looks []*look
 	of := map[*catalogue.Dataset]*look{}
 	for i, sel := range r.Selections {
@@ -103,18 +103,20 @@ func (s *state) looks(ctx context.Context, r plan.Request, answer *cloudflare.An
 	}
 	for _, l := range looks {
 		for sc, windows := range l.windows {
-			l.readings[sc] = s.readings(l.sel.Dataset, sc, windows)
+			l.readings[sc] = s.readings(l.sel.Dataset, sc, windows, readAt)
 		}
 	}
 	return looks, nil
 }
 
-// arrival is how far a scope's data has come, as far as any dataset shows.
-func (s *state) arrival(sc bucket.Scope) (a settle.Arrival) {
+// hole is the first hole that a scope's data ends with in any dataset, or 0.
+func (s *state) hole(sc bucket.Scope) (first bucket.Time) {
 	for _, rules := range s.settling {
-		a = a.With(rules.Arrival(sc))
+		if hole := rules.Hole(sc); hole != 0 && (first == 0 || hole < first) {
+			first = hole
+		}
 	}
-	return a
+	return first
 }
 
 type settled struct {
@@ -167,12 +169,12 @@ func (s *state) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, a
 	return folded, s.restore(ctx, sc)
 }
 
-// readings are the windows of an answer, ascending. Those that are not wanted,
-// or final already, show how far the data has come.
-func (s *state) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[bucket.Time]catalogue.Folded) []settle.Reading {
-	from, until := max(s.roster[sc].Start.Floor(d.Size), s.begin[ledger.Series{Dataset: d.Dataset, Scope: sc}]), bucket.Time(math.MaxInt64)
+// readings are the windows of an answer, ascending. Those that are not due, not
+// wanted, or final already, show how far the data has come.
+func (s *state) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[bucket.Time]catalogue.Folded, readAt bucket.Time) []settle.Reading {
+	from, until := max(s.roster[sc].Start.Floor(d.Size), s.begin[ledger.Series{Dataset: d.Dataset, Scope: sc}]), plan.Due(readAt, d.Size, d.Delay)
 	if end := s.roster[sc].End; end != 0 {
-		until = end.Floor(d.Size)
+		until = min(until, end.Floor(d.Size))
 	}
 	closed := s.closed(d, s.roster[sc])
 	out := make([]settle.Reading, 0, len(windows))

@@ -26,7 +26,7 @@ func TestWhereLowBegins(t *testing.T) {
 			recent[i].Level = c.usual
 		}
 		d := newDataset(recent)
-		v := look(t, d, at(5*time.Minute), noon, c.level)
+		v := lookBefore(t, d, at(5*time.Minute), noon, c.level)
 		if got := v.Reason == settle.Suspect; got != c.suspect {
 			t.Errorf("%v after a median of %v: suspect %t, want %t", c.level, c.usual, got, c.suspect)
 		}

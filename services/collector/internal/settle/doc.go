@@ -12,6 +12,8 @@
 //   - At its deadline it is stored with the last reading even if readings
 //     still differ, and marked so. A window first read after its deadline
 //     needs one reading.
+//   - All this only where the same answer has rows of a later window, if only of
+//     the one that runs: else it may be filling, and is doubtful, see below.
 //   - A reading that is empty, or far below what the scope usually has, is
 //     suspect: "not arrived yet" looks just like "no traffic". A window that
 //     was ever suspect needs two equal readings ten minutes apart. While it
@@ -83,24 +85,6 @@ type Policy struct {
 	Deadline time.Duration // age of the window's end
 }
 
-// Arrival is how far a scope's data has come.
-type Arrival struct {
-	// Hole is the first of the suspect windows that the data ends with; 0 when
-	// it ends with ordinary ones.
-	Hole bucket.Time
-	// Until is up to where data has been seen; 0: nowhere.
-	Until bucket.Time
-}
-
-// With is what two datasets show together.
-func (a Arrival) With(b Arrival) Arrival {
-	if a.Hole == 0 || b.Hole != 0 && b.Hole < a.Hole {
-		a.Hole = b.Hole
-	}
-	a.Until = max(a.Until, b.Until)
-	return a
-}
-
 // Reading is one look at one window.
 type Reading struct {
 	Start   bucket.Time
@@ -108,7 +92,7 @@ type Reading struct {
 	Empty   bool    // the scope's object was there, with an empty list
 	Level   float64 // what the scope is measured by, for example requests
 	Sampled bool    // Cloudflare answered from a sample
-	Closed  bool    // not wanted, or final: only shows how far the data has come
+	Closed  bool    // not due, not wanted, or final: only shows how far the data has come
 }
 
 // Reason says why a window that was read is not final.

@@ -23,8 +23,8 @@ type scope struct {
 	firstSeen bucket.Time
 	history   []level // newest last, at most historyLen, of final buckets
 	pending   map[bucket.Time]*pending
-	// ordinary is the newest window that was ever read with ordinary rows, shown
-	// the newest one in the answer that was noted last.
+	// ordinary is the newest window that was ever read with ordinary rows, or is
+	// closed and has any; shown is the newest one of the last answer.
 	ordinary, shown bucket.Time
 	// hole is the first window of the suspect ones that the scope's data ends
 	// with; 0 when it ends with an ordinary one.
@@ -170,40 +170,39 @@ func (d *Dataset) Note(now bucket.Time, answer map[bucket.Scope][]Reading) {
 	d.judgeDelay(now)
 }
 
-// Arrival is how far a scope's data has come, as far as this dataset shows.
-func (d *Dataset) Arrival(s bucket.Scope) Arrival {
-	sc := d.scopes[s]
-	if sc == nil {
-		return Arrival{}
+// Hole is the first of the suspect windows that a scope's data ends with, as far
+// as this dataset shows; 0 when it ends with an ordinary one.
+func (d *Dataset) Hole(s bucket.Scope) bucket.Time {
+	if sc := d.scopes[s]; sc != nil {
+		return sc.hole
 	}
-	a := Arrival{Hole: sc.hole, Until: sc.ordinary}
-	if a.Until != 0 && d.policy.Size <= doubt {
-		a.Until = a.Until.Add(d.policy.Size)
-	} // a longer one may hold its first minutes alone
-	return a
+	return 0
 }
 
-// Judge decides on readings that were noted at the same time. arrival is what
-// all datasets of the scope show together: one of long buckets shows a delay
-// only as a bucket that fills slowly, and learns from the others that it is one.
-// Closed readings get an empty verdict.
-func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, arrival Arrival) []Verdict {
+// Judge decides on readings that were noted at the same time. hole is the first
+// hole that any dataset of the scope shows, or 0: one of long buckets shows a
+// delay only as a bucket that fills slowly, and learns from the others that it
+// is one. Closed readings get an empty verdict.
+func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, hole bucket.Time) []Verdict {
 	sc := d.scopes[s]
 	verdicts := make([]Verdict, len(readings))
 	for i, r := range readings {
 		if r.Closed {
 			continue
 		}
-		p, end := sc.pending[r.Start], r.Start.Add(d.policy.Size)
-		// A window that was not watched while it filled is whole if something
-		// well after it is there, or if it is older than any delay.
-		unwatched := p.late && now.Sub(end) < SuspectAge && arrival.Until < end.Add(doubt)
-		if unwatched || arrival.Hole != 0 && end > arrival.Hole.Add(-doubt) {
-			p.once = true
+		end := r.Start.Add(d.policy.Size)
+		if hole != 0 && end > hole.Add(-doubt) || sc.filling(now.Sub(end), r) {
+			sc.pending[r.Start].once = true
 		}
 		verdicts[i] = d.judge(sc, now, r)
 	}
 	return verdicts
+}
+
+// filling reports whether a window may be filling still: its answer shows
+// nothing of what came after. An emptiness has its own rules.
+func (sc *scope) filling(age time.Duration, r Reading) bool {
+	return !r.Empty && sc.shown <= r.Start && age < SuspectAge
 }
 
 // take notes the readings and marks what is suspect or doubtful.
@@ -214,17 +213,23 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 	recent := slices.Clone(sc.history)
 	low := make([]bool, len(readings))
 	for i, r := range readings {
-		low[i] = suspect(recent, r, policy.Size)
-		if !r.Closed {
-			p := sc.pending[r.Start]
-			if p == nil {
-				p = &pending{late: now.Sub(r.Start.Add(policy.Size)) > policy.Deadline}
-				sc.pending[r.Start] = p
+		if r.Closed {
+			// Any row will do: it may be the window that fills just now.
+			if low[i] = r.Empty; !r.Empty {
+				sc.shown = r.Start
+				sc.ordinary = max(sc.ordinary, r.Start)
 			}
-			p.note(now, r)
-			p.low, p.traffic = low[i], hasTraffic(recent) || !r.Empty
-			p.once = p.once || p.low
+			continue
 		}
+		low[i] = suspect(recent, r, policy.Size)
+		p := sc.pending[r.Start]
+		if p == nil {
+			p = &pending{late: now.Sub(r.Start.Add(policy.Size)) > policy.Deadline}
+			sc.pending[r.Start] = p
+		}
+		p.note(now, r)
+		p.low, p.traffic = low[i], hasTraffic(recent) || !r.Empty
+		p.once = p.once || p.low
 		if low[i] {
 			continue
 		}
@@ -232,9 +237,7 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 			sc.shown = r.Start
 			sc.ordinary = max(sc.ordinary, r.Start)
 		}
-		if !r.Closed {
-			recent = push(recent, level{r.Start, r.Level, r.Empty})
-		}
+		recent = push(recent, level{r.Start, r.Level, r.Empty})
 	}
 	sc.findHole(readings, low)
 }
@@ -245,7 +248,7 @@ func (sc *scope) findHole(readings []Reading, low []bool) {
 	hole, ordinary := bucket.Time(0), bucket.Time(0)
 	for i, r := range readings {
 		switch {
-		case r.Closed && (r.Empty || low[i]):
+		case r.Closed && low[i]:
 		case !low[i]:
 			hole, ordinary = 0, r.Start
 		case hole == 0:

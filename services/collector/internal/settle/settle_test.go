@@ -37,7 +37,7 @@ func observe(d *settle.Dataset, now bucket.Time, answer map[bucket.Scope][]settl
 	d.Note(now, answer)
 	out := map[bucket.Scope][]settle.Verdict{}
 	for s, readings := range answer {
-		out[s] = d.Judge(now, s, readings, d.Arrival(s))
+		out[s] = d.Judge(now, s, readings, d.Hole(s))
 	}
 	return out
 }
@@ -81,8 +81,8 @@ func at(age time.Duration) bucket.Time { return noon.Add(size + age) }
 
 func TestEqualReadingsAMinuteApartAreFinal(t *testing.T) {
 	d := newDataset(busy())
-	wantWait(t, look(t, d, at(5*time.Minute), noon, 90), settle.Settling, at(6*time.Minute))
-	wantFinal(t, look(t, d, at(6*time.Minute), noon, 90), bucket.Confirmed)
+	wantWait(t, lookBefore(t, d, at(5*time.Minute), noon, 90), settle.Settling, at(6*time.Minute))
+	wantFinal(t, lookBefore(t, d, at(6*time.Minute), noon, 90), bucket.Confirmed)
 }
 
 // A verdict tells how settling went: when the window was first read, and since
@@ -90,7 +90,7 @@ func TestEqualReadingsAMinuteApartAreFinal(t *testing.T) {
 func TestAVerdictTellsSinceWhen(t *testing.T) {
 	d := newDataset(busy())
 	for i, level := range []float64{80, 88, 88} {
-		v := look(t, d, at(time.Duration(5+i)*time.Minute), noon, level)
+		v := lookBefore(t, d, at(time.Duration(5+i)*time.Minute), noon, level)
 		if i < 2 {
 			continue
 		}
@@ -103,51 +103,53 @@ func TestAVerdictTellsSinceWhen(t *testing.T) {
 
 func TestReadingsCloserThanAMinuteCountOnce(t *testing.T) {
 	d := newDataset(busy())
-	look(t, d, at(5*time.Minute), noon, 90)
-	if v := look(t, d, at(5*time.Minute+59*time.Second), noon, 90); v.Final != 0 {
+	lookBefore(t, d, at(5*time.Minute), noon, 90)
+	if v := lookBefore(t, d, at(5*time.Minute+59*time.Second), noon, 90); v.Final != 0 {
 		t.Fatal("two readings 59 s apart were taken for two opinions")
 	}
 }
 
 func TestAStragglerIsReadUntilItStandsStill(t *testing.T) {
 	d := newDataset(busy())
-	look(t, d, at(5*time.Minute), noon, 60)
-	wantWait(t, look(t, d, at(6*time.Minute), noon, 100), settle.Settling, at(7*time.Minute))
-	wantFinal(t, look(t, d, at(7*time.Minute), noon, 100), bucket.Confirmed)
+	lookBefore(t, d, at(5*time.Minute), noon, 60)
+	wantWait(t, lookBefore(t, d, at(6*time.Minute), noon, 100), settle.Settling, at(7*time.Minute))
+	wantFinal(t, lookBefore(t, d, at(7*time.Minute), noon, 100), bucket.Confirmed)
 }
 
 func TestTheDeadlineStoresTheLastReading(t *testing.T) {
 	d := newDataset(busy())
 	for i := range 15 {
-		if v := look(t, d, at(time.Duration(5+i)*time.Minute), noon, float64(80+i)); v.Final != 0 {
+		if v := lookBefore(t, d, at(time.Duration(5+i)*time.Minute), noon, float64(80+i)); v.Final != 0 {
 			t.Fatalf("reading %d was final although it differed", i)
 		}
 	}
-	wantFinal(t, look(t, d, at(20*time.Minute), noon, 99), bucket.Deadline)
+	wantFinal(t, lookBefore(t, d, at(20*time.Minute), noon, 99), bucket.Deadline)
 }
 
 func TestAWindowFirstReadAfterItsDeadlineNeedsOneReading(t *testing.T) {
 	d := newDataset(busy())
-	now := at(20*time.Minute + time.Second)
-	look(t, d, now, noon.Add(2*size), 95)
-	wantFinal(t, look(t, d, now, noon, 90), bucket.Confirmed)
+	wantFinal(t, lookBefore(t, d, at(20*time.Minute+time.Second), noon, 90), bucket.Confirmed)
 	d = newDataset(busy())
 	wantFinal(t, look(t, d, at(6*time.Hour), noon, 90), bucket.Confirmed)
 }
 
-// Nothing after it has been seen, so that it may be filling still, however late
-// it is: incident "An hour that nobody watched was stored half filled".
-func TestAWindowThatNobodyWatchedIsDoubtful(t *testing.T) {
+// Its answer shows nothing of what came after, so that it may be filling still,
+// however late it is and though it stands still for a minute: incidents "An hour
+// that nobody watched was stored half filled" and "A node that was late alone".
+func TestAWindowThatTheDataEndsWithIsDoubtful(t *testing.T) {
+	for _, age := range []time.Duration{5 * time.Minute, 25 * time.Minute} {
+		d := newDataset(busy())
+		look(t, d, at(age), noon, 44)
+		wantWait(t, look(t, d, at(age+time.Minute), noon, 44), settle.Suspect, at(age+10*time.Minute))
+		wantWait(t, look(t, d, at(age+10*time.Minute-1), noon, 100), settle.Suspect, at(age+20*time.Minute-1))
+		wantFinal(t, look(t, d, at(age+20*time.Minute), noon, 100), bucket.SuspectConfirmed)
+	}
+	// Nor does its deadline help one that changes still.
 	d := newDataset(busy())
-	wantWait(t, look(t, d, at(25*time.Minute), noon, 44), settle.Suspect, at(35*time.Minute))
-	wantWait(t, look(t, d, at(35*time.Minute), noon, 100), settle.Suspect, at(45*time.Minute))
-	wantFinal(t, look(t, d, at(45*time.Minute), noon, 100), bucket.SuspectConfirmed)
-	// An hour that has begun to fill says nothing of its end.
-	hourly := settle.New(settle.Policy{Size: time.Hour, Confirm: 2, Deadline: 20 * time.Minute})
-	hourly.Restore(zone, settle.Past{FirstSeen: noon.Add(-72 * time.Hour)})
-	observe(hourly, noon.Add(85*time.Minute), map[bucket.Scope][]settle.Reading{zone: {reading(noon, 60)}})
-	if a := hourly.Arrival(zone); a.Until != noon {
-		t.Errorf("an hour with rows says that data has come up to %s, want %s", a.Until, noon)
+	for minute := 5; minute < 30; minute++ {
+		if v := look(t, d, at(time.Duration(minute)*time.Minute), noon, float64(40+minute)); v.Final != 0 {
+			t.Fatalf("stored %d minutes after its end, while it filled", minute)
+		}
 	}
 }
 
@@ -155,7 +157,8 @@ func TestASampledReadingIsFinalByItself(t *testing.T) {
 	d := newDataset(busy())
 	r := reading(noon, 90)
 	r.Sampled = true
-	v := observe(d, at(5*time.Minute), map[bucket.Scope][]settle.Reading{zone: {r}})[zone][0]
+	later := settle.Reading{Start: noon.Add(size), Closed: true}
+	v := observe(d, at(5*time.Minute), map[bucket.Scope][]settle.Reading{zone: {r, later}})[zone][0]
 	wantFinal(t, v, bucket.Confirmed)
 }
 
@@ -328,14 +331,14 @@ func TestAnotherDatasetsHoleMakesAWindowDoubtful(t *testing.T) {
 		now := end.Add(time.Duration(5+5*i) * time.Minute)
 		r := []settle.Reading{reading(noon, level)}
 		hourly.Note(now, map[bucket.Scope][]settle.Reading{zone: r})
-		if v := hourly.Judge(now, zone, r, settle.Arrival{Hole: hole})[0]; v.Final != 0 {
+		if v := hourly.Judge(now, zone, r, hole)[0]; v.Final != 0 {
 			t.Fatalf("a filling hour was final at %v after its end", now.Sub(end))
 		}
 	}
 	for _, age := range []time.Duration{50 * time.Minute, time.Hour} {
 		now, r := end.Add(age), []settle.Reading{reading(noon, 100)}
 		hourly.Note(now, map[bucket.Scope][]settle.Reading{zone: r})
-		if v := hourly.Judge(now, zone, r, settle.Arrival{Until: now.Add(-10 * time.Minute)})[0]; (v.Final != 0) != (age == time.Hour) {
+		if v := hourly.Judge(now, zone, r, 0)[0]; (v.Final != 0) != (age == time.Hour) {
 			t.Fatalf("at %s after the end: final ground %d", age, v.Final)
 		}
 	}
@@ -351,8 +354,7 @@ func TestLevelsAreHeldAgainstTheBucketsBefore(t *testing.T) {
 	} {
 		d := newDataset(busy())
 		now := max(at(0), start.Add(size)).Add(time.Hour)
-		look(t, d, now, start.Add(6*size), 15) // what came after has arrived
-		wantFinal(t, look(t, d, now, start, 15), bucket.Confirmed)
+		wantFinal(t, lookBefore(t, d, now, start, 15), bucket.Confirmed)
 		if d.Suspects() != 0 {
 			t.Errorf("%s: %d windows are suspect, want none", name, d.Suspects())
 		}
