@@ -43,7 +43,8 @@ type Handler interface {
 	Disconnected(err error, retryIn time.Duration)
 }
 
-// Backoff bounds the pauses between streams. Zero fields mean the default.
+// Backoff bounds the pauses between streams. Zero fields mean the default. The
+// connection's own pauses are the caller's to bound: see the package's comment.
 type Backoff struct {
 	// Min is the first pause, Max the longest of the exponential ones; each is
 	// shortened by up to half, at random. Defaults 200 ms and 30 s.

@@ -2,7 +2,7 @@
 // does: a snapshot, then every entry after it, then progress, over as many
 // connections as it takes. It needs the contract and gRPC, nothing else.
 //
-//	conn, err := grpc.NewClient("dns:///collector:9820", …)
+//	conn, err := grpc.NewClient("dns:///collector:9820", grpc.WithConnectParams(…), …)
 //	follower, err := client.New(conn, client.Options{
 //		Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(24 * time.Hour)},
 //	})
@@ -50,6 +50,19 @@
 // accepted only after a server has said that the applied point is not of its
 // history. Otherwise it is a server that lags: the follower asks with its own
 // point whether that is so. Readers never go back in time by accident.
+//
+// # The connection
+//
+// It is the caller's, and gRPC has pauses of its own between attempts to connect:
+// by default they grow to two minutes, and a stream that is opened during one
+// fails at once. A follower would then find a collector that is back minutes
+// late, whatever Backoff says. Shorter ones (backoff is
+// google.golang.org/grpc/backoff):
+//
+//	grpc.WithConnectParams(grpc.ConnectParams{
+//		Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 10 * time.Second},
+//		MinConnectTimeout: 10 * time.Second,
+//	})
 //
 // # Silence
 //

@@ -55,7 +55,9 @@ func (t *totals) Disconnected(err error, retryIn time.Duration) {
 }
 
 func ExampleFollower() {
-	conn, closeAll := collector() // grpc.NewClient("dns:///collector:9820", …)
+	// grpc.NewClient("dns:///collector:9820", grpc.WithConnectParams(…), …): the
+	// package's comment says why.
+	conn, closeAll := collector()
 	defer closeAll()
 
 	follower, err := client.New(conn, client.Options{

@@ -1,6 +1,7 @@
 package feedtest
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -224,6 +225,7 @@ func snapshotLimits(x *exam) {
 	// Less than, not at most: the window that ended exactly so long ago is out.
 	x.wantEntries(buckets(fromSnapshot(15*time.Minute, 0, nil)), x.buckets(newer(5)))
 	x.wantEntries(buckets(fromSnapshot(24*time.Hour, 2, nil)), x.buckets(newer(4)))
+	x.wantEntries(buckets(fromSnapshot(math.MaxInt64, 0, nil)), x.buckets(nil)) // longer than any store keeps
 	f := &bucketv1.Filter{Datasets: []string{"dns_5m"}, Scopes: []*bucketv1.Scope{wire.ProtoScope(Zone(2))}}
 	x.wantEntries(buckets(fromSnapshot(24*time.Hour, 1, f)), x.buckets(func(b *bucketv1.Bucket) bool {
 		return newer(5)(b) && b.GetDataset() == "dns_5m" && b.GetScope().GetId() == Zone(2).ID

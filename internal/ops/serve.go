@@ -15,7 +15,8 @@ import (
 // Limits of every HTTP listener, with those in connections.go. A client that
 // sends its request slower than this is broken or hostile. A handler whose
 // answer may take longer to make or to send gives itself other deadlines, by
-// http.ResponseController.
+// http.ResponseController; over HTTP/2 one that passes ends the answer even
+// while nobody writes.
 const (
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = 30 * time.Second

@@ -159,7 +159,7 @@ func parseWeb(path string, content webContent) (webConfig, error) {
 		return webConfig{}, err
 	}
 	if c.TLSConfig.ClientCAs != "" || inline.ClientCAsText != "" {
-		if out.tls.ClientCAs, err = authorities(string(inline.ClientCAsText)); err != nil {
+		if out.tls.ClientCAs, err = authorities(inline.ClientCAsText); err != nil {
 			return webConfig{}, fmt.Errorf("client_ca_file %s: %w", c.TLSConfig.ClientCAs, err)
 		}
 	} else if out.tls.ClientAuth >= tls.VerifyClientCertIfGiven {

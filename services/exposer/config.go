@@ -36,7 +36,7 @@ type Config struct {
 // Settings is the table of "exposer run".
 func (c *Config) Settings() []cli.Setting {
 	return append([]cli.Setting{
-		{Env: "WEIR_COLLECTOR_ADDRESS", Default: "127.0.0.1:9820", Value: cli.List(&c.Collector.Addresses), Help: "host:port of the collectors, any of which will do; a name that resolves to several addresses means all of them"},
+		{Env: "WEIR_COLLECTOR_ADDRESS", Default: "127.0.0.1:9820", Value: cli.List(&c.Collector.Addresses), Help: "host:port of the collectors, any of which will do; a single entry stands for every address that its name resolves to, each of several for one collector"},
 		{Env: "WEIR_COLLECTOR_TLS", Default: "false", Value: cli.Bool(&c.Collector.TLS), Help: "reach the collectors over TLS"},
 		{Env: "WEIR_COLLECTOR_CA_FILE", Value: cli.Text(&c.Collector.CAFile), Help: "PEM file with the CA certificates that collectors are checked against; empty: the system's"},
 		{Env: "WEIR_COLLECTOR_CERT_FILE", Value: cli.Text(&c.Collector.CertFile), Help: "PEM file with the certificate shown to collectors; read again for each connection"},
@@ -47,7 +47,7 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "WEIR_REPLAY_SOFT_SAMPLES", Default: "100000", Value: cli.Int(&c.SoftSamples, 1, 10_000_000), Help: "samples of /metrics above which the oldest windows are left out, first of breakdowns, then of totals"},
 		{Env: "WEIR_REPLAY_HARD_SAMPLES", Default: "250000", Value: cli.Int(&c.HardSamples, 1, 10_000_000), Help: "samples of /metrics above which it answers 503"},
 		{Env: "WEIR_EXPOSER_MAX_SCRAPES", Default: "64", Value: cli.Int(&c.MaxScrapes, 1, 10_000), Help: "scrapes answered at one time"},
-		{Env: "CF_BACKFILL_MAX_HOURS", Default: "168", Value: cli.Int(&c.BackfillMaxHours, 1, 24*3660), Help: "longest range of one backfill"},
+		{Env: "CF_BACKFILL_MAX_HOURS", Default: "168", Value: cli.Int(&c.BackfillMaxHours, 1, 24*3660), Help: "longest range of one backfill; one that is asked for in hours begins at the midnight (UTC) before"},
 		{Env: "WEIR_EXPOSER_MAX_BACKFILLS", Default: "2", Value: cli.Int(&c.MaxBackfills, 1, 100), Help: "backfills answered at one time"},
 		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "default of step_seconds of /cloudflare/backfill"},
 		{Env: "WEIR_EXPOSER_LISTEN", Default: ":9810", Value: cli.Address(&c.Listen), Help: "address of the data listener: /metrics, /backfill"},

@@ -69,7 +69,7 @@ func TestLandingPageAndOwnMetrics(t *testing.T) {
 	page := x.get("/")
 	for _, want := range []string{
 		"ready", "revision 8", "http_5m", "sum_over_time(cloudflare_zone_http_5m_requests[1d])", "uniques_1d needs 13",
-		"looks empty most of the time",
+		"looks empty most of the time", "in pieces at midnight UTC",
 	} {
 		if !strings.Contains(page.body, want) {
 			t.Errorf("the landing page does not show %q", want)

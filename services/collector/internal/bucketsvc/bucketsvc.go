@@ -89,8 +89,8 @@ type Config struct {
 	Status StatusSource
 	// Version is the release of this process, for GetStatus.
 	Version string
-	// Retention is how long the store keeps buckets; 0: not known, and no limit
-	// on the age of a snapshot.
+	// Retention is how long the store keeps buckets; 0: not known, and no bound
+	// on the age of what a snapshot holds.
 	Retention time.Duration
 	Limits    Limits
 	Logger    *slog.Logger // nil: no logs
@@ -104,6 +104,10 @@ type Server struct {
 	streams atomic.Int64
 
 	snapshots, lists, calls places
+
+	summing places // one: whoever has it owns the next two
+	summary []*bucketv1.DatasetStatus
+	summed  time.Time // zero: not yet
 
 	drainOnce sync.Once
 	draining  chan struct{} // closed by Drain
@@ -134,6 +138,7 @@ func New(c Config) (*Server, error) {
 	return &Server{
 		c: c, log: c.Logger, draining: make(chan struct{}),
 		snapshots: make(places, l.Snapshots), lists: make(places, l.Lists), calls: make(places, l.Calls),
+		summing: make(places, 1),
 	}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
@@ -115,7 +116,7 @@ func (s *Server) GetStatus(ctx context.Context, _ *bucketv1.GetStatusRequest) (*
 		if err != nil {
 			return nil, err
 		}
-		datasets, err := s.c.Status.Datasets(ctx)
+		datasets, err := s.datasets(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("read the state of datasets: %w", err)
 		}
@@ -136,6 +137,29 @@ func (s *Server) GetStatus(ctx context.Context, _ *bucketv1.GetStatusRequest) (*
 		})
 		return r, nil
 	})
+}
+
+// summaryAge is how old the state of datasets may be. To make it, the coverage of
+// everything that is kept is read, which many who ask often must not repeat.
+const summaryAge = 5 * time.Second
+
+// datasets is their state, read by one call at a time; those that wait get what
+// that one read.
+func (s *Server) datasets(ctx context.Context) ([]*bucketv1.DatasetStatus, error) {
+	release, err := s.summing.take(ctx, s.c.Limits.Queue, errManyCalls)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if !s.summed.IsZero() && time.Since(s.summed) < summaryAge {
+		return s.summary, nil
+	}
+	summary, err := s.c.Status.Datasets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.summary, s.summed = summary, time.Now() // an age, not calendar time
+	return summary, nil
 }
 
 func compareScopes(a, b *bucketv1.Scope) int {

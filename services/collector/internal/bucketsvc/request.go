@@ -53,8 +53,10 @@ func (s *Server) parseSnapshot(m *bucketv1.SnapshotRequest) (maxAge time.Duratio
 	if maxAge < 0 {
 		return 0, 0, badRequest("snapshot.max_age is %s; it must not be negative", maxAge)
 	}
-	if r := s.c.Retention; r > 0 && maxAge > r {
-		return 0, 0, badRequest("snapshot.max_age is %s; it must be at most the store's retention, %s", maxAge, r)
+	if r := s.c.Retention; r > 0 {
+		// A reader cannot know what is kept before it is answered, and nothing
+		// older is: it gets all there is.
+		maxAge = min(maxAge, r)
 	}
 	// A depth that no int of any platform wraps; the windows of a century of minutes fit.
 	const most = 1 << 30

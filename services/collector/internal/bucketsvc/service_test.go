@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,6 +37,7 @@ import (
 type stub struct {
 	head     func(context.Context) (store.Head, error)
 	snapshot func(context.Context, func(store.Entry) error) error
+	asked    store.SnapshotQuery // the last one
 	list     func(context.Context, func(store.Entry) error) error
 }
 
@@ -45,7 +48,8 @@ func (s *stub) Head(ctx context.Context) (store.Head, error) {
 	return store.Head{Settings: store.Settings{StoreID: "stub", SampleTimestamp: "start", Simulated: true}, Holder: "somebody"}, nil
 }
 
-func (s *stub) Snapshot(ctx context.Context, _ store.SnapshotQuery, emit func(store.Entry) error) (store.Head, error) {
+func (s *stub) Snapshot(ctx context.Context, q store.SnapshotQuery, emit func(store.Entry) error) (store.Head, error) {
+	s.asked = q
 	if s.snapshot != nil {
 		if err := s.snapshot(ctx, emit); err != nil {
 			return store.Head{}, err
@@ -352,18 +356,68 @@ func TestAnswersAreBoundedAndSorted(t *testing.T) {
 	})
 }
 
+// A reader that wants more than is kept gets all that is kept: the exposer's
+// replay and the collector's retention are settings of two people.
 func TestSnapshotAgeIsBoundedByRetention(t *testing.T) {
-	inBubble(t, &stub{}, nil, bucketsvc.Limits{}, func(b *bench) {
-		for age, code := range map[time.Duration]codes.Code{24 * time.Hour: codes.OK, 24*time.Hour + 1: codes.InvalidArgument} {
+	const retention = 24 * time.Hour // of the bubble's service
+	head := store.Head{Settings: store.Settings{StoreID: "stub"}, ProgressAt: feedtest.T0}
+	st := &stub{head: func(context.Context) (store.Head, error) { return head, nil }}
+	inBubble(t, st, nil, bucketsvc.Limits{}, func(b *bench) {
+		for age, want := range map[time.Duration]time.Duration{time.Hour: time.Hour, retention: retention, retention + 1: retention, math.MaxInt64: retention} {
 			s, err := b.rpc.WatchBuckets(b.Context(), &bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Snapshot{
 				Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(age)},
 			}})
-			if err == nil {
-				_, err = s.Recv()
+			for err == nil {
+				var m *bucketv1.WatchBucketsResponse
+				if m, err = s.Recv(); m.GetSnapshotEnd() != nil {
+					break
+				}
 			}
-			if status.Code(err) != code {
-				b.Errorf("a snapshot of %s: %v; want %s", age, err, code)
+			if err != nil {
+				b.Errorf("a snapshot of %s: %v", age, err)
+			} else if got := feedtest.T0.Sub(st.asked.Since.Std()); got != want {
+				b.Errorf("a snapshot of %s reaches back %s; want %s", age, got, want)
 			}
+		}
+	})
+}
+
+// summaries is a status source that counts how often it is asked for datasets.
+type summaries struct {
+	noStatus
+	asked int
+}
+
+func (s *summaries) Datasets(context.Context) ([]*bucketv1.DatasetStatus, error) {
+	s.asked++
+	time.Sleep(time.Second) // it reads a lot
+	return []*bucketv1.DatasetStatus{{Dataset: "d", WindowsMissing: uint64(s.asked)}}, nil
+}
+
+// Many who ask for the status at once, and often, do not make the store read
+// all coverage as often.
+func TestStatusIsSummedUpOnce(t *testing.T) {
+	source := &summaries{}
+	inBubble(t, &stub{}, source, bucketsvc.Limits{}, func(b *bench) {
+		ask := func() uint64 {
+			r, err := b.rpc.GetStatus(b.Context(), &bucketv1.GetStatusRequest{})
+			if err != nil {
+				b.Error(err)
+				return 0
+			}
+			return r.GetDatasets()[0].GetWindowsMissing()
+		}
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() { ask() })
+		}
+		all.Wait()
+		if source.asked != 1 {
+			b.Errorf("50 calls at once summed up %d times; want once", source.asked)
+		}
+		time.Sleep(10 * time.Second)
+		if got := ask(); got != 2 {
+			b.Errorf("ten seconds later the answer is that of reading %d; want a new one", got)
 		}
 	})
 }

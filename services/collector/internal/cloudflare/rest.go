@@ -60,6 +60,20 @@ func (c *Client) Zones(ctx context.Context) ([]Zone, error) {
 	return list, nil
 }
 
+// Date is Cloudflare's clock, by the header of a small answer; whole seconds.
+func (c *Client) Date(ctx context.Context) (time.Time, error) {
+	u := c.base.JoinPath("zones")
+	u.RawQuery = url.Values{"per_page": {"5"}}.Encode() // the documented least
+	r, err := c.send(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask for the date: %w", err)
+	}
+	if r.date.IsZero() { // whatever the status is
+		return time.Time{}, r.problem(BadAnswer, "the answer has no Date header")
+	}
+	return r.date, nil
+}
+
 // Accounts lists the accounts that the token sees.
 func (c *Client) Accounts(ctx context.Context) ([]Account, error) {
 	list, err := pages(ctx, c, "accounts", url.Values{}, zonesPerPage, func(a *Account) string { return a.ID })

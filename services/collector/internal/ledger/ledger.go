@@ -24,6 +24,7 @@ import (
 const (
 	KindGap     = "gap"
 	KindDecided = "decided"
+	KindRetired = "retired"
 )
 
 // Reason says why a window that is due is not final. The words are stored.

@@ -106,7 +106,7 @@ func (w *Want) pieces(out []piece, now bucket.Time, state State, c Ceilings) ([]
 			case now.Sub(window.End) < settle.SuspectAge:
 				along = witnesses
 			}
-			window.End = min(window.End.Add(time.Duration(along)*size), now.Floor(size).Add(size))
+			window.End = min(window.End.Add(time.Duration(along)*size), now.Ceil(size))
 			if !old {
 				recent.extend(window)
 				if !read {

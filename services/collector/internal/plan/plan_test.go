@@ -146,8 +146,8 @@ func TestWhatWaitsIsAskedWithWhatCameAfter(t *testing.T) {
 		waits int // windows before the newest
 		want  string
 	}{
-		{0, "confirm zones=1 http_5m/rollup[-5,10)\n"},
-		{1, "confirm zones=1 http_5m/rollup[-10,10)\n"},
+		{0, "confirm zones=1 http_5m/rollup[-5,5)\n"},
+		{1, "confirm zones=1 http_5m/rollup[-10,5)\n"},
 		{6, "confirm zones=1 http_5m/rollup[-35,-15)\n"},
 		{20, "repair zones=1 http_5m/rollup[-105,-85)\n"},
 	} {

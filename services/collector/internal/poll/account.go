@@ -45,7 +45,7 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	s.settling[of.Dataset].Expire(of.Scope, c.Window.Start)
-	if c.Variant == nil || c.Limits.NotOlderThan == 0 {
+	if c.Variant == nil || c.Keeps == 0 {
 		return nil
 	}
 	lost := s.closed(c.Dataset, c.Scope).Missing(bucket.Window{Start: c.Wanted, End: c.Window.Start})
@@ -123,8 +123,8 @@ func (s *state) gap(now bucket.Time, c roster.Claim, of ledger.Series, start buc
 	if g.Reason == ledger.Pending && now.Sub(g.Window.End) <= c.Dataset.Deadline {
 		return g, false
 	}
-	if c.Limits.NotOlderThan > 0 {
-		g.LostAt = start.Add(c.Limits.NotOlderThan)
+	if c.Keeps > 0 {
+		g.LostAt = start.Add(c.Keeps)
 	}
 	return g, true
 }

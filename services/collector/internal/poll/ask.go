@@ -33,12 +33,12 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 			queue = append(rest, queue[1:]...)
 			continue
 		}
-		ok, retryAt, err := s.Budget.TryTake(ctx, urgency(r.Lane))
+		ok, wait, err := s.Budget.TryTake(ctx, urgency(r.Lane))
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("reserve permits: %w", err)
 		case !ok:
-			return bucket.TimeOf(retryAt).Add(time.Second), nil
+			return s.trusted.Second().Add(wait + time.Second), nil
 		}
 		queue = queue[1:]
 		answer, readAt, err := s.send(ctx, r)
@@ -105,6 +105,7 @@ func (s *state) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, b
 		return nil, 0, err
 	}
 	if !answer.Date.IsZero() {
+		s.answered = true
 		s.noteSkew("cloudflare", sent, s.Clock.Now(), answer.Date, time.Second)
 		// Should our clock have jumped ahead since it was last compared, the
 		// windows are younger than they seemed.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
@@ -84,6 +85,24 @@ func (s *state) look(ctx context.Context) (bucket.Time, error) {
 	return s.trusted.Second(), nil
 }
 
+// compareClocks asks Cloudflare for its time where its clock was last seen behind ours
+// and no answer has come since. While it is, nothing falls due and nothing is
+// asked, so that no answer would ever say that it is right again.
+func (s *state) compareClocks(ctx context.Context) {
+	answered := s.answered
+	s.answered = false
+	if answered || s.trusted.Skew("cloudflare") >= 0 {
+		return
+	}
+	sent := s.Clock.Now()
+	date, err := s.Upstream.Date(ctx)
+	if err != nil {
+		s.Logger.Warn("cannot compare clocks with Cloudflare, which was behind", "err", err)
+		return
+	}
+	s.noteSkew("cloudflare", sent, s.Clock.Now(), date, time.Second)
+}
+
 func (s *state) discover(ctx context.Context, now bucket.Time) error {
 	zones, err := s.Upstream.Zones(ctx)
 	if err != nil {
@@ -152,12 +171,12 @@ func (s *state) nodes() []string {
 }
 
 func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes []string) (bucket.Time, error) {
-	ok, retryAt, err := s.Budget.TryTake(ctx, quota.Urgent)
+	ok, wait, err := s.Budget.TryTake(ctx, quota.Urgent)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("reserve permits: %w", err)
 	case !ok:
-		return bucket.TimeOf(retryAt).Add(time.Second), nil
+		return s.trusted.Second().Add(wait + time.Second), nil
 	}
 	ids := make([]string, len(batch))
 	for i, sc := range batch {
@@ -219,9 +238,18 @@ func (s *state) grant(now bucket.Time, sc *roster.Scope, byNode map[string]cloud
 
 // retire drops what is older than the retention.
 func (s *state) retire(ctx context.Context, now bucket.Time) error {
-	border, err := s.Store.Retire(ctx, s.term, now.Add(-s.Retention))
+	before := now.Add(-s.Retention)
+	if before > s.retired {
+		// Written down first, so that a longer retention, set later, does not want
+		// back what is dropped now.
+		if err := s.commit(ctx, store.Batch{Records: []store.Record{ledger.RetiredRecord(before)}}); err != nil {
+			return err
+		}
+		s.retired = before
+	}
+	border, err := s.Store.Retire(ctx, s.term, before)
 	if err != nil {
-		return fmt.Errorf("drop buckets before %s: %w", now.Add(-s.Retention), err)
+		return fmt.Errorf("drop buckets before %s: %w", before, err)
 	}
 	if size, err := s.Store.Size(ctx); err == nil {
 		s.Metrics.storeSize.Set(float64(size))

@@ -22,16 +22,16 @@ type counting struct {
 	refused       []time.Duration
 }
 
-func (c *counting) TryTake(ctx context.Context, lane quota.Lane) (bool, time.Time, error) {
+func (c *counting) TryTake(ctx context.Context, lane quota.Lane) (bool, time.Duration, error) {
 	if c.deny[lane] {
 		c.denied++
-		return false, c.clock.Now().Add(time.Minute), nil
+		return false, time.Minute, nil
 	}
-	ok, at, err := c.Budget.TryTake(ctx, lane)
+	ok, wait, err := c.Budget.TryTake(ctx, lane)
 	if ok {
 		c.taken++
 	}
-	return ok, at, err
+	return ok, wait, err
 }
 
 func (c *counting) Refused(wait time.Duration) {

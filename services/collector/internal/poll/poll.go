@@ -21,14 +21,15 @@ import (
 type Upstream interface {
 	Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Answer, error)
 	Zones(ctx context.Context) ([]cloudflare.Zone, error)
+	Date(ctx context.Context) (time.Time, error)
 	Settings(ctx context.Context, accountID string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error)
 }
 
 // Budget gives leave to send one request (G7); *quota.Limiter is one.
 type Budget interface {
-	// TryTake takes one permit for a lane. ok is false when none is free
-	// before retryAt.
-	TryTake(ctx context.Context, lane quota.Lane) (ok bool, retryAt time.Time, err error)
+	// TryTake takes one permit for a lane. ok is false when none is free before
+	// wait has passed.
+	TryTake(ctx context.Context, lane quota.Lane) (ok bool, wait time.Duration, err error)
 	// Refused tells that Cloudflare refused a request for lack of budget, and
 	// for how long it said to wait; 0 when it did not say.
 	Refused(wait time.Duration)
@@ -97,6 +98,7 @@ func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
 
 // pass does one round of the loop and returns when the next one should begin.
 func (s *state) pass(ctx context.Context) (time.Time, error) {
+	s.compareClocks(ctx)
 	began, err := s.look(ctx)
 	if err != nil {
 		return time.Time{}, err

@@ -37,7 +37,10 @@ type state struct {
 
 	entitleAt            map[bucket.Scope]bucket.Time // not before, after a failure
 	discoverAt, retireAt bucket.Time
-	outage               backoff // of Cloudflare as a whole
+	kept                 bucket.Time // nothing before was wanted, or is
+	retired              bucket.Time // nothing before may be stored; as stored
+	answered             bool        // Cloudflare answered since the pass began
+	outage               backoff     // of Cloudflare as a whole
 }
 
 // try is what went wrong with a series lately.
@@ -69,6 +72,10 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		tries: map[ledger.Series]*try{}, off: map[string]bucket.Time{},
 		changed: map[bucket.Scope]bool{}, entitleAt: map[bucket.Scope]bucket.Time{},
 	}
+	// What is kept goes by the time, and a new process has compared no clocks.
+	if _, err := s.look(ctx); err != nil {
+		return nil, err
+	}
 	// Everything below is read after the term is committed, so no other
 	// leader's append can still come in between.
 	records, err := p.Store.Records(ctx, roster.KindScope)
@@ -90,6 +97,13 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	if s.decided, err = ledger.Decisions(records); err != nil {
 		return nil, err
 	}
+	if records, err = p.Store.Records(ctx, ledger.KindRetired); err != nil {
+		return nil, err
+	}
+	if s.retired, err = ledger.Retired(records); err != nil {
+		return nil, err
+	}
+	s.kept = s.retired
 	if s.drift, err = p.loadDrift(ctx); err != nil {
 		return nil, err
 	}
@@ -169,8 +183,12 @@ func (s *state) commit(ctx context.Context, batch store.Batch) error {
 	return nil
 }
 
-// keep is where retention lets wanting begin.
-func (s *state) keep(now bucket.Time) bucket.Time { return roster.Keep(now, s.Retention) }
+// keep is where retention lets wanting begin. It never goes back, whatever clocks
+// and settings do: what was dropped must not be wanted again.
+func (s *state) keep(now bucket.Time) bucket.Time {
+	s.kept = max(s.kept, roster.Keep(now, s.Retention))
+	return s.kept
+}
 
 func (s *state) claims(now bucket.Time) []roster.Claim {
 	return s.roster.Claims(now, s.Catalogue.Datasets, roster.Terms{
@@ -194,7 +212,7 @@ func (s *state) wants(claims []roster.Claim) []plan.Want {
 		}
 		out = append(out, plan.Want{
 			Dataset: c.Dataset, Variant: c.Variant, Scope: c.Scope.Scope,
-			Window: c.Window, Have: s.closed(c.Dataset, c.Scope), Limits: limits,
+			Window: bucket.Window{Start: c.Askable, End: c.Window.End}, Have: s.closed(c.Dataset, c.Scope), Limits: limits,
 		})
 	}
 	return out

@@ -40,29 +40,39 @@ func (s *state) take(ctx context.Context, r plan.Request, answer *cloudflare.Ans
 	}
 	// Judged only when every dataset of the answer has been noted: one may show
 	// that a zone is late where another merely looks low.
-	var batch store.Batch
-	var stored []settled
+	var done []settled
 	for _, l := range looks {
 		for sc, readings := range l.readings {
 			for _, v := range s.settling[l.sel.Dataset.Dataset].Judge(readAt, sc, readings, s.hole(sc)) {
 				if v.Final != 0 {
 					f := l.windows[sc][v.Start]
-					b := s.bucket(l.sel, sc, f, v.Final, readAt)
-					batch.Entries = append(batch.Entries, entry(b))
-					stored = append(stored, settled{b, f, v})
+					done = append(done, settled{s.bucket(l.sel, sc, f, v.Final, readAt), f, v})
 				}
 			}
 		}
 	}
-	if len(batch.Entries) == 0 {
-		return nil
-	}
-	order(batch.Entries)
-	if err := s.commit(ctx, batch); err != nil {
-		return err
-	}
-	for _, b := range stored {
-		s.stored(b)
+	return s.keepAll(ctx, done)
+}
+
+// most entries of one append: an answer that catches up holds thousands,
+// more than a slow disk takes in the time that a statement has.
+const most = 2000
+
+// keepAll commits buckets, in an order that follows from what they are and not
+// from that of a map, so that the revisions do.
+func (s *state) keepAll(ctx context.Context, done []settled) error {
+	slices.SortFunc(done, func(a, b settled) int { return a.b.Key.Compare(b.b.Key) })
+	for part := range slices.Chunk(done, most) {
+		batch := store.Batch{Entries: make([]store.NewEntry, len(part))}
+		for i, one := range part {
+			batch.Entries[i] = entry(one.b)
+		}
+		if err := s.commit(ctx, batch); err != nil {
+			return err
+		}
+		for _, one := range part {
+			s.stored(one)
+		}
 	}
 	return nil
 }
@@ -314,10 +324,4 @@ func origin(o bucket.Origin) string {
 		return "live"
 	}
 	return "repair"
-}
-
-// order makes a batch's revisions follow from its content alone, not from the
-// order of a map.
-func order(entries []store.NewEntry) {
-	slices.SortFunc(entries, func(a, b store.NewEntry) int { return a.Key.Compare(b.Key) })
 }

@@ -39,6 +39,13 @@ func (t *Trusted) Now() time.Time {
 	return t.clock.Now().Add(behind)
 }
 
+// Skew is a source's clock minus ours when it was last observed; 0 if it was not.
+func (t *Trusted) Skew(source string) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.skew[source]
+}
+
 // Second is the trusted time in whole seconds, rounded down.
 func (t *Trusted) Second() bucket.Time { return bucket.TimeOf(t.Now()) }
 

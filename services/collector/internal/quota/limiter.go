@@ -154,14 +154,18 @@ func (l *Limiter) Take(ctx context.Context, lane Lane) error {
 	}
 }
 
-// TryTake takes a permit if there is one now, and otherwise says when it is
-// worth trying again.
-func (l *Limiter) TryTake(ctx context.Context, lane Lane) (ok bool, retryAt time.Time, err error) {
-	ok, retryAt, err = l.try(ctx, lane)
+// TryTake takes a permit if there is one now, and otherwise says how long to wait
+// before it is worth trying again: not until when, since the limiter's clock need
+// not be that of the caller.
+func (l *Limiter) TryTake(ctx context.Context, lane Lane) (ok bool, wait time.Duration, err error) {
+	ok, retryAt, err := l.try(ctx, lane)
 	if err != nil {
-		err = fmt.Errorf("take permit of user %s: %w", l.c.User, err)
+		return false, 0, fmt.Errorf("take permit of user %s: %w", l.c.User, err)
 	}
-	return ok, retryAt, err
+	if !ok {
+		wait = max(0, retryAt.Sub(l.c.Clock.Now()))
+	}
+	return ok, wait, nil
 }
 
 func (l *Limiter) try(ctx context.Context, lane Lane) (bool, time.Time, error) {

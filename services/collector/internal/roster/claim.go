@@ -25,7 +25,13 @@ type Claim struct {
 	// Wanted is where the window would begin without Cloudflare's retention:
 	// what is missing from here to Window.Start is lost. Never above Window.Start.
 	Wanted bucket.Time
-	Limits plan.Limits
+	// Keeps is how long Cloudflare keeps what the dataset is made of: by the
+	// variant in use, or one before it that is refused for a time; 0: not known.
+	Keeps time.Duration
+	// Askable is from where on the variant in use can be asked. It is above
+	// Window.Start while one that reaches further back is refused for a time.
+	Askable bucket.Time
+	Limits  plan.Limits
 }
 
 // Terms are what bounds claims besides the scopes themselves.
@@ -96,17 +102,41 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 	}
 	node := s.Nodes[c.Variant.Node]
 	c.Limits = plan.Limits{MaxDuration: node.MaxDuration, MaxPageSize: node.MaxPageSize, NotOlderThan: node.NotOlderThan}
-	if node.NotOlderThan > 0 {
-		// One more bucket of margin: the question must arrive before its
-		// oldest window leaves.
-		oldest := func(at bucket.Time) bucket.Time { return at.Add(-node.NotOlderThan).Ceil(d.Size).Add(d.Size) }
+	// One more bucket of margin: the question must arrive before its oldest
+	// window leaves.
+	oldest := func(at bucket.Time, keeps time.Duration) bucket.Time { return at.Add(-keeps).Ceil(d.Size).Add(d.Size) }
+	if c.Keeps = s.reach(d, c.Variant.Name); c.Keeps > 0 {
 		// What Cloudflare had dropped before the zone was first seen was never
 		// Weir's to lose.
-		c.Wanted = max(c.Wanted, oldest(s.FirstSeen))
-		c.Window.Start = max(c.Window.Start, oldest(now))
+		c.Wanted = max(c.Wanted, oldest(s.FirstSeen, c.Keeps))
+		c.Window.Start = max(c.Window.Start, oldest(now, c.Keeps))
 		c.Window.End = max(c.Window.Start, c.Window.End)
 	}
+	if c.Askable = c.Window.Start; node.NotOlderThan > 0 {
+		c.Askable = min(max(c.Askable, oldest(now, node.NotOlderThan)), c.Window.End)
+	}
 	return c
+}
+
+// reach is how long Cloudflare keeps a dataset's data, by the variant in use and
+// those before it that only a refusal keeps from being in use: when it ends they
+// are asked again, and nothing that they reach is lost meanwhile. 0 where it is
+// not known.
+func (s *Scope) reach(d *catalogue.Dataset, inUse string) (longest time.Duration) {
+	for i := range d.Variants {
+		v := &d.Variants[i]
+		if s.granted(d, v).variant == nil {
+			continue
+		}
+		keeps := s.Nodes[v.Node].NotOlderThan
+		if keeps == 0 {
+			return 0
+		}
+		if longest = max(longest, keeps); v.Name == inUse {
+			break
+		}
+	}
+	return longest
 }
 
 // Variant is the one in use for a dataset at now; nil when none is allowed.
@@ -140,6 +170,15 @@ type grant struct {
 
 // usable is the variant as the plan allows it, or nil and the reason.
 func (s *Scope) usable(now bucket.Time, d *catalogue.Dataset, v *catalogue.Variant) (*catalogue.Variant, string) {
+	if no, ok := s.Refusals[d.Dataset+"/"+v.Name]; ok && now < no.Until {
+		return nil, no.Reason
+	}
+	g := s.granted(d, v)
+	return g.variant, g.reason
+}
+
+// granted is what the plan makes of a variant, whatever answers have refused.
+func (s *Scope) granted(d *catalogue.Dataset, v *catalogue.Variant) grant {
 	g, known := s.grants[v]
 	if !known {
 		g = s.Nodes[v.Node].grant(d, v)
@@ -148,10 +187,7 @@ func (s *Scope) usable(now bucket.Time, d *catalogue.Dataset, v *catalogue.Varia
 		}
 		s.grants[v] = g
 	}
-	if no, ok := s.Refusals[d.Dataset+"/"+v.Name]; ok && now < no.Until {
-		return nil, no.Reason
-	}
-	return g.variant, g.reason
+	return g
 }
 
 func (node Node) grant(d *catalogue.Dataset, v *catalogue.Variant) grant {

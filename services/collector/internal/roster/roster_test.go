@@ -205,6 +205,15 @@ func TestClaims(t *testing.T) {
 	if c := claims(t, s, noon)["http_5m"]; c.Variant != nil {
 		t.Errorf("a refused variant is used")
 	}
+	// The next one keeps less. What it cannot be asked of waits until the refusal
+	// ends, and is not lost.
+	s.Entitle(noon, map[string]roster.Node{
+		"httpRequests1mGroups": pro["httpRequests1mGroups"], "httpRequestsAdaptiveGroups": {Enabled: true, NotOlderThan: 6 * time.Hour},
+	})
+	if c := claims(t, s, noon)["http_5m"]; c.Variant == nil || c.Variant.Name != "adaptive" || c.Window != http.Window ||
+		c.Keeps != 24*time.Hour || c.Askable != noon.Add(-6*time.Hour+5*time.Minute) {
+		t.Errorf("while a variant that keeps a day is refused, the window is %s, kept for %s, asked from %s", c.Window, c.Keeps, c.Askable)
+	}
 	s.Entitle(noon, map[string]roster.Node{"httpRequests1mGroups": pro["httpRequests1mGroups"], "httpRequestsAdaptiveGroups": {Enabled: true}})
 	if c := claims(t, s, noon)["http_5m"]; c.Variant == nil || c.Variant.Name != "adaptive" {
 		t.Errorf("the next variant is not used after a refusal")

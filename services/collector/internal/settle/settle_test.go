@@ -190,14 +190,14 @@ func TestSuspectIsBelievedWhenALaterWindowIsOrdinary(t *testing.T) {
 // The false empty: nothing at first, then partly filled, then all.
 func TestAFalseEmptyIsNeverStoredHalfFilled(t *testing.T) {
 	d := newDataset(busy())
-	look(t, d, at(5*time.Minute), noon, 0)
-	look(t, d, at(31*time.Minute), noon, 44)
-	look(t, d, at(32*time.Minute), noon, 89)
-	look(t, d, at(34*time.Minute), noon, 100)
-	if v := look(t, d, at(43*time.Minute), noon, 100); v.Final != 0 {
+	lookBefore(t, d, at(5*time.Minute), noon, 0)
+	lookBefore(t, d, at(31*time.Minute), noon, 44)
+	lookBefore(t, d, at(32*time.Minute), noon, 89)
+	lookBefore(t, d, at(34*time.Minute), noon, 100)
+	if v := lookBefore(t, d, at(43*time.Minute), noon, 100); v.Final != 0 {
 		t.Fatal("believed before two equal readings stood ten minutes apart")
 	}
-	wantFinal(t, look(t, d, at(44*time.Minute), noon, 100), bucket.SuspectConfirmed)
+	wantFinal(t, lookBefore(t, d, at(44*time.Minute), noon, 100), bucket.SuspectConfirmed)
 }
 
 // The same with a change of leader in the middle: the ledger remembers that
@@ -225,6 +225,12 @@ func TestTheLastWindowBeforeAHoleIsDoubtful(t *testing.T) {
 	wantFinal(t, got[0], bucket.Confirmed)
 	if got[1].Final != 0 {
 		t.Fatal("the window before the hole was believed at once")
+	}
+	// Nor is the one before that, though something came after it.
+	d = newDataset(busy())
+	got = observe(d, now, map[bucket.Scope][]settle.Reading{zone: {reading(noon.Add(-size), 90), reading(noon, 44), reading(noon.Add(size), 0)}})[zone]
+	if got[0].Final != 0 {
+		t.Fatal("the window ten minutes before the hole was believed at once")
 	}
 	// Nor where it was watched: two equal readings a minute apart are not enough.
 	d = newDataset(busy())
@@ -327,16 +333,17 @@ func TestAnotherDatasetsHoleMakesAWindowDoubtful(t *testing.T) {
 	hourly := settle.New(settle.Policy{Size: time.Hour, Confirm: 2, Deadline: 20 * time.Minute})
 	hourly.Restore(zone, settle.Past{FirstSeen: noon.Add(-72 * time.Hour), Recent: busy()})
 	end, hole := noon.Add(time.Hour), noon.Add(35*time.Minute)
+	running := settle.Reading{Start: end, Closed: true} // has rows all the same
 	for i, level := range []float64{60, 70, 80, 85} {
 		now := end.Add(time.Duration(5+5*i) * time.Minute)
-		r := []settle.Reading{reading(noon, level)}
+		r := []settle.Reading{reading(noon, level), running}
 		hourly.Note(now, map[bucket.Scope][]settle.Reading{zone: r})
 		if v := hourly.Judge(now, zone, r, hole)[0]; v.Final != 0 {
 			t.Fatalf("a filling hour was final at %v after its end", now.Sub(end))
 		}
 	}
 	for _, age := range []time.Duration{50 * time.Minute, time.Hour} {
-		now, r := end.Add(age), []settle.Reading{reading(noon, 100)}
+		now, r := end.Add(age), []settle.Reading{reading(noon, 100), running}
 		hourly.Note(now, map[bucket.Scope][]settle.Reading{zone: r})
 		if v := hourly.Judge(now, zone, r, 0)[0]; (v.Final != 0) != (age == time.Hour) {
 			t.Fatalf("at %s after the end: final ground %d", age, v.Final)

@@ -43,7 +43,8 @@ func (s *Source) Role() bucketv1.Role {
 	return bucketv1.Role_ROLE_STANDBY
 }
 
-// picture is everything that the answers are made of.
+// picture is what the answers are made of; of scopes alone, have, decided and
+// gaps are not read.
 type picture struct {
 	now     bucket.Time
 	claims  []roster.Claim
@@ -54,15 +55,12 @@ type picture struct {
 }
 
 func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
-	p := &picture{now: bucket.TimeOf(s.Clock.Now()), gaps: map[ledger.Series][]ledger.Gap{}}
-	records, err := s.Store.Records(ctx, roster.KindScope)
+	p, err := s.scopes(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read scopes: %w", err)
-	}
-	if p.roster, err = roster.Read(records); err != nil {
 		return nil, err
 	}
-	if records, err = s.Store.Records(ctx, ledger.KindDecided); err != nil {
+	records, err := s.Store.Records(ctx, ledger.KindDecided)
+	if err != nil {
 		return nil, fmt.Errorf("read decisions: %w", err)
 	}
 	if p.decided, err = ledger.Decisions(records); err != nil {
@@ -75,10 +73,18 @@ func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.gaps = map[ledger.Series][]ledger.Gap{}
 	for _, g := range gaps {
 		p.gaps[g.Of()] = append(p.gaps[g.Of()], g)
 	}
-	keep := roster.Keep(p.now, s.Retention)
+	if records, err = s.Store.Records(ctx, ledger.KindRetired); err != nil {
+		return nil, fmt.Errorf("read what retention dropped: %w", err)
+	}
+	retired, err := ledger.Retired(records)
+	if err != nil {
+		return nil, err
+	}
+	keep := max(retired, roster.Keep(p.now, s.Retention)) // as the collector's loop has it
 	// Not filtered by dataset: another size of a dataset bounds this one.
 	runs, err := s.Store.Coverage(ctx, store.Filter{Scopes: f.Scopes}, keep)
 	if err != nil {
@@ -86,10 +92,29 @@ func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
 	}
 	var begin map[ledger.Series]bucket.Time
 	p.have, begin = ledger.Cover(runs, s.Catalogue.Datasets)
-	for _, c := range p.roster.Claims(p.now, s.Catalogue.Datasets, roster.Terms{
+	p.claim(s.Catalogue, f, roster.Terms{
 		Keep:  keep,
 		Begin: func(d string, sc bucket.Scope) bucket.Time { return begin[ledger.Series{Dataset: d, Scope: sc}] },
-	}) {
+	})
+	return p, nil
+}
+
+// scopes begins a picture: who there is, and nothing of what is stored of them.
+func (s *Source) scopes(ctx context.Context) (*picture, error) {
+	p := &picture{now: bucket.TimeOf(s.Clock.Now())}
+	records, err := s.Store.Records(ctx, roster.KindScope)
+	if err != nil {
+		return nil, fmt.Errorf("read scopes: %w", err)
+	}
+	if p.roster, err = roster.Read(records); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// claim adds the claims that match, ordered by dataset and scope.
+func (p *picture) claim(c *catalogue.Catalogue, f store.Filter, terms roster.Terms) {
+	for _, c := range p.roster.Claims(p.now, c.Datasets, terms) {
 		if matches(f, c.Dataset.Dataset, c.Scope.Scope) {
 			p.claims = append(p.claims, c)
 		}
@@ -97,7 +122,6 @@ func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
 	slices.SortStableFunc(p.claims, func(a, b roster.Claim) int {
 		return bucket.Key{Dataset: a.Dataset.Dataset, Scope: a.Scope.Scope}.Compare(bucket.Key{Dataset: b.Dataset.Dataset, Scope: b.Scope.Scope})
 	})
-	return p, nil
 }
 
 func matches(f store.Filter, dataset string, sc bucket.Scope) bool {
@@ -195,10 +219,13 @@ func missing(g ledger.Gap) *bucketv1.CoverageRange {
 
 // Scopes lists every zone that was ever collected, with what it may be asked.
 func (s *Source) Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error) {
-	p, err := s.read(ctx, store.Filter{})
+	p, err := s.scopes(ctx)
 	if err != nil {
 		return nil, err
 	}
+	// Of the claims only the variants are told, which no window decides: what
+	// is stored, the one thing that is large, need not be read.
+	p.claim(s.Catalogue, store.Filter{}, roster.Terms{})
 	var out []*bucketv1.ScopeInfo
 	for _, sc := range p.roster {
 		out = append(out, &bucketv1.ScopeInfo{

@@ -34,6 +34,7 @@ func zone(tag string) bucket.Scope { return bucket.Scope{Kind: bucket.Zone, ID: 
 type shelf struct {
 	records map[string][]store.Record
 	runs    []store.Run
+	scans   int // of coverage
 }
 
 func (s *shelf) Records(_ context.Context, kind string) ([]store.Record, error) {
@@ -41,6 +42,7 @@ func (s *shelf) Records(_ context.Context, kind string) ([]store.Record, error) 
 }
 
 func (s *shelf) Coverage(context.Context, store.Filter, bucket.Time) ([]store.Run, error) {
+	s.scans++
 	return s.runs, nil
 }
 
@@ -208,6 +210,10 @@ func TestScopesSayWhatTheyMayBeAsked(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("scopes (-want +got):\n%s", diff)
+	}
+	// Whoever asks for a backfill of a zone asks this; it must stay small.
+	if n := s.Store.(*shelf).scans; n != 0 {
+		t.Errorf("coverage was read %d times for a list of scopes", n)
 	}
 	if a, b := s.Role(), s.Role(); a != bucketv1.Role_ROLE_STANDBY || b != bucketv1.Role_ROLE_LEADER {
 		t.Errorf("roles are %s and %s", a, b)

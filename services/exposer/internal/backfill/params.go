@@ -16,7 +16,7 @@ import (
 
 // Request says what to write.
 type Request struct {
-	Range    bucket.Window   // windows that lie inside
+	Range    bucket.Window   // windows that lie wholly inside
 	Datasets []string        // ids, ascending; at least one
 	Families []window.Family // ascending; at least one
 	Zone     string          // name or id; empty: every scope
@@ -112,11 +112,13 @@ type params struct{ url.Values }
 
 func (p params) bad(name, want string) error { return &ParamError{name, p.Get(name), want} }
 
+// day is the longest bucket: no window reaches across a midnight of UTC.
+const day = 24 * time.Hour
+
 // span reads hours, start and end.
-func (p params) span(r *Request, retention time.Duration, d Defaults, b Bounds) error {
+func (p params) span(r *Request, retention time.Duration, d Defaults, b Bounds) (err error) {
 	now := bucket.TimeOf(b.Now)
 	r.Range.End = now
-	var err error
 	if p.Has("end") {
 		if r.Range.End, err = p.time("end"); err != nil {
 			return err
@@ -125,31 +127,51 @@ func (p params) span(r *Request, retention time.Duration, d Defaults, b Bounds) 
 			return p.bad("end", "at or before now, "+now.String())
 		}
 	}
-	switch {
-	case p.Has("start") && p.Has("hours"):
-		return p.bad("hours", "left out when start is given: give start with end, or hours back from end or from now")
-	case p.Has("start"):
-		if r.Range.Start, err = p.time("start"); err != nil {
-			return err
-		}
-		if r.Range.Empty() {
-			return p.bad("start", "before the end, "+r.Range.End.String())
-		}
-		if longest := time.Duration(b.MaxHours) * time.Hour; r.Range.Len() > longest {
-			return p.bad("start", fmt.Sprintf("at most %d hours (CF_BACKFILL_MAX_HOURS) before the end, at or after %s: ask for a longer range in pieces",
-				b.MaxHours, r.Range.End.Add(-longest)))
-		}
-	default:
-		hours := d.Hours
-		if p.Has("hours") {
-			if hours, err = strconv.Atoi(p.Get("hours")); err != nil || hours < 1 || hours > b.MaxHours {
-				return p.bad("hours", fmt.Sprintf("a whole number from 1 to %d (CF_BACKFILL_MAX_HOURS)", b.MaxHours))
-			}
-		}
-		r.Range.Start = r.Range.End.Add(-time.Duration(hours) * time.Hour)
+	var oldest bucket.Time
+	if retention > 0 {
+		oldest = max(0, now.Add(-retention))
 	}
-	oldest := now.Add(-retention)
-	if retention <= 0 || r.Range.Start >= oldest {
+	if !p.Has("start") {
+		return p.back(r, oldest, d, b)
+	}
+	if p.Has("hours") {
+		return p.bad("hours", "left out when start is given: give start with end, or hours back from end or from now")
+	}
+	if r.Range.Start, err = p.time("start"); err != nil {
+		return err
+	}
+	if r.Range.Empty() {
+		return p.bad("start", "before the end, "+r.Range.End.String())
+	}
+	if longest := time.Duration(b.MaxHours) * time.Hour; r.Range.Len() > longest {
+		return p.bad("start", fmt.Sprintf("at most %d hours (CF_BACKFILL_MAX_HOURS) before the end, at or after %s: ask for a longer range in pieces, cut at midnight UTC, because a range has those windows that lie wholly inside",
+			b.MaxHours, r.Range.End.Add(-longest)))
+	}
+	return p.kept(r, oldest)
+}
+
+// back begins the range so many hours before its end, and then at the midnight
+// before, whatever the longest range is: nobody who asks for hours means a
+// second, and the window around it would be left out.
+func (p params) back(r *Request, oldest bucket.Time, d Defaults, b Bounds) (err error) {
+	hours := d.Hours
+	if p.Has("hours") {
+		if hours, err = strconv.Atoi(p.Get("hours")); err != nil || hours < 1 || hours > b.MaxHours {
+			return p.bad("hours", fmt.Sprintf("a whole number from 1 to %d (CF_BACKFILL_MAX_HOURS); the range begins at midnight UTC before that", b.MaxHours))
+		}
+	}
+	r.Range.Start = r.Range.End.Add(-time.Duration(hours) * time.Hour)
+	if err := p.kept(r, oldest); err != nil {
+		return err
+	}
+	r.Range.Start = max(oldest, r.Range.Start.Floor(day))
+	return nil
+}
+
+// kept refuses a range that begins before what the store keeps. A default is
+// nobody's wish: it is cut.
+func (p params) kept(r *Request, oldest bucket.Time) error {
+	if r.Range.Start >= oldest {
 		return nil
 	}
 	for _, name := range []string{"start", "hours", "end"} {
@@ -157,7 +179,7 @@ func (p params) span(r *Request, retention time.Duration, d Defaults, b Bounds) 
 			return p.bad(name, fmt.Sprintf("within what the store keeps: a range that begins at or after %s", oldest))
 		}
 	}
-	r.Range.Start = oldest // nobody asked for more: the default reaches as far as there is something
+	r.Range.Start = oldest
 	return nil
 }
 

@@ -44,13 +44,18 @@ func parse(t *testing.T, query string, d Defaults) (*Request, error) {
 func TestRanges(t *testing.T) {
 	day := Defaults{Hours: 24}
 	for _, tc := range []struct{ query, want string }{
-		{"", "[2026-03-09T12:00:30Z, 2026-03-10T12:00:30Z)"},
-		{"hours=1", "[2026-03-10T11:00:30Z, 2026-03-10T12:00:30Z)"},
+		// Back from now or from an end: whole days of UTC, so that no window is cut.
+		{"", "[2026-03-09T00:00:00Z, 2026-03-10T12:00:30Z)"},
+		{"hours=1", "[2026-03-10T00:00:00Z, 2026-03-10T12:00:30Z)"},
+		{"hours=13", "[2026-03-09T00:00:00Z, 2026-03-10T12:00:30Z)"},
+		{"hours=168", "[2026-03-03T00:00:00Z, 2026-03-10T12:00:30Z)"}, // more than the longest range
 		{"start=2026-03-10T00:00:00Z", "[2026-03-10T00:00:00Z, 2026-03-10T12:00:30Z)"},
 		{"start=2026-03-10T01:00:00%2B01:00", "[2026-03-10T00:00:00Z, 2026-03-10T12:00:30Z)"},
 		{"start=2026-03-10T01:00:00+01:00", "[2026-03-10T00:00:00Z, 2026-03-10T12:00:30Z)"}, // "+" not escaped
 		{"start=1773100800&end=1773104400", "[2026-03-10T00:00:00Z, 2026-03-10T01:00:00Z)"},
-		{"end=2026-03-08T00:00:00Z&hours=2", "[2026-03-07T22:00:00Z, 2026-03-08T00:00:00Z)"},
+		{"end=2026-03-08T00:00:00Z&hours=2", "[2026-03-07T00:00:00Z, 2026-03-08T00:00:00Z)"},
+		{"end=2026-03-08T00:00:00Z&hours=24", "[2026-03-07T00:00:00Z, 2026-03-08T00:00:00Z)"},
+		{"end=2026-02-09T00:00:00Z&hours=10", "[2026-02-08T12:00:30Z, 2026-02-09T00:00:00Z)"}, // no more than is kept
 		{"start=2026-02-20T00:00:00Z&end=2026-02-27T00:00:00Z", "[2026-02-20T00:00:00Z, 2026-02-27T00:00:00Z)"},
 	} {
 		r, err := parse(t, tc.query, day)
@@ -101,6 +106,8 @@ func TestRefused(t *testing.T) {
 		{"start=2026-03-10T13:00:00Z", "start", "before the end, 2026-03-10T12:00:30Z"},
 		{"end=2026-03-10T12:00:31Z", "end", "at or before now, 2026-03-10T12:00:30Z"},
 		{"start=2026-03-01T00:00:00Z", "start", "at or after 2026-03-03T12:00:30Z"},
+		{"start=2026-03-01T00:00:00Z", "start", "in pieces, cut at midnight UTC, because a range has those windows that lie wholly inside"},
+		{"hours=none", "hours", "the range begins at midnight UTC before"},
 		{"start=2026-02-01T00:00:00Z&end=2026-02-02T00:00:00Z", "start", "at or after 2026-02-08T12:00:30Z"},
 		{"end=2026-01-02T00:00:00Z", "end", "at or after 2026-02-08T12:00:30Z"},
 		{"dataset=http", "dataset", "one of http_5m, uniques_1h"},
@@ -166,11 +173,15 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		r, err := Parse(q, twoDatasets(t), Defaults{Hours: 24}, Bounds{Now: now, MaxHours: 168})
+		longest := 168 * time.Hour
+		if !q.Has("start") {
+			longest += day // whole days
+		}
 		var refused *ParamError
 		switch {
 		case err != nil && !errors.As(err, &refused):
 			t.Errorf("error of another kind: %v", err)
-		case err == nil && (r.Range.Empty() || r.Range.Len() > 168*time.Hour || r.Range.End > bucket.TimeOf(now) || len(r.Families) == 0):
+		case err == nil && (r.Range.Empty() || r.Range.Len() > longest || r.Range.End > bucket.TimeOf(now) || len(r.Families) == 0):
 			t.Errorf("accepted %+v", r)
 		}
 	})

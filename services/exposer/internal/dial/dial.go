@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -25,7 +26,9 @@ import (
 // Config says how to reach the collectors. All of them serve the same, leader
 // or standby, so that any will do.
 type Config struct {
-	// Addresses are host:port; a name with several addresses means all of them.
+	// Addresses are host:port. A single one stands for every address that its
+	// name resolves to; each of several stands for one collector, which is
+	// reached at any of the addresses of its name.
 	Addresses []string
 	TLS       bool
 	// CAFile is what to trust, PEM; empty: the system's roots.
@@ -53,10 +56,22 @@ func (c Config) CheckToken() error {
 // goes to another collector, which may be the one that is not behind.
 const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
+// redial bounds the pauses between attempts to connect. gRPC's own grow to two
+// minutes, and while one lasts every call fails at once: a follower that asks
+// every 30 s would find a collector that is back long after it is.
+var redial = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 10 * time.Second},
+	MinConnectTimeout: 10 * time.Second, // for one address; others wait for it
+}
+
 // Open returns a connection. Nothing is sent before the first call, so a
 // collector that is away is no error here. The watch is told of changes of the
 // files; nil: nobody is.
 func Open(c Config, watch *reload.Watch) (*grpc.ClientConn, error) {
+	return open(c, watch)
+}
+
+func open(c Config, watch *reload.Watch, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	trust, err := transport(c, watch)
 	if err != nil {
 		return nil, err
@@ -64,6 +79,7 @@ func Open(c Config, watch *reload.Watch) (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(trust),
 		grpc.WithDefaultServiceConfig(balanced),
+		grpc.WithConnectParams(redial),
 		// Finds a dead peer behind a proxy that keeps the connection open. The
 		// collector allows a ping every 10 s; gRPC's own default, 5 min, would
 		// end the connection.
@@ -91,7 +107,7 @@ func Open(c Config, watch *reload.Watch) (*grpc.ClientConn, error) {
 		options = append(options, grpc.WithResolvers(list))
 		target = "weir:///collectors"
 	}
-	conn, err := grpc.NewClient(target, options...)
+	conn, err := grpc.NewClient(target, append(options, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("open a connection to the collectors %s: %w", strings.Join(c.Addresses, ", "), err)
 	}

@@ -59,7 +59,7 @@ type Ingest struct {
 	current    *window.Recent // what is published; nil before the first view
 	building   *window.Recent // inside a snapshot; nil otherwise
 	published  bucket.Position
-	changed    bool // entries were applied since the last publication
+	changed    bool // the view is not the published one
 	rejections int
 	again      error // why the view must be built anew, found where no error can be returned
 }
@@ -82,9 +82,19 @@ func (in *Ingest) SnapshotBegin(m *bucketv1.StoreInfo) {
 func (in *Ingest) Info(m *bucketv1.StoreInfo) {
 	in.meter.Connected()
 	in.building = nil // a snapshot that never ended
-	if in.current != nil && in.current.Info() != info(m) {
+	if in.current == nil {
+		return
+	}
+	now := info(m)
+	if in.current.Info().Retention != now.Retention {
+		// A collector with another setting has taken over: of use to backfills,
+		// and no reason to doubt what is held.
+		in.current.Retain(now.Retention)
+		in.changed = true
+	}
+	if in.current.Info() != now {
 		// Every held sample carries the old timestamp or the old truth.
-		in.again = fmt.Errorf("the store's properties changed from %+v to %+v", in.current.Info(), info(m))
+		in.again = fmt.Errorf("the store's properties changed from %+v to %+v", in.current.Info(), now)
 	}
 }
 

@@ -181,6 +181,25 @@ func TestChangedPropertiesNeedASnapshot(t *testing.T) {
 	}
 }
 
+// A collector with another retention is no reason to build the view anew; what
+// it says reaches those who ask for history.
+func TestAnotherRetentionNeedsNoSnapshot(t *testing.T) {
+	in, b, _ := ingest(t, end)
+	longer := info(end)
+	longer.Retention = durationpb.New(120 * 24 * time.Hour)
+	in.Info(longer)
+	add(t, in, 3, 1)
+	in.Progress(point(3), at(4))
+	if s := b.last(t); s.Position.Revision != 3 || s.Samples != 6 || s.Info.Retention != 120*24*time.Hour {
+		t.Errorf("revision %d with %d samples and retention %s is published, want 3 with 6 and 120 days", s.Position.Revision, s.Samples, s.Info.Retention)
+	}
+	in.Info(info(end)) // and back, with nothing new in the log
+	in.Progress(point(3), at(4))
+	if s := b.last(t); s.Info.Retention != 90*24*time.Hour {
+		t.Errorf("retention %s is published, want 90 days", s.Info.Retention)
+	}
+}
+
 // One odd bucket does not take the others with it.
 func TestAnOddBucketIsRejectedAlone(t *testing.T) {
 	in, b, m := ingest(t, end)

@@ -52,17 +52,25 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 		text(w, http.StatusBadRequest, err.Error())
 		return outcomeRefused
 	}
+	if request.Format == expo.Text && !r.ProtoAtLeast(1, 1) {
+		err := &backfill.ParamError{Name: "format", Value: "text", Want: "openmetrics over HTTP/1.0: only its # EOF tells such a client a whole answer from one that broke off"}
+		text(w, http.StatusBadRequest, err.Error())
+		return outcomeRefused
+	}
 	if !h.backfills.tryEnter() {
 		w.Header().Set("Retry-After", "30")
 		text(w, http.StatusServiceUnavailable, fmt.Sprintf("%d backfills are running already (WEIR_EXPOSER_MAX_BACKFILLS)", cap(h.backfills)))
 		return outcomeRefused
 	}
 	defer h.backfills.leave()
-	ctx, cancel := context.WithTimeoutCause(r.Context(), h.limits.backfill, errTooLong)
+	end := time.Now().Add(h.limits.backfill)
+	ctx, cancel := context.WithDeadlineCause(r.Context(), end, errTooLong)
 	defer cancel()
 
-	s := &stream{ctx: ctx, w: w, stall: h.limits.backfillStall, request: request, gzip: expo.NegotiateEncoding(r.Header.Get("Accept-Encoding")) == expo.Gzip}
+	s := &stream{ctx: ctx, w: w, end: end, stall: h.limits.backfillStall, request: request, gzip: expo.NegotiateEncoding(r.Header.Get("Accept-Encoding")) == expo.Gzip}
+	s.wait()
 	if r.Method == http.MethodHead {
+		s.hurry()
 		s.begin()
 		return outcomeWhole
 	}
@@ -85,12 +93,13 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 		level = h.Logger.Debug // the client went away
 	}
 	level("backfill broke off", "err", err, "range", request.Range.String())
+	s.hurry() // what the server's buffers hold is sent yet
 	// The one way to tell an HTTP client that what it got is not all. A proper
 	// end, with or without "# EOF", would make a file of it.
 	panic(http.ErrAbortHandler)
 }
 
-var errTooLong = errors.New("the backfill took longer than one may; ask for the range in pieces")
+var errTooLong = errors.New("the backfill took longer than one may; ask for the range in pieces, cut at midnight UTC")
 
 // failed answers for an error before the first byte.
 func (h *handler) failed(w http.ResponseWriter, err error) {
@@ -118,6 +127,7 @@ func (h *handler) failed(w http.ResponseWriter, err error) {
 type stream struct {
 	ctx     context.Context
 	w       http.ResponseWriter
+	end     time.Time     // of everything
 	stall   time.Duration // for the client to accept a buffer
 	request *backfill.Request
 	gzip    bool
@@ -132,18 +142,29 @@ func (s *stream) Write(p []byte) (int, error) {
 	if len(s.buf) < piece {
 		return len(p), nil
 	}
+	defer s.wait()
 	return len(p), s.flush()
+}
+
+// wait puts the deadline off while nothing is written, since the source may be
+// quiet for longer than a client may: over HTTP/2 a deadline that passes resets
+// the stream even if nobody is writing. The end comes first, and has an answer.
+func (s *stream) wait() { hurry(s.w, s.end.Add(s.stall)) }
+
+// hurry gives the client the time of a stall for what is written next.
+func (s *stream) hurry() {
+	deadline := time.Now().Add(s.stall)
+	if s.end.Before(deadline) {
+		deadline = s.end
+	}
+	hurry(s.w, deadline)
 }
 
 func (s *stream) flush() error {
 	if s.ctx.Err() != nil { // a listing that is all here already does not notice
 		return context.Cause(s.ctx)
 	}
-	deadline := time.Now().Add(s.stall)
-	if end, ok := s.ctx.Deadline(); ok && end.Before(deadline) {
-		deadline = end
-	}
-	hurry(s.w, deadline)
+	s.hurry()
 	s.begin()
 	_, err := s.body().Write(s.buf)
 	s.buf = s.buf[:0]

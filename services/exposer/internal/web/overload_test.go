@@ -20,6 +20,7 @@ import (
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/replay"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
@@ -80,11 +81,17 @@ func open(t testing.TB, zones int, limits web.Limits, scrapes int) *port {
 // history is a data port whose backfills find buckets.
 func history(t testing.TB, from *source, limits web.Limits) *port {
 	t.Helper()
+	return listen(t, historic(t), historyEnd, from, limits, 1)
+}
+
+// historic is the state of an exposer that knows http_5m and holds nothing.
+func historic(t testing.TB) *window.State {
+	t.Helper()
 	r := window.New(window.Info{StoreID: "test", Stamp: expo.End}, 24*time.Hour)
 	if err := r.Define(feedtest.Definition("http_5m", 1)); err != nil {
 		t.Fatal(err)
 	}
-	return listen(t, r.State(bucket.Position{Revision: 1}), feedtest.T0.Add(buckets*5*time.Minute+time.Second), from, limits, 1)
+	return r.State(bucket.Position{Revision: 1})
 }
 
 // buckets of a long history, and the address of all of it.
@@ -93,10 +100,27 @@ const (
 	long    = "/backfill?hours=501"
 )
 
-func listen(t testing.TB, state *window.State, now time.Time, from *source, limits web.Limits, scrapes int) *port {
-	t.Helper()
+// historyEnd is when such a history is asked for.
+var historyEnd = feedtest.T0.Add(buckets*5*time.Minute + time.Second)
+
+// pages are those of a board, whose backfills read from a source.
+func pages(board *view.Board, from backfill.Lister, e *events, limits web.Limits, scrapes int) http.Handler {
+	config := web.Config{
+		Board: board, Store: from, Meter: e, MaxScrapes: scrapes, MaxBackfills: 1, MaxBackfillHours: 1000,
+		Logger: slog.New(slog.DiscardHandler),
+	}
+	return web.New(config.With(limits))
+}
+
+func boardOf(state *window.State, now time.Time) *view.Board {
 	board := view.NewBoard(clock.NewManual(now), replay.Limits{MaxAge: 48 * time.Hour, Soft: 10_000_000, Hard: 10_000_000}, nil)
 	board.Publish(state)
+	return board
+}
+
+func listen(t testing.TB, state *window.State, now time.Time, from *source, limits web.Limits, scrapes int) *port {
+	t.Helper()
+	board := boardOf(state, now)
 	p := &port{pipes: newPipes()}
 	p.client = &http.Client{Transport: &http.Transport{
 		DisableCompression: true, DisableKeepAlives: true,
@@ -106,11 +130,7 @@ func listen(t testing.TB, state *window.State, now time.Time, from *source, limi
 	if p.view, err = board.View(view.Default); err != nil {
 		t.Fatal(err)
 	}
-	config := web.Config{
-		Board: board, Store: from, Meter: &p.events, MaxScrapes: scrapes, MaxBackfills: 1, MaxBackfillHours: 1000,
-		Logger: slog.New(slog.DiscardHandler),
-	}
-	p.Server = httptest.NewUnstartedServer(web.New(config.With(limits)))
+	p.Server = httptest.NewUnstartedServer(pages(board, from, &p.events, limits, scrapes))
 	if err := p.Listener.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,10 @@ func New(info Info, maxAge time.Duration) *Recent {
 // Info returns the properties of the store.
 func (r *Recent) Info() Info { return r.info }
 
+// Retain takes note of how long the store keeps buckets. What is held does not
+// depend on it.
+func (r *Recent) Retain(retention time.Duration) { r.info.Retention = retention }
+
 // Samples is the number of samples held.
 func (r *Recent) Samples() int { return r.samples }
 

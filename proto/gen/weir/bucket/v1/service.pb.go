@@ -346,8 +346,8 @@ func (*WatchBucketsRequest_Snapshot) isWatchBucketsRequest_Start() {}
 type SnapshotRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Send buckets whose window ends less than this long before the store's
-	// newest progress time. Zero: none, only dataset versions. At most the
-	// store's retention.
+	// newest progress time. Zero: none, only dataset versions. More than the
+	// store's retention is the same as the retention.
 	MaxAge *durationpb.Duration `protobuf:"bytes,1,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
 	// Of those, at most this many newest windows per dataset. 0: no such limit.
 	MaxWindows    uint32 `protobuf:"varint,2,opt,name=max_windows,json=maxWindows,proto3" json:"max_windows,omitempty"`
@@ -641,7 +641,9 @@ func (x *Progress) GetProgressTime() *timestamppb.Timestamp {
 type ListBucketsRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Filter *Filter                `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Windows that start at or after this time. Required.
+	// Windows that start at or after this time. Required. A window across either
+	// border is not sent: cut a long range in pieces at midnight UTC, which no
+	// window crosses.
 	StartUnixSeconds int64 `protobuf:"varint,2,opt,name=start_unix_seconds,json=startUnixSeconds,proto3" json:"start_unix_seconds,omitempty"`
 	// Windows that end at or before this time. Required, above start.
 	EndUnixSeconds int64 `protobuf:"varint,3,opt,name=end_unix_seconds,json=endUnixSeconds,proto3" json:"end_unix_seconds,omitempty"`
@@ -1495,7 +1497,8 @@ type GetStatusResponse struct {
 	// Name of the process that holds the lease; empty when nobody does.
 	Leader string `protobuf:"bytes,6,opt,name=leader,proto3" json:"leader,omitempty"`
 	// Release of the process that answers.
-	Version       string           `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	// May be some seconds older than the rest.
 	Datasets      []*DatasetStatus `protobuf:"bytes,8,rep,name=datasets,proto3" json:"datasets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1,0 +1,36 @@
+package ledger
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// retired is the record of what retention may have dropped.
+type retired struct {
+	Before bucket.Time `json:"before"`
+}
+
+// RetiredRecord says that buckets that end at or before a time may be gone by
+// retention. It must never be written with an earlier time than is stored.
+func RetiredRecord(before bucket.Time) store.Record {
+	value, err := json.Marshal(retired{before})
+	if err != nil {
+		panic(err) // a number can be encoded
+	}
+	return store.Record{Kind: KindRetired, Key: "store", Value: value}
+}
+
+// Retired is the time of the stored record; 0 when nothing was ever dropped.
+func Retired(records []store.Record) (before bucket.Time, err error) {
+	for _, r := range records {
+		var stored retired
+		if err := json.Unmarshal(r.Value, &stored); err != nil {
+			return 0, fmt.Errorf("read record %s/%s: %w", r.Kind, r.Key, err)
+		}
+		before = max(before, stored.Before)
+	}
+	return before, nil
+}

@@ -1,0 +1,4 @@
+package dial
+
+// OpenWith is Open with further options.
+var OpenWith = open
