@@ -84,7 +84,7 @@ func TestRolesAndRotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, time.Minute, func() error {
-		if said.Count("connections are replaced") == 0 {
+		if said.Count("secret=WEIR_DATABASE_URL_FILE") == 0 {
 			return fmt.Errorf("the new connection string was not noticed")
 		}
 		return nil
