@@ -208,7 +208,7 @@ func TestBinaryCannotRun(t *testing.T) {
 		{"address in use", []string{"WEIR_COLLECTOR_LISTEN=" + other.data}, []string{"gRPC listener", other.data, "address already in use"}},
 		{"operations address in use", []string{"WEIR_COLLECTOR_OPS_LISTEN=" + other.ops}, []string{"operations listener", other.ops, "address already in use"}},
 		{"no such CA file", []string{"WEIR_CLOUDFLARE_CA_FILE=/nowhere/ca.pem"}, []string{"WEIR_CLOUDFLARE_CA_FILE", "/nowhere/ca.pem", "no such file"}},
-		{"a CA file without one", []string{"WEIR_CLOUDFLARE_CA_FILE=" + rubbish}, []string{"WEIR_CLOUDFLARE_CA_FILE", rubbish, "no PEM certificate"}},
+		{"a CA file without one", []string{"WEIR_CLOUDFLARE_CA_FILE=" + rubbish}, []string{"WEIR_CLOUDFLARE_CA_FILE", rubbish, "none in PEM"}},
 		{"no such web configuration", []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE=/nowhere/web.yaml"}, []string{"web configuration", "/nowhere/web.yaml", "no such file"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -240,10 +240,24 @@ func add(requests []Request, pieces []piece, c Ceilings) []Request {
 		lane = min(lane, p.lane)
 		limit = min(limit, p.want.pageSize(c))
 	}
-	w := pieces[0].want
-	for _, window := range cut(span.window, narrowest(pieces, c)) {
+	w, at := pieces[0].want, -1
+	windows := cut(span.window, narrowest(pieces, c))
+	for i, window := range windows {
 		s := Selection{Dataset: w.Dataset, Variant: w.Variant, Window: window, Limit: limit}
-		requests = place(requests, lane, scopes, s, c)
+		need := 2 // one for what comes after it, in the same answer
+		if i == len(windows)-1 {
+			need = 1
+		}
+		if at < 0 || !requests[at].room(need, c) {
+			if at >= 0 { // the rest goes elsewhere; the witness of what is here does not
+				next := s
+				next.Window.End = window.Start.Add(w.Dataset.Size)
+				requests[at].Selections = append(requests[at].Selections, next)
+			}
+			requests, at = find(requests, lane, scopes, need, c)
+		}
+		requests[at].Selections = append(requests[at].Selections, s)
+		requests[at].Lane = min(requests[at].Lane, lane)
 	}
 	return requests
 }
@@ -265,15 +279,19 @@ func cut(w bucket.Window, widest time.Duration) []bucket.Window {
 	return append(out, w)
 }
 
-func place(requests []Request, lane Lane, scopes []bucket.Scope, s Selection, c Ceilings) []Request {
+// room reports whether n more selections fit.
+func (r *Request) room(n int, c Ceilings) bool {
+	return len(r.Scopes)*(len(r.Selections)+n) <= c.Selections
+}
+
+// find returns which request has room for n selections of these scopes, a new
+// one if need be.
+func find(requests []Request, lane Lane, scopes []bucket.Scope, n int, c Ceilings) ([]Request, int) {
 	for i := range requests {
 		r := &requests[i]
-		if (r.Lane == Repair) == (lane == Repair) && slices.Equal(r.Scopes, scopes) &&
-			len(scopes)*(len(r.Selections)+1) <= c.Selections {
-			r.Selections = append(r.Selections, s)
-			r.Lane = min(r.Lane, lane)
-			return requests
+		if (r.Lane == Repair) == (lane == Repair) && slices.Equal(r.Scopes, scopes) && r.room(n, c) {
+			return requests, i
 		}
 	}
-	return append(requests, Request{Lane: lane, Scopes: scopes, Selections: []Selection{s}})
+	return append(requests, Request{Lane: lane, Scopes: scopes}), len(requests)
 }

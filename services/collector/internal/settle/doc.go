@@ -13,7 +13,8 @@
 //     still differ, and marked so. A window first read after its deadline
 //     needs one reading.
 //   - All this only where the same answer has rows of a later window, if only of
-//     the one that runs: else it may be filling, and is doubtful, see below.
+//     the one that runs: else it may be filling, and is doubtful (see below) until
+//     an answer has.
 //   - A reading that is empty, or far below what the scope usually has, is
 //     suspect: "not arrived yet" looks just like "no traffic". A window that
 //     was ever suspect needs two equal readings ten minutes apart. While it

@@ -48,6 +48,7 @@ type pending struct {
 	equal   int         // readings in a row with this digest
 	late    bool        // first read after the deadline
 	once    bool        // was suspect or doubtful at some time
+	filling bool        // the newest answer showed nothing of what came after
 	low     bool        // the newest reading looked suspect
 	traffic bool        // the scope had traffic when it was last judged
 }
@@ -190,10 +191,12 @@ func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, hol
 		if r.Closed {
 			continue
 		}
-		end := r.Start.Add(d.policy.Size)
-		if hole != 0 && end > hole.Add(-doubt) || sc.filling(now.Sub(end), r) {
-			sc.pending[r.Start].once = true
+		p, end := sc.pending[r.Start], r.Start.Add(d.policy.Size)
+		if hole != 0 && end > hole.Add(-doubt) {
+			p.once = true
 		}
+		// Not for good: another answer may show what came after.
+		p.filling = sc.filling(now.Sub(end), r)
 		verdicts[i] = d.judge(sc, now, r)
 	}
 	return verdicts
@@ -279,13 +282,16 @@ func (p *pending) note(now bucket.Time, r Reading) {
 	p.last = now
 }
 
+// doubtful windows need two equal readings ten minutes apart.
+func (p *pending) doubtful() bool { return p.once || p.filling }
+
 func (d *Dataset) judge(sc *scope, now bucket.Time, r Reading) Verdict {
 	p := sc.pending[r.Start]
 	age := now.Sub(r.Start.Add(d.policy.Size))
 	v := Verdict{Start: r.Start, First: p.first, Since: p.since, Equal: p.equal}
 	switch {
 	case d.late(p, r.Start) && age < DelayedAge:
-	case p.once:
+	case p.doubtful():
 		if sc.overcome(p, r, now, age, d.policy.Size) {
 			v.Final = bucket.SuspectConfirmed
 		}
@@ -330,7 +336,7 @@ func (d *Dataset) reason(p *pending, start bucket.Time) Reason {
 	switch {
 	case d.late(p, start):
 		return Delayed
-	case p.once:
+	case p.doubtful():
 		return Suspect
 	}
 	return Settling
@@ -340,7 +346,7 @@ func (d *Dataset) reason(p *pending, start bucket.Time) Reason {
 // over ten minutes when these are over, or, if it agreed and something else is
 // missing, ten minutes after it was last read.
 func (d *Dataset) again(p *pending, start bucket.Time) bucket.Time {
-	if !p.once && !d.late(p, start) {
+	if !p.doubtful() && !d.late(p, start) {
 		return p.last.Add(Spacing)
 	}
 	if due := p.since.Add(AgreeApart); due > p.last {
