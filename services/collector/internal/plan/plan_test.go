@@ -11,6 +11,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/settle"
 )
 
 const noon = bucket.Time(1_795_262_400) // 2026-11-21T12:00:00Z
@@ -227,11 +228,13 @@ func TestARangeStaysUnderThePlansLimits(t *testing.T) {
 }
 
 // Whatever is missing: every missing window that may be asked is asked, as what
-// is wanted or as a witness too, and the same input gives the same plan.
+// is wanted or as a witness too; one answer holds it and what came after, where
+// that has begun; and the same input gives the same plan.
 func TestEveryMissingWindowIsAsked(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
+	sizes := map[string]time.Duration{"a_5m": 5 * time.Minute, "b_1h": time.Hour}
 	for range 200 {
 		now := noon.Add(time.Duration(rng.IntN(3600)) * time.Second)
 		var wants []plan.Want
@@ -248,17 +251,25 @@ func TestEveryMissingWindowIsAsked(t *testing.T) {
 		if again := plan.Make(now, wants, state{}, plan.DefaultCeilings); tell(p) != tell(again) {
 			t.Fatal("the same input gave two plans")
 		}
-		asked := map[bucket.Key]int{}
+		asked, witnessed := map[bucket.Key]int{}, map[bucket.Key]bool{}
 		for _, r := range p.Requests {
+			in := map[bucket.Key]bool{} // this request
 			if len(r.Scopes) > 10 || len(r.Scopes)*len(r.Selections) > 50 {
 				t.Fatalf("request of %d zones and %d selections", len(r.Scopes), len(r.Selections))
 			}
 			for _, s := range r.Selections {
 				for _, z := range r.Scopes {
 					for start := s.Window.Start; start < s.Window.End; start = start.Add(s.Dataset.Size) {
-						asked[bucket.Key{Dataset: s.Dataset.Dataset, Scope: z, Start: start}]++
+						key := bucket.Key{Dataset: s.Dataset.Dataset, Scope: z, Start: start}
+						asked[key]++
+						in[key] = true
 					}
 				}
+			}
+			for key := range in {
+				next := key
+				next.Start = key.Start.Add(sizes[key.Dataset])
+				witnessed[key] = witnessed[key] || in[next]
 			}
 		}
 		for _, w := range wants {
@@ -266,6 +277,10 @@ func TestEveryMissingWindowIsAsked(t *testing.T) {
 				for start := gap.Start; start < gap.End; start = start.Add(w.Dataset.Size) {
 					if n := asked[bucket.Key{Dataset: w.Dataset.Dataset, Scope: w.Scope, Start: start}]; n < 1 || n > 3 {
 						t.Fatalf("window %s of %s is asked %d times", start, w.Dataset.Dataset, n)
+					}
+					next := start.Add(w.Dataset.Size)
+					if key := (bucket.Key{Dataset: w.Dataset.Dataset, Scope: w.Scope, Start: start}); !witnessed[key] && next < now && now.Sub(next) < settle.SuspectAge {
+						t.Fatalf("no answer shows both %s of %s and the window after it", start, w.Dataset.Dataset)
 					}
 				}
 			}
