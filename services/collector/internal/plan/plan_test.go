@@ -238,13 +238,16 @@ func TestEveryMissingWindowIsAsked(t *testing.T) {
 	for range 200 {
 		now := noon.Add(time.Duration(rng.IntN(3600)) * time.Second)
 		var wants []plan.Want
-		for _, d := range []*catalogue.Dataset{dataset("a_5m", 5*time.Minute, 1+rng.IntN(40)), dataset("b_1h", time.Hour, 1+rng.IntN(400))} {
+		for _, d := range []*catalogue.Dataset{dataset("a_5m", 5*time.Minute, 1+rng.IntN(400)), dataset("b_1h", time.Hour, 1+rng.IntN(400))} {
+			all := rng.IntN(3) == 0 // as in a catch-up, which fills requests
 			for i := range 1 + rng.IntN(13) {
 				var missing []int
-				for range rng.IntN(20) {
-					missing = append(missing, rng.IntN(24))
+				for k := range 70 {
+					if all || rng.IntN(10) == 0 {
+						missing = append(missing, k)
+					}
 				}
-				wants = append(wants, want(d, zone(i), now, 24*d.Size, missing...))
+				wants = append(wants, want(d, zone(i), now, 70*d.Size, missing...))
 			}
 		}
 		p := plan.Make(now, wants, state{}, plan.DefaultCeilings)
