@@ -85,9 +85,9 @@ func (s *state) look(ctx context.Context) (bucket.Time, error) {
 	return s.trusted.Second(), nil
 }
 
-// compareClocks asks Cloudflare for its time where its clock was last seen behind ours
-// and no answer has come since. While it is, nothing falls due and nothing is
-// asked, so that no answer would ever say that it is right again.
+// compareClocks asks Cloudflare for its time where its clock was last seen behind
+// ours and no answer has come since. While it is, nothing falls due and nothing
+// is asked, so that no answer would ever say that it is right again.
 func (s *state) compareClocks(ctx context.Context) {
 	answered := s.answered
 	s.answered = false

@@ -162,7 +162,8 @@ func (d *Dataset) Stored(s bucket.Scope, f Final) {
 }
 
 // Note takes the readings that one answer brought at time now, by scope, each
-// ascending by window and only of windows that are due. Nothing is judged yet: whether a scope or the dataset is late shows only when all
+// ascending by window; those that are not due are closed. Nothing is judged
+// yet: whether a scope or the dataset is late shows only when all
 // readings of an answer are in. Every scope must have been restored.
 func (d *Dataset) Note(now bucket.Time, answer map[bucket.Scope][]Reading) {
 	for s, readings := range answer {
