@@ -55,7 +55,7 @@ func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
 	d := s.decided[of]
 	for _, w := range lost {
 		reason := s.reasonBefore(of, w.Start)
-		d = d.Decide(of, ledger.Decided{Window: w, Reason: reason}, s.keep(s.trusted.Second()))
+		d = d.Decide(of, ledger.Decided{Window: w, Reason: reason}, s.kept)
 		payload, err := wire.EncodeGapDecision(&bucketv1.GapDecision{
 			Kind: bucketv1.GapDecision_KIND_LOST, Dataset: of.Dataset, Scope: wire.ProtoScope(of.Scope),
 			StartUnixSeconds: int64(w.Start), EndUnixSeconds: int64(w.End), Reason: reason.Proto(),

@@ -75,14 +75,20 @@ func (s *state) upstreamFailed(ctx context.Context, what string, err error) (buc
 // since, and would make windows due, final or lost that are not, and promise
 // completeness up to a moment that has not come. Of a database that is ahead of
 // us, as in a demonstration that lives in the past, nothing follows.
-func (s *state) look(ctx context.Context) (bucket.Time, error) {
+func (s *state) look(ctx context.Context) (time.Time, error) {
 	sent := s.Clock.Now()
 	head, err := s.Store.Head(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("read the database's clock: %w", err)
+		return time.Time{}, fmt.Errorf("read the database's clock: %w", err)
 	}
 	s.noteSkew("database", sent, s.Clock.Now(), head.Now, 0)
-	return s.trusted.Second(), nil
+	// Where the answer was long on its way, or this process stopped meanwhile,
+	// that our clock was set ahead looks like the time that the question took.
+	now, said := s.trusted.Now(), head.Now.Add(tolerance)
+	if said.Before(now) {
+		return said, nil
+	}
+	return now, nil
 }
 
 // compareClocks asks Cloudflare for its time where its clock was last seen behind

@@ -99,10 +99,11 @@ func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
 // pass does one round of the loop and returns when the next one should begin.
 func (s *state) pass(ctx context.Context) (time.Time, error) {
 	s.compareClocks(ctx)
-	began, err := s.look(ctx)
+	at, err := s.look(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
+	began := bucket.TimeOf(at)
 	blocked, err := s.housekeeping(ctx, began)
 	if err != nil {
 		return time.Time{}, err
@@ -119,10 +120,10 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 			return time.Time{}, err
 		}
 	}
-	now, err := s.look(ctx)
-	if err != nil {
+	if at, err = s.look(ctx); err != nil {
 		return time.Time{}, err
 	}
+	now := bucket.TimeOf(at)
 	claims := s.claims(now)
 	if err := s.settleLedger(ctx, now, claims); err != nil {
 		return time.Time{}, err

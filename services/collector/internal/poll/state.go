@@ -73,7 +73,8 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		changed: map[bucket.Scope]bool{}, entitleAt: map[bucket.Scope]bucket.Time{},
 	}
 	// What is kept goes by the time, and a new process has compared no clocks.
-	if _, err := s.look(ctx); err != nil {
+	now, err := s.look(ctx)
+	if err != nil {
 		return nil, err
 	}
 	// Everything below is read after the term is committed, so no other
@@ -111,14 +112,14 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		d := &p.Catalogue.Datasets[i]
 		s.settling[d.Dataset] = settle.New(settle.Policy{Size: d.Size, Confirm: d.Confirm, Deadline: d.Deadline})
 	}
-	if err := s.loadCoverage(ctx); err != nil {
+	if err := s.loadCoverage(ctx, bucket.TimeOf(now)); err != nil {
 		return nil, err
 	}
 	return s, s.defineDatasets(ctx)
 }
 
-func (s *state) loadCoverage(ctx context.Context) error {
-	runs, err := s.Store.Coverage(ctx, store.Filter{}, s.keep(s.trusted.Second()))
+func (s *state) loadCoverage(ctx context.Context, now bucket.Time) error {
+	runs, err := s.Store.Coverage(ctx, store.Filter{}, s.keep(now))
 	if err != nil {
 		return fmt.Errorf("read coverage: %w", err)
 	}
@@ -166,11 +167,11 @@ func (s *state) defineDatasets(ctx context.Context) error {
 // commit appends a batch and moves the head along. Any error ends the term: it
 // is the store's word that this process no longer knows what is stored.
 func (s *state) commit(ctx context.Context, batch store.Batch) error {
-	if _, err := s.look(ctx); err != nil {
+	now, err := s.look(ctx)
+	if err != nil {
 		return err
 	}
-	now := s.trusted.Now().Truncate(time.Millisecond)
-	if now.Before(s.last) {
+	if now = now.Truncate(time.Millisecond); now.Before(s.last) {
 		now = s.last
 	}
 	batch.CommittedAt = now
