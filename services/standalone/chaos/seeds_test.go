@@ -54,3 +54,13 @@ func TestSeed20251ANodeThatWasLateAlone(t *testing.T) {
 		event{At: 23 * time.Minute, For: 20*time.Minute + 30*time.Second, Kind: storeDown},
 	))
 }
+
+// The hourly node of all zones was late by a little less than its deadline. An
+// hour was stored by its deadline three minutes after the next hour had its first
+// rows, while its own last ones were arriving.
+func TestSeed20649FirstRowsWereTakenForAllOfThem(t *testing.T) {
+	t.Parallel()
+	run(t, told(20649, event{At: 10 * time.Minute, For: 70 * time.Minute, Kind: api, Fault: cfsim.Fault{
+		Kind: cfsim.FaultZoneDelayed, Dataset: "httpRequests1hGroups", Delay: 22*time.Minute + 30*time.Second,
+	}}))
+}

@@ -24,12 +24,15 @@ func Due(now bucket.Time, size, delay time.Duration) bucket.Time {
 
 // witnesses is how many windows after each one are asked along with it, final,
 // due or not, up to the one that runs: a young window is believed soon only where
-// the same answer shows something of what came after. After one that was read and
-// is not final more are asked: where traffic is rare the next may be empty.
-const (
-	witnesses = 1
-	whereRead = 3
-)
+// the same answer shows what came after. After one that was read and is not final
+// one more is asked: where traffic is rare the next may be empty.
+func witnesses(size time.Duration, read bool) time.Duration {
+	n := 1 + (settle.Beyond+size-1)/size
+	if read {
+		n++
+	}
+	return n
+}
 
 // piece is one range of one want, before packing.
 type piece struct {
@@ -99,14 +102,9 @@ func (w *Want) pieces(out []piece, now bucket.Time, state State, c Ceilings) ([]
 			}
 			window := bucket.Window{Start: start, End: start.Add(size)}
 			old, read := now.Sub(window.End)-delay > trailing, state.Read(id, w.Scope, start)
-			along := 0
-			switch {
-			case read:
-				along = whereRead
-			case now.Sub(window.End) < settle.SuspectAge:
-				along = witnesses
+			if read || now.Sub(window.End) < settle.SuspectAge {
+				window.End = min(window.End.Add(witnesses(size, read)*size), now.Ceil(size))
 			}
-			window.End = min(window.End.Add(time.Duration(along)*size), now.Ceil(size))
 			if !old {
 				recent.extend(window)
 				if !read {
@@ -240,26 +238,72 @@ func add(requests []Request, pieces []piece, c Ceilings) []Request {
 		lane = min(lane, p.lane)
 		limit = min(limit, p.want.pageSize(c))
 	}
-	w, at := pieces[0].want, -1
-	windows := cut(span.window, narrowest(pieces, c))
-	for i, window := range windows {
-		s := Selection{Dataset: w.Dataset, Variant: w.Variant, Window: window, Limit: limit}
-		need := 2 // one for what comes after it, in the same answer
-		if i == len(windows)-1 {
-			need = 1
+	w, chunk := pieces[0].want, narrowest(pieces, c)
+	asking := func(span bucket.Window) (out []Selection) {
+		for _, window := range cut(span, chunk) {
+			out = append(out, Selection{Dataset: w.Dataset, Variant: w.Variant, Window: window, Limit: limit})
 		}
-		if at < 0 || !requests[at].room(need, c) {
-			if at >= 0 { // the rest goes elsewhere; the witness of what is here does not
-				next := s
-				next.Window.End = window.Start.Add(w.Dataset.Size)
-				requests[at].Selections = append(requests[at].Selections, next)
-			}
-			requests, at = find(requests, lane, scopes, need, c)
+		return out
+	}
+	reach := witnesses(w.Dataset.Size, false) * w.Dataset.Size
+	along := int((reach + chunk - 1) / chunk) // selections that show what came after another
+	for rest := asking(span.window); len(rest) > 0; {
+		var r *Request
+		requests, r = find(requests, lane, scopes, rest[:min(len(rest), 1+along)], c)
+		here, free := rest, max(r.free(c), 1+along) // what was found has room for so many
+		if rest = nil; r.lacks(here) > free {
+			// The rest goes elsewhere; the witness of what is here does not.
+			n := free - along
+			after := here[n].Window.Start
+			here, rest = append(here[:n:n], asking(bucket.Window{Start: after, End: min(after.Add(reach), span.window.End)})...), here[n:]
 		}
-		requests[at].Selections = append(requests[at].Selections, s)
-		requests[at].Lane = min(requests[at].Lane, lane)
+		for _, s := range here {
+			r.ask(s)
+		}
+		r.Lane = min(r.Lane, lane)
 	}
 	return requests
+}
+
+// within reports whether o asks all that s does.
+func (s *Selection) within(o Selection) bool {
+	return s.Dataset == o.Dataset && s.Variant.Same(o.Variant) && s.Window.Intersect(o.Window) == s.Window
+}
+
+// lacks is how many of the selections ask what is not asked yet.
+func (r *Request) lacks(selections []Selection) (n int) {
+	for _, s := range selections {
+		if !slices.ContainsFunc(r.Selections, s.within) {
+			n++
+		}
+	}
+	return n
+}
+
+// ask adds a selection, unless what it asks is asked already, and in place of
+// those that ask a part of it: neighbouring chunks are one another's witnesses.
+func (r *Request) ask(s Selection) {
+	if slices.ContainsFunc(r.Selections, s.within) {
+		return
+	}
+	r.Selections = slices.DeleteFunc(r.Selections, func(o Selection) bool { return o.within(s) })
+	r.Selections = append(r.Selections, s)
+}
+
+// free is how many more selections fit.
+func (r *Request) free(c Ceilings) int { return c.Selections/len(r.Scopes) - len(r.Selections) }
+
+// find returns a request of these scopes that has room for the selections, a new
+// one if need be.
+func find(requests []Request, lane Lane, scopes []bucket.Scope, s []Selection, c Ceilings) ([]Request, *Request) {
+	for i := range requests {
+		r := &requests[i]
+		if (r.Lane == Repair) == (lane == Repair) && slices.Equal(r.Scopes, scopes) && r.lacks(s) <= r.free(c) {
+			return requests, r
+		}
+	}
+	requests = append(requests, Request{Lane: lane, Scopes: scopes})
+	return requests, &requests[len(requests)-1]
 }
 
 func narrowest(pieces []piece, c Ceilings) time.Duration {
@@ -277,21 +321,4 @@ func cut(w bucket.Window, widest time.Duration) []bucket.Window {
 		out = append(out, bucket.Window{Start: w.Start, End: w.Start.Add(widest)})
 	}
 	return append(out, w)
-}
-
-// room reports whether n more selections fit.
-func (r *Request) room(n int, c Ceilings) bool {
-	return len(r.Scopes)*(len(r.Selections)+n) <= c.Selections
-}
-
-// find returns which request has room for n selections of these scopes, a new
-// one if need be.
-func find(requests []Request, lane Lane, scopes []bucket.Scope, n int, c Ceilings) ([]Request, int) {
-	for i := range requests {
-		r := &requests[i]
-		if (r.Lane == Repair) == (lane == Repair) && slices.Equal(r.Scopes, scopes) && r.room(n, c) {
-			return requests, i
-		}
-	}
-	return append(requests, Request{Lane: lane, Scopes: scopes}), len(requests)
 }

@@ -157,8 +157,8 @@ func TestWhatWaitsIsAskedWithWhatCameAfter(t *testing.T) {
 		check(t, plan.Make(now, []plan.Want{want(http, zone(0), now, 24*time.Hour, test.waits)}, st, plan.DefaultCeilings), test.want)
 		st.read = nil
 		for _, r := range plan.Make(now, []plan.Want{want(http, zone(0), now, 24*time.Hour, test.waits)}, st, plan.DefaultCeilings).Requests {
-			if n := r.Selections[0].Window.Len(); n != 10*time.Minute {
-				t.Errorf("a window that was never read is asked with a range of %s, want it and the next", n)
+			if n := r.Selections[0].Window.Len(); n != min(15*time.Minute, time.Duration(test.waits+2)*5*time.Minute) {
+				t.Errorf("a window that was never read is asked with a range of %s, want it and the next two", n)
 			}
 		}
 	}
@@ -188,7 +188,7 @@ func TestCatchingUp(t *testing.T) {
 	}
 	check(t, plan.Make(now, wants, state{}, c), `
 fresh zones=2 http_5m/rollup[-50,5)
-repair zones=2 http_5m/rollup[-60,-45) http_5m/rollup[-120,-60) http_5m/rollup[-60,-55) http_5m/rollup[-180,-120) http_5m/rollup[-120,-115) http_5m/rollup[-360,-300) http_5m/rollup[-300,-295) http_5m/rollup[-300,-240) http_5m/rollup[-240,-235) http_5m/rollup[-240,-180) http_5m/rollup[-180,-175)
+repair zones=2 http_5m/rollup[-60,-40) http_5m/rollup[-120,-60) http_5m/rollup[-180,-120) http_5m/rollup[-360,-300) http_5m/rollup[-300,-240) http_5m/rollup[-240,-180)
 `)
 }
 
@@ -210,7 +210,24 @@ func TestSampledVariantsAskOneWindowPerSelection(t *testing.T) {
 	w.Variant = &http.Variants[1]
 	check(t, plan.Make(now, []plan.Want{w}, state{}, plan.DefaultCeilings), `
 fresh zones=1 http_5m/adaptive[-10,-5) http_5m/adaptive[-5,0) http_5m/adaptive[0,5)
-repair zones=1 http_5m/adaptive[-155,-150) http_5m/adaptive[-150,-145)
+repair zones=1 http_5m/adaptive[-155,-150) http_5m/adaptive[-150,-145) http_5m/adaptive[-145,-140)
+`)
+}
+
+// Each window of a sampled variant is a selection of its own. Neighbours are one
+// another's witnesses, so that a catch-up of ten zones asks three windows in a
+// request of five, and not one.
+func TestNeighboursAreOneAnothersWitnesses(t *testing.T) {
+	http, now := dataset("http_5m", 5*time.Minute, 1), noon.Add(5*time.Minute)
+	var wants []plan.Want
+	for i := range 10 {
+		w := want(http, zone(i), now, 24*time.Hour, 30, 31, 32, 33, 34, 35)
+		w.Variant = &http.Variants[1]
+		wants = append(wants, w)
+	}
+	check(t, plan.Make(now, wants, state{}, plan.DefaultCeilings), `
+repair zones=10 http_5m/adaptive[-155,-150) http_5m/adaptive[-150,-145) http_5m/adaptive[-145,-140) http_5m/adaptive[-165,-160) http_5m/adaptive[-160,-155)
+repair zones=10 http_5m/adaptive[-180,-175) http_5m/adaptive[-175,-170) http_5m/adaptive[-170,-165) http_5m/adaptive[-165,-160) http_5m/adaptive[-160,-155)
 `)
 }
 
@@ -228,8 +245,8 @@ func TestARangeStaysUnderThePlansLimits(t *testing.T) {
 }
 
 // Whatever is missing: every missing window that may be asked is asked, as what
-// is wanted or as a witness too; one answer holds it and what came after, where
-// that has begun; and the same input gives the same plan.
+// is wanted or as a witness too; one answer holds it and what came after, as far
+// as that has begun; and the same input gives the same plan.
 func TestEveryMissingWindowIsAsked(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -247,7 +264,9 @@ func TestEveryMissingWindowIsAsked(t *testing.T) {
 						missing = append(missing, k)
 					}
 				}
-				wants = append(wants, want(d, zone(i), now, 70*d.Size, missing...))
+				w := want(d, zone(i), now, 70*d.Size, missing...)
+				w.Variant = &d.Variants[rng.IntN(5)/4]
+				wants = append(wants, w)
 			}
 		}
 		p := plan.Make(now, wants, state{}, plan.DefaultCeilings)
@@ -270,9 +289,12 @@ func TestEveryMissingWindowIsAsked(t *testing.T) {
 				}
 			}
 			for key := range in {
-				next := key
-				next.Start = key.Start.Add(sizes[key.Dataset])
-				witnessed[key] = witnessed[key] || in[next]
+				end := key.Start.Add(sizes[key.Dataset])
+				all := true
+				for next := end; next < now && next.Sub(end) < settle.Beyond+sizes[key.Dataset]; next = next.Add(sizes[key.Dataset]) {
+					all = all && in[bucket.Key{Dataset: key.Dataset, Scope: key.Scope, Start: next}]
+				}
+				witnessed[key] = witnessed[key] || all
 			}
 		}
 		for _, w := range wants {
@@ -283,7 +305,7 @@ func TestEveryMissingWindowIsAsked(t *testing.T) {
 					}
 					next := start.Add(w.Dataset.Size)
 					if key := (bucket.Key{Dataset: w.Dataset.Dataset, Scope: w.Scope, Start: start}); !witnessed[key] && next < now && now.Sub(next) < settle.SuspectAge {
-						t.Fatalf("no answer shows both %s of %s and the window after it", start, w.Dataset.Dataset)
+						t.Fatalf("no answer shows both %s of %s and the windows after it", start, w.Dataset.Dataset)
 					}
 				}
 			}

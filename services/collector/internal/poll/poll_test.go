@@ -283,6 +283,33 @@ func TestTroubleForAnHourChangesNothingInTheEnd(t *testing.T) {
 	}
 }
 
+// However late the hourly node alone is, each hour is stored whole: the first rows
+// of the next hour are there before its own last ones, also at its deadline (30
+// minutes) and where it is first read after that (a start in the middle).
+func TestANodeThatIsLateByAnythingIsWaitedFor(t *testing.T) {
+	for _, starts := range []time.Duration{time.Minute, 40 * time.Minute} {
+		for delay := time.Minute; delay < 40*time.Minute; delay += time.Minute + 7*time.Second {
+			w := newWorld(t, func(c *cfsim.Config) {
+				zones("shop.example", "blog.example")(c)
+				c.Faults = []cfsim.Fault{{Kind: cfsim.FaultZoneDelayed, Dataset: "httpRequests1hGroups", Delay: delay}}
+			})
+			var err error
+			if w.catalogue, err = catalogue.Load(nil, catalogue.Options{HTTPSize: time.Hour, Disable: []string{"countries_1h", "content_types_1h"}}); err != nil {
+				t.Fatal(err)
+			}
+			w.config.Catalogue = w.catalogue
+			w.clock.Set(began.Add(starts))
+			w.run(80 * time.Minute)
+			if n := w.checkTruth(); n < 10 {
+				t.Errorf("only %d buckets are final", n)
+			}
+			if t.Failed() {
+				t.Fatalf("started at %s with a delay of %s", began.Add(starts).Format("15:04"), delay)
+			}
+		}
+	}
+}
+
 // A zone without any traffic: no zero is stored before it is a day old, then
 // all of them, and from then on it keeps up (G3).
 func TestSilenceIsBelievedAfterADay(t *testing.T) {

@@ -9,12 +9,16 @@
 //     Confirm readings in a row, each at least a minute after the one before,
 //     were equal in every row. A reading that Cloudflare sampled can differ from
 //     the next for ever and is final by itself.
-//   - At its deadline it is stored with the last reading even if readings
-//     still differ, and marked so. A window first read after its deadline
-//     needs one reading.
-//   - All this only where the same answer has rows of a later window, if only of
-//     the one that runs: else it may be filling, and is doubtful (see below) until
-//     an answer has.
+//   - All this only where each of these answers has rows of a later window, if
+//     only of the one that runs: else it may be filling, and is doubtful (see
+//     below) until an answer has.
+//   - First rows of what came after may be there before the last ones of the
+//     window. Where that is not ruled out by equal readings it must have grown:
+//     the answer has rows of five minutes past the window or more, or its
+//     answers have had some for ten. Then, and not before, a window is stored at
+//     its deadline with the last reading even if readings still differ, and
+//     marked so; one that was first read after its deadline needs one reading;
+//     and so does a sampled one whose first answer had no rows of a later window.
 //   - A reading that is empty, or far below what the scope usually has, is
 //     suspect: "not arrived yet" looks just like "no traffic". A window that
 //     was ever suspect needs two equal readings ten minutes apart. While it
@@ -55,6 +59,10 @@ const (
 	// AgreeApart is how far apart the two equal readings of a window must be
 	// that was suspect or doubtful.
 	AgreeApart = 10 * time.Minute
+	// Beyond is how far past a window the rows of an answer begin that cannot be
+	// there before the window's own: filling was seen to take under four minutes.
+	// Questions are made to reach as far.
+	Beyond = 5 * time.Minute
 	// SuspectAge makes an empty answer credible by itself; for young scopes
 	// YoungAge does, since Cloudflare delays new Free zones by up to a day.
 	SuspectAge = 6 * time.Hour

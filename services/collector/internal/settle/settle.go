@@ -46,9 +46,10 @@ type pending struct {
 	since   bucket.Time // first reading with this digest
 	last    bucket.Time // newest reading that counted
 	equal   int         // readings in a row with this digest
+	after   bucket.Time // since when every answer showed something of what came after; 0: the newest did not
+	grown   bool        // what came after is too much for the window to be filling still
 	late    bool        // first read after the deadline
 	once    bool        // was suspect or doubtful at some time
-	filling bool        // the newest answer showed nothing of what came after
 	low     bool        // the newest reading looked suspect
 	traffic bool        // the scope had traffic when it was last judged
 }
@@ -196,17 +197,23 @@ func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, hol
 		if hole != 0 && end > hole.Add(-doubt) {
 			p.once = true
 		}
-		// Not for good: another answer may show what came after.
-		p.filling = sc.filling(now.Sub(end), r)
+		p.follow(now, sc.shown, end, r.Empty)
 		verdicts[i] = d.judge(sc, now, r)
 	}
 	return verdicts
 }
 
-// filling reports whether a window may be filling still: its answer shows
-// nothing of what came after. An emptiness has its own rules.
-func (sc *scope) filling(age time.Duration, r Reading) bool {
-	return !r.Empty && sc.shown <= r.Start && age < SuspectAge
+// follow notes how far the answer of a reading reaches past its window. An
+// emptiness has its own rules, and old windows were filled long ago.
+func (p *pending) follow(now, shown, end bucket.Time, empty bool) {
+	needless := empty || now.Sub(end) >= SuspectAge
+	switch {
+	case shown < end && !needless:
+		p.after = 0 // not for good: another answer may show what came after
+	case p.after == 0:
+		p.after = now
+	}
+	p.grown = needless || shown >= end.Add(Beyond) || p.after != 0 && now.Sub(p.after) >= AgreeApart
 }
 
 // take notes the readings and marks what is suspect or doubtful.
@@ -284,7 +291,10 @@ func (p *pending) note(now bucket.Time, r Reading) {
 }
 
 // doubtful windows need two equal readings ten minutes apart.
-func (p *pending) doubtful() bool { return p.once || p.filling }
+func (p *pending) doubtful() bool { return p.once || p.after == 0 }
+
+// prompt windows showed what came after when they were first read, in time.
+func (p *pending) prompt() bool { return !p.late && p.after == p.first }
 
 func (d *Dataset) judge(sc *scope, now bucket.Time, r Reading) Verdict {
 	p := sc.pending[r.Start]
@@ -296,15 +306,21 @@ func (d *Dataset) judge(sc *scope, now bucket.Time, r Reading) Verdict {
 		if sc.overcome(p, r, now, age, d.policy.Size) {
 			v.Final = bucket.SuspectConfirmed
 		}
-	case r.Sampled || p.late || p.equal >= d.policy.Confirm:
+	case p.late && p.grown, r.Sampled && (p.grown || p.prompt()), d.confirmed(p, now):
 		v.Final = bucket.Confirmed
-	case age >= d.policy.Deadline:
+	case age >= d.policy.Deadline && p.grown:
 		v.Final = bucket.Deadline
 	}
 	if v.Final == 0 {
 		v.Reason, v.Again = d.reason(p, r.Start), d.again(p, r.Start)
 	}
 	return v
+}
+
+// confirmed says whether enough readings in a row were equal, all of which showed
+// what came after.
+func (d *Dataset) confirmed(p *pending, now bucket.Time) bool {
+	return p.equal >= d.policy.Confirm && now.Sub(p.after) >= time.Duration(d.policy.Confirm-1)*Spacing
 }
 
 // overcome says whether a window that was suspect or doubtful may be believed.

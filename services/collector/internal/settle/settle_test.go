@@ -32,6 +32,14 @@ func lookBefore(t *testing.T, d *settle.Dataset, now, start bucket.Time, level f
 	return observe(d, now, map[bucket.Scope][]settle.Reading{zone: {reading(start, level), later}})[zone][0]
 }
 
+// lookFar does the same in an answer that shows two windows after it.
+func lookFar(t *testing.T, d *settle.Dataset, now, start bucket.Time, level float64) settle.Verdict {
+	t.Helper()
+	answer := []settle.Reading{reading(start, level), reading(start.Add(size), 100), reading(start.Add(2*size), 100)}
+	answer[1].Closed, answer[2].Closed = true, true
+	return observe(d, now, map[bucket.Scope][]settle.Reading{zone: answer})[zone][0]
+}
+
 // observe notes an answer and judges it by what this dataset alone shows.
 func observe(d *settle.Dataset, now bucket.Time, answer map[bucket.Scope][]settle.Reading) map[bucket.Scope][]settle.Verdict {
 	d.Note(now, answer)
@@ -128,9 +136,67 @@ func TestTheDeadlineStoresTheLastReading(t *testing.T) {
 
 func TestAWindowFirstReadAfterItsDeadlineNeedsOneReading(t *testing.T) {
 	d := newDataset(busy())
-	wantFinal(t, lookBefore(t, d, at(20*time.Minute+time.Second), noon, 90), bucket.Confirmed)
+	wantFinal(t, lookFar(t, d, at(20*time.Minute+time.Second), noon, 90), bucket.Confirmed)
 	d = newDataset(busy())
 	wantFinal(t, look(t, d, at(6*time.Hour), noon, 90), bucket.Confirmed)
+}
+
+// First rows of what came after may be there while the last ones of the window
+// are not. Where nothing but the next window is there, a reading alone is not
+// enough, and the deadline waits until it has been there for ten minutes.
+func TestFirstRowsOfTheNextWindowAreNotEnough(t *testing.T) {
+	late := at(25 * time.Minute)
+	t.Run("first read after the deadline", func(t *testing.T) {
+		d := newDataset(busy())
+		wantWait(t, lookBefore(t, d, late, noon, 90), settle.Settling, late.Add(time.Minute))
+		wantWait(t, lookBefore(t, d, late.Add(time.Minute), noon, 100), settle.Settling, late.Add(2*time.Minute))
+		wantFinal(t, lookBefore(t, d, late.Add(2*time.Minute), noon, 100), bucket.Confirmed)
+	})
+	t.Run("at the deadline", func(t *testing.T) {
+		d := newDataset(busy())
+		for age := 5; age < 25; age++ {
+			look(t, d, at(time.Duration(age)*time.Minute), noon, float64(50+age))
+		}
+		for minute := range 10 {
+			if v := lookBefore(t, d, late.Add(time.Duration(minute)*time.Minute), noon, float64(80+minute)); v.Final != 0 {
+				t.Fatalf("stored %d minutes after the first rows of the next window, while it changed", minute)
+			}
+		}
+		wantFinal(t, lookBefore(t, d, late.Add(10*time.Minute), noon, 95), bucket.Deadline)
+	})
+	t.Run("they went away", func(t *testing.T) {
+		d := newDataset(busy())
+		lookBefore(t, d, late, noon, 90)
+		look(t, d, late.Add(5*time.Minute), noon, 80)
+		if v := lookBefore(t, d, late.Add(11*time.Minute), noon, 91); v.Final != 0 {
+			t.Fatal("what was there and went away was taken for ten minutes of it")
+		}
+	})
+	t.Run("only one of two equal readings shows them", func(t *testing.T) {
+		d := newDataset(busy())
+		look(t, d, at(5*time.Minute), noon, 44)
+		if v := lookBefore(t, d, at(8*time.Minute), noon, 44); v.Final != 0 {
+			t.Fatal("a reading that showed nothing of what came after was counted")
+		}
+		wantFinal(t, lookBefore(t, d, at(9*time.Minute), noon, 44), bucket.Confirmed)
+	})
+	t.Run("sampled", func(t *testing.T) {
+		sampled := func(d *settle.Dataset, now bucket.Time, level float64, after int) settle.Verdict {
+			answer := []settle.Reading{reading(noon, level)}
+			answer[0].Sampled = true
+			for i := range after {
+				answer = append(answer, settle.Reading{Start: noon.Add(time.Duration(1+i) * size), Closed: true})
+			}
+			return observe(d, now, map[bucket.Scope][]settle.Reading{zone: answer})[zone][0]
+		}
+		d := newDataset(busy())
+		wantWait(t, sampled(d, late, 80, 1), settle.Settling, late.Add(time.Minute))
+		wantFinal(t, sampled(d, late.Add(time.Minute), 90, 2), bucket.Confirmed)
+		d = newDataset(busy())
+		wantWait(t, sampled(d, at(5*time.Minute), 80, 0), settle.Suspect, at(15*time.Minute))
+		wantWait(t, sampled(d, at(8*time.Minute), 90, 1), settle.Settling, at(9*time.Minute))
+		wantFinal(t, sampled(d, at(9*time.Minute), 91, 2), bucket.Confirmed)
+	})
 }
 
 // Its answer shows nothing of what came after, so that it may be filling still,
@@ -232,12 +298,12 @@ func TestTheLastWindowBeforeAHoleIsDoubtful(t *testing.T) {
 	if got[0].Final != 0 {
 		t.Fatal("the window ten minutes before the hole was believed at once")
 	}
-	// Nor where it was watched: two equal readings a minute apart are not enough.
+	// Nor where they were watched: two equal readings a minute apart are not enough.
 	d = newDataset(busy())
 	for _, age := range []time.Duration{12 * time.Minute, 13 * time.Minute} {
-		got = observe(d, at(age), map[bucket.Scope][]settle.Reading{zone: {reading(noon, 44), reading(noon.Add(size), 0)}})[zone]
-		if got[0].Final != 0 {
-			t.Fatalf("the window before the hole was believed %s after its end", age)
+		got = observe(d, at(age), map[bucket.Scope][]settle.Reading{zone: {reading(noon.Add(-size), 90), reading(noon, 44), reading(noon.Add(size), 0)}})[zone]
+		if got[0].Final != 0 || got[1].Final != 0 {
+			t.Fatalf("a window before the hole was believed %s after its end", age)
 		}
 	}
 }
@@ -361,7 +427,7 @@ func TestLevelsAreHeldAgainstTheBucketsBefore(t *testing.T) {
 	} {
 		d := newDataset(busy())
 		now := max(at(0), start.Add(size)).Add(time.Hour)
-		wantFinal(t, lookBefore(t, d, now, start, 15), bucket.Confirmed)
+		wantFinal(t, lookFar(t, d, now, start, 15), bucket.Confirmed)
 		if d.Suspects() != 0 {
 			t.Errorf("%s: %d windows are suspect, want none", name, d.Suspects())
 		}
