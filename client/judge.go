@@ -16,17 +16,18 @@ const Domain = "weir.bucket.v1"
 
 // Reasons of the contract, as [Reason] returns them.
 const (
-	ReasonCompacted        = "COMPACTED"
-	ReasonOtherStore       = "OTHER_STORE"
-	ReasonHistoryChanged   = "HISTORY_CHANGED"
-	ReasonFutureRevision   = "FUTURE_REVISION"
-	ReasonBehind           = "BEHIND"
-	ReasonSlowReader       = "SLOW_READER"
-	ReasonTooManyStreams   = "TOO_MANY_STREAMS"
-	ReasonStoreUnavailable = "STORE_UNAVAILABLE"
-	ReasonDraining         = "DRAINING"
-	ReasonBadRequest       = "BAD_REQUEST"
-	ReasonInternal         = "INTERNAL"
+	ReasonCompacted           = "COMPACTED"
+	ReasonOtherStore          = "OTHER_STORE"
+	ReasonHistoryChanged      = "HISTORY_CHANGED"
+	ReasonFutureRevision      = "FUTURE_REVISION"
+	ReasonBehind              = "BEHIND"
+	ReasonSlowReader          = "SLOW_READER"
+	ReasonTooManyStreams      = "TOO_MANY_STREAMS"
+	ReasonStoreUnavailable    = "STORE_UNAVAILABLE"
+	ReasonDraining            = "DRAINING"
+	ReasonCredentialWithdrawn = "CREDENTIAL_WITHDRAWN"
+	ReasonBadRequest          = "BAD_REQUEST"
+	ReasonInternal            = "INTERNAL"
 )
 
 // Reason returns the reason of the google.rpc.ErrorInfo that err carries, or ""
@@ -129,6 +130,8 @@ func judge(err error) verdict {
 		return verdict{next: snapshot, pace: now, foreign: true, level: slog.LevelWarn, loud: true, message: "history of the store changed, taking a snapshot"}
 	case ReasonBehind, ReasonStoreUnavailable, ReasonDraining:
 		return verdict{level: slog.LevelWarn, message: "collector is not available, waiting"}
+	case ReasonCredentialWithdrawn:
+		return verdict{level: slog.LevelInfo, message: "credential was withdrawn, showing the present one"}
 	case ReasonSlowReader, ReasonTooManyStreams:
 		return verdict{level: slog.LevelWarn, message: "collector refused the pace, backing off"}
 	}

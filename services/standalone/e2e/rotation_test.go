@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/internal/tlsconf"
@@ -73,7 +75,7 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 	pids := []int{c.cmd.Process.Pid, x.cmd.Process.Pid}
 
 	// connect is a reader of its own, with the certificates of an authority.
-	connect := func(ca *testkit.CA, roots, token string) *grpc.ClientConn {
+	connect := func(ca *testkit.CA, roots string, bearer *token) *grpc.ClientConn {
 		t.Helper()
 		folder := t.TempDir()
 		cert, key := ca.Client(t, "reader").Write(t, folder, "reader")
@@ -83,7 +85,7 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn, err := grpc.NewClient("passthrough:///"+c.data, grpc.WithTransportCredentials(secure), grpc.WithPerRPCCredentials(constToken(token)))
+		conn, err := grpc.NewClient("passthrough:///"+c.data, grpc.WithTransportCredentials(secure), grpc.WithPerRPCCredentials(bearer))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,8 +98,15 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 		_, err := bucketv1.NewBucketServiceClient(conn).GetStatus(ctx, &bucketv1.GetStatusRequest{})
 		return err
 	}
-	before := connect(oldCA, string(oldCA.PEM), marked+"-first")
-	watches := []*recorder{record(t, before), record(t, connect(oldCA, string(oldCA.PEM), marked+"-first"))}
+	first, second, renewing := newToken(marked+"-first"), newToken(marked+"-second"), newToken(marked+"-first")
+	watches := []*recorder{record(t, connect(oldCA, string(oldCA.PEM), renewing)), record(t, connect(oldCA, string(oldCA.PEM), renewing))}
+	before := connect(oldCA, string(oldCA.PEM), first)
+	left, err := bucketv1.NewBucketServiceClient(before).WatchBuckets(t.Context(), &bucketv1.WatchBucketsRequest{
+		Start: &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	testkit.Eventually(t, 20*time.Second, func() error { return reached(1, watches...) })
 	scrapes := scrape(t, x.data, "old", oldCA, newCA)
 
@@ -123,14 +132,14 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 			return isMetric(s, usable, 1)
 		})
 	}
-	// reconnect cuts the exposer's connection and waits until it follows again.
-	reconnect := func() {
+	// reconnects does what ends the exposer's stream and waits until it follows again.
+	reconnects := func(after func()) {
 		t.Helper()
 		disconnects := x.metric("weir_exposer_stream_disconnects_total")
-		line.cut()
+		after()
 		testkit.Eventually(t, 20*time.Second, func() error {
 			if x.metric("weir_exposer_stream_disconnects_total") == disconnects {
-				return constError("the exposer has not noticed the cut")
+				return constError("the exposer has not noticed that its stream ended")
 			}
 			return isMetric(x, "weir_exposer_stream_connected", 1)
 		})
@@ -144,8 +153,14 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 	t.Log("the bearer token")
 	replace(c, "WEIR_GRPC_TOKEN_FILE", "tokens", marked+"-first\n"+marked+"-second\n")
 	replace(x, "WEIR_COLLECTOR_TOKEN_FILE", "token", marked+"-second\n")
-	replace(c, "WEIR_GRPC_TOKEN_FILE", "tokens", marked+"-second\n")
-	reconnect()
+	renewing.Store(second.Load())
+	reconnects(func() { replace(c, "WEIR_GRPC_TOKEN_FILE", "tokens", marked+"-second\n") })
+	for err = nil; err == nil; {
+		_, err = left.Recv()
+	}
+	if client.Reason(err) != client.ReasonCredentialWithdrawn {
+		t.Errorf("a stream whose bearer token was withdrawn ended with %v", err)
+	}
 	if err := getStatus(before); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("the bearer token that was withdrawn: %v, want UNAUTHENTICATED", err)
 	}
@@ -164,14 +179,14 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 	}
 	replace(x, "WEIR_COLLECTOR_TLS", "collector.ca", string(newCA.PEM))
 	replace(c, "WEIR_GRPC_CERT_FILE", "clients.ca", string(newCA.PEM))
-	reconnect()
-	if err := getStatus(connect(oldCA, bothCAs, marked+"-second")); status.Code(err) != codes.Unavailable {
+	reconnects(line.cut)
+	if err := getStatus(connect(oldCA, bothCAs, second)); status.Code(err) != codes.Unavailable {
 		t.Errorf("a certificate of the authority that was withdrawn: %v, want UNAVAILABLE", err)
 	}
-	if err := getStatus(connect(newCA, string(oldCA.PEM), marked+"-second")); status.Code(err) != codes.Unavailable {
+	if err := getStatus(connect(newCA, string(oldCA.PEM), second)); status.Code(err) != codes.Unavailable {
 		t.Errorf("the collector still shows its old certificate: %v", err)
 	}
-	if err := getStatus(connect(newCA, string(newCA.PEM), marked+"-second")); err != nil {
+	if err := getStatus(connect(newCA, string(newCA.PEM), second)); err != nil {
 		t.Errorf("with everything new: %v", err)
 	}
 
@@ -240,16 +255,22 @@ var hashes = map[string]string{
 	"new": "$2a$04$x/sEDm/L8h3WKAne4LoTOuyT3HMPlehLtgzk8aS6hacWTJsI7C2n2",
 }
 
-// constToken is a bearer token that does not change.
-type constToken string
+// token is a bearer token, which its owner may replace.
+type token struct{ atomic.Pointer[string] }
+
+func newToken(text string) *token {
+	c := &token{}
+	c.Store(&text)
+	return c
+}
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
-func (c constToken) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{"authorization": "Bearer " + string(c)}, nil
+func (c *token) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + *c.Load()}, nil
 }
 
 // RequireTransportSecurity implements credentials.PerRPCCredentials.
-func (constToken) RequireTransportSecurity() bool { return true }
+func (*token) RequireTransportSecurity() bool { return true }
 
 // revoker stands before a simulated Cloudflare and revokes tokens. It is slow,
 // so that there is something to ask for during the whole of a test.

@@ -231,7 +231,7 @@ func showsNoSecretAtWork(t *testing.T, format string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn, err := grpc.NewClient("passthrough:///"+c.data, grpc.WithTransportCredentials(secure), grpc.WithPerRPCCredentials(constToken(token)))
+		conn, err := grpc.NewClient("passthrough:///"+c.data, grpc.WithTransportCredentials(secure), grpc.WithPerRPCCredentials(newToken(token)))
 		if err != nil {
 			t.Fatal(err)
 		}

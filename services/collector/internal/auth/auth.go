@@ -3,8 +3,8 @@
 //
 // Tokens stand in a file, one a line, and are read again for every call: to
 // replace one, add the new line, let the clients change over, drop the old line.
-// A call is judged when it begins; a stream that runs goes on when its token is
-// withdrawn, and is refused when it comes back.
+// A call is judged when it begins, a stream also while it runs: the server asks
+// again before it sends (package grpcserver).
 //
 // Tokens are compared by their SHA-256 digests, each with all that are known:
 // how long it takes tells nothing about them, not even their length. It is not

@@ -31,8 +31,10 @@ type Config struct {
 	TLS credentials.TransportCredentials
 	// Authorize looks at a call before the service does, and may add to its
 	// context. Its error goes to the client as it is, so it should be a status
-	// with code UNAUTHENTICATED or PERMISSION_DENIED. Health checks pass without
-	// it. nil: everybody may call.
+	// with code UNAUTHENTICATED or PERMISSION_DENIED. It is asked again, with the
+	// same context, while a stream runs, about once a second: when it refuses then,
+	// the stream ends with UNAVAILABLE. Health checks pass without it. nil:
+	// everybody may call.
 	Authorize func(ctx context.Context, method string) (context.Context, error)
 	// Reflection offers the services' descriptors on listeners that other
 	// machines reach. On loopback and in memory they are always offered.
@@ -57,7 +59,7 @@ type Config struct {
 	Calls int
 	// ConnectionAge is after how long a client is asked to make another
 	// connection, so that load spreads over collectors that were added and a
-	// credential that was withdrawn does not live on in an old stream. Calls get
+	// certificate that has ended does not live on in an old stream. Calls get
 	// connectionGrace to end, and what is left breaks off. Default 1 h, give or
 	// take a tenth.
 	ConnectionAge time.Duration

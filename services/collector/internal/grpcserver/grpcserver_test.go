@@ -7,6 +7,7 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -242,6 +243,46 @@ func TestAuthorize(t *testing.T) {
 	if got := strings.Join(methods, " "); got != method+" "+stream+" "+method {
 		t.Errorf("checked %s", got)
 	}
+}
+
+// A stream whose credential is withdrawn while it runs ends with its next message,
+// and its client is told to come back.
+func TestAWithdrawnCredentialEndsItsStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{}
+		s.stream = func(ss grpc.ServerStream) error {
+			for {
+				if err := ss.SendMsg(&emptypb.Empty{}); err != nil {
+					return status.Error(codes.Canceled, "the client went away") // as services do
+				}
+				time.Sleep(300 * time.Millisecond)
+			}
+		}
+		var allow atomic.Bool
+		allow.Store(true)
+		asked := 0
+		_, conn, _ := serve(t, grpcserver.Config{Authorize: func(ctx context.Context, _ string) (context.Context, error) {
+			asked++
+			if !allow.Load() {
+				return nil, status.Error(codes.Unauthenticated, "a token is required")
+			}
+			return ctx, nil
+		}}, s)
+		began := time.Now()
+		ss, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, stream)
+		for n := 0; err == nil; n++ {
+			if n == 100 { // half a minute
+				allow.Store(false)
+			}
+			err = ss.RecvMsg(&emptypb.Empty{})
+		}
+		if took := time.Since(began); status.Code(err) != codes.Unavailable || client.Reason(err) != client.ReasonCredentialWithdrawn || took < 30*time.Second || took > 32*time.Second {
+			t.Errorf("after %s: %v; want UNAVAILABLE within two seconds of the withdrawal", took, err)
+		}
+		if asked > 33 {
+			t.Errorf("asked %d times in half a minute, want once a second", asked)
+		}
+	})
 }
 
 // Reflection tells whoever reaches the port what is there: on this machine

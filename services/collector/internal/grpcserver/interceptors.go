@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
+	"time"
 
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
@@ -41,9 +43,45 @@ func interceptors(c *Config, metrics *grpcprom.ServerMetrics) []grpc.ServerOptio
 			return call.Service != healthv1.Health_ServiceDesc.ServiceName // probes carry no credential
 		})
 		unary = append(unary, selector.UnaryServerInterceptor(auth.UnaryServerInterceptor(check), guarded))
-		stream = append(stream, selector.StreamServerInterceptor(auth.StreamServerInterceptor(check), guarded))
+		stream = append(stream, selector.StreamServerInterceptor(auth.StreamServerInterceptor(check), guarded),
+			selector.StreamServerInterceptor(recheck(check), guarded))
 	}
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary...), grpc.ChainStreamInterceptor(stream...)}
+}
+
+// recheckEvery is how often the credential of a running stream is looked at.
+const recheckEvery = time.Second
+
+// recheck ends a stream whose credential was withdrawn, with its next message.
+// The client is told to connect again, not that it is refused: it may have the
+// new credential since long, and a rotation must cost it nothing.
+func recheck(check func(context.Context) (context.Context, error)) grpc.StreamServerInterceptor {
+	return func(service any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		s := &rechecked{ServerStream: ss, check: check, looked: time.Now()}
+		err := handler(service, s)
+		if s.withdrawn.Load() {
+			return reason.Error(codes.Unavailable, "CREDENTIAL_WITHDRAWN", "the credential that this stream began with is not accepted any more; connect again")
+		}
+		return err
+	}
+}
+
+type rechecked struct {
+	grpc.ServerStream
+	check     func(context.Context) (context.Context, error)
+	looked    time.Time   // belongs to whoever sends
+	withdrawn atomic.Bool // the handler may return while another goroutine sends
+}
+
+func (s *rechecked) SendMsg(m any) error {
+	if now := time.Now(); now.Sub(s.looked) >= recheckEvery {
+		s.looked = now
+		if _, err := s.check(s.Context()); err != nil {
+			s.withdrawn.Store(true)
+			return err
+		}
+	}
+	return s.ServerStream.SendMsg(m)
 }
 
 // callLogger logs the end of each call. What the services consider worth a

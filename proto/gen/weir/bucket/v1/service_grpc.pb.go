@@ -47,6 +47,7 @@ const (
 //	TOO_MANY_STREAMS   RESOURCE_EXHAUSTED   the server's limit of streams is reached: back off
 //	STORE_UNAVAILABLE  UNAVAILABLE          the database is away: back off
 //	DRAINING           UNAVAILABLE          the server shuts down: reconnect
+//	CREDENTIAL_WITHDRAWN  UNAVAILABLE       the stream's bearer token was withdrawn while it ran: reconnect
 //	UNAUTHENTICATED    UNAUTHENTICATED      no bearer token, or none that this server knows: look at the settings
 //	PERMISSION_DENIED  PERMISSION_DENIED    the bearer token is for something else: look at the settings
 //	BAD_REQUEST        INVALID_ARGUMENT     the request is malformed; the message names field and value: do not retry
@@ -181,6 +182,7 @@ func (c *bucketServiceClient) GetStatus(ctx context.Context, in *GetStatusReques
 //	TOO_MANY_STREAMS   RESOURCE_EXHAUSTED   the server's limit of streams is reached: back off
 //	STORE_UNAVAILABLE  UNAVAILABLE          the database is away: back off
 //	DRAINING           UNAVAILABLE          the server shuts down: reconnect
+//	CREDENTIAL_WITHDRAWN  UNAVAILABLE       the stream's bearer token was withdrawn while it ran: reconnect
 //	UNAUTHENTICATED    UNAUTHENTICATED      no bearer token, or none that this server knows: look at the settings
 //	PERMISSION_DENIED  PERMISSION_DENIED    the bearer token is for something else: look at the settings
 //	BAD_REQUEST        INVALID_ARGUMENT     the request is malformed; the message names field and value: do not retry
