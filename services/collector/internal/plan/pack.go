@@ -1,0 +1,146 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+)
+
+// pack turns pieces into requests: scopes that ask the same are put together,
+// then selections that are asked of the same scopes.
+func pack(pieces []piece, c Ceilings) []Request {
+	slices.SortStableFunc(pieces, func(a, b piece) int {
+		return cmp.Or(
+			cmp.Compare(min(a.lane, Confirm), min(b.lane, Confirm)), // fresh and confirm travel together
+			cmp.Compare(laneRank(a), laneRank(b)),
+			// Short buckets show how far the data of longer ones has come.
+			cmp.Compare(a.want.Dataset.Size, b.want.Dataset.Size),
+			cmp.Compare(a.want.Dataset.Dataset, b.want.Dataset.Dataset),
+			cmp.Compare(a.want.Variant.Name, b.want.Variant.Name),
+			a.want.Scope.Compare(b.want.Scope),
+		)
+	})
+	var requests []Request
+	for len(pieces) > 0 {
+		n := 1
+		for n < len(pieces) && together(&pieces[0], &pieces[n], c, n) {
+			n++
+		}
+		requests = add(requests, pieces[:n], c)
+		pieces = pieces[n:]
+	}
+	slices.SortStableFunc(requests, func(a, b Request) int { return cmp.Compare(min(a.Lane, Confirm), min(b.Lane, Confirm)) })
+	return requests
+}
+
+func laneRank(p piece) int64 {
+	if !p.trailing() {
+		return p.rank
+	}
+	return 0
+}
+
+// together reports whether b may join the n pieces that a began.
+func together(a, b *piece, c Ceilings, n int) bool {
+	return n < c.Zones && a.want.Scope.Kind == bucket.Zone && b.want.Scope.Kind == bucket.Zone &&
+		a.want.Dataset == b.want.Dataset && a.want.Variant.Same(b.want.Variant) &&
+		a.trailing() == b.trailing() && (a.trailing() || a.window == b.window)
+}
+
+// add puts pieces that ask the same into a request that has their scopes
+// already, or into a new one.
+func add(requests []Request, pieces []piece, c Ceilings) []Request {
+	lane, span, limit := pieces[0].lane, piece{}, c.Rows
+	scopes := make([]bucket.Scope, len(pieces))
+	for i, p := range pieces {
+		scopes[i] = p.want.Scope
+		span.extend(p.window)
+		lane = min(lane, p.lane)
+		limit = min(limit, p.want.pageSize(c))
+	}
+	w, chunk := pieces[0].want, narrowest(pieces, c)
+	asking := func(span bucket.Window) (out []Selection) {
+		for _, window := range cut(span, chunk) {
+			out = append(out, Selection{Dataset: w.Dataset, Variant: w.Variant, Window: window, Limit: limit})
+		}
+		return out
+	}
+	past := reach(w.Dataset.Size, false)
+	along := int((past + chunk - 1) / chunk) // selections that show what came after another
+	for rest := asking(span.window); len(rest) > 0; {
+		var r *Request
+		requests, r = find(requests, lane, scopes, rest[:min(len(rest), 1+along)], c)
+		here, free := rest, max(r.free(c), 1+along) // what was found has room for so many
+		if rest = nil; r.lacks(here) > free {
+			// The rest goes elsewhere; the witness of what is here does not.
+			n := free - along
+			after := here[n].Window.Start
+			here, rest = append(here[:n:n], asking(bucket.Window{Start: after, End: min(after.Add(past), span.window.End)})...), here[n:]
+		}
+		for _, s := range here {
+			r.ask(s)
+		}
+		r.Lane = min(r.Lane, lane)
+	}
+	return requests
+}
+
+// within reports whether o asks all that s does.
+func (s *Selection) within(o Selection) bool {
+	return s.Dataset == o.Dataset && s.Variant.Same(o.Variant) && s.Window.Intersect(o.Window) == s.Window
+}
+
+// lacks is how many of the selections ask what is not asked yet.
+func (r *Request) lacks(selections []Selection) (n int) {
+	for _, s := range selections {
+		if !slices.ContainsFunc(r.Selections, s.within) {
+			n++
+		}
+	}
+	return n
+}
+
+// ask adds a selection, unless what it asks is asked already, and in place of
+// those that ask a part of it: neighbouring chunks are one another's witnesses.
+func (r *Request) ask(s Selection) {
+	if slices.ContainsFunc(r.Selections, s.within) {
+		return
+	}
+	r.Selections = slices.DeleteFunc(r.Selections, func(o Selection) bool { return o.within(s) })
+	r.Selections = append(r.Selections, s)
+}
+
+// free is how many more selections fit.
+func (r *Request) free(c Ceilings) int { return c.Selections/len(r.Scopes) - len(r.Selections) }
+
+// find returns a request of these scopes that has room for the selections, a new
+// one if need be.
+func find(requests []Request, lane Lane, scopes []bucket.Scope, s []Selection, c Ceilings) ([]Request, *Request) {
+	for i := range requests {
+		r := &requests[i]
+		if (r.Lane == Repair) == (lane == Repair) && slices.Equal(r.Scopes, scopes) && r.lacks(s) <= r.free(c) {
+			return requests, r
+		}
+	}
+	requests = append(requests, Request{Lane: lane, Scopes: scopes})
+	return requests, &requests[len(requests)-1]
+}
+
+func narrowest(pieces []piece, c Ceilings) time.Duration {
+	chunk := pieces[0].want.chunk(c)
+	for _, p := range pieces[1:] {
+		chunk = min(chunk, p.want.chunk(c))
+	}
+	return chunk
+}
+
+// cut splits a range that is wider than one selection may be.
+func cut(w bucket.Window, widest time.Duration) []bucket.Window {
+	var out []bucket.Window
+	for ; w.Len() > widest; w.Start = w.Start.Add(widest) {
+		out = append(out, bucket.Window{Start: w.Start, End: w.Start.Add(widest)})
+	}
+	return append(out, w)
+}
