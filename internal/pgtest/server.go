@@ -68,7 +68,7 @@ func StartMajor(t testing.TB, version int, settings ...string) *Server {
 	t.Helper()
 	bin, err := findMajor(version)
 	if err != nil {
-		t.Skip(err)
+		testkit.Missing(t, err.Error())
 	}
 	s, err := newServer(bin, settings)
 	if errors.Is(err, fs.ErrPermission) {

@@ -19,6 +19,17 @@ import (
 	"go.uber.org/goleak"
 )
 
+// Missing skips a test that needs a program which this machine lacks. Where
+// TEST_COMPLETE is set, as by CI, the test fails: there everything is
+// installed, and a skip would hide that it was not.
+func Missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("TEST_COMPLETE") != "" {
+		t.Fatalf("missing, and TEST_COMPLETE is set: %s", what)
+	}
+	t.Skip(what)
+}
+
 // Root returns the repository's root folder: the nearest folder above the
 // working directory that has the workspace file. Tests run in the folder of
 // their package, so it works in each of them.

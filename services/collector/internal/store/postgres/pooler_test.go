@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/pgtest"
+	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/store/postgres"
 	"github.com/weir-metrics/weir/services/collector/internal/store/storetest"
@@ -22,16 +23,20 @@ import (
 // TestExamThroughPgBouncer: the whole exam, every statement on whichever
 // session PgBouncer picks.
 func TestExamThroughPgBouncer(t *testing.T) {
-	pooled := newPgBouncer(t, migrated.DSN(t))
-	storetest.Run(t, storetest.Driver{
+	storetest.Run(t, throughPgBouncer(newPgBouncer(t, migrated.DSN(t)), migrated.DSN))
+}
+
+// throughPgBouncer is the driver on databases that create makes.
+func throughPgBouncer(pooled func(dsn string) string, create func(testing.TB) string) storetest.Driver {
+	return storetest.Driver{
 		Shared: true,
 		Create: func(t *testing.T) storetest.Opener {
-			dsn := pooled(migrated.DSN(t))
+			dsn := pooled(create(t))
 			return func(settings store.Settings) (store.Store, error) {
 				return opened(postgres.Open(t.Context(), postgres.Options{DSN: dsn, TransactionPooling: true, Settings: settings}))
 			}
 		},
-	})
+	}
 }
 
 func TestMigrateThroughPgBouncer(t *testing.T) {
@@ -45,7 +50,8 @@ func TestMigrateThroughPgBouncer(t *testing.T) {
 }
 
 // newPgBouncer starts PgBouncer in transaction mode, as strict as it comes: it
-// knows no start-up parameter that it was not told of. The result turns the
+// knows no start-up parameter that it was not told of. It connects to dsn's server
+// as dsn's user, with its password and TLS if dsn has them. The result turns the
 // address of a database into one through it. It listens on a Unix socket, so
 // that no port can be taken.
 func newPgBouncer(t *testing.T, dsn string) func(dsn string) string {
@@ -55,7 +61,7 @@ func newPgBouncer(t *testing.T, dsn string) func(dsn string) string {
 	}
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
-		t.Skip("PgBouncer is not installed (Debian: pgbouncer); the exam through a transaction pooler needs it")
+		testkit.Missing(t, "PgBouncer is not installed (Debian: pgbouncer); the exam through a transaction pooler needs it")
 	}
 	server, err := url.Parse(dsn)
 	if err != nil {
@@ -66,9 +72,16 @@ func newPgBouncer(t *testing.T, dsn string) func(dsn string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	name := server.User.Username()
+	name, tls := server.User.Username(), "disable"
+	login := "user=" + name
+	if password, ok := server.User.Password(); ok {
+		login += " password=" + password
+	}
+	if server.Query().Has("sslrootcert") {
+		tls = "require"
+	}
 	config := fmt.Sprintf(`[databases]
-* = host=%s port=%s user=%s
+* = host=%s port=%s %s
 [pgbouncer]
 pool_mode = transaction
 auth_type = any
@@ -77,7 +90,8 @@ unix_socket_dir = %s
 default_pool_size = 12
 server_idle_timeout = 2
 server_reset_query_always = 1
-`, server.Hostname(), server.Port(), name, dir)
+server_tls_sslmode = %s
+`, server.Hostname(), server.Port(), login, dir, tls)
 	file := filepath.Join(dir, "pgbouncer.ini")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)

@@ -30,6 +30,11 @@ func TestRoles(t *testing.T) {
 		t.Parallel()
 		storetest.Run(t, s.driver(t))
 	})
+	t.Run("ExamThroughPgBouncer", func(t *testing.T) {
+		t.Parallel()
+		pooled := newPgBouncer(t, s.as(s.template, writer))
+		storetest.Run(t, throughPgBouncer(pooled, func(testing.TB) string { return s.Copy(s.template) }))
+	})
 	t.Run("Reader", func(t *testing.T) { t.Parallel(); testReader(t, s) })
 	t.Run("Forbidden", func(t *testing.T) { t.Parallel(); testForbidden(t, s) })
 	t.Run("Least", func(t *testing.T) { t.Parallel(); testLeast(t, s) })
