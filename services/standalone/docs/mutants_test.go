@@ -27,6 +27,7 @@ func TestGeneratedMutants(t *testing.T) {
 	if err := yaml.UnmarshalWithOptions(text, &mutants, yaml.Strict()); err != nil {
 		t.Fatal(err)
 	}
+	guarantees := tr.page(t, "docs/guarantees.md")
 	var b strings.Builder
 	b.WriteString(notice + `# Broken on purpose
 
@@ -50,6 +51,9 @@ places, one at a time, and runs the tests beside it, which must then fail.
 			function, _, _ := strings.Cut(test, "/") // cases of an exam are found by running it
 			if problem := tr.lacks(folder, function); problem != "" {
 				t.Errorf("%s: %s: caught by %q: %s", list, m.Breaks, caught, problem)
+			}
+			if named := folder + ": " + function; !strings.Contains(guarantees, named) {
+				t.Errorf("docs/guarantees.md does not name %s, without which nobody would notice that %s", named, m.Breaks)
 			}
 		}
 		fmt.Fprintf(&b, "| %s | %s | `%s` | `%s` |\n", m.Guarantee, m.Breaks, m.File, strings.Join(m.Caught, "`, `"))
