@@ -74,7 +74,8 @@ type Variant struct {
 	// Step is the length of one group; it divides the bucket size. Groups of a
 	// finer step are added up, which only additive families survive.
 	Step time.Duration
-	// Sampled nodes are asked one window per selection, and one reading counts.
+	// Sampled nodes are asked one window per selection. A reading that was sampled
+	// needs no equal one.
 	Sampled bool
 	// Interval is the path of the average sample interval, "avg.sampleInterval";
 	// empty: the node does not say.

@@ -16,6 +16,9 @@
 // that Cloudflare will soon drop come first, then those that Prometheus can
 // still take from the replay, newest first, then the rest, oldest first.
 //
+// Each young window is asked together with what came after it, in the same
+// request, since package settle believes it only where its own answer shows that.
+//
 // The audit lane asks for what is final already. Which windows that are is not
 // decided here; [Looks] packs them.
 package plan
@@ -97,7 +100,7 @@ var DefaultCeilings = Ceilings{Zones: 10, Selections: 50, Range: 24 * time.Hour,
 type Selection struct {
 	Dataset *catalogue.Dataset
 	Variant *catalogue.Variant
-	Window  bucket.Window // aligned; holds at least one wanted window of some scope
+	Window  bucket.Window // aligned; holds a wanted window of some scope, or what came after one
 	Limit   int           // rows to ask for
 }
 

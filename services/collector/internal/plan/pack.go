@@ -69,13 +69,17 @@ func add(requests []Request, pieces []piece, c Ceilings) []Request {
 	}
 	past := reach(w.Dataset.Size, false)
 	along := int((past + chunk - 1) / chunk) // selections that show what came after another
+	if most := max(1, c.Selections/(1+along)); len(pieces) > most {
+		return add(add(requests, pieces[:most], c), pieces[most:], c)
+	}
 	for rest := asking(span.window); len(rest) > 0; {
 		var r *Request
 		requests, r = find(requests, lane, scopes, rest[:min(len(rest), 1+along)], c)
-		here, free := rest, max(r.free(c), 1+along) // what was found has room for so many
-		if rest = nil; r.lacks(here) > free {
-			// The rest goes elsewhere; the witness of what is here does not.
-			n := free - along
+		here := rest
+		if rest = nil; r.lacks(here) > r.free(c) {
+			// The rest goes elsewhere; the witness of what is here does not. There is
+			// room for one and its witness: it was looked for.
+			n := max(1, r.free(c)-along)
 			after := here[n].Window.Start
 			here, rest = append(here[:n:n], asking(bucket.Window{Start: after, End: min(after.Add(past), span.window.End)})...), here[n:]
 		}

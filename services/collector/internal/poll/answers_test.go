@@ -151,3 +151,36 @@ func TestADatasetThatIsNotUnderstoodRests(t *testing.T) {
 		t.Errorf("only %d buckets of another dataset are stored", n)
 	}
 }
+
+// A window that fails in each answer waits longer each time, although the witness
+// that is asked along with it, and is wanted by nobody, is read well.
+func TestAWitnessThatIsReadEndsNoBackoff(t *testing.T) {
+	w, blog := newWorld(t, nil), cfsim.Tag("zone:blog.example") // Free, so that each window is a selection
+	w.only("http_5m")
+	bad, asked := began.Truncate(5*time.Minute).Add(-5*time.Minute), 0
+	b := &between{}
+	var spoil string // alias
+	b.query = func(q cloudflare.Query) error {
+		spoil = ""
+		for _, s := range q.Selections {
+			if slices.Contains(q.Zones, blog) && s.Window.Start.Std().Equal(bad) && s.Window.Len() == 5*time.Minute {
+				spoil = s.Alias
+				asked++
+			}
+		}
+		return nil
+	}
+	b.answer = func(a *cloudflare.Answer) {
+		if groups := a.Zones[blog][spoil]; len(groups) > 0 {
+			a.Zones[blog][spoil] = append(groups, groups[0])
+		}
+	}
+	w.stand(b)
+	w.run(20 * time.Minute)
+	if asked < 3 || asked > 60 { // the others that are asked along with it are read
+		t.Errorf("a window that cannot be read was asked %d times in twenty minutes", asked)
+	}
+	if n := w.gaps("http_5m", blog)[ledger.BadAnswer]; n == 0 {
+		t.Error("the ledger does not say why it is missing")
+	}
+}

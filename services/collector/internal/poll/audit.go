@@ -88,7 +88,11 @@ func (s *state) noteSettled(done settled) {
 // be sent, or zero.
 func (s *state) audit(ctx context.Context) (blocked bucket.Time, err error) {
 	for {
-		now := s.trusted.Second()
+		at, err := s.look(ctx)
+		if err != nil {
+			return 0, err
+		}
+		now := bucket.TimeOf(at)
 		if s.drift.lane.Left(now) == 0 {
 			return 0, nil
 		}

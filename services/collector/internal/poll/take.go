@@ -88,7 +88,7 @@ type look struct {
 
 func (s *state) looks(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) ([]*look, error) {
 	var looks []*look
-	of := map[*catalogue.Dataset]*look{}
+	of, failed := map[*catalogue.Dataset]*look{}, map[ledger.Series]bool{}
 	for i, sel := range r.Selections {
 		l := of[sel.Dataset]
 		if l == nil {
@@ -101,6 +101,7 @@ func (s *state) looks(ctx context.Context, r plan.Request, answer *cloudflare.An
 				return nil, err
 			}
 			if folded == nil {
+				failed[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}] = true
 				continue
 			}
 			if l.windows[sc] == nil {
@@ -114,9 +115,19 @@ func (s *state) looks(ctx context.Context, r plan.Request, answer *cloudflare.An
 	for _, l := range looks {
 		for sc, windows := range l.windows {
 			l.readings[sc] = s.readings(l.sel.Dataset, sc, windows, readAt)
+			series := ledger.Series{Dataset: l.sel.Dataset.Dataset, Scope: sc}
+			if t := s.tries[series]; t != nil && !failed[series] && wanted(l.readings[sc]) {
+				t.backoff, t.reason, t.detail = backoff{}, "", ""
+			}
 		}
 	}
 	return looks, nil
+}
+
+// wanted reports whether any of the readings is more than a witness, whose
+// success says nothing about what is asked for.
+func wanted(readings []settle.Reading) bool {
+	return slices.ContainsFunc(readings, func(r settle.Reading) bool { return !r.Closed })
 }
 
 // hole is the first hole that a scope's data ends with in any dataset, or 0.
@@ -172,9 +183,6 @@ func (s *state) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, a
 		s.Logger.Warn("answer cannot be right", "dataset", of.Dataset, "zone", sc.ID, "window", sel.Window.String(), "ray", answer.Ray, "err", err)
 		s.fail(of, ledger.BadAnswer, err.Error())
 		return nil, nil
-	}
-	if t := s.tries[of]; t != nil {
-		t.backoff, t.reason, t.detail = backoff{}, "", ""
 	}
 	return folded, s.restore(ctx, sc)
 }

@@ -7,27 +7,29 @@
 //
 //   - It is first read when it is older than its delay. It is final when
 //     Confirm readings in a row, each at least a minute after the one before,
-//     were equal in every row. A reading that Cloudflare sampled can differ from
-//     the next for ever and is final by itself.
-//   - All this only where each of these answers has rows of a later window, if
-//     only of the one that runs: else it may be filling, and is doubtful (see
-//     below) until an answer has.
+//     were equal in every row, and each of their answers had rows of a later
+//     window, if only of the one that runs.
 //   - First rows of what came after may be there before the last ones of the
 //     window. Where that is not ruled out by equal readings it must have grown:
-//     the answer has rows of five minutes past the window or more, or its
-//     answers have had some for ten. Then, and not before, a window is stored at
-//     its deadline with the last reading even if readings still differ, and
-//     marked so; one that was first read after its deadline needs one reading;
-//     and so does a sampled one whose first answer had no rows of a later window.
+//     the answer has rows that begin five minutes past the window, or its
+//     readings were ordinary and had something after them for ten. Then a
+//     reading that Cloudflare sampled, which can differ from the next for ever,
+//     is final by itself, and so is one of a window that was first read after
+//     its deadline; and at its deadline a window is stored with the last reading
+//     though readings differ, and marked so.
+//   - A window after which its answer has nothing is doubtful: it may be filling.
+//     It needs two equal readings ten minutes apart (one that is sampled: ten
+//     minutes of ordinary readings with something after them). Where the scope
+//     usually has so much that ten more should have come since, it needs
+//     something that came after, too: data may stand still in its middle.
 //   - A reading that is empty, or far below what the scope usually has, is
 //     suspect: "not arrived yet" looks just like "no traffic". A window that
-//     was ever suspect needs two equal readings ten minutes apart. While it
-//     looks suspect it also needs an ordinary reading of a later window in the
-//     same answer (what came after has arrived, where this answer came from),
-//     or an age that no delay was ever seen to reach.
-//     The deadline does not apply to it.
+//     was ever suspect is doubtful for good. While it looks suspect it needs
+//     something that came after, in the same answer (what came after has
+//     arrived, where this answer came from), or an age that no delay was ever
+//     seen to reach. The deadline does not apply to it.
 //   - A scope whose recent buckets are all empty is quiet, and its next empty
-//     bucket is not suspect.
+//     bucket is doubtful and not suspect.
 //   - When the newest windows of a scope look suspect in any dataset, its data
 //     is late, and every window that reaches into that hole, or stands just
 //     before it, may be half filled though it looks ordinary: it is doubtful,

@@ -24,7 +24,7 @@ func TestAHoleWithOrdinaryWindowsBehindItIsNoRunningDelay(t *testing.T) {
 		now := at(time.Duration(minute) * time.Minute)
 		answer := map[bucket.Scope][]settle.Reading{}
 		for i, z := range zones {
-			for start := noon; start < noon.Add(30*time.Minute); start = start.Add(size) {
+			for start := noon; start < noon.Add(35*time.Minute); start = start.Add(size) {
 				level := 100.0
 				if start == noon && i < 2 {
 					level = 0

@@ -45,12 +45,16 @@ type pending struct {
 	first   bucket.Time // first reading
 	since   bucket.Time // first reading with this digest
 	last    bucket.Time // newest reading that counted
+	counted bool        // the newest reading did
 	equal   int         // readings in a row with this digest
-	after   bucket.Time // since when every answer showed something of what came after; 0: the newest did not
+	whole   int         // of these, the last ones that all showed something of what came after
+	after   bucket.Time // since when every reading was ordinary and showed that; 0: the newest was or did not
 	grown   bool        // what came after is too much for the window to be filling still
 	late    bool        // first read after the deadline
+	sampled bool        // the newest reading was
 	once    bool        // was suspect or doubtful at some time
 	low     bool        // the newest reading looked suspect
+	usual   float64     // the level that the scope had before
 	traffic bool        // the scope had traffic when it was last judged
 }
 
@@ -100,6 +104,7 @@ func (d *Dataset) Restore(s bucket.Scope, past Past) {
 func (d *Dataset) Expire(s bucket.Scope, horizon bucket.Time) {
 	if sc := d.scopes[s]; sc != nil {
 		maps.DeleteFunc(sc.pending, func(start bucket.Time, _ *pending) bool { return start < horizon })
+		sc.closeHole()
 	}
 }
 
@@ -159,6 +164,7 @@ func (d *Dataset) Stored(s bucket.Scope, f Final) {
 	if sc := d.scopes[s]; sc != nil {
 		delete(sc.pending, f.Start)
 		sc.remember(f)
+		sc.closeHole()
 	}
 }
 
@@ -197,23 +203,28 @@ func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, hol
 		if hole != 0 && end > hole.Add(-doubt) {
 			p.once = true
 		}
-		p.follow(now, sc.shown, end, r.Empty)
+		p.follow(now, sc.shown, end)
 		verdicts[i] = d.judge(sc, now, r)
 	}
 	return verdicts
 }
 
-// follow notes how far the answer of a reading reaches past its window. An
-// emptiness has its own rules, and old windows were filled long ago.
-func (p *pending) follow(now, shown, end bucket.Time, empty bool) {
-	needless := empty || now.Sub(end) >= SuspectAge
+// follow notes how far the answer of a reading reaches past its window. Old
+// windows were filled long ago.
+func (p *pending) follow(now, shown, end bucket.Time) {
+	old := now.Sub(end) >= SuspectAge
 	switch {
-	case shown < end && !needless:
-		p.after = 0 // not for good: another answer may show what came after
+	case shown < end && !old, p.low:
+		p.after, p.whole = 0, 0 // not for good: another answer may show what came after
 	case p.after == 0:
 		p.after = now
+		fallthrough
+	default:
+		if p.counted {
+			p.whole++
+		}
 	}
-	p.grown = needless || shown >= end.Add(Beyond) || p.after != 0 && now.Sub(p.after) >= AgreeApart
+	p.grown = old || shown >= end.Add(Beyond) || p.after != 0 && now.Sub(p.after) >= AgreeApart
 }
 
 // take notes the readings and marks what is suspect or doubtful.
@@ -239,6 +250,7 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 			sc.pending[r.Start] = p
 		}
 		p.note(now, r)
+		p.usual = median(before(recent, r.Start, policy.Size))
 		p.low, p.traffic = low[i], hasTraffic(recent) || !r.Empty
 		p.once = p.once || p.low
 		if low[i] {
@@ -251,6 +263,17 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 		recent = push(recent, level{r.Start, r.Level, r.Empty})
 	}
 	sc.findHole(readings, low)
+}
+
+// closeHole ends a hole of which nothing is left to wait for: its silence was
+// believed, and says nothing about what comes after it.
+func (sc *scope) closeHole() {
+	for start, p := range sc.pending {
+		if start >= sc.hole && (p.low || p.last == 0) {
+			return
+		}
+	}
+	sc.hole = 0
 }
 
 // findHole looks at what the scope's data ends with. Silence that was believed
@@ -279,13 +302,15 @@ func (p *pending) note(now bucket.Time, r Reading) {
 	if p.first == 0 {
 		p.first = now
 	}
+	p.sampled, p.counted = r.Sampled, true
 	switch {
 	case p.last == 0 || p.digest != r.Digest:
-		p.digest, p.since, p.equal = r.Digest, now, 1
+		p.digest, p.since, p.equal, p.whole = r.Digest, now, 1, 0
 	case now.Sub(p.last) >= Spacing:
 		p.equal++
 	default:
-		return // too close to be a second opinion
+		p.counted = false // too close to be a second opinion
+		return
 	}
 	p.last = now
 }
@@ -293,8 +318,11 @@ func (p *pending) note(now bucket.Time, r Reading) {
 // doubtful windows need two equal readings ten minutes apart.
 func (p *pending) doubtful() bool { return p.once || p.after == 0 }
 
-// prompt windows showed what came after when they were first read, in time.
-func (p *pending) prompt() bool { return !p.late && p.after == p.first }
+// agreed reports whether the readings of a window were the same for ten minutes;
+// sampled ones, which never are, ordinary and not the last of the data for as long.
+func (p *pending) agreed(now bucket.Time) bool {
+	return now.Sub(p.since) >= AgreeApart || p.sampled && p.after != 0 && now.Sub(p.after) >= AgreeApart
+}
 
 func (d *Dataset) judge(sc *scope, now bucket.Time, r Reading) Verdict {
 	p := sc.pending[r.Start]
@@ -306,7 +334,7 @@ func (d *Dataset) judge(sc *scope, now bucket.Time, r Reading) Verdict {
 		if sc.overcome(p, r, now, age, d.policy.Size) {
 			v.Final = bucket.SuspectConfirmed
 		}
-	case p.late && p.grown, r.Sampled && (p.grown || p.prompt()), d.confirmed(p, now):
+	case p.grown && (p.late || p.sampled), p.whole >= d.policy.Confirm, p.whole > 0 && p.agreed(now):
 		v.Final = bucket.Confirmed
 	case age >= d.policy.Deadline && p.grown:
 		v.Final = bucket.Deadline
@@ -315,12 +343,6 @@ func (d *Dataset) judge(sc *scope, now bucket.Time, r Reading) Verdict {
 		v.Reason, v.Again = d.reason(p, r.Start), d.again(p, r.Start)
 	}
 	return v
-}
-
-// confirmed says whether enough readings in a row were equal, all of which showed
-// what came after.
-func (d *Dataset) confirmed(p *pending, now bucket.Time) bool {
-	return p.equal >= d.policy.Confirm && now.Sub(p.after) >= time.Duration(d.policy.Confirm-1)*Spacing
 }
 
 // overcome says whether a window that was suspect or doubtful may be believed.
@@ -332,16 +354,17 @@ func (sc *scope) overcome(p *pending, r Reading, now bucket.Time, age, size time
 	if sc.keeps > 0 {
 		// Waiting until Cloudflare drops the data would turn a quiet zone's
 		// zeros into losses.
-		limit = min(limit, max(sc.keeps-keepMargin, sc.keeps/2))
+		limit = min(limit, max(sc.keeps-keepMargin-2*size, sc.keeps/2))
 	}
 	if age >= limit {
 		return true
 	}
-	agreed := now.Sub(p.since) >= AgreeApart || r.Sampled && p.last.Sub(p.since) >= AgreeApart
 	// What came after must be in the same answer: another answer may have come
-	// from where the data had arrived.
+	// from where the data had arrived. Data may also stand still in the middle of
+	// a window, so that silence after it tells nothing where there never is any.
 	arrived := sc.shown > r.Start
-	return agreed && (!p.low || arrived)
+	expected := p.usual * min(1, float64(age)/float64(size))
+	return p.agreed(now) && (arrived || !p.low && expected < lowMedian)
 }
 
 // late reports whether a window waits because the dataset is late.
@@ -363,7 +386,16 @@ func (d *Dataset) reason(p *pending, start bucket.Time) Reason {
 // over ten minutes when these are over, or, if it agreed and something else is
 // missing, ten minutes after it was last read.
 func (d *Dataset) again(p *pending, start bucket.Time) bucket.Time {
-	if !p.doubtful() && !d.late(p, start) {
+	switch {
+	case p.doubtful() || d.late(p, start):
+	case p.sampled && !p.grown:
+		// Equal readings are not to be hoped for: when enough may have come after.
+		due := p.after.Add(AgreeApart)
+		if d.policy.Size <= Beyond {
+			due = min(due, start.Add(d.policy.Size+Beyond+2*Spacing))
+		}
+		return max(p.last.Add(Spacing), due)
+	default:
 		return p.last.Add(Spacing)
 	}
 	if due := p.since.Add(AgreeApart); due > p.last {

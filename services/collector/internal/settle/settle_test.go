@@ -56,10 +56,12 @@ func reading(start bucket.Time, level float64) settle.Reading {
 
 // busy is a scope that was seen long ago and had about 100 in each of its last
 // twelve windows before noon.
-func busy() []settle.Final {
+func busy() []settle.Final { return level(100) }
+
+func level(usual float64) []settle.Final {
 	var out []settle.Final
 	for i := range 12 {
-		out = append(out, settle.Final{Start: noon.Add(-time.Duration(12-i) * size), Level: 100})
+		out = append(out, settle.Final{Start: noon.Add(-time.Duration(12-i) * size), Level: usual, Empty: usual == 0})
 	}
 	return out
 }
@@ -181,21 +183,26 @@ func TestFirstRowsOfTheNextWindowAreNotEnough(t *testing.T) {
 		wantFinal(t, lookBefore(t, d, at(9*time.Minute), noon, 44), bucket.Confirmed)
 	})
 	t.Run("sampled", func(t *testing.T) {
-		sampled := func(d *settle.Dataset, now bucket.Time, level float64, after int) settle.Verdict {
-			answer := []settle.Reading{reading(noon, level)}
-			answer[0].Sampled = true
-			for i := range after {
-				answer = append(answer, settle.Reading{Start: noon.Add(time.Duration(1+i) * size), Closed: true})
-			}
-			return observe(d, now, map[bucket.Scope][]settle.Reading{zone: answer})[zone][0]
-		}
 		d := newDataset(busy())
-		wantWait(t, sampled(d, late, 80, 1), settle.Settling, late.Add(time.Minute))
-		wantFinal(t, sampled(d, late.Add(time.Minute), 90, 2), bucket.Confirmed)
+		wantWait(t, sampled(t, d, late, 80, 1), settle.Settling, late.Add(time.Minute))
+		wantFinal(t, sampled(t, d, late.Add(time.Minute), 90, 2), bucket.Confirmed)
 		d = newDataset(busy())
-		wantWait(t, sampled(d, at(5*time.Minute), 80, 0), settle.Suspect, at(15*time.Minute))
-		wantWait(t, sampled(d, at(8*time.Minute), 90, 1), settle.Settling, at(9*time.Minute))
-		wantFinal(t, sampled(d, at(9*time.Minute), 91, 2), bucket.Confirmed)
+		wantWait(t, sampled(t, d, at(5*time.Minute), 80, 0), settle.Suspect, at(15*time.Minute))
+		wantWait(t, sampled(t, d, at(8*time.Minute), 90, 1), settle.Settling, at(9*time.Minute))
+		wantFinal(t, sampled(t, d, at(9*time.Minute), 91, 2), bucket.Confirmed)
+	})
+	t.Run("three readings are asked for", func(t *testing.T) {
+		three := policy
+		three.Confirm = 3
+		d := settle.New(three)
+		d.Restore(zone, settle.Past{FirstSeen: noon.Add(-72 * time.Hour), Recent: busy()})
+		look(t, d, at(5*time.Minute), noon, 44)
+		for _, age := range []int{8, 9} {
+			if v := lookBefore(t, d, at(time.Duration(age)*time.Minute), noon, 44); v.Final != 0 {
+				t.Fatal("a reading that showed nothing of what came after was counted")
+			}
+		}
+		wantFinal(t, lookBefore(t, d, at(10*time.Minute), noon, 44), bucket.Confirmed)
 	})
 }
 
@@ -204,11 +211,11 @@ func TestFirstRowsOfTheNextWindowAreNotEnough(t *testing.T) {
 // that nobody watched was stored half filled" and "A node that was late alone".
 func TestAWindowThatTheDataEndsWithIsDoubtful(t *testing.T) {
 	for _, age := range []time.Duration{5 * time.Minute, 25 * time.Minute} {
-		d := newDataset(busy())
-		look(t, d, at(age), noon, 44)
-		wantWait(t, look(t, d, at(age+time.Minute), noon, 44), settle.Suspect, at(age+10*time.Minute))
-		wantWait(t, look(t, d, at(age+10*time.Minute-1), noon, 100), settle.Suspect, at(age+20*time.Minute-1))
-		wantFinal(t, look(t, d, at(age+20*time.Minute), noon, 100), bucket.SuspectConfirmed)
+		d := newDataset(level(9)) // so that nothing may come for five minutes
+		look(t, d, at(age), noon, 4)
+		wantWait(t, look(t, d, at(age+time.Minute), noon, 4), settle.Suspect, at(age+10*time.Minute))
+		wantWait(t, look(t, d, at(age+10*time.Minute-1), noon, 9), settle.Suspect, at(age+20*time.Minute-1))
+		wantFinal(t, look(t, d, at(age+20*time.Minute), noon, 9), bucket.SuspectConfirmed)
 	}
 	// Nor does its deadline help one that changes still.
 	d := newDataset(busy())
@@ -219,13 +226,75 @@ func TestAWindowThatTheDataEndsWithIsDoubtful(t *testing.T) {
 	}
 }
 
+// Data stands still in the middle of a window for longer than ten minutes. Where
+// ten more would have come by now, had all gone on, silence is no sign that the
+// window is whole.
+func TestAStandstillInTheMiddleOfAWindowIsWaitedFor(t *testing.T) {
+	d := newDataset(busy())
+	for _, age := range []int{5, 15, 25, 60, 300} {
+		r := []settle.Reading{reading(noon, 44), reading(noon.Add(size), 0), reading(noon.Add(2*size), 0)}
+		if age == 5 {
+			r = r[:1]
+		}
+		if v := observe(d, at(time.Duration(age)*time.Minute), map[bucket.Scope][]settle.Reading{zone: r})[zone][0]; v.Final != 0 {
+			t.Fatalf("44 of 100 were final %d minutes after the end", age)
+		}
+	}
+	lookFar(t, d, at(301*time.Minute), noon, 100)
+	wantFinal(t, lookFar(t, d, at(311*time.Minute), noon, 100), bucket.SuspectConfirmed)
+	// It did end there: believed as silence is.
+	d = newDataset(busy())
+	look(t, d, at(5*time.Minute), noon, 44)
+	wantFinal(t, look(t, d, at(6*time.Hour), noon, 44), bucket.Confirmed)
+}
+
+func sampled(t *testing.T, d *settle.Dataset, now bucket.Time, level float64, after int) settle.Verdict {
+	t.Helper()
+	answer := []settle.Reading{reading(noon, level)}
+	answer[0].Sampled = true
+	for i := range after {
+		answer = append(answer, settle.Reading{Start: noon.Add(time.Duration(1+i) * size), Closed: true})
+	}
+	return observe(d, now, map[bucket.Scope][]settle.Reading{zone: answer})[zone][0]
+}
+
+// Another reading of it would differ for ever: it is final by itself, when what
+// came after has grown.
 func TestASampledReadingIsFinalByItself(t *testing.T) {
 	d := newDataset(busy())
-	r := reading(noon, 90)
-	r.Sampled = true
-	later := settle.Reading{Start: noon.Add(size), Closed: true}
-	v := observe(d, at(5*time.Minute), map[bucket.Scope][]settle.Reading{zone: {r, later}})[zone][0]
-	wantFinal(t, v, bucket.Confirmed)
+	wantWait(t, sampled(t, d, at(5*time.Minute), 80, 1), settle.Settling, at(7*time.Minute))
+	wantFinal(t, sampled(t, d, at(7*time.Minute), 90, 2), bucket.Confirmed)
+}
+
+// Once it was empty, it must have been ordinary for ten minutes.
+func TestASampledWindowOvercomesADoubt(t *testing.T) {
+	d := newDataset(busy())
+	sampled(t, d, at(5*time.Minute), 0, 1)
+	wantWait(t, sampled(t, d, at(15*time.Minute), 80, 3), settle.Suspect, at(25*time.Minute))
+	if v := sampled(t, d, at(20*time.Minute), 90, 3); v.Final != 0 {
+		t.Fatal("believed after five minutes")
+	}
+	wantFinal(t, sampled(t, d, at(25*time.Minute), 85, 3), bucket.SuspectConfirmed)
+}
+
+// Silence that was believed makes nothing doubtful that comes after it.
+func TestABelievedSilenceLeavesNoHole(t *testing.T) {
+	d := newDataset(busy())
+	look(t, d, at(5*time.Minute), noon, 0)
+	if d.Hole(zone) != noon {
+		t.Fatalf("hole at %s, want at noon", d.Hole(zone))
+	}
+	wantFinal(t, look(t, d, at(6*time.Hour), noon, 0), bucket.SuspectConfirmed)
+	d.Stored(zone, settle.Final{Start: noon, Empty: true})
+	if hole := d.Hole(zone); hole != 0 {
+		t.Errorf("a hole at %s is left", hole)
+	}
+	// One that is still open stays.
+	look(t, d, at(7*time.Hour), noon.Add(6*time.Hour+30*time.Minute), 0)
+	d.Stored(zone, settle.Final{Start: noon.Add(time.Hour), Level: 100})
+	if d.Hole(zone) == 0 {
+		t.Error("another window's end closed the hole")
+	}
 }
 
 func TestEmptyOrFarTooLowIsSuspect(t *testing.T) {
@@ -273,8 +342,8 @@ func TestSuspicionSurvivesAChangeOfLeader(t *testing.T) {
 	if v := look(t, d, at(32*time.Minute), noon, 44); v.Final != 0 {
 		t.Fatal("a half-filled window that was suspect became final by one late reading")
 	}
-	look(t, d, at(34*time.Minute), noon, 100)
-	wantFinal(t, look(t, d, at(44*time.Minute), noon, 100), bucket.SuspectConfirmed)
+	lookBefore(t, d, at(34*time.Minute), noon, 100)
+	wantFinal(t, lookBefore(t, d, at(44*time.Minute), noon, 100), bucket.SuspectConfirmed)
 }
 
 // A collector that starts while a zone is late sees ordinary windows, then a
@@ -308,14 +377,29 @@ func TestTheLastWindowBeforeAHoleIsDoubtful(t *testing.T) {
 	}
 }
 
+// Its next zero takes no hours, but ten minutes: traffic may begin again while its
+// data is late.
 func TestAQuietScopeIsNotSuspect(t *testing.T) {
-	quiet := make([]settle.Final, 12)
-	for i := range quiet {
-		quiet[i] = settle.Final{Start: noon.Add(-time.Duration(12-i) * size), Empty: true}
-	}
-	d := newDataset(quiet)
+	d := newDataset(level(0))
 	look(t, d, at(5*time.Minute), noon, 0)
-	wantFinal(t, look(t, d, at(6*time.Minute), noon, 0), bucket.Confirmed)
+	if v := look(t, d, at(14*time.Minute), noon, 0); v.Final != 0 || d.Suspects() != 0 {
+		t.Fatalf("final ground %d with %d suspects after nine minutes", v.Final, d.Suspects())
+	}
+	wantFinal(t, look(t, d, at(15*time.Minute), noon, 0), bucket.SuspectConfirmed)
+	// Rows of what came after say more than time does.
+	d = newDataset(level(0))
+	lookBefore(t, d, at(5*time.Minute), noon, 0)
+	wantFinal(t, lookBefore(t, d, at(6*time.Minute), noon, 0), bucket.Confirmed)
+}
+
+// Rows that appear after an emptiness have not been there for as long as that was.
+func TestAnEmptinessIsNoPartOfTenMinutes(t *testing.T) {
+	d := newDataset(level(0))
+	look(t, d, at(5*time.Minute), noon, 0)
+	if v := lookBefore(t, d, at(20*time.Minute), noon, 3); v.Final != 0 {
+		t.Fatal("the first rows of a window were final at once")
+	}
+	wantFinal(t, lookBefore(t, d, at(21*time.Minute), noon, 3), bucket.Confirmed)
 }
 
 func TestAYoungScopesSilenceTakesADay(t *testing.T) {
@@ -339,6 +423,9 @@ func TestALateDatasetIsSeenAsOne(t *testing.T) {
 		answer := map[bucket.Scope][]settle.Reading{}
 		for i, l := range levels {
 			answer[zones[i]] = []settle.Reading{reading(start, l)}
+			if l > 0 {
+				answer[zones[i]] = append(answer[zones[i]], settle.Reading{Start: start.Add(size), Closed: true})
+			}
 		}
 		return observe(d, now, answer)
 	}
@@ -389,7 +476,13 @@ func TestSilenceIsBelievedBeforeCloudflareDropsIt(t *testing.T) {
 	if v := look(t, d, at(21*time.Hour), noon, 0); v.Final != 0 {
 		t.Fatal("believed three hours before it would be dropped")
 	}
-	wantFinal(t, look(t, d, at(22*time.Hour), noon, 0), bucket.SuspectConfirmed)
+	wantFinal(t, look(t, d, at(22*time.Hour-2*size), noon, 0), bucket.SuspectConfirmed)
+	// A window is given up two windows before its retention ends.
+	d = settle.New(settle.Policy{Size: time.Hour, Confirm: 2, Deadline: 20 * time.Minute})
+	d.Restore(zone, settle.Past{FirstSeen: noon, Keeps: 24 * time.Hour})
+	end := noon.Add(time.Hour)
+	look(t, d, end.Add(5*time.Minute), noon, 0)
+	wantFinal(t, look(t, d, end.Add(20*time.Hour), noon, 0), bucket.SuspectConfirmed)
 }
 
 // An hourly bucket of a zone that is half an hour late fills slowly and never
