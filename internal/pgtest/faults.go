@@ -9,14 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/weir-metrics/weir/internal/testkit"
 )
 
 // Freeze stops every process of the server with SIGSTOP: connections stay open
@@ -136,16 +133,6 @@ func (s *Server) takeSlot() (_ net.Conn, err error) {
 	return c, c.SetDeadline(time.Time{})
 }
 
-// Disk is the file system of a server that [StartOnDisk] started.
-type Disk struct {
-	t    testing.TB
-	path string
-}
-
-// ErrNoMount says that a file system of a test's own cannot be mounted here:
-// that takes Linux and root.
-var ErrNoMount = errors.New("mounting a file system takes Linux and root")
-
 // StartOnDisk is [Start] with everything that the server writes, its log apart,
 // on a file system of so many bytes (64 MiB at least), which [Disk.Fill] fills.
 // The error is ErrNoMount where none can be mounted.
@@ -166,81 +153,28 @@ func StartOnDisk(t testing.TB, size int64, settings ...string) (*Server, *Disk, 
 		t.Fatal(err)
 	}
 	s.t = t
-	d := &Disk{t: t, path: filepath.Join(s.dir, "disk")}
 	// Cleanups run from the last to the first: the server goes before its disk.
-	mounted, err := d.mount(s, size)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.remove)
-	if !mounted {
-		if err := s.start(); err != nil {
+	d, mountErr := newDisk(t, s.dir, size)
+	if mountErr == nil {
+		if err := s.moveTo(d); err != nil {
 			t.Fatal(err)
 		}
-		return s, nil, ErrNoMount
 	}
+	t.Cleanup(s.remove)
 	if err := s.start(); err != nil {
 		t.Fatal(err)
 	}
-	return s, d, nil
+	return s, d, mountErr
 }
 
-// mount puts the data folder of a server that was not started yet on a file
-// system of its own; false where that is not allowed.
-func (d *Disk) mount(s *Server, size int64) (bool, error) {
-	if err := os.Mkdir(d.path, 0o755); err != nil {
-		return false, err
-	}
-	if err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+strconv.FormatInt(size, 10), "weir-pgtest", d.path).Run(); err != nil {
-		return false, nil //nolint:nilerr // not allowed, or no such program: there is no disk then
-	}
-	// Whatever happens to this process, the mount must not stay.
-	janitor, err := testkit.StartJanitor(`for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do umount "$1" 2>/dev/null && break; sleep 0.2; done
-umount -l "$1" 2>/dev/null; rm -rf "$2"; exit 0`, d.path, s.dir)
-	if err != nil {
-		return false, errors.Join(err, exec.Command("umount", "-l", d.path).Run())
-	}
-	d.t.Cleanup(func() {
-		if err := janitor.Finish(); err != nil {
-			d.t.Error(err)
-		}
-	})
+// moveTo puts the data folder of a server that was not started yet on a disk.
+func (s *Server) moveTo(d *Disk) error {
 	moved := filepath.Join(d.path, "data")
 	if out, err := exec.Command("cp", "-a", s.data(), moved).CombinedOutput(); err != nil {
-		return false, fmt.Errorf("put Postgres's data on its disk: %w: %s", err, out)
+		return fmt.Errorf("put Postgres's data on its disk: %w: %s", err, out)
 	}
 	if err := os.RemoveAll(s.data()); err != nil {
-		return false, err
+		return err
 	}
-	return true, os.Symlink(moved, s.data())
-}
-
-func (d *Disk) ballast() string { return filepath.Join(d.path, "ballast") }
-
-// Fill leaves no page free on the disk.
-func (d *Disk) Fill() {
-	d.t.Helper()
-	f, err := os.OpenFile(d.ballast(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	defer f.Close()
-	// Down to a page, which is what a file system gives away. No further: a
-	// Postgres in trouble frees a file now and then, and to fill that byte by
-	// byte takes minutes.
-	for size := 1 << 20; size >= os.Getpagesize(); {
-		if _, err := f.Write(make([]byte, size)); errors.Is(err, syscall.ENOSPC) {
-			size /= 2
-		} else if err != nil {
-			d.t.Fatal(err)
-		}
-	}
-}
-
-// Free takes away what Fill put there.
-func (d *Disk) Free() {
-	d.t.Helper()
-	if err := os.Remove(d.ballast()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		d.t.Fatal(err)
-	}
+	return os.Symlink(moved, s.data())
 }

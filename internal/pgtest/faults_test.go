@@ -2,6 +2,8 @@ package pgtest
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -72,4 +74,47 @@ func TestDiskFull(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// TestPowerCut: what was synced is there when the power is back, and what was
+// not is gone.
+func TestPowerCut(t *testing.T) {
+	disk, err := NewPoweredDisk(t, 32<<20)
+	if errors.Is(err, ErrNoMount) {
+		t.Skip(err)
+	}
+	write := func(name string, sync bool) *os.File {
+		t.Helper()
+		f, err := os.Create(filepath.Join(disk.Path(), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString("content"); err != nil {
+			t.Fatal(err)
+		}
+		if sync {
+			if err := f.Sync(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return f
+	}
+	kept := write("kept", true)
+	lost := write("lost", false)
+	if _, err := kept.WriteString(" and more"); err != nil {
+		t.Fatal(err)
+	}
+	disk.Cut()
+	if _, err := lost.WriteString("x"); err == nil {
+		t.Error("a disk without power took a write")
+	}
+	kept.Close()
+	lost.Close()
+	disk.Restore()
+	if got, err := os.ReadFile(filepath.Join(disk.Path(), "kept")); err != nil || string(got) != "content" {
+		t.Errorf("what was synced is %q, %v", got, err)
+	}
+	if got, err := os.ReadFile(filepath.Join(disk.Path(), "lost")); err == nil && len(got) > 0 {
+		t.Errorf("what was not synced is %q", got)
+	}
 }

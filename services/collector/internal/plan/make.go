@@ -25,11 +25,11 @@ func Due(now bucket.Time, size, delay time.Duration) bucket.Time {
 // answer shows what came after. Past one that was read and is not final one window
 // more is asked: where traffic is rare the next may be empty.
 func reach(size time.Duration, read bool) time.Duration {
-	windows := 1 + (settle.Beyond+size-1)/size
+	past := size + (settle.Beyond + size - 1).Truncate(size)
 	if read {
-		windows++
+		past += size
 	}
-	return windows * size
+	return past
 }
 
 // piece is one range of one want, before packing.

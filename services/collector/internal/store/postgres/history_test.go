@@ -41,22 +41,26 @@ func TestWriteDump(t *testing.T) {
 	testkit.WriteFile(t, *dumpFile, out)
 }
 
-// restored is a database made from a dump of a schema.
-func restored(t *testing.T, version int) (dsn string) {
+// restore makes an empty database one of a dump of a schema.
+func restore(t *testing.T, dsn string, version int) {
 	t.Helper()
 	dump, err := os.ReadFile(fmt.Sprintf("testdata/dump_%d.sql", version))
 	if err != nil {
 		t.Fatal(err)
 	}
-	dsn = pgtest.DSN(t)
 	pgtest.Exec(t, dsn, string(dump))
-	return dsn
 }
 
 // TestUpgrade: a store of each earlier schema, as pg_dump had saved it, becomes
 // one of this schema with everything in it, and goes on.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
+	testUpgrade(t, pgtest.DSN)
+}
+
+// testUpgrade is TestUpgrade in empty databases that are made for it.
+func testUpgrade(t *testing.T, empty func(testing.TB) string) {
+	t.Helper()
 	dumps, err := filepath.Glob("testdata/dump_*.sql")
 	if err != nil || len(dumps) != postgres.SchemaVersion {
 		t.Fatalf("there are dumps %v, %v; want one of each schema up to version %d (TestWriteDump)", dumps, err, postgres.SchemaVersion)
@@ -64,7 +68,8 @@ func TestUpgrade(t *testing.T) {
 	for version := 1; version <= postgres.SchemaVersion; version++ {
 		t.Run(fmt.Sprint("version ", version), func(t *testing.T) {
 			t.Parallel()
-			dsn := restored(t, version)
+			dsn := empty(t)
+			restore(t, dsn, version)
 			for range 2 {
 				if err := postgres.Migrate(t.Context(), dsn); err != nil {
 					t.Fatal(err)
@@ -97,8 +102,14 @@ func TestUpgrade(t *testing.T) {
 // back, write, upgrade, write).
 func TestRollback(t *testing.T) {
 	t.Parallel()
+	testRollback(t, pgtest.DSN(t))
+}
+
+// testRollback is TestRollback in an empty database.
+func testRollback(t *testing.T, dsn string) {
+	t.Helper()
 	const before = postgres.SchemaVersion - 1
-	dsn := restored(t, before)
+	restore(t, dsn, before)
 	old := rollBack(t, dsn, before)
 	old.append(t, 0)
 

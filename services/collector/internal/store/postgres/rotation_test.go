@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -156,6 +157,89 @@ func TestRotation(t *testing.T) {
 		t.Errorf("%d entries are left of %d that were acknowledged", len(entries), n)
 	}
 	for _, password := range []string{"second", "third", ":b@", writer + ":"} {
+		if strings.Contains(said.String(), password) {
+			t.Errorf("the log shows %q", password)
+		}
+	}
+}
+
+// TestPasswordFile changes the password in a file of its own, which the
+// connection string names as libpq's passfile: the string stays as it is, and
+// each new connection finds the password that the file then has.
+func TestPasswordFile(t *testing.T) {
+	t.Parallel()
+	s := secure(t, pgtest.Start(t))
+	admin := s.Local(s.template)
+	file := filepath.Join(t.TempDir(), "pgpass")
+	write := func(password string) {
+		t.Helper()
+		testkit.WriteFile(t, file, []byte("# for every host, port and database\n*:*:*:"+writer+":"+password+"\n"))
+	}
+	change := func(password string) {
+		t.Helper()
+		pgtest.Exec(t, admin, `ALTER ROLE `+writer+` PASSWORD '`+password+`'`)
+	}
+	cut := func() {
+		t.Helper()
+		pgtest.Exec(t, admin, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	}
+	dsn := s.with(s.template, url.User(writer), url.Values{"sslmode": {"verify-full"}, "sslrootcert": {s.trust}, "passfile": {file}})
+	log, said := testkit.RecordingLogger(t)
+	o := postgres.Options{DSN: dsn, Settings: storetest.Settings, Logger: log, Reread: func() (string, error) { return dsn, nil }}
+
+	write("not it")
+	if refused, err := postgres.Open(t.Context(), o); err == nil || strings.Contains(err.Error(), "not it") {
+		t.Errorf("open with another password in the file: %v", err)
+		if refused != nil {
+			refused.Close()
+		}
+	}
+	write(writer)
+	opened, err := postgres.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	lease := acquire(t, opened)
+	at, n := lease.Head.Position, 0
+	appends := func(when string) {
+		t.Helper()
+		eventually(t, "append "+when, func() bool {
+			head, err := opened.Append(t.Context(), lease.Term, at, batch(n))
+			if err != nil {
+				if !errors.Is(err, store.ErrUnavailable) {
+					t.Fatal(err)
+				}
+				return false
+			}
+			at, n = head, n+1
+			return true
+		})
+	}
+	appends("with the first password")
+
+	// The database first: what is open goes on, and nobody new comes in.
+	change("second")
+	appends("on a connection that is open")
+	cut()
+	eventually(t, "the old password is refused", func() bool {
+		_, err := opened.Append(t.Context(), lease.Term, at, batch(n))
+		if err == nil {
+			t.Fatal("a connection was made with a password that is no more")
+		}
+		return strings.Contains(err.Error(), "28P01")
+	})
+	write("second")
+	appends("with the second password")
+
+	// The file first.
+	write("third")
+	appends("on a connection that is open")
+	change("third")
+	cut()
+	appends("with the third password")
+
+	for _, password := range []string{"second", "third"} {
 		if strings.Contains(said.String(), password) {
 			t.Errorf("the log shows %q", password)
 		}

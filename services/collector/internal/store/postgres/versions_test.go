@@ -17,3 +17,12 @@ func TestExam18(t *testing.T) {
 	s := secure(t, pgtest.StartMajor(t, 18))
 	storetest.Run(t, s.driver(t))
 }
+
+// TestHistory18: what an earlier release stored in Postgres 18 is upgraded there,
+// and goes back and forth, as on the version that the machine has.
+func TestHistory18(t *testing.T) {
+	t.Parallel()
+	s := pgtest.StartMajor(t, 18)
+	t.Run("Upgrade", func(t *testing.T) { testUpgrade(t, func(testing.TB) string { return s.DSN() }) })
+	t.Run("Rollback", func(t *testing.T) { testRollback(t, s.DSN()) })
+}

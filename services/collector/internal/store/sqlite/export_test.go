@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"database/sql"
 	"fmt"
 	"testing"
 )
@@ -19,4 +20,30 @@ func (s *Store) Fill(t *testing.T, pages int) {
 	if _, err := s.writer.ExecContext(t.Context(), fmt.Sprintf("PRAGMA max_page_count = %d", pages)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// WriterPragma is a setting of each connection that may write.
+func (s *Store) WriterPragma(t *testing.T, name string) []string { return pragma(t, s.writer, name) }
+
+// ReaderPragma is a setting of each connection for reading.
+func (s *Store) ReaderPragma(t *testing.T, name string) []string { return pragma(t, s.reader, name) }
+
+// pragma asks as many connections as the pool may have, all at once.
+func pragma(t *testing.T, pool *sql.DB, name string) []string {
+	t.Helper()
+	values := make([]string, pool.Stats().MaxOpenConnections)
+	if len(values) == 0 {
+		t.Fatal("the pool has no limit")
+	}
+	for i := range values {
+		conn, err := pool.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.QueryRowContext(t.Context(), "PRAGMA "+name).Scan(&values[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return values
 }

@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -20,8 +19,6 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/testkit"
-	"github.com/weir-metrics/weir/services/collector/internal/store"
-	"github.com/weir-metrics/weir/services/collector/internal/store/sqlite"
 )
 
 // TestPowerCut copies the files of a store at random moments of a process that
@@ -32,53 +29,23 @@ import (
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	path := newFile(t)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	writer := exec.Command(self)
-	writer.Env = append(os.Environ(), writerVariable+"="+path)
-	out, err := writer.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := writer.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var acknowledged atomic.Int64
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if n, err := strconv.ParseInt(lines.Text(), 10, 64); err == nil {
-				acknowledged.Store(n)
-			}
-		}
-	}()
-	defer writer.Wait()       // it says "signal: killed"
-	defer func() { <-read }() // the pipe must be read before Wait
-	defer writer.Process.Kill()
+	writer := startWriter(t, path)
 
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	var after int64
 	for range 12 {
-		after = acknowledged.Load() + 1 + r.Int64N(60) // several folds of the log into the file in all
-		testkit.Eventually(t, time.Minute, func() error {
-			if n := acknowledged.Load(); n < after {
-				return fmt.Errorf("%d appends, waiting for %d", n, after)
-			}
-			return nil
-		})
+		after = writer.acknowledged.Load() + 1 + r.Int64N(60) // several folds of the log into the file in all
+		writer.await(t, after)
 		time.Sleep(time.Duration(r.IntN(3000)) * time.Microsecond) // another moment of an append each time
-		least := acknowledged.Load()
-		stop(t, writer.Process)
+		least := writer.acknowledged.Load()
+		stop(t, writer.cmd.Process)
 		copies := map[string]string{}
 		for _, what := range []string{"as it is", "without shared memory", "with a torn end"} {
 			copies[what] = copyFiles(t, path, what != "as it is")
 		}
-		if err := writer.Process.Signal(syscall.SIGCONT); err != nil {
+		if err := writer.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
 		tear(t, copies["with a torn end"]+"-wal", r)
@@ -88,6 +55,64 @@ func TestPowerCut(t *testing.T) {
 			}
 		}
 	}
+}
+
+// writing is a process that appends without a pause.
+type writing struct {
+	cmd          *exec.Cmd
+	acknowledged atomic.Int64 // the newest revision that the store has vouched for
+	read         chan struct{}
+}
+
+// startWriter starts such a process, which is killed when the test ends.
+func startWriter(t *testing.T, path string) *writing {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &writing{cmd: exec.Command(self), read: make(chan struct{})}
+	w.cmd.Env = append(os.Environ(), writerVariable+"="+path)
+	out, err := w.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(w.read)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if n, err := strconv.ParseInt(lines.Text(), 10, 64); err == nil {
+				w.acknowledged.Store(n)
+			}
+		}
+	}()
+	t.Cleanup(w.kill)
+	return w
+}
+
+// await waits until the store has vouched for a revision.
+func (w *writing) await(t *testing.T, revision int64) {
+	t.Helper()
+	testkit.Eventually(t, time.Minute, func() error {
+		select {
+		case <-w.read:
+			t.Fatal("the writer has ended")
+		default:
+		}
+		if n := w.acknowledged.Load(); n < revision {
+			return fmt.Errorf("%d appends, waiting for %d", n, revision)
+		}
+		return nil
+	})
+}
+
+// kill ends the process, if it has not ended by itself.
+func (w *writing) kill() {
+	w.cmd.Process.Kill()
+	<-w.read     // the pipe must be read before Wait
+	w.cmd.Wait() // it says "signal: killed"
 }
 
 // stop stops a process and waits until it stands still.
@@ -182,61 +207,4 @@ func checkCopy(t *testing.T, path string) int64 {
 		t.Errorf("append to a copy: %v", err)
 	}
 	return int64(len(entries))
-}
-
-// TestFullDisk: an append for which there is no room fails as a whole and says
-// why; reading goes on, and so does appending when there is room.
-func TestFullDisk(t *testing.T) {
-	path := newFile(t)
-	s := open(t, path)
-	lease, err := s.Acquire(t.Context(), "test", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at, n := lease.Head.Position, 0
-	large := func() store.Batch {
-		b := batch(n)
-		b.Entries[0].Payload = []byte(strings.Repeat(fmt.Sprintf("payload %d ", n), 5000))
-		b.Records = []store.Record{{Kind: "gap", Key: "newest", Value: fmt.Appendf(nil, "%d", n)}}
-		return b
-	}
-	s.Fill(t, 100)
-	for ; ; n++ {
-		if n == 100 {
-			t.Fatal("the disk is not full")
-		}
-		head, appendErr := s.Append(t.Context(), lease.Term, at, large())
-		if err = appendErr; err != nil {
-			break
-		}
-		at = head
-	}
-	for range 2 { // again is no different
-		if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "full") || !strings.Contains(err.Error(), path) {
-			t.Errorf("append to a full disk: %v", err)
-		}
-		head, headErr := s.Head(t.Context())
-		if headErr != nil || head.Position != at {
-			t.Errorf("the head is %v, %v; want %v", head.Position, headErr, at)
-		}
-		entries, readErr := s.ReadLog(t.Context(), 0, 1000)
-		if readErr != nil || len(entries) != n {
-			t.Errorf("%d entries, %v; want %d", len(entries), readErr, n)
-		}
-		records, readErr := s.Records(t.Context(), "gap")
-		if readErr != nil || len(records) != 1 || string(records[0].Value) != fmt.Sprint(n-1) {
-			t.Errorf("records %s, %v; want those of append %d", records, readErr, n-1)
-		}
-		_, err = s.Append(t.Context(), lease.Term, at, large())
-	}
-	s.Fill(t, 0)
-	if at, err = s.Append(t.Context(), lease.Term, at, large()); err != nil || at.Revision != bucket.Revision(n+1) {
-		t.Errorf("append when there is room again: %v, %v", at, err)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := sqlite.Open(t.Context(), sqlite.Options{Path: path}); err != nil {
-		t.Error(err)
-	}
 }

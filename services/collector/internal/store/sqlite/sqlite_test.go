@@ -57,10 +57,15 @@ func opened(s *sqlite.Store, err error) (store.Store, error) {
 func newFile(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "weir.db")
+	migrate(t, path)
+	return path
+}
+
+func migrate(t *testing.T, path string) {
+	t.Helper()
 	if err := sqlite.Migrate(t.Context(), path); err != nil {
 		t.Fatal(err)
 	}
-	return path
 }
 
 func open(t *testing.T, path string) *sqlite.Store {
