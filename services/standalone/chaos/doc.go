@@ -12,8 +12,9 @@
 // HTTP servers, clients, leases, budgets and back-offs; a further follower, the
 // public client, records every entry. They speak over connections in memory that
 // can be cut, stalled and refused, and share one SQLite file, each through a
-// guard that can fail (package collectortest). Time is that of a testing/synctest
-// bubble, so that waiting costs nothing.
+// guard that can fail (package collectortest). A collector reads Cloudflare's
+// token from a file, in which a worse one can take its place. Time is that of a
+// testing/synctest bubble, so that waiting costs nothing.
 //
 // # What is played
 //

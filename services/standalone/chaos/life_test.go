@@ -31,11 +31,12 @@ var (
 type surroundings struct {
 	name  string
 	clock *drifting
+	token string // file that holds Cloudflare's
 
 	mu      sync.Mutex
 	rng     *rand.Rand
 	resumed chan struct{}         // closed when the process runs again; nil while it runs
-	wrong   []event               // faults of the store that are on
+	wrong   []event               // faults of the store and of the token that are on
 	stalled time.Time             // nothing is read from connections before
 	slow    time.Duration         // that each read of little takes; 0: none
 	refused time.Time             // nobody can connect to it before

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -97,15 +97,18 @@ func (m *mirror) take(rev bucket.Revision, kind bucket.Kind, payload []byte) err
 	return nil
 }
 
+// escape is how the text format writes label values.
+var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+
 // render turns a bucket into samples at its end less a millisecond.
 func (m *mirror) render(s *shown) {
 	at := s.Window().End.Std().UnixMilli() - 1
 	for _, rows := range s.Families {
 		names := m.labels[rows.Family]
 		for i, v := range rows.Values {
-			series := fmt.Appendf(nil, "%s{zone=%s,account=%s", rows.Family, strconv.Quote(s.Zone), strconv.Quote(s.Account))
+			series := fmt.Appendf(nil, `%s{zone="%s",account="%s"`, rows.Family, escape.Replace(s.Zone), escape.Replace(s.Account))
 			for j, name := range names {
-				series = fmt.Appendf(series, ",%s=%s", name, strconv.Quote(rows.Labels[i*len(names)+j]))
+				series = fmt.Appendf(series, `,%s="%s"`, name, escape.Replace(rows.Labels[i*len(names)+j]))
 			}
 			sample := tsdbtest.Sample{Series: m.parser.ID(append(series, '}')), At: at, Value: v}
 			s.samples = append(s.samples, sample)

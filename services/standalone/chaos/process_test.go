@@ -96,7 +96,14 @@ func (p *process) retire() {
 func (w *world) collector(ctx context.Context, l *life) error {
 	var c collector.Config
 	cli.Defaults(c.Settings())
-	c.Token, c.CloudflareURL, c.Simulated = cli.NewSecret(cfsim.DemoToken), "http://cloudflare.example"+cfsim.Prefix, true
+	var err error
+	if c.Token, err = cli.ReadSecret(l.token); err != nil {
+		return err
+	}
+	if w.Odd {
+		c.Enable = []string{"browsers_1h"}
+	}
+	c.CloudflareURL, c.Simulated = "http://cloudflare.example"+cfsim.Prefix, true
 	c.Holder, c.Lookback, c.Disable, c.BudgetShare = l.name, w.Lookback, w.Disable, w.Share
 	served, err := collector.New(ctx, c, collector.Deps{
 		Clock: l.clock, Logger: w.logger(l.name), Transport: transport{l, cfsimtest.Transport(w.sim)},

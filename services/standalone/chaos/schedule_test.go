@@ -42,6 +42,7 @@ const (
 	trickle    kind = "trickle"   // little is read at a time, slowly
 	refuse     kind = "refuse"    // no new ones to it
 	api        kind = "api"       // a fault of the simulator
+	badToken   kind = "token"     // a token that is no good, or only in part, in place of the good one
 	zoneEvent  kind = "zone"      // a change in the life of a zone
 	scrapeless kind = "no scrape" // Prometheus is away
 )
@@ -75,7 +76,7 @@ type event struct {
 	Call          string // "append", "store" for any write, or "cloudflare"
 	BeforeEffect  bool
 	Fault         cfsim.Fault
-	Zone, Becomes string
+	Zone, Becomes string // a zone, or the token and the zone that it is wrong about
 }
 
 func (e event) String() string {
@@ -106,7 +107,10 @@ func (e event) String() string {
 		fmt.Fprintf(&b, " %s path=%s zone=%.8s dataset=%s delay=%s chance=%.2f status=%d", f.Kind, f.Path, f.Zone, f.Dataset, f.Delay, f.Probability, f.Status)
 	}
 	if e.Zone != "" {
-		fmt.Fprintf(&b, " %s: %s", e.Zone, e.Becomes)
+		fmt.Fprintf(&b, " %s", e.Zone)
+	}
+	if e.Becomes != "" {
+		fmt.Fprintf(&b, ": %s", e.Becomes)
 	}
 	return b.String()
 }
@@ -122,6 +126,8 @@ type schedule struct {
 	Disable   []string // datasets left out
 	Settling  cfsim.Settling
 	Switches  cfsim.Switches
+	Limits    cfsim.Limits
+	Odd       bool    // label values are empty, quoted, not ASCII, very long
 	Events    []event // ascending
 	Revisions bool    // Cloudflare changes values late
 	Starved   bool    // the budget does not suffice: it is kept, but work stays undone
@@ -131,6 +137,7 @@ func (s *schedule) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d, begins %s, faults for %s, calm for %s, lookback %s, share %.3f, without %v, settling %+v\n",
 		s.Seed, s.Began.Format(time.RFC3339), s.Faulty, s.Calm, s.Lookback, s.Share, s.Disable, s.Settling)
+	fmt.Fprintf(&b, "switches %+v, limits %+v, odd labels %t\n", s.Switches, s.Limits, s.Odd)
 	for _, e := range s.Events {
 		fmt.Fprintln(&b, e)
 	}
@@ -184,6 +191,7 @@ func draw(seed uint64) *schedule {
 	if d.chance(.2) {
 		s.Switches.DocumentedStatus = true
 	}
+	d.limits(s)
 	d.zones(s)
 	// Which kinds a world sees differs, so that each has room for its effects.
 	menu := slices.Clone(menu)
@@ -252,7 +260,7 @@ var menu = []func(d dice, s *schedule, e *event){
 	func(d dice, _ *schedule, e *event) {
 		e.Kind, e.Target, e.For = refuse, d.one(collectors...), d.skewed(5*time.Second, time.Hour)
 	},
-	dice.apiFault, dice.apiFault, dice.apiFault, dice.apiFault,
+	dice.apiFault, dice.apiFault, dice.apiFault, dice.apiFault, dice.badToken, dice.badToken,
 	func(d dice, _ *schedule, e *event) {
 		e.Kind, e.For = scrapeless, d.between(2*time.Minute, 100*time.Minute)
 	},
@@ -270,59 +278,5 @@ func storeFault(k kind) func(dice, *schedule, *event) {
 		case storeConns, storeLost:
 			e.Chance = .1 + .8*d.Float64()
 		}
-	}
-}
-
-// apiFault draws one of the simulator's faults.
-func (d dice) apiFault(s *schedule, e *event) {
-	e.Kind, e.For = api, d.skewed(time.Minute, time.Hour)
-	transport := []cfsim.FaultKind{
-		cfsim.FaultSlow, cfsim.FaultDrip, cfsim.FaultReset, cfsim.FaultResetBody, cfsim.FaultShortBody, cfsim.FaultTruncated,
-		cfsim.FaultRubbish, cfsim.FaultHTML, cfsim.FaultChallenge, cfsim.FaultEmptyBody, cfsim.FaultEmptyObject, cfsim.FaultNullData,
-		cfsim.FaultEmptyErrors, cfsim.FaultNoErrors, cfsim.FaultBusy, cfsim.FaultInternal, cfsim.FaultBudget, cfsim.FaultSkew,
-	}
-	data := []cfsim.FaultKind{
-		cfsim.FaultZoneDelayed, cfsim.FaultDatasetEmpty, cfsim.FaultDuplicate, cfsim.FaultNegative, cfsim.FaultPartial,
-	}
-	f := &e.Fault
-	if d.chance(.5) {
-		f.Kind, f.Path = transport[d.IntN(len(transport))], d.one("", "/graphql", "/graphql", "/zones")
-	} else {
-		f.Kind = data[d.IntN(len(data))]
-	}
-	if d.chance(.5) {
-		f.Zone = cfsim.Tag("zone:" + d.one(zoneNames...))
-	}
-	if d.chance(.4) {
-		f.Dataset = d.one("httpRequests1mGroups", "httpRequests1hGroups", "httpRequests1dGroups", "httpRequestsAdaptiveGroups")
-	}
-	if d.chance(.6) {
-		f.Probability = .1 + .9*d.Float64()
-	}
-	switch f.Kind {
-	case cfsim.FaultSlow, cfsim.FaultDrip:
-		f.Delay = d.skewed(time.Second, 90*time.Second)
-	case cfsim.FaultSkew:
-		if f.Delay = d.skewed(time.Second, time.Hour); d.chance(.5) {
-			f.Delay = -f.Delay
-		}
-	case cfsim.FaultHTML:
-		f.Status = []int{500, 502, 503, 520, 522, 524}[d.IntN(6)]
-	case cfsim.FaultZoneDelayed:
-		f.Delay = d.between(2*time.Minute, 90*time.Minute)
-		f.Probability = 0 // a state, not an accident
-	case cfsim.FaultDatasetEmpty:
-		f.Probability = 0
-	case cfsim.FaultBudget:
-		e.For = min(e.For, 20*time.Minute)
-	}
-	if s.Revisions && f.Kind == cfsim.FaultZoneDelayed {
-		// What was to be seen at an instant could not be told any more.
-		e.Kind = ""
-	}
-	if f.Kind == cfsim.FaultZoneDelayed {
-		// A straggler that a delay makes stand still through two readings cannot be
-		// told from a whole window; see docs/reliability.md.
-		s.Settling.Stragglers = 0
 	}
 }

@@ -38,7 +38,11 @@ func (t *tally) add(w *world) {
 	}
 	t.virtual += w.Faulty + w.Calm
 	for _, e := range w.Events {
-		if e.Kind != api {
+		switch e.Kind {
+		case api:
+		case badToken:
+			t.faults[fmt.Sprintf("%s: %s", e.Kind, e.Becomes)]++
+		default:
 			t.faults[string(e.Kind)]++
 		}
 	}
@@ -51,6 +55,8 @@ func (t *tally) add(w *world) {
 	t.entries, t.streams = w.record.entries, w.record.streams
 	t.scrapes, t.failed, t.scraped = w.prometheus.scrapes, w.prometheus.failed+w.prometheus.unready, w.prometheus.samples
 	c := w.sim.Counters()
+	t.faults["cloudflare, queries over the budget"] += c.Outcomes["budget"]
+	t.faults["cloudflare, other calls over the limit"] += c.Outcomes["limited"]
 	t.requests, t.peak = c.GraphQL+c.REST, float64(c.PeakQueries)/float64(int(300*w.Share))
 }
 

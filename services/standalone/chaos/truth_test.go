@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -21,6 +22,16 @@ func shares(m map[string]cfsim.Share, of func(cfsim.Share) uint64) map[string]ui
 	out := map[string]uint64{}
 	for k, s := range m {
 		out[k] = of(s)
+	}
+	return out
+}
+
+// named are counts by label value: an empty one would be none to Prometheus.
+func named(m map[string]uint64) map[string]uint64 {
+	out := maps.Clone(m)
+	if n, there := out[""]; there {
+		delete(out, "")
+		out["unknown"] += n
 	}
 	return out
 }
@@ -49,6 +60,9 @@ var families = map[string]map[string]amounts{
 	},
 	"uniques_1h": {"cloudflare_zone_unique_visitors": {total: func(t cfsim.Totals) uint64 { return t.Uniques }}},
 	"uniques_1d": {"cloudflare_zone_daily_unique_visitors": {total: func(t cfsim.Totals) uint64 { return t.Uniques }}},
+	"browsers_1h": {
+		"cloudflare_zone_page_views_by_browser": {by: func(t cfsim.Totals) map[string]uint64 { return named(t.Browsers) }},
+	},
 	"countries_1h": {
 		"cloudflare_zone_requests_by_country": {by: func(t cfsim.Totals) map[string]uint64 { return shares(t.Countries, requests) }},
 		"cloudflare_zone_bytes_by_country":    {by: func(t cfsim.Totals) map[string]uint64 { return shares(t.Countries, sent) }},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ type world struct {
 	lives      sync.WaitGroup
 	logs       slog.Handler
 	tally      *tally
+	secrets    string // folder of the collectors' tokens
 
 	mu         sync.Mutex
 	violations []string
@@ -53,7 +55,7 @@ func play(t *testing.T, s *schedule, log *bytes.Buffer, level slog.Level) (viola
 	t.Helper()
 	time.Sleep(time.Until(s.Began)) // the bubble begins in the year 2000
 	w := &world{
-		schedule: s, net: newNetwork(), processes: map[string]*process{}, tally: newTally(),
+		schedule: s, net: newNetwork(), processes: map[string]*process{}, tally: newTally(), secrets: t.TempDir(),
 		logs: slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}),
 	}
 	w.record = newRecord(w.report)
@@ -91,7 +93,10 @@ func (w *world) start() {
 	for i, name := range everybody {
 		p := &process{
 			w: w, over: make(chan struct{}),
-			surroundings: &surroundings{name: name, clock: &drifting{report: w.report}, rng: rand.New(rand.NewPCG(w.Seed, uint64(i)+1))},
+			surroundings: &surroundings{
+				name: name, clock: &drifting{report: w.report}, rng: rand.New(rand.NewPCG(w.Seed, uint64(i)+1)),
+				token: filepath.Join(w.secrets, name),
+			},
 		}
 		switch name {
 		case leftCollector, rightCollector:
@@ -102,6 +107,7 @@ func (w *world) start() {
 			p.run = w.recorder
 		}
 		w.processes[name] = p
+		w.provide(p)
 		w.lives.Go(p.supervise)
 		time.Sleep(time.Second) // in this order: who leads first is no matter of chance
 	}
@@ -222,10 +228,13 @@ func (w *world) begin(e event) {
 			p.slow = e.Amount
 		case refuse:
 			p.refused = time.Now().Add(e.For)
-		default: // the store's
+		default: // the store's, or the token's
 			p.wrong = append(p.wrong, e)
 		}
 		p.surroundings.mu.Unlock()
+		if e.Kind == badToken {
+			w.provide(p)
+		}
 	}
 }
 
@@ -255,6 +264,9 @@ func (w *world) finish(e event) {
 			}
 		}
 		p.surroundings.mu.Unlock()
+		if e.Kind == badToken {
+			w.provide(p)
+		}
 	}
 }
 

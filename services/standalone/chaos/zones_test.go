@@ -34,12 +34,12 @@ func (d dice) zones(s *schedule) {
 func (s *schedule) cloudflare(c clock.Clock) (cfsim.Config, error) {
 	retail, labs := cfsim.Account{ID: cfsim.Tag("account:retail"), Name: "Retail"}, cfsim.Account{ID: cfsim.Tag("account:labs"), Name: "Labs"}
 	zone := func(name string, account cfsim.Account, plan cfsim.Plan, perMinute float64) cfsim.Zone {
-		p := traffic.Profile{RequestsPerMinute: perMinute, PeakHour: int(s.Seed % 24), Cells: 12, Subrequests: .1}
+		p := traffic.Profile{RequestsPerMinute: perMinute, PeakHour: int(s.Seed % 24), Cells: 12, Subrequests: .1, OddStrings: s.Odd}
 		return cfsim.Zone{ID: cfsim.Tag("zone:" + name), Name: name, Account: account.ID, Plan: plan, Traffic: p}
 	}
 	out := cfsim.Config{
 		Clock: c, Seed: s.Seed, Accounts: []cfsim.Account{retail, labs}, Tokens: []cfsim.Token{cfsim.GoodToken(cfsim.DemoToken)},
-		Settling: s.Settling, Switches: s.Switches, LogSize: 500,
+		Settling: s.Settling, Switches: s.Switches, Limits: s.Limits, LogSize: 500,
 		Zones: []cfsim.Zone{
 			zone("shop.example", retail, cfsim.Enterprise, 900),
 			zone("blog.example", retail, cfsim.Free, 60),
@@ -60,6 +60,10 @@ func (s *schedule) cloudflare(c clock.Clock) (cfsim.Config, error) {
 			f := e.Fault
 			f.From, f.To = s.Began.Add(e.At), s.Began.Add(e.At+e.For)
 			out.Faults = append(out.Faults, f)
+		case badToken:
+			if t, known := s.token(e); known {
+				out.Tokens = append(out.Tokens, t)
+			}
 		case zoneEvent:
 			z, at := byName[e.Zone], s.Began.Add(e.At).Truncate(time.Minute)
 			change := cfsim.ZoneEvent{At: at}

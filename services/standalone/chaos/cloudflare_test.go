@@ -1,0 +1,172 @@
+package chaos
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/cfsim"
+)
+
+// limits draws how a Cloudflare refuses and what it lets a client have.
+func (d dice) limits(s *schedule) {
+	if d.chance(.3) {
+		s.Switches.BudgetStatus = http.StatusTooManyRequests
+	}
+	s.Switches.RetryAfter = d.chance(.5)
+	s.Switches.InvisibleZoneError = d.chance(.3)
+	s.Odd = d.chance(.3)
+	if d.chance(.2) {
+		s.Limits.RESTCalls = 1 + d.IntN(4) // of 1,200: others of the user make the rest
+	}
+	if d.chance(.3) && !s.Starved {
+		s.Limits.Queries = 12 + d.IntN(24) // less than the share: others have spent it
+	}
+	if d.chance(.2) {
+		s.Limits.PageSize = 60 + d.IntN(300)
+	}
+	if d.chance(.2) {
+		s.Calm = calmAfterRefusal
+	}
+}
+
+// apiFault draws one of the simulator's faults.
+func (d dice) apiFault(s *schedule, e *event) {
+	e.Kind, e.For = api, d.skewed(time.Minute, time.Hour)
+	transport := []cfsim.FaultKind{
+		cfsim.FaultSlow, cfsim.FaultDrip, cfsim.FaultReset, cfsim.FaultResetBody, cfsim.FaultShortBody, cfsim.FaultTruncated,
+		cfsim.FaultRubbish, cfsim.FaultHTML, cfsim.FaultChallenge, cfsim.FaultEmptyBody, cfsim.FaultEmptyObject, cfsim.FaultNullData,
+		cfsim.FaultEmptyErrors, cfsim.FaultNoErrors, cfsim.FaultBusy, cfsim.FaultInternal, cfsim.FaultBudget, cfsim.FaultSkew,
+	}
+	data := []cfsim.FaultKind{
+		cfsim.FaultZoneDelayed, cfsim.FaultDatasetEmpty, cfsim.FaultDuplicate, cfsim.FaultHuge, cfsim.FaultNegative, cfsim.FaultPartial,
+	}
+	f := &e.Fault
+	if d.chance(.5) {
+		f.Kind, f.Path = transport[d.IntN(len(transport))], d.one("", "/graphql", "/graphql", "/zones")
+	} else {
+		f.Kind = data[d.IntN(len(data))]
+	}
+	if d.chance(.5) {
+		f.Zone = cfsim.Tag("zone:" + d.one(zoneNames...))
+	}
+	if d.chance(.4) {
+		f.Dataset = d.one("httpRequests1mGroups", "httpRequests1hGroups", "httpRequests1dGroups", "httpRequestsAdaptiveGroups")
+	}
+	if d.chance(.6) {
+		f.Probability = .1 + .9*d.Float64()
+	}
+	switch f.Kind {
+	case cfsim.FaultSlow, cfsim.FaultDrip:
+		f.Delay = d.skewed(time.Second, 90*time.Second)
+	case cfsim.FaultSkew:
+		if f.Delay = d.skewed(time.Second, time.Hour); d.chance(.5) {
+			f.Delay = -f.Delay
+		}
+	case cfsim.FaultHTML:
+		f.Status = []int{500, 502, 503, 520, 522, 524}[d.IntN(6)]
+	case cfsim.FaultZoneDelayed:
+		f.Delay = d.between(2*time.Minute, 90*time.Minute)
+		f.Probability = 0 // a state, not an accident
+	case cfsim.FaultDatasetEmpty:
+		f.Probability = 0
+	case cfsim.FaultBudget:
+		e.For = min(e.For, 20*time.Minute)
+	}
+	if s.Revisions && f.Kind == cfsim.FaultZoneDelayed {
+		// What was to be seen at an instant could not be told any more.
+		e.Kind = ""
+	}
+	if f.Kind == cfsim.FaultZoneDelayed {
+		// A straggler that a delay makes stand still through two readings cannot be
+		// told from a whole window; see docs/reliability.md.
+		s.Settling.Stragglers = 0
+	}
+}
+
+// ills are what can be wrong with a token that Cloudflare knows, from one instant
+// to another.
+var ills = map[string]func(t *cfsim.Token, zone string, from, to time.Time){
+	"disabled": func(t *cfsim.Token, _ string, _, _ time.Time) { t.Disabled = true },
+	"expires":  func(t *cfsim.Token, _ string, from, to time.Time) { t.ExpiresOn = from.Add(to.Sub(from) / 2) },
+	"early":    func(t *cfsim.Token, _ string, from, to time.Time) { t.NotBefore = from.Add(to.Sub(from) / 2) },
+	"flaps":    func(t *cfsim.Token, _ string, _, to time.Time) { t.FlapsUntil = to },
+	"denies":   func(t *cfsim.Token, zone string, _, _ time.Time) { t.Denied = []string{cfsim.Tag("zone:" + zone)} },
+	"hides": func(t *cfsim.Token, zone string, _, _ time.Time) {
+		for _, name := range zoneNames {
+			if name != zone {
+				t.Zones = append(t.Zones, cfsim.Tag("zone:"+name))
+			}
+		}
+	},
+	"for zones only": func(t *cfsim.Token, _ string, _, _ time.Time) {
+		t.Permissions = []cfsim.Permission{cfsim.ZoneAnalytics, cfsim.ZoneRead}
+	},
+	"for accounts only": func(t *cfsim.Token, _ string, _, _ time.Time) {
+		t.Permissions = []cfsim.Permission{cfsim.AccountAnalytics, cfsim.AccountRead}
+	},
+}
+
+// calmAfterRefusal is longer than calm by the six hours for which a question that
+// was refused is not asked again.
+const calmAfterRefusal = 6*time.Hour + calm
+
+// badToken draws a token that takes the place of the good one for a while.
+func (d dice) badToken(s *schedule, e *event) {
+	e.Kind, e.For = badToken, d.skewed(time.Minute, time.Hour)
+	e.Becomes = d.one("disabled", "expires", "early", "flaps", "denies", "hides", "for zones only", "for accounts only", "unknown", "malformed")
+	if d.chance(.5) {
+		e.Target = d.one(collectors...)
+	}
+	switch e.Becomes {
+	case "denies":
+		e.Zone = d.one(zoneNames...)
+	case "hides":
+		e.Zone = "changing.example" // it seems to be gone, and what passes meanwhile is not wanted
+	}
+	if s.Calm < calmAfterRefusal && (e.Becomes == "denies" || e.Becomes == "for accounts only") {
+		e.Kind = ""
+	}
+}
+
+// secret is what a collector is given as its token by an event.
+func (e event) secret() string {
+	if e.Becomes == "malformed" {
+		return "two lines\nof something"
+	}
+	return fmt.Sprintf("simulated-token-%d%s", e.At, e.Target)
+}
+
+// token is the token of an event, if Cloudflare knows it. It is of the user
+// whose the good one is, and who has one budget.
+func (s *schedule) token(e event) (t cfsim.Token, known bool) {
+	ill, known := ills[e.Becomes]
+	if known {
+		t = cfsim.GoodToken(e.secret())
+		t.User = cfsim.GoodToken(cfsim.DemoToken).User
+		ill(&t, e.Zone, s.Began.Add(e.At), s.Began.Add(e.At+e.For))
+	}
+	return t, known
+}
+
+// provide puts the token of the moment where a process looks for it: that of
+// the newest event.
+func (w *world) provide(p *process) {
+	secret := cfsim.DemoToken
+	for _, e := range slices.Backward(p.trouble()) {
+		if e.Kind == badToken {
+			secret = e.secret()
+			break
+		}
+	}
+	next := p.token + ".next"
+	err := os.WriteFile(next, []byte(secret), 0o600)
+	if err == nil {
+		err = os.Rename(next, p.token) // nobody shall find half of it
+	}
+	if err != nil {
+		w.report("%v", err)
+	}
+}
