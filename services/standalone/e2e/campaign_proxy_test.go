@@ -29,9 +29,28 @@ type proxy struct {
 	asked  []time.Time       // when a client sent something
 	hung   chan struct{}     // nil: passing; else closed when the hanging ends
 	trap   []byte            // what a client says when the hanging shall begin; nil: none
-	fuse   int               // above 0: connections are cut after so many bytes of the server, at most
+	fuse   int               // above 0: connections are cut after so many bytes, at most
 	rng    *rand.Rand
 	closed bool
+	burnt  [2]int // connections that a fuse has cut in what a client said, and in what a server did
+}
+
+// fuse burns down with what is passed on in either direction. The connection
+// breaks in the next piece of the direction that was drawn, so that what a
+// client says is hit as often as what it is told, however much more that is.
+type fuse struct {
+	left     atomic.Int64
+	toServer bool
+	at       float64 // part of that piece that arrives
+}
+
+// burn is how much of a piece arrives, and whether the connection breaks there.
+// No fuse never burns.
+func (f *fuse) burn(n int, toServer bool) (int, bool) {
+	if f == nil || f.left.Add(-int64(n)) > 0 || f.toServer != toServer {
+		return n, false
+	}
+	return int(f.at * float64(n)), true
 }
 
 // newProxy listens; it ends with the test.
@@ -76,15 +95,16 @@ func (p *proxy) serve(client net.Conn) {
 	if !p.register(client, server) {
 		return
 	}
-	var fuse *int
+	var f *fuse
 	p.mu.Lock()
 	if p.fuse > 0 {
-		n := 1 + p.rng.IntN(p.fuse)
-		fuse = &n
+		f = &fuse{}
+		f.left.Store(int64(1 + p.rng.IntN(p.fuse)))
+		f.toServer, f.at = p.rng.IntN(2) == 0, p.rng.Float64()
 	}
 	p.mu.Unlock()
-	p.wg.Go(func() { p.pass(server, client, nil, p.note); p.drop(client, server) })
-	p.pass(client, server, fuse, nil)
+	p.wg.Go(func() { p.pass(server, client, f, true); p.drop(client, server) })
+	p.pass(client, server, f, false)
 	p.drop(client, server)
 }
 
@@ -116,15 +136,14 @@ func (p *proxy) questions() []time.Time {
 	return append([]time.Time(nil), p.asked...)
 }
 
-// pass copies until an end closes, or the fuse has burnt down: then the
-// connection breaks.
-func (p *proxy) pass(to, from net.Conn, fuse *int, note func([]byte)) {
+// pass copies until an end closes, or the fuse breaks the connection.
+func (p *proxy) pass(to, from net.Conn, f *fuse, toServer bool) {
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			if note != nil {
-				note(buf[:n])
+			if toServer {
+				p.note(buf[:n])
 			}
 			if wait := p.hanging(); wait != nil {
 				<-wait
@@ -132,25 +151,38 @@ func (p *proxy) pass(to, from net.Conn, fuse *int, note func([]byte)) {
 			if d := p.latency.Load(); d > 0 {
 				time.Sleep(time.Duration(d))
 			}
-			burnt := fuse != nil && n >= *fuse
-			if burnt {
-				n = *fuse
-			}
+			n, burnt := f.burn(n, toServer)
 			if _, werr := to.Write(buf[:n]); werr != nil {
 				return
 			}
 			if burnt {
+				p.count(toServer)
 				hard(to)
 				return
-			}
-			if fuse != nil {
-				*fuse -= n
 			}
 		}
 		if err != nil {
 			return
 		}
 	}
+}
+
+func (p *proxy) count(toServer bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if toServer {
+		p.burnt[0]++
+	} else {
+		p.burnt[1]++
+	}
+}
+
+// cuts is how many connections a fuse has cut in what a client said, and in
+// what a server did.
+func (p *proxy) cuts() (ofClient, ofServer int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.burnt[0], p.burnt[1]
 }
 
 func (p *proxy) register(conns ...net.Conn) bool {
@@ -198,8 +230,9 @@ func (p *proxy) cut() {
 	}
 }
 
-// cutWithin breaks every connection that is made from now on after at most so
-// many bytes from the server, at a random one, and those that are open now.
+// cutWithin breaks every connection that is made from now on, when at most so
+// many bytes have passed, in the middle of what either side says next, and
+// those that are open now.
 func (p *proxy) cutWithin(bytes int) {
 	p.mu.Lock()
 	p.fuse = bytes

@@ -68,6 +68,14 @@ func run(t *testing.T, c *campaign, seed uint64) {
 		return nil
 	})
 	budget(t, c.world)
+	for name, proxies := range map[string][]*proxy{"statements": c.toDatabase, "requests": c.toCloudflare, "streams": c.toCollector} {
+		said, told := 0, 0
+		for _, p := range proxies {
+			ofClient, ofServer := p.cuts()
+			said, told = said+ofClient, told+ofServer
+		}
+		t.Logf("%s: %d cut as they were sent, %d as they were answered", name, said, told)
+	}
 	for _, m := range slices.Concat(c.collectors, c.exposers) {
 		c.violations("process", m.complaints())
 		t.Logf("%s was started %d times", m.part.Name, m.starts)

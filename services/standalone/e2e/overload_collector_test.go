@@ -33,17 +33,7 @@ func TestBinaryCollectorUnderOverload(t *testing.T) {
 	sim := simulate(t, nil)
 	s := sim.startCollector(t)
 	rpc, _ := api(t, s)
-	var head *bucketv1.ResumePoint
-	testkit.Eventually(t, 30*time.Second, func() error { // it has something to give
-		answer, err := rpc.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
-		if err != nil {
-			return err
-		}
-		if head = answer.GetHead(); head.GetRevision() < 100 {
-			return fmt.Errorf("the collector is at revision %d", head.GetRevision())
-		}
-		return nil
-	})
+	head := something(t, rpc)
 	idle, sockets, goroutines := s.memory("VmRSS"), s.sockets(), s.metric("go_goroutines ")
 
 	c := newCrowd(t)
@@ -129,6 +119,132 @@ func TestBinaryCollectorUnderOverload(t *testing.T) {
 	t.Logf("collector: %.0f MiB idle, %.0f MiB at most, %.0f MiB afterwards; %v streams at one time", idle, peak, s.memory("VmRSS"), open)
 	if peak > mostMemory {
 		t.Errorf("the collector used %.0f MiB, want at most %d", peak, mostMemory)
+	}
+}
+
+// something waits until a collector has something to give, and returns its head.
+func something(t *testing.T, rpc bucketv1.BucketServiceClient) (head *bucketv1.ResumePoint) {
+	t.Helper()
+	testkit.Eventually(t, 30*time.Second, func() error {
+		answer, err := rpc.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
+		if err != nil {
+			return err
+		}
+		if head = answer.GetHead(); head.GetRevision() < 100 {
+			return fmt.Errorf("the collector is at revision %d", head.GetRevision())
+		}
+		return nil
+	})
+	return head
+}
+
+// A thousand streams that resume are what a fleet of exposers is after a change
+// of collectors. They take no snapshot, so there is room for all of them: from
+// the log's beginning or from its head, each gets what was appended since and
+// word of progress, in peace and beside small calls that are answered.
+func TestBinaryCollectorAdmitsAllWhoResume(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("the memory of another process is read from /proc")
+	}
+	sim := simulate(t, nil)
+	s := sim.startCollector(t)
+	rpc, _ := api(t, s)
+	head := something(t, rpc)
+	first := &bucketv1.ResumePoint{StoreId: head.GetStoreId(), Chain: make([]byte, 16)}
+
+	c := newCrowd(t)
+	const streams, perConn = 1000, 100
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	served := make(chan struct{}, streams)
+	for n := range streams / perConn {
+		conn, err := grpc.NewClient("passthrough:///"+s.data, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		rpc := bucketv1.NewBucketServiceClient(conn)
+		for i := range perConn {
+			from := []*bucketv1.ResumePoint{head, first}[(n+i)%2]
+			c.all.Go(func() { c.resume(ctx, rpc, from, head.GetRevision(), served) })
+		}
+	}
+	c.member(func() {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err := rpc.GetStatus(ctx, &bucketv1.GetStatusRequest{})
+		if err != nil {
+			t.Errorf("GetStatus: %v", err)
+		}
+		c.saw("GetStatus", status.Code(err).String(), time.Since(began))
+		time.Sleep(50 * time.Millisecond) // a pace, not a wait for anything
+	})
+	late := time.After(60 * time.Second)
+	for n := range streams {
+		select {
+		case <-served:
+		case <-late:
+			t.Errorf("%d of %d streams were served or refused within a minute", n, streams)
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	if open := s.metric("weir_collector_streams "); open != streams && !t.Failed() {
+		t.Errorf("%v streams are open at one time, want %d", open, streams)
+	}
+	before := c.count("GetStatus", "OK")
+	testkit.Eventually(t, 30*time.Second, func() error { // with all of them there
+		if n := c.count("GetStatus", "OK") - before; n < 5 {
+			return fmt.Errorf("GetStatus was answered %d times", n)
+		}
+		return nil
+	})
+	leave()
+	c.end(0)
+	c.report()
+	if n := c.count("resume", "OK"); n != streams {
+		t.Errorf("%d streams were served, want %d", n, streams)
+	}
+	peak := s.memory("VmHWM")
+	t.Logf("collector: %.0f MiB at most", peak)
+	if peak > mostMemory {
+		t.Errorf("the collector used %.0f MiB, want at most %d", peak, mostMemory)
+	}
+}
+
+// resume watches until ctx ends. It is served when it has every entry up to a
+// revision in its order, and the word that these are all.
+func (c *crowd) resume(ctx context.Context, rpc bucketv1.BucketServiceClient, from *bucketv1.ResumePoint, until uint64, served chan<- struct{}) {
+	began, at, known := time.Now(), from.GetRevision(), false
+	watch, err := rpc.WatchBuckets(ctx, &bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Resume{Resume: from}})
+	for err == nil {
+		var message *bucketv1.WatchBucketsResponse
+		message, err = watch.Recv() // nil with an error, and then has nothing
+		if e := message.GetEntry(); e != nil {
+			if e.GetRevision() != at+1 {
+				c.t.Errorf("resume: revision %d after %d", e.GetRevision(), at)
+			}
+			at = e.GetRevision()
+		}
+		if p := message.GetProgress(); p != nil && !known && at >= until {
+			if p.GetPoint().GetRevision() != at {
+				c.t.Errorf("resume: progress at revision %d after %d", p.GetPoint().GetRevision(), at)
+			}
+			known = true
+			c.saw("resume", "OK", time.Since(began))
+			served <- struct{}{}
+		}
+	}
+	if ctx.Err() != nil {
+		return // it was told to go
+	}
+	c.t.Errorf("resume: %v with reason %q", err, client.Reason(err))
+	if !known {
+		c.saw("resume", status.Code(err).String(), time.Since(began))
+		served <- struct{}{}
 	}
 }
 

@@ -4,17 +4,17 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"io"
-	"net"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -206,11 +206,10 @@ func showsNoSecretAtWork(t *testing.T, format string) {
 		return err
 	})
 
-	profiles := []string{"/debug/pprof/cmdline", "/debug/pprof/heap?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/allocs?debug=1"}
 	for address, paths := range map[string][]string{
 		x.data: {"/", "/metrics", "/backfill?hours=1", "/cloudflare/backfill?hours=1", "/-/ready", "/no/such/page", "/metrics?token=x"},
-		x.ops:  append(profiles, "/", "/metrics", "/-/ready", "/-/healthy"),
-		c.ops:  append(profiles, "/", "/metrics", "/-/ready", "/-/healthy"),
+		x.ops:  opsPages,
+		c.ops:  opsPages,
 	} {
 		for _, path := range paths {
 			for _, user := range []string{"old", "nobody"} {
@@ -260,6 +259,51 @@ func showsNoSecretAtWork(t *testing.T, format string) {
 	}
 }
 
+// opsPages are all that an operations listener has with WEIR_PPROF.
+var opsPages = []string{
+	"/", "/metrics", "/-/ready", "/-/healthy",
+	"/debug/pprof/cmdline", "/debug/pprof/heap?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/allocs?debug=1",
+}
+
+// answers are what a service shows to whoever asks, by what was asked. In
+// trouble many of them are errors, which are told to strangers, too.
+func (s *service) answers(t *testing.T) (map[string]string, error) {
+	t.Helper()
+	all := map[string]string{}
+	asks := map[string][]string{s.ops: opsPages}
+	if s.name == "exposer" {
+		asks[s.data] = []string{"/", "/metrics", "/backfill?hours=1", "/cloudflare/backfill?hours=1", "/-/ready", "/-/healthy"}
+	}
+	for address, paths := range asks {
+		for _, path := range paths {
+			code, header, body, err := fetch("http://" + address + path)
+			if err != nil {
+				return nil, err
+			}
+			if address == s.ops && path != "/-/ready" && code != http.StatusOK {
+				return nil, fmt.Errorf("%s of the operations listener is answered with %d", path, code)
+			}
+			all["http://"+address+path] = fmt.Sprintf("%d\n%v\n%s", code, header, body)
+		}
+	}
+	if s.name == "collector" {
+		rpc, conn := api(t, s)
+		defer conn.Close()
+		note := func(call string, answer fmt.Stringer, err error) {
+			all[call] = fmt.Sprintf("%v %v %v", answer, err, status.Convert(err).Details())
+		}
+		told, err := rpc.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
+		note("GetStatus", told, err)
+		coverage, err := rpc.GetCoverage(t.Context(), &bucketv1.GetCoverageRequest{})
+		note("GetCoverage", coverage, err)
+		scopes, err := rpc.ListScopes(t.Context(), &bucketv1.ListScopesRequest{})
+		note("ListScopes", scopes, err)
+		health, err := healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{})
+		note("health", health, err)
+	}
+	return all, nil
+}
+
 // keyValue is a database's URL in the other form that Postgres knows.
 func keyValue(t *testing.T, dsn string) string {
 	t.Helper()
@@ -289,11 +333,18 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 	tr.key(t, "another key", stranger.KeyPEM)
 	away := address(t)
 	refusing := refusingPostgres(t)
+	sim := simulate(t, nil)
 	echo := httptest.NewServer(http.HandlerFunc(echoToken))
 	t.Cleanup(echo.Close)
-	sim := simulate(t, nil)
+	queries, entitled := echoQueries(t, sim, echoToken), echoQueries(t, sim, echoTokenAsRefusal)
 	proxied := startProxy(t, sim.url)
 	proxied.refuse = true
+	u, err := url.Parse(withPassword(t, pgtest.DSN(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := newProxy(t, u.Host, 1)
+	u.Host = database.addr()
 
 	for _, test := range []struct {
 		name     string
@@ -301,7 +352,10 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 		args     []string
 		settings []string
 		says     []string // in one line of standard error
+		prints   []string // on standard output
 		runs     bool     // goes on, rather than end by itself
+		trouble  func()   // begins when it is ready
+		shows    []string // in one of its answers, which have the trouble then
 	}{
 		{name: "a database that is away", settings: []string{"WEIR_DATABASE_URL=postgres://weir:" + marked + "%22%C3%BC%25@" + away + "/weir"}, says: []string{"database is unavailable"}},
 		{name: "a database that is away, key=value", settings: []string{"WEIR_DATABASE_URL_FILE=" + put("dsn", "host=127.0.0.1 port="+port(away)+" user=weir password='"+marked+" \\' \"' dbname=weir")}, says: []string{"database is unavailable"}},
@@ -322,9 +376,19 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 		{name: "secrets instead of their files", settings: []string{
 			"CF_API_TOKEN=", "CF_API_TOKEN_FILE=" + marked, "WEIR_DATABASE_URL_FILE=postgres://weir:" + marked + "@db.example/weir", "WEIR_GRPC_TOKEN_FILE=host=db password=" + marked,
 		}, says: []string{"CF_API_TOKEN_FILE (environment): names no file", "may be the secret itself"}},
-		{name: "the settings in force", args: []string{"run", "--print-config"}, settings: []string{"WEIR_DATABASE_URL=postgres://weir:" + marked + "@db.example/weir", "WEIR_GRPC_TOKEN=" + marked}},
+		{name: "the settings in force", args: []string{"run", "--print-config"}, settings: []string{"WEIR_DATABASE_URL=postgres://weir:" + marked + "@db.example/weir", "WEIR_GRPC_TOKEN=" + marked}, prints: []string{"# grpc_token: <redacted>", "environment WEIR_GRPC_TOKEN"}},
+		{name: "the settings in force of an exposer", program: "exposer", args: []string{"run", "--print-config"}, settings: []string{"WEIR_COLLECTOR_TOKEN=" + marked + "-bearer"}, prints: []string{"# collector_token: <redacted>", "environment WEIR_COLLECTOR_TOKEN"}},
+		{name: "the same from a file", program: "exposer", args: []string{"run", "--print-config"}, settings: []string{"WEIR_COLLECTOR_TOKEN_FILE=" + put("bearer", marked+"-bearer\n")}, prints: []string{"collector_token_file: ", "environment WEIR_COLLECTOR_TOKEN_FILE"}},
+		{name: "the settings in force of both in one", program: "weir", args: []string{"run", "--print-config"}, settings: []string{"CF_API_TOKEN=" + apiToken, "WEIR_DATABASE_URL=postgres://weir:" + marked + "@db.example/weir"}, prints: []string{"# cf_api_token: <redacted>", "environment CF_API_TOKEN"}},
+		{name: "the same from a file of settings", program: "weir", args: []string{"run", "--print-config"}, settings: []string{"WEIR_CONFIG_FILE=" + put("weir.yaml", "cf_api_token: "+apiToken+"\ndatabase_url: postgres://weir:"+marked+"@db.example/weir\n")}, prints: []string{"# database_url: <redacted>", "weir.yaml"}},
 		{name: "help", args: []string{"run", "--help"}, settings: []string{"WEIR_DATABASE_URL=postgres://weir:" + marked + "@db.example/weir"}},
 		{name: "a Cloudflare that repeats the token", settings: []string{"WEIR_CLOUDFLARE_URL=" + echo.URL + "/client/v4"}, runs: true, says: []string{"class=auth"}},
+		{name: "a Cloudflare that repeats the token to queries", settings: []string{"WEIR_CLOUDFLARE_URL=" + queries}, runs: true, says: []string{"class=auth"}, shows: []string{"Invalid access token [redacted]"}},
+		{name: "a Cloudflare that refuses nodes to the token it repeats", settings: []string{"WEIR_CLOUDFLARE_URL=" + entitled}, runs: true, says: []string{"[redacted]"}, shows: []string{"[redacted]"}},
+		{
+			name: "a database that goes away at work", settings: []string{"WEIR_DATABASE_URL=" + u.String(), "WEIR_MIGRATE=true"}, runs: true,
+			trouble: func() { database.refuse.Store(true); database.cut() }, says: []string{"level=WARN", "failed to connect to"}, shows: []string{"STORE_UNAVAILABLE"},
+		},
 		{name: "a proxy that refuses", settings: []string{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "HTTPS_PROXY=" + proxied.url(marked)}, runs: true, says: []string{"Proxy Authentication Required"}},
 		{name: "a proxy that is away", settings: []string{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "HTTPS_PROXY=http://weir:" + marked + "@" + away}, runs: true, says: []string{"cannot list zones"}},
 		{name: "a proxy that cannot be read", settings: []string{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "HTTPS_PROXY=http://weir:" + marked + "@127.0.0.1:port"}, says: []string{"HTTPS_PROXY"}},
@@ -339,9 +403,13 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 			t.Parallel()
 			s := sim.newCollector(t)
 			if test.program == "exposer" {
-				s = &service{t: t, name: "exposer", settings: []string{"WEIR_DRAIN=100ms", "WEIR_EXPOSER_LISTEN=" + address(t), "WEIR_EXPOSER_OPS_LISTEN=" + address(t)}}
+				s = &service{t: t, name: "exposer", data: address(t), ops: address(t)}
+				s.settings = []string{"WEIR_DRAIN=100ms", "WEIR_EXPOSER_LISTEN=" + s.data, "WEIR_EXPOSER_OPS_LISTEN=" + s.ops}
 			}
-			settings := append(append(s.settings, "WEIR_LOG_LEVEL=debug"), test.settings...)
+			if test.program == "weir" {
+				s = &service{t: t, name: "weir"}
+			}
+			settings := append(append(s.settings, "WEIR_LOG_LEVEL=debug", "WEIR_PPROF=true"), test.settings...)
 			args := test.args
 			if args == nil {
 				args = []string{"run"}
@@ -349,16 +417,33 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 			cmd := command(t, program(t, s.name), settings, args...)
 			var stdout, stderr string
 			if test.runs {
-				p := launch(t, s.name, cmd)
-				p.says(20*time.Second, test.says...)
-				p.stop(10 * time.Second)
-				stdout, stderr = p.output.String(), p.log.String()
+				s.process = launch(t, s.name, cmd)
+				if test.trouble != nil {
+					s.ready()
+					test.trouble()
+				}
+				s.says(20*time.Second, test.says...)
+				var answers map[string]string
+				testkit.Eventually(t, 20*time.Second, func() (err error) {
+					if answers, err = s.answers(t); err == nil && len(test.shows) > 0 && !hasLine(strings.Join(slices.Collect(maps.Values(answers)), "\n"), test.shows...) {
+						err = fmt.Errorf("no answer has a line with all of %q", test.shows)
+					}
+					return err
+				})
+				for of, text := range answers {
+					tr.search(t, of, text)
+				}
+				s.stop(10 * time.Second)
+				stdout, stderr = s.output.String(), s.log.String()
 			} else {
 				o := complete(t, cmd)
 				stdout, stderr = o.stdout, o.stderr
 				if len(test.says) > 0 && !hasLine(stderr, test.says...) {
 					t.Errorf("no line has all of %q:\n%s", test.says, stderr)
 				}
+			}
+			if len(test.prints) > 0 && !hasLine(stdout, test.prints...) {
+				t.Errorf("no line of standard output has all of %q:\n%s", test.prints, stdout)
 			}
 			tr.search(t, "standard output", stdout)
 			tr.search(t, "standard error", stderr)
@@ -370,77 +455,3 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 }
 
 func port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
-
-// echoToken is a Cloudflare, or something that stands before it, that repeats
-// what it was sent wherever it can.
-func echoToken(w http.ResponseWriter, r *http.Request) {
-	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-	w.Header().Set("CF-Ray", token)
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusForbidden)
-	fmt.Fprintf(w, `{"success":false,"errors":[{"code":9109,"message":"Invalid access token %s for Bearer %[1]s"}],"result":null}`, token)
-}
-
-// refusingPostgres is a database server that knows nobody's password.
-func refusingPostgres(t *testing.T) string {
-	t.Helper()
-	l := testkit.Listen(t)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return // closed
-			}
-			go refuse(conn)
-		}
-	}()
-	t.Cleanup(func() { _ = l.Close(); <-done })
-	return l.Addr().String()
-}
-
-// refuse asks for a password in the clear and refuses it, in Postgres's
-// protocol, version 3.
-func refuse(conn net.Conn) {
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second)) // a dead client fails below
-	for {
-		message, err := message(conn)
-		if err != nil {
-			return
-		}
-		if code := binary.BigEndian.Uint32(message); code>>16 == 3 {
-			break
-		}
-		if _, err := io.WriteString(conn, "N"); err != nil { // TLS or encryption is asked for
-			return
-		}
-	}
-	if _, err := conn.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 3}); err != nil {
-		return
-	}
-	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil { // 'p'
-		return
-	}
-	if _, err := message(conn); err != nil {
-		return
-	}
-	const fields = "SFATAL\x00VFATAL\x00C28P01\x00Mpassword authentication failed for user \"weir\"\x00\x00"
-	_, _ = conn.Write(append(binary.BigEndian.AppendUint32([]byte{'E'}, uint32(len(fields)+4)), fields...))
-}
-
-// message reads one without its type.
-func message(conn net.Conn) ([]byte, error) {
-	length := make([]byte, 4)
-	if _, err := io.ReadFull(conn, length); err != nil {
-		return nil, err
-	}
-	n := binary.BigEndian.Uint32(length)
-	if n < 8 || n > 1<<16 {
-		return nil, fmt.Errorf("a message of %d bytes", n)
-	}
-	body := make([]byte, n-4)
-	_, err := io.ReadFull(conn, body)
-	return body, err
-}
