@@ -38,6 +38,7 @@ const (
 // Faults of the data.
 const (
 	FaultZoneDelayed  FaultKind = "zone-delayed"  // nothing younger than Delay is shown
+	FaultZoneFrozen   FaultKind = "zone-frozen"   // all is shown as it was at From
 	FaultDatasetEmpty FaultKind = "dataset-empty" // no rows although there was traffic
 	FaultDuplicate    FaultKind = "duplicate"     // the first row comes twice
 	FaultHuge         FaultKind = "huge"          // numbers above 2^63
@@ -48,10 +49,10 @@ const (
 var kinds = []FaultKind{
 	FaultSlow, FaultDrip, FaultReset, FaultResetBody, FaultShortBody, FaultTruncated, FaultRubbish, FaultHTML, FaultChallenge,
 	FaultEmptyBody, FaultEmptyObject, FaultNullData, FaultEmptyErrors, FaultNoErrors, FaultBusy, FaultInternal, FaultBudget,
-	FaultSkew, FaultZoneDelayed, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial,
+	FaultSkew, FaultZoneDelayed, FaultZoneFrozen, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial,
 }
 
-var dataKinds = []FaultKind{FaultZoneDelayed, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial}
+var dataKinds = []FaultKind{FaultZoneDelayed, FaultZoneFrozen, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial}
 
 // Fault is something that goes wrong. Its conditions are joined by and; empty
 // ones always hold.
@@ -61,7 +62,7 @@ type Fault struct {
 	From time.Time `json:"from,omitzero"`
 	To   time.Time `json:"to,omitzero"`
 	// Count is how often it happens at most; 0 is without bound. It has no
-	// meaning for zone-delayed and dataset-empty, which are states.
+	// meaning for zone-delayed, zone-frozen and dataset-empty, which are states.
 	Count int `json:"count,omitempty"`
 	// Probability is the chance of each occasion, 0 to 1; 0 means always.
 	Probability float64 `json:"probability,omitempty"`
@@ -88,6 +89,8 @@ func (f Fault) check() error {
 		return fmt.Errorf("cfsim: fault %s: probability %g must be from 0 to 1", f.Kind, f.Probability)
 	case f.Count < 0:
 		return fmt.Errorf("cfsim: fault %s: count %d must not be negative", f.Kind, f.Count)
+	case f.Kind == FaultZoneFrozen && f.From.IsZero():
+		return fmt.Errorf("cfsim: fault %s: from is missing; it is when the data stops", f.Kind)
 	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
 		return fmt.Errorf("cfsim: fault %s: status %d must be from 200 to 599", f.Kind, f.Status)
 	}
@@ -191,13 +194,21 @@ func (s *faultSet) view(dataset, zone string, now time.Time) (seen time.Time, em
 	defer s.mu.Unlock()
 	seen = now
 	for _, f := range s.active {
-		if f.Kind != FaultZoneDelayed && f.Kind != FaultDatasetEmpty || !f.concerns(dataset, zone) || !s.fires(f, now) {
+		asOf := now
+		switch f.Kind {
+		case FaultDatasetEmpty:
+		case FaultZoneDelayed:
+			asOf = now.Add(-f.Delay)
+		case FaultZoneFrozen:
+			asOf = f.From
+		default:
 			continue
 		}
-		if f.Kind == FaultDatasetEmpty {
-			empty = true
-		} else if d := now.Add(-f.Delay); d.Before(seen) {
-			seen = d
+		if !f.concerns(dataset, zone) || !s.fires(f, now) {
+			continue
+		}
+		if empty = empty || f.Kind == FaultDatasetEmpty; asOf.Before(seen) {
+			seen = asOf
 		}
 	}
 	return seen, empty

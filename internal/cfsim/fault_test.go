@@ -165,7 +165,7 @@ func TestFaultConditions(t *testing.T) {
 	if seen[0] != 200 || seen[1] != 502 || seen[2] != 200 {
 		t.Errorf("by span: %v", seen)
 	}
-	for _, f := range []cfsim.Fault{{Kind: "x"}, {Kind: cfsim.FaultHTML, Probability: 2}, {Kind: cfsim.FaultHTML, Count: -1}, {Kind: cfsim.FaultHTML, Status: 7}} {
+	for _, f := range []cfsim.Fault{{Kind: "x"}, {Kind: cfsim.FaultHTML, Probability: 2}, {Kind: cfsim.FaultHTML, Count: -1}, {Kind: cfsim.FaultHTML, Status: 7}, {Kind: cfsim.FaultZoneFrozen}} {
 		if _, err := w.sim.Inject(f); err == nil {
 			t.Errorf("%+v was accepted", f)
 		}
@@ -181,6 +181,7 @@ func TestDelayedZoneAndEmptyDataset(t *testing.T) {
 		c.Faults = []cfsim.Fault{
 			{Kind: cfsim.FaultZoneDelayed, Zone: zone("shop"), Delay: 30 * time.Minute, From: epoch, To: epoch.Add(time.Hour)},
 			{Kind: cfsim.FaultDatasetEmpty, Dataset: "httpRequests1mGroups", From: epoch.Add(2 * time.Hour), To: epoch.Add(3 * time.Hour)},
+			{Kind: cfsim.FaultZoneFrozen, Zone: zone("media"), From: epoch.Add(-20 * time.Minute), To: epoch.Add(50 * time.Minute)},
 		}
 	})
 	count := func(zoneName, node string) int {
@@ -188,12 +189,16 @@ func TestDelayedZoneAndEmptyDataset(t *testing.T) {
 			map[string]string{"httpRequests1mGroups": "requests", "httpRequestsAdaptiveGroups": "visits"}[node]+` } } } } }`, span(zoneName, epoch.Add(-time.Hour), epoch))
 		return len(rows(t, a, "n"))
 	}
-	if a, b := count("shop", "httpRequests1mGroups"), count("media", "httpRequests1mGroups"); a > 31 || a < 25 || b < 58 {
-		t.Errorf("the delayed zone shows %d minutes, another %d", a, b)
+	if a, b := count("shop", "httpRequests1mGroups"), count("media", "httpRequests1mGroups"); a > 31 || a < 25 || b > 41 || b < 35 {
+		t.Errorf("the delayed zone shows %d minutes, the one that stands still %d", a, b)
 	}
-	w.clk.Advance(time.Hour)
-	if a := count("shop", "httpRequests1mGroups"); a != 60 {
-		t.Errorf("after the delay %d minutes, want 60", a)
+	w.clk.Advance(40 * time.Minute)
+	if b := count("media", "httpRequests1mGroups"); b > 41 || b < 35 {
+		t.Errorf("forty minutes later it shows %d minutes", b)
+	}
+	w.clk.Advance(20 * time.Minute)
+	if a, b := count("shop", "httpRequests1mGroups"), count("media", "httpRequests1mGroups"); a != 60 || b != 60 {
+		t.Errorf("after the delay %d and %d minutes, want 60", a, b)
 	}
 	w.clk.Advance(time.Hour)
 	if a, b := count("media", "httpRequests1mGroups"), count("media", "httpRequestsAdaptiveGroups"); a != 0 || b != 60 {

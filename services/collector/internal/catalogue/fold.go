@@ -111,6 +111,12 @@ func (d *Dataset) family(name string) int {
 	return slices.IndexFunc(d.Families, func(f bucket.Family) bool { return f.Name == name })
 }
 
+// Distinct reports whether levels are distinct counts, which do not add up.
+func (d *Dataset) Distinct() bool {
+	level := d.family(d.Level)
+	return level >= 0 && !d.Families[level].Additive
+}
+
 // add takes one group into its window.
 func (f *folder) add(group map[string]any) error {
 	dims, ok := group["dimensions"].(map[string]any)

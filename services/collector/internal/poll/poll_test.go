@@ -311,6 +311,29 @@ func TestANodeThatIsLateByAnythingIsWaitedFor(t *testing.T) {
 	}
 }
 
+// Data stops coming for forty minutes, at every half minute of a window, and comes
+// again: each bucket is stored whole, though readings were equal while it did not.
+func TestANodeThatStandsStillIsWaitedFor(t *testing.T) {
+	for _, node := range []string{"httpRequests1mGroups", "httpRequestsAdaptiveGroups", ""} {
+		for offset := time.Duration(0); offset < 5*time.Minute; offset += 30 * time.Second {
+			from := began.Truncate(5 * time.Minute).Add(time.Hour + offset)
+			w := newWorld(t, func(c *cfsim.Config) {
+				zones("shop.example", "checkout.example", "blog.example", "api.example")(c)
+				c.Settling.Stragglers = 0 // see TestALimitAStragglerBehindALateNodeIsStoredShort
+				c.Faults = []cfsim.Fault{{Kind: cfsim.FaultZoneFrozen, Dataset: node, From: from, To: from.Add(40 * time.Minute)}}
+			})
+			w.only("http_5m", "uniques_1h")
+			w.run(3 * time.Hour)
+			if n := w.checkTruth(); n < 150 {
+				t.Errorf("only %d buckets are stored", n)
+			}
+			if t.Failed() {
+				t.Fatalf("%q stood still %s into a window", node, offset)
+			}
+		}
+	}
+}
+
 // A zone without any traffic: no zero is stored before it is a day old, then
 // all of them, and from then on it keeps up (G3).
 func TestSilenceIsBelievedAfterADay(t *testing.T) {

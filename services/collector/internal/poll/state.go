@@ -110,7 +110,7 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	}
 	for i := range p.Catalogue.Datasets {
 		d := &p.Catalogue.Datasets[i]
-		s.settling[d.Dataset] = settle.New(settle.Policy{Size: d.Size, Confirm: d.Confirm, Deadline: d.Deadline})
+		s.settling[d.Dataset] = settle.New(settle.Policy{Size: d.Size, Confirm: d.Confirm, Deadline: d.Deadline, Distinct: d.Distinct()})
 	}
 	if err := s.loadCoverage(ctx, bucket.TimeOf(now)); err != nil {
 		return nil, err

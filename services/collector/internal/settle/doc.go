@@ -5,29 +5,29 @@
 // monotonically (recorded: a bucket almost five minutes old at 64 % while a
 // younger one was full). So a window is trusted for what its readings do:
 //
-//   - It is first read when it is older than its delay. It is final when
+//   - An answer tells by its rows how far the data had come past a window: to
+//     the newest window with any, or, where that is the next one, as far into it
+//     as its level is a share of the window's own. A reading counts when that is
+//     two minutes: less may be there before the last rows of the window, while
+//     data is late, catches up, or stands still.
+//   - A window is first read when it is older than its delay. It is final when
 //     Confirm readings in a row, each at least a minute after the one before,
-//     were equal in every row, and each of their answers had rows of a later
-//     window, if only of the one that runs.
-//   - First rows of what came after may be there before the last ones of the
-//     window. Where that is not ruled out by equal readings it must have grown:
-//     the answer has rows that begin five minutes past the window, or its
-//     readings were ordinary and had something after them for ten. Then a
-//     reading that Cloudflare sampled, which can differ from the next for ever,
-//     is final by itself, and so is one of a window that was first read after
-//     its deadline; and at its deadline a window is stored with the last reading
-//     though readings differ, and marked so.
+//     counted and were equal in every row.
+//   - Where no equal reading is waited for, the data must have come five minutes
+//     past the window. Then a reading that Cloudflare sampled, which can differ
+//     from the next for ever, is final by itself, and so is one of a window that
+//     was first read after its deadline; and at its deadline a window is stored
+//     with the last reading though readings differ, and marked so.
 //   - A window after which its answer has nothing is doubtful: it may be filling.
 //     It needs two equal readings ten minutes apart (one that is sampled: ten
-//     minutes of ordinary readings with something after them). Where the scope
-//     usually has so much that ten more should have come since, it needs
-//     something that came after, too: data may stand still in its middle.
+//     minutes of readings that count). Where the scope usually has so much that
+//     ten more should have come since, the last must count as well.
 //   - A reading that is empty, or far below what the scope usually has, is
 //     suspect: "not arrived yet" looks just like "no traffic". A window that
-//     was ever suspect is doubtful for good. While it looks suspect it needs
-//     something that came after, in the same answer (what came after has
-//     arrived, where this answer came from), or an age that no delay was ever
-//     seen to reach. The deadline does not apply to it.
+//     was ever suspect is doubtful for good, and the last of its readings must
+//     count (what came after has arrived, where this answer came from), or it
+//     must have an age that no delay was ever seen to reach. The deadline does
+//     not apply to it.
 //   - A scope whose recent buckets are all empty is quiet, and its next empty
 //     bucket is doubtful and not suspect.
 //   - When the newest windows of a scope look suspect in any dataset, its data
@@ -61,10 +61,17 @@ const (
 	// AgreeApart is how far apart the two equal readings of a window must be
 	// that was suspect or doubtful.
 	AgreeApart = 10 * time.Minute
-	// Beyond is how far past a window the rows of an answer begin that cannot be
-	// there before the window's own: filling was seen to take under four minutes.
+	// Enough is how far past a window the data of an answer must have come, by its
+	// rows, for the reading to count: filling was seen to take under four minutes,
+	// and as much of what came after is there two minutes later at the latest. Where
+	// nothing is late it is there when a window is first read.
+	Enough = 2 * time.Minute
+	// Beyond is how far it must have come where no other reading is waited for.
 	// Questions are made to reach as far.
 	Beyond = 5 * time.Minute
+	// distinct counts of an hour's first minutes are so much larger a share of the
+	// hour's than their time is, at most.
+	distinct = 4
 	// SuspectAge makes an empty answer credible by itself; for young scopes
 	// YoungAge does, since Cloudflare delays new Free zones by up to a day.
 	SuspectAge = 6 * time.Hour
@@ -94,6 +101,7 @@ type Policy struct {
 	Size     time.Duration
 	Confirm  int           // equal readings that make a bucket final, at least 1
 	Deadline time.Duration // age of the window's end
+	Distinct bool          // levels are distinct counts, which do not add up
 }
 
 // Reading is one look at one window.

@@ -24,8 +24,8 @@ type scope struct {
 	history   []level // newest last, at most historyLen, of final buckets
 	pending   map[bucket.Time]*pending
 	// ordinary is the newest window that was ever read with ordinary rows, or is
-	// closed and has any; shown is the newest one of the last answer.
-	ordinary, shown bucket.Time
+	// closed and has any.
+	ordinary bucket.Time
 	// hole is the first window of the suspect ones that the scope's data ends
 	// with; 0 when it ends with an ordinary one.
 	hole bucket.Time
@@ -42,20 +42,20 @@ type level struct {
 // pending is what is remembered of a window that is not final.
 type pending struct {
 	digest  uint64
-	first   bucket.Time // first reading
-	since   bucket.Time // first reading with this digest
-	last    bucket.Time // newest reading that counted
-	counted bool        // the newest reading did
-	equal   int         // readings in a row with this digest
-	whole   int         // of these, the last ones that all showed something of what came after
-	after   bucket.Time // since when every reading was ordinary and showed that; 0: the newest was or did not
-	grown   bool        // what came after is too much for the window to be filling still
-	late    bool        // first read after the deadline
-	sampled bool        // the newest reading was
-	once    bool        // was suspect or doubtful at some time
-	low     bool        // the newest reading looked suspect
-	usual   float64     // the level that the scope had before
-	traffic bool        // the scope had traffic when it was last judged
+	first   bucket.Time   // first reading
+	since   bucket.Time   // first reading with this digest
+	last    bucket.Time   // newest reading that counted
+	counted bool          // the newest reading did
+	equal   int           // readings in a row with this digest
+	past    time.Duration // how far past the window the data of the newest answer had come
+	whole   int           // readings in a row that were equal and in whose answers it had come far enough
+	after   bucket.Time   // since when all were ordinary and it had; 0: the newest was not or it had not
+	late    bool          // first read after the deadline
+	sampled bool          // the newest reading was
+	once    bool          // was suspect or doubtful at some time
+	low     bool          // the newest reading looked suspect
+	usual   float64       // the level that the scope had before
+	traffic bool          // the scope had traffic when it was last judged
 }
 
 // New returns a Dataset without readings.
@@ -203,19 +203,39 @@ func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, hol
 		if hole != 0 && end > hole.Add(-doubt) {
 			p.once = true
 		}
-		p.follow(now, sc.shown, end)
 		verdicts[i] = d.judge(sc, now, r)
 	}
 	return verdicts
 }
 
-// follow notes how far the answer of a reading reaches past its window. Old
-// windows were filled long ago.
-func (p *pending) follow(now, shown, end bucket.Time) {
-	old := now.Sub(end) >= SuspectAge
+// reached is how far past the window of reading i the data of its answer has
+// come, as the rows tell: at least one nanosecond where there is anything. Up to
+// the end of the next window it is told from how much of this one's level that has.
+func (p Policy) reached(readings []Reading, i int) time.Duration {
+	end := readings[i].Start.Add(p.Size)
+	for _, r := range slices.Backward(readings[i+1:]) {
+		switch {
+		case r.Empty:
+		case r.Start > end:
+			return r.Start.Sub(end)
+		case readings[i].Level <= 0:
+			return p.Size
+		default:
+			share := min(1, r.Level/readings[i].Level)
+			if p.Distinct {
+				share /= distinct
+			}
+			return max(1, time.Duration(share*float64(p.Size)))
+		}
+	}
+	return 0
+}
+
+// follow counts a reading, if the data of its answer has come far enough.
+func (p *pending) follow(now bucket.Time) {
 	switch {
-	case shown < end && !old, p.low:
-		p.after, p.whole = 0, 0 // not for good: another answer may show what came after
+	case p.past < Enough || p.low:
+		p.after, p.whole = 0, 0 // not for good: another answer may show more
 	case p.after == 0:
 		p.after = now
 		fallthrough
@@ -224,12 +244,10 @@ func (p *pending) follow(now, shown, end bucket.Time) {
 			p.whole++
 		}
 	}
-	p.grown = old || shown >= end.Add(Beyond) || p.after != 0 && now.Sub(p.after) >= AgreeApart
 }
 
 // take notes the readings and marks what is suspect or doubtful.
 func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
-	sc.shown = 0
 	// Levels are judged in ascending order against final buckets and, in a
 	// catch-up, against the ordinary readings before them in this very answer.
 	recent := slices.Clone(sc.history)
@@ -238,7 +256,6 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 		if r.Closed {
 			// Any row will do: it may be the window that fills just now.
 			if low[i] = r.Empty; !r.Empty {
-				sc.shown = r.Start
 				sc.ordinary = max(sc.ordinary, r.Start)
 			}
 			continue
@@ -253,11 +270,15 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 		p.usual = median(before(recent, r.Start, policy.Size))
 		p.low, p.traffic = low[i], hasTraffic(recent) || !r.Empty
 		p.once = p.once || p.low
+		p.past = policy.reached(readings, i)
+		if age := now.Sub(r.Start.Add(policy.Size)); !p.low && age >= SuspectAge {
+			p.past = max(p.past, Beyond) // it was filled long ago
+		}
+		p.follow(now)
 		if low[i] {
 			continue
 		}
 		if !r.Empty {
-			sc.shown = r.Start
 			sc.ordinary = max(sc.ordinary, r.Start)
 		}
 		recent = push(recent, level{r.Start, r.Level, r.Empty})
@@ -316,7 +337,7 @@ func (p *pending) note(now bucket.Time, r Reading) {
 }
 
 // doubtful windows need two equal readings ten minutes apart.
-func (p *pending) doubtful() bool { return p.once || p.after == 0 }
+func (p *pending) doubtful() bool { return p.once || p.past == 0 }
 
 // agreed reports whether the readings of a window were the same for ten minutes;
 // sampled ones, which never are, ordinary and not the last of the data for as long.
@@ -330,13 +351,13 @@ func (d *Dataset) judge(sc *scope, now bucket.Time, r Reading) Verdict {
 	v := Verdict{Start: r.Start, First: p.first, Since: p.since, Equal: p.equal}
 	switch {
 	case d.late(p, r.Start) && age < DelayedAge:
-	case p.doubtful():
+	case p.doubtful(), p.past < Enough:
 		if sc.overcome(p, r, now, age, d.policy.Size) {
 			v.Final = bucket.SuspectConfirmed
 		}
-	case p.grown && (p.late || p.sampled), p.whole >= d.policy.Confirm, p.whole > 0 && p.agreed(now):
+	case p.past >= Beyond && (p.late || p.sampled), p.whole >= d.policy.Confirm, p.whole > 0 && p.agreed(now):
 		v.Final = bucket.Confirmed
-	case age >= d.policy.Deadline && p.grown:
+	case age >= d.policy.Deadline && p.past >= Beyond:
 		v.Final = bucket.Deadline
 	}
 	if v.Final == 0 {
@@ -362,9 +383,8 @@ func (sc *scope) overcome(p *pending, r Reading, now bucket.Time, age, size time
 	// What came after must be in the same answer: another answer may have come
 	// from where the data had arrived. Data may also stand still in the middle of
 	// a window, so that silence after it tells nothing where there never is any.
-	arrived := sc.shown > r.Start
 	expected := p.usual * min(1, float64(age)/float64(size))
-	return p.agreed(now) && (arrived || !p.low && expected < lowMedian)
+	return p.agreed(now) && (p.past >= Enough || !p.low && expected < lowMedian)
 }
 
 // late reports whether a window waits because the dataset is late.
@@ -388,13 +408,14 @@ func (d *Dataset) reason(p *pending, start bucket.Time) Reason {
 func (d *Dataset) again(p *pending, start bucket.Time) bucket.Time {
 	switch {
 	case p.doubtful() || d.late(p, start):
-	case p.sampled && !p.grown:
+	case p.sampled && p.past < Beyond:
 		// Equal readings are not to be hoped for: when enough may have come after.
-		due := p.after.Add(AgreeApart)
-		if d.policy.Size <= Beyond {
-			due = min(due, start.Add(d.policy.Size+Beyond+2*Spacing))
-		}
-		return max(p.last.Add(Spacing), due)
+		return max(p.last.Add(Spacing), start.Add(d.policy.Size+Beyond+2*Spacing))
+	case p.past < Enough && p.last.Sub(p.since) >= AgreeApart:
+		return p.last.Add(AgreeApart)
+	case p.past < Enough:
+		// Of an hour, what comes after a peak takes its time to be enough.
+		return p.last.Add(max(Spacing, min(AgreeApart, d.policy.Size/12)))
 	default:
 		return p.last.Add(Spacing)
 	}

@@ -32,6 +32,14 @@ func lookBefore(t *testing.T, d *settle.Dataset, now, start bucket.Time, level f
 	return observe(d, now, map[bucket.Scope][]settle.Reading{zone: {reading(start, level), later}})[zone][0]
 }
 
+// lookAgainst does the same with so much of the window after it, of 100.
+func lookAgainst(t *testing.T, d *settle.Dataset, now, start bucket.Time, level, next float64) settle.Verdict {
+	t.Helper()
+	later := reading(start.Add(size), next)
+	later.Closed = true
+	return observe(d, now, map[bucket.Scope][]settle.Reading{zone: {reading(start, level), later}})[zone][0]
+}
+
 // lookFar does the same in an answer that shows two windows after it.
 func lookFar(t *testing.T, d *settle.Dataset, now, start bucket.Time, level float64) settle.Verdict {
 	t.Helper()
@@ -144,35 +152,33 @@ func TestAWindowFirstReadAfterItsDeadlineNeedsOneReading(t *testing.T) {
 }
 
 // First rows of what came after may be there while the last ones of the window
-// are not. Where nothing but the next window is there, a reading alone is not
-// enough, and the deadline waits until it has been there for ten minutes.
+// are not. A reading counts when there are two minutes' worth of them, by what the
+// window itself has; where no equal one is waited for it takes five.
 func TestFirstRowsOfTheNextWindowAreNotEnough(t *testing.T) {
 	late := at(25 * time.Minute)
+	t.Run("equal readings", func(t *testing.T) {
+		d := newDataset(busy())
+		for age := 5; age < 15; age++ { // it stands still
+			if v := lookAgainst(t, d, at(time.Duration(age)*time.Minute), noon, 90, 30); v.Final != 0 {
+				t.Fatalf("stored %d minutes after its end, with a minute and a half of what came after", age)
+			}
+		}
+		wantWait(t, lookAgainst(t, d, at(15*time.Minute), noon, 100, 45), settle.Settling, at(16*time.Minute))
+		wantFinal(t, lookAgainst(t, d, at(16*time.Minute), noon, 100, 60), bucket.Confirmed)
+	})
 	t.Run("first read after the deadline", func(t *testing.T) {
 		d := newDataset(busy())
-		wantWait(t, lookBefore(t, d, late, noon, 90), settle.Settling, late.Add(time.Minute))
-		wantWait(t, lookBefore(t, d, late.Add(time.Minute), noon, 100), settle.Settling, late.Add(2*time.Minute))
-		wantFinal(t, lookBefore(t, d, late.Add(2*time.Minute), noon, 100), bucket.Confirmed)
+		wantWait(t, lookAgainst(t, d, late, noon, 90, 80), settle.Settling, late.Add(time.Minute))
+		wantFinal(t, lookAgainst(t, d, late.Add(time.Minute), noon, 91, 95), bucket.Confirmed)
 	})
 	t.Run("at the deadline", func(t *testing.T) {
 		d := newDataset(busy())
-		for age := 5; age < 25; age++ {
-			look(t, d, at(time.Duration(age)*time.Minute), noon, float64(50+age))
-		}
-		for minute := range 10 {
-			if v := lookBefore(t, d, late.Add(time.Duration(minute)*time.Minute), noon, float64(80+minute)); v.Final != 0 {
-				t.Fatalf("stored %d minutes after the first rows of the next window, while it changed", minute)
+		for minute := 5; minute < 30; minute++ {
+			if v := lookAgainst(t, d, at(time.Duration(minute)*time.Minute), noon, float64(50+minute), 40); v.Final != 0 {
+				t.Fatalf("stored %d minutes after its end, while it changed", minute)
 			}
 		}
-		wantFinal(t, lookBefore(t, d, late.Add(10*time.Minute), noon, 95), bucket.Deadline)
-	})
-	t.Run("they went away", func(t *testing.T) {
-		d := newDataset(busy())
-		lookBefore(t, d, late, noon, 90)
-		look(t, d, late.Add(5*time.Minute), noon, 80)
-		if v := lookBefore(t, d, late.Add(11*time.Minute), noon, 91); v.Final != 0 {
-			t.Fatal("what was there and went away was taken for ten minutes of it")
-		}
+		wantFinal(t, lookFar(t, d, at(30*time.Minute), noon, 95), bucket.Deadline)
 	})
 	t.Run("only one of two equal readings shows them", func(t *testing.T) {
 		d := newDataset(busy())
@@ -184,12 +190,12 @@ func TestFirstRowsOfTheNextWindowAreNotEnough(t *testing.T) {
 	})
 	t.Run("sampled", func(t *testing.T) {
 		d := newDataset(busy())
-		wantWait(t, sampled(t, d, late, 80, 1), settle.Settling, late.Add(time.Minute))
-		wantFinal(t, sampled(t, d, late.Add(time.Minute), 90, 2), bucket.Confirmed)
+		wantWait(t, sampled(t, d, late, 80, 40), settle.Settling, late.Add(time.Minute))
+		wantFinal(t, sampled(t, d, late.Add(time.Minute), 90, 40, 1), bucket.Confirmed)
 		d = newDataset(busy())
-		wantWait(t, sampled(t, d, at(5*time.Minute), 80, 0), settle.Suspect, at(15*time.Minute))
-		wantWait(t, sampled(t, d, at(8*time.Minute), 90, 1), settle.Settling, at(9*time.Minute))
-		wantFinal(t, sampled(t, d, at(9*time.Minute), 91, 2), bucket.Confirmed)
+		wantWait(t, sampled(t, d, at(5*time.Minute), 80), settle.Suspect, at(15*time.Minute))
+		wantWait(t, sampled(t, d, at(8*time.Minute), 90, 50), settle.Settling, at(9*time.Minute))
+		wantFinal(t, sampled(t, d, at(9*time.Minute), 91, 70, 10), bucket.Confirmed)
 	})
 	t.Run("three readings are asked for", func(t *testing.T) {
 		three := policy
@@ -203,6 +209,32 @@ func TestFirstRowsOfTheNextWindowAreNotEnough(t *testing.T) {
 			}
 		}
 		wantFinal(t, lookBefore(t, d, at(10*time.Minute), noon, 44), bucket.Confirmed)
+	})
+	t.Run("where traffic is rare", func(t *testing.T) { // a burst, a straggling visitor, and nobody
+		d := newDataset(level(2))
+		wantWait(t, lookAgainst(t, d, at(5*time.Minute), noon, 30, 1), settle.Settling, at(6*time.Minute))
+		lookAgainst(t, d, at(6*time.Minute), noon, 30, 1)
+		wantFinal(t, lookAgainst(t, d, at(15*time.Minute), noon, 30, 1), bucket.SuspectConfirmed)
+	})
+	t.Run("a peak", func(t *testing.T) { // of a zone that has fallen silent
+		d := newDataset(busy())
+		for age := 5; age < 16; age++ {
+			lookAgainst(t, d, at(time.Duration(age)*time.Minute), noon, 900, 25)
+		}
+		wantWait(t, lookAgainst(t, d, at(16*time.Minute), noon, 900, 25), settle.Settling, at(26*time.Minute))
+	})
+	t.Run("distinct counts", func(t *testing.T) {
+		distinct := policy
+		distinct.Distinct = true
+		d := settle.New(distinct)
+		d.Restore(zone, settle.Past{FirstSeen: noon.Add(-72 * time.Hour), Recent: busy()})
+		for age := 5; age < 8; age++ {
+			if v := lookBefore(t, d, at(time.Duration(age)*time.Minute), noon, 90); v.Final != 0 {
+				t.Fatal("the visitors of the next window's first minutes were taken for all of it")
+			}
+		}
+		lookFar(t, d, at(8*time.Minute), noon, 90)
+		wantFinal(t, lookFar(t, d, at(9*time.Minute), noon, 90), bucket.Confirmed)
 	})
 }
 
@@ -248,12 +280,13 @@ func TestAStandstillInTheMiddleOfAWindowIsWaitedFor(t *testing.T) {
 	wantFinal(t, look(t, d, at(6*time.Hour), noon, 44), bucket.Confirmed)
 }
 
-func sampled(t *testing.T, d *settle.Dataset, now bucket.Time, level float64, after int) settle.Verdict {
+// sampled is a look at noon in an answer from a sample, with levels of the windows after it.
+func sampled(t *testing.T, d *settle.Dataset, now bucket.Time, level float64, after ...float64) settle.Verdict {
 	t.Helper()
 	answer := []settle.Reading{reading(noon, level)}
 	answer[0].Sampled = true
-	for i := range after {
-		answer = append(answer, settle.Reading{Start: noon.Add(time.Duration(1+i) * size), Closed: true})
+	for i, next := range after {
+		answer = append(answer, settle.Reading{Start: noon.Add(time.Duration(1+i) * size), Level: next, Closed: true})
 	}
 	return observe(d, now, map[bucket.Scope][]settle.Reading{zone: answer})[zone][0]
 }
@@ -262,19 +295,19 @@ func sampled(t *testing.T, d *settle.Dataset, now bucket.Time, level float64, af
 // came after has grown.
 func TestASampledReadingIsFinalByItself(t *testing.T) {
 	d := newDataset(busy())
-	wantWait(t, sampled(t, d, at(5*time.Minute), 80, 1), settle.Settling, at(7*time.Minute))
-	wantFinal(t, sampled(t, d, at(7*time.Minute), 90, 2), bucket.Confirmed)
+	wantWait(t, sampled(t, d, at(5*time.Minute), 80, 50), settle.Settling, at(7*time.Minute))
+	wantFinal(t, sampled(t, d, at(7*time.Minute), 90, 80, 10), bucket.Confirmed)
 }
 
 // Once it was empty, it must have been ordinary for ten minutes.
 func TestASampledWindowOvercomesADoubt(t *testing.T) {
 	d := newDataset(busy())
-	sampled(t, d, at(5*time.Minute), 0, 1)
-	wantWait(t, sampled(t, d, at(15*time.Minute), 80, 3), settle.Suspect, at(25*time.Minute))
-	if v := sampled(t, d, at(20*time.Minute), 90, 3); v.Final != 0 {
+	sampled(t, d, at(5*time.Minute), 0, 50)
+	wantWait(t, sampled(t, d, at(15*time.Minute), 80, 100, 100), settle.Suspect, at(25*time.Minute))
+	if v := sampled(t, d, at(20*time.Minute), 90, 100, 100); v.Final != 0 {
 		t.Fatal("believed after five minutes")
 	}
-	wantFinal(t, sampled(t, d, at(25*time.Minute), 85, 3), bucket.SuspectConfirmed)
+	wantFinal(t, sampled(t, d, at(25*time.Minute), 85, 100, 100), bucket.SuspectConfirmed)
 }
 
 // Silence that was believed makes nothing doubtful that comes after it.
@@ -396,10 +429,10 @@ func TestAQuietScopeIsNotSuspect(t *testing.T) {
 func TestAnEmptinessIsNoPartOfTenMinutes(t *testing.T) {
 	d := newDataset(level(0))
 	look(t, d, at(5*time.Minute), noon, 0)
-	if v := lookBefore(t, d, at(20*time.Minute), noon, 3); v.Final != 0 {
+	if v := lookAgainst(t, d, at(20*time.Minute), noon, 3, 2); v.Final != 0 {
 		t.Fatal("the first rows of a window were final at once")
 	}
-	wantFinal(t, lookBefore(t, d, at(21*time.Minute), noon, 3), bucket.Confirmed)
+	wantFinal(t, lookAgainst(t, d, at(21*time.Minute), noon, 3, 2), bucket.Confirmed)
 }
 
 func TestAYoungScopesSilenceTakesADay(t *testing.T) {
@@ -424,7 +457,7 @@ func TestALateDatasetIsSeenAsOne(t *testing.T) {
 		for i, l := range levels {
 			answer[zones[i]] = []settle.Reading{reading(start, l)}
 			if l > 0 {
-				answer[zones[i]] = append(answer[zones[i]], settle.Reading{Start: start.Add(size), Closed: true})
+				answer[zones[i]] = append(answer[zones[i]], settle.Reading{Start: start.Add(size), Level: 100, Closed: true})
 			}
 		}
 		return observe(d, now, answer)
@@ -492,7 +525,7 @@ func TestAnotherDatasetsHoleMakesAWindowDoubtful(t *testing.T) {
 	hourly := settle.New(settle.Policy{Size: time.Hour, Confirm: 2, Deadline: 20 * time.Minute})
 	hourly.Restore(zone, settle.Past{FirstSeen: noon.Add(-72 * time.Hour), Recent: busy()})
 	end, hole := noon.Add(time.Hour), noon.Add(35*time.Minute)
-	running := settle.Reading{Start: end, Closed: true} // has rows all the same
+	running := settle.Reading{Start: end, Level: 20, Closed: true}
 	for i, level := range []float64{60, 70, 80, 85} {
 		now := end.Add(time.Duration(5+5*i) * time.Minute)
 		r := []settle.Reading{reading(noon, level), running}
