@@ -79,9 +79,9 @@ func getStatus(ctx context.Context, conn *grpc.ClientConn) error {
 	return err
 }
 
-// Certificate, authority and token are replaced while an exposer watches: its
-// stream goes on, new connections meet what is new, and what was withdrawn is
-// refused. No token is in the log at any time.
+// Certificate, authority and token are replaced while exposers watch: streams go
+// on, but for those that began with a token that is withdrawn, new connections meet
+// what is new, and what was withdrawn is refused. No token is in the log at any time.
 func TestAccessChangesUnderAWatch(t *testing.T) {
 	dir := t.TempDir()
 	ca, next := testkit.NewCA(t, "ca"), testkit.NewCA(t, "next")
@@ -102,18 +102,23 @@ func TestAccessChangesUnderAWatch(t *testing.T) {
 	defer cancel()
 
 	conn := connection(t, address, good)
-	watch, err := bucketv1.NewBucketServiceClient(conn).WatchBuckets(with(ctx, "tok-first"),
-		&bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ended := false; !ended; {
-		event, err := watch.Recv()
+	begin := func(token string) grpc.ServerStreamingClient[bucketv1.WatchBucketsResponse] {
+		t.Helper()
+		watch, err := bucketv1.NewBucketServiceClient(conn).WatchBuckets(with(ctx, token),
+			&bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		ended = event.GetSnapshotEnd() != nil
+		for ended := false; !ended; {
+			event, err := watch.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended = event.GetSnapshotEnd() != nil
+		}
+		return watch
 	}
+	old := begin("tok-first")
 
 	if _, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{}); err != nil {
 		t.Errorf("health without a token: %v", err)
@@ -144,6 +149,7 @@ func TestAccessChangesUnderAWatch(t *testing.T) {
 			t.Errorf("%s, while both hold: %v", token, err)
 		}
 	}
+	watch := begin("tok-second")
 	testkit.WriteFile(t, tokens, []byte("tok-second\n"))
 	testkit.WriteFile(t, clients, next.PEM)
 	next.Server(t).Write(t, dir, "server")
@@ -159,8 +165,16 @@ func TestAccessChangesUnderAWatch(t *testing.T) {
 		t.Errorf("certificates of the withdrawn authority: %v", err)
 	}
 
-	// The stream of before, over the connection of before: whatever entries the
-	// new leader wrote meanwhile, then progress.
+	// The streams of before, over the connection of before. That of the withdrawn
+	// token has ended; the other has whatever entries the new leader wrote meanwhile,
+	// then progress.
+	var err error
+	for err == nil {
+		_, err = old.Recv()
+	}
+	if client.Reason(err) != client.ReasonCredentialWithdrawn {
+		t.Errorf("the stream of the withdrawn token: %v", err)
+	}
 	for progress := 0; progress < 2; {
 		event, err := watch.Recv()
 		if err != nil {

@@ -41,7 +41,7 @@ func (d dice) apiFault(s *schedule, e *event) {
 		cfsim.FaultEmptyErrors, cfsim.FaultNoErrors, cfsim.FaultBusy, cfsim.FaultInternal, cfsim.FaultBudget, cfsim.FaultSkew,
 	}
 	data := []cfsim.FaultKind{
-		cfsim.FaultZoneDelayed, cfsim.FaultDatasetEmpty, cfsim.FaultDuplicate, cfsim.FaultHuge, cfsim.FaultNegative, cfsim.FaultPartial,
+		cfsim.FaultZoneDelayed, cfsim.FaultZoneFrozen, cfsim.FaultDatasetEmpty, cfsim.FaultDuplicate, cfsim.FaultHuge, cfsim.FaultNegative, cfsim.FaultPartial,
 	}
 	f := &e.Fault
 	if d.chance(.5) {
@@ -70,16 +70,16 @@ func (d dice) apiFault(s *schedule, e *event) {
 	case cfsim.FaultZoneDelayed:
 		f.Delay = d.between(2*time.Minute, 90*time.Minute)
 		f.Probability = 0 // a state, not an accident
-	case cfsim.FaultDatasetEmpty:
+	case cfsim.FaultZoneFrozen, cfsim.FaultDatasetEmpty:
 		f.Probability = 0
 	case cfsim.FaultBudget:
 		e.For = min(e.For, 20*time.Minute)
 	}
-	if s.Revisions && f.Kind == cfsim.FaultZoneDelayed {
-		// What was to be seen at an instant could not be told any more.
-		e.Kind = ""
-	}
-	if f.Kind == cfsim.FaultZoneDelayed {
+	if f.Kind == cfsim.FaultZoneDelayed || f.Kind == cfsim.FaultZoneFrozen {
+		if s.Revisions {
+			// What was to be seen at an instant could not be told any more.
+			e.Kind = ""
+		}
 		// A straggler that a delay makes stand still through two readings cannot be
 		// told from a whole window; see docs/reliability.md.
 		s.Settling.Stragglers = 0

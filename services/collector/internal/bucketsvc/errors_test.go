@@ -13,6 +13,7 @@ import (
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
+	"github.com/weir-metrics/weir/services/collector/internal/reason"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -62,7 +63,7 @@ func TestTableIsThatOfTheContract(t *testing.T) {
 }
 
 // refusals are what calls get that do not come as far as the service: without a
-// token, and with one for less.
+// token, with one for less, and with one that is withdrawn meanwhile.
 func refusals(t *testing.T) []error {
 	t.Helper()
 	const method = "/weir.bucket.v1.BucketService/GetStatus"
@@ -72,7 +73,7 @@ func refusals(t *testing.T) []error {
 	}
 	_, without := gate.Authorize(t.Context(), method)
 	_, other := gate.Authorize(metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer token")), method)
-	return []error{without, other}
+	return []error{without, other, reason.Withdrawn()}
 }
 
 // spelled is a code as the contract's comment spells it: OUT_OF_RANGE.

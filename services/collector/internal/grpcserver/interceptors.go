@@ -53,14 +53,12 @@ func interceptors(c *Config, metrics *grpcprom.ServerMetrics) []grpc.ServerOptio
 const recheckEvery = time.Second
 
 // recheck ends a stream whose credential was withdrawn, with its next message.
-// The client is told to connect again, not that it is refused: it may have the
-// new credential since long, and a rotation must cost it nothing.
 func recheck(check func(context.Context) (context.Context, error)) grpc.StreamServerInterceptor {
 	return func(service any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		s := &rechecked{ServerStream: ss, check: check, looked: time.Now()}
 		err := handler(service, s)
 		if s.withdrawn.Load() {
-			return reason.Error(codes.Unavailable, "CREDENTIAL_WITHDRAWN", "the credential that this stream began with is not accepted any more; connect again")
+			return reason.Withdrawn()
 		}
 		return err
 	}

@@ -38,6 +38,13 @@ func detailed(code codes.Code, text string, details ...protoadapt.MessageV1) err
 	return st.Err()
 }
 
+// Withdrawn ends a stream whose credential is accepted no more. The client is told
+// to connect again, not that it is refused: it may have the new credential since
+// long, and a rotation must cost it nothing.
+func Withdrawn() error {
+	return Error(codes.Unavailable, "CREDENTIAL_WITHDRAWN", "the credential that this stream began with is not accepted any more; connect again")
+}
+
 // Internal is the answer to a failure that is none of the client's business. The
 // caller logs what happened under the id, which names it in both places.
 func Internal() (id string, err error) {
