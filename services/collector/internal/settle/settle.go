@@ -267,7 +267,10 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 			sc.pending[r.Start] = p
 		}
 		p.note(now, r)
-		p.usual = median(before(recent, r.Start, policy.Size))
+		p.usual = r.Level // of a new scope nothing else is known
+		if known := before(recent, r.Start, policy.Size); len(known) > 0 {
+			p.usual = median(known)
+		}
 		p.low, p.traffic = low[i], hasTraffic(recent) || !r.Empty
 		p.once = p.once || p.low
 		p.past = policy.reached(readings, i)

@@ -274,6 +274,12 @@ func TestAStandstillInTheMiddleOfAWindowIsWaitedFor(t *testing.T) {
 	}
 	lookFar(t, d, at(301*time.Minute), noon, 100)
 	wantFinal(t, lookFar(t, d, at(311*time.Minute), noon, 100), bucket.SuspectConfirmed)
+	// Of a scope without history the window itself says what is usual.
+	d = newDataset(nil)
+	look(t, d, at(5*time.Minute), noon, 44)
+	if v := look(t, d, at(15*time.Minute), noon, 44); v.Final != 0 {
+		t.Fatal("a new scope's first window was final while its data stood still")
+	}
 	// It did end there: believed as silence is.
 	d = newDataset(busy())
 	look(t, d, at(5*time.Minute), noon, 44)
