@@ -84,7 +84,9 @@ func (c *campaign) excused(z zoneStory, family string, start, end, begins time.T
 			if next < 0 {
 				return end.After(e.At)
 			}
-			if end.After(e.At) && start.Before(later(back, listings[next])) {
+			// Of its last window before that nothing shows that it is whole: it is
+			// believed when silence is.
+			if end.After(e.At.Add(-fiveMinutes)) && start.Before(later(back, listings[next])) {
 				return true
 			}
 		case e.Plan != "" && z.Plan == cfsim.Free:
