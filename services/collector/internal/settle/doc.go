@@ -111,7 +111,7 @@ type Reading struct {
 	Empty   bool    // the scope's object was there, with an empty list
 	Level   float64 // what the scope is measured by, for example requests
 	Sampled bool    // Cloudflare answered from a sample
-	Closed  bool    // not due, not wanted, or final: only shows how far the data has come
+	Closed  bool    // not due, not wanted, or final: only shows, by its level too, how far the data has come
 }
 
 // Reason says why a window that was read is not final.

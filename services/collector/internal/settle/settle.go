@@ -292,6 +292,9 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 // closeHole ends a hole of which nothing is left to wait for: its silence was
 // believed, and says nothing about what comes after it.
 func (sc *scope) closeHole() {
+	if sc.hole == 0 {
+		return
+	}
 	for start, p := range sc.pending {
 		if start >= sc.hole && (p.low || p.last == 0) {
 			return
