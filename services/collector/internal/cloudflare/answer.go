@@ -175,6 +175,9 @@ func (r *reply) convert(w *wireError, q *Query) *Error {
 		q.locate(e, w.Path)
 		e.Node = redact(e.Node, r.token)
 	}
+	if e.Class == Auth && e.Zone != "" {
+		e.Class = Denied // where the token is no good at all nobody looks at zones
+	}
 	return e
 }
 

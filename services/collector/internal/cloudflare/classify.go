@@ -32,11 +32,11 @@ var messages = []struct {
 
 	{"does not have access to the path", Entitlement},
 	{"does not have access to the field", Entitlement},
-	{"does not have permission", Entitlement},
-	{"not authorized for that account", Entitlement},
-	{"are not authorized", Entitlement},
+	{"does not have permission", Denied},
+	{"not authorized for that account", Denied},
+	{"are not authorized", Denied},
 	{"not available for your plan", Entitlement},
-	{"unauthorized to access requested resource", Entitlement},
+	{"unauthorized to access requested resource", Denied},
 	// How many fields a zone may ask for at once depends on its plan, and no
 	// split of zones or time makes the question shorter: this variant is not for it.
 	{"number of fields can't be more than", Entitlement},

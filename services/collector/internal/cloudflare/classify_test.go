@@ -48,10 +48,10 @@ func TestErrorForms(t *testing.T) {
 		},
 		{
 			"token lacks permission", `Actor 'com.cloudflare.api.token.0123456789abcdef0123456789abcdef' does not have permission 'com.cloudflare.api.account.zone.analytics.read' for zone ` + zoneC, "authz", `null`, 403,
-			Error{Class: Entitlement, Zone: zoneC},
+			Error{Class: Denied, Zone: zoneC},
 		},
-		{"account not allowed", `not authorized for that account`, "authz", `["viewer","accounts","0"]`, 403, Error{Class: Entitlement}},
-		{"zones not allowed", `zones [` + zoneA + `] are not authorized`, "", `null`, 403, Error{Class: Entitlement}},
+		{"account not allowed", `not authorized for that account`, "authz", `["viewer","accounts","0"]`, 403, Error{Class: Denied}},
+		{"zones not allowed", `zones [` + zoneA + `] are not authorized`, "", `null`, 403, Error{Class: Denied}},
 		{"old plan wording", `httpRequests1mGroups is not available for your plan. Upgrade to Pro`, "", path, 403, Error{Class: Entitlement, Zone: zoneB}},
 		{"bad token", `Unauthorized`, "", `null`, 401, Error{Class: Auth}},
 		{"too many zones", `too many zones requested`, "quota", `null`, 400, Error{Class: TooBig}},

@@ -26,6 +26,9 @@ const (
 	TooBig
 	// Auth: the token is missing, wrong, expired or disabled.
 	Auth
+	// Denied: the token is good, but not for this zone or account. It says nothing
+	// about what their plan allows.
+	Denied
 	// Ours: the question is not valid and will not become so.
 	Ours
 	// BadAnswer: the reply is not what the API would say. Treat as Transient,
@@ -35,7 +38,7 @@ const (
 
 var classNames = map[Class]string{
 	Transient: "transient", Budget: "budget", Entitlement: "entitlement", Range: "range",
-	TooBig: "too_big", Auth: "auth", Ours: "ours", BadAnswer: "bad_answer",
+	TooBig: "too_big", Auth: "auth", Denied: "denied", Ours: "ours", BadAnswer: "bad_answer",
 }
 
 // String is the class as a label value: "too_big".
@@ -96,14 +99,16 @@ func (c Class) weight() int {
 		return 0
 	case Auth:
 		return 1
-	case Entitlement:
+	case Denied:
 		return 2
-	case Range:
+	case Entitlement:
 		return 3
-	case TooBig:
+	case Range:
 		return 4
-	case Ours:
+	case TooBig:
 		return 5
+	case Ours:
+		return 6
 	}
-	return 6
+	return 7
 }

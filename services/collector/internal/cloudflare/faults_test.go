@@ -203,7 +203,7 @@ func TestTokens(t *testing.T) {
 		})
 	}
 	w := newWorld(t, func(c *cfsim.Config) { c.Tokens[0].Denied = []string{zoneTag("media")} })
-	if _, e := w.class(t, []string{zoneTag("shop"), zoneTag("media")}, hourBefore(noon)); e == nil || e.Class != cloudflare.Entitlement || e.Zone != zoneTag("media") {
-		t.Errorf("denied zone: %v, want an entitlement error about it", e)
+	if _, e := w.class(t, []string{zoneTag("shop"), zoneTag("media")}, hourBefore(noon)); e == nil || e.Class != cloudflare.Denied || e.Zone != zoneTag("media") {
+		t.Errorf("denied zone: %v, want that it is denied", e)
 	}
 }

@@ -128,8 +128,8 @@ func (s *state) noteSkew(source string, sent, received, at time.Time, resolution
 // returns the time before which nothing may be sent.
 func (s *state) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time {
 	now := s.trusted.Second()
-	switch {
-	case e.Class == cloudflare.Budget:
+	switch e.Class {
+	case cloudflare.Budget:
 		s.Budget.Refused(e.RetryAfter)
 		s.failAll(r, ledger.UpstreamError, e)
 		wait := e.RetryAfter
@@ -138,13 +138,14 @@ func (s *state) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time 
 		}
 		s.Logger.Warn("Cloudflare says the query budget is used up", "wait", wait, "ray", e.Ray)
 		return now.Add(wait)
-	case e.Class == cloudflare.Auth && e.Zone == "":
+	case cloudflare.Auth:
 		s.failAll(r, ledger.Unauthorized, e)
 		s.outage.fail(now, 5*time.Minute, s.rng.Float64())
 		s.Logger.Error("Cloudflare refuses the API token; nothing is collected until it is replaced", "err", e)
 		return s.outage.next
+	default:
+		return 0
 	}
-	return 0
 }
 
 func (s *state) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Error) {
@@ -170,7 +171,7 @@ func (s *state) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 	now := s.trusted.Second()
 	log := s.Logger.With("dataset", of.Dataset, "zone", sc.ID, "variant", sel.Variant.Name)
 	switch e.Class {
-	case cloudflare.Entitlement, cloudflare.Auth:
+	case cloudflare.Entitlement:
 		log.Warn("zone may not be asked; trying the next variant", "err", e)
 		s.roster[sc].Refuse(of.Dataset, sel.Variant.Name, e.Message, now.Add(refusedFor))
 		s.dirty(sc)
@@ -186,6 +187,15 @@ func (s *state) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 	default:
 		s.fail(of, ledger.UpstreamError, e.Error())
 	}
+}
+
+// deny notes that the token may not ask a scope. What it asked for stays wanted,
+// and its settings tell when it may again.
+func (s *state) deny(sc bucket.Scope, e *cloudflare.Error) {
+	s.Logger.Warn("the API token may not ask the zone; its settings are read again until it may", "zone", sc.ID, "name", s.roster[sc].Name, "err", e)
+	s.roster[sc].Deny(e.Message)
+	s.dirty(sc)
+	s.shutOut(sc, s.trusted.Second(), s.rng.Float64())
 }
 
 // correct learns a limit from a refusal: the settings are hours old, or wrong.

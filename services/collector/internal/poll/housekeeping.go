@@ -147,16 +147,28 @@ func (s *state) save(ctx context.Context, scopes []*roster.Scope) error {
 }
 
 // entitle reads the settings node of scopes whose entitlements are unknown or
-// old, ten zones a request.
+// old, ten zones a request. There may be hundreds that the token may not ask, each
+// of which voids a request: those that failed before come last, and are left for
+// the next pass when many have failed in this one.
 func (s *state) entitle(ctx context.Context, now bucket.Time) (blocked bucket.Time, err error) {
-	var stale []*roster.Scope
+	var stale, failed []*roster.Scope
 	for _, sc := range slices.SortedFunc(maps.Values(s.roster), func(a, b *roster.Scope) int { return a.Compare(b.Scope) }) {
-		if sc.Kind == bucket.Zone && sc.Stale(now, entitleEvery) && now >= s.entitleAt[sc.Scope] {
+		if sc.Kind != bucket.Zone || !sc.Stale(now, entitleEvery) {
+			continue
+		}
+		switch shut := s.shut[sc.Scope]; {
+		case shut == nil:
 			stale = append(stale, sc)
+		case now >= shut.next:
+			failed = append(failed, sc)
 		}
 	}
 	nodes := s.nodes()
-	for batch := range slices.Chunk(stale, 10) {
+	s.voided = 0
+	for batch := range slices.Chunk(append(stale, failed...), 10) {
+		if s.voided >= mostVoided {
+			break
+		}
 		blocked, err := s.entitleBatch(ctx, batch, nodes)
 		if err != nil || blocked != 0 {
 			return blocked, err
@@ -190,33 +202,59 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	}
 	s.Metrics.requests.WithLabelValues("settings").Inc()
 	settings, err := s.Upstream.Settings(ctx, "", ids, nodes)
-	now := s.trusted.Second()
 	if err != nil {
-		var e *cloudflare.Error
-		if !errors.As(err, &e) || len(batch) == 1 || e.Class == cloudflare.Budget || e.Class == cloudflare.Transient {
-			for _, sc := range batch {
-				s.entitleAt[sc.Scope] = now.Add(5 * time.Minute)
-			}
-			return s.upstreamFailed(ctx, "read entitlements", err)
-		}
-		// One zone voids the answer for all: ask in halves.
-		for _, half := range [][]*roster.Scope{batch[:len(batch)/2], batch[len(batch)/2:]} {
-			if blocked, err := s.entitleBatch(ctx, half, nodes); err != nil || blocked != 0 {
-				return blocked, err
-			}
-		}
-		return 0, nil
+		return s.entitleFailed(ctx, batch, nodes, err)
 	}
+	now := s.trusted.Second()
 	for _, sc := range batch {
 		byNode, visible := settings[sc.ID]
 		if !visible {
 			s.Logger.Warn("zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
-			s.entitleAt[sc.Scope] = now.Add(5 * time.Minute)
+			s.shutOut(sc.Scope, now, s.rng.Float64())
 			continue
 		}
 		s.grant(now, sc, byNode)
 	}
 	return 0, s.save(ctx, batch)
+}
+
+// entitleFailed puts off the scopes of a failed request. One zone may void the
+// answer for all: then it is the one that is named, or in one of the halves.
+func (s *state) entitleFailed(ctx context.Context, batch []*roster.Scope, nodes []string, failure error) (bucket.Time, error) {
+	var e *cloudflare.Error
+	if errors.As(failure, &e) && len(batch) > 1 && e.Class != cloudflare.Budget && e.Class != cloudflare.Transient {
+		parts := [][]*roster.Scope{batch[:len(batch)/2], batch[len(batch)/2:]}
+		if i := slices.IndexFunc(batch, func(sc *roster.Scope) bool { return sc.ID == e.Zone }); i >= 0 {
+			if blocked, err := s.entitleFailed(ctx, batch[i:i+1], nodes, failure); err != nil || blocked != 0 {
+				return blocked, err
+			}
+			parts = [][]*roster.Scope{slices.Concat(batch[:i], batch[i+1:])}
+		}
+		for _, part := range parts {
+			if blocked, err := s.entitleBatch(ctx, part, nodes); err != nil || blocked != 0 {
+				return blocked, err
+			}
+		}
+		return 0, nil
+	}
+	s.voided++
+	now, jitter := s.trusted.Second(), s.rng.Float64()
+	for _, sc := range batch {
+		if e != nil && e.Class == cloudflare.Denied && sc.Checked == 0 {
+			sc.Deny(e.Message)
+			s.dirty(sc.Scope)
+		}
+		s.shutOut(sc.Scope, now, jitter)
+	}
+	return s.upstreamFailed(ctx, "read entitlements", failure)
+}
+
+// shutOut puts off asking for the settings of a scope that could not be asked.
+func (s *state) shutOut(sc bucket.Scope, now bucket.Time, jitter float64) {
+	if s.shut[sc] == nil {
+		s.shut[sc] = &backoff{}
+	}
+	s.shut[sc].fail(now, 15*time.Minute, jitter)
 }
 
 // grant notes a scope's entitlements and says once what is not collected.

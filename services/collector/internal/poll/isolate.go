@@ -62,12 +62,16 @@ func (s *state) understood(r plan.Request) (plan.Request, bool) {
 	return r, len(r.Selections) > 0
 }
 
-// granted takes one question out of a request that was refused since it was
-// planned: a pass that learns of a refusal may have several requests with it.
-// It returns what is left to ask instead, or false where nothing was refused.
+// granted takes out of a request what was refused since it was planned, one
+// scope or one question: a pass that learns of a refusal may have several requests
+// with it. It returns what is left to ask instead, or false where nothing was
+// refused.
 func (s *state) granted(r plan.Request) (rest []plan.Request, changed bool) {
 	now := s.trusted.Second()
 	for _, sc := range r.Scopes {
+		if s.roster[sc].Checked == 0 {
+			return less(r, sc), true
+		}
 		for i, sel := range r.Selections {
 			if s.roster[sc].Refused(now, sel.Dataset.Dataset, sel.Variant.Name) {
 				return without(r, sc, i), true
@@ -88,6 +92,10 @@ func (s *state) isolate(r plan.Request, e *cloudflare.Error) []plan.Request {
 	}
 	if len(r.Selections) == 1 {
 		i, aliased = 0, true
+	}
+	if e.Class == cloudflare.Denied && named {
+		s.deny(sc, e)
+		return less(r, sc)
 	}
 	if e.Class == cloudflare.TooBig || !named || !aliased {
 		if len(r.Scopes) == 1 && len(r.Selections) == 1 {
@@ -130,19 +138,18 @@ func halve(r plan.Request) []plan.Request {
 	return []plan.Request{a, b}
 }
 
+// less is the request less one scope.
+func less(r plan.Request, sc bucket.Scope) []plan.Request {
+	r.Scopes = slices.DeleteFunc(slices.Clone(r.Scopes), func(o bucket.Scope) bool { return o == sc })
+	if len(r.Scopes) == 0 {
+		return nil
+	}
+	return []plan.Request{r}
+}
+
 // without is the request less one selection of one scope.
 func without(r plan.Request, sc bucket.Scope, selection int) []plan.Request {
-	var out []plan.Request
-	others := r
-	others.Scopes = nil
-	for _, o := range r.Scopes {
-		if o != sc {
-			others.Scopes = append(others.Scopes, o)
-		}
-	}
-	if len(others.Scopes) > 0 {
-		out = append(out, others)
-	}
+	out := less(r, sc)
 	rest := plan.Request{Lane: r.Lane, Scopes: []bucket.Scope{sc}}
 	for i, sel := range r.Selections {
 		if i != selection {

@@ -59,6 +59,7 @@ const (
 	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
 	retireEvery   = time.Hour
 	refusedFor    = 6 * time.Hour // before a refused variant is tried again
+	mostVoided    = 10            // scopes a pass that turn out not to be askable: 50 requests of 300
 )
 
 // Poller runs the loop while its process leads.

@@ -68,6 +68,7 @@ type world struct {
 	catalogue *catalogue.Catalogue
 	config    poll.Config
 	registry  *prometheus.Registry
+	token     string // that the loop's client sends
 }
 
 func newWorld(t *testing.T, change func(*cfsim.Config)) *world {
@@ -77,7 +78,7 @@ func newWorld(t *testing.T, change func(*cfsim.Config)) *world {
 
 func newWorldAt(t *testing.T, at time.Time, change func(*cfsim.Config)) *world {
 	t.Helper()
-	w := &world{t: t, clock: &leaping{Manual: clock.NewManual(at)}, registry: prometheus.NewRegistry()}
+	w := &world{t: t, clock: &leaping{Manual: clock.NewManual(at)}, registry: prometheus.NewRegistry(), token: cfsim.DemoToken}
 	conf := cfsim.Demo(w.clock, 1)
 	if change != nil {
 		change(&conf)
@@ -101,7 +102,7 @@ func newWorldAt(t *testing.T, at time.Time, change func(*cfsim.Config)) *world {
 	}
 	log := testkit.Logger(t)
 	client, err := cloudflare.New(cloudflare.Config{
-		BaseURL: "https://simulator.example" + cfsim.Prefix, Transport: cfsimtest.Transport(sim), Token: func() (string, error) { return cfsim.DemoToken, nil },
+		BaseURL: "https://simulator.example" + cfsim.Prefix, Transport: cfsimtest.Transport(sim), Token: func() (string, error) { return w.token, nil },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -35,7 +35,10 @@ type state struct {
 	changed  map[bucket.Scope]bool  // scopes whose record is to be written
 	drift    drift
 
-	entitleAt            map[bucket.Scope]bucket.Time // not before, after a failure
+	// shut are the scopes that could not be asked, for what of them had failed was
+	// the settings, or the token. An answer of a dataset opens them.
+	shut                 map[bucket.Scope]*backoff
+	voided               int // settings requests that failed in this pass
 	discoverAt, retireAt bucket.Time
 	kept                 bucket.Time // nothing before was wanted, or is
 	retired              bucket.Time // nothing before may be stored; as stored
@@ -70,7 +73,7 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		Poller: p, term: won.Term, at: won.Head.Position, last: won.Head.CommittedAt,
 		versions: map[string]uint32{}, settling: map[string]*settle.Dataset{},
 		tries: map[ledger.Series]*try{}, off: map[string]bucket.Time{},
-		changed: map[bucket.Scope]bool{}, entitleAt: map[bucket.Scope]bucket.Time{},
+		changed: map[bucket.Scope]bool{}, shut: map[bucket.Scope]*backoff{},
 	}
 	// What is kept goes by the time, and a new process has compared no clocks.
 	now, err := s.look(ctx)
