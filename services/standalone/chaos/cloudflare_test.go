@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"slices"
@@ -27,8 +28,9 @@ func (d dice) limits(s *schedule) {
 	if d.chance(.2) {
 		s.Limits.PageSize = 60 + d.IntN(300)
 	}
-	if d.chance(.2) {
-		s.Calm = calmAfterRefusal
+	if d.chance(.3) {
+		// One request of ten, or all, as large as the question makes it: both in one run.
+		s.Sampling = cfsim.Sampling{Enabled: true, Load: 1 + 20*d.Float64(), Hundredth: math.Inf(1)}
 	}
 }
 
@@ -109,10 +111,6 @@ var ills = map[string]func(t *cfsim.Token, zone string, from, to time.Time){
 	},
 }
 
-// calmAfterRefusal is longer than calm by the six hours for which a question that
-// was refused is not asked again.
-const calmAfterRefusal = 6*time.Hour + calm
-
 // badToken draws a token that takes the place of the good one for a while.
 func (d dice) badToken(s *schedule, e *event) {
 	e.Kind, e.For = badToken, d.skewed(time.Minute, time.Hour)
@@ -125,9 +123,6 @@ func (d dice) badToken(s *schedule, e *event) {
 		e.Zone = d.one(zoneNames...)
 	case "hides":
 		e.Zone = "changing.example" // it seems to be gone, and what passes meanwhile is not wanted
-	}
-	if s.Calm < calmAfterRefusal && (e.Becomes == "denies" || e.Becomes == "for accounts only") {
-		e.Kind = ""
 	}
 }
 

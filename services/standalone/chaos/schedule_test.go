@@ -127,6 +127,7 @@ type schedule struct {
 	Settling  cfsim.Settling
 	Switches  cfsim.Switches
 	Limits    cfsim.Limits
+	Sampling  cfsim.Sampling
 	Odd       bool    // label values are empty, quoted, not ASCII, very long
 	Events    []event // ascending
 	Revisions bool    // Cloudflare changes values late
@@ -137,7 +138,7 @@ func (s *schedule) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d, begins %s, faults for %s, calm for %s, lookback %s, share %.3f, without %v, settling %+v\n",
 		s.Seed, s.Began.Format(time.RFC3339), s.Faulty, s.Calm, s.Lookback, s.Share, s.Disable, s.Settling)
-	fmt.Fprintf(&b, "switches %+v, limits %+v, odd labels %t\n", s.Switches, s.Limits, s.Odd)
+	fmt.Fprintf(&b, "switches %+v, limits %+v, sampling %+v, odd labels %t\n", s.Switches, s.Limits, s.Sampling, s.Odd)
 	for _, e := range s.Events {
 		fmt.Fprintln(&b, e)
 	}

@@ -23,6 +23,7 @@ type tally struct {
 	held            int // samples in the TSDB at the end
 	scrapes, failed int
 	scraped         int     // samples of all scrapes
+	estimates       int     // of the buckets, those that Cloudflare sampled
 	looks           int     // at coverage
 	requests        int     // to Cloudflare
 	peak            float64 // most requests in five minutes, as a part of the share
@@ -70,7 +71,7 @@ func (t *tally) join(o *tally) {
 	}
 	t.entries, t.streams, t.buckets, t.values, t.held = t.entries+o.entries, t.streams+o.streams, t.buckets+o.buckets, t.values+o.values, t.held+o.held
 	t.scrapes, t.failed, t.scraped = t.scrapes+o.scrapes, t.failed+o.failed, t.scraped+o.scraped
-	t.looks += o.looks
+	t.looks, t.estimates = t.looks+o.looks, t.estimates+o.estimates
 	t.requests, t.peak = t.requests+o.requests, max(t.peak, o.peak)
 }
 
@@ -82,6 +83,7 @@ func (t *tally) print(out io.Writer) {
 	row("runs with violations", t.violated)
 	row("virtual hours", int(t.virtual.Hours()))
 	row("buckets compared with the truth", t.buckets)
+	row("of them estimates, compared with what a sample can be", t.estimates)
 	row("values in them", t.values)
 	row("samples held by Prometheus, compared", t.held)
 	row("scrapes", t.scrapes)

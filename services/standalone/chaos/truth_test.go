@@ -3,7 +3,9 @@ package chaos
 import (
 	"fmt"
 	"maps"
+	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cfsim"
@@ -73,6 +75,10 @@ var families = map[string]map[string]amounts{
 	},
 }
 
+// sampleInterval is the family that says which buckets of a dataset are estimates:
+// of the only one here with a sampled variant.
+var sampleInterval = map[string]string{"http_5m": "cloudflare_zone_http_sample_interval"}
+
 // differs says how a stored bucket differs from totals; empty if it does not.
 func differs(s *shown, t cfsim.Totals) string {
 	of := families[s.Dataset]
@@ -88,6 +94,17 @@ func differs(s *shown, t cfsim.Totals) string {
 		}
 		have[rows.Family] = values
 	}
+	// What was sampled says so, and nothing else does (G12).
+	interval, estimated := have[sampleInterval[s.Dataset]]
+	if estimated != (s.SampleInterval > 1) || estimated && interval[""] != s.SampleInterval {
+		return fmt.Sprintf("its sample interval is %v, the family says %v", s.SampleInterval, interval)
+	}
+	delete(have, sampleInterval[s.Dataset])
+	equal := func(got float64, want uint64) bool { return got == float64(want) }
+	if estimated {
+		equal = near(s.SampleInterval)
+		maps.DeleteFunc(have, func(name string, _ map[string]float64) bool { return strings.Contains(name, "bytes") })
+	}
 	for name := range have {
 		if _, known := of[name]; !known {
 			return fmt.Sprintf("family %s is not one of the dataset", name)
@@ -102,23 +119,32 @@ func differs(s *shown, t cfsim.Totals) string {
 		}
 		got, there := have[name]
 		if !there {
-			if !a.rollup && sum(want) > 0 {
+			if !a.rollup && sum(want) > 0 && !(estimated && strings.Contains(name, "bytes")) {
 				return fmt.Sprintf("%s is absent, the truth is %v", name, want)
 			}
 			continue
 		}
 		for label, v := range want {
-			if got[label] != float64(v) {
+			if !equal(got[label], v) {
 				return fmt.Sprintf("%s %s is %v, the truth is %d", name, label, got[label], v)
 			}
 		}
 		for label, v := range got {
-			if v != 0 && float64(want[label]) != v {
+			if v != 0 && !equal(v, want[label]) {
 				return fmt.Sprintf("%s %s is %v, the truth is %d", name, label, v, want[label])
 			}
 		}
 	}
 	return ""
+}
+
+// near tells what a sample of one request in interval can make of a number of
+// requests. Six standard deviations are far enough out for a million samples.
+func near(interval float64) func(got float64, want uint64) bool {
+	return func(got float64, want uint64) bool {
+		n := float64(want)
+		return (n > 0 || got == 0) && math.Abs(got-n) <= 6*math.Sqrt(n*(interval-1))+2*interval
+	}
 }
 
 func sum(m map[string]uint64) (n uint64) {

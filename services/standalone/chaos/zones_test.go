@@ -39,7 +39,7 @@ func (s *schedule) cloudflare(c clock.Clock) (cfsim.Config, error) {
 	}
 	out := cfsim.Config{
 		Clock: c, Seed: s.Seed, Accounts: []cfsim.Account{retail, labs}, Tokens: []cfsim.Token{cfsim.GoodToken(cfsim.DemoToken)},
-		Settling: s.Settling, Switches: s.Switches, Limits: s.Limits, LogSize: 500,
+		Settling: s.Settling, Switches: s.Switches, Limits: s.Limits, Sampling: s.Sampling, LogSize: 500,
 		Zones: []cfsim.Zone{
 			zone("shop.example", retail, cfsim.Enterprise, 900),
 			zone("blog.example", retail, cfsim.Free, 60),

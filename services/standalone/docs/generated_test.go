@@ -127,6 +127,8 @@ func TestGeneratedMetrics(t *testing.T) {
 Every family is a gauge: one sample is the amount in one bucket, at the time of
 that bucket. Add buckets up with ` + "`sum_over_time`" + `; never use ` + "`rate`" + ` on them (see
 [prometheus.md](prometheus.md)). Uniques are per bucket and may not be added up.
+A dataset's ` + "`…_sample_interval`" + ` has a sample beside those of a bucket that Cloudflare answered from
+a sample of events: its numbers are estimates.
 Which datasets are collected by default is in [datasets.md](datasets.md).
 
 `)

@@ -107,6 +107,9 @@ func (s *spec) checkFamilies(say sayer) {
 				say(f.place, "family %s ends in %s, but every family is a gauge: the amount in one bucket", f.Name, suffix)
 			}
 		}
+		if strings.HasSuffix(f.Name, intervalSuffix) {
+			say(f.place, "family %s ends in %s; such names are for the families that say which buckets are estimates", f.Name, intervalSuffix)
+		}
 		if p, ok := peers[f.Name]; ok {
 			say(f.place, "family %s is a %s of %s with another meaning (the amount in one bucket is a gauge of its own); choose another name", f.Name, p.kind, p.by)
 		}

@@ -35,6 +35,11 @@ type Dataset struct {
 	// Level is the family whose bucket sum tells an ordinary bucket from a
 	// suspect one; always fed by every variant.
 	Level string
+	// Interval is the last family: the sample interval of a bucket that Cloudflare
+	// answered from a sample, without which an estimate would look like a count (G12).
+	// Fed by no measure, and without rows where nothing was sampled; empty: no
+	// variant says.
+	Interval string
 	// Limits caps breakdown families, by family name.
 	Limits map[string]Limit
 	// Variants in order of preference; the first that a scope may use is used.

@@ -267,8 +267,18 @@ func (s *spec) expand(size, delay time.Duration) Dataset {
 			d.Variants = append(d.Variants, v)
 		}
 	}
+	if slices.ContainsFunc(d.Variants, func(v Variant) bool { return v.Interval != "" }) {
+		d.Interval = "cloudflare_" + s.scope.String() + "_" + s.name + intervalSuffix
+		d.Families = append(d.Families, bucket.Family{
+			Name: d.Interval, Role: bucket.Total,
+			Help: "Events that one event of Cloudflare's sample stands for: the numbers of " + s.name + " are estimates in this bucket. Absent where all events were counted.",
+		})
+	}
 	return d
 }
+
+// intervalSuffix ends the name of [Dataset.Interval], and of no other family.
+const intervalSuffix = "_sample_interval"
 
 // at is the variant at a bucket size, if it has one: with the longest group
 // that its node can make, since fewer groups fit more windows into a page.

@@ -77,6 +77,9 @@ func (d *Dataset) section(b *strings.Builder) {
 func (d *Dataset) notFed(v *Variant) []string {
 	var out []string
 	for _, f := range d.Families {
+		if f.Name == d.Interval {
+			continue // no measure does
+		}
 		if !slices.ContainsFunc(v.Measures, func(m Measure) bool { return m.Family == f.Name }) {
 			out = append(out, f.Name)
 		}

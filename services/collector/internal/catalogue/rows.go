@@ -35,6 +35,12 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 	}
 	for i := range f.d.Families {
 		family := &f.d.Families[i]
+		if family.Name == f.d.Interval {
+			if out.SampleInterval > 1 {
+				out.Families = append(out.Families, bucket.Rows{Family: family.Name, Values: []float64{out.SampleInterval}})
+			}
+			continue
+		}
 		rows := win.tables[i].rows
 		if family.Role == bucket.Total && fed[i] && len(rows) == 0 {
 			rows = []row{{}}

@@ -184,3 +184,30 @@ func TestAWitnessThatIsReadEndsNoBackoff(t *testing.T) {
 		t.Error("the ledger does not say why it is missing")
 	}
 }
+
+// What Cloudflare answered from a sample says so in a family of its own, on
+// whatever page it is shown; what it counted has no such row (G12).
+func TestASampledBucketSaysSo(t *testing.T) {
+	w := newWorld(t, func(c *cfsim.Config) { c.Sampling = cfsim.Sampling{Enabled: true, Load: 10} })
+	w.only("http_5m")
+	w.run(2 * time.Hour)
+	family := w.catalogue.Find("http_5m").Interval
+	estimates := map[string]int{}
+	for key, b := range w.stored() {
+		says := value(b, family)
+		if estimate := b.SampleInterval > 1; estimate {
+			estimates[b.Variant]++
+			if says != b.SampleInterval {
+				t.Errorf("%s has sample interval %v, %s is %v", key, b.SampleInterval, family, says)
+			}
+		} else if says != -1 {
+			t.Errorf("%s was counted (sample interval %v), %s is %v", key, b.SampleInterval, family, says)
+		}
+	}
+	if estimates["adaptive"] < 10 || len(estimates) != 1 {
+		t.Errorf("estimates by variant: %v", estimates)
+	}
+	if n := w.missing(cfsim.Tag("zone:blog.example"), began.Add(-3*time.Hour)); n != 0 {
+		t.Errorf("%d windows of a zone that is sampled are missing", n)
+	}
+}
