@@ -68,7 +68,7 @@ e2e: test-tools ## the whole system: binaries, Postgres, Prometheus; faults incl
 .PHONY: chaos
 chaos: ## the fault campaign: the whole system in virtual time; SEED=first seed, RUNS=number of seeds, two at a time
 	go test ./services/standalone/chaos -count=1 -run '^TestChaos$$' -timeout 0 -parallel 2 -v \
-		-chaos.seed=$(or $(SEED),1) -chaos.runs=$(or $(RUNS),1000) $(if $(VERBOSE),-chaos.v) | grep -v '^ *=== '
+		-chaos.seed=$(or $(SEED),1) -chaos.runs=$(or $(RUNS),1000) $(if $(VERBOSE),-chaos.v) | grep --line-buffered -v '^ *=== '
 
 .PHONY: chaos-long
 chaos-long: test-tools ## the long fault campaign: real processes, Postgres and Prometheus; SEED=n begins, RUNS=n repeats, HOURS=n of the clock each
