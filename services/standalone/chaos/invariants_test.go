@@ -79,6 +79,8 @@ func (w *world) checkRecord(ctx context.Context) {
 // read, which must have been when only such a change was still to come.
 func (w *world) checkTruth() {
 	names := zonesByID()
+	// One estimate that is much too low may be luck; all of a zone's are not.
+	held, happened := map[string]float64{}, map[string]uint64{}
 	for _, s := range w.prometheus.mirror.buckets {
 		w.tally.buckets++
 		w.tally.values += len(s.samples)
@@ -94,6 +96,10 @@ func (w *world) checkTruth() {
 			w.report("truth of %s: %v", s.Key, err)
 			continue
 		}
+		if w.Sampling.Enabled && s.Variant == "adaptive" && s.SampleInterval != 1 {
+			held[s.Zone] += requestsIn(s)
+			happened[s.Zone] += truth.Requests
+		}
 		wrong := differs(s, truth)
 		if wrong == "" || w.Revisions && w.wasShown(s) {
 			continue
@@ -104,6 +110,20 @@ func (w *world) checkTruth() {
 		w.report("bucket %s (revision %d, found %s after its end, finality %d, variant %s): %s",
 			s.Key, s.revision, s.found.Sub(to).Round(time.Second), s.Finality, s.Variant, wrong)
 	}
+	for zone, n := range happened {
+		if !near(10)(held[zone], n) {
+			w.report("estimates of %s make %v requests together, the truth is %d", zone, held[zone], n)
+		}
+	}
+}
+
+func requestsIn(s *shown) (n float64) {
+	for _, rows := range s.Families {
+		if rows.Family == "cloudflare_zone_requests" {
+			n += rows.Values[0]
+		}
+	}
+	return n
 }
 
 func zonesByID() map[string]string {

@@ -153,7 +153,7 @@ func (s *state) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Erro
 	jitter := s.rng.Float64()
 	for _, sel := range r.Selections {
 		for _, sc := range r.Scopes {
-			s.failWith(ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}, reason, e.Error(), jitter)
+			s.failWith(ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}, reason, e.Error(), jitter, 15*time.Minute)
 		}
 	}
 }
@@ -189,13 +189,24 @@ func (s *state) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 	}
 }
 
-// deny notes that the token may not ask a scope. What it asked for stays wanted,
-// and its settings tell when it may again.
-func (s *state) deny(sc bucket.Scope, e *cloudflare.Error) {
-	s.Logger.Warn("the API token may not ask the zone; its settings are read again until it may", "zone", sc.ID, "name", s.roster[sc].Name, "err", e)
-	s.roster[sc].Deny(e.Message)
-	s.dirty(sc)
-	s.shutOut(sc, s.trusted.Second(), s.rng.Float64())
+// deny notes that the token may not ask a scope for these selections, which is no
+// matter of its plan: they stay wanted, and are asked again until it may. Each try
+// voids a request that others are part of, and they may be many.
+func (s *state) deny(sc bucket.Scope, selections []plan.Selection, e *cloudflare.Error) {
+	jitter := s.rng.Float64()
+	for _, sel := range selections {
+		of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
+		if !s.denied(of) {
+			s.Logger.Warn("the API token may not ask the zone for the dataset; it is asked again within an hour", "dataset", of.Dataset, "zone", sc.ID, "name", s.roster[sc].Name, "err", e)
+		}
+		s.failWith(of, ledger.Unauthorized, e.Error(), jitter, deniedFor)
+	}
+}
+
+// denied reports whether the token was last found not to be good for a series.
+func (s *state) denied(of ledger.Series) bool {
+	t := s.tries[of]
+	return t != nil && t.reason == ledger.Unauthorized
 }
 
 // correct learns a limit from a refusal: the settings are hours old, or wrong.

@@ -1,9 +1,11 @@
 package poll
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -25,7 +27,10 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 	}
 	if now >= s.discoverAt {
 		if err := s.discover(ctx, now); err != nil {
-			return s.upstreamFailed(ctx, "list zones", err)
+			if len(s.roster) > 0 {
+				s.discoverAt = now.Add(time.Minute)
+			}
+			return s.upstreamFailed(ctx, slog.LevelWarn, "list zones", err)
 		}
 		s.discoverAt = now.Add(discoverEvery)
 	}
@@ -48,22 +53,20 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 
 // upstreamFailed keeps what is known and tries again later; a store's error
 // ends the term.
-func (s *state) upstreamFailed(ctx context.Context, what string, err error) (bucket.Time, error) {
+func (s *state) upstreamFailed(ctx context.Context, level slog.Level, what string, err error) (bucket.Time, error) {
 	var e *cloudflare.Error
 	if ctx.Err() != nil || !errors.As(err, &e) {
 		return 0, err
 	}
 	s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-	s.Logger.Warn("cannot "+what+" at Cloudflare; going on with what is known", "class", e.Class.String(), "err", err)
+	s.Logger.Log(ctx, level, "cannot "+what+" at Cloudflare; going on with what is known", "class", e.Class.String(), "err", err)
 	now := s.trusted.Second()
 	switch {
 	case e.Class == cloudflare.Budget:
 		s.Budget.Refused(e.RetryAfter)
 		return now.Add(max(e.RetryAfter, 5*time.Minute)), nil
 	case len(s.roster) > 0 && e.Class != cloudflare.Auth:
-		// Known zones are still worth asking.
-		s.discoverAt = max(s.discoverAt, now.Add(time.Minute))
-		return 0, nil
+		return 0, nil // known zones are still worth asking
 	}
 	s.outage.fail(now, 5*time.Minute, s.rng.Float64())
 	return s.outage.next, nil
@@ -147,29 +150,53 @@ func (s *state) save(ctx context.Context, scopes []*roster.Scope) error {
 }
 
 // entitle reads the settings node of scopes whose entitlements are unknown or
-// old, ten zones a request. There may be hundreds that the token may not ask, each
-// of which voids a request: those that failed before come last, and are left for
-// the next pass when many have failed in this one.
+// old. What failed before is left to [state.entitleFailed].
 func (s *state) entitle(ctx context.Context, now bucket.Time) (blocked bucket.Time, err error) {
-	var stale, failed []*roster.Scope
-	for _, sc := range slices.SortedFunc(maps.Values(s.roster), func(a, b *roster.Scope) int { return a.Compare(b.Scope) }) {
-		if sc.Kind != bucket.Zone || !sc.Stale(now, entitleEvery) {
-			continue
+	return s.entitleAll(ctx, quota.Urgent, s.stale(func(sc *roster.Scope) bool { return !s.failedBefore(now, sc) }))
+}
+
+// entitleFailed does it for those that failed before, when it is time again and
+// no window needs the budget: there may be hundreds that the token may not ask,
+// each of which voids a request. Who waits longest comes first.
+func (s *state) entitleFailed(ctx context.Context, now bucket.Time) error {
+	next := func(sc *roster.Scope) bucket.Time {
+		if b := s.unread[sc.Scope]; b != nil {
+			return b.next
 		}
-		switch shut := s.shut[sc.Scope]; {
-		case shut == nil:
-			stale = append(stale, sc)
-		case now >= shut.next:
-			failed = append(failed, sc)
+		return 0
+	}
+	due := s.stale(func(sc *roster.Scope) bool { return s.failedBefore(now, sc) && now >= next(sc) })
+	slices.SortStableFunc(due, func(a, b *roster.Scope) int { return cmp.Compare(next(a), next(b)) })
+	_, err := s.entitleAll(ctx, quota.Background, due)
+	return err
+}
+
+// failedBefore reports whether a scope's settings could not be read, by a leader
+// before this one where it is known for long.
+func (s *state) failedBefore(now bucket.Time, sc *roster.Scope) bool {
+	return s.unread[sc.Scope] != nil || sc.Nodes == nil && now.Sub(sc.FirstSeen) > time.Hour
+}
+
+// stale are the scopes whose settings should be read, of those that are picked,
+// ascending.
+func (s *state) stale(pick func(*roster.Scope) bool) []*roster.Scope {
+	now := s.trusted.Second()
+	var out []*roster.Scope
+	for _, sc := range slices.SortedFunc(maps.Values(s.roster), func(a, b *roster.Scope) int { return a.Compare(b.Scope) }) {
+		if sc.Kind == bucket.Zone && sc.Stale(now, entitleEvery) && pick(sc) {
+			out = append(out, sc)
 		}
 	}
+	return out
+}
+
+// entitleAll asks for ten zones a request. When many have failed the rest is left
+// for the next pass.
+func (s *state) entitleAll(ctx context.Context, lane quota.Lane, scopes []*roster.Scope) (blocked bucket.Time, err error) {
 	nodes := s.nodes()
 	s.voided = 0
-	for batch := range slices.Chunk(append(stale, failed...), 10) {
-		if s.voided >= mostVoided {
-			break
-		}
-		blocked, err := s.entitleBatch(ctx, batch, nodes)
+	for batch := range slices.Chunk(scopes, 10) {
+		blocked, err := s.entitleBatch(ctx, batch, nodes, lane)
 		if err != nil || blocked != 0 {
 			return blocked, err
 		}
@@ -188,8 +215,11 @@ func (s *state) nodes() []string {
 	return slices.Sorted(maps.Keys(used))
 }
 
-func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes []string) (bucket.Time, error) {
-	ok, wait, err := s.Budget.TryTake(ctx, quota.Urgent)
+func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes []string, lane quota.Lane) (bucket.Time, error) {
+	if len(batch) == 0 || s.voided >= mostVoided {
+		return 0, nil
+	}
+	ok, wait, err := s.Budget.TryTake(ctx, lane)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("reserve permits: %w", err)
@@ -203,58 +233,62 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	s.Metrics.requests.WithLabelValues("settings").Inc()
 	settings, err := s.Upstream.Settings(ctx, "", ids, nodes)
 	if err != nil {
-		return s.entitleFailed(ctx, batch, nodes, err)
+		return s.settingsFailed(ctx, batch, nodes, lane, err)
 	}
-	now := s.trusted.Second()
 	for _, sc := range batch {
 		byNode, visible := settings[sc.ID]
 		if !visible {
-			s.Logger.Warn("zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
-			s.shutOut(sc.Scope, now, s.rng.Float64())
+			s.Logger.Log(ctx, s.leaveUnread(deniedFor, sc), "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
 			continue
 		}
-		s.grant(now, sc, byNode)
+		delete(s.unread, sc.Scope)
+		s.grant(s.trusted.Second(), sc, byNode)
 	}
 	return 0, s.save(ctx, batch)
 }
 
-// entitleFailed puts off the scopes of a failed request. One zone may void the
-// answer for all: then it is the one that is named, or in one of the halves.
-func (s *state) entitleFailed(ctx context.Context, batch []*roster.Scope, nodes []string, failure error) (bucket.Time, error) {
-	var e *cloudflare.Error
-	if errors.As(failure, &e) && len(batch) > 1 && e.Class != cloudflare.Budget && e.Class != cloudflare.Transient {
-		parts := [][]*roster.Scope{batch[:len(batch)/2], batch[len(batch)/2:]}
-		if i := slices.IndexFunc(batch, func(sc *roster.Scope) bool { return sc.ID == e.Zone }); i >= 0 {
-			if blocked, err := s.entitleFailed(ctx, batch[i:i+1], nodes, failure); err != nil || blocked != 0 {
-				return blocked, err
-			}
-			parts = [][]*roster.Scope{slices.Concat(batch[:i], batch[i+1:])}
-		}
-		for _, part := range parts {
-			if blocked, err := s.entitleBatch(ctx, part, nodes); err != nil || blocked != 0 {
-				return blocked, err
-			}
-		}
-		return 0, nil
-	}
+// settingsFailed deals with a request that failed. Where one zone voided the
+// answer for all it is the one that is named, or in one of the halves.
+func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes []string, lane quota.Lane, failure error) (bucket.Time, error) {
 	s.voided++
-	now, jitter := s.trusted.Second(), s.rng.Float64()
-	for _, sc := range batch {
-		if e != nil && e.Class == cloudflare.Denied && sc.Checked == 0 {
-			sc.Deny(e.Message)
-			s.dirty(sc.Scope)
+	failed, most, rest := batch, deniedFor, [][]*roster.Scope(nil)
+	if e := (*cloudflare.Error)(nil); errors.As(failure, &e) {
+		named := slices.IndexFunc(batch, func(sc *roster.Scope) bool { return sc.ID == e.Zone })
+		switch {
+		case e.Class == cloudflare.Budget || e.Class == cloudflare.Transient || e.Class == cloudflare.Auth:
+			most = 5 * time.Minute // nobody in it is to blame
+		case len(batch) == 1:
+		case named >= 0:
+			failed, rest = batch[named:named+1], [][]*roster.Scope{slices.Concat(batch[:named], batch[named+1:])}
+		default:
+			failed, rest = nil, [][]*roster.Scope{batch[:len(batch)/2], batch[len(batch)/2:]}
 		}
-		s.shutOut(sc.Scope, now, jitter)
 	}
-	return s.upstreamFailed(ctx, "read entitlements", failure)
+	if len(failed) > 0 {
+		level := s.leaveUnread(most, failed...)
+		if blocked, err := s.upstreamFailed(ctx, level, "read entitlements", failure); err != nil || blocked != 0 {
+			return blocked, err
+		}
+	}
+	for _, part := range rest {
+		if blocked, err := s.entitleBatch(ctx, part, nodes, lane); err != nil || blocked != 0 {
+			return blocked, err
+		}
+	}
+	return 0, nil
 }
 
-// shutOut puts off asking for the settings of a scope that could not be asked.
-func (s *state) shutOut(sc bucket.Scope, now bucket.Time, jitter float64) {
-	if s.shut[sc] == nil {
-		s.shut[sc] = &backoff{}
+// leaveUnread puts off asking for the settings of scopes, at most for so long, and
+// returns how loudly to say so: each scope once.
+func (s *state) leaveUnread(most time.Duration, scopes ...*roster.Scope) slog.Level {
+	level, jitter := slog.LevelDebug, s.rng.Float64()
+	for _, sc := range scopes {
+		if s.unread[sc.Scope] == nil {
+			s.unread[sc.Scope], level = &backoff{}, slog.LevelWarn
+		}
+		s.unread[sc.Scope].fail(s.trusted.Second(), most, jitter)
 	}
-	s.shut[sc].fail(now, 15*time.Minute, jitter)
+	return level
 }
 
 // grant notes a scope's entitlements and says once what is not collected.

@@ -62,18 +62,15 @@ func (s *state) understood(r plan.Request) (plan.Request, bool) {
 	return r, len(r.Selections) > 0
 }
 
-// granted takes out of a request what was refused since it was planned, one
-// scope or one question: a pass that learns of a refusal may have several requests
-// with it. It returns what is left to ask instead, or false where nothing was
-// refused.
+// granted takes one question out of a request that was refused since it was
+// planned: a pass that learns of a refusal may have several requests with it.
+// It returns what is left to ask instead, or false where nothing was refused.
 func (s *state) granted(r plan.Request) (rest []plan.Request, changed bool) {
 	now := s.trusted.Second()
 	for _, sc := range r.Scopes {
-		if s.roster[sc].Checked == 0 {
-			return less(r, sc), true
-		}
 		for i, sel := range r.Selections {
-			if s.roster[sc].Refused(now, sel.Dataset.Dataset, sel.Variant.Name) {
+			of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
+			if s.roster[sc].Refused(now, of.Dataset, sel.Variant.Name) || s.denied(of) && now < s.tries[of].next {
 				return without(r, sc, i), true
 			}
 		}
@@ -94,8 +91,12 @@ func (s *state) isolate(r plan.Request, e *cloudflare.Error) []plan.Request {
 		i, aliased = 0, true
 	}
 	if e.Class == cloudflare.Denied && named {
-		s.deny(sc, e)
-		return less(r, sc)
+		if !aliased {
+			s.deny(sc, r.Selections, e)
+			return less(r, sc)
+		}
+		s.deny(sc, r.Selections[i:i+1], e)
+		return without(r, sc, i)
 	}
 	if e.Class == cloudflare.TooBig || !named || !aliased {
 		if len(r.Scopes) == 1 && len(r.Selections) == 1 {

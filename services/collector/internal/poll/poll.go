@@ -59,7 +59,8 @@ const (
 	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
 	retireEvery   = time.Hour
 	refusedFor    = 6 * time.Hour // before a refused variant is tried again
-	mostVoided    = 10            // scopes a pass that turn out not to be askable: 50 requests of 300
+	deniedFor     = time.Hour     // at most, before what the token was denied is asked again
+	mostVoided    = 10            // requests for settings that may fail before the rest waits for the next pass
 )
 
 // Poller runs the loop while its process leads.
@@ -113,6 +114,11 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 		claims := s.claims(began)
 		queue := plan.Make(began, s.wants(claims), s, plan.DefaultCeilings).Requests
 		if blocked, err = s.ask(ctx, queue); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if blocked == 0 {
+		if err := s.entitleFailed(ctx, began); err != nil {
 			return time.Time{}, err
 		}
 	}

@@ -35,10 +35,8 @@ type state struct {
 	changed  map[bucket.Scope]bool  // scopes whose record is to be written
 	drift    drift
 
-	// shut are the scopes that could not be asked, for what of them had failed was
-	// the settings, or the token. An answer of a dataset opens them.
-	shut                 map[bucket.Scope]*backoff
-	voided               int // settings requests that failed in this pass
+	unread               map[bucket.Scope]*backoff // scopes whose settings could not be read
+	voided               int                       // requests for settings that failed, of one list of scopes
 	discoverAt, retireAt bucket.Time
 	kept                 bucket.Time // nothing before was wanted, or is
 	retired              bucket.Time // nothing before may be stored; as stored
@@ -73,7 +71,7 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		Poller: p, term: won.Term, at: won.Head.Position, last: won.Head.CommittedAt,
 		versions: map[string]uint32{}, settling: map[string]*settle.Dataset{},
 		tries: map[ledger.Series]*try{}, off: map[string]bucket.Time{},
-		changed: map[bucket.Scope]bool{}, shut: map[bucket.Scope]*backoff{},
+		changed: map[bucket.Scope]bool{}, unread: map[bucket.Scope]*backoff{},
 	}
 	// What is kept goes by the time, and a new process has compared no clocks.
 	now, err := s.look(ctx)
@@ -245,17 +243,17 @@ func (s *state) Read(dataset string, sc bucket.Scope, start bucket.Time) bool {
 
 // fail notes that a series could not be read.
 func (s *state) fail(of ledger.Series, reason ledger.Reason, detail string) {
-	s.failWith(of, reason, detail, s.rng.Float64())
+	s.failWith(of, reason, detail, s.rng.Float64(), 15*time.Minute)
 }
 
 // failWith takes the jitter from the caller: series that failed in one request
-// wait alike, so that they are asked in one request again.
-func (s *state) failWith(of ledger.Series, reason ledger.Reason, detail string, jitter float64) {
+// wait alike, at most for so long, so that they are asked in one request again.
+func (s *state) failWith(of ledger.Series, reason ledger.Reason, detail string, jitter float64, most time.Duration) {
 	t := s.tries[of]
 	if t == nil {
 		t = &try{}
 		s.tries[of] = t
 	}
 	t.reason, t.detail = reason, detail
-	t.fail(s.trusted.Second(), 15*time.Minute, jitter)
+	t.fail(s.trusted.Second(), most, jitter)
 }

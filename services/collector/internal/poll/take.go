@@ -184,7 +184,6 @@ func (s *state) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, a
 		s.fail(of, ledger.BadAnswer, err.Error())
 		return nil, nil
 	}
-	delete(s.shut, sc)
 	return folded, s.restore(ctx, sc)
 }
 

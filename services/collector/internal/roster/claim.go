@@ -1,7 +1,6 @@
 package roster
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -149,7 +148,7 @@ func (s *Scope) Variant(now bucket.Time, d *catalogue.Dataset) *catalogue.Varian
 // variant is the first that the plan allows, or the reason why there is none.
 func (s *Scope) variant(now bucket.Time, d *catalogue.Dataset) (*catalogue.Variant, string) {
 	if s.Checked == 0 {
-		return nil, cmp.Or(s.Denied, "entitlements are not known yet")
+		return nil, "entitlements are not known yet"
 	}
 	reason := "no variant has a bucket size of " + d.Size.String()
 	for i := range d.Variants {
@@ -232,16 +231,11 @@ func (s *Scope) Refused(now bucket.Time, dataset, variant string) bool {
 	return ok && now < no.Until
 }
 
-// Deny notes that the token may not ask the scope at all. Nothing of it is asked
-// until its entitlements are read again, which shows that it may; what they were
-// found to be is not forgotten.
-func (s *Scope) Deny(reason string) { s.Checked, s.Denied = 0, reason }
-
 // Entitle notes what the settings node said. Refusals that have run out are
 // dropped; the others stand, since the settings are known to advertise fields
 // that are then refused.
 func (s *Scope) Entitle(now bucket.Time, nodes map[string]Node) {
-	s.Nodes, s.Checked, s.Denied, s.grants = nodes, now, "", nil
+	s.Nodes, s.Checked, s.grants = nodes, now, nil
 	maps.DeleteFunc(s.Refusals, func(_ string, r Refusal) bool { return now >= r.Until })
 }
 

@@ -56,9 +56,6 @@ type Scope struct {
 	// Refusals learned from answers, by variant (dataset/variant).
 	Refusals map[string]Refusal `json:"refusals,omitempty"`
 	Checked  bucket.Time        `json:"checked"` // when Nodes was read; 0: nothing may be asked before it is
-	// Denied is what Cloudflare said when it last refused the token this scope,
-	// until Nodes is read again.
-	Denied string `json:"denied,omitempty"`
 
 	// grants remembers what Nodes mean for each variant: it is asked for in
 	// every claim, and follows from Nodes alone. Nil when Nodes changed.
