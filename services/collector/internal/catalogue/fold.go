@@ -209,8 +209,14 @@ func (f *folder) sampled(win *window, group map[string]any, events float64) erro
 	if err != nil {
 		return fmt.Errorf("field %s is %q; it must be a number", f.v.Interval, clip(n.String()))
 	}
-	// Cloudflare writes -1 for an average over nothing.
-	if interval <= 0 || events == 0 {
+	switch {
+	case events == 0:
+		return nil
+	case interval <= 0 && f.v.Sampled:
+		// Cloudflare writes -1 for an average over nothing. There was something, and
+		// whether it is an estimate cannot be told (G12).
+		return fmt.Errorf("field %s is %s beside %v events of %s; it must be above 0", f.v.Interval, n, events, f.d.Level)
+	case interval <= 0:
 		return nil
 	}
 	win.events += events

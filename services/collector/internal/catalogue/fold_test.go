@@ -107,24 +107,34 @@ func TestFoldAdaptive(t *testing.T) {
 		adaptiveGroup(second, 200, "hit", "TLSv1.3", 100, 1000, 10),
 		adaptiveGroup(first, 200, "dynamic", "TLSv1.2", 40, 400, 1),
 		adaptiveGroup(first, 404, "revalidated", "none", 7, 70, 1),
-		adaptiveGroup(second, 503, "", "", 3, 30, -1),
+		adaptiveGroup(second, 503, "", "", 0, 0, -1),
 	}, ",")+"]"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]float64{
-		"cloudflare_zone_requests[]": 250, "cloudflare_zone_bytes[]": 2500,
+		"cloudflare_zone_requests[]": 247, "cloudflare_zone_bytes[]": 2470,
 		"cloudflare_zone_cached_requests[]": 207, "cloudflare_zone_cached_bytes[]": 2070,
 		"cloudflare_zone_encrypted_requests[]": 240, "cloudflare_zone_encrypted_bytes[]": 2400,
-		"cloudflare_zone_requests_by_status[200]": 240, "cloudflare_zone_requests_by_status[404]": 7, "cloudflare_zone_requests_by_status[503]": 3,
+		"cloudflare_zone_requests_by_status[200]": 240, "cloudflare_zone_requests_by_status[404]": 7, "cloudflare_zone_requests_by_status[503]": 0,
 		"cloudflare_zone_http_sample_interval[]": got[0].SampleInterval,
 	}
 	if diff := cmp.Diff(want, flatten(got[0])); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
-	// 247 events of known interval from 147 + 10 samples; the rest does not say.
+	// 247 events from 147 + 10 samples; an average over nothing is -1.
 	if want := 247.0 / 157; math.Abs(got[0].SampleInterval-want) > 1e-12 {
 		t.Errorf("sample interval is %v, want %v", got[0].SampleInterval, want)
+	}
+}
+
+// Whether something is an estimate must be told of it (G12).
+func TestAnEstimateThatDoesNotSayIsRefused(t *testing.T) {
+	d := load(t, "", Options{}).Find("http_5m")
+	group := strings.Replace(adaptiveGroup("2026-11-22T10:00:00Z", 503, "", "", 3, 30, -1), "FifteenMinutes", "FiveMinutes", 1)
+	_, err := d.Fold(&d.Variants[len(d.Variants)-1], bucket.Window{Start: at10(0), End: at10(5)}, groups(t, "["+group+"]"))
+	if err == nil || !strings.Contains(err.Error(), "avg.sampleInterval is -1 beside 3 events") {
+		t.Errorf("error is %v", err)
 	}
 }
 
