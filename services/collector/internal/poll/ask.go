@@ -65,7 +65,7 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 			s.failAll(r, reasonOf(e.Class), e)
 			if transient++; transient == 3 {
 				// Not this document's fault. Leave the rest for later.
-				s.outage.fail(s.trusted.Second(), 2*time.Minute, s.rng.Float64())
+				s.outage.fail(s.trusted.Second(), cloudflareAway, s.rng.Float64())
 				return s.outage.next, nil
 			}
 			continue
@@ -140,7 +140,7 @@ func (s *state) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time 
 		return now.Add(wait)
 	case cloudflare.Auth:
 		s.failAll(r, ledger.Unauthorized, e)
-		s.outage.fail(now, 5*time.Minute, s.rng.Float64())
+		s.outage.fail(now, tokenRefused, s.rng.Float64())
 		s.Logger.Error("Cloudflare refuses the API token; nothing is collected until it is replaced", "err", e)
 		return s.outage.next
 	default:
@@ -153,7 +153,7 @@ func (s *state) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Erro
 	jitter := s.rng.Float64()
 	for _, sel := range r.Selections {
 		for _, sc := range r.Scopes {
-			s.failWith(ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}, reason, e.Error(), jitter, 15*time.Minute)
+			s.failWith(ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}, reason, e.Error(), jitter, seriesFailed)
 		}
 	}
 }
@@ -199,7 +199,7 @@ func (s *state) deny(sc bucket.Scope, selections []plan.Selection, e *cloudflare
 		if !s.denied(of) {
 			s.Logger.Warn("the API token may not ask the zone for the dataset; it is asked again within an hour", "dataset", of.Dataset, "zone", sc.ID, "name", s.roster[sc].Name, "err", e)
 		}
-		s.failWith(of, ledger.Unauthorized, e.Error(), jitter, deniedFor)
+		s.failWith(of, ledger.Unauthorized, e.Error(), jitter, seriesDenied)
 	}
 }
 

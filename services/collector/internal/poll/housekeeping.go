@@ -68,7 +68,7 @@ func (s *state) upstreamFailed(ctx context.Context, level slog.Level, what strin
 	case len(s.roster) > 0 && e.Class != cloudflare.Auth:
 		return 0, nil // known zones are still worth asking
 	}
-	s.outage.fail(now, 5*time.Minute, s.rng.Float64())
+	s.outage.fail(now, tokenRefused, s.rng.Float64())
 	return s.outage.next, nil
 }
 
@@ -150,31 +150,38 @@ func (s *state) save(ctx context.Context, scopes []*roster.Scope) error {
 }
 
 // entitle reads the settings node of scopes whose entitlements are unknown or
-// old. What failed before is left to [state.entitleFailed].
+// old. What voids requests is left to [state.entitleFailed].
 func (s *state) entitle(ctx context.Context, now bucket.Time) (blocked bucket.Time, err error) {
-	return s.entitleAll(ctx, quota.Urgent, s.stale(func(sc *roster.Scope) bool { return !s.failedBefore(now, sc) }))
+	blocked, err = s.entitleAll(ctx, quota.Urgent, s.stale(func(sc *roster.Scope) bool {
+		return !s.toBlame(now, sc) && now >= s.readAgain(sc)
+	}))
+	s.left = s.voided >= mostVoided
+	return blocked, err
 }
 
-// entitleFailed does it for those that failed before, when it is time again and
-// no window needs the budget: there may be hundreds that the token may not ask,
-// each of which voids a request. Who waits longest comes first.
+// entitleFailed does it for those that voided a request before, when no window
+// needs the budget: there may be hundreds that the token may not ask. Who waits
+// longest comes first.
 func (s *state) entitleFailed(ctx context.Context, now bucket.Time) error {
-	next := func(sc *roster.Scope) bucket.Time {
-		if b := s.unread[sc.Scope]; b != nil {
-			return b.next
-		}
-		return 0
-	}
-	due := s.stale(func(sc *roster.Scope) bool { return s.failedBefore(now, sc) && now >= next(sc) })
-	slices.SortStableFunc(due, func(a, b *roster.Scope) int { return cmp.Compare(next(a), next(b)) })
+	due := s.stale(func(sc *roster.Scope) bool { return s.toBlame(now, sc) && now >= s.readAgain(sc) })
+	slices.SortStableFunc(due, func(a, b *roster.Scope) int { return cmp.Compare(s.readAgain(a), s.readAgain(b)) })
 	_, err := s.entitleAll(ctx, quota.Background, due)
 	return err
 }
 
-// failedBefore reports whether a scope's settings could not be read, by a leader
-// before this one where it is known for long.
-func (s *state) failedBefore(now bucket.Time, sc *roster.Scope) bool {
-	return s.unread[sc.Scope] != nil || sc.Nodes == nil && now.Sub(sc.FirstSeen) > time.Hour
+// readAgain is when a scope's settings may be asked for again.
+func (s *state) readAgain(sc *roster.Scope) bucket.Time {
+	if u := s.unread[sc.Scope]; u != nil {
+		return u.next
+	}
+	return 0
+}
+
+// toBlame reports whether a scope's settings could not be read on its own account,
+// by a leader before this one where it is known for long.
+func (s *state) toBlame(now bucket.Time, sc *roster.Scope) bool {
+	u := s.unread[sc.Scope]
+	return u != nil && u.blamed || u == nil && sc.Nodes == nil && now.Sub(sc.FirstSeen) > time.Hour
 }
 
 // stale are the scopes whose settings should be read, of those that are picked,
@@ -238,7 +245,7 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	for _, sc := range batch {
 		byNode, visible := settings[sc.ID]
 		if !visible {
-			s.Logger.Log(ctx, s.leaveUnread(deniedFor, sc), "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
+			s.Logger.Log(ctx, s.leaveUnread(settingsDenied, sc), "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
 			continue
 		}
 		delete(s.unread, sc.Scope)
@@ -251,12 +258,12 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 // answer for all it is the one that is named, or in one of the halves.
 func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes []string, lane quota.Lane, failure error) (bucket.Time, error) {
 	s.voided++
-	failed, most, rest := batch, deniedFor, [][]*roster.Scope(nil)
+	failed, wait, rest := batch, settingsDenied, [][]*roster.Scope(nil)
 	if e := (*cloudflare.Error)(nil); errors.As(failure, &e) {
 		named := slices.IndexFunc(batch, func(sc *roster.Scope) bool { return sc.ID == e.Zone })
 		switch {
 		case e.Class == cloudflare.Budget || e.Class == cloudflare.Transient || e.Class == cloudflare.Auth:
-			most = 5 * time.Minute // nobody in it is to blame
+			wait, s.voided = settingsAway, mostVoided // nobody in it is to blame: others would fare alike
 		case len(batch) == 1:
 		case named >= 0:
 			failed, rest = batch[named:named+1], [][]*roster.Scope{slices.Concat(batch[:named], batch[named+1:])}
@@ -265,7 +272,7 @@ func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes
 		}
 	}
 	if len(failed) > 0 {
-		level := s.leaveUnread(most, failed...)
+		level := s.leaveUnread(wait, failed...)
 		if blocked, err := s.upstreamFailed(ctx, level, "read entitlements", failure); err != nil || blocked != 0 {
 			return blocked, err
 		}
@@ -278,15 +285,17 @@ func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes
 	return 0, nil
 }
 
-// leaveUnread puts off asking for the settings of scopes, at most for so long, and
-// returns how loudly to say so: each scope once.
-func (s *state) leaveUnread(most time.Duration, scopes ...*roster.Scope) slog.Level {
+// leaveUnread puts off asking for the settings of scopes and returns how loudly to
+// say so: of each scope once.
+func (s *state) leaveUnread(wait pauses, scopes ...*roster.Scope) slog.Level {
 	level, jitter := slog.LevelDebug, s.rng.Float64()
 	for _, sc := range scopes {
 		if s.unread[sc.Scope] == nil {
-			s.unread[sc.Scope], level = &backoff{}, slog.LevelWarn
+			s.unread[sc.Scope], level = &unread{}, slog.LevelWarn
 		}
-		s.unread[sc.Scope].fail(s.trusted.Second(), most, jitter)
+		u := s.unread[sc.Scope]
+		u.blamed = wait != settingsAway
+		u.fail(s.trusted.Second(), wait, jitter)
 	}
 	return level
 }

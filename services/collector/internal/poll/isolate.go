@@ -40,8 +40,8 @@ func (s *state) failures(r plan.Request) int {
 	least := -1
 	for _, sel := range r.Selections {
 		for _, sc := range r.Scopes {
-			n := 0
-			if t := s.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}]; t != nil {
+			n, of := 0, ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
+			if t := s.tries[of]; t != nil && !s.denied(of) { // which names who is to blame
 				n = t.failures
 			}
 			if least < 0 || n < least {

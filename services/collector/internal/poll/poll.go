@@ -59,7 +59,6 @@ const (
 	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
 	retireEvery   = time.Hour
 	refusedFor    = 6 * time.Hour // before a refused variant is tried again
-	deniedFor     = time.Hour     // at most, before what the token was denied is asked again
 	mostVoided    = 10            // requests for settings that may fail before the rest waits for the next pass
 )
 
@@ -158,6 +157,9 @@ func (s *state) nextPass(now, blocked bucket.Time, claims []roster.Claim) time.T
 		next = now.Add(time.Second)
 	case p.Next != 0:
 		next = min(next, p.Next)
+	}
+	if s.left {
+		next = min(next, now.Add(10*time.Second))
 	}
 	if blocked != 0 {
 		next = blocked

@@ -35,8 +35,9 @@ type state struct {
 	changed  map[bucket.Scope]bool  // scopes whose record is to be written
 	drift    drift
 
-	unread               map[bucket.Scope]*backoff // scopes whose settings could not be read
-	voided               int                       // requests for settings that failed, of one list of scopes
+	unread               map[bucket.Scope]*unread // scopes whose settings could not be read
+	voided               int                      // requests for settings that failed, of one list of scopes
+	left                 bool                     // settings that never failed were left for the next pass
 	discoverAt, retireAt bucket.Time
 	kept                 bucket.Time // nothing before was wanted, or is
 	retired              bucket.Time // nothing before may be stored; as stored
@@ -58,10 +59,30 @@ type backoff struct {
 	next     bucket.Time
 }
 
-// fail notes a failure at now. The pause doubles from 15 s up to most, with
-// jitter over its upper half so that collectors of one user part ways.
-func (b *backoff) fail(now bucket.Time, most time.Duration, jitter float64) {
-	pause := min(15*time.Second<<min(b.failures, 16), most)
+// unread is what is known of settings that could not be read.
+type unread struct {
+	backoff
+	blamed bool // on account of the scope itself
+}
+
+// pauses double from the first up to the longest.
+type pauses struct{ first, most time.Duration }
+
+// What is waited for, by what failed.
+var (
+	cloudflareAway = pauses{15 * time.Second, 2 * time.Minute} // for anybody
+	tokenRefused   = pauses{15 * time.Second, 5 * time.Minute}
+	settingsAway   = pauses{15 * time.Second, 5 * time.Minute} // for reasons that name nobody
+	settingsDenied = pauses{15 * time.Second, time.Hour}
+	seriesFailed   = pauses{15 * time.Second, 15 * time.Minute}
+	// Each try voids a request that others are part of.
+	seriesDenied = pauses{8 * time.Minute, time.Hour}
+)
+
+// fail notes a failure at now. The pause has jitter over its upper half, so that
+// collectors of one user part ways.
+func (b *backoff) fail(now bucket.Time, p pauses, jitter float64) {
+	pause := min(p.first<<min(b.failures, 16), p.most)
 	b.failures++
 	b.next = now.Add(pause/2 + time.Duration(jitter*float64(pause/2)) + time.Second)
 }
@@ -71,7 +92,7 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		Poller: p, term: won.Term, at: won.Head.Position, last: won.Head.CommittedAt,
 		versions: map[string]uint32{}, settling: map[string]*settle.Dataset{},
 		tries: map[ledger.Series]*try{}, off: map[string]bucket.Time{},
-		changed: map[bucket.Scope]bool{}, unread: map[bucket.Scope]*backoff{},
+		changed: map[bucket.Scope]bool{}, unread: map[bucket.Scope]*unread{},
 	}
 	// What is kept goes by the time, and a new process has compared no clocks.
 	now, err := s.look(ctx)
@@ -243,17 +264,17 @@ func (s *state) Read(dataset string, sc bucket.Scope, start bucket.Time) bool {
 
 // fail notes that a series could not be read.
 func (s *state) fail(of ledger.Series, reason ledger.Reason, detail string) {
-	s.failWith(of, reason, detail, s.rng.Float64(), 15*time.Minute)
+	s.failWith(of, reason, detail, s.rng.Float64(), seriesFailed)
 }
 
 // failWith takes the jitter from the caller: series that failed in one request
-// wait alike, at most for so long, so that they are asked in one request again.
-func (s *state) failWith(of ledger.Series, reason ledger.Reason, detail string, jitter float64, most time.Duration) {
+// wait alike, so that they are asked in one request again.
+func (s *state) failWith(of ledger.Series, reason ledger.Reason, detail string, jitter float64, p pauses) {
 	t := s.tries[of]
 	if t == nil {
 		t = &try{}
 		s.tries[of] = t
 	}
 	t.reason, t.detail = reason, detail
-	t.fail(s.trusted.Second(), most, jitter)
+	t.fail(s.trusted.Second(), p, jitter)
 }
