@@ -206,7 +206,15 @@ func (w *walk) explain(e *end, expect string) string {
 	case "OTHER_STORE", "BAD_REQUEST":
 		return only(map[string]codes.Code{"OTHER_STORE": codes.FailedPrecondition, "BAD_REQUEST": codes.InvalidArgument}[reason], expect == reason, "nothing was wrong with the request in that way")
 	case "FUTURE_REVISION":
-		ok := expect == reason || e.origin != nil && !e.begun && w.model.some(e.asked, func(v *version) bool { return e.origin.at.Revision > v.head.at.Revision })
+		// Where a stream began: at the point it was to resume from, or at that of its
+		// snapshot, which the store may have lost before anything followed it.
+		from := e.origin
+		if from == nil {
+			from = e.at
+		} else if e.begun {
+			from = nil
+		}
+		ok := expect == reason || from != nil && w.model.some(e.asked, func(v *version) bool { return from.at.Revision > v.head.at.Revision })
 		return only(codes.FailedPrecondition, ok, "the primary had that revision all the time")
 	case "HISTORY_CHANGED":
 		ok := at != nil && w.model.some(e.asked, func(v *version) bool { return !at.isAncestorOf(v.head) })
