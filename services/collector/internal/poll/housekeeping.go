@@ -222,6 +222,8 @@ func (s *state) nodes() []string {
 	return slices.Sorted(maps.Keys(used))
 }
 
+// entitleBatch asks once for scopes that fit one request, and in parts where that
+// fails; for nothing where many requests of the list have failed.
 func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes []string, lane quota.Lane) (bucket.Time, error) {
 	if len(batch) == 0 || s.voided >= mostVoided {
 		return 0, nil

@@ -37,7 +37,7 @@ type state struct {
 
 	unread               map[bucket.Scope]*unread // scopes whose settings could not be read
 	voided               int                      // requests for settings that failed, of one list of scopes
-	left                 bool                     // settings that never failed were left for the next pass
+	left                 bool                     // settings of scopes that are not to blame were left for the next pass
 	discoverAt, retireAt bucket.Time
 	kept                 bucket.Time // nothing before was wanted, or is
 	retired              bucket.Time // nothing before may be stored; as stored
