@@ -40,6 +40,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/status"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
 // Deps is what a collector takes from its surroundings. Zero fields mean the
@@ -79,6 +80,7 @@ type Collector struct {
 	poller  *poll.Poller
 	leading atomic.Bool
 	secrets *reload.Watch
+	trouble *trouble.Board
 }
 
 // New opens the store and prepares everything; nothing is served or asked yet.
@@ -108,6 +110,7 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	if err != nil {
 		return nil, err
 	}
+	c.trouble = trouble.New(deps.Logger, deps.Clock.Now, deps.Registry)
 	c.secrets = reload.NewWatch(deps.Logger, deps.Clock.Now)
 	deps.Registry.MustRegister(c.secrets)
 	upstream, err := config.upstream(deps, c.secrets)
@@ -142,7 +145,7 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	_, _ = rand.Read(seed[:]) // never fails (crypto/rand since Go 1.24)
 	c.poller = poll.New(poll.Config{
 		Store: c.store, Upstream: upstream, Budget: limiter, Clock: deps.Clock, Catalogue: datasets,
-		Metrics: poll.NewMetrics(deps.Registry), Logger: deps.Logger,
+		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Logger: deps.Logger,
 		Select:   roster.Selection{Zones: config.Zones, Exclude: config.ExcludeZones, Accounts: config.Accounts},
 		Lookback: config.Lookback, Retention: config.retention(), Interval: config.Interval, LeaseTTL: lease.DefaultTTL,
 		Seed: uint64(time.Now().UnixNano()),
@@ -152,6 +155,7 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 		Store: c.store, Feed: c.feed, Version: cli.BuildInfo().Version, Retention: config.retention(), Logger: deps.Logger,
 		Status: &status.Source{
 			Store: c.store, Catalogue: datasets, Clock: deps.Clock, Retention: config.retention(), Leading: c.leading.Load,
+			Trouble: c.trouble,
 		},
 	}); err != nil {
 		return nil, err

@@ -48,6 +48,9 @@ type StatusSource interface {
 	Coverage(ctx context.Context, f store.Filter, w bucket.Window) ([]*bucketv1.Coverage, time.Time, error)
 	Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error)
 	Datasets(ctx context.Context) ([]*bucketv1.DatasetStatus, error)
+	// Problems are conditions that an operator has to mend, in the order of the
+	// contract.
+	Problems(ctx context.Context) ([]*bucketv1.Problem, error)
 }
 
 // Limits bound what clients can take. Zero fields mean the default. Each kind of

@@ -120,6 +120,10 @@ func (s *Server) GetStatus(ctx context.Context, _ *bucketv1.GetStatusRequest) (*
 		if err != nil {
 			return nil, fmt.Errorf("read the state of datasets: %w", err)
 		}
+		problems, err := s.c.Status.Problems(ctx)
+		if err != nil {
+			return nil, err
+		}
 		r := &bucketv1.GetStatusResponse{
 			Info:              s.info(head.Settings),
 			Head:              wire.ResumePoint(head.StoreID, head.Position),
@@ -128,6 +132,7 @@ func (s *Server) GetStatus(ctx context.Context, _ *bucketv1.GetStatusRequest) (*
 			Role:              s.c.Status.Role(),
 			Version:           s.c.Version,
 			Datasets:          slices.Clone(datasets),
+			Problems:          problems,
 		}
 		if head.ExpiresAt.After(head.Now) { // both of the database's clock
 			r.Leader = head.Holder

@@ -139,3 +139,4 @@ func (noStatus) Coverage(context.Context, store.Filter, bucket.Window) ([]*bucke
 }
 func (noStatus) Scopes(context.Context) ([]*bucketv1.ScopeInfo, error)       { return nil, nil }
 func (noStatus) Datasets(context.Context) ([]*bucketv1.DatasetStatus, error) { return nil, nil }
+func (noStatus) Problems(context.Context) ([]*bucketv1.Problem, error)       { return nil, nil }

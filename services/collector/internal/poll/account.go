@@ -1,6 +1,7 @@
 package poll
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/settle"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
 // settleLedger writes down what is missing and why, and decides what is lost.
@@ -30,13 +32,17 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 		batch.Records = append(batch.Records, s.roster[sc].Record())
 	}
 	batch.Records = append(batch.Records, s.drift.flush(now)...)
+	told := trouble.Record(s.Trouble.List(true))
+	if !bytes.Equal(told.Value, s.told.Value) {
+		batch.Records = append(batch.Records, told)
+	}
 	if len(batch.Entries)+len(batch.Records) > 0 {
 		if err := s.commit(ctx, batch); err != nil {
 			return err
 		}
 	}
 	s.countFilled(gaps)
-	s.gaps = gaps
+	s.gaps, s.told = gaps, told
 	clear(s.changed)
 	return nil
 }

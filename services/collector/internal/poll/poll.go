@@ -15,6 +15,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
 // Upstream is Cloudflare as the loop needs it; *cloudflare.Client is one.
@@ -43,6 +44,7 @@ type Config struct {
 	Clock     clock.Clock
 	Catalogue *catalogue.Catalogue
 	Metrics   *Metrics
+	Trouble   *trouble.Board // nil: nobody is told
 	Logger    *slog.Logger
 
 	Select    roster.Selection
@@ -80,6 +82,7 @@ func New(c Config) *Poller {
 func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
 	p.Metrics.leader.Set(1)
 	defer p.Metrics.stepDown()
+	defer p.Trouble.StepDown()
 	s, err := p.load(ctx, won)
 	if err != nil {
 		return fmt.Errorf("load state: %w", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/settle"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
 // state is what a leader knows. It is built from the store, lives as long as
@@ -33,6 +34,7 @@ type state struct {
 	tries    map[ledger.Series]*try
 	off      map[string]bucket.Time // datasets that Cloudflare does not understand, until
 	changed  map[bucket.Scope]bool  // scopes whose record is to be written
+	told     store.Record           // problems, as stored
 	drift    drift
 
 	unread               map[bucket.Scope]*unread // scopes whose settings could not be read
@@ -127,6 +129,13 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		return nil, err
 	}
 	s.kept = s.retired
+	if records, err = p.Store.Records(ctx, trouble.KindProblems); err != nil {
+		return nil, err
+	}
+	s.told = trouble.Record(nil)
+	if len(records) > 0 {
+		s.told = records[0]
+	}
 	if s.drift, err = p.loadDrift(ctx); err != nil {
 		return nil, err
 	}

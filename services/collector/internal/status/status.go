@@ -4,6 +4,7 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -33,6 +35,7 @@ type Source struct {
 	Clock     clock.Clock
 	Retention time.Duration
 	Leading   func() bool
+	Trouble   *trouble.Board // of this process
 }
 
 // Role is that of this process.
@@ -41,6 +44,29 @@ func (s *Source) Role() bucketv1.Role {
 		return bucketv1.Role_ROLE_LEADER
 	}
 	return bucketv1.Role_ROLE_STANDBY
+}
+
+// Problems are those that the leader has found, by the store where another
+// process leads, and those of this process itself.
+func (s *Source) Problems(ctx context.Context) ([]*bucketv1.Problem, error) {
+	list := s.Trouble.List(false)
+	if s.Leading() {
+		list = append(list, s.Trouble.List(true)...)
+	} else {
+		records, err := s.Store.Records(ctx, trouble.KindProblems)
+		if err != nil {
+			return nil, fmt.Errorf("read problems: %w", err)
+		}
+		list = append(list, trouble.Read(records)...)
+	}
+	slices.SortStableFunc(list, func(a, b trouble.Problem) int {
+		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.About, b.About))
+	})
+	out := make([]*bucketv1.Problem, len(list))
+	for i, p := range list {
+		out[i] = &bucketv1.Problem{Code: string(p.Code), About: p.About, Message: p.Message, Since: timestamppb.New(p.Since)}
+	}
+	return out, nil
 }
 
 // picture is what the answers are made of; of scopes alone, have, decided and

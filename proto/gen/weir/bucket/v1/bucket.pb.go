@@ -272,20 +272,28 @@ const (
 	GapReason_GAP_REASON_BAD_ANSWER GapReason = 7
 	// The token was refused.
 	GapReason_GAP_REASON_UNAUTHORIZED GapReason = 8
+	// Cloudflare refused in words that this release does not recognise. Nothing
+	// is concluded from it; the question is asked again within minutes.
+	GapReason_GAP_REASON_UNKNOWN GapReason = 9
+	// The answer contains a value that readers would refuse, so the bucket cannot
+	// be stored; see detail.
+	GapReason_GAP_REASON_INVALID GapReason = 10
 )
 
 // Enum value maps for GapReason.
 var (
 	GapReason_name = map[int32]string{
-		0: "GAP_REASON_UNSPECIFIED",
-		1: "GAP_REASON_PENDING",
-		2: "GAP_REASON_UPSTREAM_ERROR",
-		3: "GAP_REASON_SUSPECT",
-		4: "GAP_REASON_DELAYED",
-		5: "GAP_REASON_NOT_VISIBLE",
-		6: "GAP_REASON_TOO_BIG",
-		7: "GAP_REASON_BAD_ANSWER",
-		8: "GAP_REASON_UNAUTHORIZED",
+		0:  "GAP_REASON_UNSPECIFIED",
+		1:  "GAP_REASON_PENDING",
+		2:  "GAP_REASON_UPSTREAM_ERROR",
+		3:  "GAP_REASON_SUSPECT",
+		4:  "GAP_REASON_DELAYED",
+		5:  "GAP_REASON_NOT_VISIBLE",
+		6:  "GAP_REASON_TOO_BIG",
+		7:  "GAP_REASON_BAD_ANSWER",
+		8:  "GAP_REASON_UNAUTHORIZED",
+		9:  "GAP_REASON_UNKNOWN",
+		10: "GAP_REASON_INVALID",
 	}
 	GapReason_value = map[string]int32{
 		"GAP_REASON_UNSPECIFIED":    0,
@@ -297,6 +305,8 @@ var (
 		"GAP_REASON_TOO_BIG":        6,
 		"GAP_REASON_BAD_ANSWER":     7,
 		"GAP_REASON_UNAUTHORIZED":   8,
+		"GAP_REASON_UNKNOWN":        9,
+		"GAP_REASON_INVALID":        10,
 	}
 )
 
@@ -1184,6 +1194,11 @@ type Entry struct {
 	Chain []byte `protobuf:"bytes,2,opt,name=chain,proto3" json:"chain,omitempty"`
 	// The collector's trusted clock at commit.
 	CommittedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=committed_at,json=committedAt,proto3" json:"committed_at,omitempty"`
+	// Absent where the stored content cannot be read (an older release wrote it,
+	// or the row was damaged) or is of a kind that this release does not know.
+	// Such an entry has its place in the order and the chain: apply nothing and
+	// go on. Its window counts as stored; GetCoverage calls it UNREADABLE.
+	//
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*Entry_Bucket
@@ -1581,7 +1596,7 @@ const file_weir_bucket_v1_bucket_proto_rawDesc = "" +
 	"FamilyRole\x12\x1b\n" +
 	"\x17FAMILY_ROLE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11FAMILY_ROLE_TOTAL\x10\x01\x12\x19\n" +
-	"\x15FAMILY_ROLE_BREAKDOWN\x10\x02*\xfa\x01\n" +
+	"\x15FAMILY_ROLE_BREAKDOWN\x10\x02*\xaa\x02\n" +
 	"\tGapReason\x12\x1a\n" +
 	"\x16GAP_REASON_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12GAP_REASON_PENDING\x10\x01\x12\x1d\n" +
@@ -1591,7 +1606,10 @@ const file_weir_bucket_v1_bucket_proto_rawDesc = "" +
 	"\x16GAP_REASON_NOT_VISIBLE\x10\x05\x12\x16\n" +
 	"\x12GAP_REASON_TOO_BIG\x10\x06\x12\x19\n" +
 	"\x15GAP_REASON_BAD_ANSWER\x10\a\x12\x1b\n" +
-	"\x17GAP_REASON_UNAUTHORIZED\x10\b*i\n" +
+	"\x17GAP_REASON_UNAUTHORIZED\x10\b\x12\x16\n" +
+	"\x12GAP_REASON_UNKNOWN\x10\t\x12\x16\n" +
+	"\x12GAP_REASON_INVALID\x10\n" +
+	"*i\n" +
 	"\x0fSampleTimestamp\x12 \n" +
 	"\x1cSAMPLE_TIMESTAMP_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SAMPLE_TIMESTAMP_END\x10\x01\x12\x1a\n" +

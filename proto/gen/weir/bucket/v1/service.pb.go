@@ -96,6 +96,13 @@ const (
 	CoverageState_COVERAGE_STATE_LOST CoverageState = 4
 	// Missing, and accepted by an operator.
 	CoverageState_COVERAGE_STATE_ACCEPTED CoverageState = 5
+	// Stored, but the stored content cannot be read. It is not asked for again; a
+	// restatement mends it.
+	CoverageState_COVERAGE_STATE_UNREADABLE CoverageState = 6
+	// Due and answered, but not believed yet: the answer was empty or far too low
+	// (reason SUSPECT), or the whole dataset is late at Cloudflare (reason
+	// DELAYED). It becomes final by itself before Cloudflare drops it.
+	CoverageState_COVERAGE_STATE_WAITING CoverageState = 7
 )
 
 // Enum value maps for CoverageState.
@@ -107,6 +114,8 @@ var (
 		3: "COVERAGE_STATE_REFUSED",
 		4: "COVERAGE_STATE_LOST",
 		5: "COVERAGE_STATE_ACCEPTED",
+		6: "COVERAGE_STATE_UNREADABLE",
+		7: "COVERAGE_STATE_WAITING",
 	}
 	CoverageState_value = map[string]int32{
 		"COVERAGE_STATE_UNSPECIFIED": 0,
@@ -115,6 +124,8 @@ var (
 		"COVERAGE_STATE_REFUSED":     3,
 		"COVERAGE_STATE_LOST":        4,
 		"COVERAGE_STATE_ACCEPTED":    5,
+		"COVERAGE_STATE_UNREADABLE":  6,
+		"COVERAGE_STATE_WAITING":     7,
 	}
 )
 
@@ -1350,10 +1361,10 @@ type CoverageRange struct {
 	StartUnixSeconds int64                  `protobuf:"varint,2,opt,name=start_unix_seconds,json=startUnixSeconds,proto3" json:"start_unix_seconds,omitempty"`
 	// Exclusive.
 	EndUnixSeconds int64 `protobuf:"varint,3,opt,name=end_unix_seconds,json=endUnixSeconds,proto3" json:"end_unix_seconds,omitempty"`
-	// For MISSING and LOST.
+	// For MISSING, WAITING and LOST.
 	Reason GapReason `protobuf:"varint,4,opt,name=reason,proto3,enum=weir.bucket.v1.GapReason" json:"reason,omitempty"`
 	Detail string    `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
-	// For MISSING: how often it was asked for, when it will be asked next, and
+	// For MISSING and WAITING: how often it was asked for, when it will be asked next, and
 	// when Cloudflare drops it.
 	Attempts      uint32                 `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	NextAttempt   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=next_attempt,json=nextAttempt,proto3" json:"next_attempt,omitempty"`
@@ -1499,7 +1510,10 @@ type GetStatusResponse struct {
 	// Release of the process that answers.
 	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
 	// May be some seconds older than the rest.
-	Datasets      []*DatasetStatus `protobuf:"bytes,8,rep,name=datasets,proto3" json:"datasets,omitempty"`
+	Datasets []*DatasetStatus `protobuf:"bytes,8,rep,name=datasets,proto3" json:"datasets,omitempty"`
+	// What an operator should know now, ordered by code and about: what the
+	// leader has found, and what the process that answers has.
+	Problems      []*Problem `protobuf:"bytes,9,rep,name=problems,proto3" json:"problems,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1590,25 +1604,115 @@ func (x *GetStatusResponse) GetDatasets() []*DatasetStatus {
 	return nil
 }
 
+func (x *GetStatusResponse) GetProblems() []*Problem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+// Problem is a condition that a person has to mend or decide about. It is
+// reported for as long as it lasts. At most 100 are listed for one code; the
+// last of them then says how many more there are.
+type Problem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Stable, in upper snake case: SELECTION_UNMATCHED, NO_ZONES, …; the heading
+	// in docs/operations.md bears it. New ones may appear in any release.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// What the problem is about: a setting's value, a zone, a dataset. Empty: the
+	// whole process or store.
+	About string `protobuf:"bytes,2,opt,name=about,proto3" json:"about,omitempty"`
+	// For people: what is wrong and what would be right. No secrets.
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// When the process that found it noticed it first, by its clock.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Problem) Reset() {
+	*x = Problem{}
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Problem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Problem) ProtoMessage() {}
+
+func (x *Problem) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Problem.ProtoReflect.Descriptor instead.
+func (*Problem) Descriptor() ([]byte, []int) {
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Problem) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Problem) GetAbout() string {
+	if x != nil {
+		return x.About
+	}
+	return ""
+}
+
+func (x *Problem) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Problem) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 type DatasetStatus struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Dataset string                 `protobuf:"bytes,1,opt,name=dataset,proto3" json:"dataset,omitempty"`
-	// End of the newest window that is final for every scope that is collected.
+	// End of the newest window up to which everything that is due is accounted
+	// for in every scope that is collected: final, unreadable, refused, lost,
+	// accepted, or waiting to be believed.
 	CompleteUntilUnixSeconds int64 `protobuf:"varint,2,opt,name=complete_until_unix_seconds,json=completeUntilUnixSeconds,proto3" json:"complete_until_unix_seconds,omitempty"`
 	// End of the newest window that is final for some scope.
 	NewestEndUnixSeconds int64 `protobuf:"varint,3,opt,name=newest_end_unix_seconds,json=newestEndUnixSeconds,proto3" json:"newest_end_unix_seconds,omitempty"`
 	// Scopes collected, and scopes refused.
 	ScopesActive  uint32 `protobuf:"varint,4,opt,name=scopes_active,json=scopesActive,proto3" json:"scopes_active,omitempty"`
 	ScopesRefused uint32 `protobuf:"varint,5,opt,name=scopes_refused,json=scopesRefused,proto3" json:"scopes_refused,omitempty"`
-	// Windows due and not final.
+	// Windows due, not final, and not waiting to be believed.
 	WindowsMissing uint64 `protobuf:"varint,6,opt,name=windows_missing,json=windowsMissing,proto3" json:"windows_missing,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Windows that are waiting to be believed; see COVERAGE_STATE_WAITING.
+	WindowsWaiting uint64 `protobuf:"varint,7,opt,name=windows_waiting,json=windowsWaiting,proto3" json:"windows_waiting,omitempty"`
+	// Windows stored whose content cannot be read; see COVERAGE_STATE_UNREADABLE.
+	WindowsUnreadable uint64 `protobuf:"varint,8,opt,name=windows_unreadable,json=windowsUnreadable,proto3" json:"windows_unreadable,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *DatasetStatus) Reset() {
 	*x = DatasetStatus{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1724,7 @@ func (x *DatasetStatus) String() string {
 func (*DatasetStatus) ProtoMessage() {}
 
 func (x *DatasetStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1737,7 @@ func (x *DatasetStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatasetStatus.ProtoReflect.Descriptor instead.
 func (*DatasetStatus) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{20}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DatasetStatus) GetDataset() string {
@@ -1674,6 +1778,20 @@ func (x *DatasetStatus) GetScopesRefused() uint32 {
 func (x *DatasetStatus) GetWindowsMissing() uint64 {
 	if x != nil {
 		return x.WindowsMissing
+	}
+	return 0
+}
+
+func (x *DatasetStatus) GetWindowsWaiting() uint64 {
+	if x != nil {
+		return x.WindowsWaiting
+	}
+	return 0
+}
+
+func (x *DatasetStatus) GetWindowsUnreadable() uint64 {
+	if x != nil {
+		return x.WindowsUnreadable
 	}
 	return 0
 }
@@ -1770,7 +1888,7 @@ const file_weir_bucket_v1_service_proto_rawDesc = "" +
 	"\battempts\x18\x06 \x01(\rR\battempts\x12=\n" +
 	"\fnext_attempt\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vnextAttempt\x123\n" +
 	"\alost_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x06lostAt\"\x12\n" +
-	"\x10GetStatusRequest\"\xfa\x02\n" +
+	"\x10GetStatusRequest\"\xaf\x03\n" +
 	"\x11GetStatusResponse\x12-\n" +
 	"\x04info\x18\x01 \x01(\v2\x19.weir.bucket.v1.StoreInfoR\x04info\x12/\n" +
 	"\x04head\x18\x02 \x01(\v2\x1b.weir.bucket.v1.ResumePointR\x04head\x12-\n" +
@@ -1779,28 +1897,38 @@ const file_weir_bucket_v1_service_proto_rawDesc = "" +
 	"\x04role\x18\x05 \x01(\x0e2\x14.weir.bucket.v1.RoleR\x04role\x12\x16\n" +
 	"\x06leader\x18\x06 \x01(\tR\x06leader\x12\x18\n" +
 	"\aversion\x18\a \x01(\tR\aversion\x129\n" +
-	"\bdatasets\x18\b \x03(\v2\x1d.weir.bucket.v1.DatasetStatusR\bdatasets\"\x94\x02\n" +
+	"\bdatasets\x18\b \x03(\v2\x1d.weir.bucket.v1.DatasetStatusR\bdatasets\x123\n" +
+	"\bproblems\x18\t \x03(\v2\x17.weir.bucket.v1.ProblemR\bproblems\"\x7f\n" +
+	"\aProblem\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
+	"\x05about\x18\x02 \x01(\tR\x05about\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xec\x02\n" +
 	"\rDatasetStatus\x12\x18\n" +
 	"\adataset\x18\x01 \x01(\tR\adataset\x12=\n" +
 	"\x1bcomplete_until_unix_seconds\x18\x02 \x01(\x03R\x18completeUntilUnixSeconds\x125\n" +
 	"\x17newest_end_unix_seconds\x18\x03 \x01(\x03R\x14newestEndUnixSeconds\x12#\n" +
 	"\rscopes_active\x18\x04 \x01(\rR\fscopesActive\x12%\n" +
 	"\x0escopes_refused\x18\x05 \x01(\rR\rscopesRefused\x12'\n" +
-	"\x0fwindows_missing\x18\x06 \x01(\x04R\x0ewindowsMissing*\x89\x01\n" +
+	"\x0fwindows_missing\x18\x06 \x01(\x04R\x0ewindowsMissing\x12'\n" +
+	"\x0fwindows_waiting\x18\a \x01(\x04R\x0ewindowsWaiting\x12-\n" +
+	"\x12windows_unreadable\x18\b \x01(\x04R\x11windowsUnreadable*\x89\x01\n" +
 	"\n" +
 	"ScopeState\x12\x1b\n" +
 	"\x17SCOPE_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SCOPE_STATE_ACTIVE\x10\x01\x12\x16\n" +
 	"\x12SCOPE_STATE_PAUSED\x10\x02\x12\x14\n" +
 	"\x10SCOPE_STATE_GONE\x10\x03\x12\x18\n" +
-	"\x14SCOPE_STATE_EXCLUDED\x10\x04*\xb7\x01\n" +
+	"\x14SCOPE_STATE_EXCLUDED\x10\x04*\xf2\x01\n" +
 	"\rCoverageState\x12\x1e\n" +
 	"\x1aCOVERAGE_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COVERAGE_STATE_FINAL\x10\x01\x12\x1a\n" +
 	"\x16COVERAGE_STATE_MISSING\x10\x02\x12\x1a\n" +
 	"\x16COVERAGE_STATE_REFUSED\x10\x03\x12\x17\n" +
 	"\x13COVERAGE_STATE_LOST\x10\x04\x12\x1b\n" +
-	"\x17COVERAGE_STATE_ACCEPTED\x10\x05*?\n" +
+	"\x17COVERAGE_STATE_ACCEPTED\x10\x05\x12\x1d\n" +
+	"\x19COVERAGE_STATE_UNREADABLE\x10\x06\x12\x1a\n" +
+	"\x16COVERAGE_STATE_WAITING\x10\a*?\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vROLE_LEADER\x10\x01\x12\x10\n" +
@@ -1827,7 +1955,7 @@ func file_weir_bucket_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_bucket_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_weir_bucket_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_weir_bucket_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_weir_bucket_v1_service_proto_goTypes = []any{
 	(ScopeState)(0),               // 0: weir.bucket.v1.ScopeState
 	(CoverageState)(0),            // 1: weir.bucket.v1.CoverageState
@@ -1852,71 +1980,74 @@ var file_weir_bucket_v1_service_proto_goTypes = []any{
 	(*CoverageRange)(nil),         // 20: weir.bucket.v1.CoverageRange
 	(*GetStatusRequest)(nil),      // 21: weir.bucket.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),     // 22: weir.bucket.v1.GetStatusResponse
-	(*DatasetStatus)(nil),         // 23: weir.bucket.v1.DatasetStatus
-	(*Scope)(nil),                 // 24: weir.bucket.v1.Scope
-	(*ResumePoint)(nil),           // 25: weir.bucket.v1.ResumePoint
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
-	(*StoreInfo)(nil),             // 27: weir.bucket.v1.StoreInfo
-	(*Entry)(nil),                 // 28: weir.bucket.v1.Entry
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*DatasetVersion)(nil),        // 30: weir.bucket.v1.DatasetVersion
-	(GapReason)(0),                // 31: weir.bucket.v1.GapReason
+	(*Problem)(nil),               // 23: weir.bucket.v1.Problem
+	(*DatasetStatus)(nil),         // 24: weir.bucket.v1.DatasetStatus
+	(*Scope)(nil),                 // 25: weir.bucket.v1.Scope
+	(*ResumePoint)(nil),           // 26: weir.bucket.v1.ResumePoint
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*StoreInfo)(nil),             // 28: weir.bucket.v1.StoreInfo
+	(*Entry)(nil),                 // 29: weir.bucket.v1.Entry
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*DatasetVersion)(nil),        // 31: weir.bucket.v1.DatasetVersion
+	(GapReason)(0),                // 32: weir.bucket.v1.GapReason
 }
 var file_weir_bucket_v1_service_proto_depIdxs = []int32{
-	24, // 0: weir.bucket.v1.Filter.scopes:type_name -> weir.bucket.v1.Scope
+	25, // 0: weir.bucket.v1.Filter.scopes:type_name -> weir.bucket.v1.Scope
 	3,  // 1: weir.bucket.v1.WatchBucketsRequest.filter:type_name -> weir.bucket.v1.Filter
-	25, // 2: weir.bucket.v1.WatchBucketsRequest.resume:type_name -> weir.bucket.v1.ResumePoint
+	26, // 2: weir.bucket.v1.WatchBucketsRequest.resume:type_name -> weir.bucket.v1.ResumePoint
 	5,  // 3: weir.bucket.v1.WatchBucketsRequest.snapshot:type_name -> weir.bucket.v1.SnapshotRequest
-	26, // 4: weir.bucket.v1.SnapshotRequest.max_age:type_name -> google.protobuf.Duration
-	27, // 5: weir.bucket.v1.WatchBucketsResponse.info:type_name -> weir.bucket.v1.StoreInfo
-	28, // 6: weir.bucket.v1.WatchBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
+	27, // 4: weir.bucket.v1.SnapshotRequest.max_age:type_name -> google.protobuf.Duration
+	28, // 5: weir.bucket.v1.WatchBucketsResponse.info:type_name -> weir.bucket.v1.StoreInfo
+	29, // 6: weir.bucket.v1.WatchBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
 	7,  // 7: weir.bucket.v1.WatchBucketsResponse.snapshot_end:type_name -> weir.bucket.v1.SnapshotEnd
 	8,  // 8: weir.bucket.v1.WatchBucketsResponse.progress:type_name -> weir.bucket.v1.Progress
-	25, // 9: weir.bucket.v1.SnapshotEnd.point:type_name -> weir.bucket.v1.ResumePoint
-	29, // 10: weir.bucket.v1.SnapshotEnd.progress_time:type_name -> google.protobuf.Timestamp
-	25, // 11: weir.bucket.v1.Progress.point:type_name -> weir.bucket.v1.ResumePoint
-	29, // 12: weir.bucket.v1.Progress.progress_time:type_name -> google.protobuf.Timestamp
+	26, // 9: weir.bucket.v1.SnapshotEnd.point:type_name -> weir.bucket.v1.ResumePoint
+	30, // 10: weir.bucket.v1.SnapshotEnd.progress_time:type_name -> google.protobuf.Timestamp
+	26, // 11: weir.bucket.v1.Progress.point:type_name -> weir.bucket.v1.ResumePoint
+	30, // 12: weir.bucket.v1.Progress.progress_time:type_name -> google.protobuf.Timestamp
 	3,  // 13: weir.bucket.v1.ListBucketsRequest.filter:type_name -> weir.bucket.v1.Filter
-	28, // 14: weir.bucket.v1.ListBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
-	30, // 15: weir.bucket.v1.ListDatasetsResponse.datasets:type_name -> weir.bucket.v1.DatasetVersion
-	27, // 16: weir.bucket.v1.ListDatasetsResponse.info:type_name -> weir.bucket.v1.StoreInfo
-	24, // 17: weir.bucket.v1.ScopeInfo.scope:type_name -> weir.bucket.v1.Scope
+	29, // 14: weir.bucket.v1.ListBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
+	31, // 15: weir.bucket.v1.ListDatasetsResponse.datasets:type_name -> weir.bucket.v1.DatasetVersion
+	28, // 16: weir.bucket.v1.ListDatasetsResponse.info:type_name -> weir.bucket.v1.StoreInfo
+	25, // 17: weir.bucket.v1.ScopeInfo.scope:type_name -> weir.bucket.v1.Scope
 	0,  // 18: weir.bucket.v1.ScopeInfo.state:type_name -> weir.bucket.v1.ScopeState
-	29, // 19: weir.bucket.v1.ScopeInfo.first_seen:type_name -> google.protobuf.Timestamp
+	30, // 19: weir.bucket.v1.ScopeInfo.first_seen:type_name -> google.protobuf.Timestamp
 	15, // 20: weir.bucket.v1.ScopeInfo.entitlements:type_name -> weir.bucket.v1.Entitlement
-	29, // 21: weir.bucket.v1.Entitlement.checked_at:type_name -> google.protobuf.Timestamp
+	30, // 21: weir.bucket.v1.Entitlement.checked_at:type_name -> google.protobuf.Timestamp
 	14, // 22: weir.bucket.v1.ListScopesResponse.scopes:type_name -> weir.bucket.v1.ScopeInfo
 	3,  // 23: weir.bucket.v1.GetCoverageRequest.filter:type_name -> weir.bucket.v1.Filter
 	19, // 24: weir.bucket.v1.GetCoverageResponse.coverages:type_name -> weir.bucket.v1.Coverage
-	29, // 25: weir.bucket.v1.GetCoverageResponse.as_of:type_name -> google.protobuf.Timestamp
-	24, // 26: weir.bucket.v1.Coverage.scope:type_name -> weir.bucket.v1.Scope
+	30, // 25: weir.bucket.v1.GetCoverageResponse.as_of:type_name -> google.protobuf.Timestamp
+	25, // 26: weir.bucket.v1.Coverage.scope:type_name -> weir.bucket.v1.Scope
 	20, // 27: weir.bucket.v1.Coverage.ranges:type_name -> weir.bucket.v1.CoverageRange
 	1,  // 28: weir.bucket.v1.CoverageRange.state:type_name -> weir.bucket.v1.CoverageState
-	31, // 29: weir.bucket.v1.CoverageRange.reason:type_name -> weir.bucket.v1.GapReason
-	29, // 30: weir.bucket.v1.CoverageRange.next_attempt:type_name -> google.protobuf.Timestamp
-	29, // 31: weir.bucket.v1.CoverageRange.lost_at:type_name -> google.protobuf.Timestamp
-	27, // 32: weir.bucket.v1.GetStatusResponse.info:type_name -> weir.bucket.v1.StoreInfo
-	25, // 33: weir.bucket.v1.GetStatusResponse.head:type_name -> weir.bucket.v1.ResumePoint
-	29, // 34: weir.bucket.v1.GetStatusResponse.progress_time:type_name -> google.protobuf.Timestamp
+	32, // 29: weir.bucket.v1.CoverageRange.reason:type_name -> weir.bucket.v1.GapReason
+	30, // 30: weir.bucket.v1.CoverageRange.next_attempt:type_name -> google.protobuf.Timestamp
+	30, // 31: weir.bucket.v1.CoverageRange.lost_at:type_name -> google.protobuf.Timestamp
+	28, // 32: weir.bucket.v1.GetStatusResponse.info:type_name -> weir.bucket.v1.StoreInfo
+	26, // 33: weir.bucket.v1.GetStatusResponse.head:type_name -> weir.bucket.v1.ResumePoint
+	30, // 34: weir.bucket.v1.GetStatusResponse.progress_time:type_name -> google.protobuf.Timestamp
 	2,  // 35: weir.bucket.v1.GetStatusResponse.role:type_name -> weir.bucket.v1.Role
-	23, // 36: weir.bucket.v1.GetStatusResponse.datasets:type_name -> weir.bucket.v1.DatasetStatus
-	4,  // 37: weir.bucket.v1.BucketService.WatchBuckets:input_type -> weir.bucket.v1.WatchBucketsRequest
-	9,  // 38: weir.bucket.v1.BucketService.ListBuckets:input_type -> weir.bucket.v1.ListBucketsRequest
-	11, // 39: weir.bucket.v1.BucketService.ListDatasets:input_type -> weir.bucket.v1.ListDatasetsRequest
-	13, // 40: weir.bucket.v1.BucketService.ListScopes:input_type -> weir.bucket.v1.ListScopesRequest
-	17, // 41: weir.bucket.v1.BucketService.GetCoverage:input_type -> weir.bucket.v1.GetCoverageRequest
-	21, // 42: weir.bucket.v1.BucketService.GetStatus:input_type -> weir.bucket.v1.GetStatusRequest
-	6,  // 43: weir.bucket.v1.BucketService.WatchBuckets:output_type -> weir.bucket.v1.WatchBucketsResponse
-	10, // 44: weir.bucket.v1.BucketService.ListBuckets:output_type -> weir.bucket.v1.ListBucketsResponse
-	12, // 45: weir.bucket.v1.BucketService.ListDatasets:output_type -> weir.bucket.v1.ListDatasetsResponse
-	16, // 46: weir.bucket.v1.BucketService.ListScopes:output_type -> weir.bucket.v1.ListScopesResponse
-	18, // 47: weir.bucket.v1.BucketService.GetCoverage:output_type -> weir.bucket.v1.GetCoverageResponse
-	22, // 48: weir.bucket.v1.BucketService.GetStatus:output_type -> weir.bucket.v1.GetStatusResponse
-	43, // [43:49] is the sub-list for method output_type
-	37, // [37:43] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	24, // 36: weir.bucket.v1.GetStatusResponse.datasets:type_name -> weir.bucket.v1.DatasetStatus
+	23, // 37: weir.bucket.v1.GetStatusResponse.problems:type_name -> weir.bucket.v1.Problem
+	30, // 38: weir.bucket.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	4,  // 39: weir.bucket.v1.BucketService.WatchBuckets:input_type -> weir.bucket.v1.WatchBucketsRequest
+	9,  // 40: weir.bucket.v1.BucketService.ListBuckets:input_type -> weir.bucket.v1.ListBucketsRequest
+	11, // 41: weir.bucket.v1.BucketService.ListDatasets:input_type -> weir.bucket.v1.ListDatasetsRequest
+	13, // 42: weir.bucket.v1.BucketService.ListScopes:input_type -> weir.bucket.v1.ListScopesRequest
+	17, // 43: weir.bucket.v1.BucketService.GetCoverage:input_type -> weir.bucket.v1.GetCoverageRequest
+	21, // 44: weir.bucket.v1.BucketService.GetStatus:input_type -> weir.bucket.v1.GetStatusRequest
+	6,  // 45: weir.bucket.v1.BucketService.WatchBuckets:output_type -> weir.bucket.v1.WatchBucketsResponse
+	10, // 46: weir.bucket.v1.BucketService.ListBuckets:output_type -> weir.bucket.v1.ListBucketsResponse
+	12, // 47: weir.bucket.v1.BucketService.ListDatasets:output_type -> weir.bucket.v1.ListDatasetsResponse
+	16, // 48: weir.bucket.v1.BucketService.ListScopes:output_type -> weir.bucket.v1.ListScopesResponse
+	18, // 49: weir.bucket.v1.BucketService.GetCoverage:output_type -> weir.bucket.v1.GetCoverageResponse
+	22, // 50: weir.bucket.v1.BucketService.GetStatus:output_type -> weir.bucket.v1.GetStatusResponse
+	45, // [45:51] is the sub-list for method output_type
+	39, // [39:45] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_weir_bucket_v1_service_proto_init() }
@@ -1941,7 +2072,7 @@ func file_weir_bucket_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_bucket_v1_service_proto_rawDesc), len(file_weir_bucket_v1_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

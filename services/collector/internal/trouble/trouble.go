@@ -1,0 +1,268 @@
+// Package trouble keeps what an operator should know now: conditions that last
+// until somebody mends them or decides about them. Each is one line of the log
+// when it begins and when it ends, a gauge while it lasts, and an entry of
+// GetStatus, from which the exposer's landing page shows it.
+//
+// It exists so that no such condition is a line at INFO that scrolls away while
+// every health signal stays green, and so that one that lasts does not write
+// the same line ten thousand times.
+package trouble
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// Code names a kind of problem. It is a label value, a word in the log and a
+// heading in docs/operations.md.
+type Code string
+
+// The codes. A leader's codes describe what only the process that collects can
+// know; they end with its term, and standbys tell them from the store.
+const (
+	// SelectionUnmatched: an entry of CF_ZONES, CF_EXCLUDE_ZONES or CF_ACCOUNTS
+	// matches nothing that the token sees. About: the setting and the entry.
+	SelectionUnmatched Code = "SELECTION_UNMATCHED"
+	// NoZones: no zone at all is collected.
+	NoZones Code = "NO_ZONES"
+	// TokenRefused: Cloudflare refuses the API token.
+	TokenRefused Code = "TOKEN_REFUSED"
+	// UnknownRefusal: Cloudflare refuses in words that are not recognised.
+	// About: zone and dataset, or empty where everything is refused.
+	UnknownRefusal Code = "UNKNOWN_REFUSAL"
+	// BudgetShort: what is selected needs more requests than the share allows.
+	BudgetShort Code = "BUDGET_SHORT"
+	// StoreNotWritable: appends fail. Of the process itself, leading or not.
+	StoreNotWritable Code = "STORE_NOT_WRITABLE"
+	// StoreUnreadable: stored entries cannot be read.
+	StoreUnreadable Code = "STORE_UNREADABLE"
+	// InvalidValue: Cloudflare's answers contain values that cannot be stored.
+	InvalidValue Code = "INVALID_VALUE"
+	// LeaseContested: another process with the same name takes the lease.
+	LeaseContested Code = "LEASE_CONTESTED"
+)
+
+// codes says of each code how loudly it is logged and whether it belongs to the
+// leader's term.
+var codes = map[Code]struct {
+	level  slog.Level
+	leader bool
+}{
+	SelectionUnmatched: {slog.LevelWarn, true},
+	NoZones:            {slog.LevelError, true},
+	TokenRefused:       {slog.LevelError, true},
+	UnknownRefusal:     {slog.LevelWarn, true},
+	BudgetShort:        {slog.LevelWarn, true},
+	InvalidValue:       {slog.LevelWarn, true},
+	StoreNotWritable:   {slog.LevelError, false},
+	StoreUnreadable:    {slog.LevelError, false},
+	LeaseContested:     {slog.LevelError, false},
+}
+
+// most problems of one code are kept; the rest is counted.
+const most = 100
+
+// again is after how long a problem that lasts is logged once more.
+const again = time.Hour
+
+// Problem is one condition that lasts.
+type Problem struct {
+	Code    Code      `json:"code"`
+	About   string    `json:"about,omitempty"`
+	Message string    `json:"message"`
+	Since   time.Time `json:"since"`
+
+	told time.Time // when it was last logged
+}
+
+// Board holds the problems of one process. Safe for concurrent use; a nil Board
+// takes and tells nothing.
+type Board struct {
+	log   *slog.Logger
+	now   func() time.Time
+	gauge *prometheus.GaugeVec
+
+	mu   sync.Mutex
+	open map[Code]map[string]*Problem
+	more map[Code]int // beyond most
+}
+
+// New returns an empty board. The clock dates problems; reg may be nil.
+func New(log *slog.Logger, now func() time.Time, reg prometheus.Registerer) *Board {
+	b := &Board{
+		log: log, now: now, open: map[Code]map[string]*Problem{}, more: map[Code]int{},
+		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "weir_collector_problems",
+			Help: "Conditions that an operator has to mend or decide about, by code; the code is a heading in docs/operations.md.",
+		}, []string{"code"}),
+	}
+	for code := range codes {
+		b.gauge.WithLabelValues(string(code)) // there at 0 before the first
+	}
+	if reg != nil {
+		reg.MustRegister(b.gauge)
+	}
+	return b
+}
+
+// Set says that a problem exists. One that exists already keeps its beginning;
+// it is logged again after an hour.
+func (b *Board) Set(code Code, about, message string) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.set(code, about, message)
+	b.count(code)
+}
+
+// Clear says that a problem is over. One that does not exist is none.
+func (b *Board) Clear(code Code, about string) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clear(code, about)
+	b.count(code)
+}
+
+// Replace says what all the problems of a code are, by what they are about.
+func (b *Board) Replace(code Code, problems map[string]string) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.more[code] = 0
+	for about := range b.open[code] {
+		if _, stays := problems[about]; !stays {
+			b.clear(code, about)
+		}
+	}
+	for _, about := range slices.Sorted(maps.Keys(problems)) {
+		b.set(code, about, problems[about])
+	}
+	b.count(code)
+}
+
+// StepDown ends the problems that only a leader knows of. Nothing is logged:
+// whoever leads next finds them again.
+func (b *Board) StepDown() {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for code := range b.open {
+		if codes[code].leader {
+			delete(b.open, code)
+			delete(b.more, code)
+			b.count(code)
+		}
+	}
+}
+
+// List returns the problems by code and what they are about. With leader only
+// those of a leader's term, otherwise only the process's own.
+func (b *Board) List(leader bool) []Problem {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []Problem
+	for code, open := range b.open {
+		if codes[code].leader != leader {
+			continue
+		}
+		of := make([]Problem, 0, len(open))
+		for _, p := range open {
+			of = append(of, *p)
+		}
+		slices.SortFunc(of, func(x, y Problem) int { return cmp.Compare(x.About, y.About) })
+		if n := b.more[code]; n > 0 && len(of) > 0 {
+			of[len(of)-1].Message += fmt.Sprintf(" (and %d more like it)", n)
+		}
+		out = append(out, of...)
+	}
+	slices.SortStableFunc(out, func(x, y Problem) int { return cmp.Compare(x.Code, y.Code) })
+	return out
+}
+
+func (b *Board) set(code Code, about, message string) {
+	now := b.now()
+	if b.open[code] == nil {
+		b.open[code] = map[string]*Problem{}
+	}
+	p := b.open[code][about]
+	if p == nil {
+		if len(b.open[code]) >= most {
+			b.more[code]++
+			return
+		}
+		p = &Problem{Code: code, About: about, Since: now}
+		b.open[code][about] = p
+	}
+	p.Message = message
+	if p.told.IsZero() || now.Sub(p.told) >= again {
+		p.told = now
+		b.log.Log(context.Background(), codes[code].level, message, "problem", code, "about", about, "since", p.Since.UTC().Format(time.RFC3339))
+	}
+}
+
+func (b *Board) clear(code Code, about string) {
+	p := b.open[code][about]
+	if p == nil {
+		return
+	}
+	delete(b.open[code], about)
+	b.log.Info("problem is over", "problem", code, "about", about, "lasted", b.now().Sub(p.Since).Round(time.Second))
+}
+
+func (b *Board) count(code Code) {
+	b.gauge.WithLabelValues(string(code)).Set(float64(len(b.open[code]) + b.more[code]))
+}
+
+// KindProblems is the kind of the record that a leader keeps of its problems,
+// so that standbys tell them too.
+const KindProblems = "problems"
+
+// Record is what the store keeps of a leader's problems; it deletes the record
+// when there are none.
+func Record(problems []Problem) store.Record {
+	r := store.Record{Kind: KindProblems, Key: "leader"}
+	if len(problems) > 0 {
+		value, err := json.Marshal(problems)
+		if err != nil {
+			panic(err) // plain strings and times always encode
+		}
+		r.Value = value
+	}
+	return r
+}
+
+// Read decodes the records of kind [KindProblems]. One that cannot be read
+// tells nothing: it is news about the store, not state that anything rests on.
+func Read(records []store.Record) []Problem {
+	var out []Problem
+	for _, r := range records {
+		var list []Problem
+		if json.Unmarshal(r.Value, &list) == nil {
+			out = append(out, list...)
+		}
+	}
+	return out
+}
