@@ -130,35 +130,34 @@ func (r *reply) foreign(err error) error {
 // unexplained is the error of a status for which the body gives no reason.
 func (r *reply) unexplained(what string) error {
 	class := classOf(r.status)
-	switch {
-	case r.status < 400: // a redirect that is not followed, or a success that says nothing
+	if r.status < 400 { // a redirect that is not followed, or a success that says nothing
 		class = BadAnswer
-	case r.status != http.StatusTooManyRequests && r.status != http.StatusUnauthorized && class != TooBig:
-		// Whatever the edge in front of the API refuses without the API's own words,
-		// a challenge page for example, says nothing about zone or question.
-		class = Transient
 	}
 	e := r.problem(class, fmt.Sprintf("%s %s: %s", strconv.Itoa(r.status), http.StatusText(r.status), what))
 	e.RetryAfter = r.retryAfter()
 	e.explain()
+	e.pause()
+	e.Body = r.beginning()
 	return e
 }
 
-// refusal turns the errors of a body into one Error with the rest in Also.
-func (r *reply) refusal(list []wireError, q *Query) error {
-	if len(list) == 0 {
+// refusal turns the errors of a body into one Error with the rest in Also. The
+// query is nil where the REST API was asked.
+func (r *reply) refusal(body *envelope, q *Query) error {
+	if len(body.Errors) == 0 {
 		return r.unexplained("refused without an error")
 	}
-	out := make([]*Error, len(list))
-	for i := range list {
-		out[i] = r.convert(&list[i], q)
+	out := make([]*Error, len(body.Errors))
+	for i := range body.Errors {
+		out[i] = r.convert(&body.Errors[i], q, body.Success != nil)
 	}
 	slices.SortStableFunc(out, func(a, b *Error) int { return cmp.Compare(a.Class.weight(), b.Class.weight()) })
 	out[0].Also = out[1:]
 	return out[0]
 }
 
-func (r *reply) convert(w *wireError, q *Query) *Error {
+// convert reads one error; rest says that it came in the REST API's envelope.
+func (r *reply) convert(w *wireError, q *Query, rest bool) *Error {
 	e := r.problem(0, w.Message)
 	e.Code = redact(cmp.Or(codeText(w.Extensions.Code), codeText(w.Code)), r.token)
 	// The chain is more precise than its head: "Invalid request headers" is
@@ -168,17 +167,43 @@ func (r *reply) convert(w *wireError, q *Query) *Error {
 			e.Message = strings.TrimSpace(e.Message + ": " + m)
 		}
 	}
-	e.Class = classify(e.Message, e.Code, r.status)
-	e.RetryAfter = r.retryAfter()
 	e.explain()
 	if q != nil {
 		q.locate(e, w.Path)
 		e.Node = redact(e.Node, r.token)
 	}
-	if e.Class == Auth && e.Zone != "" {
+	if rest {
+		e.Class = classifyREST(e, q != nil)
+	} else {
+		e.Class = classify(e)
+	}
+	if e.Class == Auth && e.Zone != "" && !rest {
 		e.Class = Denied // where the token is no good at all nobody looks at zones
 	}
+	e.RetryAfter = r.retryAfter()
+	e.pause()
+	if e.Class == Unknown {
+		e.Body = r.beginning()
+	}
 	return e
+}
+
+// bodyShown is how much of a reply that is not understood goes to the log.
+const bodyShown = 300
+
+// beginning is the first part of the body, as one line without secrets.
+func (r *reply) beginning() string {
+	// The token is struck out before the cut, and what it could have begun in is
+	// left out, or a part of it could stay.
+	head := r.body[:min(len(r.body), 4*bodyShown)]
+	text := redact(string(head), r.token)
+	if len(head) < len(r.body) {
+		text = text[:max(0, len(text)-len(r.token))]
+	}
+	if len(text) > bodyShown {
+		text = strings.ToValidUTF8(text[:bodyShown], "") + "…"
+	}
+	return text
 }
 
 // codeText is a code that may be text or a number.
@@ -246,7 +271,7 @@ func (r *reply) data(q *Query) (*scopes, error) {
 		return nil, err
 	}
 	if len(e.Errors) > 0 || e.Success != nil && !*e.Success {
-		return nil, r.refusal(e.Errors, q)
+		return nil, r.refusal(e, q)
 	}
 	var s *scopes
 	if len(e.Data) > 0 {
@@ -329,7 +354,9 @@ func (r *reply) answer(q *Query) (*Answer, error) {
 	a.Zones = make(map[string]map[string][]map[string]any, len(zones))
 	for tag, z := range zones {
 		if a.Zones[tag], err = q.groups(z); err != nil {
-			return nil, r.problem(BadAnswer, fmt.Sprintf("zone %s: %v", tag, err))
+			e := r.problem(BadAnswer, fmt.Sprintf("zone %s: %v", tag, err))
+			e.Zone = tag
+			return nil, e
 		}
 	}
 	return a, nil

@@ -3,6 +3,7 @@ package cloudflare
 import (
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ var messages = []struct {
 	{"has exceeded its rate limit", Budget},
 	{"limit reached, please try again later", Budget},
 	{"quota exceeded, please repeat your request", Budget},
+	{"too many requests", Budget},
 
 	{"cannot request data older than", Range},
 	{"cannot request a time range wider than", Range},
@@ -59,54 +61,96 @@ var messages = []struct {
 	{"internal authentication error", Transient},
 
 	{"invalid access token", Auth},
+	{"cannot use the access token from location", Auth},
 	{"invalid api token", Auth},
+	{"invalid api key", Auth},
 	{"authentication error", Auth},
 	{"invalid request headers", Auth},
 	{"invalid format for authorization header", Auth},
-	{"unauthorized", Auth}, // the whole message; more specific ones are above
 }
 
-// classify finds the class from the words, else the code, else the status.
-func classify(message, code string, status int) Class {
+// tokenCodes are the codes of the REST API that are about the token or the
+// headers that carry it, whatever the words are.
+var tokenCodes = []string{"1000", "6003", "6111", "9103", "9106", "9107", "9109", "10000", "10001"}
+
+// classify finds the class of an error of GraphQL: from its words; else from its
+// code, where the path names the selection that it is about; else from the
+// status. Everything else is [Unknown].
+func classify(e *Error) Class {
+	if class := classOfWords(e.Message); class != 0 {
+		return class
+	}
+	switch {
+	case e.Code == "budget":
+		return Budget
+	case e.Code == "authz" && e.Zone != "" && e.Alias != "":
+		return Entitlement
+	case e.Code == "quota" && e.Zone != "" && e.Alias != "":
+		return Range
+	}
+	return classOf(e.Status)
+}
+
+// classifyREST finds the class of an error in the REST API's envelope. On the
+// GraphQL endpoint such an envelope comes from the layer in front, which knows
+// the request and the token and no zone, plan or field: what its words seem to
+// say of those is not believed.
+func classifyREST(e *Error, graphql bool) Class {
+	class := classOfWords(e.Message)
+	aboutToken := slices.Contains(tokenCodes, e.Code)
+	switch class {
+	case 0:
+		if aboutToken {
+			return Auth
+		}
+		return classOf(e.Status)
+	case Denied, Entitlement, Range, TooBig, Ours:
+		switch {
+		case !graphql:
+		case aboutToken:
+			return Auth
+		default:
+			return Unknown
+		}
+	}
+	return class
+}
+
+// classOfWords is the class of the first known wording in a message; 0: none.
+func classOfWords(message string) Class {
 	lower := strings.ToLower(message)
+	if strings.Trim(lower, " .") == "unauthorized" { // as a part it could be about anything
+		return Auth
+	}
 	for _, m := range messages {
 		if strings.Contains(lower, m.part) {
 			return m.class
 		}
 	}
-	switch code {
-	case "budget":
-		return Budget
-	case "authz":
-		return Entitlement
-	case "quota":
-		return Range
-	}
-	return classOf(status)
+	return 0
 }
 
-// classOf is the class of a status that nothing else explains.
+// classOf is the class of a status that nothing else explains: what HTTP itself
+// says about it, and no more.
 func classOf(status int) Class {
 	switch {
 	case status == http.StatusTooManyRequests:
 		return Budget
 	case status == http.StatusUnauthorized:
 		return Auth
-	case status == http.StatusForbidden:
-		return Entitlement
 	case status == http.StatusRequestEntityTooLarge:
 		return TooBig
-	case status == http.StatusRequestTimeout:
+	case status == http.StatusRequestTimeout || status >= 500:
 		return Transient
-	case status >= 400 && status < 500:
-		return Ours
 	}
-	return Transient // with status 200 too: unknown words must not stop a dataset for good
+	return Unknown
 }
 
 var (
 	tagInMessage   = regexp.MustCompile(`(?i)\b(zone|account) ['"]?([0-9a-f]{32})\b`)
-	fieldInMessage = regexp.MustCompile(`(?i)access to the field ['"]([^'"]+)['"]`)
+	tagsInMessage  = regexp.MustCompile(`(?i)\bzones \[([^\]]*)\]`)
+	anyTag         = regexp.MustCompile(`(?i)\b[0-9a-f]{32}\b`)
+	fieldInMessage = regexp.MustCompile(`(?i)(?:access to the|unknown) field ['"]([^'"]+)['"]`)
 	limitInMessage = regexp.MustCompile(`(?i)(older|wider) than ((?:\d+(?:ms|[wdhms]))+)`)
 	afterInMessage = regexp.MustCompile(`(?i)(?:try again after|repeat your request in the next) ?(\d*) ?(second|minute|hour)`)
 	durationPart   = regexp.MustCompile(`(\d+)(ms|[wdhms])`)
@@ -145,6 +189,14 @@ func (e *Error) explain() {
 			e.Account = strings.ToLower(m[2])
 		}
 	}
+	if m := tagsInMessage.FindStringSubmatch(e.Message); m != nil && e.Zone == "" {
+		for _, tag := range anyTag.FindAllString(m[1], -1) {
+			e.Zones = append(e.Zones, strings.ToLower(tag))
+		}
+		if len(e.Zones) == 1 {
+			e.Zone, e.Zones = e.Zones[0], nil
+		}
+	}
 	if m := fieldInMessage.FindStringSubmatch(e.Message); m != nil {
 		e.Field = strings.ToLower(m[1])
 	}
@@ -153,6 +205,11 @@ func (e *Error) explain() {
 			e.Limit, e.Age = d, strings.EqualFold(m[1], "older")
 		}
 	}
+}
+
+// pause fills in for how long a budget error wants to be left alone, where no
+// header said so.
+func (e *Error) pause() {
 	if e.Class == Budget && e.RetryAfter == 0 {
 		e.RetryAfter = DefaultBudgetPause
 		if m := afterInMessage.FindStringSubmatch(e.Message); m != nil {

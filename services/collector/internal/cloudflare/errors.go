@@ -34,11 +34,14 @@ const (
 	// BadAnswer: the reply is not what the API would say. Treat as Transient,
 	// but it deserves its own count.
 	BadAnswer
+	// Unknown: refused, in words that are not recognised. It is evidence about
+	// nothing: not about a zone, its plan, the token or the question.
+	Unknown
 )
 
 var classNames = map[Class]string{
 	Transient: "transient", Budget: "budget", Entitlement: "entitlement", Range: "range",
-	TooBig: "too_big", Auth: "auth", Denied: "denied", Ours: "ours", BadAnswer: "bad_answer",
+	TooBig: "too_big", Auth: "auth", Denied: "denied", Ours: "ours", BadAnswer: "bad_answer", Unknown: "unknown",
 }
 
 // String is the class as a label value: "too_big".
@@ -54,16 +57,23 @@ type Error struct {
 	// for Budget, else 0 unless a header said so.
 	RetryAfter time.Duration
 	Zone       string // tag of the zone that the error is about; empty: not about one
-	Account    string // tag of the account that the error is about
-	Alias      string // of the selection that was refused
-	Node       string // of that selection
-	Field      string // refused field, in lower case as Cloudflare writes it
+	// Zones are the tags of all zones that the message names, where it names
+	// several. Zone is then empty.
+	Zones   []string
+	Account string // tag of the account that the error is about
+	Alias   string // of the selection that was refused
+	Node    string // of that selection
+	Field   string // refused or unknown field, in lower case as Cloudflare writes it
 	// Limit is what the question exceeded, where the message says it: the most
 	// age ("older than 1w1d") or the most width ("wider than 1d").
 	Limit time.Duration
 	// Age tells which of the two Limit is.
 	Age bool
 	Ray string
+	// Body is the beginning of the reply, of refusals that are not recognised
+	// and of bodies that are not the API's: at most [bodyShown] bytes, the token
+	// struck out. It is for the log alone.
+	Body string
 	// Also are the further errors of the same reply.
 	Also []*Error
 }
@@ -91,6 +101,10 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// Names reports whether the error names a zone or a selection, so that what it
+// says is about that and not about the rest of the question.
+func (e *Error) Names() bool { return e.Zone != "" || len(e.Zones) > 0 || e.Alias != "" }
+
 // weight orders the errors of one reply: what concerns every further question
 // comes first.
 func (c Class) weight() int {
@@ -109,6 +123,8 @@ func (c Class) weight() int {
 		return 5
 	case Ours:
 		return 6
+	case Unknown:
+		return 7
 	}
-	return 7
+	return 8
 }

@@ -50,7 +50,7 @@ func TestFaultsOfTheTransport(t *testing.T) {
 		{cfsim.Fault{Kind: cfsim.FaultHTML}, cloudflare.Transient},
 		{cfsim.Fault{Kind: cfsim.FaultHTML, Status: 524}, cloudflare.Transient},
 		{cfsim.Fault{Kind: cfsim.FaultHTML, Status: 200}, cloudflare.BadAnswer},
-		{cfsim.Fault{Kind: cfsim.FaultChallenge}, cloudflare.Transient},
+		{cfsim.Fault{Kind: cfsim.FaultChallenge}, cloudflare.Unknown},
 		{cfsim.Fault{Kind: cfsim.FaultEmptyBody}, cloudflare.BadAnswer},
 		{cfsim.Fault{Kind: cfsim.FaultEmptyObject}, cloudflare.BadAnswer},
 		{cfsim.Fault{Kind: cfsim.FaultNullData}, cloudflare.BadAnswer},

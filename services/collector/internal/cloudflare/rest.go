@@ -160,7 +160,7 @@ func get[T any](ctx context.Context, c *Client, u *url.URL) (T, *resultInfo, err
 		if e.Success == nil && len(e.Errors) == 0 {
 			return zero, nil, r.problem(BadAnswer, "reply is not an envelope of the REST API")
 		}
-		return zero, nil, r.refusal(e.Errors, nil)
+		return zero, nil, r.refusal(e, nil)
 	}
 	if len(e.Result) == 0 {
 		err = errors.New("missing")

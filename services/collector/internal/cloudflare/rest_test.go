@@ -121,7 +121,7 @@ func TestRESTReplies(t *testing.T) {
 		"result an object": {200, `{"success":true,"result":{}}`, BadAnswer},
 		"bad id":           {200, `{"success":true,"result":[{"id":"x"}]}`, BadAnswer},
 		"no permission":    {403, `{"success":false,"errors":[{"code":9109,"message":"Unauthorized to access requested resource"}]}`, Denied},
-		"no route":         {404, `{"success":false,"errors":[{"code":7003,"message":"Could not route to /zones"}]}`, Ours},
+		"no route":         {404, `{"success":false,"errors":[{"code":7003,"message":"Could not route to /zones"}]}`, Unknown},
 		"HTML":             {521, `<html>`, Transient},
 	} {
 		c, _ := client(t, says(tc.status, "application/json", tc.body), nil)
