@@ -118,6 +118,8 @@ func (s *state) gap(now bucket.Time, c roster.Claim, of ledger.Series, start buc
 	}
 	if t := s.tries[of]; t != nil && t.reason != "" {
 		g.Reason, g.Detail, g.Attempts = t.reason, t.detail, t.failures
+	} else if s.outage.reason != "" {
+		g.Reason, g.Detail = s.outage.reason, s.outage.detail // which keeps it from being asked
 	}
 	switch s.settling[of.Dataset].Reason(of.Scope, start) {
 	case settle.Suspect:

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -12,17 +15,16 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
-// ask sends requests in order and takes in the answers. A request that fails
-// as a whole is halved until the zone or selection that voids it stands alone.
+// ask sends requests in order and takes in the answers. A request that is
+// refused is taken apart until the zone or selection that voids it stands alone.
 // It returns the time before which nothing more may be sent, or zero.
 func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.Time, err error) {
-	var portioned []plan.Request
-	for _, r := range queue {
-		portioned = append(portioned, s.portions(r)...)
-	}
-	queue = portioned
+	queue = s.inTurn(queue)
+	s.refusals.begin()
+	unnamed := alike{}
 	for transient := 0; len(queue) > 0; {
 		r, left := s.understood(queue[0])
 		if !left {
@@ -33,7 +35,7 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 			queue = append(rest, queue[1:]...)
 			continue
 		}
-		ok, wait, err := s.Budget.TryTake(ctx, urgency(r.Lane))
+		ok, wait, err := s.Budget.TryTake(ctx, s.urgency(r))
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("reserve permits: %w", err)
@@ -47,7 +49,8 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		}
 		if err == nil {
 			transient = 0
-			s.outage = backoff{}
+			s.outage = outage{}
+			unnamed.answer()
 			if err := s.take(ctx, r, answer, readAt); err != nil {
 				return 0, err
 			}
@@ -61,23 +64,40 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		if stop := s.refusedAsWhole(r, e); stop != 0 {
 			return stop, nil
 		}
-		if e.Class == cloudflare.Transient || e.Class == cloudflare.BadAnswer {
+		if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadAnswer) && !s.names(r, e) && !s.isApart(r) {
 			s.failAll(r, reasonOf(e.Class), e)
 			if transient++; transient == 3 {
 				// Not this document's fault. Leave the rest for later.
-				s.outage.fail(s.trusted.Second(), cloudflareAway, s.rng.Float64())
-				return s.outage.next, nil
+				return s.away(e, ledger.UpstreamError, cloudflareAway), nil
 			}
 			continue
 		}
-		queue = append(s.isolate(r, e), queue...)
+		how := unnamed.refuse(s, r, e)
+		switch how {
+		case whole:
+			return s.refusedAlike(&unnamed), nil
+		case enough:
+			return s.away(e, ledger.Unknown, cloudflareAway), nil
+		}
+		rest := s.isolate(r, e, &unnamed)
+		if stop := s.tooManyRefusals(e); stop != 0 {
+			return stop, nil
+		}
+		if how == spread {
+			rest = append(s.cells(r, queue), rest...)
+		}
+		queue = append(rest, queue...)
+	}
+	if unnamed.all() {
+		return s.refusedAlike(&unnamed), nil
 	}
 	return 0, nil
 }
 
-// urgency keeps repairs from using up what fresh windows need.
-func urgency(l plan.Lane) quota.Lane {
-	if l == plan.Repair {
+// urgency keeps repairs, and what failed the last time, from using up what fresh
+// windows need.
+func (s *state) urgency(r plan.Request) quota.Lane {
+	if r.Lane == plan.Repair || s.isApart(r) {
 		return quota.Background
 	}
 	return quota.Urgent
@@ -127,40 +147,66 @@ func (s *state) noteSkew(source string, sent, received, at time.Time, resolution
 // refusedAsWhole handles errors that no change of the question would mend, and
 // returns the time before which nothing may be sent.
 func (s *state) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time {
-	now := s.trusted.Second()
 	switch e.Class {
 	case cloudflare.Budget:
+		if scopes, _ := s.named(r, e); len(scopes) > 0 {
+			return 0 // of one zone, which waits by itself
+		}
 		s.Budget.Refused(e.RetryAfter)
 		s.failAll(r, ledger.UpstreamError, e)
 		wait := e.RetryAfter
 		if wait <= 0 {
 			wait = 5 * time.Minute // Cloudflare's own figure in the message
 		}
-		s.Logger.Warn("Cloudflare says the query budget is used up", "wait", wait, "ray", e.Ray)
-		return now.Add(wait)
+		s.Logger.Warn("Cloudflare says that the query budget is used up", "wait", wait, "ray", e.Ray)
+		return s.trusted.Second().Add(wait)
 	case cloudflare.Auth:
 		s.failAll(r, ledger.Unauthorized, e)
-		s.outage.fail(now, tokenRefused, s.rng.Float64())
-		s.Logger.Error("Cloudflare refuses the API token; nothing is collected until it is replaced", "err", e)
-		return s.outage.next
+		return s.away(e, ledger.Unauthorized, tokenRefused)
 	default:
 		return 0
 	}
 }
 
+// away notes that nothing can be asked at the moment, and returns until when.
+func (s *state) away(e *cloudflare.Error, reason ledger.Reason, p pauses) bucket.Time {
+	s.outage.fail(s.trusted.Second(), p, s.rng.Float64())
+	s.outage.reason, s.outage.detail = reason, e.Error()
+	return s.outage.next
+}
+
 func (s *state) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Error) {
-	s.Logger.Warn("request to Cloudflare failed", "class", e.Class.String(), "zones", len(r.Scopes), "selections", len(r.Selections), "err", e)
-	jitter := s.rng.Float64()
+	jitter, loud := s.rng.Float64(), false
 	for _, sel := range r.Selections {
 		for _, sc := range r.Scopes {
-			s.failWith(ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}, reason, e.Error(), jitter, seriesFailed)
+			of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
+			s.failWith(of, reason, e.Error(), jitter, seriesFailed)
+			loud = loud || s.tries[of].loud()
 		}
 	}
+	level := slog.LevelDebug
+	if loud {
+		level = slog.LevelWarn
+	}
+	s.Logger.Log(context.Background(), level, "request to Cloudflare failed", "class", e.Class.String(), "zones", len(r.Scopes), "selections", len(r.Selections), "err", e, bodyOf(e))
+}
+
+// bodyOf is the beginning of the reply, where there is something to see in it.
+func bodyOf(e *cloudflare.Error) slog.Attr {
+	if e.Body == "" {
+		return slog.Attr{}
+	}
+	return slog.String("body", e.Body)
 }
 
 func reasonOf(c cloudflare.Class) ledger.Reason {
-	if c == cloudflare.BadAnswer {
+	switch c {
+	case cloudflare.BadAnswer:
 		return ledger.BadAnswer
+	case cloudflare.Auth, cloudflare.Denied:
+		return ledger.Unauthorized
+	case cloudflare.Unknown:
+		return ledger.Unknown
 	}
 	return ledger.UpstreamError
 }
@@ -168,24 +214,74 @@ func reasonOf(c cloudflare.Class) ledger.Reason {
 // blame notes what Cloudflare refused of one zone and one dataset.
 func (s *state) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-	now := s.trusted.Second()
 	log := s.Logger.With("dataset", of.Dataset, "zone", sc.ID, "variant", sel.Variant.Name)
 	switch e.Class {
 	case cloudflare.Entitlement:
-		log.Warn("zone may not be asked; trying the next variant", "err", e)
-		s.roster[sc].Refuse(of.Dataset, sel.Variant.Name, e.Message, now.Add(refusedFor))
-		s.dirty(sc)
+		s.refuse(sc, sel, e)
 	case cloudflare.Ours:
-		log.Error("Cloudflare does not understand the dataset; it is disabled for an hour", "err", e)
-		s.off[of.Dataset] = now.Add(time.Hour)
+		s.failAlone(of, ledger.UpstreamError, e, notUnderstood)
+		if s.tries[of].loud() {
+			log.Error("Cloudflare does not understand the question", "err", e)
+		}
 	case cloudflare.Range:
 		log.Warn("range is outside what the plan allows; corrected", "err", e)
 		s.correct(sc, sel, e)
-		s.fail(of, ledger.UpstreamError, e.Error())
+		s.failAlone(of, ledger.UpstreamError, e, seriesFailed)
 	case cloudflare.TooBig:
 		s.narrow(of, sel, e.Message)
+	case cloudflare.Unknown:
+		s.failAlone(of, ledger.Unknown, e, unknownRefusal)
+		if s.tries[of].loud() {
+			log.Warn("Cloudflare refuses the dataset of the zone in words that are not recognised; nothing is concluded from them", "err", e, bodyOf(e))
+		}
+	case cloudflare.Budget:
+		s.failAlone(of, ledger.UpstreamError, e, seriesFailed)
+		t := s.tries[of]
+		t.next = max(t.next, s.trusted.Second().Add(e.RetryAfter))
 	default:
-		s.fail(of, ledger.UpstreamError, e.Error())
+		s.failAlone(of, reasonOf(e.Class), e, seriesFailed)
+		if s.tries[of].loud() {
+			log.Warn("request to Cloudflare failed", "class", e.Class.String(), "err", e, bodyOf(e))
+		}
+	}
+}
+
+// failAlone notes a failure of a series that was found to be its own.
+func (s *state) failAlone(of ledger.Series, reason ledger.Reason, e *cloudflare.Error, p pauses) {
+	s.failWith(of, reason, e.Error(), s.rng.Float64(), p)
+	s.tries[of].alone = true
+}
+
+// asks reports whether a selection asks for a field, which Cloudflare writes in
+// lower case and without its container.
+func asks(sel plan.Selection, field string) bool {
+	return slices.ContainsFunc(sel.Variant.Fields(), func(f string) bool {
+		_, name, nested := strings.Cut(f, "_")
+		return strings.EqualFold(f, field) || nested && strings.EqualFold(name, field)
+	})
+}
+
+// disable leaves a dataset alone that asks for a field which Cloudflare does not
+// know. It is tried again after minutes, then less often.
+func (s *state) disable(dataset string, e *cloudflare.Error) {
+	off := s.off[dataset]
+	if off == nil {
+		off = &backoff{}
+		s.off[dataset] = off
+	}
+	off.fail(s.trusted.Second(), notUnderstood, s.rng.Float64())
+	s.Trouble.Set(trouble.DatasetDisabled, dataset, "Cloudflare does not know a field of the dataset, which is not collected meanwhile: "+e.Error())
+}
+
+// absolve ends what was held against a variant of a scope that was answered.
+func (s *state) absolve(sc bucket.Scope, sel plan.Selection) {
+	if s.off[sel.Dataset.Dataset] != nil {
+		delete(s.off, sel.Dataset.Dataset)
+		s.Trouble.Clear(trouble.DatasetDisabled, sel.Dataset.Dataset)
+	}
+	for _, changed := range s.roster.Absolve(sc, sel.Dataset.Dataset, sel.Variant.Name) {
+		s.Logger.Info("a refused variant is answered again", "dataset", sel.Dataset.Dataset, "variant", sel.Variant.Name, "zone", changed.ID, "name", changed.Name)
+		s.dirty(changed.Scope)
 	}
 }
 
@@ -200,6 +296,7 @@ func (s *state) deny(sc bucket.Scope, selections []plan.Selection, e *cloudflare
 			s.Logger.Warn("the API token may not ask the zone for the dataset; it is asked again within an hour", "dataset", of.Dataset, "zone", sc.ID, "name", s.roster[sc].Name, "err", e)
 		}
 		s.failWith(of, ledger.Unauthorized, e.Error(), jitter, seriesDenied)
+		s.tries[of].alone = true
 	}
 }
 

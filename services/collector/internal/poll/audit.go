@@ -180,7 +180,7 @@ func (s *state) auditable(ctx context.Context, now bucket.Time, look *auditLook,
 	for _, c := range claims {
 		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 		window := bucket.Window{Start: look.Start, End: look.Start.Add(c.Dataset.Size)}
-		if t := s.tries[of]; t != nil && t.reason != "" || s.off[of.Dataset] > now {
+		if t := s.tries[of]; t != nil && t.reason != "" || s.isOff(of.Dataset) {
 			continue // it would only spoil the others' answer
 		}
 		if c.Variant != nil && !c.Variant.Sampled && c.Scope.State == roster.Active && look.Start >= c.Window.Start && s.have[of].Contains(window) {

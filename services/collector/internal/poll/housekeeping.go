@@ -30,8 +30,14 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 			if len(s.roster) > 0 {
 				s.discoverAt = now.Add(time.Minute)
 			}
-			return s.upstreamFailed(ctx, slog.LevelWarn, "list zones", err)
+			s.listing.note(now, err)
+			level := slog.LevelDebug
+			if s.listing.loud() {
+				level = slog.LevelWarn
+			}
+			return s.upstreamFailed(ctx, level, "list zones", err)
 		}
+		s.listing, s.outage = outage{}, outage{}
 		s.discoverAt = now.Add(discoverEvery)
 	}
 	if blocked, err := s.entitle(ctx, now); err != nil || blocked != 0 {
@@ -59,17 +65,24 @@ func (s *state) upstreamFailed(ctx context.Context, level slog.Level, what strin
 		return 0, err
 	}
 	s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-	s.Logger.Log(ctx, level, "cannot "+what+" at Cloudflare; going on with what is known", "class", e.Class.String(), "err", err)
-	now := s.trusted.Second()
+	s.Logger.Log(ctx, level, "cannot "+what+" at Cloudflare; going on with what is known", "class", e.Class.String(), "err", err, bodyOf(e))
 	switch {
 	case e.Class == cloudflare.Budget:
 		s.Budget.Refused(e.RetryAfter)
-		return now.Add(max(e.RetryAfter, 5*time.Minute)), nil
+		return s.trusted.Second().Add(max(e.RetryAfter, 5*time.Minute)), nil
 	case len(s.roster) > 0 && e.Class != cloudflare.Auth:
 		return 0, nil // known zones are still worth asking
 	}
-	s.outage.fail(now, tokenRefused, s.rng.Float64())
-	return s.outage.next, nil
+	return s.away(e, reasonOf(e.Class), tokenRefused), nil
+}
+
+// note remembers a failure of something that is tried again by itself.
+func (o *outage) note(now bucket.Time, err error) {
+	o.fail(now, cloudflareAway, 0)
+	o.reason, o.detail = ledger.UpstreamError, err.Error()
+	if e := (*cloudflare.Error)(nil); errors.As(err, &e) {
+		o.reason = reasonOf(e.Class)
+	}
 }
 
 // look compares our clock with the database's and returns the trusted time. It
@@ -201,7 +214,7 @@ func (s *state) stale(pick func(*roster.Scope) bool) []*roster.Scope {
 // for the next pass.
 func (s *state) entitleAll(ctx context.Context, lane quota.Lane, scopes []*roster.Scope) (blocked bucket.Time, err error) {
 	nodes := s.nodes()
-	s.voided = 0
+	s.voided, s.granting = 0, false
 	for batch := range slices.Chunk(scopes, 10) {
 		blocked, err := s.entitleBatch(ctx, batch, nodes, lane)
 		if err != nil || blocked != 0 {
@@ -244,10 +257,11 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	if err != nil {
 		return s.settingsFailed(ctx, batch, nodes, lane, err)
 	}
+	s.granting, s.outage = true, outage{}
 	for _, sc := range batch {
 		byNode, visible := settings[sc.ID]
 		if !visible {
-			s.Logger.Log(ctx, s.leaveUnread(settingsDenied, sc), "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
+			s.Logger.Log(ctx, s.leaveUnread(settingsDenied, nil, sc), "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
 			continue
 		}
 		delete(s.unread, sc.Scope)
@@ -261,20 +275,35 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes []string, lane quota.Lane, failure error) (bucket.Time, error) {
 	s.voided++
 	failed, wait, rest := batch, settingsDenied, [][]*roster.Scope(nil)
-	if e := (*cloudflare.Error)(nil); errors.As(failure, &e) {
-		named := slices.IndexFunc(batch, func(sc *roster.Scope) bool { return sc.ID == e.Zone })
+	e := (*cloudflare.Error)(nil)
+	if errors.As(failure, &e) {
+		var named, others []*roster.Scope
+		for _, sc := range batch {
+			if sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID) {
+				named = append(named, sc)
+			} else {
+				others = append(others, sc)
+			}
+		}
+		if e.Class == cloudflare.Unknown {
+			wait = settingsUnknown
+		}
 		switch {
-		case e.Class == cloudflare.Budget || e.Class == cloudflare.Transient || e.Class == cloudflare.Auth:
+		case e.Class == cloudflare.Budget || e.Class == cloudflare.Auth || e.Class == cloudflare.Transient && len(named) == 0:
 			wait, s.voided = settingsAway, mostVoided // nobody in it is to blame: others would fare alike
+		case e.Class == cloudflare.Unknown && !s.granting && s.voided > cellsAsked:
+			// Whoever was asked was refused alike.
+			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
+			return s.away(e, ledger.Unknown, unknownForAll), nil
 		case len(batch) == 1:
-		case named >= 0:
-			failed, rest = batch[named:named+1], [][]*roster.Scope{slices.Concat(batch[:named], batch[named+1:])}
+		case len(named) > 0:
+			failed, rest = named, [][]*roster.Scope{others}
 		default:
 			failed, rest = nil, [][]*roster.Scope{batch[:len(batch)/2], batch[len(batch)/2:]}
 		}
 	}
 	if len(failed) > 0 {
-		level := s.leaveUnread(wait, failed...)
+		level := s.leaveUnread(wait, e, failed...)
 		if blocked, err := s.upstreamFailed(ctx, level, "read entitlements", failure); err != nil || blocked != 0 {
 			return blocked, err
 		}
@@ -289,7 +318,7 @@ func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes
 
 // leaveUnread puts off asking for the settings of scopes and returns how loudly to
 // say so: of each scope once.
-func (s *state) leaveUnread(wait pauses, scopes ...*roster.Scope) slog.Level {
+func (s *state) leaveUnread(wait pauses, e *cloudflare.Error, scopes ...*roster.Scope) slog.Level {
 	level, jitter := slog.LevelDebug, s.rng.Float64()
 	for _, sc := range scopes {
 		if s.unread[sc.Scope] == nil {
@@ -297,6 +326,7 @@ func (s *state) leaveUnread(wait pauses, scopes ...*roster.Scope) slog.Level {
 		}
 		u := s.unread[sc.Scope]
 		u.blamed = wait != settingsAway
+		u.refusal = e
 		u.fail(s.trusted.Second(), wait, jitter)
 	}
 	return level

@@ -35,13 +35,86 @@ func (s *state) portions(r plan.Request) []plan.Request {
 	return out
 }
 
+// isAlone reports whether a question is to be asked by itself, since it was what
+// failed the last time, or its variant was refused.
+func (s *state) isAlone(sc bucket.Scope, sel plan.Selection) bool {
+	t := s.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}]
+	return t != nil && t.alone || s.roster[sc].Doubted(sel.Dataset.Dataset, sel.Variant.Name)
+}
+
+// isApart reports whether all of a request is to be asked by itself.
+func (s *state) isApart(r plan.Request) bool {
+	for _, sc := range r.Scopes {
+		for _, sel := range r.Selections {
+			if !s.isAlone(sc, sel) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// apart takes out of a request what is to be asked by itself, so that it voids
+// nobody's answer but its own: one request for each scope that has any, behind
+// those of the others.
+func (s *state) apart(r plan.Request) []plan.Request {
+	var well, rest, alone []plan.Request
+	together := plan.Request{Lane: r.Lane, Selections: r.Selections}
+	for _, sc := range r.Scopes {
+		by, with := plan.Request{Lane: r.Lane, Scopes: []bucket.Scope{sc}}, plan.Request{Lane: r.Lane, Scopes: []bucket.Scope{sc}}
+		for _, sel := range r.Selections {
+			if s.isAlone(sc, sel) {
+				by.Selections = append(by.Selections, sel)
+			} else {
+				with.Selections = append(with.Selections, sel)
+			}
+		}
+		switch {
+		case len(by.Selections) == 0:
+			together.Scopes = append(together.Scopes, sc)
+			continue
+		case len(with.Selections) > 0:
+			rest = append(rest, with)
+		}
+		alone = append(alone, by)
+	}
+	if len(together.Scopes) > 0 {
+		well = append(well, together)
+	}
+	return slices.Concat(well, rest, alone)
+}
+
+// inTurn puts what is asked by itself behind what is not, and in between one of
+// them after every two others, so that those that fail, however many they are,
+// starve nobody and are not starved by a catch-up.
+func (s *state) inTurn(queue []plan.Request) []plan.Request {
+	var well, sick []plan.Request
+	for _, r := range queue {
+		for _, part := range s.apart(r) {
+			if s.isApart(part) {
+				sick = append(sick, part)
+			} else {
+				well = append(well, s.portions(part)...)
+			}
+		}
+	}
+	var out []plan.Request
+	for i, r := range well {
+		out = append(out, r)
+		if i%2 == 1 && len(sick) > 0 {
+			out, sick = append(out, sick[0]), sick[1:]
+		}
+	}
+	return append(out, sick...)
+}
+
 // failures is how often in a row every part of the request has failed.
 func (s *state) failures(r plan.Request) int {
 	least := -1
 	for _, sel := range r.Selections {
 		for _, sc := range r.Scopes {
 			n, of := 0, ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-			if t := s.tries[of]; t != nil && !s.denied(of) { // which names who is to blame
+			if t := s.tries[of]; t != nil && !t.alone {
 				n = t.failures
 			}
 			if least < 0 || n < least {
@@ -55,9 +128,8 @@ func (s *state) failures(r plan.Request) int {
 // understood is the request less the datasets that Cloudflare was found not to
 // understand since it was planned; false when nothing is left.
 func (s *state) understood(r plan.Request) (plan.Request, bool) {
-	now := s.trusted.Second()
 	r.Selections = slices.DeleteFunc(slices.Clone(r.Selections), func(sel plan.Selection) bool {
-		return s.off[sel.Dataset.Dataset] > now
+		return s.isOff(sel.Dataset.Dataset)
 	})
 	return r, len(r.Selections) > 0
 }
@@ -70,61 +142,104 @@ func (s *state) granted(r plan.Request) (rest []plan.Request, changed bool) {
 	for _, sc := range r.Scopes {
 		for i, sel := range r.Selections {
 			of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-			if s.roster[sc].Refused(now, of.Dataset, sel.Variant.Name) || s.denied(of) && now < s.tries[of].next {
-				return without(r, sc, i), true
+			t := s.tries[of]
+			if s.roster[sc].Refused(now, of.Dataset, sel.Variant.Name) || t != nil && t.alone && now < t.next {
+				return without(r, []bucket.Scope{sc}, i), true
 			}
 		}
 	}
 	return nil, false
 }
 
-// isolate deals with an error that one zone or one selection caused, and
-// returns what of the request is still to be asked. Where the error names its
-// origin only that is taken out; where it does not, the request is halved.
-func (s *state) isolate(r plan.Request, e *cloudflare.Error) []plan.Request {
-	sc, named := scopeOf(r, e.Zone)
-	i, aliased := selectionOf(r, e.Alias)
+// named is what an error names of a request: scopes, and one selection; none and
+// -1 where it does not say. A field that only one selection asks for names it.
+func (s *state) named(r plan.Request, e *cloudflare.Error) (scopes []bucket.Scope, selection int) {
+	for _, sc := range r.Scopes {
+		if sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID) {
+			scopes = append(scopes, sc)
+		}
+	}
+	selection = -1
+	for i, sel := range r.Selections {
+		switch {
+		case alias(i) == e.Alias:
+			return scopes, i
+		case e.Field == "" || !asks(sel, e.Field):
+		case selection >= 0:
+			return scopes, -1
+		default:
+			selection = i
+		}
+	}
+	return scopes, selection
+}
+
+// names reports whether an error names a part of a request, so that the rest is
+// worth asking at once.
+func (s *state) names(r plan.Request, e *cloudflare.Error) bool {
+	scopes, selection := s.named(r, e)
+	return len(scopes) > 0 && len(scopes) < len(r.Scopes) || selection >= 0 && len(r.Selections) > 1
+}
+
+// isolate deals with an error that a part of a request caused, and returns what
+// of the request is still to be asked. Where the error names its origin only
+// that is taken out; where it does not, the request is halved.
+func (s *state) isolate(r plan.Request, e *cloudflare.Error, a *alike) []plan.Request {
+	scopes, i := s.named(r, e)
 	if len(r.Scopes) == 1 {
-		sc, named = r.Scopes[0], true
+		scopes = r.Scopes
 	}
 	if len(r.Selections) == 1 {
-		i, aliased = 0, true
+		i = 0
 	}
-	if e.Class == cloudflare.Denied && named {
-		if !aliased {
-			s.deny(sc, r.Selections, e)
-			return less(r, sc)
-		}
-		s.deny(sc, r.Selections[i:i+1], e)
-		return without(r, sc, i)
+	if e.Class == cloudflare.Ours && i >= 0 && e.Field != "" && asks(r.Selections[i], e.Field) {
+		// A field that does not exist does not exist for any zone.
+		s.disable(r.Selections[i].Dataset.Dataset, e)
+		return without(r, r.Scopes, i)
 	}
-	if e.Class == cloudflare.TooBig || !named || !aliased {
-		if len(r.Scopes) == 1 && len(r.Selections) == 1 {
-			s.blame(r.Scopes[0], r.Selections[0], e)
-			return nil
-		}
+	switch {
+	case e.Class == cloudflare.TooBig && len(r.Scopes)*len(r.Selections) > 1:
+		return halve(r)
+	case len(scopes) > 0 && i >= 0:
+	case len(scopes) > 0 && aboutScopes(e.Class) && (e.Class != cloudflare.Unknown || len(r.Scopes) > 1):
+	case i >= 0 && len(r.Selections) > 1:
+		return split(r, i) // of some of the scopes, or of all
+	default:
 		return halve(r)
 	}
-	s.blame(sc, r.Selections[i], e)
-	return without(r, sc, i)
+	selections := r.Selections
+	if i >= 0 {
+		selections = r.Selections[i : i+1]
+	}
+	for _, sc := range scopes {
+		if e.Class == cloudflare.Denied {
+			s.deny(sc, selections, e)
+		} else {
+			for _, sel := range selections {
+				s.blame(sc, sel, e)
+			}
+		}
+		a.blame(sc, selections)
+	}
+	return without(r, scopes, i)
 }
 
-func scopeOf(r plan.Request, zone string) (bucket.Scope, bool) {
-	for _, sc := range r.Scopes {
-		if sc.ID == zone {
-			return sc, true
-		}
+// aboutScopes reports whether an error that names a scope and no selection is
+// about everything that is asked of the scope.
+func aboutScopes(c cloudflare.Class) bool {
+	switch c {
+	case cloudflare.Denied, cloudflare.Transient, cloudflare.BadAnswer, cloudflare.Budget, cloudflare.Unknown:
+		return true
 	}
-	return bucket.Scope{}, false
+	return false
 }
 
-func selectionOf(r plan.Request, name string) (int, bool) {
-	for i := range r.Selections {
-		if alias(i) == name {
-			return i, true
-		}
-	}
-	return 0, false
+// split asks one selection apart from the others.
+func split(r plan.Request, selection int) []plan.Request {
+	one, others := r, r
+	one.Selections = r.Selections[selection : selection+1]
+	others.Selections = slices.Delete(slices.Clone(r.Selections), selection, selection+1)
+	return []plan.Request{others, one}
 }
 
 // halve splits by scopes, then by selections.
@@ -139,26 +254,19 @@ func halve(r plan.Request) []plan.Request {
 	return []plan.Request{a, b}
 }
 
-// less is the request less one scope.
-func less(r plan.Request, sc bucket.Scope) []plan.Request {
-	r.Scopes = slices.DeleteFunc(slices.Clone(r.Scopes), func(o bucket.Scope) bool { return o == sc })
-	if len(r.Scopes) == 0 {
-		return nil
+// without is the request less one selection of some scopes, or, with -1, less
+// these scopes.
+func without(r plan.Request, scopes []bucket.Scope, selection int) []plan.Request {
+	var out []plan.Request
+	others := r
+	others.Scopes = slices.DeleteFunc(slices.Clone(r.Scopes), func(o bucket.Scope) bool { return slices.Contains(scopes, o) })
+	if len(others.Scopes) > 0 {
+		out = append(out, others)
 	}
-	return []plan.Request{r}
-}
-
-// without is the request less one selection of one scope.
-func without(r plan.Request, sc bucket.Scope, selection int) []plan.Request {
-	out := less(r, sc)
-	rest := plan.Request{Lane: r.Lane, Scopes: []bucket.Scope{sc}}
-	for i, sel := range r.Selections {
-		if i != selection {
-			rest.Selections = append(rest.Selections, sel)
-		}
-	}
-	if len(rest.Selections) > 0 {
-		out = append(out, rest)
+	if selection >= 0 && len(r.Selections) > 1 {
+		out = append(out, plan.Request{
+			Lane: r.Lane, Scopes: scopes, Selections: slices.Delete(slices.Clone(r.Selections), selection, selection+1),
+		})
 	}
 	return out
 }

@@ -60,8 +60,7 @@ const (
 	discoverEvery = time.Hour     // Cloudflare's own exporters refresh zones about as often
 	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
 	retireEvery   = time.Hour
-	refusedFor    = 6 * time.Hour // before a refused variant is tried again
-	mostVoided    = 10            // requests for settings that may fail before the rest waits for the next pass
+	mostVoided    = 10 // requests for settings that may fail before the rest waits for the next pass
 )
 
 // Poller runs the loop while its process leads.
@@ -134,6 +133,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 	}
 	now := bucket.TimeOf(at)
 	claims := s.claims(now)
+	s.tell()
 	if err := s.settleLedger(ctx, now, claims); err != nil {
 		return time.Time{}, err
 	}

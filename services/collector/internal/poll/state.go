@@ -8,6 +8,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
@@ -32,24 +33,37 @@ type state struct {
 	gaps     []ledger.Gap // as stored
 	settling map[string]*settle.Dataset
 	tries    map[ledger.Series]*try
-	off      map[string]bucket.Time // datasets that Cloudflare does not understand, until
-	changed  map[bucket.Scope]bool  // scopes whose record is to be written
-	told     store.Record           // problems, as stored
+	off      map[string]*backoff   // datasets that Cloudflare does not understand, until
+	changed  map[bucket.Scope]bool // scopes whose record is to be written
+	told     store.Record          // problems, as stored
 	drift    drift
 
 	unread               map[bucket.Scope]*unread // scopes whose settings could not be read
 	voided               int                      // requests for settings that failed, of one list of scopes
+	granting             bool                     // one of that list was answered
 	left                 bool                     // settings of scopes that are not to blame were left for the next pass
 	discoverAt, retireAt bucket.Time
 	kept                 bucket.Time // nothing before was wanted, or is
 	retired              bucket.Time // nothing before may be stored; as stored
 	answered             bool        // Cloudflare answered since the pass began
-	outage               backoff     // of Cloudflare as a whole
+	outage               outage      // of Cloudflare as a whole
+	listing              outage      // of the list of zones alone
+	refusals             refusals    // of variants, by answers
+}
+
+// outage is why nothing can be asked, for as long as that lasts.
+type outage struct {
+	backoff
+	reason ledger.Reason
+	detail string
 }
 
 // try is what went wrong with a series lately.
 type try struct {
 	backoff
+	// alone: the series itself was found to be what failed, so it is asked by
+	// itself until it is answered. With others it would void their answers too.
+	alone    bool
 	reason   ledger.Reason
 	detail   string
 	maxRange time.Duration // narrower than the plan's when answers were too big; 0: no bound
@@ -64,7 +78,8 @@ type backoff struct {
 // unread is what is known of settings that could not be read.
 type unread struct {
 	backoff
-	blamed bool // on account of the scope itself
+	blamed  bool              // on account of the scope itself
+	refusal *cloudflare.Error // nil: the scope was missing from an answer
 }
 
 // pauses double from the first up to the longest.
@@ -72,13 +87,18 @@ type pauses struct{ first, most time.Duration }
 
 // What is waited for, by what failed.
 var (
-	cloudflareAway = pauses{15 * time.Second, 2 * time.Minute} // for anybody
-	tokenRefused   = pauses{15 * time.Second, 5 * time.Minute}
-	settingsAway   = pauses{15 * time.Second, 5 * time.Minute} // for reasons that name nobody
-	settingsDenied = pauses{15 * time.Second, time.Hour}
-	seriesFailed   = pauses{15 * time.Second, 15 * time.Minute}
-	// Each try voids a request that others are part of.
+	cloudflareAway  = pauses{15 * time.Second, 2 * time.Minute} // for anybody
+	tokenRefused    = pauses{15 * time.Second, 5 * time.Minute}
+	settingsAway    = pauses{15 * time.Second, 5 * time.Minute} // for reasons that name nobody
+	settingsDenied  = pauses{15 * time.Second, time.Hour}
+	settingsUnknown = pauses{30 * time.Second, 15 * time.Minute}
+	seriesFailed    = pauses{15 * time.Second, 15 * time.Minute}
+	// There may be hundreds.
 	seriesDenied = pauses{8 * time.Minute, time.Hour}
+	// What is not understood is no reason to wait for hours.
+	unknownRefusal = pauses{time.Minute, 15 * time.Minute}
+	unknownForAll  = pauses{time.Minute, 5 * time.Minute}
+	notUnderstood  = pauses{5 * time.Minute, time.Hour}
 )
 
 // fail notes a failure at now. The pause has jitter over its upper half, so that
@@ -89,11 +109,15 @@ func (b *backoff) fail(now bucket.Time, p pauses, jitter float64) {
 	b.next = now.Add(pause/2 + time.Duration(jitter*float64(pause/2)) + time.Second)
 }
 
+// loud reports whether the last failure is worth a line of the log: the first of
+// a row, and then ever fewer.
+func (b *backoff) loud() bool { return b.failures&(b.failures-1) == 0 }
+
 func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	s := &state{
 		Poller: p, term: won.Term, at: won.Head.Position, last: won.Head.CommittedAt,
 		versions: map[string]uint32{}, settling: map[string]*settle.Dataset{},
-		tries: map[ledger.Series]*try{}, off: map[string]bucket.Time{},
+		tries: map[ledger.Series]*try{}, off: map[string]*backoff{},
 		changed: map[bucket.Scope]bool{}, unread: map[bucket.Scope]*unread{},
 	}
 	// What is kept goes by the time, and a new process has compared no clocks.
@@ -234,7 +258,7 @@ func (s *state) claims(now bucket.Time) []roster.Claim {
 func (s *state) wants(claims []roster.Claim) []plan.Want {
 	var out []plan.Want
 	for _, c := range claims {
-		if c.Variant == nil || s.off[c.Dataset.Dataset] > s.trusted.Second() {
+		if c.Variant == nil || s.isOff(c.Dataset.Dataset) {
 			continue
 		}
 		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
@@ -269,6 +293,12 @@ func (s *state) Again(dataset string, sc bucket.Scope, start bucket.Time) bucket
 // Read implements plan.State.
 func (s *state) Read(dataset string, sc bucket.Scope, start bucket.Time) bool {
 	return s.settling[dataset].Read(sc, start)
+}
+
+// isOff reports whether a dataset is disabled for the moment.
+func (s *state) isOff(dataset string) bool {
+	off := s.off[dataset]
+	return off != nil && s.trusted.Second() < off.next
 }
 
 // fail notes that a series could not be read.

@@ -117,7 +117,10 @@ func (s *state) looks(ctx context.Context, r plan.Request, answer *cloudflare.An
 			l.readings[sc] = s.readings(l.sel.Dataset, sc, windows, readAt)
 			series := ledger.Series{Dataset: l.sel.Dataset.Dataset, Scope: sc}
 			if t := s.tries[series]; t != nil && !failed[series] && wanted(l.readings[sc]) {
-				t.backoff, t.reason, t.detail = backoff{}, "", ""
+				t.backoff, t.alone, t.reason, t.detail = backoff{}, false, "", ""
+			}
+			if !failed[series] {
+				s.absolve(sc, l.sel)
 			}
 		}
 	}

@@ -217,12 +217,50 @@ func (node Node) refuses(d *catalogue.Dataset, v *catalogue.Variant) string {
 	return ""
 }
 
-// Refuse notes that an answer refused a variant.
-func (s *Scope) Refuse(dataset, variant, reason string, until bucket.Time) {
+// The pauses before a refused variant is probed double from the first to the
+// longest: a wrong refusal costs minutes, and a right one four requests a day.
+const (
+	firstProbe = 10 * time.Minute
+	lastProbe  = 6 * time.Hour
+)
+
+// Refuse notes that an answer refused a variant, for the reason and of the node
+// and field that no says; when it is asked again follows from how often it was
+// refused before.
+func (s *Scope) Refuse(now bucket.Time, dataset, variant string, no Refusal) {
 	if s.Refusals == nil {
 		s.Refusals = map[string]Refusal{}
 	}
-	s.Refusals[dataset+"/"+variant] = Refusal{Reason: reason, Until: until}
+	no.Tries = s.Refusals[dataset+"/"+variant].Tries + 1
+	no.Until = now.Add(min(firstProbe<<min(no.Tries-1, 16), lastProbe))
+	s.Refusals[dataset+"/"+variant] = no
+}
+
+// Absolve forgets the refusal of a variant that was answered after all, and with
+// it those of the same node and field in all scopes: what one probe has shown to
+// be wrong is not waited for elsewhere. It returns the scopes that changed.
+func (r Roster) Absolve(of bucket.Scope, dataset, variant string) []*Scope {
+	no, refused := r[of].Refusals[dataset+"/"+variant]
+	if !refused {
+		return nil
+	}
+	var changed []*Scope
+	for _, s := range r {
+		before := len(s.Refusals)
+		maps.DeleteFunc(s.Refusals, func(key string, o Refusal) bool {
+			return s.Scope == of && key == dataset+"/"+variant || no.Node != "" && o.Node == no.Node && o.Field == no.Field
+		})
+		if len(s.Refusals) != before {
+			changed = append(changed, s)
+		}
+	}
+	return changed
+}
+
+// Doubted reports whether a variant was refused the last time that it was asked.
+func (s *Scope) Doubted(dataset, variant string) bool {
+	_, refused := s.Refusals[dataset+"/"+variant]
+	return refused
 }
 
 // Refused reports whether an answer refused a variant not long ago.
@@ -231,12 +269,12 @@ func (s *Scope) Refused(now bucket.Time, dataset, variant string) bool {
 	return ok && now < no.Until
 }
 
-// Entitle notes what the settings node said. Refusals that have run out are
-// dropped; the others stand, since the settings are known to advertise fields
-// that are then refused.
+// Entitle notes what the settings node said. Refusals stand, since the settings
+// are known to advertise fields that are then refused; those that nobody has
+// probed for long are dropped.
 func (s *Scope) Entitle(now bucket.Time, nodes map[string]Node) {
 	s.Nodes, s.Checked, s.grants = nodes, now, nil
-	maps.DeleteFunc(s.Refusals, func(_ string, r Refusal) bool { return now >= r.Until })
+	maps.DeleteFunc(s.Refusals, func(_ string, r Refusal) bool { return now >= r.Until.Add(2 * lastProbe) })
 }
 
 // Correct changes what is believed of one node, after an answer that

@@ -92,10 +92,15 @@ type Node struct {
 	Fields       []string      `json:"fields,omitempty"`
 }
 
-// Refusal is a "no" that the settings had not announced.
+// Refusal is a "no" that the settings had not announced. It may be wrong, so it
+// is probed: after minutes, then less and less often.
 type Refusal struct {
 	Reason string      `json:"reason"`
-	Until  bucket.Time `json:"until"` // ask again then
+	Until  bucket.Time `json:"until"`           // ask again then
+	Tries  int         `json:"tries,omitempty"` // refused so many times in a row
+	// What was refused; Field is empty where it was the node as a whole.
+	Node  string `json:"node,omitempty"`
+	Field string `json:"field,omitempty"`
 }
 
 // Record encodes a scope for the store.

@@ -1,6 +1,7 @@
 package roster_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -143,7 +144,7 @@ func TestRecordsComeBack(t *testing.T) {
 	discover(t, r, noon, zoneA())
 	s := r[scope(idA)]
 	s.Entitle(noon, map[string]roster.Node{"httpRequests1mGroups": {Enabled: true, MaxDuration: time.Hour, NotOlderThan: 24 * time.Hour}})
-	s.Refuse("http_5m", "rollup_1m", "no", noon.Add(time.Hour))
+	s.Refuse(noon, "http_5m", "rollup_1m", roster.Refusal{Reason: "no", Node: "n", Field: "f"})
 	back, err := roster.Read([]store.Record{s.Record()})
 	if err != nil {
 		t.Fatal(err)
@@ -201,7 +202,9 @@ func TestClaims(t *testing.T) {
 		t.Errorf("a node that is not in the settings is used: %+v", day.Variant)
 	}
 
-	s.Refuse("http_5m", "rollup_1m", "plan does not allow it", noon.Add(6*time.Hour))
+	for range 7 { // the pause doubles up to six hours
+		s.Refuse(noon, "http_5m", "rollup_1m", roster.Refusal{Reason: "plan does not allow it"})
+	}
 	if c := claims(t, s, noon)["http_5m"]; c.Variant != nil {
 		t.Errorf("a refused variant is used")
 	}
@@ -220,6 +223,37 @@ func TestClaims(t *testing.T) {
 	}
 	if c := claims(t, s, noon.Add(6*time.Hour))["http_5m"]; c.Variant == nil || c.Variant.Name != "rollup_1m" {
 		t.Errorf("a refusal is not forgotten when its time is over")
+	}
+}
+
+// A refusal is probed after minutes, then less often; a probe that is answered
+// ends it for every scope of which the same was refused, and for nothing else.
+func TestARefusalIsProbedAndFallsEverywhere(t *testing.T) {
+	r := roster.Roster{}
+	other := zoneA()
+	other.ID = strings.Repeat("b", 32)
+	other.Name = "other.example"
+	discover(t, r, noon, zoneA(), other)
+	a, b := r[scope(idA)], r[scope(other.ID)]
+	at, want := noon, 10*time.Minute
+	for range 10 {
+		a.Refuse(at, "http_5m", "rollup_1m", roster.Refusal{Node: "n", Field: "f"})
+		b.Refuse(at, "http_5m", "rollup_1m", roster.Refusal{Node: "n", Field: "f"})
+		b.Refuse(at, "http_5m", "adaptive", roster.Refusal{Node: "n"})
+		if !a.Refused(at.Add(want-time.Second), "http_5m", "rollup_1m") || a.Refused(at.Add(want), "http_5m", "rollup_1m") {
+			t.Fatalf("after a refusal at %s it is not asked again %s later", at, want)
+		}
+		a.Entitle(at, nil) // what the settings say does not make it new
+		at, want = at.Add(want), min(2*want, 6*time.Hour)
+	}
+	if changed := r.Absolve(a.Scope, "http_5m", "rollup_1m"); len(changed) != 2 {
+		t.Errorf("%d scopes changed; want both", len(changed))
+	}
+	if a.Doubted("http_5m", "rollup_1m") || b.Doubted("http_5m", "rollup_1m") || !b.Doubted("http_5m", "adaptive") {
+		t.Errorf("left: %v and %v; want the refusal of the whole node alone", a.Refusals, b.Refusals)
+	}
+	if changed := r.Absolve(a.Scope, "http_5m", "rollup_1m"); len(changed) != 0 {
+		t.Error("what is not refused is absolved")
 	}
 }
 

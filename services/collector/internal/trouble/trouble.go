@@ -41,6 +41,9 @@ const (
 	// UnknownRefusal: Cloudflare refuses in words that are not recognised.
 	// About: zone and dataset, or empty where everything is refused.
 	UnknownRefusal Code = "UNKNOWN_REFUSAL"
+	// DatasetDisabled: Cloudflare does not know a field that a dataset asks for.
+	// About: the dataset.
+	DatasetDisabled Code = "DATASET_DISABLED"
 	// BudgetShort: what is selected needs more requests than the share allows.
 	BudgetShort Code = "BUDGET_SHORT"
 	// StoreNotWritable: appends fail. Of the process itself, leading or not.
@@ -63,6 +66,7 @@ var codes = map[Code]struct {
 	NoZones:            {slog.LevelError, true},
 	TokenRefused:       {slog.LevelError, true},
 	UnknownRefusal:     {slog.LevelWarn, true},
+	DatasetDisabled:    {slog.LevelError, true},
 	BudgetShort:        {slog.LevelWarn, true},
 	InvalidValue:       {slog.LevelWarn, true},
 	StoreNotWritable:   {slog.LevelError, false},

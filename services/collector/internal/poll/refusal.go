@@ -1,0 +1,181 @@
+package poll
+
+import (
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+)
+
+// Refusals in unknown words, and denials that name nobody, may be about one zone, one dataset, or everything:
+// the token, the account, something that Cloudflare changed. Which it is can be
+// found out only by asking something else. [alike] keeps count while one queue
+// is asked:
+//
+//   - At the first one, before anything was answered, a few single questions are
+//     put first, drawn from all that is to be asked (spread). If they all fail as well, and
+//     nothing was answered, everything fails alike: that is one failure of the
+//     whole, with one back-off, and nobody is to blame.
+//   - Once anything was answered it is not everything, and the request is halved
+//     until what fails stands alone.
+//   - Should refusals then not end, the rest of the queue waits for the next pass
+//     (enough): who is to blame by then is left out of it.
+type alike struct {
+	answered bool // anything, in this queue
+	asked    bool // the single questions are in the queue
+	streak   int  // refusals since the last answer
+	blamed   []ledger.Series
+	err      *cloudflare.Error
+}
+
+type advice int
+
+const (
+	isolate advice = iota
+	spread
+	whole
+	enough
+)
+
+const (
+	cellsAsked = 4  // single questions that are spread
+	mostStreak = 16 // more than one zone and its ten datasets need
+)
+
+func (a *alike) answer() { a.answered, a.streak, a.blamed = true, 0, nil }
+
+// refuse notes a refusal of r and says how to go on.
+func (a *alike) refuse(s *state, r plan.Request, e *cloudflare.Error) advice {
+	switch {
+	case s.isApart(r): // known to be refused by itself
+		return isolate
+	case e.Class == cloudflare.Denied && !s.names(r, e):
+	case e.Class != cloudflare.Unknown:
+		return isolate
+	}
+	a.streak++
+	a.err = e
+	switch {
+	case a.answered && a.streak >= mostStreak:
+		return enough
+	case a.answered:
+		return isolate
+	case !a.asked:
+		a.asked = true
+		return spread
+	case a.streak > cellsAsked:
+		return whole
+	}
+	return isolate
+}
+
+// blame remembers what was blamed while nothing was answered yet.
+func (a *alike) blame(sc bucket.Scope, selections []plan.Selection) {
+	if a.answered {
+		return
+	}
+	for _, sel := range selections {
+		a.blamed = append(a.blamed, ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc})
+	}
+}
+
+// all reports whether whatever was asked was refused without a name.
+func (a *alike) all() bool { return !a.answered && a.streak > 0 }
+
+// cells are single questions out of all that is to be asked besides r itself,
+// drawn so that they differ in zone and dataset.
+func (s *state) cells(r plan.Request, queue []plan.Request) []plan.Request {
+	from := slices.DeleteFunc(slices.Clone(queue), s.isApart)
+	if len(r.Scopes)*len(r.Selections) > 1 {
+		from = append(from, r)
+	}
+	var out []plan.Request
+	drawn := map[ledger.Series]bool{}
+	for i := 0; i < cellsAsked && len(from) > 0; i++ {
+		q := from[s.rng.IntN(len(from))]
+		sc, sel := q.Scopes[s.rng.IntN(len(q.Scopes))], q.Selections[i%len(q.Selections)]
+		if of := (ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}); !drawn[of] {
+			drawn[of] = true
+			out = append(out, plan.Request{Lane: q.Lane, Scopes: []bucket.Scope{sc}, Selections: []plan.Selection{sel}})
+		}
+	}
+	return out
+}
+
+// refusedAlike deals with a refusal of everything: whoever was blamed on the way
+// is not to blame. It returns the time before which nothing may be sent.
+func (s *state) refusedAlike(a *alike) bucket.Time {
+	e := a.err
+	reason, wait := ledger.Unknown, unknownForAll
+	if e.Class == cloudflare.Denied {
+		reason, wait = ledger.Unauthorized, tokenRefused
+	}
+	next := s.away(e, reason, wait)
+	for _, of := range a.blamed {
+		delete(s.tries, of)
+	}
+	if s.outage.loud() {
+		s.Logger.Warn("Cloudflare refuses everything alike; nothing is concluded about zones or datasets", "class", e.Class.String(), "err", e, bodyOf(e))
+	}
+	return next
+}
+
+// refusals of variants by answers cost the better data for as long as they
+// stand, so a few are believed at once and many are not: whatever makes
+// Cloudflare refuse many zones within one pass is likelier to be something else
+// than their plans. It is believed when it is said again.
+type refusals struct {
+	fresh  []refused   // of the queue that is being asked
+	doubts bucket.Time // when many were taken back
+}
+
+type refused struct {
+	scope bucket.Scope
+	key   string // of roster.Scope.Refusals
+}
+
+const (
+	mostRefusals = 3
+	// doubtsLast is for how long what was taken back once is believed when it is
+	// said again.
+	doubtsLast = 30 * time.Minute
+)
+
+func (f *refusals) begin() { f.fresh = f.fresh[:0] }
+
+// refuse gives a variant up for a scope, for minutes at first.
+func (s *state) refuse(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
+	who := s.roster[sc]
+	dataset, variant := sel.Dataset.Dataset, sel.Variant.Name
+	key := dataset + "/" + variant
+	before, already := who.Refusals[key]
+	if !already { // a probe that fails is no news
+		s.refusals.fresh = append(s.refusals.fresh, refused{scope: sc, key: key})
+	}
+	who.Refuse(s.trusted.Second(), dataset, variant, roster.Refusal{Reason: e.Message, Node: sel.Variant.Node, Field: e.Field})
+	s.dirty(sc)
+	if !already || before.Tries&(before.Tries-1) == 0 {
+		s.Logger.Warn("zone may not be asked; trying the next variant", "dataset", dataset, "zone", sc.ID, "name", who.Name, "variant", variant, "probe", who.Refusals[key].Until, "err", e)
+	}
+}
+
+// tooManyRefusals takes the refusals of this queue back when they are many and
+// were not taken back shortly before; it then returns the time before which
+// nothing may be sent.
+func (s *state) tooManyRefusals(e *cloudflare.Error) bucket.Time {
+	f, now := &s.refusals, s.trusted.Second()
+	if len(f.fresh) <= mostRefusals || f.doubts != 0 && now.Sub(f.doubts) < doubtsLast {
+		return 0
+	}
+	for _, r := range f.fresh {
+		delete(s.roster[r.scope].Refusals, r.key)
+	}
+	f.begin()
+	f.doubts = now
+	s.Logger.Warn("Cloudflare refuses many zones at once; believed only if it is said again", "err", e)
+	return s.away(e, ledger.Unknown, unknownForAll)
+}

@@ -1,0 +1,324 @@
+package poll_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+)
+
+// door stands before the simulated Cloudflare as its edge does, and refuses some
+// requests with a status and a body of its own.
+type door struct {
+	w      *world
+	next   http.RoundTripper
+	refuse func(at time.Duration, document string) (status int, body string) // 0: let in
+	turned int
+	asked  []time.Duration // of what was refused
+}
+
+// front puts a door before the world's Cloudflare.
+func (w *world) front(refuse func(at time.Duration, document string) (int, string)) *door {
+	w.t.Helper()
+	d := &door{w: w, next: cfsimtest.Transport(w.sim), refuse: refuse}
+	client, err := cloudflare.New(cloudflare.Config{
+		BaseURL: "https://simulator.example" + cfsim.Prefix, Transport: d, Token: func() (string, error) { return w.token, nil },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.config.Upstream = client
+	w.config.Trouble = trouble.New(w.config.Logger, w.clock.Now, w.registry)
+	return d
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !strings.HasSuffix(r.URL.Path, "/graphql") {
+		return d.next.RoundTrip(r)
+	}
+	document, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	status, body := d.refuse(d.w.clock.Now().Sub(began), string(document))
+	if status == 0 {
+		r.Body = io.NopCloser(strings.NewReader(string(document)))
+		return d.next.RoundTrip(r)
+	}
+	d.turned++
+	d.asked = append(d.asked, d.w.clock.Now().Sub(began))
+	return &http.Response{
+		StatusCode: status, Header: http.Header{"Content-Type": {"application/json"}, "Date": {d.w.clock.Now().UTC().Format(http.TimeFormat)}},
+		Body: io.NopCloser(strings.NewReader(body)), Request: r,
+	}, nil
+}
+
+// problems is how many problems of a code the leader left on record.
+func (w *world) problems(code trouble.Code) (n int) {
+	w.t.Helper()
+	records, err := w.store.Records(w.t.Context(), trouble.KindProblems)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, p := range trouble.Read(records) {
+		if p.Code == code {
+			n++
+		}
+	}
+	return n
+}
+
+// late is the longest that a bucket of a 5-minute dataset took from its end to
+// its commit, of those that ended in a span.
+func (w *world) late(zone string, from, to time.Duration) (most time.Duration) {
+	w.t.Helper()
+	n := 0
+	for _, e := range w.entries(bucket.KindBucket) {
+		end := e.End.Std().Sub(began)
+		if e.Key.Dataset != "http_5m" || e.Key.Scope.ID != zone || end < from || end > to {
+			continue
+		}
+		n++
+		most = max(most, e.CommittedAt.Sub(e.End.Std()))
+	}
+	if n < int((to-from)/(5*time.Minute))-1 {
+		w.t.Errorf("zone %s: %d buckets that ended in %s", zone, n, to-from)
+	}
+	return most
+}
+
+const (
+	restRefusal  = `{"success":false,"errors":[{"code":%d,"message":%q}],"messages":[],"result":null}`
+	graphRefusal = `{"data":null,"errors":[{"message":%q,"path":%s,"extensions":{"code":%q}}]}`
+)
+
+// Refusals of everything, in words that nobody knows or that are about the token,
+// decide nothing about zones, plans and datasets: it is one failure, with one
+// back-off and a reason on record. When it is over everything is fetched, in the
+// variant that the plan allows.
+func TestARefusalOfEverythingDecidesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		code   trouble.Code
+		reason ledger.Reason
+	}{
+		"location":        {403, fmt.Sprintf(restRefusal, 9109, "Cannot use the access token from location: 203.0.113.9"), trouble.TokenRefused, ledger.Unauthorized},
+		"REST, unknown":   {403, fmt.Sprintf(restRefusal, 4711, "computer says no"), trouble.UnknownRefusal, ledger.Unknown},
+		"REST, path":      {403, fmt.Sprintf(restRefusal, 4711, "zone does not have access to the path"), trouble.UnknownRefusal, ledger.Unknown},
+		"GraphQL, 200":    {200, fmt.Sprintf(graphRefusal, "policy 42", "null", "authz"), trouble.UnknownRefusal, ledger.Unknown},
+		"GraphQL, 403":    {403, fmt.Sprintf(graphRefusal, "policy 42", "null", ""), trouble.UnknownRefusal, ledger.Unknown},
+		"GraphQL, 400":    {400, fmt.Sprintf(graphRefusal, "policy 42", "null", ""), trouble.UnknownRefusal, ledger.Unknown},
+		"first zone":      {403, fmt.Sprintf(graphRefusal, "policy 42", `["viewer","zones","0"]`, ""), trouble.UnknownRefusal, ledger.Unknown},
+		"first selection": {403, fmt.Sprintf(graphRefusal, "policy 42", `["viewer","zones","0","s0"]`, ""), trouble.UnknownRefusal, ledger.Unknown},
+		"challenge":       {403, "<!DOCTYPE html><title>Just a moment...</title>", trouble.UnknownRefusal, ledger.Unknown},
+		"account":         {200, fmt.Sprintf(graphRefusal, "not authorized for that account", "null", "authz"), trouble.TokenRefused, ledger.Unauthorized},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, nil)
+			d := w.front(func(at time.Duration, _ string) (int, string) {
+				if at < time.Hour || at >= 3*time.Hour {
+					return 0, ""
+				}
+				return c.status, c.body
+			})
+			w.run(3*time.Hour - 10*time.Second)
+			if n := w.problems(c.code); n != 1 {
+				t.Errorf("%d problems of %s; want one, of the whole", n, c.code)
+			}
+			shop := cfsim.Tag("zone:shop.example")
+			if got := w.gaps("http_5m", shop); got[c.reason] < 20 || len(got) != 1 {
+				t.Errorf("gaps after two hours: %v; want all of reason %s", got, c.reason)
+			}
+			if d.turned > 300 || d.turned < 24 {
+				t.Errorf("%d requests were refused in two hours; want one back-off of minutes", d.turned)
+			}
+			for _, z := range []string{"shop", "blog", "api", "media", "docs"} {
+				if r := w.scope(cfsim.Tag("zone:" + z + ".example")).Refusals; len(r) != 0 {
+					t.Errorf("refused of %s: %v", z, r)
+				}
+			}
+			w.run(2 * time.Hour)
+			if n := w.problems(c.code); n != 0 {
+				t.Errorf("%d problems of %s after it was over", n, c.code)
+			}
+			for _, z := range []string{"shop", "blog", "api"} {
+				if n := w.missing(cfsim.Tag("zone:"+z+".example"), began.Add(-3*time.Hour)); n != 0 {
+					t.Errorf("%s: %d windows are missing", z, n)
+				}
+			}
+			for key, b := range w.stored() {
+				if key.Dataset == "http_5m" && key.Scope.ID == shop && b.Variant != "rollup_1m" {
+					t.Fatalf("%s is of variant %s", key, b.Variant)
+				}
+			}
+			w.checkTruth()
+		})
+	}
+}
+
+// A refusal that strikes one zone, or one dataset of one zone, whatever its words
+// and whether it names it, costs that alone: its neighbours are as early as
+// ever, and it is missing with a reason until it is answered.
+func TestARefusalOfOneZoneDelaysNobodyElse(t *testing.T) {
+	shop := cfsim.Tag("zone:shop.example")
+	const node = "httpRequests1mGroups("
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		node   string // that is refused; empty: all of the zone
+		reason ledger.Reason
+	}{
+		"unknown, unnamed":        {403, fmt.Sprintf(graphRefusal, "policy 42", "null", ""), "", ledger.Unknown},
+		"unknown, named":          {200, fmt.Sprintf(graphRefusal, "zone '"+shop+"' is in quarantine", "null", ""), "", ledger.Unknown},
+		"unknown, one dataset":    {400, fmt.Sprintf(graphRefusal, "policy 42", "null", "brandnew"), node, ledger.Unknown},
+		"REST envelope":           {403, fmt.Sprintf(restRefusal, 4711, "computer says no"), "", ledger.Unknown},
+		"internal error, named":   {500, fmt.Sprintf(graphRefusal, "Internal server error for zone '"+shop+"'", "null", ""), "", ledger.UpstreamError},
+		"its own budget":          {200, fmt.Sprintf(graphRefusal, "Zone "+shop+" has exceeded its rate limit. Please try again after 5 minutes.", "null", "budget"), "", ledger.UpstreamError},
+		"query error, unnamed":    {400, fmt.Sprintf(graphRefusal, "query contains error, please review it and retry", "null", ""), node, ledger.UpstreamError},
+		"several zones are named": {403, fmt.Sprintf(graphRefusal, "zones ["+shop+" "+cfsim.Tag("zone:gone.example")+"] are not authorized", "null", "authz"), "", ledger.Unauthorized},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, nil)
+			d := w.front(func(at time.Duration, document string) (int, string) {
+				if at < time.Hour || at >= 3*time.Hour || !strings.Contains(document, shop) || !strings.Contains(document, c.node) || strings.Contains(document, "settings{") {
+					return 0, ""
+				}
+				return c.status, c.body
+			})
+			w.run(3*time.Hour - 10*time.Second)
+			if got := w.gaps("http_5m", shop); got[c.reason] < 20 || len(got) != 1 {
+				t.Errorf("gaps after two hours: %v; want all of reason %s", got, c.reason)
+			}
+			if n := w.problems(trouble.UnknownRefusal); (n > 0) != (c.reason == ledger.Unknown) {
+				t.Errorf("%d problems of %s", n, trouble.UnknownRefusal)
+			}
+			if d.turned > 24*len(w.catalogue.Datasets)+60 {
+				t.Errorf("%d requests were refused in two hours; want pauses of minutes", d.turned)
+			}
+			for _, z := range []string{"checkout", "blog", "api"} {
+				zone := cfsim.Tag("zone:" + z + ".example")
+				before, meanwhile := w.late(zone, 15*time.Minute, 50*time.Minute), w.late(zone, time.Hour, 2*time.Hour+45*time.Minute)
+				if meanwhile > before+time.Minute {
+					t.Errorf("%s: buckets took up to %s, and before %s", z, meanwhile, before)
+				}
+			}
+			if r := w.scope(shop).Refusals; len(r) != 0 {
+				t.Errorf("a variant was given up: %v", r)
+			}
+			w.run(3 * time.Hour)
+			for _, z := range []string{"shop", "blog", "api"} {
+				if n := w.missing(cfsim.Tag("zone:"+z+".example"), began.Add(-3*time.Hour)); n != 0 {
+					t.Errorf("%s: %d windows are missing after it was over", z, n)
+				}
+			}
+			if n := w.problems(trouble.UnknownRefusal); n != 0 {
+				t.Errorf("%d problems after it was over", n)
+			}
+			w.checkTruth()
+		})
+	}
+}
+
+// Words that name a plan's limit are believed for minutes at first, and when they
+// strike many zones at once not before they are said twice. One probe that is
+// answered ends it for all.
+func TestARefusalByThePlanIsProbed(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		lasts  time.Duration
+		struck int
+		given  bool // a variant may be given up meanwhile
+	}{
+		{"one zone, for ten minutes", 10 * time.Minute, 1, true},
+		{"every zone, for a minute", 50 * time.Second, 30, false},
+		{"every zone, for an hour", time.Hour, 30, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var tags []string
+			w := newWorld(t, func(conf *cfsim.Config) {
+				one := conf.Zones[slices.IndexFunc(conf.Zones, func(z cfsim.Zone) bool { return z.Name == "shop.example" })]
+				conf.Zones = nil
+				for i := range 30 {
+					one.Name = fmt.Sprintf("zone-%d.example", i)
+					one.ID = cfsim.Tag("zone:" + one.Name)
+					tags = append(tags, one.ID)
+					conf.Zones = append(conf.Zones, one)
+				}
+			})
+			w.only("http_5m")
+			w.front(func(at time.Duration, document string) (int, string) {
+				if at < time.Hour || at >= time.Hour+c.lasts || !strings.Contains(document, "httpRequests1mGroups(") {
+					return 0, ""
+				}
+				for _, tag := range tags[:c.struck] {
+					if strings.Contains(document, tag) {
+						return 200, fmt.Sprintf(graphRefusal, "zone '"+tag+"' does not have access to the path", `["viewer","zones","0","s0"]`, "authz")
+					}
+				}
+				return 0, ""
+			})
+			w.run(time.Hour + c.lasts)
+			w.run(80 * time.Minute)
+			refused, other := 0, 0
+			for _, tag := range tags {
+				refused += len(w.scope(tag).Refusals)
+			}
+			for _, b := range w.stored() {
+				if b.Variant != "rollup_1m" {
+					other++
+				}
+			}
+			if refused != 0 {
+				t.Errorf("%d variants are still given up 80 minutes later", refused)
+			}
+			if (other > 0) != c.given {
+				t.Errorf("%d buckets are of another variant", other)
+			}
+			for _, tag := range tags {
+				if n := w.missing(tag, began.Add(-3*time.Hour)); n != 0 {
+					t.Errorf("zone %s: %d windows are missing", tag, n)
+				}
+			}
+		})
+	}
+}
+
+// A dataset is switched off for a field that Cloudflare names and the dataset
+// asks for, for minutes at first; one answer switches it on.
+func TestAnUnknownFieldDisablesTheDatasetForMinutes(t *testing.T) {
+	w := newWorld(t, zones("shop.example", "blog.example"))
+	w.front(func(at time.Duration, document string) (int, string) {
+		if at < time.Hour || at >= 90*time.Minute || !strings.Contains(document, "threats") {
+			return 0, ""
+		}
+		return 200, fmt.Sprintf(graphRefusal, `unknown field "threats"`, "null", "")
+	})
+	w.run(90*time.Minute - 10*time.Second)
+	if n := w.problems(trouble.DatasetDisabled); n != 1 {
+		t.Errorf("%d datasets are disabled; want the one that asks for the field", n)
+	}
+	w.run(80 * time.Minute)
+	if n := w.problems(trouble.DatasetDisabled); n != 0 {
+		t.Errorf("%d datasets are disabled after the field is known again", n)
+	}
+	for _, z := range []string{"shop", "blog"} {
+		if n := w.missing(cfsim.Tag("zone:"+z+".example"), began.Add(-3*time.Hour)); n != 0 {
+			t.Errorf("%s: %d windows are missing", z, n)
+		}
+	}
+}
