@@ -25,6 +25,7 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 	queue = s.inTurn(queue)
 	s.refusals.begin()
 	unnamed := alike{}
+	var later bucket.Time // when what may not be sent now may
 	for transient := 0; len(queue) > 0; {
 		r, left := s.understood(queue[0])
 		if !left {
@@ -39,6 +40,10 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("reserve permits: %w", err)
+		case !ok && s.isApart(r):
+			// Others may be more urgent.
+			queue, later = queue[1:], s.trusted.Second().Add(wait+time.Second)
+			continue
 		case !ok:
 			return s.trusted.Second().Add(wait + time.Second), nil
 		}
@@ -91,7 +96,7 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 	if unnamed.all() {
 		return s.refusedAlike(&unnamed), nil
 	}
-	return 0, nil
+	return later, nil
 }
 
 // urgency keeps repairs, and what failed the last time, from using up what fresh
