@@ -274,7 +274,7 @@ func (s *Scope) Refused(now bucket.Time, dataset, variant string) bool {
 // probed for long are dropped.
 func (s *Scope) Entitle(now bucket.Time, nodes map[string]Node) {
 	s.Nodes, s.Checked, s.grants = nodes, now, nil
-	maps.DeleteFunc(s.Refusals, func(_ string, r Refusal) bool { return now >= r.Until.Add(2 * lastProbe) })
+	maps.DeleteFunc(s.Refusals, func(_ string, r Refusal) bool { return now >= r.Until.Add(2*lastProbe) })
 }
 
 // Correct changes what is believed of one node, after an answer that

@@ -29,7 +29,9 @@ func newWorld() *world {
 	return w
 }
 
-func (w *world) gauge(code Code) float64 { return testutil.ToFloat64(w.Board.gauge.WithLabelValues(string(code))) }
+func (w *world) gauge(code Code) float64 {
+	return testutil.ToFloat64(w.Board.gauge.WithLabelValues(string(code)))
+}
 
 // A problem that is set ten thousand times is one line, and one more each hour.
 func TestAProblemThatLastsIsLoggedOnceAnHour(t *testing.T) {
