@@ -34,7 +34,7 @@ type wireError struct {
 		Code json.RawMessage `json:"code"`
 	} `json:"extensions"`
 	Code  json.RawMessage `json:"code"`
-	Chain []wireError `json:"error_chain"`
+	Chain []wireError     `json:"error_chain"`
 }
 
 // open reads the body of a reply, or says why it is not one.
