@@ -78,7 +78,7 @@ func (s *faultSet) odd(kind FaultKind, dataset, zone string, identity uint64, va
 		if f.Kind != kind || !f.concerns(dataset, zone) || !f.lasts(now) {
 			continue
 		}
-		h := traffic.Hash(s.seed, 43, uint64(f.ID), identity) //nolint:gosec // ids count from 1
+		h := traffic.Hash(s.seed, 43, uint64(f.ID), identity)
 		if f.Probability > 0 && traffic.Unit(h) >= f.Probability {
 			continue
 		}

@@ -26,7 +26,8 @@ var envelopes = []Envelope{"", EnvelopeGraphQL, EnvelopeREST, EnvelopeEmpty, Env
 // Refusal says how an injected refusal looks. It voids the whole request.
 type Refusal struct {
 	Envelope Envelope `json:"envelope,omitempty"` // empty: graphql for GraphQL, rest for REST
-	Message  string   `json:"message,omitempty"`
+	// Message may have %s for the zones of the request that the fault concerns.
+	Message string `json:"message,omitempty"`
 	// Code is extensions.code in the GraphQL envelope, a number in the REST one.
 	Code string `json:"code,omitempty"`
 	// Names puts the place into a GraphQL error's path: the first zone and, where
@@ -77,9 +78,7 @@ func refusalOf(f *Fault, kind string) (int, Refusal) {
 // refuseBy replaces an answer by the refusal of a fault.
 func (s *Server) refuseBy(out *reply, f *Fault, now time.Time, entry *Request) {
 	status, r := refusalOf(f, entry.Kind)
-	if f.Kind == FaultZonesDenied && strings.Contains(r.Message, "%s") {
-		r.Message = fmt.Sprintf(r.Message, strings.Join(concerned(f, entry), " "))
-	}
+	r.Message = strings.ReplaceAll(r.Message, "%s", strings.Join(concerned(f, entry), " "))
 	entry.Outcome, entry.Message = "refused", r.Message
 	out.status = status
 	out.header.Set("Content-Type", jsonHeader().Get("Content-Type"))

@@ -43,24 +43,34 @@ func TestRefusals(t *testing.T) {
 		body   string
 	}{
 		{
-			"location", cfsim.Fault{Kind: cfsim.FaultLocation}, 403,
+			"location",
+			cfsim.Fault{Kind: cfsim.FaultLocation},
+			403,
 			`{"errors":[{"code":9109,"message":"Cannot use the access token from location: 203.0.113.9"}],"messages":[],"result":null,"success":false}`,
 		},
 		{
-			"unknown words", cfsim.Fault{Kind: cfsim.FaultRefusal, Status: 451, Refusal: cfsim.Refusal{Message: "no"}}, 451,
+			"unknown words",
+			cfsim.Fault{Kind: cfsim.FaultRefusal, Status: 451, Refusal: cfsim.Refusal{Message: "no"}},
+			451,
 			`{"data":null,"errors":[{` + timestamp + `,"message":"no","path":null}]}`,
 		},
 		{
-			"with a code and the zone's place", cfsim.Fault{Kind: cfsim.FaultRefusal, Status: 200, Zone: upper, Refusal: cfsim.Refusal{Code: "authz", Names: true}}, 200,
-			`{"data":null,"errors":[{"extensions":{"code":"authz","timestamp":"2026-11-22T12:00:00Z"},"message":"the request was not accepted","path":["viewer","zones","1"]}]}`,
+			"with a code and the zone's place",
+			cfsim.Fault{Kind: cfsim.FaultRefusal, Status: 200, Zone: upper, Refusal: cfsim.Refusal{Code: "authz", Names: true}},
+			200,
+			`{"data":null,"errors":[{"extensions":{"code":"authz","timestamp":"2026-11-22T12:00:00Z"},"message":"not ` + upper + `","path":["viewer","zones","1"]}]}`,
 		},
 		{
-			"with the dataset's place", cfsim.Fault{Kind: cfsim.FaultRefusal, Zone: upper, Dataset: "httpRequests1mGroups", Refusal: cfsim.Refusal{Names: true}}, 403,
+			"with the dataset's place",
+			cfsim.Fault{Kind: cfsim.FaultRefusal, Zone: upper, Dataset: "httpRequests1mGroups", Refusal: cfsim.Refusal{Names: true}},
+			403,
 			`{"data":null,"errors":[{` + timestamp + `,"message":"the request was not accepted","path":["viewer","zones","1","s0"]}]}`,
 		},
 		{"empty", cfsim.Fault{Kind: cfsim.FaultRefusal, Status: 418, Refusal: cfsim.Refusal{Envelope: cfsim.EnvelopeEmpty}}, 418, ``},
 		{
-			"several zones", cfsim.Fault{Kind: cfsim.FaultZonesDenied, Zones: []string{upper, lower, zone("blog")}}, 200,
+			"several zones",
+			cfsim.Fault{Kind: cfsim.FaultZonesDenied, Zones: []string{upper, lower, zone("blog")}},
+			200,
 			`{"data":null,"errors":[{` + timestamp + `,"message":"zones [` + lower + ` ` + upper + `] are not authorized","path":null}]}`,
 		},
 		{"fields", cfsim.Fault{Kind: cfsim.FaultTooManyFields}, 200, `{"data":null,"errors":[{` + timestamp + `,"message":"number of fields can't be more than 30","path":null}]}`},
@@ -100,8 +110,11 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("accounts: %d", status)
 	}
 	for _, f := range []cfsim.Fault{
-		{Kind: cfsim.FaultRefusal, Refusal: cfsim.Refusal{Envelope: "x"}}, {Kind: cfsim.FaultBusy, Refusal: cfsim.Refusal{Message: "x"}},
-		{Kind: cfsim.FaultDimension, Odd: []string{"-1"}}, {Kind: cfsim.FaultNumber, Odd: []string{"nul"}}, {Kind: cfsim.FaultBusy, Odd: []string{"nul"}},
+		{Kind: cfsim.FaultRefusal, Refusal: cfsim.Refusal{Envelope: "x"}},
+		{Kind: cfsim.FaultBusy, Refusal: cfsim.Refusal{Message: "x"}},
+		{Kind: cfsim.FaultDimension, Odd: []string{"-1"}},
+		{Kind: cfsim.FaultNumber, Odd: []string{"nul"}},
+		{Kind: cfsim.FaultBusy, Odd: []string{"nul"}},
 	} {
 		if _, err := w.sim.Inject(f); err == nil {
 			t.Errorf("%+v was accepted", f)

@@ -39,11 +39,8 @@ const (
 // within completes bounds that need some memory: text costs at least what it is long.
 func (c *Client) within(memory int64, lists ...listBound) bounds {
 	memory = min(max(memory, leastReply), mostMemory)
-	return bounds{
-		bytes: min(memory, c.maxReply), memory: memory,
-		lists: append(lists,
-			listBound{hashErrors, mostErrors, TooBig}, listBound{hashPath, mostSteps, BadAnswer}, listBound{hashChain, mostSteps, BadAnswer}),
-	}
+	common := []listBound{{hashErrors, mostErrors, TooBig}, {hashPath, mostSteps, BadAnswer}, {hashChain, mostSteps, BadAnswer}}
+	return bounds{bytes: min(memory, c.maxReply), memory: memory, lists: append(common, lists...)}
 }
 
 func (c *Client) queryBounds(q *Query) bounds {
@@ -51,7 +48,7 @@ func (c *Client) queryBounds(q *Query) bounds {
 	lists := scopeBounds(q)
 	for i := range q.Selections {
 		s := &q.Selections[i]
-		memory += int64(s.Limit) * s.groupMemory()
+		memory += min(int64(s.Limit), mostMemory) * s.groupMemory()
 		lists = append(lists, listBound{nameHash([]byte(s.Alias)), s.Limit, BadAnswer})
 	}
 	return c.within(memory*int64(max(1, len(q.Zones))), lists...)
@@ -78,8 +75,8 @@ func (c *Client) restBounds(entries int) bounds {
 // groupMemory is what parse may allocate for one group of the selection.
 func (s *Selection) groupMemory() int64 {
 	const scalar = costName + costScalar + 64
-	memory := int64(costObject + costNames)
-	object := func() { memory += costObject + costNames + costName }
+	const object = costObject + costNames + costName
+	memory := int64(2 * object) // itself and its dimensions
 	var seen []string
 	for _, path := range s.Fields {
 		steps := strings.Split(path, ".")
@@ -90,13 +87,10 @@ func (s *Selection) groupMemory() int64 {
 			}
 			if parent := strings.Join(steps[:i+1], "."); !slices.Contains(seen, parent) {
 				seen = append(seen, parent)
-				for range times {
-					object()
-				}
+				memory += times * object
 			}
 		}
 		memory += times * scalar
 	}
-	object()
 	return memory + int64(1+len(s.Dimensions))*(scalar+bytesPerDimension)
 }

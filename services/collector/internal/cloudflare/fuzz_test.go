@@ -31,7 +31,12 @@ func FuzzReply(f *testing.F) {
 		q := exampleQuery()
 		r := &reply{status: status, header: http.Header{"Content-Type": {kind}, "Retry-After": {body}}, body: []byte(body), token: secret}
 		r.bounds = (&Client{maxReply: DefaultMaxReply}).queryBounds(&q)
-		a, err := r.answer(&q)
+		var a *Answer
+		var err error
+		// The dearest of what is let through is an object in eight bytes.
+		if used := allocated(func() { a, err = r.answer(&q) }); used > 64*uint64(len(body))+256<<10 {
+			t.Fatalf("%d bytes were allocated for a body of %d", used, len(body))
+		}
 		if err != nil {
 			var e *Error
 			if a != nil || !errors.As(err, &e) || e.Class < Transient || e.Class > BadAnswer {

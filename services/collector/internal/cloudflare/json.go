@@ -19,7 +19,8 @@ type bounds struct {
 	bytes int64
 	// memory is what [parse] may allocate, by the costs below.
 	memory int64
-	// lists bound lists by the name that they stand under, others have [mostItems].
+	// lists bound lists by the name that they stand under, the last that has it;
+	// others have [mostItems].
 	lists []listBound
 }
 
@@ -395,11 +396,11 @@ func nameHash(name []byte) uint64 {
 		case c == '\\':
 			var r rune
 			r, i = unescape(name, i)
-			h = (h ^ uint64(fold(r))) * prime //nolint:gosec // a rune is not negative
+			h = (h ^ uint64(fold(r))) * prime
 		case c >= utf8.RuneSelf:
 			r, n := utf8.DecodeRune(name[i:])
 			i += n
-			h = (h ^ uint64(fold(r))) * prime //nolint:gosec // a rune is not negative
+			h = (h ^ uint64(fold(r))) * prime
 		default:
 			i++
 			if c == '"' {
