@@ -56,7 +56,7 @@ func TestRefusals(t *testing.T) {
 		},
 		{
 			"with a code and the zone's place",
-			cfsim.Fault{Kind: cfsim.FaultRefusal, Status: 200, Zone: upper, Refusal: cfsim.Refusal{Code: "authz", Names: true}},
+			cfsim.Fault{Kind: cfsim.FaultRefusal, Status: 200, Zone: upper, Refusal: cfsim.Refusal{Code: "authz", Message: "not %s", Names: true}},
 			200,
 			`{"data":null,"errors":[{"extensions":{"code":"authz","timestamp":"2026-11-22T12:00:00Z"},"message":"not ` + upper + `","path":["viewer","zones","1"]}]}`,
 		},
