@@ -46,6 +46,17 @@
 // requests (samples, shuffles, the chance of faults) repeats only if the
 // requests come in the same order.
 //
+// # Faults
+//
+// A [Fault] strikes the transport, refuses in words, or spoils data. Refusals
+// ([FaultLocation], [FaultRefusal], [FaultZonesDenied], [FaultTooManyFields],
+// [FaultTooManyRequests]) take status, words and envelope from Fault.Status and
+// Fault.Refusal, so that any error body can be played, for all requests or for those
+// that ask for a zone or a dataset. Odd values ([FaultZoneName], [FaultAccountName],
+// [FaultDimension], [FaultTime], [FaultNumber]) replace strings and numbers by what
+// hardly anybody expects. They are a matter of what is sent alone: [Server.True],
+// [Server.TrueGroups] and [Server.Zones] tell the values that they took the place of.
+//
 // # Where the description is silent
 //
 // [Switches] has a default for each open point. Beyond those, the simulator

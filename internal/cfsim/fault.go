@@ -35,6 +35,28 @@ const (
 	FaultSkew        FaultKind = "skew"         // Date header off by Delay, which may be negative
 )
 
+// Refusals in words. They strike every request that the conditions let through, as
+// a whole: with Zone or Zones each one that asks for such a zone. Status and
+// Refusal change what each says.
+const (
+	FaultLocation        FaultKind = "location"          // 403, REST envelope: the token is not for this address; on GraphQL and REST
+	FaultRefusal         FaultKind = "refusal"           // 403 and words that are in no documentation
+	FaultZonesDenied     FaultKind = "zones-denied"      // 200: "zones [X Y] are not authorized", naming those that the fault concerns
+	FaultTooManyFields   FaultKind = "too-many-fields"   // 200: "number of fields can't be more than 30"
+	FaultTooManyRequests FaultKind = "too-many-requests" // 200: "Too many requests"
+)
+
+// Odd values, drawn from Odd by seed and Probability: one value is replaced by the
+// same for as long as the fault lasts. True values are told by [Server.True] and its
+// like as before.
+const (
+	FaultZoneName    FaultKind = "zone-name"    // names of zones in REST
+	FaultAccountName FaultKind = "account-name" // names of accounts in REST; Zone is the account's id
+	FaultDimension   FaultKind = "dimension"    // strings of dimensions and keys of maps
+	FaultTime        FaultKind = "time"         // times among the dimensions
+	FaultNumber      FaultKind = "number"       // counts, sums, uniques, averages, quantiles
+)
+
 // Faults of the data.
 const (
 	FaultZoneDelayed  FaultKind = "zone-delayed"  // nothing younger than Delay is shown
@@ -49,10 +71,11 @@ const (
 var kinds = []FaultKind{
 	FaultSlow, FaultDrip, FaultReset, FaultResetBody, FaultShortBody, FaultTruncated, FaultRubbish, FaultHTML, FaultChallenge,
 	FaultEmptyBody, FaultEmptyObject, FaultNullData, FaultEmptyErrors, FaultNoErrors, FaultBusy, FaultInternal, FaultBudget,
-	FaultSkew, FaultZoneDelayed, FaultZoneFrozen, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial,
+	FaultSkew, FaultLocation, FaultRefusal, FaultZonesDenied, FaultTooManyFields, FaultTooManyRequests,
+	FaultZoneName, FaultAccountName, FaultDimension, FaultTime, FaultNumber, FaultZoneDelayed, FaultZoneFrozen, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial,
 }
 
-var dataKinds = []FaultKind{FaultZoneDelayed, FaultZoneFrozen, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial}
+var dataKinds = append([]FaultKind{FaultZoneDelayed, FaultZoneFrozen, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial}, oddKinds...)
 
 // Fault is something that goes wrong. Its conditions are joined by and; empty
 // ones always hold.
@@ -71,14 +94,26 @@ type Fault struct {
 	Token   string `json:"token,omitempty"`
 	Zone    string `json:"zone,omitempty"`
 	Dataset string `json:"dataset,omitempty"`
+	// Zones restricts it like Zone, to any of several.
+	Zones []string `json:"zones,omitempty"`
 	// Path restricts transport faults to URL paths that contain it, for
 	// example "/graphql" or "/zones".
 	Path string `json:"path,omitempty"`
 	// Delay belongs to slow and drip (time of this machine), skew and
 	// zone-delayed (time of the clock). In JSON it is in nanoseconds.
 	Delay time.Duration `json:"delay,omitempty"`
-	// Status belongs to html.
+	// Status belongs to html and to refusals.
 	Status int `json:"status,omitempty"`
+	// Refusal belongs to refusals: what is empty is as the kind says.
+	Refusal Refusal `json:"refusal,omitzero"`
+	// Odd belongs to odd values: names out of [OddStrings] or [OddNumbers]. Empty
+	// means all but the strings of megabytes.
+	Odd []string `json:"odd,omitempty"`
+}
+
+// aboutZone reports whether the fault concerns a zone.
+func (f *Fault) aboutZone(zone string) bool {
+	return (f.Zone == "" || f.Zone == zone) && (len(f.Zones) == 0 || slices.Contains(f.Zones, zone))
 }
 
 func (f Fault) check() error {
@@ -93,8 +128,12 @@ func (f Fault) check() error {
 		return fmt.Errorf("cfsim: fault %s: from is missing; it is when the data stops", f.Kind)
 	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
 		return fmt.Errorf("cfsim: fault %s: status %d must be from 200 to 599", f.Kind, f.Status)
+	case !slices.Contains(envelopes, f.Refusal.Envelope):
+		return fmt.Errorf("cfsim: fault %s: envelope %q must be one of %q", f.Kind, f.Refusal.Envelope, envelopes[1:])
+	case f.Refusal != Refusal{} && refusals[f.Kind].status == 0:
+		return fmt.Errorf("cfsim: fault %s is no refusal", f.Kind)
 	}
-	return nil
+	return f.checkOdd()
 }
 
 // ActiveFault is an injected fault with its history.
@@ -148,7 +187,7 @@ func (s *faultSet) list() []ActiveFault {
 // fires decides whether a fault whose conditions hold happens this time.
 // Callers hold mu.
 func (s *faultSet) fires(f *ActiveFault, now time.Time) bool {
-	if !f.From.IsZero() && now.Before(f.From) || !f.To.IsZero() && !now.Before(f.To) || f.Count > 0 && f.Fired >= f.Count {
+	if !f.lasts(now) {
 		return false
 	}
 	s.asked++
@@ -172,7 +211,7 @@ func (s *faultSet) transport(o occasion, now time.Time) *Fault {
 	for _, f := range s.active {
 		if slices.Contains(dataKinds, f.Kind) ||
 			f.Token != "" && f.Token != o.token || !strings.Contains(o.path, f.Path) ||
-			f.Zone != "" && !slices.Contains(o.zones, f.Zone) || f.Dataset != "" && !slices.Contains(o.datasets, f.Dataset) {
+			(f.Zone != "" || len(f.Zones) > 0) && !slices.ContainsFunc(o.zones, f.aboutZone) || f.Dataset != "" && !slices.Contains(o.datasets, f.Dataset) {
 			continue
 		}
 		if s.fires(f, now) {
@@ -184,7 +223,7 @@ func (s *faultSet) transport(o occasion, now time.Time) *Fault {
 }
 
 func (f *ActiveFault) concerns(dataset, zone string) bool {
-	return (f.Zone == "" || f.Zone == zone) && (f.Dataset == "" || f.Dataset == dataset)
+	return f.aboutZone(zone) && (f.Dataset == "" || f.Dataset == dataset)
 }
 
 // view applies delays and emptiness: the instant as of which a reader sees

@@ -162,7 +162,7 @@ func (d *document) compute(buf *bytes.Buffer, p *pending) *gqlError {
 		buf.WriteString("null")
 		return nil
 	}
-	body, rows, err := d.s.answer(p.sel, p.zones, d.now, odd)
+	body, rows, err := d.s.answer(p.sel, p.zones, d.now, p.tag, odd)
 	if err != nil {
 		return err.at(p.path)
 	}

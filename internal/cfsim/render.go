@@ -16,6 +16,7 @@ type writer struct {
 	sel *selection
 	buf []byte
 	odd oddities
+	mut *mutation
 }
 
 // oddities are the faults in values.
@@ -48,6 +49,10 @@ func (w *writer) text(s string) {
 }
 
 func (w *writer) uint(n uint64) {
+	if text := w.mut.number(); text != "" {
+		w.raw(text)
+		return
+	}
 	if w.odd.huge {
 		n += 1<<63 + 1
 	}
@@ -55,6 +60,10 @@ func (w *writer) uint(n uint64) {
 }
 
 func (w *writer) float(f float64) {
+	if text := w.mut.number(); text != "" {
+		w.raw(text)
+		return
+	}
 	if w.odd.negative {
 		f = -1
 	}
@@ -65,9 +74,14 @@ func (w *writer) float(f float64) {
 	w.buf = strconv.AppendFloat(w.buf, math.Round(f*1e7)/1e7, 'f', -1, 64)
 }
 
-func (w *writer) value(v any) {
+// value writes the value of a dimension or the key of a map.
+func (w *writer) value(field string, v any) {
 	switch x := v.(type) {
 	case string:
+		if text := w.mut.text(field, x); text != "" {
+			w.raw(text)
+			return
+		}
 		w.text(x)
 	case uint64:
 		w.buf = strconv.AppendUint(w.buf, x, 10)
@@ -118,6 +132,7 @@ func repeated(before []query.Field, alias string) bool {
 
 func (w *writer) row(r *row) {
 	name := w.sel.dataset.Name
+	w.mut.begin(r)
 	w.object(w.sel.field.Fields, name, func(c query.Field) {
 		if c.Name == "count" {
 			w.uint(r.total().Requests)
@@ -136,7 +151,7 @@ func (w *writer) leaf(r *row, container string, f query.Field) {
 	case "dimensions":
 		for i, d := range w.sel.dims {
 			if d == f.Name && i < len(r.key) {
-				w.value(r.key[i])
+				w.value(d, r.key[i])
 				return
 			}
 		}
@@ -178,7 +193,7 @@ func (w *writer) list(rows []mapRow, key string, f query.Field) {
 		w.object(f.Fields, f.Name, func(leaf query.Field) {
 			switch leaf.Name {
 			case key:
-				w.value(rows[i].key)
+				w.value(key, rows[i].key)
 			case "bytes":
 				w.uint(rows[i].bytes)
 			case "threats":
@@ -235,7 +250,7 @@ func (w *writer) confidence(r *row, c query.Field) {
 }
 
 // answer evaluates a selection and writes its list.
-func (s *Server) answer(sel *selection, zones []*zoneState, now time.Time, odd oddities) ([]byte, int, *gqlError) {
+func (s *Server) answer(sel *selection, zones []*zoneState, now time.Time, tag string, odd oddities) ([]byte, int, *gqlError) {
 	rows, err := s.rows(sel, zones, now)
 	if err != nil {
 		return nil, 0, err
@@ -245,6 +260,9 @@ func (s *Server) answer(sel *selection, zones []*zoneState, now time.Time, odd o
 		rows = rows[:sel.limit] // silently, as the real one does
 	}
 	w := writer{s: s, sel: sel, odd: odd}
+	if s.faults.anyOdd() {
+		w.mut = &mutation{faults: s.faults, now: now, dataset: sel.dataset.Name, tag: tag}
+	}
 	if odd.duplicate && len(rows) > 0 {
 		rows = append(rows, rows[0])
 	}

@@ -29,7 +29,7 @@ func (s *Server) rest(r *http.Request, path string, t *token, now time.Time, ent
 		}
 		return s.verify(t, now)
 	case path == "/accounts":
-		return s.listAccounts(r, t)
+		return s.listAccounts(r, t, now)
 	case path == "/zones":
 		return s.listZones(r, t, now)
 	case part[0] == "zones" && len(part) >= 2:
@@ -57,7 +57,7 @@ func (s *Server) zoneCall(r *http.Request, part []string, t *token, now time.Tim
 	}
 	switch below := strings.Join(part[2:], "/"); below {
 	case "":
-		return result(s.zoneObject(z), nil)
+		return result(s.zoneObject(z, now), nil)
 	case "rulesets":
 		list := []any{}
 		for _, rs := range s.rulesets(z, now) {
@@ -89,12 +89,12 @@ func (s *Server) verify(t *token, now time.Time) reply {
 	return result(v, []any{map[string]any{"code": 10000, "message": "This API Token is valid and " + status, "type": nil}})
 }
 
-func (s *Server) listAccounts(r *http.Request, t *token) reply {
+func (s *Server) listAccounts(r *http.Request, t *token, now time.Time) reply {
 	list := []any{}
 	for _, a := range s.config.Accounts {
 		if t.may(AccountRead) && t.seesAccount(a.ID) {
 			list = append(list, map[string]any{
-				"id": a.ID, "name": a.Name, "type": "standard",
+				"id": a.ID, "name": s.name(FaultAccountName, a.ID, a.Name, now), "type": "standard",
 				"settings": map[string]any{"enforce_twofactor": false}, "created_on": "2020-01-01T00:00:00Z",
 			})
 		}
@@ -123,7 +123,7 @@ func (s *Server) listZones(r *http.Request, t *token, now time.Time) reply {
 	})
 	list := []any{}
 	for _, z := range zones {
-		list = append(list, s.zoneObject(z))
+		list = append(list, s.zoneObject(z, now))
 	}
 	return page(r, list, maxPerPage)
 }
@@ -136,11 +136,11 @@ var plans = map[Plan]map[string]any{
 	Enterprise: {"id": "3feeeeeeeeeeeeeeeeeeeeeeeeeeeeee", "name": "Enterprise Website", "price": 0},
 }
 
-func (s *Server) zoneObject(z *zoneState) map[string]any {
+func (s *Server) zoneObject(z *zoneState, now time.Time) map[string]any {
 	account := map[string]any{"id": z.account, "name": ""}
 	for _, a := range s.config.Accounts {
 		if a.ID == z.account {
-			account["name"] = a.Name
+			account["name"] = s.name(FaultAccountName, a.ID, a.Name, now)
 		}
 	}
 	plan := map[string]any{
@@ -156,7 +156,7 @@ func (s *Server) zoneObject(z *zoneState) map[string]any {
 	}
 	on := created.UTC().Format(time.RFC3339)
 	return map[string]any{
-		"id": z.ID, "name": z.name, "status": z.status(), "paused": z.paused, "type": "full", "development_mode": 0,
+		"id": z.ID, "name": s.name(FaultZoneName, z.ID, z.name, now), "status": z.status(), "paused": z.paused, "type": "full", "development_mode": 0,
 		"name_servers": []string{"ada.ns.example", "bob.ns.example"}, "original_name_servers": []string{"ns1.registrar.example"},
 		"created_on": on, "modified_on": on, "activated_on": on,
 		"account": account, "owner": map[string]any{"id": nil, "type": "user", "email": nil},

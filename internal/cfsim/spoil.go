@@ -53,6 +53,8 @@ func (s *Server) spoil(out *reply, f *Fault, now time.Time, entry *Request) {
 		if s.config.Switches.RetryAfter {
 			out.header.Set("Retry-After", fmt.Sprint(int(s.limits.Window.Seconds())))
 		}
+	case FaultLocation, FaultRefusal, FaultZonesDenied, FaultTooManyFields, FaultTooManyRequests:
+		s.refuseBy(out, f, now, entry)
 	case FaultSkew:
 		out.header.Set("Date", now.Add(f.Delay).UTC().Format(http.TimeFormat))
 	}

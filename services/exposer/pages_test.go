@@ -61,14 +61,20 @@ func TestLandingPageAndOwnMetrics(t *testing.T) {
 	fill(s, "http_5m", 3)
 	daily := feedtest.Definition("uniques_1d", 1)
 	daily.Size = 24 * time.Hour
+	minutes := feedtest.Definition("status_1m", 1)
+	minutes.Size = time.Minute
+	minute := feedtest.Bucket("status_1m", feedtest.Zone(0), 1)
+	minute.Size = time.Minute
 	s.Append(at(5), feedtest.Entry{Definition: daily})
+	s.Append(at(5), feedtest.Entry{Definition: minutes}, feedtest.Entry{Bucket: minute})
 	c := config()
 	c.ReplayHours = 12
 	x := start(t, s.Serve(t), c, at(6))
-	x.await(8)
+	x.await(10)
 	page := x.get("/")
 	for _, want := range []string{
-		"ready", "revision 8", "http_5m", "sum_over_time(cloudflare_zone_http_5m_requests[1d])", "uniques_1d needs 13",
+		"ready", "revision 10", "http_5m", "sum_over_time(cloudflare_zone_http_5m_requests[1d])", "uniques_1d needs 13",
+		"status_1m repeats 30 buckets of 1m, whatever CF_METRICS_REPLAY_HOURS is", `<td class="n">2h30m0s</td>`,
 		"looks empty most of the time", "in pieces at midnight UTC",
 	} {
 		if !strings.Contains(page.body, want) {
@@ -80,8 +86,10 @@ func TestLandingPageAndOwnMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"weir_exposer_ready 1\n", "weir_exposer_revision 8\n", "weir_exposer_replay_samples 18\n", "weir_exposer_replay_series 6\n",
+		"weir_exposer_ready 1\n", "weir_exposer_revision 10\n", "weir_exposer_replay_samples 21\n", "weir_exposer_replay_series 9\n",
 		`weir_exposer_replay_windows{dataset="http_5m",role="total"} 3`, `weir_exposer_replay_short{dataset="uniques_1d"} 1`,
+		`weir_exposer_replay_short{dataset="http_5m"} 0`, `weir_exposer_replay_span_seconds{dataset="http_5m"} 9000`,
+		`weir_exposer_replay_short{dataset="status_1m"} 1`, `weir_exposer_replay_span_seconds{dataset="status_1m"} 1800`,
 		fmt.Sprintf(`weir_exposer_newest_bucket_end_timestamp_seconds{dataset="http_5m"} %g`, float64(at(3).Unix())),
 		"weir_simulated 0\n", `weir_exposer_store_info{sample_timestamp="end",store_id="11112222333344445555666677778888"} 1`,
 		"weir_exposer_stream_connected 1\n", `weir_exposer_backfills_total{outcome="whole"} 0`,

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -257,7 +258,7 @@ func (w *world) finish(e event) {
 			p.slow = 0
 		default:
 			for i := range p.wrong {
-				if p.wrong[i] == e {
+				if reflect.DeepEqual(p.wrong[i], e) {
 					p.wrong = append(p.wrong[:i], p.wrong[i+1:]...)
 					break
 				}

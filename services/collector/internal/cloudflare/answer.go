@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,14 +14,16 @@ import (
 
 // envelope is every body that the API sends: GraphQL's and REST's.
 type envelope struct {
-	Data   json.RawMessage `json:"data"`
-	Errors []wireError     `json:"errors"`
+	members
+	Errors []wireError
 
 	// REST only.
-	Success    *bool           `json:"success"`
-	Result     json.RawMessage `json:"result"`
-	ResultInfo *resultInfo     `json:"result_info"`
+	Success    *bool
+	ResultInfo *resultInfo
 }
+
+// refused reports whether the body says so itself.
+func (e *envelope) refused() bool { return len(e.Errors) > 0 || e.Success != nil && !*e.Success }
 
 // wireError is an error of either API. Types are loose where only the text
 // matters: an odd code must not hide the message.
@@ -30,85 +31,42 @@ type wireError struct {
 	Message    string `json:"message"`
 	Path       []any  `json:"path"`
 	Extensions struct {
-		Code any `json:"code"`
+		Code json.RawMessage `json:"code"`
 	} `json:"extensions"`
-	Code  any         `json:"code"`
-	Chain []wireError `json:"error_chain"`
+	Code  json.RawMessage `json:"code"`
+	Chain []wireError     `json:"error_chain"`
 }
 
-// open decodes the body of a reply, or says why it is not one.
+// open reads the body of a reply, or says why it is not one.
 func (r *reply) open() (*envelope, error) {
-	var e envelope
-	if err := decode(r.body, &e); err != nil {
+	found, err := scan(r.body, &r.bounds)
+	if err != nil {
 		return nil, r.foreign(err)
 	}
-	if len(e.Errors) > 0 || e.Success != nil && !*e.Success {
-		return &e, nil
+	if head := bytes.TrimSpace(r.body); head[0] != '{' {
+		return nil, r.foreign(errors.New("it is no object"))
 	}
-	if r.status != http.StatusOK {
+	e := &envelope{members: found}
+	for _, part := range []struct {
+		at span
+		to any
+	}{{found.errors, &e.Errors}, {found.success, &e.Success}, {found.info, &e.ResultInfo}} {
+		if err := r.decode(part.at, part.to); err != nil {
+			return nil, r.foreign(err)
+		}
+	}
+	if !e.refused() && r.status != http.StatusOK {
 		return nil, r.unexplained("reply without errors")
 	}
-	return &e, nil
+	return e, nil
 }
 
-// decode reads exactly one JSON value with its numbers as they are written. A
-// value that says something twice is none: encoding/json would melt both into
-// one, down to the groups of one zone under the tag of another.
-func decode(body []byte, to any) error {
-	d := json.NewDecoder(bytes.NewReader(body))
-	if err := names(d, 0); err != nil {
-		return err
-	}
-	d = json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	if err := d.Decode(to); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the JSON value")
-	}
-	return nil
-}
-
-// deepest is the level of a zone's own object, counted from the body, below
-// which values are decoded without types, and nothing melts.
-const deepest = 4
-
-// names reads one value and refuses objects that have a name twice. Names that
-// differ in case alone are the same to encoding/json.
-func names(d *json.Decoder, depth int) error {
-	if depth > deepest {
-		var skipped json.RawMessage
-		return d.Decode(&skipped)
-	}
-	token, err := d.Token()
-	if err != nil {
-		return err
-	}
-	kind, nested := token.(json.Delim)
-	if !nested {
+// decode reads a part of the body; one that is absent is left alone.
+func (r *reply) decode(part span, to any) error {
+	if part == (span{}) {
 		return nil
 	}
-	seen := map[string]bool{}
-	for d.More() {
-		if kind == '{' {
-			token, err := d.Token()
-			if err != nil {
-				return err
-			}
-			name, _ := token.(string) // the decoder lets nothing else through
-			folded := strings.ToLower(strings.ToUpper(name))
-			if seen[folded] {
-				return fmt.Errorf("an object has the name %q twice", clip(name))
-			}
-			seen[folded] = true
-		}
-		if err := names(d, depth+1); err != nil {
-			return err
-		}
-	}
-	_, err = d.Token()
-	return err
+	return json.Unmarshal(r.body[part.from:part.to], to)
 }
 
 // foreign is the error of a body that is not the API's.
@@ -124,7 +82,11 @@ func (r *reply) foreign(err error) error {
 	if r.status != http.StatusOK {
 		return r.unexplained(what)
 	}
-	return r.problem(BadAnswer, what)
+	class := BadAnswer
+	if refused, ok := errors.AsType[*scanError](err); ok {
+		class = refused.class
+	}
+	return r.problem(class, what)
 }
 
 // unexplained is the error of a status for which the body gives no reason.
@@ -163,6 +125,9 @@ func (r *reply) convert(w *wireError, q *Query, rest bool) *Error {
 	// The chain is more precise than its head: "Invalid request headers" is
 	// followed by "Invalid format for Authorization header".
 	for i := range w.Chain {
+		if len(e.Message) > mostText {
+			break
+		}
 		if m := redact(w.Chain[i].Message, r.token); m != "" {
 			e.Message = strings.TrimSpace(e.Message + ": " + m)
 		}
@@ -207,14 +172,15 @@ func (r *reply) beginning() string {
 }
 
 // codeText is a code that may be text or a number.
-func codeText(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case json.Number:
-		return v.String()
+func codeText(raw json.RawMessage) string {
+	if len(raw) == 0 || !strings.ContainsRune(`"-0123456789`, rune(raw[0])) {
+		return "" // absent, null, or of another type
 	}
-	return ""
+	var text string
+	if json.Unmarshal(raw, &text) != nil {
+		return string(raw)
+	}
+	return text
 }
 
 // locate reads the path ["viewer","zones","0","alias"]: its elements are
@@ -256,12 +222,8 @@ func (q *Query) locate(e *Error, path []any) {
 
 // scopes is the part of data that every query of ours has.
 type scopes struct {
-	Cost   json.Number `json:"cost"`
-	Viewer *struct {
-		Budget   json.Number       `json:"budget"`
-		Zones    *[]map[string]any `json:"zones"`
-		Accounts *[]map[string]any `json:"accounts"`
-	} `json:"viewer"`
+	zones, accounts any
+	cost, budget    any
 }
 
 // data opens the body of a GraphQL reply and returns its scopes.
@@ -270,56 +232,59 @@ func (r *reply) data(q *Query) (*scopes, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(e.Errors) > 0 || e.Success != nil && !*e.Success {
+	if e.refused() {
 		return nil, r.refusal(e, q)
 	}
-	var s *scopes
-	if len(e.Data) > 0 {
-		if err := decode(e.Data, &s); err != nil {
-			return nil, r.problem(BadAnswer, "data is not what was asked for: "+err.Error())
-		}
-	}
-	if s == nil || s.Viewer == nil {
+	data, _ := parse(r.body, e.data).(map[string]any)
+	viewer, ok := data["viewer"].(map[string]any)
+	if !ok {
 		return nil, r.problem(BadAnswer, "neither data nor errors in the reply")
 	}
-	return s, nil
+	return &scopes{zones: viewer["zones"], accounts: viewer["accounts"], cost: data["cost"], budget: viewer["budget"]}, nil
 }
 
-// zones returns the zones of an answer by tag, and the account where the query
-// names one; nil for an account that is not visible.
-func (s *scopes) zones(q *Query) (zones map[string]map[string]any, account map[string]any, err error) {
-	list := s.Viewer.Zones
-	if q.AccountID != "" {
-		if s.Viewer.Accounts == nil {
-			return nil, nil, errors.New("accounts is missing or null")
+// objects is a list of scopes.
+func objects(name string, v any) ([]map[string]any, error) {
+	list, ok := v.([]any)
+	if !ok {
+		return nil, fmt.Errorf("%s is missing or no list", name)
+	}
+	out := make([]map[string]any, len(list))
+	for i := range list {
+		if out[i], ok = list[i].(map[string]any); !ok {
+			return nil, fmt.Errorf("%s has an entry that is null or no object", name)
 		}
-		if len(*s.Viewer.Accounts) == 0 {
+	}
+	return out, nil
+}
+
+// byTag returns the zones of an answer by tag, and the account where the query
+// names one; nil for an account that is not visible.
+func (s *scopes) byTag(q *Query) (zones map[string]map[string]any, account map[string]any, err error) {
+	nested := s.zones
+	if q.AccountID != "" {
+		accounts, err := objects("accounts", s.accounts)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(accounts) == 0 {
 			return map[string]map[string]any{}, nil, nil
 		}
-		account = (*s.Viewer.Accounts)[0]
-		if len(*s.Viewer.Accounts) > 1 || account["accountTag"] != q.AccountID {
+		account = accounts[0]
+		if len(accounts) > 1 || account["accountTag"] != q.AccountID {
 			return nil, nil, fmt.Errorf("accounts are not the one that was asked for, %s", q.AccountID)
 		}
 		if len(q.Zones) == 0 {
 			return nil, account, nil
 		}
-		nested, ok := account["zones"].([]any)
-		if !ok {
-			return nil, nil, errors.New("zones is missing or null")
-		}
-		objects := make([]map[string]any, len(nested))
-		for i := range nested {
-			if objects[i], ok = nested[i].(map[string]any); !ok {
-				return nil, nil, errors.New("a zone is null or no object")
-			}
-		}
-		list = &objects
+		nested = account["zones"]
 	}
-	if list == nil {
-		return nil, nil, errors.New("zones is missing or null")
+	list, err := objects("zones", nested)
+	if err != nil {
+		return nil, nil, err
 	}
-	zones = make(map[string]map[string]any, len(*list))
-	for _, z := range *list {
+	zones = make(map[string]map[string]any, len(list))
+	for _, z := range list {
 		tag, _ := z["zoneTag"].(string)
 		if !slices.Contains(q.Zones, tag) {
 			return nil, nil, fmt.Errorf("zone %q was not asked for", clip(tag))
@@ -338,11 +303,11 @@ func (r *reply) answer(q *Query) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	zones, account, err := s.zones(q)
+	zones, account, err := s.byTag(q)
 	if err != nil {
 		return nil, r.problem(BadAnswer, err.Error())
 	}
-	a := &Answer{Date: r.date, Ray: r.ray, Cost: number(s.Cost), Budget: number(s.Viewer.Budget)}
+	a := &Answer{Date: r.date, Ray: r.ray, Cost: number(s.cost), Budget: number(s.budget)}
 	if len(q.Zones) == 0 {
 		if account != nil {
 			if a.Account, err = q.groups(account); err != nil {
@@ -362,7 +327,8 @@ func (r *reply) answer(q *Query) (*Answer, error) {
 	return a, nil
 }
 
-func number(n json.Number) uint64 {
+func number(v any) uint64 {
+	n, _ := v.(json.Number)
 	u, err := strconv.ParseUint(n.String(), 10, 64)
 	if err != nil {
 		return 0 // only ever for people: no reason to drop an answer

@@ -101,25 +101,26 @@ type reply struct {
 	status int
 	header http.Header
 	body   []byte
+	bounds bounds
 	ray    string
 	date   time.Time // of the Date header; zero when there was none
 	token  string    // to be struck from every message
 }
 
 // graphql sends one document.
-func (c *Client) graphql(ctx context.Context, document string) (*reply, error) {
+func (c *Client) graphql(ctx context.Context, document string, b bounds) (*reply, error) {
 	body, err := json.Marshal(struct {
 		Query string `json:"query"`
 	}{document})
 	if err != nil {
 		return nil, fmt.Errorf("encode query: %w", err)
 	}
-	return c.send(ctx, http.MethodPost, c.base.JoinPath("graphql"), body)
+	return c.send(ctx, http.MethodPost, c.base.JoinPath("graphql"), body, b)
 }
 
 // send makes one request and reads its reply to the end. Its errors are of
 // type *Error, apart from those of ctx.
-func (c *Client) send(ctx context.Context, method string, u *url.URL, body []byte) (*reply, error) {
+func (c *Client) send(ctx context.Context, method string, u *url.URL, body []byte, b bounds) (*reply, error) {
 	token, err := c.token()
 	if err != nil {
 		return nil, &Error{Class: Auth, Message: "read API token: " + err.Error()}
@@ -150,18 +151,26 @@ func (c *Client) send(ctx context.Context, method string, u *url.URL, body []byt
 		return nil, c.lost(outer, err, token, "")
 	}
 	defer func() { _ = resp.Body.Close() }() // nothing left to learn from it
-	r := &reply{status: resp.StatusCode, header: resp.Header, ray: ray(resp.Header), token: token}
+	r := &reply{status: resp.StatusCode, header: resp.Header, bounds: b, ray: ray(resp.Header), token: token}
 	if t, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		r.date = t.UTC()
 	}
-	r.body, err = io.ReadAll(io.LimitReader(resp.Body, c.maxReply+1))
+	most := b.bytes
+	if r.status != http.StatusOK {
+		most = min(most, mostRefusal)
+	}
+	r.body, err = io.ReadAll(io.LimitReader(resp.Body, most+1))
 	c.log.DebugContext(ctx, "cloudflare replied", "method", method, "path", u.Path, "status", r.status, "ray", r.ray,
 		"bytes", len(r.body), "duration", time.Since(began))
 	if err != nil {
 		return nil, c.lost(outer, err, token, r.ray)
 	}
-	if int64(len(r.body)) > c.maxReply {
-		return nil, r.problem(TooBig, fmt.Sprintf("reply is larger than %d bytes", c.maxReply))
+	if int64(len(r.body)) > most {
+		larger := fmt.Sprintf("reply is larger than %d bytes", most)
+		if r.status != http.StatusOK {
+			return nil, r.unexplained(larger)
+		}
+		return nil, r.problem(TooBig, larger)
 	}
 	return r, nil
 }
@@ -200,16 +209,26 @@ func validToken(t string) bool {
 	return t != "" && !strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\'' })
 }
 
+// mostText is the length of a text of ours about what others said.
+const mostText = 600
+
 // redact strikes the token from a text that comes from elsewhere, and keeps
 // the text to a line.
 func redact(text, token string) string {
+	const head = 64 << 10 // looked at: a message may be as long as a reply
+	long := len(text) > head
+	if long {
+		text = text[:head]
+	}
 	if token != "" {
 		text = strings.ReplaceAll(text, token, "[redacted]")
 	}
+	if long {
+		text = text[:max(0, len(text)-len(token))] // the cut may have gone through a token
+	}
 	text = strings.Join(strings.Fields(text), " ")
-	const most = 600
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
+	if long || len(text) > mostText {
+		text = strings.ToValidUTF8(text[:min(len(text), mostText)], "") + "…"
 	}
 	return text
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
@@ -205,5 +206,54 @@ func TestTokens(t *testing.T) {
 	w := newWorld(t, func(c *cfsim.Config) { c.Tokens[0].Denied = []string{zoneTag("media")} })
 	if _, e := w.class(t, []string{zoneTag("shop"), zoneTag("media")}, hourBefore(noon)); e == nil || e.Class != cloudflare.Denied || e.Zone != zoneTag("media") {
 		t.Errorf("denied zone: %v, want that it is denied", e)
+	}
+}
+
+// Odd strings and numbers are no reason to refuse a whole reply, which has other
+// zones too: they arrive as they were sent, a name of nine megabytes included. What
+// becomes of them is for whoever stores them to say.
+func TestOddValuesArrive(t *testing.T) {
+	w := newWorld(t, nil)
+	shop := zoneTag("shop")
+	inject := func(f cfsim.Fault) {
+		t.Helper()
+		w.sim.ClearFaults()
+		if _, err := w.sim.Inject(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, odd := range cfsim.OddStrings() {
+		inject(cfsim.Fault{Kind: cfsim.FaultZoneName, Zone: shop, Odd: []string{odd}})
+		zones, err := w.client.Zones(t.Context())
+		if err != nil || len(zones) != 8 {
+			t.Errorf("a zone with a name that is odd (%s): %d zones, %v", odd, len(zones), err)
+			continue
+		}
+		for _, z := range zones {
+			if z.ID == shop && z.Name == "shop.example" || !utf8.ValidString(z.Name) {
+				t.Errorf("%s: zone %s is called %.40q", odd, z.ID, z.Name)
+			}
+		}
+	}
+	c, err := catalogue.Load(nil, catalogue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, win := c.Find("countries_1h"), hourBefore(noon)
+	ask := func() (*cloudflare.Answer, error) {
+		return w.client.Query(t.Context(), cloudflare.Query{Zones: []string{shop}, Selections: []cloudflare.Selection{selection(d, &d.Variants[0], "a", win)}})
+	}
+	// One country's name has a megabyte, or is odd in a smaller way.
+	for _, odd := range cfsim.OddStrings()[:10] {
+		inject(cfsim.Fault{Kind: cfsim.FaultDimension, Odd: []string{odd}, Probability: .05})
+		if a, err := ask(); err != nil || len(a.Zones[shop]["a"]) != 1 {
+			t.Errorf("a country whose name is odd (%s): %v", odd, err)
+		}
+	}
+	for _, odd := range cfsim.OddNumbers() {
+		inject(cfsim.Fault{Kind: cfsim.FaultNumber, Odd: []string{odd}})
+		if a, err := ask(); err != nil || len(a.Zones[shop]["a"]) != 1 {
+			t.Errorf("odd numbers (%s): %v", odd, err)
+		}
 	}
 }

@@ -72,7 +72,7 @@ func (c *Client) Query(ctx context.Context, q Query) (*Answer, error) {
 	if err != nil {
 		return nil, &Error{Class: Ours, Message: err.Error()}
 	}
-	r, err := c.graphql(ctx, document)
+	r, err := c.graphql(ctx, document, c.queryBounds(&q))
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package cloudflare
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -64,7 +65,7 @@ func (c *Client) Zones(ctx context.Context) ([]Zone, error) {
 func (c *Client) Date(ctx context.Context) (time.Time, error) {
 	u := c.base.JoinPath("zones")
 	u.RawQuery = url.Values{"per_page": {"5"}}.Encode() // the documented least
-	r, err := c.send(ctx, http.MethodGet, u, nil)
+	r, err := c.send(ctx, http.MethodGet, u, nil, c.restBounds(zonesPerPage))
 	if err != nil {
 		return time.Time{}, fmt.Errorf("ask for the date: %w", err)
 	}
@@ -97,7 +98,7 @@ func (c *Client) VerifyAccountToken(ctx context.Context, accountID string) (Toke
 }
 
 func (c *Client) verify(ctx context.Context, u *url.URL) (Token, error) {
-	t, _, err := get[Token](ctx, c, u)
+	t, _, err := get[Token](ctx, c, u, 1)
 	if err != nil {
 		return Token{}, fmt.Errorf("verify token: %w", err)
 	}
@@ -116,7 +117,7 @@ func pages[T any](ctx context.Context, c *Client, path string, params url.Values
 		params.Set("page", strconv.Itoa(page))
 		params.Set("per_page", strconv.Itoa(perPage))
 		u.RawQuery = params.Encode()
-		list, info, err := get[[]T](ctx, c, u)
+		list, info, err := get[[]T](ctx, c, u, perPage)
 		if err != nil {
 			return nil, fmt.Errorf("page %d: %w", page, err)
 		}
@@ -144,11 +145,11 @@ func pages[T any](ctx context.Context, c *Client, path string, params url.Values
 	return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("list does not end after %d pages", mostPages)}
 }
 
-// get asks the REST API once and decodes the result.
-func get[T any](ctx context.Context, c *Client, u *url.URL) (T, *resultInfo, error) {
+// get asks the REST API once and decodes the result, of one entry or of a page.
+func get[T any](ctx context.Context, c *Client, u *url.URL, entries int) (T, *resultInfo, error) {
 	var result *T
 	var zero T
-	r, err := c.send(ctx, http.MethodGet, u, nil)
+	r, err := c.send(ctx, http.MethodGet, u, nil, c.restBounds(entries))
 	if err != nil {
 		return zero, nil, err
 	}
@@ -156,16 +157,16 @@ func get[T any](ctx context.Context, c *Client, u *url.URL) (T, *resultInfo, err
 	if err != nil {
 		return zero, nil, err
 	}
-	if len(e.Errors) > 0 || e.Success == nil || !*e.Success {
+	if e.refused() || e.Success == nil {
 		if e.Success == nil && len(e.Errors) == 0 {
 			return zero, nil, r.problem(BadAnswer, "reply is not an envelope of the REST API")
 		}
 		return zero, nil, r.refusal(e, nil)
 	}
-	if len(e.Result) == 0 {
+	if e.result == (span{}) {
 		err = errors.New("missing")
 	} else {
-		err = decode(e.Result, &result)
+		err = json.Unmarshal(r.body[e.result.from:e.result.to], &result)
 	}
 	if err == nil && result == nil {
 		err = errors.New("null")

@@ -40,7 +40,7 @@ func (c *Client) Settings(ctx context.Context, accountID string, zones, nodes []
 	if err := q.checkScopes(); err != nil {
 		return nil, &Error{Class: Ours, Message: err.Error()}
 	}
-	r, err := c.graphql(ctx, q.settingsDocument(nodes))
+	r, err := c.graphql(ctx, q.settingsDocument(nodes), c.settingsBounds(&q, nodes))
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (c *Client) Settings(ctx context.Context, accountID string, zones, nodes []
 	if err != nil {
 		return nil, err
 	}
-	byTag, account, err := s.zones(&q)
+	byTag, account, err := s.byTag(&q)
 	if err != nil {
 		return nil, r.problem(BadAnswer, err.Error())
 	}

@@ -53,5 +53,7 @@ func Transport(o TransportOptions) (*http.Transport, error) {
 		MaxIdleConnsPerHost:   8,
 		IdleConnTimeout:       90 * time.Second,
 		ExpectContinueTimeout: time.Second,
+		// Cloudflare's are a few kilobytes; Go's default is ten megabytes.
+		MaxResponseHeaderBytes: 256 << 10,
 	}, nil
 }

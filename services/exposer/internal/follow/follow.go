@@ -61,12 +61,13 @@ type Ingest struct {
 	published  bucket.Position
 	changed    bool // the view is not the published one
 	rejections int
-	again      error // why the view must be built anew, found where no error can be returned
+	told       map[string]bool // what was logged of replays: a snapshot defines every dataset again
+	again      error           // why the view must be built anew, found where no error can be returned
 }
 
 // New returns an Ingest for samples younger than maxAge.
 func New(board Board, meter Meter, maxAge time.Duration, log *slog.Logger) *Ingest {
-	return &Ingest{board: board, meter: meter, maxAge: maxAge, log: log}
+	return &Ingest{board: board, meter: meter, maxAge: maxAge, log: log, told: map[string]bool{}}
 }
 
 var _ client.Handler = (*Ingest)(nil)
@@ -138,10 +139,23 @@ func (in *Ingest) define(recent *window.Recent, m *bucketv1.DatasetVersion) erro
 		return err
 	}
 	in.changed = true
-	if short := replay.Check(d, recent.Info().Stamp, in.maxAge); short != nil {
-		in.log.Warn("replay is too short for a dataset", "dataset", d.Dataset, "err", short)
-	}
+	in.tell(d, recent.Info().Stamp)
 	return nil
+}
+
+// tell says once how a dataset's replay falls short. A setting that is too low is to
+// be mended; small buckets were asked for.
+func (in *Ingest) tell(d *bucket.Definition, stamp expo.Stamp) {
+	level, short := slog.LevelWarn, replay.Check(d, stamp, in.maxAge)
+	if short == nil {
+		level, short = slog.LevelInfo, replay.Shallow(d, stamp, in.maxAge)
+	}
+	if short == nil || in.told[short.Error()] {
+		return
+	}
+	in.told[short.Error()] = true
+	in.log.Log(context.Background(), level, "replay is too short for a dataset", "dataset", d.Dataset,
+		"span", replay.Span(d, stamp, in.maxAge), "err", short)
 }
 
 func (in *Ingest) add(recent *window.Recent, m *bucketv1.Bucket) error {

@@ -214,3 +214,41 @@ func TestAnOddBucketIsRejectedAlone(t *testing.T) {
 		t.Errorf("%d rejected, revision %d with %d samples; want 1, 4 and 6", m.rejected, s.Position.Revision, s.Samples)
 	}
 }
+
+// Buckets that were asked to be small are a line of the log, not a warning, and one,
+// however often a snapshot defines the dataset again; a setting that is too low is a
+// warning; the defaults say nothing.
+func TestAShortReplayIsToldOnce(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		size  time.Duration
+		age   time.Duration
+		level string // empty: nothing is said
+	}{
+		{"defaults", 5 * time.Minute, 24 * time.Hour, ""},
+		{"small buckets", time.Minute, 24 * time.Hour, "INFO"},
+		{"a setting too low", 24 * time.Hour, 12 * time.Hour, "WARN"},
+	} {
+		logger, logs := testkit.RecordingLogger(t)
+		in := follow.New(&board{now: at(4)}, &meter{}, tc.age, logger)
+		for range 3 {
+			in.SnapshotBegin(info(end))
+			d := feedtest.Definition("http", 1)
+			d.Size = tc.size
+			if err := in.Entry(&bucketv1.Entry{Revision: 1, Kind: &bucketv1.Entry_DatasetVersion{DatasetVersion: wire.ProtoDefinition(d)}}); err != nil {
+				t.Fatal(err)
+			}
+			in.SnapshotEnd(point(1), at(3))
+		}
+		text, want := logs.String(), 1
+		if tc.level == "" {
+			want = 0
+		}
+		if n := strings.Count(text, "replay is too short"); n != want || !strings.Contains(text, "level="+tc.level) {
+			t.Errorf("%s: said %d times, want %d at %q:\n%s", tc.name, n, want, tc.level, text)
+		}
+		if tc.level != "WARN" && strings.Contains(text, "level=WARN") {
+			t.Errorf("%s: there is a warning:\n%s", tc.name, text)
+		}
+	}
+}

@@ -6,8 +6,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/replay"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
+	"github.com/weir-metrics/weir/services/exposer/internal/window"
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -31,7 +33,8 @@ var (
 	oldestDesc    = desc("oldest_bucket_end_timestamp_seconds", "End of the oldest window that is served of the dataset.", "dataset")
 	windowsDesc   = desc("replay_windows", "Windows of the dataset that /metrics repeats.", "dataset", "role")
 	trimmedDesc   = desc("replay_trimmed_windows", "Windows of the dataset that only the soft limit of samples keeps out of /metrics.", "dataset", "role")
-	shortDesc     = desc("replay_short", "1 if the configured replay is too short for the dataset to outlast one missed scrape; the log says what it needs.", "dataset")
+	shortDesc     = desc("replay_short", "1 if the replay is too short for the dataset: its samples would not outlast one missed scrape, or stay for less than an hour. The log and the landing page say why.", "dataset")
+	spanDesc      = desc("replay_span_seconds", "How long a sample of the dataset stays in /metrics: a Prometheus that was away for longer misses some, until they are backfilled.", "dataset")
 )
 
 var roles = [replay.Roles]string{"total", "breakdown"}
@@ -45,7 +48,7 @@ type watcher struct{ board *view.Board }
 func (w watcher) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		readyDesc, revisionDesc, historyDesc, storeDesc, simulatedDesc, progressDesc, lagDesc, heldDesc, samplesDesc, seriesDesc,
-		refusedDesc, expiresDesc, newestDesc, oldestDesc, windowsDesc, trimmedDesc, shortDesc,
+		refusedDesc, expiresDesc, newestDesc, oldestDesc, windowsDesc, trimmedDesc, shortDesc, spanDesc,
 	} {
 		ch <- d
 	}
@@ -74,12 +77,19 @@ func (w watcher) Collect(ch chan<- prometheus.Metric) {
 		if _, newest := d.Ends(); newest > 0 {
 			gauge(newestDesc, float64(newest), d.Dataset)
 		}
-		short := replay.Check(d.Definition, state.Info.Stamp, time.Duration(w.board.Hours())*time.Hour)
-		gauge(shortDesc, truth(short != nil), d.Dataset)
+	}
+	maxAge := time.Duration(w.board.Hours()) * time.Hour
+	reach := func(d *window.Dataset, stamp expo.Stamp, span time.Duration) {
+		gauge(spanDesc, span.Seconds(), d.Dataset)
+		gauge(shortDesc, truth(replay.Check(d.Definition, stamp, maxAge) != nil || span < replay.Enough && d.Len() > 0), d.Dataset)
 	}
 	v, err := w.board.View(view.Default)
 	gauge(refusedDesc, truth(err != nil))
 	if err != nil {
+		for i := range state.Datasets {
+			d := &state.Datasets[i]
+			reach(d, state.Info.Stamp, replay.Span(d.Definition, state.Info.Stamp, maxAge))
+		}
 		return
 	}
 	gauge(samplesDesc, float64(v.Samples))
@@ -89,6 +99,8 @@ func (w watcher) Collect(ch chan<- prometheus.Metric) {
 	}
 	for i := range v.State.Datasets {
 		d := &v.State.Datasets[i]
+		stamp := v.State.Info.Stamp
+		reach(d, stamp, v.Choice.Span(i, d.Size, replay.Span(d.Definition, stamp, maxAge)))
 		oldest := d.Len()
 		for role, serve := range v.Choice.Serve[i] {
 			gauge(windowsDesc, float64(serve.Len()), d.Dataset, roles[role])

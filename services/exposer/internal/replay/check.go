@@ -45,3 +45,42 @@ func Check(d *bucket.Definition, stamp expo.Stamp, maxAge time.Duration) error {
 	return fmt.Errorf("CF_METRICS_REPLAY_HOURS is %g; %s needs %d for its buckets to outlast a few missed scrapes",
 		maxAge.Hours(), d.Dataset, hours)
 }
+
+// Enough is how long a Prometheus should be able to stay away: a restart that reads
+// its write-ahead log, a node that is drained, somebody who comes to look.
+const Enough = time.Hour
+
+// Span is how long a sample stays in the replay: a Prometheus that was away for
+// longer misses some. It ends when as many newer windows are there as one body may
+// repeat, or, where that is sooner, at the age at which samples leave.
+func Span(d *bucket.Definition, stamp expo.Stamp, maxAge time.Duration) time.Duration {
+	return max(0, min(time.Duration(depth(d.Depth))*d.Size, maxAge-firstSeen(d, stamp)))
+}
+
+// Span is that of the i-th dataset of the choice, whose definition allows whole: the
+// limit on samples may have left less.
+func (c *Choice) Span(i int, size, whole time.Duration) time.Duration {
+	for role, r := range c.Serve[i] {
+		if c.Trimmed[i][role] > 0 {
+			whole = min(whole, time.Duration(r.Len())*size)
+		}
+	}
+	return whole
+}
+
+// Shallow reports why a dataset has less than [Enough]. Nothing of it is wrong: small
+// buckets and a short replay are asked for, and backfills have the rest.
+func Shallow(d *bucket.Definition, stamp expo.Stamp, maxAge time.Duration) error {
+	span := Span(d, stamp, maxAge)
+	if span >= Enough {
+		return nil
+	}
+	lost := fmt.Sprintf("a Prometheus that is away for longer than %s misses some, until they are backfilled", bucket.SizeName(span.Truncate(time.Minute)))
+	if span < time.Duration(depth(d.Depth))*d.Size {
+		return fmt.Errorf("CF_METRICS_REPLAY_HOURS is %g and samples of %s are %s old when they appear: %s", maxAge.Hours(), d.Dataset, firstSeen(d, stamp), lost)
+	}
+	return fmt.Errorf("%s repeats %d buckets of %s, whatever CF_METRICS_REPLAY_HOURS is: %s; larger buckets reach further",
+		d.Dataset, depth(d.Depth), bucket.SizeName(d.Size), lost)
+}
+
+func depth(declared int) int { return min(max(declared, 1), MaxDepth) }

@@ -91,7 +91,7 @@ func Choose(datasets []Dataset, stamp expo.Stamp, now time.Time, limits Limits) 
 	c := Choice{Serve: make([][Roles]Range, len(datasets)), Trimmed: make([][Roles]int, len(datasets))}
 	for i := range datasets {
 		r := inAge(datasets[i].Windows, stamp, now, limits.MaxAge)
-		r.From = max(r.From, r.To-min(max(datasets[i].Depth, 1), MaxDepth))
+		r.From = max(r.From, r.To-depth(datasets[i].Depth))
 		c.Serve[i] = [Roles]Range{r, r}
 	}
 	capSeries(datasets, c.Serve)

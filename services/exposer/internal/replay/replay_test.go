@@ -233,3 +233,46 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+func TestSpan(t *testing.T) {
+	of := func(size time.Duration, depth int) *bucket.Definition {
+		return &bucket.Definition{Dataset: "http", Size: size, Depth: depth, Delay: 5 * time.Minute}
+	}
+	for _, tc := range []struct {
+		d       *bucket.Definition
+		age     time.Duration
+		want    time.Duration
+		shallow string // part of what is said; empty: nothing
+	}{
+		{of(time.Minute, 30), 24 * time.Hour, 30 * time.Minute, "repeats 30 buckets of 1m, whatever CF_METRICS_REPLAY_HOURS is: a Prometheus that is away for longer than 30m"},
+		{of(time.Minute, 99), 720 * time.Hour, 30 * time.Minute, "repeats 30 buckets of 1m"},
+		{of(5*time.Minute, 30), 24 * time.Hour, 150 * time.Minute, ""},
+		{of(5*time.Minute, 6), 24 * time.Hour, 30 * time.Minute, "repeats 6 buckets of 5m"},
+		{of(5*time.Minute, 12), 24 * time.Hour, time.Hour, ""},
+		{of(5*time.Minute, 30), time.Hour, 55 * time.Minute, "CF_METRICS_REPLAY_HOURS is 1 and"},
+		{of(time.Hour, 30), 24 * time.Hour, 24*time.Hour - 5*time.Minute, ""},
+	} {
+		name := bucket.SizeName(tc.d.Size)
+		if got := Span(tc.d, expo.End, tc.age); got != tc.want {
+			t.Errorf("%d buckets of %s within %s: %s, want %s", tc.d.Depth, name, tc.age, got, tc.want)
+		}
+		err := Shallow(tc.d, expo.End, tc.age)
+		if (err == nil) != (tc.shallow == "") || err != nil && !strings.Contains(err.Error(), tc.shallow) {
+			t.Errorf("%d buckets of %s within %s: %v, want %q", tc.d.Depth, name, tc.age, err, tc.shallow)
+		}
+	}
+	// A sample stays for that long, to the window: what leaves is as old as it is said.
+	minutes := dataset("http", time.Minute, 30, 60, noon, 1, 0)
+	c := choose(t, []Dataset{minutes}, expo.End, noon, day())
+	oldest, newest := minutes.Windows[c.Serve[0][0].From], minutes.Windows[c.Serve[0][0].To-1]
+	if got, want := newest.End.Sub(oldest.Start), Span(of(time.Minute, 30), expo.End, day().MaxAge); got != want {
+		t.Errorf("%s are served, %s are told", got, want)
+	}
+	// The limit on samples takes its part.
+	limits := day()
+	limits.Soft = 10
+	c = choose(t, []Dataset{minutes}, expo.End, noon, limits)
+	if got := c.Span(0, time.Minute, 30*time.Minute); got != 10*time.Minute {
+		t.Errorf("ten samples of one series stay for %s, want 10m", got)
+	}
+}

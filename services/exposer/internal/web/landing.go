@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"html/template"
 	"net/http"
@@ -42,7 +43,7 @@ type page struct {
 
 type row struct {
 	ID, Description, Short      string
-	Size                        string
+	Size, Span                  string // Span: how long its samples stay
 	Depth, Held, Served         int
 	TrimmedTotals, TrimmedBreak int
 	Oldest, Newest              string
@@ -105,7 +106,9 @@ func (p *page) show(v *view.View) {
 			oldest, newest := d.Ends()
 			r.Oldest, r.Newest = oldest.String(), newest.String()
 		}
-		if err := replay.Check(d.Definition, v.State.Info.Stamp, maxAge); err != nil {
+		stamp := v.State.Info.Stamp
+		r.Span = v.Choice.Span(i, d.Size, replay.Span(d.Definition, stamp, maxAge)).String()
+		if err := cmp.Or(replay.Check(d.Definition, stamp, maxAge), replay.Shallow(d.Definition, stamp, maxAge)); err != nil {
 			r.Short = err.Error()
 		}
 		if f := d.Families[0]; r.Served > 0 && (p.Example == "" || !p.sums && f.Role == bucket.Total && f.Additive) {
