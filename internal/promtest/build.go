@@ -3,17 +3,14 @@ package promtest
 import (
 	"bytes"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"github.com/weir-metrics/weir/internal/testkit"
 )
@@ -49,7 +46,7 @@ func Build(notice io.Writer) (Tools, error) {
 	if err != nil {
 		return Tools{}, err
 	}
-	dir, err := cacheDir()
+	dir, err := testkit.Cache()
 	if err != nil {
 		return Tools{}, err
 	}
@@ -60,7 +57,7 @@ func Build(notice io.Writer) (Tools, error) {
 	if tools.present() {
 		return tools, nil
 	}
-	unlock, err := lock(filepath.Join(dir, "lock"))
+	unlock, err := testkit.Lock(filepath.Join(dir, "lock"))
 	if err != nil {
 		return Tools{}, err
 	}
@@ -127,36 +124,4 @@ func pinned(root string) (version, key string, err error) {
 	fmt.Fprintln(sum, tags, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	sum.Write(mod)
 	return version, fmt.Sprintf("%x", sum.Sum(nil)[:4]), nil
-}
-
-func cacheDir() (string, error) {
-	dir := os.Getenv("WEIR_TOOLS_DIR")
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return "", fmt.Errorf("find a place for built tools (WEIR_TOOLS_DIR names one): %w", err)
-		}
-		dir = filepath.Join(cache, "weir")
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("make a place for built tools: %w", err)
-	}
-	return dir, nil
-}
-
-// lock takes an exclusive lock that ends with the process at the latest.
-func lock(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("lock the tools: %w", err)
-	}
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if err == nil {
-			return func() { _ = f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EINTR) {
-			return nil, &fs.PathError{Op: "lock", Path: path, Err: errors.Join(err, f.Close())}
-		}
-	}
 }

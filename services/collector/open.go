@@ -28,6 +28,12 @@ func OpenTemporary(ctx context.Context, c Config, deps Deps) (Store, error) {
 	return s, nil
 }
 
+// OpenStore opens the configured database as a collector does at its start, for
+// tests that look into what a collector has left.
+func OpenStore(ctx context.Context, c Config, deps Deps) (Store, error) {
+	return openStore(ctx, c, deps, nil)
+}
+
 // settings are the properties that a new store gets.
 func (c *Config) settings() store.Settings {
 	return store.Settings{SampleTimestamp: c.SampleTimestamp, Simulated: c.Simulated}

@@ -42,15 +42,23 @@ var programs = sync.OnceValues(func() (string, error) {
 	if _, err := testkit.StartJanitor(`rm -rf "$1"`, dir); err != nil {
 		return "", err
 	}
-	build := exec.Command("go", "build", "-trimpath", "-o", dir+string(filepath.Separator),
-		"-ldflags=-s -w -X github.com/weir-metrics/weir/internal/cli.version="+binaryVersion,
-		"./services/collector/cmd/collector", "./services/exposer/cmd/exposer", "./services/standalone/cmd/weir")
-	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	build := build(root, dir, binaryVersion, "./services/collector/cmd/collector", "./services/exposer/cmd/exposer", "./services/standalone/cmd/weir")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
 	return dir, nil
 })
+
+// build is the command that builds programs from a tree into a folder, as
+// "make build" does.
+func build(root, into, version string, packages ...string) *exec.Cmd {
+	cmd := exec.Command("go", append([]string{
+		"build", "-trimpath", "-o", into + string(filepath.Separator),
+		"-ldflags=-s -w -X github.com/weir-metrics/weir/internal/cli.version=" + version,
+	}, packages...)...)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	return cmd
+}
 
 // program is the path of a binary.
 func program(t *testing.T, name string) string {

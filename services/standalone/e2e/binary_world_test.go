@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -116,13 +117,24 @@ type service struct {
 	name      string
 	settings  []string
 	data, ops string // listeners: gRPC or HTTP, and operations
+	build     string // folder of the program; empty: this tree's
 }
 
 // again starts the process anew; further settings win over those it had.
 func (s *service) again(settings ...string) {
 	s.t.Helper()
 	s.settings = append(s.settings, settings...)
-	s.process = launch(s.t, s.name, command(s.t, program(s.t, s.name), s.settings, "run"))
+	s.process = launch(s.t, s.name, s.command("run"))
+}
+
+// command is a command of the service's program with the service's settings.
+func (s *service) command(args ...string) *exec.Cmd {
+	s.t.Helper()
+	path := filepath.Join(s.build, s.name)
+	if s.build == "" {
+		path = program(s.t, s.name)
+	}
+	return command(s.t, path, s.settings, args...)
 }
 
 // newCollector is a collector that asks the simulator, not started yet.
@@ -149,6 +161,14 @@ func (s *simulated) startCollector(t *testing.T, settings ...string) *service {
 // startExposerBinary starts an exposer that follows these collectors.
 func startExposerBinary(t *testing.T, settings []string, collectors ...*service) *service {
 	t.Helper()
+	x := newExposer(t, settings, collectors...)
+	x.again()
+	return x
+}
+
+// newExposer is an exposer that follows these collectors, not started yet.
+func newExposer(t *testing.T, settings []string, collectors ...*service) *service {
+	t.Helper()
 	x := &service{t: t, name: "exposer", data: address(t), ops: address(t)}
 	var addresses []string
 	for _, c := range collectors {
@@ -158,7 +178,6 @@ func startExposerBinary(t *testing.T, settings []string, collectors ...*service)
 		"WEIR_COLLECTOR_ADDRESS=" + strings.Join(addresses, ","), "WEIR_DRAIN=100ms",
 		"WEIR_EXPOSER_LISTEN=" + x.data, "WEIR_EXPOSER_OPS_LISTEN=" + x.ops,
 	}, settings...)
-	x.again()
 	return x
 }
 

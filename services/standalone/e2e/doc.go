@@ -5,4 +5,8 @@
 // One clock drives everything that knows calendar time: the simulator, the
 // collectors and the exposers. It begins in the past, runs faster than life
 // and never passes the machine's clock, which Prometheus goes by.
+//
+// Tests named TestBinary… run the shipped programs instead, in step with the
+// machine's clock. TestBinaryUpgradesAndGoesBack mixes them with those of the
+// commit that testdata/previous-build names.
 package e2e

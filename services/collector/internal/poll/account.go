@@ -32,7 +32,7 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 		batch.Records = append(batch.Records, s.roster[sc].Record())
 	}
 	batch.Records = append(batch.Records, s.drift.flush(now)...)
-	told := trouble.Record(s.Trouble.List(true))
+	told := trouble.Record(s.term, s.Trouble.List(true))
 	if !bytes.Equal(told.Value, s.told.Value) {
 		batch.Records = append(batch.Records, told)
 	}

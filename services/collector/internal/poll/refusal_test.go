@@ -64,14 +64,18 @@ func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// problems is how many problems of a code the leader left on record.
+// problems is how many problems of a code the leader has on record.
 func (w *world) problems(code trouble.Code) (n int) {
 	w.t.Helper()
+	head, err := w.store.Head(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	records, err := w.store.Records(w.t.Context(), trouble.KindProblems)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	for _, p := range trouble.Read(records) {
+	for _, p := range trouble.Read(head.Term, records) {
 		if p.Code == code {
 			n++
 		}

@@ -156,7 +156,7 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	if records, err = p.Store.Records(ctx, trouble.KindProblems); err != nil {
 		return nil, err
 	}
-	s.told = trouble.Record(nil)
+	s.told = trouble.Record(s.term, nil)
 	if len(records) > 0 {
 		s.told = records[0]
 	}

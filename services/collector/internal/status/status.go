@@ -24,6 +24,7 @@ import (
 
 // Store is the part of store.Store that is read here.
 type Store interface {
+	Head(ctx context.Context) (store.Head, error)
 	Records(ctx context.Context, kind string) ([]store.Record, error)
 	Coverage(ctx context.Context, f store.Filter, since bucket.Time) ([]store.Run, error)
 }
@@ -57,7 +58,11 @@ func (s *Source) Problems(ctx context.Context) ([]*bucketv1.Problem, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read problems: %w", err)
 		}
-		list = append(list, trouble.Read(records)...)
+		head, err := s.Store.Head(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("read whose problems are stored: %w", err)
+		}
+		list = append(list, trouble.Read(head.Term, records)...)
 	}
 	slices.SortStableFunc(list, func(a, b trouble.Problem) int {
 		return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.About, b.About))

@@ -17,6 +17,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/status"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
 const (
@@ -30,12 +31,15 @@ const (
 
 func zone(tag string) bucket.Scope { return bucket.Scope{Kind: bucket.Zone, ID: tag} }
 
-// shelf is a store's records and coverage.
+// shelf is a store's head, records and coverage.
 type shelf struct {
+	head    store.Head
 	records map[string][]store.Record
 	runs    []store.Run
 	scans   int // of coverage
 }
+
+func (s *shelf) Head(context.Context) (store.Head, error) { return s.head, nil }
 
 func (s *shelf) Records(_ context.Context, kind string) ([]store.Record, error) {
 	return s.records[kind], nil
@@ -217,5 +221,20 @@ func TestScopesSayWhatTheyMayBeAsked(t *testing.T) {
 	}
 	if a, b := s.Role(), s.Role(); a != bucketv1.Role_ROLE_STANDBY || b != bucketv1.Role_ROLE_LEADER {
 		t.Errorf("roles are %s and %s", a, b)
+	}
+}
+
+// A standby tells what the present leader has found. The record of an earlier
+// term stays where a release leads that does not write it.
+func TestAStandbyTellsTheProblemsOfThePresentLeader(t *testing.T) {
+	found := []trouble.Problem{{Code: trouble.NoZones, Message: "the token sees no zone"}}
+	s := &shelf{head: store.Head{Term: 7}, records: map[string][]store.Record{trouble.KindProblems: {trouble.Record(7, found)}}}
+	source := status.Source{Store: s, Leading: func() bool { return false }}
+	for term, want := range map[store.Term]int{7: 1, 8: 0} {
+		s.head.Term = term
+		got, err := source.Problems(t.Context())
+		if err != nil || len(got) != want {
+			t.Errorf("under term %d a standby tells %v, %v; want %d problems", term, got, err, want)
+		}
 	}
 }

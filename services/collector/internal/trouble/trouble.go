@@ -244,12 +244,19 @@ func (b *Board) count(code Code) {
 // so that standbys tell them too.
 const KindProblems = "problems"
 
-// Record is what the store keeps of a leader's problems; it deletes the record
-// when there are none.
-func Record(problems []Problem) store.Record {
+// record is a leader's problems as stored. The term tells whose they are: a
+// leader of an earlier release leaves the record as it finds it.
+type record struct {
+	Term     store.Term `json:"term"`
+	Problems []Problem  `json:"problems"`
+}
+
+// Record is what the store keeps of the problems of the leader of a term; it
+// deletes the record when there are none.
+func Record(term store.Term, problems []Problem) store.Record {
 	r := store.Record{Kind: KindProblems, Key: "leader"}
 	if len(problems) > 0 {
-		value, err := json.Marshal(problems)
+		value, err := json.Marshal(record{term, problems})
 		if err != nil {
 			panic(err) // plain strings and times always encode
 		}
@@ -258,14 +265,15 @@ func Record(problems []Problem) store.Record {
 	return r
 }
 
-// Read decodes the records of kind [KindProblems]. One that cannot be read
-// tells nothing: it is news about the store, not state that anything rests on.
-func Read(records []store.Record) []Problem {
+// Read decodes the records of kind [KindProblems], and returns the problems that
+// the leader of a term has found. A record that cannot be read tells nothing: it
+// is news about the store, not state that anything rests on.
+func Read(term store.Term, records []store.Record) []Problem {
 	var out []Problem
 	for _, r := range records {
-		var list []Problem
-		if json.Unmarshal(r.Value, &list) == nil {
-			out = append(out, list...)
+		var stored record
+		if json.Unmarshal(r.Value, &stored) == nil && stored.Term == term {
+			out = append(out, stored.Problems...)
 		}
 	}
 	return out

@@ -103,12 +103,16 @@ func TestALeadersProblemsEndWithItsTerm(t *testing.T) {
 func TestProblemsComeBackFromTheirRecord(t *testing.T) {
 	w := newWorld()
 	w.Set(NoZones, "", "none")
-	r := Record(w.List(true))
-	got := Read([]store.Record{r, {Kind: KindProblems, Key: "damaged", Value: []byte(`{"not":"a list"}`)}})
+	r := Record(7, w.List(true))
+	got := Read(7, []store.Record{r, {Kind: KindProblems, Key: "damaged", Value: []byte(`["not a record"]`)}})
 	if diff := cmp.Diff(w.List(true), got, cmpopts.IgnoreUnexported(Problem{})); diff != "" {
 		t.Error(diff)
 	}
-	if r := Record(nil); r.Value != nil {
+	// Term 8 is led by a release that leaves the record as it is.
+	if got := Read(8, []store.Record{r}); got != nil {
+		t.Errorf("the leader of term 8 is said to have found %v of term 7", got)
+	}
+	if r := Record(7, nil); r.Value != nil {
 		t.Errorf("no problems are the record %s; want none", r.Value)
 	}
 }
