@@ -137,7 +137,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 	if err := s.settleLedger(ctx, now, claims); err != nil {
 		return time.Time{}, err
 	}
-	s.report(claims)
+	s.report(now, claims)
 	if blocked == 0 {
 		// What is missing now is missing for a reason that is on record: this
 		// process is up to date as of the pass's beginning.
