@@ -109,10 +109,11 @@ func (m *Metrics) stepDown() {
 	m.standings.publish(nil)
 }
 
-// audits makes the series of the audit lane, so that they are there at 0 before
-// the first audit.
-func (m *Metrics) audits(datasets []catalogue.Dataset) {
+// atZero makes the series of what alerts watch for an increase, so that the first
+// loss or audit is one.
+func (m *Metrics) atZero(datasets []catalogue.Dataset) {
 	for i := range datasets {
+		m.lost.WithLabelValues(datasets[i].Dataset)
 		if !slices.ContainsFunc(datasets[i].Variants, func(v catalogue.Variant) bool { return !v.Sampled }) {
 			continue // never audited
 		}

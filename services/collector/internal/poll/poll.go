@@ -73,7 +73,7 @@ type Poller struct {
 
 // New returns a Poller.
 func New(c Config) *Poller {
-	c.Metrics.audits(c.Catalogue.Datasets)
+	c.Metrics.atZero(c.Catalogue.Datasets)
 	return &Poller{Config: c, trusted: NewTrusted(c.Clock), rng: rand.New(rand.NewPCG(c.Seed, 0))}
 }
 
