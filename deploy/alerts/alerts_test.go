@@ -56,7 +56,7 @@ func healthy() map[string]string {
 		h[`weir_exposer_scrapes_total{code="200",`+target+`}`] = "0+1x60"
 		h[`weir_exposer_scrapes_total{code="503",`+target+`}`] = "0x60"
 		h[`weir_exposer_scrapes_cut_total{`+target+`}`] = "0x60"
-		h[`weir_secret_expires_timestamp_seconds{secret="WEIR_TLS_CERT_FILE",`+target+`}`] = "864000x60"
+		h[`weir_secret_expires_timestamp_seconds{secret="WEIR_TLS_CERT_FILE",`+target+`}`] = "2592000x60"
 		h[`weir_simulated{`+target+`}`] = "0x60"
 	}
 	return h
@@ -185,7 +185,7 @@ func stories() []story {
 		{name: "too many scrape at one time", series: with(`weir_exposer_scrapes_total{code="503",`+exposer+`}`, "0x9 1+1x50"), fires: []string{"WeirScrapesRefused"}},
 		{name: "scrapers do not read", series: with(`weir_exposer_scrapes_cut_total{`+exposer+`}`, "0x9 4+4x50"), fires: []string{"WeirScrapesCut"}},
 		{name: "a rotated token file is bad", series: with(`weir_secret_usable{secret="CF_API_TOKEN_FILE",`+collector+`}`, after("1", "0")), fires: []string{"WeirSecretUnusable"}},
-		{name: "a certificate runs out", series: with(`weir_secret_expires_timestamp_seconds{secret="WEIR_TLS_CERT_FILE",`+exposer+`}`, after("864000", "86400")), fires: []string{"WeirCertificateExpires"}, at: 16},
+		{name: "a certificate runs out", series: with(`weir_secret_expires_timestamp_seconds{secret="WEIR_TLS_CERT_FILE",`+exposer+`}`, after("2592000", "86400")), fires: []string{"WeirCertificateExpires"}, at: 16},
 		{name: "the clock is ahead", series: with(`weir_collector_clock_skew_seconds{source="cloudflare",`+collector+`}`, after("0", "-45")), fires: []string{"WeirClockSkew"}},
 		{name: "the data is made up", series: with(`weir_simulated{`+exposer+`}`, after("0", "1")), fires: []string{"WeirSimulated"}},
 	}
