@@ -16,7 +16,6 @@ import (
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/cfsim/traffic"
 	"github.com/weir-metrics/weir/internal/promtest"
-	"github.com/weir-metrics/weir/services/collector/internal/poll"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
@@ -90,7 +89,14 @@ func (h *history) fired(t *testing.T, began time.Time, want ...string) {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "rule_files: [%q]\nevaluation_interval: 1m\ntests:\n  - interval: 1m\n    start_timestamp: %d\n    input_series:\n", where, began.Unix())
+	shipped, err := os.ReadFile(where)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for key, values := range h.series {
+		if name, _, _ := strings.Cut(key, "{"); !strings.Contains(string(shipped), name) {
+			continue // no rule looks at it
+		}
 		fmt.Fprintf(&b, "      - series: '%s'\n        values: '%s'\n", key, strings.Join(values, " "))
 	}
 	fmt.Fprintf(&b, "    promql_expr_test:\n      - expr: count by (alertname) (count_over_time(ALERTS{alertstate=\"firing\"}[%dm]))\n        eval_time: %dm\n        exp_samples:\n", h.minutes+1, h.minutes)
@@ -125,7 +131,7 @@ func quiet(t *testing.T, change func(*cfsim.Config)) (*world, *history) {
 			change(c)
 		}
 	})
-	w.config.Lookback = 24 * time.Hour
+	w.config.Lookback = 12 * time.Hour // so that no silence can be believed at once
 	w.config.Trouble = trouble.New(w.config.Logger, w.clock.Now, w.registry)
 	for name, value := range map[string]float64{
 		"up": 1, "weir_collector_store_up": 1, "weir_exposer_ready": 1, "weir_exposer_progress_lag_seconds": 60,
@@ -165,28 +171,84 @@ func TestAQuietWeekFiresNoAlert(t *testing.T) {
 	h.fired(t, began)
 }
 
-// gauges are a metric's series, by their labels.
-func (w *world) gauges(name string) map[string]float64 {
-	w.t.Helper()
-	families, err := w.registry.Gather()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	out := map[string]float64{}
-	for _, f := range families {
-		if f.GetName() != "weir_collector_"+name {
+// last is what a series was at the last minute; it has all these words in its name
+// and labels.
+func (h *history) last(words ...string) (value float64, there bool) {
+	for key, values := range h.series {
+		if slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(key, word) }) || len(values) < h.minutes {
 			continue
 		}
-		for _, m := range f.GetMetric() {
-			var labels []string
-			for _, l := range m.GetLabel() {
-				labels = append(labels, l.GetValue())
-			}
-			out[strings.Join(labels, " ")] = m.GetGauge().GetValue()
+		if v, err := strconv.ParseFloat(values[len(values)-1], 64); err == nil {
+			return v, true
 		}
 	}
-	return out
+	return 0, false
 }
 
-var _ = slices.Contains[[]string]
-var _ = poll.New
+// A quiet Pro zone waits by design until two hours before Cloudflare drops the
+// windows: nothing is missing, no deadline is told, and the dataset is complete. A
+// new leader says the same, though Cloudflare does not answer it.
+func TestSilenceThatIsWaitedForIsNoGap(t *testing.T) {
+	w, h := quiet(t, func(c *cfsim.Config) {
+		c.Faults = []cfsim.Fault{{Kind: cfsim.FaultHTML, Status: 503, Path: "/graphql", From: began.Add(5 * time.Hour), To: began.Add(5*time.Hour + 20*time.Minute)}}
+	})
+	w.only("http_5m")
+	check := func(when string) {
+		t.Helper()
+		if n, _ := h.last("weir_collector_waiting_windows{", "suspect"); n < 100 {
+			t.Errorf("%s: %v windows wait to be believed; half a day of a quiet zone should", when, n)
+		}
+		for _, reason := range []string{"suspect", "delayed", "pending"} {
+			if n, there := h.last("weir_collector_gap_windows{", `reason="`+reason+`"`); there {
+				t.Errorf("%s: %v windows are missing as %s", when, n, reason)
+			}
+		}
+		if v, there := h.last("weir_collector_complete_until_timestamp_seconds{"); !there || w.clock.Now().Unix()-int64(v) > 1900 {
+			t.Errorf("%s: complete until %v (%v), now is %d", when, v, there, w.clock.Now().Unix())
+		}
+	}
+	w.run(5 * time.Hour)
+	check("after five hours")
+	if at, there := h.last("weir_collector_repair_deadline"); there {
+		t.Errorf("a deadline is told: %v", at)
+	}
+	if _, there := h.last("weir_collector_scope_state{", "parked.example", `state="waiting"`, `reason="suspect"`); !there {
+		t.Error("the state of the quiet zone is not waiting")
+	}
+	if _, there := h.last("weir_collector_scope_state{", "shop.example", `state="collecting"`); !there {
+		t.Error("the state of the busy zone is not collecting")
+	}
+	w.run(10 * time.Minute) // another leader
+	check("when nothing answers a new leader")
+	w.run(3 * time.Hour)
+	check("after eight hours")
+	if gaps := w.missing(cfsim.Tag("zone:parked.example"), began.Add(-3*time.Hour)); gaps == 0 {
+		t.Error("no window is missing from the store: the story has lost its subject")
+	}
+	h.fired(t, began)
+	w.run(4 * time.Hour)
+	if v, _ := h.last("weir_collector_scope_newest_final_timestamp_seconds{", "parked.example"); w.clock.Now().Unix()-int64(v) > 1900 {
+		t.Errorf("after its silence was believed the quiet zone is final until %v, now is %d", v, w.clock.Now().Unix())
+	}
+	w.checkTruth()
+}
+
+// What waits becomes a gap when it cannot be read, early enough for somebody to act,
+// and is told as such.
+func TestWhatCannotBeReadDoesNotWait(t *testing.T) {
+	w, h := quiet(t, func(c *cfsim.Config) {
+		c.Faults = []cfsim.Fault{{Kind: cfsim.FaultHTML, Status: 503, Path: "/graphql", From: began.Add(3 * time.Hour)}}
+	})
+	w.only("http_5m")
+	w.run(8*time.Hour + 20*time.Minute)
+	if n, there := h.last("weir_collector_waiting_windows{"); there {
+		t.Errorf("%v windows wait, though nothing was read for an hour", n)
+	}
+	if n, _ := h.last("weir_collector_gap_windows{", "upstream_error"); n < 200 { // of three zones
+		t.Errorf("%v windows are missing for errors of Cloudflare; half a day of quiet zones should", n)
+	}
+	if _, there := h.last("weir_collector_scope_state{", "parked.example", `state="behind"`, `reason="upstream_error"`); !there {
+		t.Error("the state of the quiet zone is not behind")
+	}
+	h.fired(t, began, "WeirDataLate", "WeirGapNearLoss")
+}
