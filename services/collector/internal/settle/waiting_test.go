@@ -36,7 +36,7 @@ func TestSilenceIsBelievedWhenWaitingSays(t *testing.T) {
 				if next := now.Add(10 * time.Minute); next < w.Believed {
 					continue
 				}
-				if v := look(t, d, w.Believed.Add(-1), noon, 0); v.Final != 0 {
+				if v := look(t, d, w.Believed.Add(-time.Second), noon, 0); v.Final != 0 {
 					t.Fatalf("believed a second before %s", w.Believed)
 				}
 				wantFinal(t, look(t, d, w.Believed, noon, 0), bucket.SuspectConfirmed)
