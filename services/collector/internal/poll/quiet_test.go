@@ -112,8 +112,6 @@ func (h *history) fired(t *testing.T, began time.Time, want ...string) {
 	}
 }
 
-var quietFor = 7 * day
-
 // quiet is a world with a busy zone, a quiet Pro zone, of which Cloudflare keeps a
 // day, one with a request now and then, and a new one without traffic. All that the
 // rules look at and the loop does not tell is healthy.
@@ -158,7 +156,7 @@ func TestAQuietWeekFiresNoAlert(t *testing.T) {
 	}
 	w, h := quiet(t, nil)
 	w.only("http_5m", "uniques_1h", "uniques_1d")
-	w.run(quietFor)
+	w.run(7 * day)
 	waited := 0
 	for key := range h.series {
 		if strings.HasPrefix(key, "weir_collector_waiting_windows{") {
