@@ -33,7 +33,7 @@ if validate "$work/wrong.yaml" >/dev/null; then
 fi
 
 echo "chart: alerts"
-awk '/^---/ {rule = 0} /^kind: PrometheusRule/ {rule = 1} rule && sub(/^  /, "") && /^groups:|^ /' \
+awk '/^---/ {rule = 0} /^kind: PrometheusRule/ {rule = 1} rule && sub(/^  /, "") && /^groups:|^[ -]/' \
   "$work/objects/everything.yaml" | sed -n '/^groups:/,$p' >"$work/alerts.yaml"
 "$promtool" check rules "$work/alerts.yaml"
 if grep -n '{}' "$work/alerts.yaml" || [[ $(grep -c 'alert:' "$work/alerts.yaml") != $(grep -c 'alert:' deploy/alerts/weir.rules.yaml) ]]; then
