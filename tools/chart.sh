@@ -33,9 +33,13 @@ if validate "$work/wrong.yaml" >/dev/null; then
 fi
 
 echo "chart: alerts"
-awk '/^---/ {rule = 0} /^kind: PrometheusRule/ {rule = 1} rule && sub(/^  /, "") && /^groups:|^ /' \
+awk '/^---/ {rule = 0} /^kind: PrometheusRule/ {rule = 1} rule && sub(/^  /, "") && /^groups:|^[ -]/' \
   "$work/objects/everything.yaml" | sed -n '/^groups:/,$p' >"$work/alerts.yaml"
 "$promtool" check rules "$work/alerts.yaml"
+if grep -n '{}' "$work/alerts.yaml" || [[ $(grep -c 'alert:' "$work/alerts.yaml") != $(grep -c 'alert:' deploy/alerts/weir.rules.yaml) ]]; then
+  echo "the chart's alerts see more than their release, or are not all there" >&2
+  exit 1
+fi
 
 # The binaries would refuse what the schema wrongly lets through, but only in the
 # cluster; and nobody could set what it wrongly refuses.

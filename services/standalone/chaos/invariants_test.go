@@ -208,9 +208,9 @@ func (w *world) wrongRange(zone, dataset string, r *bucketv1.CoverageRange, atTh
 	case bucketv1.CoverageState_COVERAGE_STATE_LOST:
 		// The shortest memory of any plan is a day; no world begins so early.
 		return "lost, though Cloudflare still has it: " + what
-	case bucketv1.CoverageState_COVERAGE_STATE_MISSING:
+	case bucketv1.CoverageState_COVERAGE_STATE_MISSING, bucketv1.CoverageState_COVERAGE_STATE_WAITING:
 		if r.GetReason() == bucketv1.GapReason_GAP_REASON_UNSPECIFIED {
-			return "missing without a reason"
+			return "missing, or waiting, without a reason"
 		}
 	default:
 	}

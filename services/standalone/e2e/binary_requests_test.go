@@ -246,7 +246,7 @@ func grpcurl(t *testing.T, c *service) {
 		{name: "ListScopes", args: []string{service + "/ListScopes"}, has: []string{`"shop.example"`, `"Example Retail"`, `"SCOPE_STATE_ACTIVE"`, `"dataset": "uniques_1h"`}},
 		{
 			name: "GetCoverage", flags: []string{"-d", `{"filter":{"datasets":["http_5m"]}}`}, args: []string{service + "/GetCoverage"},
-			has: []string{`"COVERAGE_STATE_FINAL"`, `"COVERAGE_STATE_MISSING"`, `"GAP_REASON_SUSPECT"`, `"asOf"`}, // parked.example is silent
+			has: []string{`"COVERAGE_STATE_FINAL"`, `"COVERAGE_STATE_WAITING"`, `"GAP_REASON_SUSPECT"`, `"asOf"`}, // parked.example is silent
 		},
 		{name: "GetStatus", args: []string{service + "/GetStatus"}, has: []string{`"ROLE_LEADER"`, `"collector-0"`, `"` + binaryVersion + `"`, `"completeUntilUnixSeconds"`}},
 		{

@@ -35,7 +35,7 @@ func (c *campaign) checkCoverage(until time.Time) {
 			states[strings.TrimPrefix(r.GetState().String(), "COVERAGE_STATE_")]++
 			switch r.GetState() {
 			case bucketv1.CoverageState_COVERAGE_STATE_FINAL, bucketv1.CoverageState_COVERAGE_STATE_REFUSED:
-			case bucketv1.CoverageState_COVERAGE_STATE_MISSING:
+			case bucketv1.CoverageState_COVERAGE_STATE_MISSING, bucketv1.CoverageState_COVERAGE_STATE_WAITING:
 				missing = append(missing, fmt.Sprintf("%s of %s: %s to %s: %s %s, asked %d times, next %s", one.GetDataset(), id,
 					time.Unix(r.GetStartUnixSeconds(), 0).UTC().Format("15:04"), time.Unix(r.GetEndUnixSeconds(), 0).UTC().Format("15:04"),
 					strings.TrimPrefix(r.GetReason().String(), "GAP_REASON_"), r.GetDetail(), r.GetAttempts(), r.GetNextAttempt().AsTime().Format("15:04:05")))

@@ -35,6 +35,18 @@ func Cover(runs []store.Run, datasets []catalogue.Dataset) (have map[Series]buck
 	return have, begin
 }
 
+// Unaccounted is what of a window is neither closed nor waits to be believed, by
+// the gaps of its series.
+func Unaccounted(closed bucket.Spans, gaps []Gap, now bucket.Time, window bucket.Window) bucket.Spans {
+	holes := closed.Missing(window)
+	for _, g := range gaps {
+		if g.Waits(now) {
+			holes = holes.Remove(g.Window)
+		}
+	}
+	return holes
+}
+
 // Closed is what is final, decided, or of a time in which the scope was away.
 func Closed(have bucket.Spans, d *Decision, absent bucket.Spans) bucket.Spans {
 	if d == nil && len(absent) == 0 {

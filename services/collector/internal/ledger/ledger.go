@@ -78,6 +78,24 @@ type Gap struct {
 	Attempts int           `json:"attempts"`
 	Next     bucket.Time   `json:"next"`              // next attempt
 	LostAt   bucket.Time   `json:"lost_at,omitempty"` // when its oldest window leaves Cloudflare's retention; 0: not known
+	// WaitsUntil is until when its oldest window is no gap: it was answered, and
+	// waits for its silence to be believed. 0: it does not wait. Builds that do not
+	// know the field take the range for a gap, as they always did.
+	WaitsUntil bucket.Time `json:"waits_until,omitempty"`
+	// Doubted windows looked suspect or delayed when they were last read, whatever
+	// has become the reason since.
+	Doubted bool `json:"doubted,omitempty"`
+}
+
+// Waits reports whether the range waits to be believed: nothing is wrong with it,
+// and it becomes final by itself. It is false once the oldest window should have
+// been, also where no leader is there to say so.
+func (g *Gap) Waits(now bucket.Time) bool { return now < g.WaitsUntil }
+
+// Suspected reports whether the settling rules must be told that the range was in
+// doubt. Records of builds that did not know WaitsUntil say it by their reason.
+func (g *Gap) Suspected() bool {
+	return g.Doubted || g.WaitsUntil == 0 && (g.Reason == Suspect || g.Reason == Delayed)
 }
 
 // Series names a dataset of one scope.
@@ -112,6 +130,9 @@ func Join(gaps []Gap, g Gap) []Gap {
 		if last.Window.End == g.Window.Start {
 			same := *last
 			same.Window, same.LostAt = g.Window, g.LostAt
+			if (same.WaitsUntil == 0) == (g.WaitsUntil == 0) {
+				same.WaitsUntil = g.WaitsUntil
+			}
 			if same == g {
 				last.Window.End = g.Window.End
 				return gaps

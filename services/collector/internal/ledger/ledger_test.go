@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -156,5 +157,37 @@ func TestNoWindowIsCoveredAtTwoSizes(t *testing.T) {
 	}
 	if !have[ledger.Series{Dataset: "uniques_1h", Scope: zone}].Contains(bucket.Window{Start: noon, End: noon.Add(time.Hour)}) {
 		t.Errorf("coverage is lost: %v", have)
+	}
+}
+
+// Windows that wait to be believed each at their own time are one record, like
+// windows that are lost each at their own time; one that waits no more is another.
+func TestWhatWaitsIsOneRecord(t *testing.T) {
+	zone := bucket.Scope{Kind: bucket.Zone, ID: "a"}
+	gap := func(start, until bucket.Time) ledger.Gap {
+		return ledger.Gap{
+			Dataset: "http_5m", Scope: zone, Window: bucket.Window{Start: start, End: start + 300}, Reason: ledger.Suspect, LostAt: start + 86400, WaitsUntil: until,
+		}
+	}
+	got := ledger.Merge([]ledger.Gap{gap(0, 0), gap(300, 900), gap(600, 1200), gap(900, 1500)})
+	if len(got) != 2 || got[1].Window.End != 1200 || got[1].WaitsUntil != 900 {
+		t.Fatalf("%+v, want one that is missing and one of three windows that waits as long as its oldest", got)
+	}
+	if got[0].Waits(0) || !got[1].Waits(899) || got[1].Waits(900) {
+		t.Error("a gap waits although it does not, or the other way round")
+	}
+	// The build before this one knows neither field and reads the rest.
+	back, err := ledger.Gaps([]store.Record{{Value: []byte(`{"dataset":"http_5m","scope":{"kind":1,"id":"a"},"reason":"suspect"}`)}})
+	if err != nil || !back[0].Suspected() || back[0].Waits(0) {
+		t.Errorf("a record of the build before this one: %+v (%v), want to be in doubt and not to wait", back, err)
+	}
+	type before struct {
+		Dataset string        `json:"dataset"`
+		Window  bucket.Window `json:"window"`
+		Reason  ledger.Reason `json:"reason"`
+	}
+	var old before
+	if err := json.Unmarshal(ledger.Diff(nil, got[1:])[0].Value, &old); err != nil || old.Reason != ledger.Suspect || old.Window != got[1].Window {
+		t.Errorf("the build before this one reads %+v (%v)", old, err)
 	}
 }

@@ -90,11 +90,12 @@ func (s *state) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason 
 	return ledger.Pending
 }
 
-// missing lists the gaps of the moment. Windows that are inside their deadline
-// and have nothing wrong with them are not gaps yet: coverage shows them as
-// pending without a record.
+// missing lists the gaps of the moment, and what waits to be believed. Windows
+// that are inside their deadline and have nothing wrong with them are not gaps
+// yet: coverage shows them as pending without a record.
 func (s *state) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
 	var out []ledger.Gap
+	stored := bySeries(s.gaps)
 	for _, c := range claims {
 		if c.Variant == nil {
 			continue
@@ -102,7 +103,7 @@ func (s *state) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
 		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 		for _, span := range s.closed(c.Dataset, c.Scope).Missing(c.Window) {
 			for start := span.Start; start < span.End; start = start.Add(c.Dataset.Size) {
-				if g, ok := s.gap(now, c, of, start); ok {
+				if g, ok := s.gap(now, c, stored[of], start); ok {
 					out = ledger.Join(out, g)
 				}
 			}
@@ -111,34 +112,107 @@ func (s *state) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
 	return out
 }
 
-func (s *state) gap(now bucket.Time, c roster.Claim, of ledger.Series, start bucket.Time) (ledger.Gap, bool) {
+// What a window that waits to be believed is given.
+const (
+	// waitOver is how long after it should have been believed it still waits: it is
+	// read every ten minutes, and the budget may have to be waited for.
+	waitOver = 30 * time.Minute
+	// waitLost before Cloudflare drops it, a day's data, it waits no more. Silence
+	// is believed two hours before that, so only a delay of the dataset can last
+	// until then.
+	waitLost = time.Hour
+	// waitUnheard is how old the newest reading may be: what cannot be read does not
+	// become final by itself. A leader gives what the last one left as long.
+	waitUnheard = time.Hour
+)
+
+// gap is why a window is not final; false where that is not worth a record yet.
+// stored are the gaps of its series as they were.
+func (s *state) gap(now bucket.Time, c roster.Claim, stored []ledger.Gap, start bucket.Time) (ledger.Gap, bool) {
+	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	g := ledger.Gap{
 		Dataset: of.Dataset, Scope: of.Scope, Window: bucket.Window{Start: start, End: start.Add(c.Dataset.Size)},
 		Reason: ledger.Pending, Next: s.Again(of.Dataset, of.Scope, start),
 	}
+	if c.Keeps > 0 {
+		g.LostAt = start.Add(c.Keeps)
+	}
+	overdue := now.Sub(g.Window.End) > c.Dataset.Deadline
 	if t := s.tries[of]; t != nil && t.reason != "" {
 		g.Reason, g.Detail, g.Attempts = t.reason, t.detail, t.failures
 	} else if s.outage.reason != "" {
 		g.Reason, g.Detail = s.outage.reason, s.outage.detail // which keeps it from being asked
 	}
-	switch s.settling[of.Dataset].Reason(of.Scope, start) {
-	case settle.Suspect:
-		g.Reason, g.Detail = ledger.Suspect, ""
+	w := s.waiting(of, stored, start)
+	reason := ledger.Suspect
+	switch w.Reason {
 	case settle.Delayed:
-		g.Reason, g.Detail = ledger.Delayed, ""
+		g.Doubted, reason = true, ledger.Delayed
+	case settle.Suspect:
+		g.Doubted = true
+	case settle.Settling: // that something more is waited for is news only when it is late
+		if !overdue {
+			w = settle.Waiting{}
+		}
 	default:
 	}
-	if g.Reason == ledger.Pending && now.Sub(g.Window.End) <= c.Dataset.Deadline {
-		return g, false
+	if w.Believed != 0 {
+		until := w.Believed.Add(waitOver)
+		if c.Keeps > 0 {
+			until = min(until, g.LostAt.Add(-min(waitLost, c.Keeps/24)))
+		}
+		switch heard := max(w.Heard, s.leads).Add(waitUnheard); {
+		case now >= heard:
+		case now >= until:
+			if g.Reason == ledger.Pending {
+				g.Reason = reason
+			}
+		default:
+			g.Reason, g.Detail, g.WaitsUntil = reason, "", until
+			return g, true
+		}
 	}
-	if c.Keeps > 0 {
-		g.LostAt = start.Add(c.Keeps)
+	return g, overdue || g.Doubted || g.Reason != ledger.Pending
+}
+
+// waiting is how a window waits to be believed, as far as readings tell; of a
+// scope that was not read since this process leads, as far as the ledger does.
+func (s *state) waiting(of ledger.Series, stored []ledger.Gap, start bucket.Time) settle.Waiting {
+	rules := s.settling[of.Dataset]
+	if rules.Known(of.Scope) {
+		w, _ := rules.Waiting(of.Scope, start)
+		return w
 	}
-	return g, true
+	for _, g := range stored {
+		if !g.Window.Contains(start) || g.WaitsUntil == 0 && !g.Suspected() {
+			continue
+		}
+		w := settle.Waiting{Reason: settle.Settling}
+		switch {
+		case g.Suspected() && g.Reason == ledger.Delayed:
+			w.Reason = settle.Delayed
+		case g.Suspected():
+			w.Reason = settle.Suspect
+		default:
+		}
+		if g.WaitsUntil != 0 {
+			w.Believed = g.WaitsUntil.Add(start.Sub(g.Window.Start) - waitOver)
+		}
+		return w
+	}
+	return settle.Waiting{}
+}
+
+func bySeries(gaps []ledger.Gap) map[ledger.Series][]ledger.Gap {
+	out := map[ledger.Series][]ledger.Gap{}
+	for _, g := range gaps {
+		out[g.Of()] = append(out[g.Of()], g)
+	}
+	return out
 }
 
 // countFilled compares the ledger before and after: what left it and is stored
-// was filled.
+// was filled, unless it only waited to be believed.
 func (s *state) countFilled(after []ledger.Gap) {
 	still := map[ledger.Series]bucket.Spans{}
 	for _, g := range after {
@@ -146,7 +220,7 @@ func (s *state) countFilled(after []ledger.Gap) {
 	}
 	for _, g := range s.gaps {
 		size := s.sizeOf(g.Dataset)
-		if size == 0 {
+		if size == 0 || g.WaitsUntil != 0 {
 			continue
 		}
 		for _, left := range still[g.Of()].Missing(g.Window) {
@@ -167,19 +241,27 @@ func (s *state) sizeOf(dataset string) time.Duration {
 }
 
 // report sets the gauges that describe the moment.
-func (s *state) report(claims []roster.Claim) {
+func (s *state) report(now bucket.Time, claims []roster.Claim) {
 	m := s.Metrics
 	m.scopes.Reset()
 	for _, sc := range s.roster {
 		m.scopes.WithLabelValues(string(sc.State)).Inc()
 	}
 	m.gaps.Reset()
+	m.waiting.Reset()
 	m.repairBy.Reset()
 	leaves := map[string]bucket.Time{}
 	for _, g := range s.gaps {
-		if size := s.sizeOf(g.Dataset); size > 0 {
-			m.gaps.WithLabelValues(g.Dataset, string(g.Reason)).Add(float64(g.Window.Len() / size))
+		size := s.sizeOf(g.Dataset)
+		if size == 0 {
+			continue
 		}
+		n := float64(g.Window.Len() / size)
+		if g.Waits(now) {
+			m.waiting.WithLabelValues(g.Dataset, string(g.Reason)).Add(n)
+			continue
+		}
+		m.gaps.WithLabelValues(g.Dataset, string(g.Reason)).Add(n)
 		if g.LostAt != 0 && (leaves[g.Dataset] == 0 || g.LostAt < leaves[g.Dataset]) {
 			leaves[g.Dataset] = g.LostAt
 		}
@@ -192,10 +274,22 @@ func (s *state) report(claims []roster.Claim) {
 		_, delayed := rules.Delayed()
 		m.delayed.WithLabelValues(dataset).Set(boolean(delayed))
 	}
-	complete, refused := map[string]bucket.Time{}, map[string]int{}
+	s.reportComplete(now, claims)
+}
+
+// reportComplete tells of each dataset how far it is accounted for, of each
+// series how it fares, and of each dataset how many scopes are refused.
+func (s *state) reportComplete(now bucket.Time, claims []roster.Claim) {
+	m, gaps := s.Metrics, bySeries(s.gaps)
+	complete, overdue, refused := map[string]bucket.Time{}, map[string]bucket.Time{}, map[string]int{}
+	standings := make([]standing, 0, len(claims))
 	for _, c := range claims {
 		id := c.Dataset.Dataset
+		of := ledger.Series{Dataset: id, Scope: c.Scope.Scope}
 		refused[id] += 0
+		if c.Scope.End == 0 || c.Scope.State == roster.Paused || now.Sub(c.Scope.End) < goneFor {
+			standings = append(standings, s.standing(now, c, gaps[of]))
+		}
 		if c.Variant == nil {
 			if c.Scope.State == roster.Active {
 				refused[id]++
@@ -206,19 +300,27 @@ func (s *state) report(claims []roster.Claim) {
 			continue
 		}
 		until := c.Window.End
-		if gaps := s.closed(c.Dataset, c.Scope).Missing(c.Window); len(gaps) > 0 {
-			until = gaps[0].Start
+		if holes := ledger.Unaccounted(s.closed(c.Dataset, c.Scope), gaps[of], now, c.Window); len(holes) > 0 {
+			until = holes[0].Start
+			if due := until.Add(c.Dataset.Size + c.Dataset.Delay); overdue[id] == 0 || due < overdue[id] {
+				overdue[id] = due
+			}
 		}
 		if complete[id] == 0 || until < complete[id] {
 			complete[id] = until
 		}
 	}
+	m.overdue.Reset()
 	for id, n := range refused {
 		m.refused.WithLabelValues(id).Set(float64(n))
 		if complete[id] != 0 {
 			m.completeUntil.WithLabelValues(id).Set(float64(complete[id]))
 		}
+		if overdue[id] != 0 {
+			m.overdue.WithLabelValues(id).Set(float64(overdue[id]))
+		}
 	}
+	m.standings.publish(standings)
 }
 
 func boolean(b bool) float64 {

@@ -16,6 +16,7 @@ type Metrics struct {
 	passes        prometheus.Histogram
 	lastSuccess   *prometheus.GaugeVec
 	completeUntil *prometheus.GaugeVec
+	overdue       *prometheus.GaugeVec
 	buckets       *prometheus.CounterVec
 	requests      *prometheus.CounterVec
 	errors        *prometheus.CounterVec
@@ -23,10 +24,12 @@ type Metrics struct {
 	delayed       *prometheus.GaugeVec
 	suspects      *prometheus.GaugeVec
 	gaps          *prometheus.GaugeVec
+	waiting       *prometheus.GaugeVec
 	filled        *prometheus.CounterVec
 	lost          *prometheus.CounterVec
 	repairBy      *prometheus.GaugeVec
 	scopes        *prometheus.GaugeVec
+	standings     *standings
 	refused       *prometheus.GaugeVec
 	folded        *prometheus.CounterVec
 	truncated     *prometheus.CounterVec
@@ -69,18 +72,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		leader:        gauge("leader", "1 while this process holds the lease and collects."),
 		passes:        histogram("pass_duration_seconds", "Duration of planner passes, waiting excluded.", []float64{.01, .05, .1, .5, 1, 5, 10, 30, 60, 120}),
 		lastSuccess:   gauges("last_success_timestamp_seconds", "When Cloudflare last answered for the dataset in full.", "dataset"),
-		completeUntil: gauges("complete_until_timestamp_seconds", "End of the newest window up to which the dataset is final for every collected scope.", "dataset"),
+		completeUntil: gauges("complete_until_timestamp_seconds", "End of the newest window up to which everything that is due is accounted for in every collected zone: final, refused, lost, accepted, or waiting to be believed.", "dataset"),
+		overdue:       gauges("overdue_since_timestamp_seconds", "When the dataset's oldest window fell due that is not accounted for; absent when there is none.", "dataset"),
 		buckets:       counters("buckets_total", "Buckets stored, by the ground on which they were final and the lane that fetched them.", "dataset", "finality", "origin"),
 		requests:      counters("upstream_requests_total", "Requests sent to Cloudflare's GraphQL API.", "lane"),
 		errors:        counters("upstream_errors_total", "Requests to Cloudflare that failed, by class of error.", "class"),
 		duration:      histogram("upstream_request_duration_seconds", "Duration of requests to Cloudflare's GraphQL API.", []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40}),
 		delayed:       gauges("upstream_delayed", "1 while the whole dataset looks delayed at Cloudflare and nothing of it is believed.", "dataset"),
 		suspects:      gauges("suspect_windows", "Windows whose newest reading looks wrong: empty, or far below the scope's level.", "dataset"),
-		gaps:          gauges("gap_windows", "Windows that are due and not final, by reason.", "dataset", "reason"),
+		gaps:          gauges("gap_windows", "Windows that are due, not final, and not waiting to be believed, by reason.", "dataset", "reason"),
+		waiting:       gauges("waiting_windows", "Windows that were answered and wait for their silence to be believed, by reason: suspect (empty, or far too low) or delayed (the whole dataset is). They become final by themselves.", "dataset", "reason"),
 		filled:        counters("gaps_filled_windows_total", "Windows that were in the gap ledger and became final.", "dataset"),
 		lost:          counters("lost_windows_total", "Windows that left Cloudflare's retention before they became final.", "dataset"),
-		repairBy:      gauges("repair_deadline_timestamp_seconds", "When the dataset's oldest gap leaves Cloudflare's retention; absent without a gap.", "dataset"),
+		repairBy:      gauges("repair_deadline_timestamp_seconds", "When the dataset's oldest gap leaves Cloudflare's retention; absent without a gap. What waits to be believed is none.", "dataset"),
 		scopes:        gauges("scopes", "Zones by state.", "state"),
+		standings:     newStandings(reg),
 		refused:       gauges("refused_scopes", "Active zones of which the dataset may not be asked.", "dataset"),
 		folded:        counters("folded_rows_total", "Rows summed into \"other\", or dropped, by the dataset's limits.", "dataset"),
 		truncated:     counters("truncated_answers_total", "Answers that filled their page and were thrown away.", "dataset"),
@@ -97,15 +103,17 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // of would be told, and alerted on, for as long as the process stands by.
 func (m *Metrics) stepDown() {
 	m.leader.Set(0)
-	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.delayed, m.suspects, m.gaps, m.repairBy, m.scopes, m.refused} {
+	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.refused} {
 		moment.Reset()
 	}
+	m.standings.publish(nil)
 }
 
-// audits makes the series of the audit lane, so that they are there at 0 before
-// the first audit.
-func (m *Metrics) audits(datasets []catalogue.Dataset) {
+// atZero makes the series of what alerts watch for an increase, so that the first
+// loss or audit is one.
+func (m *Metrics) atZero(datasets []catalogue.Dataset) {
 	for i := range datasets {
+		m.lost.WithLabelValues(datasets[i].Dataset)
 		if !slices.ContainsFunc(datasets[i].Variants, func(v catalogue.Variant) bool { return !v.Sampled }) {
 			continue // never audited
 		}

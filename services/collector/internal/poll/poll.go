@@ -72,7 +72,7 @@ type Poller struct {
 
 // New returns a Poller.
 func New(c Config) *Poller {
-	c.Metrics.audits(c.Catalogue.Datasets)
+	c.Metrics.atZero(c.Catalogue.Datasets)
 	return &Poller{Config: c, trusted: NewTrusted(c.Clock), rng: rand.New(rand.NewPCG(c.Seed, 0))}
 }
 
@@ -137,7 +137,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 	if err := s.settleLedger(ctx, now, claims); err != nil {
 		return time.Time{}, err
 	}
-	s.report(claims)
+	s.report(now, claims)
 	if blocked == 0 {
 		// What is missing now is missing for a reason that is on record: this
 		// process is up to date as of the pass's beginning.

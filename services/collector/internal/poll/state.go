@@ -25,6 +25,8 @@ type state struct {
 	at   bucket.Position // head of the log
 	last time.Time       // newest commit time: commit times never go back
 
+	leads bucket.Time // since when
+
 	roster   roster.Roster
 	versions map[string]uint32 // by dataset id
 	have     map[ledger.Series]bucket.Spans
@@ -125,6 +127,7 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.leads = bucket.TimeOf(now)
 	// Everything below is read after the term is committed, so no other
 	// leader's append can still come in between.
 	records, err := p.Store.Records(ctx, roster.KindScope)

@@ -253,7 +253,7 @@ func (s *state) past(ctx context.Context, d *catalogue.Dataset, sc bucket.Scope)
 		}
 	}
 	for _, g := range s.gaps {
-		if g.Of() == of && (g.Reason == ledger.Suspect || g.Reason == ledger.Delayed) {
+		if g.Of() == of && g.Suspected() {
 			for start := g.Window.Start; start < g.Window.End; start = start.Add(d.Size) {
 				past.Suspect = append(past.Suspect, start)
 			}

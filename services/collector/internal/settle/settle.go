@@ -140,6 +140,37 @@ func (d *Dataset) Reason(s bucket.Scope, start bucket.Time) Reason {
 	return d.reason(sc.pending[start], start)
 }
 
+// Waiting is how a window waits for its silence to be believed.
+type Waiting struct {
+	// Reason is Suspect or Delayed, or Settling where the window is ordinary and
+	// what came after it is too little.
+	Reason Reason
+	// Believed is when a reading suffices, whatever it shows of later windows.
+	Believed bucket.Time
+	// Heard is when it was last read; 0: by the last leader.
+	Heard bucket.Time
+}
+
+// Waiting reports whether a window was read and is held back until more is known
+// of what came after it, and until when at most.
+func (d *Dataset) Waiting(s bucket.Scope, start bucket.Time) (w Waiting, waits bool) {
+	sc := d.scopes[s]
+	if sc == nil || sc.pending[start] == nil {
+		return Waiting{}, false
+	}
+	p := sc.pending[start]
+	w = Waiting{Reason: d.reason(p, start), Heard: p.last}
+	age := sc.patience(start, d.policy.Size)
+	switch {
+	case d.late(p, start):
+		age = max(age, DelayedAge)
+	case !p.doubtful() && p.past >= Enough:
+		return Waiting{}, false
+	}
+	w.Believed = start.Add(d.policy.Size + age)
+	return w, true
+}
+
 // Delayed is the first window of a running delay of the whole dataset.
 func (d *Dataset) Delayed() (from bucket.Time, delayed bool) {
 	return d.delayedFrom, d.delayedFrom != 0
@@ -372,10 +403,10 @@ func (d *Dataset) judge(sc *scope, now bucket.Time, r Reading) Verdict {
 	return v
 }
 
-// overcome says whether a window that was suspect or doubtful may be believed.
-func (sc *scope) overcome(p *pending, r Reading, now bucket.Time, age, size time.Duration) bool {
+// patience is the age at which the silence of a window is believed by itself.
+func (sc *scope) patience(start bucket.Time, size time.Duration) time.Duration {
 	limit := SuspectAge
-	if r.Start.Add(size).Sub(sc.firstSeen) < YoungAge {
+	if start.Add(size).Sub(sc.firstSeen) < YoungAge {
 		limit = YoungAge
 	}
 	if sc.keeps > 0 {
@@ -383,7 +414,12 @@ func (sc *scope) overcome(p *pending, r Reading, now bucket.Time, age, size time
 		// zeros into losses.
 		limit = min(limit, max(sc.keeps-keepMargin-2*size, sc.keeps/2))
 	}
-	if age >= limit {
+	return limit
+}
+
+// overcome says whether a window that was suspect or doubtful may be believed.
+func (sc *scope) overcome(p *pending, r Reading, now bucket.Time, age, size time.Duration) bool {
+	if age >= sc.patience(r.Start, size) {
 		return true
 	}
 	// What came after must be in the same answer: another answer may have come

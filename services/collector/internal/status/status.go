@@ -222,7 +222,7 @@ func (p *picture) ranges(c roster.Claim, asked bucket.Window) []*bucketv1.Covera
 		}
 		for _, g := range p.gaps[of] {
 			for _, part := range rest.Within(g.Window) {
-				add(part, missing(g))
+				add(part, missing(g, p.now))
 			}
 			rest = rest.Remove(g.Window)
 		}
@@ -234,9 +234,13 @@ func (p *picture) ranges(c roster.Claim, asked bucket.Window) []*bucketv1.Covera
 	return out
 }
 
-func missing(g ledger.Gap) *bucketv1.CoverageRange {
+func missing(g ledger.Gap, now bucket.Time) *bucketv1.CoverageRange {
+	state := bucketv1.CoverageState_COVERAGE_STATE_MISSING
+	if g.Waits(now) {
+		state = bucketv1.CoverageState_COVERAGE_STATE_WAITING
+	}
 	r := &bucketv1.CoverageRange{
-		State: bucketv1.CoverageState_COVERAGE_STATE_MISSING, Reason: g.Reason.Proto(), Detail: g.Detail,
+		State: state, Reason: g.Reason.Proto(), Detail: g.Detail,
 		Attempts: uint32(g.Attempts),
 	}
 	if g.Next != 0 {
@@ -339,13 +343,22 @@ func (p *picture) add(d *bucketv1.DatasetStatus, c roster.Claim) {
 	}
 	d.ScopesActive++
 	until := c.Window.End
-	for i, hole := range ledger.Closed(p.have[of], p.decided[of], c.Scope.Absent(c.Dataset.Size)).Missing(c.Window) {
-		if i == 0 {
-			until = hole.Start
-		}
-		d.WindowsMissing += uint64(hole.Len() / c.Dataset.Size)
+	closed := ledger.Closed(p.have[of], p.decided[of], c.Scope.Absent(c.Dataset.Size))
+	holes := ledger.Unaccounted(closed, p.gaps[of], p.now, c.Window)
+	if len(holes) > 0 {
+		until = holes[0].Start
 	}
+	missing := windows(holes, c.Dataset.Size)
+	d.WindowsMissing += missing
+	d.WindowsWaiting += windows(closed.Missing(c.Window), c.Dataset.Size) - missing
 	if d.CompleteUntilUnixSeconds == 0 || int64(until) < d.CompleteUntilUnixSeconds {
 		d.CompleteUntilUnixSeconds = int64(until)
 	}
+}
+
+func windows(spans []bucket.Window, size time.Duration) (n uint64) {
+	for _, w := range spans {
+		n += uint64(w.Len() / size)
+	}
+	return n
 }

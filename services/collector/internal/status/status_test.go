@@ -58,7 +58,7 @@ func window(n, m int) bucket.Window {
 // story is two entitled zones and one that is not, an hour after they were
 // first seen with an hour of history, five minutes after noon: due up to noon.
 // Of zone A windows 12 to 7 are final, 7 to 6 were lost, 6 to 5 accepted, 4 to
-// 3 are suspect, 2 to 1 it was paused; the rest is missing without a record. Of zone B all is final.
+// 3 are suspect, 2 to 1 it was paused; the rest is missing without a record. Of zone B all is final but for the last two windows.
 func story(t *testing.T) *status.Source {
 	t.Helper()
 	r := roster.Roster{}
@@ -87,9 +87,14 @@ func story(t *testing.T) *status.Source {
 	s.records[ledger.KindGap] = ledger.Diff(nil, []ledger.Gap{{
 		Dataset: http5, Scope: zone(tagA), Window: window(4, 3), Reason: ledger.Suspect, Attempts: 3, Next: noon + 60, LostAt: noon + 3600,
 	}})
+	// Of zone B the last window waits to be believed; the one before should have been.
+	s.records[ledger.KindGap] = append(s.records[ledger.KindGap], ledger.Diff(nil, []ledger.Gap{
+		{Dataset: http5, Scope: zone(tagB), Window: window(2, 1), Reason: ledger.Suspect, WaitsUntil: noon + 299},
+		{Dataset: http5, Scope: zone(tagB), Window: window(1, 0), Reason: ledger.Suspect, WaitsUntil: noon + 301},
+	})...)
 	s.runs = []store.Run{
 		{Dataset: http5, Scope: zone(tagA), Window: window(12, 7)},
-		{Dataset: http5, Scope: zone(tagB), Window: window(12, 0)},
+		{Dataset: http5, Scope: zone(tagB), Window: window(12, 2)},
 	}
 	c, err := catalogue.Load(nil, catalogue.Options{})
 	if err != nil {
@@ -142,7 +147,7 @@ func TestCoverageTellsThemApart(t *testing.T) {
 			"4-3 missing suspect 3 attempts, next 60, lost 3600",
 			"3-2 missing pending", "2-1 refused unspecified", "1-0 missing pending",
 		},
-		tagB: {"12-0 final unspecified"},
+		tagB: {"12-2 final unspecified", "2-1 missing suspect", "1-0 waiting suspect"},
 		tagC: {"12-0 refused unspecified"},
 	}
 	if diff := cmp.Diff(want, coverage(t, bucket.Window{})); diff != "" {
@@ -183,9 +188,9 @@ func TestDatasetsAddUp(t *testing.T) {
 		if d.Dataset != http5 {
 			continue
 		}
-		got := fmt.Sprintf("%d active, %d refused, %d missing, newest %d, complete until %d", d.ScopesActive, d.ScopesRefused, d.WindowsMissing,
+		got := fmt.Sprintf("%d active, %d refused, %d missing, %d waiting, newest %d, complete until %d", d.ScopesActive, d.ScopesRefused, d.WindowsMissing, d.WindowsWaiting,
 			(int64(noon)-d.NewestEndUnixSeconds)/300, (int64(noon)-d.CompleteUntilUnixSeconds)/300)
-		if want := "2 active, 1 refused, 4 missing, newest 0, complete until 5"; got != want {
+		if want := "2 active, 1 refused, 5 missing, 1 waiting, newest 2, complete until 5"; got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 		return

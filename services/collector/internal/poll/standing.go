@@ -1,0 +1,171 @@
+package poll
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+)
+
+// standing is how collecting one dataset of one zone goes, in words that are
+// label values.
+type standing struct {
+	zone, dataset string
+	state, reason string
+	ended         bucket.Time // when the zone went away; 0: it is collected
+	newest        bucket.Time // end of its newest final window; 0: it has none
+}
+
+// The states, worst first: of too many only the first are told.
+const (
+	stateDenied     = "denied"  // the token may not ask the zone
+	stateOff        = "off"     // Cloudflare does not understand the dataset
+	stateBehind     = "behind"  // windows are missing
+	stateRefused    = "refused" // the zone's plan does not allow it
+	statePaused     = "paused"
+	stateGone       = "gone"
+	stateExcluded   = "excluded"
+	stateWaiting    = "waiting" // nothing is missing, silence waits to be believed
+	stateCollecting = "collecting"
+)
+
+var byUrgency = []string{
+	stateDenied, stateOff, stateBehind, stateRefused, statePaused, stateGone, stateExcluded, stateWaiting, stateCollecting,
+}
+
+// fine is a standing of which nobody needs to know when there are too many.
+func (s *standing) fine() bool { return s.state == stateWaiting || s.state == stateCollecting }
+
+// standing says how a claim fares, by the gaps of its series.
+func (s *state) standing(now bucket.Time, c roster.Claim, gaps []ledger.Gap) standing {
+	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
+	out := standing{zone: strings.ToValidUTF8(c.Scope.ZoneLabel, "\uFFFD"), dataset: of.Dataset, state: stateCollecting, ended: c.Scope.End}
+	if have := s.have[of]; len(have) > 0 {
+		out.newest = have[len(have)-1].End
+	}
+	var waits, misses *ledger.Gap
+	for i := range gaps {
+		if gaps[i].Waits(now) {
+			waits = &gaps[i]
+		} else {
+			misses = &gaps[i]
+		}
+	}
+	t := s.tries[of]
+	switch {
+	case c.Scope.State != roster.Active:
+		out.state = string(c.Scope.State)
+	case c.Variant == nil:
+		out.state, out.reason = stateRefused, "plan"
+		if u := s.unread[of.Scope]; c.Scope.Checked == 0 {
+			out.reason = "settings_unread"
+			if u != nil && u.blamed {
+				out.state = stateDenied
+			}
+		}
+	case s.isOff(of.Dataset):
+		out.state, out.reason = stateOff, "not_understood"
+	case t != nil && t.reason == ledger.Unauthorized:
+		out.state, out.reason = stateDenied, string(t.reason)
+	case misses != nil: // the newest of them says most about now
+		out.state, out.reason = stateBehind, string(misses.Reason)
+	case waits != nil:
+		out.state, out.reason = stateWaiting, string(waits.Reason)
+	default:
+	}
+	return out
+}
+
+// goneFor is how long a zone that went away is still told.
+const goneFor = 24 * time.Hour
+
+// mostStandings of zone and dataset are told: two series each. Beyond it those are
+// left out first with which nothing is wrong.
+const mostStandings = 1000
+
+// standings tells how each zone fares. A scrape sees one pass's picture, never
+// half of one and half of the next.
+type standings struct {
+	state, newest, left *prometheus.Desc
+	told                atomic.Pointer[picture] // nil: this process does not lead
+}
+
+// picture is what one pass leaves to be told.
+type picture struct {
+	standings []standing
+	leftOut   int
+}
+
+func newStandings(reg prometheus.Registerer) *standings {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("weir_collector_"+name, help, labels, nil)
+	}
+	s := &standings{
+		state:  desc("scope_state", "Always 1; the labels say how collecting the dataset of the zone goes, and why.", "zone", "dataset", "state", "reason"),
+		newest: desc("scope_newest_final_timestamp_seconds", "End of the newest window of the dataset that is final for the zone.", "zone", "dataset"),
+		left:   desc("scope_states_left_out", "Pairs of zone and dataset that weir_collector_scope_state does not show, because there are more than 1,000."),
+	}
+	reg.MustRegister(s)
+	return s
+}
+
+// publish replaces what is told; nil tells nothing.
+func (s *standings) publish(all []standing) {
+	if all == nil {
+		s.told.Store(nil)
+		return
+	}
+	// A name may have had several owners: the present one, or the last, counts.
+	slices.SortFunc(all, func(a, b standing) int {
+		return cmp.Or(cmp.Compare(a.zone, b.zone), cmp.Compare(a.dataset, b.dataset), boolOrder(a.ended != 0, b.ended != 0), cmp.Compare(b.ended, a.ended))
+	})
+	all = slices.CompactFunc(all, func(a, b standing) bool { return a.zone == b.zone && a.dataset == b.dataset })
+	total := len(all)
+	if total > mostStandings {
+		all = slices.DeleteFunc(all, func(one standing) bool { return one.fine() })
+		slices.SortStableFunc(all, func(a, b standing) int {
+			return cmp.Compare(slices.Index(byUrgency, a.state), slices.Index(byUrgency, b.state))
+		})
+		all = all[:min(len(all), mostStandings)]
+	}
+	s.told.Store(&picture{standings: all, leftOut: total - len(all)})
+}
+
+func boolOrder(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// Describe implements prometheus.Collector.
+func (s *standings) Describe(descs chan<- *prometheus.Desc) {
+	descs <- s.state
+	descs <- s.newest
+	descs <- s.left
+}
+
+// Collect implements prometheus.Collector.
+func (s *standings) Collect(metrics chan<- prometheus.Metric) {
+	told := s.told.Load()
+	if told == nil {
+		return
+	}
+	for _, one := range told.standings {
+		metrics <- prometheus.MustNewConstMetric(s.state, prometheus.GaugeValue, 1, one.zone, one.dataset, one.state, one.reason)
+		if one.newest != 0 {
+			metrics <- prometheus.MustNewConstMetric(s.newest, prometheus.GaugeValue, float64(one.newest), one.zone, one.dataset)
+		}
+	}
+	metrics <- prometheus.MustNewConstMetric(s.left, prometheus.GaugeValue, float64(told.leftOut))
+}
