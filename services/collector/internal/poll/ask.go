@@ -14,6 +14,13 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
 
+// While the share is used up a pass goes on from permit to permit, since to plan
+// costs more than to ask, but not for so long that what falls due meanwhile waits.
+const (
+	shortWait = 10 * time.Second // for one permit
+	longWait  = 30 * time.Second // after the beginning of the queue
+)
+
 // ask sends requests in order and takes in the answers. A request that fails
 // as a whole is halved until the zone or selection that voids it stands alone.
 // It returns the time before which nothing more may be sent, or zero.
@@ -23,6 +30,7 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		portioned = append(portioned, s.portions(r)...)
 	}
 	queue = portioned
+	until := s.Clock.Now().Add(longWait)
 	for transient := 0; len(queue) > 0; {
 		r, left := s.understood(queue[0])
 		if !left {
@@ -33,10 +41,19 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 			queue = append(rest, queue[1:]...)
 			continue
 		}
+		if err := s.tellStream(ctx); err != nil {
+			return 0, err
+		}
 		ok, wait, err := s.Budget.TryTake(ctx, urgency(r.Lane))
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("reserve permits: %w", err)
+		case !ok && wait <= shortWait && s.Clock.Now().Add(wait).Before(until):
+			// The share is used up, and permits come back one by one.
+			if err := s.Clock.WaitUntil(ctx, s.Clock.Now().Add(wait)); err != nil {
+				return 0, err
+			}
+			continue
 		case !ok:
 			return s.trusted.Second().Add(wait + time.Second), nil
 		}
@@ -99,6 +116,7 @@ func (s *state) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, b
 	readAt := s.trusted.Second()
 	sent, began := s.Clock.Now(), time.Now()
 	answer, err := s.Upstream.Query(ctx, q)
+	s.Budget.Over()
 	s.Metrics.duration.Observe(time.Since(began).Seconds())
 	s.Metrics.requests.WithLabelValues(r.Lane.String()).Inc()
 	if err != nil {

@@ -228,6 +228,9 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	if len(batch) == 0 || s.voided >= mostVoided {
 		return 0, nil
 	}
+	if err := s.tellStream(ctx); err != nil {
+		return 0, err
+	}
 	ok, wait, err := s.Budget.TryTake(ctx, lane)
 	switch {
 	case err != nil:
@@ -241,6 +244,7 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	}
 	s.Metrics.requests.WithLabelValues("settings").Inc()
 	settings, err := s.Upstream.Settings(ctx, "", ids, nodes)
+	s.Budget.Over()
 	if err != nil {
 		return s.settingsFailed(ctx, batch, nodes, lane, err)
 	}

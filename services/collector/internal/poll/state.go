@@ -20,9 +20,10 @@ import (
 // the term, and belongs to one goroutine.
 type state struct {
 	*Poller
-	term store.Term
-	at   bucket.Position // head of the log
-	last time.Time       // newest commit time: commit times never go back
+	term     store.Term
+	at       bucket.Position // head of the log
+	last     time.Time       // newest commit or stream time: no commit is dated earlier
+	streamed time.Time       // stream time, as recorded
 
 	roster   roster.Roster
 	versions map[string]uint32 // by dataset id
@@ -91,7 +92,7 @@ func (b *backoff) fail(now bucket.Time, p pauses, jitter float64) {
 
 func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	s := &state{
-		Poller: p, term: won.Term, at: won.Head.Position, last: won.Head.CommittedAt,
+		Poller: p, term: won.Term, at: won.Head.Position, last: later(won.Head.CommittedAt, won.Head.ProgressAt), streamed: won.Head.ProgressAt,
 		versions: map[string]uint32{}, settling: map[string]*settle.Dataset{},
 		tries: map[ledger.Series]*try{}, off: map[string]bucket.Time{},
 		changed: map[bucket.Scope]bool{}, unread: map[bucket.Scope]*unread{},
@@ -147,6 +148,13 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		return nil, err
 	}
 	return s, s.defineDatasets(ctx)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (s *state) loadCoverage(ctx context.Context, now bucket.Time) error {

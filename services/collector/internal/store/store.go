@@ -162,10 +162,31 @@ type Permits struct {
 	UseBy  time.Time     // the permits lapse unused after it
 	Span   time.Duration // five minutes; permits count against Limit until UseBy + Span
 	Holder string        // for people
+	// Block names what is granted, so that it can be settled; unique for ever.
+	// Empty: it counts until UseBy + Span whatever comes of it.
+	Block string
+	// Spent settles blocks that were granted before.
+	Spent []Spent
 	// OwnTime counts by the caller's clock, which is for worlds whose time does
 	// not go as fast as the store's. Otherwise the store counts by its own: what
 	// callers' clocks say of each other's permits may be wrong by hours.
 	OwnTime bool
+}
+
+// Spent is the last word on a block: none of its permits is in use or will be
+// used any more. Those that were used count from when they were, the others no
+// more. It may be said again, and changes nothing then. A block that nobody
+// settles, since its process died, counts as if all were used at the last moment.
+type Spent struct {
+	Block string
+	Uses  []Use
+}
+
+// Use is a number of permits whose requests were over, answered or given up, at
+// least Ago before [Permits].Now: a duration, which no clock that is set changes.
+type Use struct {
+	N   int
+	Ago time.Duration
 }
 
 // Grant answers [Permits].
