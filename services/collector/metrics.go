@@ -11,6 +11,7 @@ import (
 // registerQuota exposes the budget.
 func registerQuota(reg prometheus.Registerer, l *quota.Limiter) {
 	gauge(reg, "budget_limit", "Requests that may be sent in five minutes: the configured share of Cloudflare's limit, or half of it.", func() float64 { return float64(l.State().Limit) })
+	gauge(reg, "budget_share_requests", "Requests that may be sent in five minutes by the configured share, to be held against weir_collector_budget_needed_requests.", func() float64 { share, _ := l.Share(); return float64(share) })
 	gauge(reg, "budget_left", "Requests that this process could send now, as far as it knows.", func() float64 { return float64(l.State().Left) })
 	gauge(reg, "budget_shared", "1 while somebody else seems to use up the Cloudflare user's budget.", func() float64 {
 		if l.State().Shared {

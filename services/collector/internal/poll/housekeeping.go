@@ -197,12 +197,12 @@ func (s *state) stale(pick func(*roster.Scope) bool) []*roster.Scope {
 	return out
 }
 
-// entitleAll asks for ten zones a request. When many have failed the rest is left
+// entitleAll asks for as many zones in a request as may be. When many have failed the rest is left
 // for the next pass.
 func (s *state) entitleAll(ctx context.Context, lane quota.Lane, scopes []*roster.Scope) (blocked bucket.Time, err error) {
 	nodes := s.nodes()
 	s.voided = 0
-	for batch := range slices.Chunk(scopes, 10) {
+	for batch := range slices.Chunk(scopes, settingsBatch) {
 		blocked, err := s.entitleBatch(ctx, batch, nodes, lane)
 		if err != nil || blocked != 0 {
 			return blocked, err

@@ -33,8 +33,11 @@ type Budget interface {
 	TryTake(ctx context.Context, lane quota.Lane) (ok bool, wait time.Duration, err error)
 	// Over tells that a request that had a permit is over, whatever came of it.
 	Over()
-	// Expect tells how many requests in a span keep the newest windows complete.
-	Expect(need int)
+	// Share is how many requests Weir may send in five minutes, of how many that
+	// Cloudflare allows the user.
+	Share() (share, limit int)
+	// Expect tells how many requests in that time keep the newest windows complete.
+	Expect(need float64)
 	// Refused tells that Cloudflare refused a request for lack of budget, and
 	// for how long it said to wait; 0 when it did not say.
 	Refused(wait time.Duration)
@@ -65,6 +68,7 @@ const (
 	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
 	retireEvery   = time.Hour
 	refusedFor    = 6 * time.Hour // before a refused variant is tried again
+	settingsBatch = 10            // zones of one request for settings
 	mostVoided    = 10            // requests for settings that may fail before the rest waits for the next pass
 )
 
@@ -121,6 +125,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 	}
 	if blocked == 0 {
 		claims := s.claims(began)
+		s.weigh(claims)
 		queue := plan.Make(began, s.wants(claims), s, plan.DefaultCeilings).Requests
 		if blocked, err = s.ask(ctx, queue); err != nil {
 			return time.Time{}, err

@@ -46,6 +46,7 @@ type state struct {
 	retired              bucket.Time // nothing before may be stored; as stored
 	answered             bool        // Cloudflare answered since the pass began
 	outage               backoff     // of Cloudflare as a whole
+	weighed              uint64      // fingerprint of what was last compared with the share
 }
 
 // try is what went wrong with a series lately.

@@ -67,7 +67,9 @@ func TestStreamTimeAdvancesWhileTheLeaderLives(t *testing.T) {
 		"every answer is slow": {after: func(w *world) { // a pass takes minutes
 			w.stand(&between{query: func(cloudflare.Query) error { w.clock.Advance(25 * time.Second); return nil }})
 		}},
-		"the clock goes back": {back: 90 * time.Second, after: func(w *world) { w.config.Clock = &jumping{leaping: w.clock, at: w.clock.Now().Add(7 * time.Minute), by: -90 * time.Second} }},
+		"the clock goes back": {back: 90 * time.Second, after: func(w *world) {
+			w.config.Clock = &jumping{leaping: w.clock, at: w.clock.Now().Add(7 * time.Minute), by: -90 * time.Second}
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, story.sim)
@@ -95,4 +97,3 @@ func TestStreamTimeAdvancesWhileTheLeaderLives(t *testing.T) {
 func depleted(cloudflare.Query) error {
 	return &cloudflare.Error{Class: cloudflare.Budget, Message: "rate limiter budget depleted", RetryAfter: 5 * time.Minute}
 }
-

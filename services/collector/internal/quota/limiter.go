@@ -97,7 +97,7 @@ type Limiter struct {
 	out         []*block  // whose permits were handed out, in that order; their requests are not over
 	granted     uint64    // blocks so far
 	sent        []sending // permits handed out, ascending, within the last span
-	need        int       // of urgent work in a span; -1: not known
+	need        float64   // of urgent work in a span; -1: not known
 	pausedUntil time.Time
 	sharedUntil time.Time
 	lapsed      uint64
@@ -310,7 +310,7 @@ func (l *Limiter) Over() {
 
 // Expect says how many requests urgent work needs in a span. That much is left
 // alone by all other work, and no more.
-func (l *Limiter) Expect(need int) {
+func (l *Limiter) Expect(need float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.need = max(0, need)
@@ -404,7 +404,7 @@ func (l *Limiter) reserved(now time.Time, lane Lane) (until time.Time, wait bool
 	limit := l.present(now)
 	keep := int(math.Ceil(l.c.Headroom * float64(limit)))
 	if l.need >= 0 {
-		keep = min(int(math.Round(margin*float64(l.need))), int(mostReserved*float64(limit)))
+		keep = min(int(math.Round(margin*l.need)), int(mostReserved*float64(limit)))
 	}
 	most, had := max(1, limit-keep), 0
 	for i := len(l.sent) - 1; i >= 0; i-- {
@@ -448,6 +448,10 @@ func (l *Limiter) Pause(until time.Time) {
 	defer l.mu.Unlock()
 	l.pausedUntil = later(l.pausedUntil, until)
 }
+
+// Share is how many requests in a span are Weir's, of how many that Cloudflare
+// allows the user: as configured, whatever a budget error has made of it.
+func (l *Limiter) Share() (share, limit int) { return l.limit, l.c.Limit }
 
 // State is what metrics and the status page show.
 type State struct {

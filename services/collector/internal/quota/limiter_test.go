@@ -341,7 +341,7 @@ func TestNeverMoreThanTheShareInAnySpan(t *testing.T) {
 			case 1:
 				p.Refused(time.Duration(r.IntN(400)) * time.Second)
 			case 2:
-				p.Expect(r.IntN(share))
+				p.Expect(float64(r.IntN(share)))
 			}
 			for range r.IntN(30) {
 				ok, _, err := p.TryTake(t.Context(), Lane(1+r.IntN(2)))
@@ -449,7 +449,7 @@ func TestASaturatedShareIsUsed(t *testing.T) {
 						// Bursts of urgent work, a tenth of the share every five minutes.
 						lane = Urgent
 						if urgent = urgent.Add(5 * time.Minute / time.Duration(limit/10)); p.need < 0 {
-							p.Expect(limit / 10)
+							p.Expect(float64(limit) / 10)
 						}
 					}
 					ok, at := take(t, p.Limiter, lane)
