@@ -26,7 +26,7 @@ func registerQuota(reg prometheus.Registerer, l *quota.Limiter) {
 // registerFeed exposes the log as this process serves it.
 func registerFeed(reg prometheus.Registerer, f *feed.Feed, s *bucketsvc.Server) {
 	gauge(reg, "feed_revision", "Newest revision that streams of this process can send.", func() float64 { return float64(f.Stats().Head) })
-	gauge(reg, "feed_progress_timestamp_seconds", "The leader's progress, as this process streams it; 0 before the first.", func() float64 {
+	gauge(reg, "feed_progress_timestamp_seconds", "The leader's stream time, as this process streams it; 0 before the first.", func() float64 {
 		if t := f.Stats().Progress; !t.IsZero() {
 			return float64(t.Unix())
 		}

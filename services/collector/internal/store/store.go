@@ -66,7 +66,7 @@ type Head struct {
 	Settings
 	bucket.Position                 // of the newest entry
 	CommittedAt     time.Time       // of the newest entry, the collector's clock; zero when empty
-	ProgressAt      time.Time       // when the leader last said that it was up to date, the collector's clock
+	ProgressAt      time.Time       // stream time: when the leader last said that it lives, the collector's clock
 	Floor           bucket.Revision // entries at or below it may have been dropped
 	Term            Term
 	Holder          string    // name of the process that holds or last held the lease
@@ -209,9 +209,9 @@ type Store interface {
 	// database's clock, or is already held by that very holder, and raises the
 	// term. ErrHeld otherwise. ttl is above zero.
 	Acquire(ctx context.Context, holder string, ttl time.Duration) (Lease, error)
-	// Renew extends the lease and records progress (zero: leave it). Progress
-	// never goes back. ErrDeposed when term is not the newest, or has expired
-	// and was released.
+	// Renew extends the lease and records the stream time (zero: leave it): the
+	// term dates no later commit before it. It never goes back. ErrDeposed when
+	// term is not the newest, or has expired and was released.
 	Renew(ctx context.Context, term Term, ttl time.Duration, progress time.Time) error
 	// Release ends the lease so that a standby need not wait for it to expire.
 	// The term ends with it: whatever is still under way with that term fails
