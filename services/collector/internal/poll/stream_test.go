@@ -16,11 +16,12 @@ import (
 // recorded, and holds every commit against it.
 type watched struct {
 	store.Store
-	w        *world
-	told     time.Time     // stream time
-	lag      time.Duration // its greatest age
-	records  int
-	appended int
+	w         *world
+	told      time.Time     // stream time
+	lag       time.Duration // its greatest age
+	records   int
+	appended  int
+	committed time.Time // the newest
 }
 
 func (s *watched) Renew(ctx context.Context, term store.Term, ttl time.Duration, stream time.Time) error {
@@ -45,6 +46,7 @@ func (s *watched) Append(ctx context.Context, term store.Term, at bucket.Positio
 		s.w.t.Errorf("a commit is dated %s after the stream time %s was told (G4)", b.CommittedAt, s.told)
 	}
 	s.appended++
+	s.committed = b.CommittedAt
 	return s.Store.Append(ctx, term, at, b)
 }
 
@@ -64,11 +66,18 @@ func TestStreamTimeAdvancesWhileTheLeaderLives(t *testing.T) {
 		"Cloudflare is away":     {sim: outage},
 		"the token is refused":   {after: func(w *world) { w.token = "revoked" }},
 		"the budget is depleted": {after: func(w *world) { w.stand(&between{query: depleted}) }},
-		"every answer is slow": {after: func(w *world) { // a pass takes minutes
-			w.stand(&between{query: func(cloudflare.Query) error { w.clock.Advance(25 * time.Second); return nil }})
-		}},
-		"the clock goes back": {back: 90 * time.Second, after: func(w *world) {
-			w.config.Clock = &jumping{leaping: w.clock, at: w.clock.Now().Add(7 * time.Minute), by: -90 * time.Second}
+		"every answer is slow":   {after: slow}, // a pass takes minutes
+		"the clock goes back": {back: 2 * time.Minute, after: func(w *world) { // while requests are under way
+			set := &jumping{leaping: w.clock}
+			w.config.Clock = set
+			seen := w.config.Store.(*watched)
+			w.stand(&between{query: func(cloudflare.Query) error {
+				w.clock.Advance(5 * time.Second)
+				if seen.told.After(seen.committed) && set.by > -2*time.Minute {
+					set.by -= 20 * time.Second
+				}
+				return nil
+			}})
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,6 +101,13 @@ func TestStreamTimeAdvancesWhileTheLeaderLives(t *testing.T) {
 			}
 		})
 	}
+}
+
+func slow(w *world) {
+	w.stand(&between{query: func(cloudflare.Query) error {
+		w.clock.Advance(25 * time.Second)
+		return nil
+	}})
 }
 
 func depleted(cloudflare.Query) error {
