@@ -29,7 +29,7 @@ type Subject struct {
 	Conn grpc.ClientConnInterface
 	// Append commits entries in one batch.
 	Append func(t testing.TB, committedAt time.Time, entries ...Entry)
-	// Progress makes the leader say that it is up to date at this time.
+	// Progress makes the leader say that it lives at this time.
 	Progress func(t testing.TB, at time.Time)
 	// Backup remembers the store as it is. The returned function brings that
 	// state back, under the running server and with the same store id, as an

@@ -132,7 +132,7 @@ func (s *Scripted) Append(committedAt time.Time, entries ...Entry) bucket.Positi
 	return head
 }
 
-// SetProgress makes the leader say that it was up to date at this time.
+// SetProgress makes the leader say that it lived at this time.
 func (s *Scripted) SetProgress(at time.Time) { s.change(func() { s.progress = at }) }
 
 // Head is the newest position.

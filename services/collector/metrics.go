@@ -11,6 +11,7 @@ import (
 // registerQuota exposes the budget.
 func registerQuota(reg prometheus.Registerer, l *quota.Limiter) {
 	gauge(reg, "budget_limit", "Requests that may be sent in five minutes: the configured share of Cloudflare's limit, or half of it.", func() float64 { return float64(l.State().Limit) })
+	gauge(reg, "budget_share_requests", "Requests that may be sent in five minutes by the configured share, to be held against weir_collector_budget_needed_requests.", func() float64 { share, _ := l.Share(); return float64(share) })
 	gauge(reg, "budget_left", "Requests that this process could send now, as far as it knows.", func() float64 { return float64(l.State().Left) })
 	gauge(reg, "budget_shared", "1 while somebody else seems to use up the Cloudflare user's budget.", func() float64 {
 		if l.State().Shared {
@@ -25,7 +26,7 @@ func registerQuota(reg prometheus.Registerer, l *quota.Limiter) {
 // registerFeed exposes the log as this process serves it.
 func registerFeed(reg prometheus.Registerer, f *feed.Feed, s *bucketsvc.Server) {
 	gauge(reg, "feed_revision", "Newest revision that streams of this process can send.", func() float64 { return float64(f.Stats().Head) })
-	gauge(reg, "feed_progress_timestamp_seconds", "The leader's progress, as this process streams it; 0 before the first.", func() float64 {
+	gauge(reg, "feed_progress_timestamp_seconds", "The leader's stream time, as this process streams it; 0 before the first.", func() float64 {
 		if t := f.Stats().Progress; !t.IsZero() {
 			return float64(t.Unix())
 		}

@@ -21,7 +21,7 @@ type record struct {
 	newest  uint64            // delivered live
 	entries int
 	streams int
-	// progress is the newest time that the log was said to be complete up to.
+	// progress is the newest stream time.
 	progress time.Time
 }
 

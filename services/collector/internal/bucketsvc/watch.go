@@ -126,8 +126,8 @@ func since(h store.Head, maxAge time.Duration) bucket.Time {
 	}
 	newest := h.ProgressAt
 	if newest.IsZero() {
-		// No leader has said yet that it is up to date, but what it has
-		// committed can be shown.
+		// No leader has said yet that it lives, but what it has committed can be
+		// shown.
 		newest = h.CommittedAt
 	}
 	if newest.IsZero() {

@@ -18,7 +18,8 @@
 // # Progress
 //
 // A progress message says: everything that matches up to this point was sent,
-// and the leader was up to date at this time. The time comes from the same read
+// and the leader lived at this time, having committed nothing before it that is
+// not sent. The time comes from the same read
 // of the log row as the head that it belongs to; entries are published first,
 // in the same critical section in which the time is replaced, and a cursor hands
 // out the time only with the head of that section. A time therefore never

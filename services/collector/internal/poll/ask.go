@@ -18,6 +18,13 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
+// While the share is used up a pass goes on from permit to permit, since to plan
+// costs more than to ask, but not for so long that what falls due meanwhile waits.
+const (
+	shortWait = 10 * time.Second // for one permit
+	longWait  = 30 * time.Second // after the beginning of the queue
+)
+
 // ask sends requests in order and takes in the answers. A request that is
 // refused is taken apart until the zone or selection that voids it stands alone.
 // It returns the time before which nothing more may be sent, or zero.
@@ -26,6 +33,7 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 	s.refusals.begin()
 	unnamed := alike{}
 	var later bucket.Time // when what may not be sent now may
+	until := s.Clock.Now().Add(longWait)
 	for transient := 0; len(queue) > 0; {
 		r, left := s.understood(queue[0])
 		if !left {
@@ -36,6 +44,9 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 			queue = append(rest, queue[1:]...)
 			continue
 		}
+		if err := s.tellStream(ctx); err != nil {
+			return 0, err
+		}
 		ok, wait, err := s.Budget.TryTake(ctx, s.urgency(r))
 		switch {
 		case err != nil:
@@ -43,6 +54,12 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		case !ok && s.isApart(r):
 			// Others may be more urgent.
 			queue, later = queue[1:], s.trusted.Second().Add(wait+time.Second)
+			continue
+		case !ok && wait <= shortWait && s.Clock.Now().Add(wait).Before(until):
+			// The share is used up, and permits come back one by one.
+			if err := s.Clock.WaitUntil(ctx, s.Clock.Now().Add(wait)); err != nil {
+				return 0, err
+			}
 			continue
 		case !ok:
 			return s.trusted.Second().Add(wait + time.Second), nil
@@ -124,6 +141,7 @@ func (s *state) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, b
 	readAt := s.trusted.Second()
 	sent, began := s.Clock.Now(), time.Now()
 	answer, err := s.Upstream.Query(ctx, q)
+	s.Budget.Over()
 	s.Metrics.duration.Observe(time.Since(began).Seconds())
 	s.Metrics.requests.WithLabelValues(r.Lane.String()).Inc()
 	if err != nil {

@@ -210,12 +210,12 @@ func (s *state) stale(pick func(*roster.Scope) bool) []*roster.Scope {
 	return out
 }
 
-// entitleAll asks for ten zones a request. When many have failed the rest is left
+// entitleAll asks for as many zones in a request as may be. When many have failed the rest is left
 // for the next pass.
 func (s *state) entitleAll(ctx context.Context, lane quota.Lane, scopes []*roster.Scope) (blocked bucket.Time, err error) {
 	nodes := s.nodes()
 	s.voided, s.granting = 0, false
-	for batch := range slices.Chunk(scopes, 10) {
+	for batch := range slices.Chunk(scopes, settingsBatch) {
 		blocked, err := s.entitleBatch(ctx, batch, nodes, lane)
 		if err != nil || blocked != 0 {
 			return blocked, err
@@ -241,6 +241,9 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	if len(batch) == 0 || s.voided >= mostVoided {
 		return 0, nil
 	}
+	if err := s.tellStream(ctx); err != nil {
+		return 0, err
+	}
 	ok, wait, err := s.Budget.TryTake(ctx, lane)
 	switch {
 	case err != nil:
@@ -254,6 +257,7 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	}
 	s.Metrics.requests.WithLabelValues("settings").Inc()
 	settings, err := s.Upstream.Settings(ctx, "", ids, nodes)
+	s.Budget.Over()
 	if err != nil {
 		return s.settingsFailed(ctx, batch, nodes, lane, err)
 	}

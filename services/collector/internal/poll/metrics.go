@@ -37,6 +37,7 @@ type Metrics struct {
 	revision      prometheus.Gauge
 	storeSize     prometheus.Gauge
 	progress      prometheus.Gauge
+	needed        *prometheus.GaugeVec
 	audited       *prometheus.CounterVec
 	moved         *prometheus.HistogramVec
 }
@@ -93,7 +94,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		skew:          gauges("clock_skew_seconds", "The source's clock minus this process's, when it is beyond what measuring explains.", "source"),
 		revision:      gauge("head_revision", "Newest revision of the log, as this process knows it."),
 		storeSize:     gauge("store_size_bytes", "Size of the store on disk."),
-		progress:      gauge("progress_timestamp_seconds", "When this process last found nothing left to do that was possible."),
+		progress:      gauge("progress_timestamp_seconds", "Stream time: the trusted time up to which the log holds all that this process, leading, has committed. Says that it lives, not that data is complete."),
+		needed:        gauges("budget_needed_requests", "Requests in five minutes that keep the selected zones and datasets complete once nothing is missing, by the planner's own reckoning."),
 		audited:       counters("audited_buckets_total", "Final buckets that were read again at an age, by what was found: same, moved, gone (an empty answer, which proves nothing) or unanswered.", "dataset", "age", "result"),
 		moved:         histograms("drift_ratio", "How far final buckets that were read again at an age had moved: the part of the family that moved most, 0 for a bucket that is the same.", []float64{0, 1e-5, 1e-4, .001, .005, .01, .05, .1, .5, 1}, "dataset", "age"),
 	}
@@ -103,7 +105,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // of would be told, and alerted on, for as long as the process stands by.
 func (m *Metrics) stepDown() {
 	m.leader.Set(0)
-	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.refused} {
+	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.refused, m.needed} {
 		moment.Reset()
 	}
 	m.standings.publish(nil)

@@ -93,28 +93,6 @@ func TestRepairsWaitForTheirLane(t *testing.T) {
 	}
 }
 
-// A leader that may not ask is not up to date, and does not say so.
-func TestNoProgressWithoutAPermit(t *testing.T) {
-	w := newWorld(t, nil)
-	progress := func() time.Time {
-		head, err := w.store.Head(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return head.ProgressAt
-	}
-	w.run(30 * time.Minute)
-	before := progress()
-	if before.IsZero() {
-		t.Fatal("no progress at all")
-	}
-	w.budget(quota.Urgent, quota.Background)
-	w.run(30 * time.Minute)
-	if after := progress(); !after.Equal(before) {
-		t.Errorf("progress went from %s to %s without a single request", before, after)
-	}
-}
-
 // What is overdue is in the ledger, whatever the reason (G2).
 func TestWhatIsOverdueIsInTheLedger(t *testing.T) {
 	w, shop := newWorld(t, nil), cfsim.Tag("zone:shop.example")

@@ -31,6 +31,13 @@ type Budget interface {
 	// TryTake takes one permit for a lane. ok is false when none is free before
 	// wait has passed.
 	TryTake(ctx context.Context, lane quota.Lane) (ok bool, wait time.Duration, err error)
+	// Over tells that a request that had a permit is over, whatever came of it.
+	Over()
+	// Share is how many requests Weir may send in five minutes, of how many that
+	// Cloudflare allows the user.
+	Share() (share, limit int)
+	// Expect tells how many requests in that time keep the newest windows complete.
+	Expect(need float64)
 	// Refused tells that Cloudflare refused a request for lack of budget, and
 	// for how long it said to wait; 0 when it did not say.
 	Refused(wait time.Duration)
@@ -51,7 +58,7 @@ type Config struct {
 	Lookback  time.Duration // history that a new scope gets
 	Retention time.Duration // of the store
 	Interval  time.Duration // longest pause between passes
-	LeaseTTL  time.Duration // renewed with progress after each pass
+	LeaseTTL  time.Duration // renewed with stream time
 	Seed      uint64        // of the jitter
 }
 
@@ -60,6 +67,7 @@ const (
 	discoverEvery = time.Hour     // Cloudflare's own exporters refresh zones about as often
 	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
 	retireEvery   = time.Hour
+	settingsBatch = 10 // zones of one request for settings
 	mostVoided    = 10 // requests for settings that may fail before the rest waits for the next pass
 )
 
@@ -93,8 +101,11 @@ func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
 		if err != nil {
 			return fmt.Errorf("collect: %w", err)
 		}
-		if err := p.Clock.WaitUntil(ctx, next); err != nil {
+		switch err := s.wait(ctx, next); {
+		case ctx.Err() != nil:
 			return nil
+		case err != nil:
+			return fmt.Errorf("collect: %w", err)
 		}
 	}
 }
@@ -113,6 +124,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 	}
 	if blocked == 0 {
 		claims := s.claims(began)
+		s.weigh(claims)
 		queue := plan.Make(began, s.wants(claims), s, plan.DefaultCeilings).Requests
 		if blocked, err = s.ask(ctx, queue); err != nil {
 			return time.Time{}, err
@@ -138,13 +150,8 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	s.report(now, claims)
-	if blocked == 0 {
-		// What is missing now is missing for a reason that is on record: this
-		// process is up to date as of the pass's beginning.
-		if err := s.Store.Renew(ctx, s.term, s.LeaseTTL, began.Std()); err != nil {
-			return time.Time{}, fmt.Errorf("record progress: %w", err)
-		}
-		s.Metrics.progress.Set(float64(began))
+	if err := s.recordStream(ctx, now.Std()); err != nil {
+		return time.Time{}, err
 	}
 	return s.nextPass(now, blocked, claims), nil
 }

@@ -50,10 +50,11 @@ func (a *alike) answer() { a.answered, a.streak, a.blamed = true, 0, nil }
 
 // refuse notes a refusal of r and says how to go on.
 func (a *alike) refuse(s *state, r plan.Request, e *cloudflare.Error) advice {
+	scopes, _ := s.named(r, e)
 	switch {
 	case s.isApart(r): // known to be refused by itself
 		return isolate
-	case e.Class == cloudflare.Denied && !s.names(r, e):
+	case e.Class == cloudflare.Denied && len(scopes) == 0:
 	case e.Class != cloudflare.Unknown:
 		return isolate
 	}

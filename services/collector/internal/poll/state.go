@@ -21,9 +21,10 @@ import (
 // the term, and belongs to one goroutine.
 type state struct {
 	*Poller
-	term store.Term
-	at   bucket.Position // head of the log
-	last time.Time       // newest commit time: commit times never go back
+	term     store.Term
+	at       bucket.Position // head of the log
+	last     time.Time       // newest commit or stream time: no commit is dated earlier
+	streamed time.Time       // stream time, as recorded
 
 	leads bucket.Time // since when
 
@@ -51,6 +52,7 @@ type state struct {
 	outage               outage      // of Cloudflare as a whole
 	listing              outage      // of the list of zones alone
 	refusals             refusals    // of variants, by answers
+	weighed              uint64      // fingerprint of what was last compared with the share
 }
 
 // outage is why nothing can be asked, for as long as that lasts.
@@ -117,7 +119,7 @@ func (b *backoff) loud() bool { return b.failures&(b.failures-1) == 0 }
 
 func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	s := &state{
-		Poller: p, term: won.Term, at: won.Head.Position, last: won.Head.CommittedAt,
+		Poller: p, term: won.Term, at: won.Head.Position, last: later(won.Head.CommittedAt, won.Head.ProgressAt), streamed: won.Head.ProgressAt,
 		versions: map[string]uint32{}, settling: map[string]*settle.Dataset{},
 		tries: map[ledger.Series]*try{}, off: map[string]*backoff{},
 		changed: map[bucket.Scope]bool{}, unread: map[bucket.Scope]*unread{},
@@ -174,6 +176,13 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		return nil, err
 	}
 	return s, s.defineDatasets(ctx)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (s *state) loadCoverage(ctx context.Context, now bucket.Time) error {

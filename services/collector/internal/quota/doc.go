@@ -8,15 +8,24 @@
 // moment at which a request sent with it could still lie in a span with others.
 // Two processes therefore need not know of each other, and one that crashes
 // with a block in hand cannot be forgotten: what it might have sent stays
-// counted, and lapses by itself. The price is a few permits that nobody uses.
+// counted, and lapses by itself.
+//
+// Were that all, a share that is used up would give five sixths of what it could:
+// permits that are used at once would count for six minutes. So with its next
+// reservation a process settles the blocks of which nothing is in use any more:
+// their permits count from when each request was over, since Cloudflare has counted
+// it by then, and those that nobody used count no more. Only the process that
+// holds a block can say so, and it says it as a length of time, which no clock that
+// is set changes. One that says nothing loses nothing but speed.
 //
 // Without the store no block can be had: what is left of the present one may be
 // used until its use-by time, then nothing is sent. That is meant.
 //
 // # Lanes
 //
-// Work in the background may reserve only while a part of the share is still
-// free, so that a long backfill never makes a fresh window wait.
+// Work in the background has what urgent work does not need, as the planner
+// reckons it, so that a long backfill never makes a fresh window wait, and nothing
+// of the share is left unused.
 //
 // # Budget errors
 //

@@ -3,6 +3,7 @@ package quota
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,8 +46,9 @@ type Config struct {
 	Share float64
 	// Span is the time that the limit is about; 0: five minutes.
 	Span time.Duration
-	// Headroom is the part of the share that background work leaves alone, 0
-	// to below 1; 0: 0.25. Negative: none.
+	// Headroom is the part of the share that work in the background leaves alone
+	// as long as nobody has said what urgent work needs, 0 to below 1; 0: 0.25.
+	// Negative: none.
 	Headroom float64
 	// Block is how many permits are reserved at once; 0: 10, or a fifteenth of
 	// a small share. Smaller blocks waste less, larger ones ask the store less
@@ -67,30 +69,64 @@ const safety = 5 * time.Second
 // spareHeadroom is the part of the share that the spare lane leaves alone.
 const spareHeadroom = .5
 
+// mostReserved is the most of the share that is kept for urgent work, whatever
+// it needs.
+const mostReserved = .75
+
+// margin is what urgent work gets beyond what it is expected to need: requests
+// fail, and are asked in parts.
+const margin = 1.1
+
+// steps is how many parts of a span are told apart when permits are settled.
+// Uses in one part count from the last of them.
+const steps = 100
+
 // sharedFor is how long a budget error below our share halves it.
 const sharedFor = time.Hour
 
 // Limiter hands out permits. Safe for concurrent use.
 type Limiter struct {
 	c     Config
-	limit int // the share as a number of requests
+	limit int    // the share as a number of requests
+	id    string // of this limiter, unique for ever: its blocks are named by it
 	// turn is held while the store is asked; the mutex never is.
 	turn chan struct{}
 
 	mu          sync.Mutex
-	blocks      []block
-	sent        []time.Time // permits handed out, ascending, within the last span
+	blocks      []*block
+	out         []*block  // whose permits were handed out, in that order; their requests are not over
+	granted     uint64    // blocks so far
+	sent        []sending // permits handed out, ascending, within the last span
+	need        float64   // of urgent work in a span; -1: not known
 	pausedUntil time.Time
 	sharedUntil time.Time
 	lapsed      uint64
 	refused     uint64
 }
 
-// block is what one reservation granted.
+// sending is one permit that was handed out.
+type sending struct {
+	at     time.Time
+	urgent bool
+}
+
+// block is what one reservation granted. It is in one of three states: open
+// while permits of it may be used or are in use, spent until the store knows what
+// was used of it, and settled.
 type block struct {
+	id            string
 	left, granted int
+	out           int       // handed out, the requests not over
 	useBy, counts time.Time // usable before, counted until
 	limit         int       // that it was granted under
+	uses          []use     // by the end of their requests
+	settled       bool
+}
+
+// use is a number of permits that count together.
+type use struct {
+	n           int
+	first, last time.Time // when the first and the last request was over
 }
 
 // New checks the configuration; it reserves nothing.
@@ -129,15 +165,15 @@ func New(c Config) (*Limiter, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	l := &Limiter{c: c, turn: make(chan struct{}, 1)}
+	l := &Limiter{c: c, turn: make(chan struct{}, 1), need: -1, id: rand.Text()[:12]}
 	l.limit = max(1, int(math.Floor(c.Share*float64(c.Limit))))
 	l.c.Block = cmp.Or(c.Block, min(10, max(1, l.limit/15)))
 	return l, nil
 }
 
 // Take waits until one request may be sent and takes the permit for it. The
-// request has to go out within seconds; a permit that is not used is lost. It
-// returns ctx's cause when ctx ends first, and the store's error when permits
+// request has to go out within seconds, and [Limiter.Over] be told when it is
+// over. It returns ctx's cause when ctx ends first, and the store's error when permits
 // cannot be reserved: then nothing may be sent.
 func (l *Limiter) Take(ctx context.Context, lane Lane) error {
 	for {
@@ -179,16 +215,9 @@ func (l *Limiter) try(ctx context.Context, lane Lane) (bool, time.Time, error) {
 	if until, ok := l.use(now, lane); ok || !until.IsZero() {
 		return ok, until, nil
 	}
-	limit, want := l.laneLimit(now, lane), l.c.Block
-	if limit == 0 { // a share of one request has none to spare
+	p, spent := l.ask(now, lane)
+	if p.Limit == 0 { // a share of one request has none to spare
 		return false, now.Add(l.c.Span), nil
-	}
-	if lane == Spare {
-		want = 1 // what lapses unused is lost to the other lanes
-	}
-	p := store.Permits{
-		User: l.c.User, Want: min(want, limit), Limit: limit,
-		Now: now, UseBy: now.Add(l.c.UseBy), Span: l.c.Span, Holder: l.c.Holder, OwnTime: l.c.OwnTime,
 	}
 	g, err := l.c.Reserver.Reserve(ctx, p)
 	if err != nil {
@@ -197,13 +226,18 @@ func (l *Limiter) try(ctx context.Context, lane Lane) (bool, time.Time, error) {
 	if g.N < 0 || g.N > p.Want {
 		return false, time.Time{}, fmt.Errorf("store granted %d permits for %d", g.N, p.Want)
 	}
+	l.mu.Lock()
+	for _, b := range spent {
+		b.settled = true
+	}
+	if g.N > 0 {
+		l.blocks = append(l.blocks, &block{id: p.Block, left: g.N, granted: g.N, useBy: p.UseBy, counts: p.UseBy.Add(p.Span), limit: p.Limit})
+	}
+	l.mu.Unlock()
 	if g.N == 0 {
 		// A retry time in the past would make callers spin.
 		return false, later(g.RetryAt, now.Add(time.Second)), nil
 	}
-	l.mu.Lock()
-	l.blocks = append(l.blocks, block{left: g.N, granted: g.N, useBy: p.UseBy, counts: p.UseBy.Add(p.Span), limit: p.Limit})
-	l.mu.Unlock()
 	// Asking the store took time: the clock is read again, so that a block that
 	// arrived too late is not used.
 	now = l.c.Clock.Now()
@@ -212,6 +246,74 @@ func (l *Limiter) try(ctx context.Context, lane Lane) (bool, time.Time, error) {
 		until = now.Add(time.Second)
 	}
 	return ok, until, nil
+}
+
+// ask is the next question to the store, with the blocks that it settles. They
+// are settled when the store has answered: until then they are told again.
+func (l *Limiter) ask(now time.Time, lane Lane) (p store.Permits, spent []*block) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limit, want := l.laneLimit(now, lane), l.c.Block
+	if lane == Spare {
+		want = 1 // what lapses unused is lost to the other lanes
+	}
+	l.granted++
+	p = store.Permits{
+		User: l.c.User, Want: min(want, limit), Limit: limit, Block: fmt.Sprintf("%s-%d", l.id, l.granted),
+		Now: now, UseBy: now.Add(l.c.UseBy), Span: l.c.Span, Holder: l.c.Holder, OwnTime: l.c.OwnTime,
+	}
+	for _, b := range l.blocks {
+		if b.settled || b.out > 0 || b.left > 0 && l.usable(b, now) {
+			continue
+		}
+		l.lapse(b)
+		said := store.Spent{Block: b.id}
+		for _, u := range b.uses {
+			said.Uses = append(said.Uses, store.Use{N: u.n, Ago: max(0, now.Sub(u.last))})
+		}
+		p.Spent, spent = append(p.Spent, said), append(spent, b)
+	}
+	return p, spent
+}
+
+// usable reports whether a permit of the block may still be handed out: its
+// request goes out a moment later.
+func (l *Limiter) usable(b *block, now time.Time) bool { return now.Before(b.useBy.Add(-safety)) }
+
+// lapse gives up what is left of a block.
+func (l *Limiter) lapse(b *block) {
+	l.lapsed += uint64(b.left)
+	b.left = 0
+}
+
+// Over is told when a request that had a permit is over, whether it was answered,
+// failed or was never sent: Cloudflare has counted it by now, if at all. Of several
+// that are under way it does not matter which. A permit whose request nobody calls
+// over counts until its use-by time plus the span.
+func (l *Limiter) Over() {
+	now := l.c.Clock.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.out) == 0 {
+		return
+	}
+	b := l.out[0]
+	l.out = l.out[1:]
+	b.out--
+	if n := len(b.uses); n > 0 && now.Sub(b.uses[n-1].first) < l.c.Span/steps {
+		b.uses[n-1].n++
+		b.uses[n-1].last = later(b.uses[n-1].last, now)
+		return
+	}
+	b.uses = append(b.uses, use{n: 1, first: now, last: now})
+}
+
+// Expect says how many requests urgent work needs in a span. That much is left
+// alone by all other work, and no more.
+func (l *Limiter) Expect(need float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.need = max(0, need)
 }
 
 // use takes a permit from a block in hand. It returns the end of a pause, or
@@ -223,16 +325,20 @@ func (l *Limiter) use(now time.Time, lane Lane) (time.Time, bool) {
 	if now.Before(l.pausedUntil) {
 		return l.pausedUntil, false
 	}
-	limit := l.laneLimitLocked(now, lane)
-	for i := range l.blocks {
-		b := &l.blocks[i]
+	if until, wait := l.reserved(now, lane); wait {
+		return until, false
+	}
+	limit := l.laneLimit(now, lane)
+	for _, b := range l.blocks {
 		// A block that was granted under a larger limit is not for a lane that
 		// would not have been given it.
-		if b.left == 0 || !now.Before(b.useBy.Add(-safety)) || b.limit > limit {
+		if b.left == 0 || !l.usable(b, now) || b.limit > limit {
 			continue
 		}
 		b.left--
-		l.sent = append(l.sent, now)
+		b.out++
+		l.out = append(l.out, b)
+		l.sent = append(l.sent, sending{now, lane == Urgent})
 		return time.Time{}, true
 	}
 	return time.Time{}, false
@@ -240,38 +346,76 @@ func (l *Limiter) use(now time.Time, lane Lane) (time.Time, bool) {
 
 // forget drops what no longer counts.
 func (l *Limiter) forget(now time.Time) {
-	for i := range l.blocks {
-		if b := &l.blocks[i]; b.left > 0 && !now.Before(b.useBy) {
-			l.lapsed += uint64(b.left)
-			b.left = 0
+	for _, b := range l.blocks {
+		if b.left > 0 && !now.Before(b.useBy) {
+			l.lapse(b)
 		}
 	}
-	l.blocks = slices.DeleteFunc(l.blocks, func(b block) bool { return !now.Before(b.counts) })
+	gone := func(b *block) bool {
+		return !now.Before(b.counts) && (b.settled || b.out == 0 || !now.Before(b.counts.Add(l.c.Span)))
+	}
+	l.blocks = slices.DeleteFunc(l.blocks, gone)
+	l.out = slices.DeleteFunc(l.out, gone) // nobody called them over
 	old := 0
-	for old < len(l.sent) && !l.sent[old].After(now.Add(-l.c.Span)) {
+	for old < len(l.sent) && !l.sent[old].at.After(now.Add(-l.c.Span)) {
 		old++
 	}
 	l.sent = slices.Delete(l.sent, 0, old)
 }
 
-func (l *Limiter) laneLimit(now time.Time, lane Lane) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.laneLimitLocked(now, lane)
+// counting is how many permits of the block count against the share, as far as
+// this process knows.
+func (b *block) counting(now time.Time, span time.Duration) (n int) {
+	if !b.settled {
+		return b.granted
+	}
+	for _, u := range b.uses {
+		if now.Sub(u.last) < span {
+			n += u.n
+		}
+	}
+	return n
 }
 
-func (l *Limiter) laneLimitLocked(now time.Time, lane Lane) int {
-	limit := l.limit
+// present is the share of the moment.
+func (l *Limiter) present(now time.Time) int {
 	if now.Before(l.sharedUntil) {
-		limit = max(1, limit/2)
+		return max(1, l.limit/2)
 	}
-	switch lane {
-	case Background:
-		limit = max(1, limit-int(math.Ceil(l.c.Headroom*float64(limit))))
-	case Spare:
+	return l.limit
+}
+
+// laneLimit is up to how many permits of all lanes together the lane may take.
+func (l *Limiter) laneLimit(now time.Time, lane Lane) int {
+	limit := l.present(now)
+	if lane == Spare {
 		limit -= int(math.Ceil(max(l.c.Headroom, spareHeadroom) * float64(limit)))
 	}
 	return limit
+}
+
+// reserved reports whether what is not urgent has had all that urgent work
+// leaves, and when it gets more. It is counted apart: were urgent work counted as
+// well, what it has had already would be kept free for it a second time.
+func (l *Limiter) reserved(now time.Time, lane Lane) (until time.Time, wait bool) {
+	if lane == Urgent {
+		return time.Time{}, false
+	}
+	limit := l.present(now)
+	keep := int(math.Ceil(l.c.Headroom * float64(limit)))
+	if l.need >= 0 {
+		keep = min(int(math.Round(margin*l.need)), int(mostReserved*float64(limit)))
+	}
+	most, had := max(1, limit-keep), 0
+	for i := len(l.sent) - 1; i >= 0; i-- {
+		if l.sent[i].urgent {
+			continue
+		}
+		if had++; had == most {
+			return l.sent[i].at.Add(l.c.Span), true
+		}
+	}
+	return time.Time{}, false
 }
 
 // Refused is told of every budget error with the time that Cloudflare asks to
@@ -305,6 +449,10 @@ func (l *Limiter) Pause(until time.Time) {
 	l.pausedUntil = later(l.pausedUntil, until)
 }
 
+// Share is how many requests in a span are Weir's, of how many that Cloudflare
+// allows the user: as configured, whatever a budget error has made of it.
+func (l *Limiter) Share() (share, limit int) { return l.limit, l.c.Limit }
+
 // State is what metrics and the status page show.
 type State struct {
 	// Limit is the present share, in requests per span.
@@ -332,12 +480,12 @@ func (l *Limiter) State() State {
 	defer l.mu.Unlock()
 	l.forget(now)
 	s := State{
-		Limit: l.laneLimitLocked(now, Urgent), Sent: len(l.sent), Lapsed: l.lapsed, Refused: l.refused,
+		Limit: l.present(now), Sent: len(l.sent), Lapsed: l.lapsed, Refused: l.refused,
 		PausedUntil: l.pausedUntil, Shared: now.Before(l.sharedUntil),
 	}
 	reserved, left := 0, 0
 	for _, b := range l.blocks {
-		reserved += b.granted
+		reserved += b.counting(now, l.c.Span)
 		left += b.left
 	}
 	if !now.Before(l.pausedUntil) {

@@ -327,43 +327,146 @@ func TestNeverMoreThanTheShareInAnySpan(t *testing.T) {
 			return l
 		}
 		share := max(1, int(c.Share*float64(c.Limit)))
-		procs := []*Limiter{open(), open()}
+		type process struct {
+			*Limiter
+			over []time.Time // of the requests that are under way
+		}
+		procs := []*process{{Limiter: open()}, {Limiter: open()}}
 		var sent []time.Time
 		for range 400 {
-			p := r.IntN(len(procs))
+			p := procs[r.IntN(len(procs))]
 			switch r.IntN(20) {
 			case 0:
-				procs[p] = open() // crash: its block is lost but counted
+				p.Limiter, p.over = open(), nil // crash: its block is lost but counted
 			case 1:
-				procs[p].Refused(time.Duration(r.IntN(400)) * time.Second)
+				p.Refused(time.Duration(r.IntN(400)) * time.Second)
+			case 2:
+				p.Expect(float64(r.IntN(share)))
 			}
 			for range r.IntN(30) {
-				ok, _, err := procs[p].TryTake(t.Context(), Lane(1+r.IntN(2)))
+				ok, _, err := p.TryTake(t.Context(), Lane(1+r.IntN(2)))
 				if err != nil {
 					t.Fatal(err)
 				}
 				if !ok {
 					break
 				}
-				// The request leaves up to the safety margin later.
-				sent = append(sent, clk.Now().Add(time.Duration(r.Int64N(int64(safety)))))
+				// The request leaves up to the safety margin later, and some are
+				// given up at once or answered after a minute. Of a few nobody hears.
+				leaves := clk.Now().Add(time.Duration(r.Int64N(int64(safety))))
+				over := clk.Now().Add(time.Duration(r.Int64N(int64(safety))))
+				sent = append(sent, time.Unix(0, min(leaves.UnixNano(), over.UnixNano())))
+				if r.IntN(10) == 0 {
+					over = over.Add(time.Minute)
+				}
+				if r.IntN(50) > 0 {
+					p.over = append(p.over, over)
+				}
 			}
-			clk.Advance(time.Duration(r.IntN(60)) * time.Second)
+			for step := r.IntN(60); step > 0; step-- {
+				clk.Advance(time.Second)
+				for _, p := range procs {
+					p.over = slices.DeleteFunc(p.over, func(at time.Time) bool {
+						if at.After(clk.Now()) {
+							return false
+						}
+						p.Over()
+						return true
+					})
+				}
+			}
 		}
 		slices.SortFunc(sent, time.Time.Compare)
 		if len(sent) < share {
 			t.Errorf("seed %d: only %d requests in hours; the test tests nothing", seed, len(sent))
 		}
-		for i, from := range sent {
-			n := 0
-			for _, at := range sent[i:] {
-				if at.Before(from.Add(5 * time.Minute)) {
-					n++
+		if n, from := peak(sent); n > share {
+			t.Fatalf("seed %d: %d requests in the five minutes from %s, share is %d of %d", seed, n, from, share, c.Limit)
+		}
+	}
+}
+
+// peak is the most requests of any five minutes, and when these begin.
+func peak(sent []time.Time) (most int, begin time.Time) {
+	sent = slices.SortedFunc(slices.Values(sent), time.Time.Compare)
+	first := 0
+	for i, at := range sent {
+		for !at.Before(sent[first].Add(5 * time.Minute)) {
+			first++
+		}
+		if n := i - first + 1; n > most {
+			most, begin = n, sent[first]
+		}
+	}
+	return most, begin
+}
+
+// Permits count from when they were sent: a process that always has more to ask
+// uses the whole share, and never more (G7). So do two at a time, of which one
+// crashes with a block in hand; and work in the background, where urgent work
+// needs a tenth.
+func TestASaturatedShareIsUsed(t *testing.T) {
+	for _, share := range []float64{.1, .5, 1} {
+		for name, story := range map[string]struct {
+			procs   int
+			crash   bool
+			lane    Lane
+			latency time.Duration
+		}{
+			"one":            {procs: 1, lane: Urgent, latency: 300 * time.Millisecond},
+			"slow answers":   {procs: 2, lane: Urgent, latency: 1500 * time.Millisecond},
+			"two, one dies":  {procs: 2, lane: Urgent, latency: 300 * time.Millisecond, crash: true},
+			"background too": {procs: 1, lane: Background, latency: 300 * time.Millisecond},
+		} {
+			t.Run(fmt.Sprintf("%s at %.0f%%", name, 100*share), func(t *testing.T) {
+				clk := clock.NewManual(start)
+				c := Config{Reserver: new(ledger), Clock: clk, Share: share}
+				type process struct {
+					*Limiter
+					next time.Time // when it does something
+					busy bool
 				}
-			}
-			if n > share {
-				t.Fatalf("seed %d: %d requests in the five minutes from %s, share is %d of %d", seed, n, from, share, c.Limit)
-			}
+				var procs []*process
+				for i := range story.procs {
+					procs = append(procs, &process{Limiter: limiter(t, c), next: start.Add(time.Duration(i) * time.Second)})
+				}
+				limit := procs[0].limit
+				var sent []time.Time
+				const hours = 2
+				urgent := start
+				for end, crashed := start.Add(hours*time.Hour), false; clk.Now().Before(end); {
+					p := slices.MinFunc(procs, func(a, b *process) int { return a.next.Compare(b.next) })
+					clk.Set(p.next)
+					if p.busy {
+						p.Over()
+						p.busy = false
+					}
+					if story.crash && !crashed && clk.Now().Sub(start) > time.Hour {
+						p.Limiter, crashed = limiter(t, c), true
+					}
+					lane := story.lane
+					if lane == Background && !clk.Now().Before(urgent) {
+						// Bursts of urgent work, a tenth of the share every five minutes.
+						lane = Urgent
+						if urgent = urgent.Add(5 * time.Minute / time.Duration(limit/10)); p.need < 0 {
+							p.Expect(float64(limit) / 10)
+						}
+					}
+					ok, at := take(t, p.Limiter, lane)
+					if p.next = at; ok {
+						sent = append(sent, clk.Now())
+						p.next, p.busy = clk.Now().Add(story.latency), true
+					}
+				}
+				if n, from := peak(sent); n > limit {
+					t.Errorf("%d requests in the five minutes from %s, the share is %d", n, from, limit)
+				}
+				if used := float64(len(sent)) / float64(limit*hours*12); used < .97 {
+					t.Errorf("%.1f%% of the share was used, want at least 97%%; %d lapsed", 100*used, procs[0].State().Lapsed)
+				} else {
+					t.Logf("%.1f%% used with %d reservations for %d requests", 100*used, c.Reserver.(*ledger).calls, len(sent))
+				}
+			})
 		}
 	}
 }

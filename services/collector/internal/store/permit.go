@@ -13,6 +13,9 @@ type PermitBlock struct {
 	N      int       `json:"n"`
 	Until  time.Time `json:"until"` // counts against the limit before this time
 	Holder string    `json:"holder"`
+	// ID is there until the block is settled. A build that does not know it drops
+	// it, and the block counts for its full time.
+	ID string `json:"id,omitempty"`
 }
 
 // EncodePermits is the stored form of blocks: JSON, so that people can read it.
@@ -55,6 +58,16 @@ func (p *Permits) Validate() error {
 	if p.Now.IsZero() || p.UseBy.Before(p.Now) || p.UseBy.Add(p.Span).Year() > 9999 {
 		errs = append(errs, fmt.Errorf("permits are to be used from %s until %s", p.Now, p.UseBy))
 	}
+	for _, spent := range p.Spent {
+		if spent.Block == "" {
+			errs = append(errs, errors.New("settles a block without a name"))
+		}
+		for _, u := range spent.Uses {
+			if u.N < 1 || u.Ago < 0 {
+				errs = append(errs, fmt.Errorf("settles block %q with %d permits used %s ago", spent.Block, u.N, u.Ago))
+			}
+		}
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("reserve permits of user %q: %w", p.User, err)
 	}
@@ -77,14 +90,18 @@ func (p *Permits) GrantAt(now time.Time, blocks []PermitBlock) (Grant, []PermitB
 }
 
 // Grant decides how many permits can be given, from the blocks that are
-// stored for the user, and returns the blocks to store instead when it gives any.
+// stored for the user, and returns the blocks to store instead; nil when they
+// stay as they are.
 //
-// A block counts from its grant until UseBy + Span, although its requests may
-// be sent sooner. So whichever span (t, t+Span] one looks at: every permit used
-// in it was still counted when the last of them was granted, and together they
-// were within the limit (G7).
+// A block counts from its grant until UseBy + Span, or, once it is settled, until
+// Span after its requests were over. So whichever span (t, t+Span] one looks at:
+// every permit used in it was still counted when the last of them was granted,
+// and together they were within the limit (G7).
 func (p *Permits) Grant(blocks []PermitBlock) (Grant, []PermitBlock) {
-	blocks = slices.Clone(blocks)
+	blocks, settled := p.settle(blocks)
+	// Lapsed blocks stay for another span: a process whose clock is a little
+	// behind ours still counts them.
+	blocks = slices.DeleteFunc(blocks, func(b PermitBlock) bool { return b.Until.Before(p.Now.Add(-p.Span)) })
 	slices.SortFunc(blocks, func(a, b PermitBlock) int { return a.Until.Compare(b.Until) })
 	used := 0
 	for _, b := range blocks {
@@ -93,10 +110,7 @@ func (p *Permits) Grant(blocks []PermitBlock) (Grant, []PermitBlock) {
 		}
 	}
 	if n := min(p.Want, p.Limit-used); n > 0 {
-		// Lapsed blocks stay for another span: a process whose clock is a little
-		// behind ours still counts them.
-		blocks = slices.DeleteFunc(blocks, func(b PermitBlock) bool { return b.Until.Before(p.Now.Add(-p.Span)) })
-		return Grant{N: n}, append(blocks, PermitBlock{N: n, Until: p.UseBy.Add(p.Span).UTC(), Holder: p.Holder})
+		return Grant{N: n}, append(blocks, PermitBlock{N: n, Until: p.UseBy.Add(p.Span).UTC(), Holder: p.Holder, ID: p.Block})
 	}
 	// The limit may have been lowered since, so the first block to lapse need
 	// not be enough.
@@ -106,5 +120,33 @@ func (p *Permits) Grant(blocks []PermitBlock) (Grant, []PermitBlock) {
 		}
 		return used < p.Limit
 	})
-	return Grant{RetryAt: blocks[i].Until}, nil
+	retry := Grant{RetryAt: blocks[i].Until}
+	if !settled {
+		return retry, nil
+	}
+	return retry, blocks
+}
+
+// settle replaces the blocks that are settled by what was used of them. The result
+// is the caller's to change.
+func (p *Permits) settle(blocks []PermitBlock) (out []PermitBlock, settled bool) {
+	for _, b := range blocks {
+		i := slices.IndexFunc(p.Spent, func(s Spent) bool { return b.ID != "" && s.Block == b.ID })
+		if i < 0 || total(p.Spent[i].Uses) > b.N {
+			out = append(out, b)
+			continue
+		}
+		settled = true
+		for _, u := range p.Spent[i].Uses {
+			out = append(out, PermitBlock{N: u.N, Until: p.Now.Add(-u.Ago).Add(p.Span).UTC(), Holder: b.Holder})
+		}
+	}
+	return out, settled
+}
+
+func total(uses []Use) (n int) {
+	for _, u := range uses {
+		n += u.N
+	}
+	return n
 }

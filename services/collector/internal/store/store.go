@@ -66,7 +66,7 @@ type Head struct {
 	Settings
 	bucket.Position                 // of the newest entry
 	CommittedAt     time.Time       // of the newest entry, the collector's clock; zero when empty
-	ProgressAt      time.Time       // when the leader last said that it was up to date, the collector's clock
+	ProgressAt      time.Time       // stream time: when the leader last said that it lives, the collector's clock
 	Floor           bucket.Revision // entries at or below it may have been dropped
 	Term            Term
 	Holder          string    // name of the process that holds or last held the lease
@@ -162,10 +162,31 @@ type Permits struct {
 	UseBy  time.Time     // the permits lapse unused after it
 	Span   time.Duration // five minutes; permits count against Limit until UseBy + Span
 	Holder string        // for people
+	// Block names what is granted, so that it can be settled; unique for ever.
+	// Empty: it counts until UseBy + Span whatever comes of it.
+	Block string
+	// Spent settles blocks that were granted before.
+	Spent []Spent
 	// OwnTime counts by the caller's clock, which is for worlds whose time does
 	// not go as fast as the store's. Otherwise the store counts by its own: what
 	// callers' clocks say of each other's permits may be wrong by hours.
 	OwnTime bool
+}
+
+// Spent is the last word on a block: none of its permits is in use or will be
+// used any more. Those that were used count from when they were, the others no
+// more. It may be said again, and changes nothing then. A block that nobody
+// settles, since its process died, counts as if all were used at the last moment.
+type Spent struct {
+	Block string
+	Uses  []Use
+}
+
+// Use is a number of permits whose requests were over, answered or given up, at
+// least Ago before [Permits].Now: a duration, which no clock that is set changes.
+type Use struct {
+	N   int
+	Ago time.Duration
 }
 
 // Grant answers [Permits].
@@ -188,9 +209,9 @@ type Store interface {
 	// database's clock, or is already held by that very holder, and raises the
 	// term. ErrHeld otherwise. ttl is above zero.
 	Acquire(ctx context.Context, holder string, ttl time.Duration) (Lease, error)
-	// Renew extends the lease and records progress (zero: leave it). Progress
-	// never goes back. ErrDeposed when term is not the newest, or has expired
-	// and was released.
+	// Renew extends the lease and records the stream time (zero: leave it): the
+	// term dates no later commit before it. It never goes back. ErrDeposed when
+	// term is not the newest, or has expired and was released.
 	Renew(ctx context.Context, term Term, ttl time.Duration, progress time.Time) error
 	// Release ends the lease so that a standby need not wait for it to expire.
 	// The term ends with it: whatever is still under way with that term fails

@@ -534,8 +534,10 @@ func (*WatchBucketsResponse_Progress) isWatchBucketsResponse_Event() {}
 type SnapshotEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Point *ResumePoint           `protobuf:"bytes,1,opt,name=point,proto3" json:"point,omitempty"`
-	// The trusted time of the leader when it last said that it was up to date.
-	// Absent when no leader has said so yet.
+	// Stream time: the trusted time of the leader when it last said that it lives.
+	// All that it had committed before is in the snapshot. It says nothing about
+	// windows that are still missing: DatasetStatus does. Absent when no leader has
+	// said so yet.
 	ProgressTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	// Buckets sent in this snapshot: the client's check that nothing was cut.
 	Buckets       uint64 `protobuf:"varint,3,opt,name=buckets,proto3" json:"buckets,omitempty"`
@@ -597,9 +599,11 @@ func (x *SnapshotEnd) GetBuckets() uint64 {
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Point *ResumePoint           `protobuf:"bytes,1,opt,name=point,proto3" json:"point,omitempty"`
-	// The trusted time of the leader when it last said that it was up to date.
-	// Absent when no leader has said so yet, and while the stream is still
-	// catching up with the log: the data up to that time is not all sent then.
+	// Stream time: the trusted time of the leader when it last said that it lives,
+	// less than a minute ago unless none does. All that it had committed before has
+	// been sent. It says nothing about windows that are still missing: DatasetStatus
+	// does. Absent when no leader has said so yet, and while the stream is still
+	// catching up with the log: what was committed before is not all sent then.
 	ProgressTime  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1501,8 +1505,9 @@ type GetStatusResponse struct {
 	// Head of the log.
 	Head *ResumePoint `protobuf:"bytes,2,opt,name=head,proto3" json:"head,omitempty"`
 	// Entries at or below this revision may have been dropped by retention.
-	CompactedRevision uint64                 `protobuf:"varint,3,opt,name=compacted_revision,json=compactedRevision,proto3" json:"compacted_revision,omitempty"`
-	ProgressTime      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
+	CompactedRevision uint64 `protobuf:"varint,3,opt,name=compacted_revision,json=compactedRevision,proto3" json:"compacted_revision,omitempty"`
+	// Stream time, as in Progress.
+	ProgressTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	// Of the process that answers.
 	Role Role `protobuf:"varint,5,opt,name=role,proto3,enum=weir.bucket.v1.Role" json:"role,omitempty"`
 	// Name of the process that holds the lease; empty when nobody does.

@@ -174,7 +174,7 @@ func (s *Store) Reserve(ctx context.Context, p store.Permits) (grant store.Grant
 		if blocks, err = store.DecodePermits(stored); err != nil {
 			return err
 		}
-		if grant, blocks = p.GrantAt(s.clock.Now(), blocks); grant.N == 0 {
+		if grant, blocks = p.GrantAt(s.clock.Now(), blocks); blocks == nil {
 			return nil
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO permit (username, blocks) VALUES (?, ?)

@@ -131,7 +131,28 @@ func testPermits(t *testing.T, d Driver) {
 		}
 	}
 
+	// What is settled counts from its use, also where nothing can be granted.
+	settle := func(n int, block string, spent ...store.Spent) store.Grant {
+		t.Helper()
+		g, err := s.Reserve(t.Context(), store.Permits{
+			User: "s", Want: 4, Limit: 4, Now: second(n), UseBy: second(n + 10), Span: 5 * time.Minute, Holder: "exam", OwnTime: true,
+			Block: block, Spent: spent,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	equal(t, "a block", store.Grant{N: 4}, settle(0, "a"))
+	equal(t, "all are used", store.Grant{RetryAt: second(301)}, settle(3, "b", store.Spent{Block: "a", Uses: []store.Use{{N: 1, Ago: 2 * time.Second}, {N: 3, Ago: time.Second}}}))
+	equal(t, "that is kept", store.Grant{RetryAt: second(301)}, settle(4, "c"))
+	equal(t, "the first comes back", store.Grant{N: 1}, settle(301, "d"))
+	equal(t, "and is not used", store.Grant{N: 4}, settle(302, "e", store.Spent{Block: "d"}, store.Spent{Block: "never heard of"}))
+
 	for what, p := range map[string]store.Permits{
+		"no block":    {User: "u", Want: 1, Limit: 1, Now: now, UseBy: now, Span: 1, Spent: []store.Spent{{}}},
+		"none used":   {User: "u", Want: 1, Limit: 1, Now: now, UseBy: now, Span: 1, Spent: []store.Spent{{Block: "b", Uses: []store.Use{{}}}}},
+		"used later":  {User: "u", Want: 1, Limit: 1, Now: now, UseBy: now, Span: 1, Spent: []store.Spent{{Block: "b", Uses: []store.Use{{N: 1, Ago: -1}}}}},
 		"no user":     {Want: 1, Limit: 1, Now: now, UseBy: now, Span: 1},
 		"none wanted": {User: "u", Limit: 1, Now: now, UseBy: now, Span: 1},
 		"no limit":    {User: "u", Want: 1, Now: now, UseBy: now, Span: 1},

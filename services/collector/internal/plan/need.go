@@ -1,0 +1,192 @@
+package plan
+
+import (
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/settle"
+)
+
+// Need is how many requests per span keep the wants complete once nothing is
+// missing: second readings included, and what is asked once an hour. It is no
+// formula of its own, which the planner would one day differ from: it plans an
+// hour of Cloudflare's ordinary days, judges what it would answer by the rules of
+// package settle, and counts. Of a want only what is asked, of whom and its limits
+// matter.
+//
+// Datasets that are asked less than once an hour cost next to nothing and are left
+// out, as are audits, which take what is left. Of more than a few hundred scopes a
+// few hundred are planned for, and the rest needs as much in proportion.
+func Need(wants []Want, pause, span time.Duration, c Ceilings) float64 {
+	s := steady{of: map[series]*settling{}, pause: pause, c: c}
+	// Any noon will do: at midnight the day's datasets fall due.
+	now := bucket.TimeOf(time.Date(2026, 1, 7, 12, 0, 0, 0, time.UTC))
+	picked, part := sample(wants)
+	for _, w := range wants {
+		if w.Dataset.Size <= time.Hour && picked[w.Scope] {
+			s.wants = append(s.wants, w)
+		}
+	}
+	for i := range s.wants {
+		s.begin(&s.wants[i], now)
+	}
+	const settled = 15 * time.Minute // after which every hour is like the one before
+	s.run(now, now.Add(settled))
+	n := s.run(now.Add(settled), now.Add(settled+time.Hour))
+	return float64(n) * float64(span) / float64(time.Hour) / part
+}
+
+// mostPlanned are the scopes that are planned for: to plan for ten times as many
+// takes seconds, and the loop waits for it.
+const mostPlanned = 300
+
+// sample picks scopes, evenly over all, and says which part of them that is.
+func sample(wants []Want) (picked map[bucket.Scope]bool, part float64) {
+	all := map[bucket.Scope]bool{}
+	for i := range wants {
+		all[wants[i].Scope] = true
+	}
+	if len(all) <= mostPlanned {
+		return all, 1
+	}
+	picked = map[bucket.Scope]bool{}
+	for i, sc := range slices.SortedFunc(maps.Keys(all), bucket.Scope.Compare) {
+		if i*mostPlanned/len(all) != (i+1)*mostPlanned/len(all) {
+			picked[sc] = true
+		}
+	}
+	return picked, float64(len(picked)) / float64(len(all))
+}
+
+type series struct {
+	dataset string
+	scope   bucket.Scope
+}
+
+// settling is a want with the readings of its windows. Each has rules of its own:
+// those of a whole dataset also look for what is late everywhere, which here
+// nothing is, and look at each scope for each answer.
+type settling struct {
+	*Want
+	rules *settle.Dataset
+}
+
+// steady is a collector that has all it wants, without store and Cloudflare.
+type steady struct {
+	wants []Want
+	of    map[series]*settling
+	pause time.Duration
+	c     Ceilings
+}
+
+// Again implements [State].
+func (s *steady) Again(dataset string, sc bucket.Scope, start bucket.Time) bucket.Time {
+	return s.of[series{dataset, sc}].rules.Again(sc, start)
+}
+
+// Read implements [State].
+func (s *steady) Read(dataset string, sc bucket.Scope, start bucket.Time) bool {
+	return s.of[series{dataset, sc}].rules.Read(sc, start)
+}
+
+// What Cloudflare answers: about as much in each window as in the one before, with
+// as much between them as lets a few wait for another reading, and some way behind.
+const (
+	usual  = 1000.
+	swing  = .18
+	behind = 140 * time.Second
+)
+
+// level is what a window holds in the end: the same in every run.
+func level(d string, sc bucket.Scope, start bucket.Time) float64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s %s %d", d, sc.ID, start)
+	r := rand.New(rand.NewPCG(h.Sum64(), 0)) // FNV alone is alike for what is alike
+	return usual * (1 + swing*(2*r.Float64()-1))
+}
+
+func (s *steady) begin(w *Want, now bucket.Time) {
+	d := w.Dataset
+	rules := settle.New(settle.Policy{Size: d.Size, Confirm: d.Confirm, Deadline: d.Deadline, Distinct: d.Distinct()})
+	due := Due(now, d.Size, d.Delay)
+	w.Window, w.Have = bucket.Window{Start: due, End: due}, nil
+	past := settle.Past{Keeps: w.Limits.NotOlderThan}
+	for n := range 12 {
+		start := due.Add(time.Duration(n-12) * d.Size)
+		past.Recent = append(past.Recent, settle.Final{Start: start, Level: level(d.Dataset, w.Scope, start)})
+	}
+	rules.Restore(w.Scope, past)
+	s.of[series{d.Dataset, w.Scope}] = &settling{w, rules}
+}
+
+// run does what the loop does until the end, and counts the requests.
+func (s *steady) run(now, end bucket.Time) (requests int) {
+	for now < end {
+		for i := range s.wants {
+			w := &s.wants[i]
+			w.Window.End = Due(now, w.Dataset.Size, w.Dataset.Delay)
+		}
+		p := Make(now, s.wants, s, s.c)
+		requests += len(p.Requests)
+		for _, r := range p.Requests {
+			s.answer(now, r)
+		}
+		next := now.Add(s.pause)
+		if len(p.Requests) > 0 {
+			p = Make(now, s.wants, s, s.c)
+		}
+		if p.Next != 0 {
+			next = min(next, p.Next)
+		}
+		now = max(next, now.Add(time.Second))
+	}
+	return requests
+}
+
+// answer takes in what Cloudflare would say.
+func (s *steady) answer(now bucket.Time, r Request) {
+	of := map[string]map[bucket.Time]bool{} // windows, by dataset
+	for _, sel := range r.Selections {
+		d := sel.Dataset
+		if of[d.Dataset] == nil {
+			of[d.Dataset] = map[bucket.Time]bool{}
+		}
+		for start := sel.Window.Start; start < sel.Window.End; start = start.Add(d.Size) {
+			of[d.Dataset][start] = true
+		}
+	}
+	for id, windows := range of {
+		starts := slices.Sorted(maps.Keys(windows))
+		for _, sc := range r.Scopes {
+			s.of[series{id, sc}].take(now, starts)
+		}
+	}
+}
+
+func (w *settling) take(now bucket.Time, starts []bucket.Time) {
+	readings := make([]settle.Reading, len(starts))
+	for i, start := range starts {
+		readings[i] = w.reading(now, start)
+	}
+	w.rules.Note(now, map[bucket.Scope][]settle.Reading{w.Scope: readings})
+	for _, v := range w.rules.Judge(now, w.Scope, readings, 0) {
+		if v.Final != 0 {
+			w.Have = w.Have.Add(bucket.Window{Start: v.Start, End: v.Start.Add(w.Dataset.Size)})
+			w.rules.Stored(w.Scope, settle.Final{Start: v.Start, Level: level(w.Dataset.Dataset, w.Scope, v.Start)})
+		}
+	}
+}
+
+func (w *Want) reading(now, start bucket.Time) settle.Reading {
+	window := bucket.Window{Start: start, End: start.Add(w.Dataset.Size)}
+	filled := min(1, (now.Sub(start)-behind).Seconds()/w.Dataset.Size.Seconds())
+	return settle.Reading{
+		Start: start, Level: level(w.Dataset.Dataset, w.Scope, start) * max(0, filled), Empty: filled <= 0,
+		Closed: start < w.Window.Start || window.End > w.Window.End || w.Have.Contains(window),
+	}
+}

@@ -1,0 +1,141 @@
+package poll
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+)
+
+// span is what the need and the share are told by: Cloudflare's limit is about it.
+const span = 5 * time.Minute
+
+// weigh compares what is selected with the share, whenever either has changed. To
+// plan an hour ahead costs seconds of a thousand zones, so not each pass does it.
+func (s *state) weigh(claims []roster.Claim) {
+	share, limit := s.Budget.Share()
+	wants := steadyWants(claims)
+	selected := fingerprint(wants, share)
+	if selected == s.weighed {
+		return
+	}
+	s.weighed = selected
+	need := s.need(wants)
+	s.Metrics.needed.WithLabelValues().Set(need)
+	s.Budget.Expect(need)
+	if need <= float64(share) {
+		s.Trouble.Clear(trouble.BudgetShort, "")
+		s.Logger.Debug("the share of the budget suffices", "needed", need, "share", share)
+		return
+	}
+	s.Trouble.Set(trouble.BudgetShort, "", s.short(wants, need, share, limit))
+}
+
+// steadyWants are the claims of scopes that go on.
+func steadyWants(claims []roster.Claim) (wants []plan.Want) {
+	for _, c := range claims {
+		if c.Variant != nil && c.Scope.State == roster.Active {
+			wants = append(wants, plan.Want{Dataset: c.Dataset, Variant: c.Variant, Scope: c.Scope.Scope, Limits: c.Limits})
+		}
+	}
+	return wants
+}
+
+var fingerprintSeed = maphash.MakeSeed()
+
+// fingerprint is equal where the same is asked of the same scopes.
+func fingerprint(wants []plan.Want, share int) uint64 {
+	var h maphash.Hash
+	h.SetSeed(fingerprintSeed)
+	maphash.WriteComparable(&h, share)
+	for i := range wants {
+		w := &wants[i]
+		maphash.WriteComparable(&h, w.Dataset)
+		maphash.WriteComparable(&h, w.Variant)
+		maphash.WriteComparable(&h, w.Scope)
+		maphash.WriteComparable(&h, w.Limits)
+	}
+	return h.Sum64()
+}
+
+// need is how many requests a span takes in steady state, the refresh of settings
+// included. Zones are listed by another API, which the limit is not about.
+func (s *state) need(wants []plan.Want) float64 {
+	zones := map[bucket.Scope]bool{}
+	for i := range wants {
+		if wants[i].Scope.Kind == bucket.Zone {
+			zones[wants[i].Scope] = true
+		}
+	}
+	settings := math.Ceil(float64(len(zones))/settingsBatch) * float64(span) / float64(entitleEvery)
+	return plan.Need(wants, s.Interval, span, plan.DefaultCeilings) + settings
+}
+
+// short says what to change. Each remedy is tried on the planner.
+func (s *state) short(wants []plan.Want, need float64, share, limit int) string {
+	var remedies []string
+	if percent := math.Ceil(100 * need / float64(limit)); percent <= 100 {
+		remedies = append(remedies, fmt.Sprintf("WEIR_BUDGET_SHARE=%.0f%%, if nothing else needs the rest of the limit", percent))
+	}
+	for _, size := range []time.Duration{15 * time.Minute, 30 * time.Minute, time.Hour} {
+		longer, changed := resized(wants, size)
+		if !changed {
+			continue
+		}
+		if n := s.need(longer); n <= float64(share) {
+			remedies = append(remedies, fmt.Sprintf("CF_BUCKET_SECONDS=%.0f, which needs %.0f", size.Seconds(), math.Ceil(n)))
+			break
+		}
+	}
+	for _, id := range datasets(wants) {
+		rest := slices.DeleteFunc(slices.Clone(wants), func(w plan.Want) bool { return w.Dataset.Dataset == id })
+		if n := s.need(rest); n <= float64(share) {
+			remedies = append(remedies, fmt.Sprintf("leaving out %s, without which %.0f are needed", id, math.Ceil(n)))
+		}
+	}
+	zones := 0
+	for _, w := range wants {
+		if w.Dataset == wants[0].Dataset {
+			zones++
+		}
+	}
+	remedies = append(remedies, fmt.Sprintf("CF_ZONES with about %d of the %d zones, and another collector with its own store and the token of another Cloudflare user for the rest", int(float64(zones)*float64(share)/need), zones))
+	return fmt.Sprintf("the selected zones and datasets need %.0f requests in five minutes, the share of the budget is %d: data is late, and gets later. One of these would do: %s",
+		math.Ceil(need), share, strings.Join(remedies, "; "))
+}
+
+func datasets(wants []plan.Want) (ids []string) {
+	for i := range wants {
+		if id := wants[i].Dataset.Dataset; !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// resized is what CF_BUCKET_SECONDS would make of the dataset that it is about.
+func resized(wants []plan.Want, size time.Duration) (out []plan.Want, changed bool) {
+	made := map[*catalogue.Dataset]*catalogue.Dataset{}
+	out = slices.Clone(wants)
+	for i := range out {
+		d := out[i].Dataset
+		if d.Name != "http" || d.Size >= size {
+			continue
+		}
+		if made[d] == nil {
+			longer := *d
+			longer.Size = size
+			made[d] = &longer
+		}
+		out[i].Dataset, changed = made[d], true
+	}
+	return out, changed
+}

@@ -1,0 +1,115 @@
+package poll_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/quota"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// watched is a store that notes how old stream time became before the next was
+// recorded, and holds every commit against it.
+type watched struct {
+	store.Store
+	w         *world
+	told      time.Time     // stream time
+	lag       time.Duration // its greatest age
+	records   int
+	appended  int
+	committed time.Time // the newest
+}
+
+func (s *watched) Renew(ctx context.Context, term store.Term, ttl time.Duration, stream time.Time) error {
+	if !stream.IsZero() {
+		now := s.w.clock.Now()
+		if !s.told.IsZero() {
+			s.lag = max(s.lag, now.Sub(s.told))
+		}
+		if stream.After(now) {
+			s.w.t.Errorf("stream time %s at %s", stream, now)
+		}
+		if stream.After(s.told) {
+			s.told = stream
+		}
+		s.records++
+	}
+	return s.Store.Renew(ctx, term, ttl, stream)
+}
+
+func (s *watched) Append(ctx context.Context, term store.Term, at bucket.Position, b store.Batch) (bucket.Position, error) {
+	if b.CommittedAt.Before(s.told) {
+		s.w.t.Errorf("a commit is dated %s after the stream time %s was told (G4)", b.CommittedAt, s.told)
+	}
+	s.appended++
+	s.committed = b.CommittedAt
+	return s.Store.Append(ctx, term, at, b)
+}
+
+// Stream time advances as long as the leader lives, whatever keeps it from
+// collecting, and no commit is dated before a stream time that was told.
+func TestStreamTimeAdvancesWhileTheLeaderLives(t *testing.T) {
+	outage := func(c *cfsim.Config) {
+		c.Faults = []cfsim.Fault{{Kind: cfsim.FaultHTML, Status: 503, From: began.Add(20 * time.Minute)}}
+	}
+	for name, story := range map[string]struct {
+		sim   func(*cfsim.Config)
+		after func(*world) // twenty minutes
+		back  time.Duration
+	}{
+		"nothing happens":        {},
+		"no permit":              {after: func(w *world) { w.budget(quota.Urgent, quota.Background) }},
+		"Cloudflare is away":     {sim: outage},
+		"the token is refused":   {after: func(w *world) { w.token = "revoked" }},
+		"the budget is depleted": {after: func(w *world) { w.stand(&between{query: depleted}) }},
+		"every answer is slow":   {after: slow}, // a pass takes minutes
+		"the clock goes back": {back: 2 * time.Minute, after: func(w *world) { // while requests are under way
+			set := &jumping{leaping: w.clock}
+			w.config.Clock = set
+			seen := w.config.Store.(*watched)
+			w.stand(&between{query: func(cloudflare.Query) error {
+				w.clock.Advance(5 * time.Second)
+				if seen.told.After(seen.committed) && set.by > -2*time.Minute {
+					set.by -= 20 * time.Second
+				}
+				return nil
+			}})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, story.sim)
+			seen := &watched{Store: w.store, w: w}
+			w.config.Store = seen
+			w.run(20 * time.Minute)
+			if seen.appended == 0 {
+				t.Fatal("nothing was stored")
+			}
+			if story.after != nil {
+				story.after(w)
+			}
+			w.run(time.Hour)
+			now, limit := w.clock.Now(), time.Minute+story.back
+			if now.Sub(seen.told) > limit || seen.lag > limit {
+				t.Errorf("at %s stream time is %s; it was %s old before", now, seen.told, seen.lag)
+			}
+			if seen.records > 80*60/5+80 {
+				t.Errorf("stream time was recorded %d times", seen.records)
+			}
+		})
+	}
+}
+
+func slow(w *world) {
+	w.stand(&between{query: func(cloudflare.Query) error {
+		w.clock.Advance(25 * time.Second)
+		return nil
+	}})
+}
+
+func depleted(cloudflare.Query) error {
+	return &cloudflare.Error{Class: cloudflare.Budget, Message: "rate limiter budget depleted", RetryAfter: 5 * time.Minute}
+}
