@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/bearer"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/tlsconf"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
@@ -117,9 +118,14 @@ func (c *Config) Validate() error {
 	if _, err := c.catalogue(); err != nil {
 		bad = append(bad, catalogueProblems(err)...)
 	}
+	if !c.Token.IsZero() {
+		if err := bearer.Check(c.Token.Reveal()); err != nil {
+			bad = append(bad, cli.Problem{Setting: "CF_API_TOKEN", Reason: c.Token.Flaw(err).Error()})
+		}
+	}
 	if !c.DatabaseURL.IsZero() {
 		if err := postgres.CheckDSN(c.DatabaseURL.Reveal()); err != nil {
-			bad = append(bad, cli.Problem{Setting: "WEIR_DATABASE_URL", Reason: err.Error()})
+			bad = append(bad, cli.Problem{Setting: "WEIR_DATABASE_URL", Reason: c.DatabaseURL.Flaw(err).Error()})
 		}
 	}
 	for _, z := range c.Zones {
@@ -139,7 +145,7 @@ func (c *Config) Validate() error {
 	}
 	if !c.GRPCToken.IsZero() {
 		if err := auth.Check(c.GRPCToken); err != nil {
-			bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_TOKEN", Reason: err.Error()})
+			bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_TOKEN", Reason: c.GRPCToken.Flaw(err).Error()})
 		}
 	}
 	if len(bad) == 0 {
@@ -152,7 +158,7 @@ func (c *Config) Validate() error {
 func (c *Config) catalogue() (*catalogue.Catalogue, error) {
 	user, err := readOptional(c.CatalogueFile)
 	if err != nil {
-		return nil, fmt.Errorf("WEIR_CATALOGUE_FILE: %w", err)
+		return nil, cli.Problem{Setting: "WEIR_CATALOGUE_FILE", Value: c.CatalogueFile, Reason: err.Error()}
 	}
 	return catalogue.Load(user, catalogue.Options{
 		HTTPSize: c.BucketSize, Delay: c.Delay, Enable: c.Enable, Disable: c.Disable,
