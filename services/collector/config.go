@@ -13,6 +13,7 @@ import (
 	"github.com/weir-metrics/weir/internal/tlsconf"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store/postgres"
 )
 
@@ -86,9 +87,9 @@ func (c *Config) CatalogueSettings() []cli.Setting {
 func (c *Config) Settings() []cli.Setting {
 	table := []cli.Setting{
 		{Env: "CF_API_TOKEN", Required: true, Value: cli.SecretText(&c.Token), Help: "Cloudflare API token with Zone Read and Zone Analytics Read; re-read from its file on change"},
-		{Env: "CF_ZONES", Value: cli.List(&c.Zones), Help: "zones to collect, by name or tag; empty: all that the token sees"},
+		{Env: "CF_ZONES", Value: cli.List(&c.Zones), Help: "zones to collect, by name or tag, in any spelling (Bücher.example, xn--bcher-kva.example.); empty: all that the token sees"},
 		{Env: "CF_EXCLUDE_ZONES", Value: cli.List(&c.ExcludeZones), Help: "zones to leave out, by name or tag"},
-		{Env: "CF_ACCOUNTS", Value: cli.List(&c.Accounts), Help: "accounts whose zones are collected, by name or tag; empty: all"},
+		{Env: "CF_ACCOUNTS", Value: cli.List(&c.Accounts), Help: "accounts whose zones are collected, by name or tag; a name with a comma stands in double quotes; empty: all"},
 		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "longest pause between planner passes"},
 		{Env: "WEIR_INITIAL_LOOKBACK", Default: "24h", Value: cli.Duration(&c.Lookback, 0, 90*24*time.Hour), Help: "history that a zone gets that is seen for the first time"},
 		{Env: "WEIR_RETENTION", Value: cli.Duration(&c.Retention, 48*time.Hour, 3650*24*time.Hour), Help: "how long buckets are kept; default 400d on Postgres, 90d on SQLite"},
@@ -130,8 +131,11 @@ func (c *Config) Validate() error {
 	}
 	for _, z := range c.Zones {
 		for _, x := range c.ExcludeZones {
-			if z == x {
-				bad = append(bad, cli.Problem{Setting: "CF_EXCLUDE_ZONES", Value: x, Reason: "is also in CF_ZONES; name it in one of them"})
+			switch {
+			case z == x:
+				bad = append(bad, cli.Problem{Setting: roster.SettingExclude, Value: x, Reason: "is also in CF_ZONES; name it in one of them"})
+			case roster.SameZone(z, x):
+				bad = append(bad, cli.Problem{Setting: roster.SettingExclude, Value: x, Reason: fmt.Sprintf("is also in CF_ZONES, as %q; name it in one of them", z)})
 			}
 		}
 	}

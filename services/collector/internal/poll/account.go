@@ -190,6 +190,9 @@ func (s *state) report(claims []roster.Claim) {
 		_, delayed := rules.Delayed()
 		m.delayed.WithLabelValues(dataset).Set(boolean(delayed))
 	}
+	// Of what no zone is asked there is nothing to be complete.
+	m.completeUntil.Reset()
+	m.refused.Reset()
 	complete, refused := map[string]bucket.Time{}, map[string]int{}
 	for _, c := range claims {
 		id := c.Dataset.Dataset

@@ -27,6 +27,9 @@ type Metrics struct {
 	lost          *prometheus.CounterVec
 	repairBy      *prometheus.GaugeVec
 	scopes        *prometheus.GaugeVec
+	visible       *prometheus.GaugeVec
+	selected      *prometheus.GaugeVec
+	unmatched     *prometheus.GaugeVec
 	refused       *prometheus.GaugeVec
 	folded        *prometheus.CounterVec
 	truncated     *prometheus.CounterVec
@@ -81,6 +84,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		lost:          counters("lost_windows_total", "Windows that left Cloudflare's retention before they became final.", "dataset"),
 		repairBy:      gauges("repair_deadline_timestamp_seconds", "When the dataset's oldest gap leaves Cloudflare's retention; absent without a gap.", "dataset"),
 		scopes:        gauges("scopes", "Zones by state.", "state"),
+		visible:       gauges("visible_zones", "Zones that the token sees, as of the last list; absent before the first."),
+		selected:      gauges("selected_zones", "Zones that are collected: visible, selected by the settings and not paused; absent before the first list."),
+		unmatched:     gauges("selection_unmatched", "Entries of the setting that match nothing that the token sees, or that another setting takes away; absent before the first list.", "setting"),
 		refused:       gauges("refused_scopes", "Active zones of which the dataset may not be asked.", "dataset"),
 		folded:        counters("folded_rows_total", "Rows summed into \"other\", or dropped, by the dataset's limits.", "dataset"),
 		truncated:     counters("truncated_answers_total", "Answers that filled their page and were thrown away.", "dataset"),
@@ -97,7 +103,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // of would be told, and alerted on, for as long as the process stands by.
 func (m *Metrics) stepDown() {
 	m.leader.Set(0)
-	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.delayed, m.suspects, m.gaps, m.repairBy, m.scopes, m.refused} {
+	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.delayed, m.suspects, m.gaps, m.repairBy, m.scopes, m.visible, m.selected, m.unmatched, m.refused} {
 		moment.Reset()
 	}
 }

@@ -57,11 +57,10 @@ type Config struct {
 
 // Intervals of work that is not about windows.
 const (
-	discoverEvery = time.Hour     // Cloudflare's own exporters refresh zones about as often
-	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
-	retireEvery   = time.Hour
-	refusedFor    = 6 * time.Hour // before a refused variant is tried again
-	mostVoided    = 10            // requests for settings that may fail before the rest waits for the next pass
+	entitleEvery = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
+	retireEvery  = time.Hour
+	refusedFor   = 6 * time.Hour // before a refused variant is tried again
+	mostVoided   = 10            // requests for settings that may fail before the rest waits for the next pass
 )
 
 // Poller runs the loop while its process leads.
@@ -161,6 +160,7 @@ func (s *state) nextPass(now, blocked bucket.Time, claims []roster.Claim) time.T
 	case p.Next != 0:
 		next = min(next, p.Next)
 	}
+	next = min(next, s.discoverAt)
 	if s.left {
 		next = min(next, now.Add(10*time.Second))
 	}
