@@ -22,6 +22,8 @@ type page struct {
 	Version   string
 	NotReady  string
 	Error     string
+	Problems  []problem // of the collector
+	Unknown   bool      // whether it has any
 	Simulated bool
 	Store     string
 	Revision  uint64
@@ -65,6 +67,10 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 	if progress := h.Board.Progress(); !progress.IsZero() {
 		p.Progress = progress.UTC().Format(time.RFC3339)
 		p.Age = h.Board.Now().Sub(progress).Truncate(time.Second)
+	}
+	var err error
+	if p.Problems, err = h.problems.get(r.Context()); err != nil {
+		p.Unknown = true // the log of whoever follows the collector has the reason
 	}
 	v, err := h.Board.View(view.Default)
 	switch {
