@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"html/template"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -24,6 +25,7 @@ type page struct {
 	Error     string
 	Problems  []problem // of the collector
 	Unknown   bool      // whether it has any
+	NoZones   bool      // whether nothing is collected, of which all is complete
 	Simulated bool
 	Store     string
 	Revision  uint64
@@ -72,6 +74,7 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 	if p.Problems, err = h.problems.get(r.Context()); err != nil {
 		p.Unknown = true // the log of whoever follows the collector has the reason
 	}
+	p.NoZones = slices.ContainsFunc(p.Problems, func(one problem) bool { return one.Code == "NO_ZONES" })
 	v, err := h.Board.View(view.Default)
 	switch {
 	case err == nil:
