@@ -19,12 +19,15 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/testkit"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/replay"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 	"github.com/weir-metrics/weir/services/exposer/internal/web"
+	"github.com/weir-metrics/weir/services/exposer/internal/window"
 )
 
 var since = time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
@@ -52,6 +55,7 @@ func page(t *testing.T, h http.Handler, ctx context.Context) string {
 
 func landing(t *testing.T, from web.Status) http.Handler {
 	board := view.NewBoard(clock.NewManual(since), replay.Limits{MaxAge: time.Hour, Soft: 100, Hard: 100}, nil)
+	board.Publish(window.New(window.Info{StoreID: "test", Stamp: expo.End}, time.Hour).State(bucket.Position{Revision: 1}))
 	return web.New(web.Config{Board: board, Status: from, Meter: &events{}, MaxScrapes: 1, MaxBackfills: 1, MaxBackfillHours: 1, Logger: testkit.Logger(t)})
 }
 
@@ -79,7 +83,7 @@ func TestLandingShowsProblems(t *testing.T) {
 		"one": {&collector{problems: unmatched(1)}, 1, []string{
 			"SELECTION_UNMATCHED", "<code>CF_ZONES shop0.exmaple</code>", "a zone &lt;b&gt;that&lt;/b&gt;", "did you mean", "since 2026-11-29T10:00:00Z",
 		}, []string{notKnown}},
-		"about everything": {&collector{problems: []*bucketv1.Problem{{Code: "NO_ZONES", Message: "no zone is collected"}}}, 1, []string{"no zone is collected"}, []string{"<code></code>", "since"}},
+		"about everything": {&collector{problems: []*bucketv1.Problem{{Code: "NO_ZONES", Message: "nothing at all"}}}, 1, []string{"nothing at all", `<span class="warn">no zone is collected</span>`}, []string{"<code></code>", "since"}},
 		"many":             {&collector{problems: append(unmatched(40), &bucketv1.Problem{Code: "NO_ZONES"})}, 12, []string{"30 more like it", "NO_ZONES"}, nil},
 		"none":             {&collector{}, 0, nil, []string{notKnown}},
 		"old":              {bucketv1.UnimplementedBucketServiceServer{}, 0, nil, []string{notKnown}},
