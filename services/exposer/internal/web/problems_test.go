@@ -43,7 +43,7 @@ func unmatched(n int) (list []*bucketv1.Problem) {
 }
 
 // page asks for the landing page.
-func page(t *testing.T, h http.Handler, ctx context.Context) string {
+func page(ctx context.Context, t *testing.T, h http.Handler) string {
 	t.Helper()
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
@@ -105,7 +105,7 @@ func TestLandingShowsProblems(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			body := page(t, landing(t, bucketv1.NewBucketServiceClient(conn)), t.Context())
+			body := page(t.Context(), t, landing(t, bucketv1.NewBucketServiceClient(conn)))
 			if got := strings.Count(body, `class="banner bad"`); got != test.banners {
 				t.Errorf("%d banners, want %d:\n%s", got, test.banners, body)
 			}
@@ -165,7 +165,7 @@ func TestLandingAsksTheCollectorRarely(t *testing.T) {
 					for range 5 {
 						wg.Go(func() {
 							began := time.Now()
-							body := page(t, h, t.Context())
+							body := page(t.Context(), t, h)
 							if strings.Contains(body, "SELECTION_UNMATCHED") != test.knows || strings.Contains(body, notKnown) == test.knows {
 								t.Errorf("the page shows:\n%s", body[strings.Index(body, "<h1>"):])
 							}
@@ -175,7 +175,7 @@ func TestLandingAsksTheCollectorRarely(t *testing.T) {
 						})
 					}
 					wg.Wait()
-					page(t, h, t.Context()) // from what is known
+					page(t.Context(), t, h) // from what is known
 					if got := from.calls.Load(); got != int64(round+1) {
 						t.Errorf("asked %d times in %d rounds", got, round+1)
 					}
@@ -196,8 +196,8 @@ func TestLandingThatIsClosed(t *testing.T) {
 		h := landing(t, from)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Millisecond, func() { cancel(errors.New("gone")) })
-		page(t, h, ctx)
-		if body := page(t, h, t.Context()); strings.Contains(body, notKnown) {
+		page(ctx, t, h)
+		if body := page(t.Context(), t, h); strings.Contains(body, notKnown) {
 			t.Error("what one reader missed is told to the next")
 		}
 	})
