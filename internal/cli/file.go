@@ -2,12 +2,13 @@ package cli
 
 import (
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+
+	"github.com/weir-metrics/weir/internal/smallfile"
+	"github.com/weir-metrics/weir/internal/yamldoc"
 )
 
 // entry is one key of the configuration file.
@@ -18,11 +19,11 @@ type entry struct {
 
 // readFile reads the top level of a YAML file: a mapping of settings' keys.
 func readFile(path string) (map[string]entry, error) {
-	content, err := os.ReadFile(path)
+	content, err := smallfile.Read(path, smallfile.YAML)
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration file: %w", err)
 	}
-	file, err := parser.ParseBytes(content, 0)
+	file, err := yamldoc.Parse(content)
 	if err != nil {
 		// Without the excerpt of the file, which may show a secret.
 		return nil, fmt.Errorf("%s is not YAML: %s", path, yaml.FormatError(err, false, false))
@@ -51,8 +52,7 @@ func readFile(path string) (map[string]entry, error) {
 	return entries, nil
 }
 
-// scalar returns a node as the text that an environment variable would have; a
-// sequence of scalars as a list.
+// scalar returns a node as the text that an environment variable would have.
 func scalar(node ast.Node) (text string, ok bool) {
 	switch n := node.(type) {
 	case *ast.StringNode:
@@ -63,17 +63,22 @@ func scalar(node ast.Node) (text string, ok bool) {
 		return n.GetToken().Value, true
 	case *ast.NullNode:
 		return "", true
-	case *ast.SequenceNode:
-		elements := make([]string, len(n.Values))
-		for i, value := range n.Values {
-			if _, nested := value.(*ast.SequenceNode); nested {
-				return "", false
-			}
-			if elements[i], ok = scalar(value); !ok {
-				return "", false
-			}
-		}
-		return strings.Join(elements, ","), true
 	}
 	return "", false
+}
+
+// sequence returns a list of scalars, written as an environment variable would
+// have it: an element is one element, whatever is in it.
+func sequence(node ast.Node) (text string, ok bool) {
+	n, ok := node.(*ast.SequenceNode)
+	if !ok {
+		return "", false
+	}
+	elements := make([]string, len(n.Values))
+	for i, value := range n.Values {
+		if elements[i], ok = scalar(value); !ok {
+			return "", false
+		}
+	}
+	return joinList(elements), true
 }

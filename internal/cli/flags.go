@@ -53,8 +53,7 @@ func parse(opts []*option, args []string) given {
 			name += "-file"
 		}
 		_, isBool := o.Value.(*boolean)
-		_, isList := o.Value.(*list)
-		set.Var(raw{into: g.flags, name: name, isBool: isBool, repeat: isList}, name, "")
+		set.Var(raw{into: g.flags, name: name, isBool: isBool, repeat: o.list()}, name, "")
 		names = append(names, "--"+name)
 	}
 	secrets := secretFlags(opts)

@@ -210,6 +210,9 @@ func (l *loader) key(o *option, key string) *string {
 		return nil
 	}
 	text, ok := scalar(e.node)
+	if !ok && o.list() {
+		text, ok = sequence(e.node)
+	}
 	if !ok {
 		l.report(o, origin{source: l.at(e), spelt: key}, "must be a single value: "+o.Value.Allowed())
 		return nil

@@ -211,6 +211,31 @@ func TestSecretIsNotShown(t *testing.T) {
 	}
 }
 
+// What editors and shells put around a secret is no part of it; what is no text
+// is refused, and nothing shows it.
+func TestSecretFiles(t *testing.T) {
+	for name, content := range map[string]string{
+		"line end": "hunter2\n", "Windows": "\ufeffhunter2\r\n", "blanks": " \t hunter2 \n\n", "bare": "hunter2",
+	} {
+		if s, err := ReadSecret(write(t, "token", content)); err != nil || s.Reveal() != "hunter2" {
+			t.Errorf("%s: %q, error %v", name, s.Reveal(), err)
+		}
+	}
+	for name, content := range map[string]string{
+		"empty": "", "blank": " \r\n\t\n", "byte-order mark": "\ufeff", "UTF-16": "\xff\xfeh\x00u\x00n\x00t\x00", "zero bytes": "hunter2\x00hunter2",
+		"too large": strings.Repeat("hunter2", 10_000),
+	} {
+		path := write(t, "token", content)
+		if s, err := ReadSecret(path); err == nil || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "hunt") {
+			t.Errorf("%s: %q, error %v; it must name the file and not show it", name, s.Reveal(), err)
+		}
+	}
+	var s Secret
+	if err := SecretText(&s).Set("\ufeff hunter2 \r\n"); err != nil || s.Reveal() != "hunter2" {
+		t.Errorf("from the environment: %q, error %v", s.Reveal(), err)
+	}
+}
+
 func TestSecretReread(t *testing.T) {
 	path := write(t, "token", "old\n")
 	s, err := ReadSecret(path)

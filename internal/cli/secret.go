@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+
+	"github.com/weir-metrics/weir/internal/smallfile"
 )
 
 const redacted = "<redacted>"
@@ -30,25 +32,37 @@ func NewSecret(text string) Secret {
 	return Secret{text: &text}
 }
 
-// ReadSecret returns the content of a file as a secret, without the line end
-// that editors add. A file that is empty is an error: it is a mount that is not
-// filled yet more often than a wish for no secret.
+// ReadSecret returns the content of a file as a secret, without the byte-order
+// mark, the line ends and the blanks that editors put around it. A file that is
+// empty is an error: it is a mount that is not filled yet more often than a wish
+// for no secret. Whether the text can be right, the caller must judge; its
+// [Secret.Flaw] names the file.
 func ReadSecret(file string) (Secret, error) {
-	content, err := os.ReadFile(file)
+	content, err := smallfile.Read(file, smallfile.Secret)
 	if err != nil && !isPath(file) {
 		return Secret{}, errors.New("names no file that can be read; what it says is not shown, since it does not look like the path of a file and may be the secret itself")
 	}
 	if err != nil {
 		return Secret{}, fmt.Errorf("read the secret: %w", err)
 	}
-	content = bytes.TrimRight(content, "\r\n")
-	if len(content) == 0 {
+	text := trimSecret(string(content))
+	switch {
+	case text == "":
 		return Secret{}, fmt.Errorf("read the secret: %s is empty", file)
+	case bytes.HasPrefix(content, []byte("\xff\xfe")), bytes.HasPrefix(content, []byte("\xfe\xff")):
+		return Secret{}, fmt.Errorf("read the secret: %s is in UTF-16; it must be in ASCII or UTF-8", file)
+	case strings.ContainsRune(text, 0):
+		return Secret{}, fmt.Errorf("read the secret: %s is not a text file: it has a zero byte", file)
 	}
-	s := NewSecret(string(content))
-	s.file = file
+	s := NewSecret(text)
+	if info, err := os.Stat(file); err != nil || info.Mode().IsRegular() {
+		s.file = file // a pipe gives its content once
+	}
 	return s, nil
 }
+
+// trimSecret drops what no secret begins or ends with.
+func trimSecret(text string) string { return strings.TrimSpace(strings.TrimPrefix(text, "\ufeff")) }
 
 // isPath tells a path, which may be shown, from a secret that was given where
 // the name of its file belongs, which happens to everybody once.
@@ -69,6 +83,14 @@ func (s Secret) IsZero() bool { return s.text == nil }
 
 // File is the file that the secret was read from, or "".
 func (s Secret) File() string { return s.file }
+
+// Flaw completes an error about the secret's text with the name of its file.
+func (s Secret) Flaw(err error) error {
+	if err == nil || s.file == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", s.file, err)
+}
 
 // Reread returns the secret as its file has it now, so that it can be rotated
 // without a restart. A secret that came from no file is returned as it is.
@@ -118,7 +140,7 @@ func SecretText(p *Secret) Value { return &secretText{p} }
 type secretText struct{ p *Secret }
 
 func (v *secretText) Set(text string) error {
-	*v.p = NewSecret(strings.TrimRight(text, "\r\n"))
+	*v.p = NewSecret(trimSecret(text))
 	return nil
 }
 

@@ -79,31 +79,77 @@ func (v *text) Allowed() string { return v.allowed }
 
 func mustBe(v Value) error { return fmt.Errorf("must be %s", v.Allowed()) }
 
-// List is texts separated by commas; a YAML sequence is as good, and a flag may
-// be given several times. Spaces around an element are dropped, empty elements
-// are refused.
+// List is texts separated by commas, as in a CSV file: one that contains a comma
+// or begins with a double quote stands in double quotes, and a double quote in
+// it is doubled. A YAML sequence is as good, where each element is one text, and
+// a flag may be given several times. Blanks around an element are dropped, empty
+// elements are refused.
 func List(p *[]string) Value { return &list{p} }
 
 type list struct{ p *[]string }
 
 func (v *list) Set(text string) error {
-	if strings.TrimSpace(text) == "" {
-		*v.p = nil
-		return nil
+	elements, err := splitList(text)
+	if err == nil {
+		*v.p = elements
 	}
-	elements := strings.Split(text, ",")
-	for i := range elements {
-		elements[i] = strings.TrimSpace(elements[i])
-		if elements[i] == "" {
-			return errors.New("must be a list separated by commas without an empty element")
-		}
-	}
-	*v.p = elements
-	return nil
+	return err
 }
 
-func (v *list) String() string  { return strings.Join(*v.p, ",") }
-func (v *list) Allowed() string { return "a list separated by commas" }
+func (v *list) String() string { return joinList(*v.p) }
+
+func (v *list) Allowed() string {
+	return "a list separated by commas; an element with a comma in double quotes"
+}
+
+func splitList(text string) (elements []string, err error) {
+	rest := strings.TrimSpace(text)
+	for more := rest != ""; more; {
+		var element string
+		if quoted, ok := strings.CutPrefix(rest, `"`); ok {
+			if element, rest, ok = cutQuoted(quoted); !ok {
+				return nil, errors.New("must be a list separated by commas: an element in double quotes ends with one, before a comma or at the end")
+			}
+			_, rest, more = strings.Cut(rest, ",")
+		} else {
+			element, rest, more = strings.Cut(rest, ",")
+		}
+		if element = strings.TrimSpace(element); element == "" {
+			return nil, errors.New("must be a list separated by commas without an empty element")
+		}
+		elements, rest = append(elements, element), strings.TrimSpace(rest)
+	}
+	return elements, nil
+}
+
+// cutQuoted returns an element whose opening quote is cut off, and what follows
+// the closing one: nothing, or a comma first.
+func cutQuoted(text string) (element, rest string, ok bool) {
+	var b strings.Builder
+	for {
+		part, after, found := strings.Cut(text, `"`)
+		if !found {
+			return "", "", false
+		}
+		b.WriteString(part)
+		if text, ok = strings.CutPrefix(after, `"`); ok {
+			b.WriteByte('"')
+			continue
+		}
+		rest = strings.TrimSpace(after)
+		return b.String(), rest, rest == "" || rest[0] == ','
+	}
+}
+
+func joinList(elements []string) string {
+	quoted := make([]string, len(elements))
+	for i, e := range elements {
+		if quoted[i] = e; strings.Contains(e, ",") || strings.HasPrefix(strings.TrimSpace(e), `"`) {
+			quoted[i] = `"` + strings.ReplaceAll(e, `"`, `""`) + `"`
+		}
+	}
+	return strings.Join(quoted, ",")
+}
 
 // simple is a value that two functions make.
 type simple struct {

@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,7 +68,7 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 			if listener != nil {
 				err = errors.Join(err, listener.Close())
 			}
-			return fmt.Errorf("%s listener: web configuration %s: %w", cfg.Name, cfg.WebConfigFile, err)
+			return fmt.Errorf("%s listener: %s is %s: %w", cfg.Name, cmp.Or(cfg.WebConfigSetting, "web configuration"), cfg.WebConfigFile, err)
 		}
 		handler = before.before(handler)
 	}

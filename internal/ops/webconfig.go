@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -23,6 +22,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/weir-metrics/weir/internal/reload"
+	"github.com/weir-metrics/weir/internal/smallfile"
 	"github.com/weir-metrics/weir/internal/tlsconf"
 )
 
@@ -90,7 +90,7 @@ func newFront(path string, watch *reload.Watch, setting string) (*front, error) 
 
 // readWeb reads a web configuration and the files that it names.
 func readWeb(path string) (content webContent, err error) {
-	text, err := os.ReadFile(path)
+	text, err := smallfile.Read(path, smallfile.YAML)
 	if err != nil {
 		return webContent{}, err
 	}
@@ -109,7 +109,7 @@ func readWeb(path string) (content webContent, err error) {
 		if file.name == "" {
 			continue
 		}
-		text, err := os.ReadFile(file.name)
+		text, err := smallfile.Read(file.name, smallfile.PEM)
 		if err != nil {
 			return webContent{}, err
 		}

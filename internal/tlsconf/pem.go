@@ -6,9 +6,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/weir-metrics/weir/internal/smallfile"
 )
 
 // files are the names of a set of files; "" for one that is not given.
@@ -27,7 +28,7 @@ func (f files) read() (m material, err error) {
 		if one.name == "" {
 			continue
 		}
-		content, err := os.ReadFile(one.name)
+		content, err := smallfile.Read(one.name, smallfile.PEM)
 		if err != nil {
 			return material{}, fmt.Errorf("read TLS files: %w", err)
 		}

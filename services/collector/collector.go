@@ -24,10 +24,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"github.com/weir-metrics/weir/internal/bearer"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/ops"
 	"github.com/weir-metrics/weir/internal/reload"
+	"github.com/weir-metrics/weir/internal/smallfile"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
 	"github.com/weir-metrics/weir/services/collector/internal/bucketsvc"
@@ -298,7 +300,7 @@ func (c *Config) transport(secrets *reload.Watch) (http.RoundTripper, error) {
 		return cloudflare.Transport(cloudflare.TransportOptions{})
 	}
 	kept, err := reload.Keep(secrets, "WEIR_CLOUDFLARE_CA_FILE", func() (string, error) {
-		content, err := os.ReadFile(c.CloudflareCA)
+		content, err := smallfile.Read(c.CloudflareCA, smallfile.PEM)
 		return string(content), err
 	}, func(content string) (*http.Transport, error) {
 		if content == "" {
@@ -318,7 +320,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // token is Cloudflare's, from its file at every request, so that a rotated one
-// needs no restart. Whether Cloudflare takes it, only Cloudflare knows.
+// needs no restart. One that can never be right does not replace one that may
+// be; whether Cloudflare takes it, only Cloudflare knows.
 func (c *Config) token(secrets *reload.Watch) (*reload.Value[string, string], error) {
 	if c.Token.File() == "" {
 		secrets = nil // it cannot change
@@ -326,7 +329,7 @@ func (c *Config) token(secrets *reload.Watch) (*reload.Value[string, string], er
 	return reload.Keep(secrets, "CF_API_TOKEN_FILE", func() (string, error) {
 		now, err := c.Token.Reread()
 		return now.Reveal(), err
-	}, func(token string) (string, error) { return token, nil })
+	}, func(token string) (string, error) { return token, c.Token.Flaw(bearer.Check(token)) })
 }
 
 // door is the gRPC listener's configuration: whom it lets in, and how.
@@ -334,7 +337,7 @@ func (c *Config) door(deps Deps, secrets *reload.Watch) (d grpcserver.Config, er
 	d = grpcserver.Config{Logger: deps.Logger, Registerer: deps.Registry, Reflection: c.Reflect, Drain: c.Drain}
 	if c.GRPCFiles.CertFile != "" {
 		if d.TLS, err = c.GRPCFiles.Credentials(secrets, "WEIR_GRPC_CERT_FILE"); err != nil {
-			return d, fmt.Errorf("TLS of the gRPC listener: %w", err)
+			return d, fmt.Errorf("TLS of the gRPC listener (WEIR_GRPC_CERT_FILE, WEIR_GRPC_KEY_FILE, WEIR_GRPC_CLIENT_CA_FILE): %w", err)
 		}
 	}
 	var grants []auth.Grant
@@ -365,5 +368,5 @@ func readOptional(file string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
 	}
-	return os.ReadFile(file)
+	return smallfile.Read(file, smallfile.YAML)
 }

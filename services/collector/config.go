@@ -8,10 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/bearer"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/tlsconf"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store/postgres"
 )
 
@@ -85,9 +87,9 @@ func (c *Config) CatalogueSettings() []cli.Setting {
 func (c *Config) Settings() []cli.Setting {
 	table := []cli.Setting{
 		{Env: "CF_API_TOKEN", Required: true, Value: cli.SecretText(&c.Token), Help: "Cloudflare API token with Zone Read and Zone Analytics Read; re-read from its file on change"},
-		{Env: "CF_ZONES", Value: cli.List(&c.Zones), Help: "zones to collect, by name or tag; empty: all that the token sees"},
+		{Env: "CF_ZONES", Value: cli.List(&c.Zones), Help: "zones to collect, by name or tag, in any spelling (Bücher.example, xn--bcher-kva.example.); empty: all that the token sees"},
 		{Env: "CF_EXCLUDE_ZONES", Value: cli.List(&c.ExcludeZones), Help: "zones to leave out, by name or tag"},
-		{Env: "CF_ACCOUNTS", Value: cli.List(&c.Accounts), Help: "accounts whose zones are collected, by name or tag; empty: all"},
+		{Env: "CF_ACCOUNTS", Value: cli.List(&c.Accounts), Help: "accounts whose zones are collected, by name or tag; a name with a comma stands in double quotes; empty: all"},
 		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "longest pause between planner passes"},
 		{Env: "WEIR_INITIAL_LOOKBACK", Default: "24h", Value: cli.Duration(&c.Lookback, 0, 90*24*time.Hour), Help: "history that a zone gets that is seen for the first time"},
 		{Env: "WEIR_RETENTION", Value: cli.Duration(&c.Retention, 48*time.Hour, 3650*24*time.Hour), Help: "how long buckets are kept; default 400d on Postgres, 90d on SQLite"},
@@ -117,15 +119,23 @@ func (c *Config) Validate() error {
 	if _, err := c.catalogue(); err != nil {
 		bad = append(bad, catalogueProblems(err)...)
 	}
+	if !c.Token.IsZero() {
+		if err := bearer.Check(c.Token.Reveal()); err != nil {
+			bad = append(bad, cli.Problem{Setting: "CF_API_TOKEN", Reason: c.Token.Flaw(err).Error()})
+		}
+	}
 	if !c.DatabaseURL.IsZero() {
 		if err := postgres.CheckDSN(c.DatabaseURL.Reveal()); err != nil {
-			bad = append(bad, cli.Problem{Setting: "WEIR_DATABASE_URL", Reason: err.Error()})
+			bad = append(bad, cli.Problem{Setting: "WEIR_DATABASE_URL", Reason: c.DatabaseURL.Flaw(err).Error()})
 		}
 	}
 	for _, z := range c.Zones {
 		for _, x := range c.ExcludeZones {
-			if z == x {
-				bad = append(bad, cli.Problem{Setting: "CF_EXCLUDE_ZONES", Value: x, Reason: "is also in CF_ZONES; name it in one of them"})
+			switch {
+			case z == x:
+				bad = append(bad, cli.Problem{Setting: roster.SettingExclude, Value: x, Reason: "is also in CF_ZONES; name it in one of them"})
+			case roster.SameZone(z, x):
+				bad = append(bad, cli.Problem{Setting: roster.SettingExclude, Value: x, Reason: fmt.Sprintf("is also in CF_ZONES, as %q; name it in one of them", z)})
 			}
 		}
 	}
@@ -139,7 +149,7 @@ func (c *Config) Validate() error {
 	}
 	if !c.GRPCToken.IsZero() {
 		if err := auth.Check(c.GRPCToken); err != nil {
-			bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_TOKEN", Reason: err.Error()})
+			bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_TOKEN", Reason: c.GRPCToken.Flaw(err).Error()})
 		}
 	}
 	if len(bad) == 0 {
@@ -152,7 +162,7 @@ func (c *Config) Validate() error {
 func (c *Config) catalogue() (*catalogue.Catalogue, error) {
 	user, err := readOptional(c.CatalogueFile)
 	if err != nil {
-		return nil, fmt.Errorf("WEIR_CATALOGUE_FILE: %w", err)
+		return nil, cli.Problem{Setting: "WEIR_CATALOGUE_FILE", Value: c.CatalogueFile, Reason: err.Error()}
 	}
 	return catalogue.Load(user, catalogue.Options{
 		HTTPSize: c.BucketSize, Delay: c.Delay, Enable: c.Enable, Disable: c.Disable,

@@ -200,8 +200,9 @@ func (x *Exposer) listen() error {
 }
 
 func (x *Exposer) handler() http.Handler {
+	collector := bucketv1.NewBucketServiceClient(x.deps.Conn)
 	return web.New(web.Config{
-		Board: x.board, Store: bucketv1.NewBucketServiceClient(x.deps.Conn), Meter: x.meter,
+		Board: x.board, Store: collector, Status: collector, Meter: x.meter,
 		MaxScrapes: x.config.MaxScrapes, MaxBackfills: x.config.MaxBackfills,
 		MaxBackfillHours: x.config.BackfillMaxHours, CollectionInterval: x.config.Interval,
 		Version: cli.BuildInfo().String(), Logger: x.deps.Logger,

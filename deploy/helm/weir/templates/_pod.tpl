@@ -105,10 +105,19 @@ readinessProbe:
 {{- end }}
 {{- end -}}
 
-{{/* A setting as text. YAML's numbers arrive as floats, which print as 1e+06. */}}
+{{/* A setting as text. YAML's numbers arrive as floats, which print as 1e+06. An
+     element with a comma in it stands in double quotes, as in a CSV file. */}}
 {{- define "weir.settingText" -}}
 {{- if kindIs "slice" . -}}
-{{- join "," . -}}
+{{- $elements := list -}}
+{{- range . -}}
+{{- $element := toString . -}}
+{{- if or (contains "," $element) (hasPrefix "\"" $element) -}}
+{{- $element = printf "\"%s\"" (replace "\"" "\"\"" $element) -}}
+{{- end -}}
+{{- $elements = append $elements $element -}}
+{{- end -}}
+{{- join "," $elements -}}
 {{- else if and (kindIs "float64" .) (eq . (floor .)) -}}
 {{- int64 . -}}
 {{- else -}}

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/weir-metrics/weir/internal/bearer"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/services/collector/internal/reason"
@@ -38,9 +39,8 @@ type Grant struct {
 	Tokens cli.Secret
 }
 
-// Check reports what is wrong with a list of tokens: one a line, printable
-// ASCII without spaces, at least one. Empty lines are skipped. The error names
-// the line and not what is in it.
+// Check reports what is wrong with a list of tokens; see [bearer.List]. The error
+// names the line and not what is in it.
 func Check(tokens cli.Secret) error {
 	_, err := digests(tokens.Reveal())
 	return err
@@ -74,7 +74,8 @@ func New(methods Table, watch *reload.Watch, grants ...Grant) (*Gate, error) {
 			if err != nil {
 				return "", err
 			}
-			return digests(now.Reveal())
+			all, err := digests(now.Reveal())
+			return all, now.Flaw(err)
 		}, func(all string) (string, error) { return all, nil })
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", one.Setting, err)
@@ -93,7 +94,7 @@ func (g *Gate) Authorize(ctx context.Context, method string) (context.Context, e
 	if needs == Open || needs == Read && g.openRead {
 		return ctx, nil
 	}
-	token, err := bearer(ctx)
+	token, err := presented(ctx)
 	if err != nil {
 		return nil, reason.Error(codes.Unauthenticated, "UNAUTHENTICATED", err.Error())
 	}
@@ -135,17 +136,17 @@ func chunks(all string) iter.Seq[string] {
 	}
 }
 
-// bearer is the token that a call shows. Its errors go to the client.
-func bearer(ctx context.Context) (string, error) {
-	shown := metadata.ValueFromIncomingContext(ctx, "authorization")
-	switch len(shown) {
+// presented is the token that a call shows. Its errors go to the client.
+func presented(ctx context.Context) (string, error) {
+	values := metadata.ValueFromIncomingContext(ctx, "authorization")
+	switch len(values) {
 	case 0:
 		return "", errors.New("a bearer token is required")
 	case 1:
 	default:
-		return "", fmt.Errorf("authorization: shown %d times; it must be once", len(shown))
+		return "", fmt.Errorf("authorization: shown %d times; it must be once", len(values))
 	}
-	scheme, token, _ := strings.Cut(shown[0], " ")
+	scheme, token, _ := strings.Cut(values[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return "", errors.New("authorization: it must be a bearer token")
 	}
@@ -154,22 +155,14 @@ func bearer(ctx context.Context) (string, error) {
 
 // digests are the SHA-256 digests of the lines of a text, one after the other.
 func digests(text string) (string, error) {
+	tokens, err := bearer.List(text)
+	if err != nil {
+		return "", err
+	}
 	var all []byte
-	n := 0
-	for line := range strings.Lines(text) {
-		n++
-		token := strings.TrimSpace(line)
-		if token == "" {
-			continue
-		}
-		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return "", fmt.Errorf("line %d: a token must be printable ASCII without spaces; one a line", n)
-		}
+	for _, token := range tokens {
 		digest := sha256.Sum256([]byte(token))
 		all = append(all, digest[:]...)
-	}
-	if len(all) == 0 {
-		return "", errors.New("there is no token; one a line is wanted")
 	}
 	return string(all), nil
 }

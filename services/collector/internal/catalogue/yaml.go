@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+
+	"github.com/weir-metrics/weir/internal/yamldoc"
 )
 
 // The decoder walks the syntax tree itself instead of filling structs by
@@ -51,7 +52,7 @@ type field func(ast.Node)
 // parse returns the root of the file's only document, nil when it is empty or
 // cannot be parsed.
 func (r reader) parse(text []byte) ast.Node {
-	f, err := parser.ParseBytes(text, 0)
+	f, err := yamldoc.Parse(text)
 	if err != nil {
 		r.add(place{r.file, 1}, "not YAML: %s", strings.Join(strings.Fields(err.Error()), " "))
 		return nil

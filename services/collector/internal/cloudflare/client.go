@@ -14,6 +14,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/weir-metrics/weir/internal/bearer"
 )
 
 // Defaults of [Config].
@@ -125,8 +127,8 @@ func (c *Client) send(ctx context.Context, method string, u *url.URL, body []byt
 	if err != nil {
 		return nil, &Error{Class: Auth, Message: "read API token: " + err.Error()}
 	}
-	if !validToken(token) {
-		return nil, &Error{Class: Auth, Message: "API token is empty or has characters that no token has; check for line breaks and quotes"}
+	if err := bearer.Check(token); err != nil {
+		return nil, &Error{Class: Auth, Message: "not asked: " + err.Error()}
 	}
 	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
@@ -203,10 +205,6 @@ func ray(h http.Header) string {
 		return ""
 	}
 	return v
-}
-
-func validToken(t string) bool {
-	return t != "" && !strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\'' })
 }
 
 // mostText is the length of a text of ours about what others said.

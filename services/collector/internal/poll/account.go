@@ -281,6 +281,9 @@ func (s *state) report(now bucket.Time, claims []roster.Claim) {
 // series how it fares, and of each dataset how many scopes are refused.
 func (s *state) reportComplete(now bucket.Time, claims []roster.Claim) {
 	m, gaps := s.Metrics, bySeries(s.gaps)
+	// Of what no zone is asked there is nothing to be complete.
+	m.completeUntil.Reset()
+	m.refused.Reset()
 	complete, overdue, refused := map[string]bucket.Time{}, map[string]bucket.Time{}, map[string]int{}
 	standings := make([]standing, 0, len(claims))
 	for _, c := range claims {

@@ -38,7 +38,6 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 			return s.upstreamFailed(ctx, level, "list zones", err)
 		}
 		s.listing, s.outage = outage{}, outage{}
-		s.discoverAt = now.Add(discoverEvery)
 	}
 	if blocked, err := s.entitle(ctx, now); err != nil || blocked != 0 {
 		return blocked, err
@@ -123,34 +122,6 @@ func (s *state) compareClocks(ctx context.Context) {
 		return
 	}
 	s.noteSkew("cloudflare", sent, s.Clock.Now(), date, time.Second)
-}
-
-func (s *state) discover(ctx context.Context, now bucket.Time) error {
-	zones, err := s.Upstream.Zones(ctx)
-	if err != nil {
-		return err
-	}
-	if len(zones) == 0 && len(s.roster) > 0 {
-		// An empty list may also mean that the permission is gone (Cloudflare's
-		// API does not tell them apart); it ends no scope.
-		s.Logger.Warn("Cloudflare lists no zones; keeping the known ones", "known", len(s.roster))
-		return nil
-	}
-	seen := make([]roster.Seen, len(zones))
-	for i, z := range zones {
-		seen[i] = roster.Seen{
-			ID: z.ID, Name: z.Name, AccountID: z.Account.ID, AccountName: z.Account.Name, Plan: z.Plan.Name,
-			Active: z.Status == "active" && !z.Paused, Created: bucket.TimeOf(z.Created),
-		}
-	}
-	changed := s.roster.Discover(now, seen, s.Select, s.Lookback)
-	if len(changed) == 0 {
-		return nil
-	}
-	for _, sc := range changed {
-		s.Logger.Info("zone", "zone", sc.ID, "name", sc.Name, "label", sc.ZoneLabel, "account", sc.AccountName, "plan", sc.Plan, "state", sc.State)
-	}
-	return s.save(ctx, changed)
 }
 
 // save writes scopes' records.

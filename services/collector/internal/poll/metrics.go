@@ -30,6 +30,9 @@ type Metrics struct {
 	repairBy      *prometheus.GaugeVec
 	scopes        *prometheus.GaugeVec
 	standings     *standings
+	visible       *prometheus.GaugeVec
+	selected      *prometheus.GaugeVec
+	unmatched     *prometheus.GaugeVec
 	refused       *prometheus.GaugeVec
 	folded        *prometheus.CounterVec
 	truncated     *prometheus.CounterVec
@@ -88,6 +91,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		repairBy:      gauges("repair_deadline_timestamp_seconds", "When the dataset's oldest gap leaves Cloudflare's retention; absent without a gap. What waits to be believed is none.", "dataset"),
 		scopes:        gauges("scopes", "Zones by state.", "state"),
 		standings:     newStandings(reg),
+		visible:       gauges("visible_zones", "Zones that the token sees, as of the last list; absent before the first."),
+		selected:      gauges("selected_zones", "Zones that are collected: visible, selected by the settings and not paused; absent before the first list."),
+		unmatched:     gauges("selection_unmatched", "Entries of the setting that match nothing that the token sees, or that another setting takes away; absent before the first list.", "setting"),
 		refused:       gauges("refused_scopes", "Active zones of which the dataset may not be asked.", "dataset"),
 		folded:        counters("folded_rows_total", "Rows summed into \"other\", or dropped, by the dataset's limits.", "dataset"),
 		truncated:     counters("truncated_answers_total", "Answers that filled their page and were thrown away.", "dataset"),
@@ -105,7 +111,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // of would be told, and alerted on, for as long as the process stands by.
 func (m *Metrics) stepDown() {
 	m.leader.Set(0)
-	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.refused, m.needed} {
+	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.visible, m.selected, m.unmatched, m.refused, m.needed} {
 		moment.Reset()
 	}
 	m.standings.publish(nil)

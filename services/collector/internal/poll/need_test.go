@@ -161,7 +161,7 @@ func TestASaturatedShareIsUsedUp(t *testing.T) {
 			const each = 10 * time.Minute // whole spans: what is sent comes in bursts
 			w := newWorld(t, many(story.zones, cfsim.Pro))
 			w.config.Lookback = time.Hour
-			seen := &watched{Store: w.store, w: w}
+			seen := &streamWatch{Store: w.store, w: w}
 			w.config.Store = seen
 			w.stand(&between{query: func(cloudflare.Query) error {
 				w.clock.Advance(300 * time.Millisecond)

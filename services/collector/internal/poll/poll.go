@@ -64,7 +64,6 @@ type Config struct {
 
 // Intervals of work that is not about windows.
 const (
-	discoverEvery = time.Hour     // Cloudflare's own exporters refresh zones about as often
 	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
 	retireEvery   = time.Hour
 	settingsBatch = 10 // zones of one request for settings
@@ -168,6 +167,7 @@ func (s *state) nextPass(now, blocked bucket.Time, claims []roster.Claim) time.T
 	case p.Next != 0:
 		next = min(next, p.Next)
 	}
+	next = min(next, s.discoverAt)
 	if s.left {
 		next = min(next, now.Add(10*time.Second))
 	}

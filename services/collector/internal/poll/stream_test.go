@@ -12,9 +12,9 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// watched is a store that notes how old stream time became before the next was
+// streamWatch is a store that notes how old stream time became before the next was
 // recorded, and holds every commit against it.
-type watched struct {
+type streamWatch struct {
 	store.Store
 	w         *world
 	told      time.Time     // stream time
@@ -24,7 +24,7 @@ type watched struct {
 	committed time.Time // the newest
 }
 
-func (s *watched) Renew(ctx context.Context, term store.Term, ttl time.Duration, stream time.Time) error {
+func (s *streamWatch) Renew(ctx context.Context, term store.Term, ttl time.Duration, stream time.Time) error {
 	if !stream.IsZero() {
 		now := s.w.clock.Now()
 		if !s.told.IsZero() {
@@ -41,7 +41,7 @@ func (s *watched) Renew(ctx context.Context, term store.Term, ttl time.Duration,
 	return s.Store.Renew(ctx, term, ttl, stream)
 }
 
-func (s *watched) Append(ctx context.Context, term store.Term, at bucket.Position, b store.Batch) (bucket.Position, error) {
+func (s *streamWatch) Append(ctx context.Context, term store.Term, at bucket.Position, b store.Batch) (bucket.Position, error) {
 	if b.CommittedAt.Before(s.told) {
 		s.w.t.Errorf("a commit is dated %s after the stream time %s was told (G4)", b.CommittedAt, s.told)
 	}
@@ -70,7 +70,7 @@ func TestStreamTimeAdvancesWhileTheLeaderLives(t *testing.T) {
 		"the clock goes back": {back: 2 * time.Minute, after: func(w *world) { // while requests are under way
 			set := &jumping{leaping: w.clock}
 			w.config.Clock = set
-			seen := w.config.Store.(*watched)
+			seen := w.config.Store.(*streamWatch)
 			w.stand(&between{query: func(cloudflare.Query) error {
 				w.clock.Advance(5 * time.Second)
 				if seen.told.After(seen.committed) && set.by > -2*time.Minute {
@@ -82,7 +82,7 @@ func TestStreamTimeAdvancesWhileTheLeaderLives(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, story.sim)
-			seen := &watched{Store: w.store, w: w}
+			seen := &streamWatch{Store: w.store, w: w}
 			w.config.Store = seen
 			w.run(20 * time.Minute)
 			if seen.appended == 0 {

@@ -18,38 +18,18 @@ type Seen struct {
 	Created                bucket.Time
 }
 
-// Selection is the operator's choice of zones. Zones and accounts are named by
-// tag or by name; an empty list means all.
-type Selection struct {
-	Zones, Exclude, Accounts []string
-}
-
-func (sel Selection) wants(z Seen) bool {
-	named := func(list []string, id, name string) bool {
-		return slices.Contains(list, id) || slices.Contains(list, name)
-	}
-	switch {
-	case named(sel.Exclude, z.ID, z.Name):
-		return false
-	case len(sel.Zones) > 0 && !named(sel.Zones, z.ID, z.Name):
-		return false
-	case len(sel.Accounts) > 0 && !named(sel.Accounts, z.AccountID, z.AccountName):
-		return false
-	}
-	return true
-}
-
 // Discover brings the roster up to date with a complete list of the zones that
 // the token sees, and returns the scopes that changed, ascending. lookback is
 // how much history a scope gets that is seen for the first time.
 func (r Roster) Discover(now bucket.Time, seen []Seen, sel Selection, lookback time.Duration) []*Scope {
 	changed := map[bucket.Scope]*Scope{}
 	present := map[bucket.Scope]bool{}
+	wanted := sel.wanted()
 	for _, z := range slices.SortedFunc(slices.Values(seen), func(a, b Seen) int { return cmpID(a.ID, b.ID) }) {
 		id := bucket.Scope{Kind: bucket.Zone, ID: z.ID}
 		present[id] = true
 		old := r[id]
-		s := r.next(now, old, z, sel, lookback)
+		s := r.next(now, old, z, wanted(z), lookback)
 		if s == nil {
 			continue
 		}
@@ -69,8 +49,7 @@ func (r Roster) Discover(now bucket.Time, seen []Seen, sel Selection, lookback t
 
 // next is what the roster should hold for a zone after seeing it; nil for a
 // zone that was never wanted.
-func (r Roster) next(now bucket.Time, old *Scope, z Seen, sel Selection, lookback time.Duration) *Scope {
-	wanted := sel.wants(z)
+func (r Roster) next(now bucket.Time, old *Scope, z Seen, wanted bool, lookback time.Duration) *Scope {
 	if old == nil {
 		if !wanted {
 			return nil

@@ -36,6 +36,8 @@ const (
 	SelectionUnmatched Code = "SELECTION_UNMATCHED"
 	// NoZones: no zone at all is collected.
 	NoZones Code = "NO_ZONES"
+	// ZonesUnlisted: Cloudflare lists no zones, though some are known and kept.
+	ZonesUnlisted Code = "ZONES_UNLISTED"
 	// TokenRefused: Cloudflare refuses the API token.
 	TokenRefused Code = "TOKEN_REFUSED"
 	// UnknownRefusal: Cloudflare refuses in words that are not recognised.
@@ -64,6 +66,7 @@ var codes = map[Code]struct {
 }{
 	SelectionUnmatched: {slog.LevelWarn, true},
 	NoZones:            {slog.LevelError, true},
+	ZonesUnlisted:      {slog.LevelWarn, true},
 	TokenRefused:       {slog.LevelError, true},
 	UnknownRefusal:     {slog.LevelWarn, true},
 	DatasetDisabled:    {slog.LevelError, true},

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 
+	"github.com/weir-metrics/weir/internal/bearer"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/internal/tlsconf"
@@ -86,11 +87,11 @@ func open(c Config, watch *reload.Watch, more ...grpc.DialOption) (*grpc.ClientC
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 	}
 	if !c.Token.IsZero() {
-		credential, err := newBearer(c, watch)
+		token, err := newCredential(c, watch)
 		if err != nil {
 			return nil, err
 		}
-		options = append(options, grpc.WithPerRPCCredentials(credential))
+		options = append(options, grpc.WithPerRPCCredentials(token))
 	}
 	target := "dns:///" + c.Addresses[0]
 	if len(c.Addresses) > 1 {
@@ -121,18 +122,18 @@ func transport(c Config, watch *reload.Watch) (credentials.TransportCredentials,
 	files := tlsconf.Client{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, ServerName: c.ServerName}
 	trust, err := files.Credentials(watch, "WEIR_COLLECTOR_TLS")
 	if err != nil {
-		return nil, fmt.Errorf("TLS for the collectors: %w", err)
+		return nil, fmt.Errorf("TLS for the collectors (WEIR_COLLECTOR_CA_FILE, WEIR_COLLECTOR_CERT_FILE, WEIR_COLLECTOR_KEY_FILE): %w", err)
 	}
 	return trust, nil
 }
 
-// bearer sends a token with each call.
-type bearer struct {
+// credential sends a token with each call.
+type credential struct {
 	token *reload.Value[string, string]
 	tls   bool
 }
 
-func newBearer(c Config, watch *reload.Watch) (bearer, error) {
+func newCredential(c Config, watch *reload.Watch) (credential, error) {
 	if c.Token.File() == "" {
 		watch = nil // it cannot change
 	}
@@ -144,31 +145,26 @@ func newBearer(c Config, watch *reload.Watch) (bearer, error) {
 		return first(now)
 	}, func(token string) (string, error) { return token, nil })
 	if err != nil {
-		return bearer{}, fmt.Errorf("token for the collectors: %w", err)
+		return credential{}, fmt.Errorf("token for the collectors: %w", err)
 	}
-	return bearer{token, c.TLS}, nil
+	return credential{token, c.TLS}, nil
 }
 
 // first is the first token of a list. Its errors do not show it.
 func first(tokens cli.Secret) (string, error) {
 	for line := range strings.Lines(tokens.Reveal()) {
-		token := strings.TrimSpace(line)
-		if token == "" {
-			continue
+		if token := strings.TrimSpace(line); token != "" {
+			return token, tokens.Flaw(bearer.Check(token))
 		}
-		if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return "", errors.New("a token must be printable ASCII without spaces")
-		}
-		return token, nil
 	}
-	return "", errors.New("there is no token; one a line is wanted")
+	return "", tokens.Flaw(errors.New("there is no token; one a line is wanted"))
 }
 
 // GetRequestMetadata implements [credentials.PerRPCCredentials].
-func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+func (b credential) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
 	return map[string]string{"authorization": "Bearer " + b.token.Get()}, nil
 }
 
 // RequireTransportSecurity keeps gRPC from sending the token in the clear,
 // except where the settings' check has allowed it: on loopback.
-func (b bearer) RequireTransportSecurity() bool { return b.tls }
+func (b credential) RequireTransportSecurity() bool { return b.tls }

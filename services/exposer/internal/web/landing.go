@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"html/template"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -23,6 +24,9 @@ type page struct {
 	Version   string
 	NotReady  string
 	Error     string
+	Problems  []problem // of the collector
+	Unknown   bool      // whether it has any
+	NoZones   bool      // whether nothing is collected, of which all is complete
 	Simulated bool
 	Store     string
 	Revision  uint64
@@ -67,6 +71,11 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 		p.Progress = progress.UTC().Format(time.RFC3339)
 		p.Age = h.Board.Now().Sub(progress).Truncate(time.Second)
 	}
+	var err error
+	if p.Problems, err = h.problems.get(r.Context()); err != nil {
+		p.Unknown = true // the log of whoever follows the collector has the reason
+	}
+	p.NoZones = slices.ContainsFunc(p.Problems, func(one problem) bool { return one.Code == "NO_ZONES" })
 	v, err := h.Board.View(view.Default)
 	switch {
 	case err == nil:

@@ -38,7 +38,10 @@ type Meter interface {
 type Config struct {
 	Board *view.Board
 	Store backfill.Lister // where backfills read
-	Meter Meter
+	// Status is asked for the collector's problems, which the landing page
+	// shows; nil: it shows none.
+	Status Status
+	Meter  Meter
 	// MaxScrapes and MaxBackfills bound requests in flight. More scrapes wait
 	// for a moment; more backfills are refused at once.
 	MaxScrapes, MaxBackfills int
@@ -59,7 +62,7 @@ func New(cfg Config) http.Handler {
 	}
 	h := &handler{
 		Config: cfg, scrapes: make(places, cfg.MaxScrapes), backfills: make(places, cfg.MaxBackfills),
-		pages: make(places, cfg.limits.pages), bodies: newBodies(cfg.limits.bytes, cfg.limits.builds),
+		pages: make(places, cfg.limits.pages), problems: newProblems(cfg.Status), bodies: newBodies(cfg.limits.bytes, cfg.limits.builds),
 	}
 	mux := http.NewServeMux()
 	// GET patterns answer HEAD too; other methods get 405 with Allow.
@@ -78,6 +81,7 @@ type handler struct {
 	Config
 	scrapes, backfills, pages places
 	bodies                    *bodies
+	problems                  *problems
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {

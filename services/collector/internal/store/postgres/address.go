@@ -56,9 +56,9 @@ func (a *address) config(of access) (*pgxpool.Config, error) {
 }
 
 func (a *address) parse(dsn string, of access) (*pgxpool.Config, error) {
-	config, err := pgxpool.ParseConfig(dsn)
+	config, err := parse(dsn)
 	if err != nil {
-		return nil, errDSN
+		return nil, err
 	}
 	prepare(config.ConnConfig, a.pooled, session[of])
 	return config, nil

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -55,18 +57,34 @@ var errDSN = errors.New("the Postgres connection string cannot be read: it must 
 // CheckDSN reports whether a connection string can be read at all. The error
 // does not show it.
 func CheckDSN(dsn string) error {
-	if _, err := pgxpool.ParseConfig(dsn); err != nil {
-		return errDSN
+	_, err := parse(dsn)
+	return err
+}
+
+// firstKey is what key=value settings begin with.
+var firstKey = regexp.MustCompile(`^\s*[a-z_]+\s*=`)
+
+// parse reads a connection string. pgx takes whatever is no URL for key=value
+// settings, and a URL in quotes for one setting with a strange name: it would
+// connect to the default host and complain about that.
+func parse(dsn string) (*pgxpool.Config, error) {
+	isURL := strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
+	if dsn != "" && !isURL && !firstKey.MatchString(dsn) {
+		return nil, errDSN
 	}
-	return nil
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, errDSN
+	}
+	return config, nil
 }
 
 // dial makes one connection for migrations and grants, which works through a
 // pooler too.
 func dial(ctx context.Context, dsn string) (*pgx.Conn, error) {
-	config, err := pgxpool.ParseConfig(dsn)
+	config, err := parse(dsn)
 	if err != nil {
-		return nil, errDSN
+		return nil, err
 	}
 	prepare(config.ConnConfig, true, nil)
 	// Migrations are scripts: several statements in one message.

@@ -1,0 +1,73 @@
+// Package bearer says what a bearer token can look like, for every token that
+// Weir sends or accepts.
+//
+// A file that is being rotated by hand is wrong in a few ways again and again:
+// an editor's byte-order mark, the quotes of a shell, two lines for one. Such a
+// text can never be right, wherever it is sent, so it must not replace one that
+// is.
+package bearer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// longest token that is accepted; servers refuse headers of 8 KiB.
+const longest = 4096
+
+// Check reports what keeps a text from being a token: it must be printable ASCII
+// without blanks and quotes. The error does not show the text.
+func Check(token string) error {
+	switch {
+	case token == "":
+		return errors.New("the token is empty")
+	case len(token) > longest:
+		return fmt.Errorf("the token has %d bytes; none has more than %d", len(token), longest)
+	case len(token) > len(scheme) && strings.EqualFold(token[:len(scheme)], scheme):
+		return errors.New("the token begins with the word Bearer; it must be the token alone")
+	}
+	for i, r := range token {
+		what := ""
+		switch {
+		case r == '"' || r == '\'' || r == '`':
+			what = "a quote"
+		case r == '\n' || r == '\r':
+			what = "a line break"
+		case r == ' ' || r == '\t':
+			what = "a blank"
+		case r < ' ' || r == '\x7f':
+			what = "a control character"
+		case r > '~':
+			what = "a character that is not ASCII"
+		default:
+			continue
+		}
+		return fmt.Errorf("the token has %s at byte %d of %d; it must be printable ASCII without blanks and quotes", what, i+1, len(token))
+	}
+	return nil
+}
+
+const scheme = "Bearer "
+
+// List returns the tokens of a text, one a line; blanks around a token and empty
+// lines are dropped. The error names the line and does not show it.
+func List(text string) ([]string, error) {
+	var all []string
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		token := strings.TrimSpace(line)
+		if token == "" {
+			continue
+		}
+		if err := Check(token); err != nil {
+			return nil, fmt.Errorf("line %d: %w; one a line", n, err)
+		}
+		all = append(all, token)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("there is no token; one a line is wanted")
+	}
+	return all, nil
+}

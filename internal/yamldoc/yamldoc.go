@@ -1,0 +1,64 @@
+// Package yamldoc parses a YAML text into its syntax tree, within bounds.
+//
+// Aliases stay nodes of the tree: nothing here expands them, so that a few lines
+// cannot stand for gigabytes. But the parser's time and memory grow with the
+// square of the nesting: 32 KiB of "[" take 2 GB. The scanner's do not, so the
+// bounds are checked between the two.
+package yamldoc
+
+import (
+	"fmt"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/weir-metrics/weir/internal/smallfile"
+)
+
+// The bounds, each far above what a file of settings or datasets has.
+const (
+	mostTokens = 40_000 // 20,000 elements of a list
+	mostNested = 64     // in brackets, or on one line
+)
+
+// Parse returns the tree of a text. Its errors show nothing of the text beyond
+// what the parser's own do.
+func Parse(text []byte) (*ast.File, error) {
+	if len(text) > int(smallfile.YAML) {
+		return nil, fmt.Errorf("it is larger than %d KiB", smallfile.YAML>>10)
+	}
+	tokens := lexer.Tokenize(string(text))
+	if err := check(tokens); err != nil {
+		return nil, err
+	}
+	return parser.Parse(tokens, 0)
+}
+
+func check(tokens token.Tokens) error {
+	if len(tokens) > mostTokens {
+		return fmt.Errorf("it has %d elements; at most %d are read", len(tokens), mostTokens)
+	}
+	brackets, row, line := 0, 0, 0
+	for _, t := range tokens {
+		if t.Position.Line != line {
+			line, row = t.Position.Line, 0
+		}
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			brackets++
+		case token.SequenceEndType, token.MappingEndType:
+			brackets--
+		case token.CollectEntryType:
+			row = 0
+		case token.SequenceEntryType, token.MappingValueType, token.MappingKeyType, token.AnchorType, token.TagType:
+			row++
+		default:
+		}
+		if brackets > mostNested || row > mostNested {
+			return fmt.Errorf("line %d: it nests deeper than %d levels", line, mostNested)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package poll
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+)
+
+// Intervals of looking at who there is.
+const (
+	discoverEvery = time.Hour // Cloudflare's own exporters refresh zones about as often
+	// discoverSoon is for when the list, or what the settings make of it, looks
+	// wrong: somebody is about to mend it and waits for the effect.
+	discoverSoon = 5 * time.Minute
+	// soonZones is how many zones are listed every discoverSoon: 20 requests to
+	// the REST API, of which Cloudflare allows 1,200 in that time. More zones are
+	// listed less often.
+	soonZones = 1000
+)
+
+// discover brings the roster up to date with the zones that the token sees, says
+// what of the settings selects nothing, and when to look again.
+func (s *state) discover(ctx context.Context, now bucket.Time) error {
+	zones, err := s.Upstream.Zones(ctx)
+	if err != nil {
+		return err
+	}
+	s.Metrics.visible.WithLabelValues().Set(float64(len(zones)))
+	if len(zones) == 0 && len(s.roster) > 0 {
+		// An empty list may also mean that the permission is gone (Cloudflare's
+		// API does not tell them apart); it ends no scope.
+		s.Trouble.Set(trouble.ZonesUnlisted, "", fmt.Sprintf("Cloudflare lists no zones any more; the %d known ones are kept. Does the token still have Zone Read for them?", len(s.roster)))
+		s.discoverAt = now.Add(discoverSoon)
+		s.judgeSelection(len(zones))
+		return nil
+	}
+	s.Trouble.Clear(trouble.ZonesUnlisted, "")
+	seen := make([]roster.Seen, len(zones))
+	for i, z := range zones {
+		seen[i] = roster.Seen{
+			ID: z.ID, Name: z.Name, AccountID: z.Account.ID, AccountName: z.Account.Name, Plan: z.Plan.Name,
+			Active: z.Status == "active" && !z.Paused, Created: bucket.TimeOf(z.Created),
+		}
+	}
+	changed := s.roster.Discover(now, seen, s.Select, s.Lookback)
+	unmatched := s.Select.Unmatched(seen)
+	s.tellUnmatched(unmatched)
+	s.discoverAt = now.Add(discoverEvery)
+	if collected := s.judgeSelection(len(zones)); collected == 0 || len(unmatched) > 0 {
+		s.discoverAt = now.Add(min(discoverEvery, discoverSoon*time.Duration(1+len(zones)/soonZones)))
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	for _, sc := range changed {
+		s.Logger.Info("zone", "zone", sc.ID, "name", sc.Name, "label", sc.ZoneLabel, "account", sc.AccountName, "plan", sc.Plan, "state", sc.State)
+	}
+	return s.save(ctx, changed)
+}
+
+// tellUnmatched says which entries of the settings select nothing.
+func (s *state) tellUnmatched(unmatched []roster.Unmatched) {
+	count, problems := map[string]int{}, map[string]string{}
+	for _, u := range unmatched {
+		count[u.Setting]++
+		problems[u.Setting+" "+u.Entry] = u.Reason
+	}
+	for _, setting := range []string{roster.SettingZones, roster.SettingExclude, roster.SettingAccounts} {
+		s.Metrics.unmatched.WithLabelValues(setting).Set(float64(count[setting]))
+	}
+	s.Trouble.Replace(trouble.SelectionUnmatched, problems)
+}
+
+// judgeSelection says why no zone is collected, if none is, and returns how many
+// are.
+func (s *state) judgeSelection(visible int) (collected int) {
+	paused := 0
+	for _, sc := range s.roster {
+		switch {
+		case sc.Kind != bucket.Zone:
+		case sc.State == roster.Active:
+			collected++
+		case sc.State == roster.Paused:
+			paused++
+		}
+	}
+	s.Metrics.selected.WithLabelValues().Set(float64(collected))
+	why := ""
+	switch {
+	case collected > 0:
+		s.Trouble.Clear(trouble.NoZones, "")
+		return collected
+	case paused > 0:
+		why = fmt.Sprintf("no zone is collected: all %d zones that are selected are paused, pending or deactivated at Cloudflare", paused)
+	case visible == 0:
+		why = "no zone is collected: Cloudflare shows the token no zone. The token needs the permissions Zone Read and Zone Analytics Read for the zones that are wanted"
+	default:
+		why = fmt.Sprintf("no zone is collected: the token sees %d zones, and %s, %s and %s select none of them",
+			visible, roster.SettingZones, roster.SettingExclude, roster.SettingAccounts)
+	}
+	s.Trouble.Set(trouble.NoZones, "", why)
+	return 0
+}

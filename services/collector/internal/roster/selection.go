@@ -1,0 +1,230 @@
+package roster
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+	"golang.org/x/text/unicode/norm"
+)
+
+// The settings that select zones, as problems name them.
+const (
+	SettingZones    = "CF_ZONES"
+	SettingExclude  = "CF_EXCLUDE_ZONES"
+	SettingAccounts = "CF_ACCOUNTS"
+)
+
+// Selection is the operator's choice of zones. Zones and accounts are named by
+// tag or by name; an empty list means all. Names are compared in one normal
+// form: of zones that of [SameZone], of accounts without regard to case and to
+// the number of blanks.
+type Selection struct {
+	Zones, Exclude, Accounts []string
+}
+
+// toASCII maps a name as a browser would before it asks the DNS. A name that is
+// no host's, with an underscore say, is a name all the same.
+var toASCII = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false), idna.VerifyDNSLength(false))
+
+// zoneKey is the normal form of a zone's name or tag: lower case, punycode, no
+// trailing dot. What IDNA refuses is compared by its lower case.
+func zoneKey(name string) string {
+	name = strings.TrimSpace(name)
+	key, err := toASCII.ToASCII(name)
+	if err != nil {
+		key = strings.ToLower(norm.NFC.String(name))
+	}
+	return strings.TrimSuffix(key, ".")
+}
+
+// accountKey is the normal form of an account's name or tag: lower case, one
+// blank between words. It is text for people, not a host's name.
+func accountKey(name string) string {
+	return strings.Join(strings.Fields(strings.ToLower(norm.NFC.String(name))), " ")
+}
+
+// SameZone reports whether two spellings name one zone: Shop.Example. and
+// shop.example, bücher.example and xn--bcher-kva.example.
+func SameZone(a, b string) bool { return zoneKey(a) == zoneKey(b) }
+
+// entries are a list of names, by their normal form.
+type entries struct {
+	key    func(string) string
+	byKey  map[string]string
+	absent bool // nothing is listed, which means all or none
+}
+
+func list(of []string, key func(string) string) entries {
+	e := entries{key, make(map[string]string, len(of)), len(of) == 0}
+	for _, entry := range of {
+		e.byKey[key(entry)] = entry
+	}
+	return e
+}
+
+// of returns the normal forms that are listed of what has this id and name.
+func (e entries) of(id, name string) (keys []string) {
+	if e.absent {
+		return nil
+	}
+	for _, key := range []string{strings.ToLower(id), e.key(name)} {
+		if _, listed := e.byKey[key]; listed && key != "" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func (sel Selection) lists() (zones, exclude, accounts entries) {
+	return list(sel.Zones, zoneKey), list(sel.Exclude, zoneKey), list(sel.Accounts, accountKey)
+}
+
+// wanted returns what tells whether a zone is selected.
+func (sel Selection) wanted() func(Seen) bool {
+	zones, exclude, accounts := sel.lists()
+	return func(z Seen) bool {
+		return len(exclude.of(z.ID, z.Name)) == 0 &&
+			(zones.absent || len(zones.of(z.ID, z.Name)) > 0) &&
+			(accounts.absent || len(accounts.of(z.AccountID, z.AccountName)) > 0)
+	}
+}
+
+// Unmatched is an entry of a setting that selects nothing.
+type Unmatched struct {
+	Setting, Entry string
+	// Reason is a sentence for the operator.
+	Reason string
+}
+
+// Unmatched returns the entries that match nothing of what the token sees, and
+// those of CF_ZONES whose zones another setting takes away.
+func (sel Selection) Unmatched(seen []Seen) []Unmatched {
+	zones, exclude, accounts := sel.lists()
+	zoneNames, accountNames := map[string]string{}, map[string]string{} // by normal form
+	isZone, isExcluded, isAccount := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	left, taken := map[string]bool{}, map[string]string{} // of CF_ZONES, by normal form
+	mark := func(in map[string]bool, keys []string) {
+		for _, key := range keys {
+			in[key] = true
+		}
+	}
+	for _, z := range seen {
+		zoneNames[zoneKey(z.Name)] = z.Name
+		accountNames[accountKey(cmp.Or(z.AccountName, z.AccountID))] = cmp.Or(z.AccountName, z.AccountID)
+		out, in := exclude.of(z.ID, z.Name), accounts.of(z.AccountID, z.AccountName)
+		mark(isExcluded, out)
+		mark(isAccount, in)
+		for _, key := range zones.of(z.ID, z.Name) {
+			isZone[key] = true
+			switch {
+			case len(out) > 0:
+				taken[key] = fmt.Sprintf("%s leaves this zone out as %q", SettingExclude, exclude.byKey[out[0]])
+			case !accounts.absent && len(in) == 0:
+				taken[key] = fmt.Sprintf("this zone is in the account %q, which %s does not name", cmp.Or(z.AccountName, z.AccountID), SettingAccounts)
+			default:
+				left[key] = true
+			}
+		}
+	}
+	var found []Unmatched
+	add := func(setting, kind string, e entries, is map[string]bool, seen map[string]string) {
+		for _, key := range slices.Sorted(maps.Keys(e.byKey)) {
+			entry := e.byKey[key]
+			u := Unmatched{Setting: setting, Entry: entry}
+			switch {
+			case !is[key]:
+				u.Reason = fmt.Sprintf("%s names %q, %s", setting, entry, unseen(kind, len(seen)))
+				if len(found) < mostHints {
+					u.Reason += hint(kind, key, seen)
+				}
+			case setting == SettingZones && !left[key]:
+				u.Reason = fmt.Sprintf("%s names %q, but %s", setting, entry, taken[key])
+			default:
+				continue
+			}
+			found = append(found, u)
+		}
+	}
+	add(SettingZones, "zone", zones, isZone, zoneNames)
+	add(SettingExclude, "zone", exclude, isExcluded, zoneNames)
+	add(SettingAccounts, "account", accounts, isAccount, accountNames)
+	return found
+}
+
+// mostHints bounds the search for what was meant: thousands of entries may be
+// wrong, where a token is of another account, and nobody reads a hundred hints.
+const mostHints = 20
+
+func unseen(kind string, n int) string {
+	switch n {
+	case 0:
+		return "but the token sees no " + kind
+	case 1:
+		return "which is not the one " + kind + " that the token sees"
+	}
+	return fmt.Sprintf("which is none of the %d %ss that the token sees", n, kind)
+}
+
+// hint says what was most likely meant, or nothing.
+func hint(kind, key string, seen map[string]string) string {
+	if kind == "zone" {
+		switch {
+		case strings.Contains(key, ","):
+			return "; entries are separated by commas outside double quotes"
+		case strings.ContainsAny(key, "/*:"):
+			return "; write the name alone, as Cloudflare lists it"
+		}
+		for parent := key; parent != ""; {
+			_, parent, _ = strings.Cut(parent, ".")
+			if name := seen[parent]; name != "" {
+				return fmt.Sprintf("; it is a name in the zone %q", name)
+			}
+		}
+	}
+	best, least := "", max(1, utf8.RuneCountInString(key)/4)+1
+	for _, candidate := range slices.Sorted(maps.Keys(seen)) {
+		if d := distance(key, candidate, least); d < least {
+			best, least = seen[candidate], d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// distance is the number of letters to insert, drop, replace or swap with their
+// neighbour to make b of a; limit where it is that or more.
+func distance(a, b string, limit int) int {
+	x, y := []rune(a), []rune(b)
+	if max(len(x)-len(y), len(y)-len(x)) >= limit {
+		return limit
+	}
+	before, previous, current := make([]int, len(y)+1), make([]int, len(y)+1), make([]int, len(y)+1)
+	for j := range current {
+		current[j] = j
+	}
+	for i := range x {
+		before, previous, current = previous, current, before
+		current[0] = i + 1
+		for j := range y {
+			replace := previous[j]
+			if x[i] != y[j] {
+				replace++
+			}
+			current[j+1] = min(replace, previous[j+1]+1, current[j]+1)
+			if i > 0 && j > 0 && x[i] == y[j-1] && x[i-1] == y[j] {
+				current[j+1] = min(current[j+1], before[j-1]+1)
+			}
+		}
+		if slices.Min(current) >= limit && slices.Min(previous) >= limit {
+			return limit
+		}
+	}
+	return min(current[len(y)], limit)
+}
