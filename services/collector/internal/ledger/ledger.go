@@ -40,6 +40,7 @@ const (
 	TooBig        Reason = "too_big"
 	BadAnswer     Reason = "bad_answer"
 	Unauthorized  Reason = "unauthorized"
+	Invalid       Reason = "invalid"
 )
 
 // Proto is the contract's spelling.
@@ -61,6 +62,8 @@ func (r Reason) Proto() bucketv1.GapReason {
 		return bucketv1.GapReason_GAP_REASON_BAD_ANSWER
 	case Unauthorized:
 		return bucketv1.GapReason_GAP_REASON_UNAUTHORIZED
+	case Invalid:
+		return bucketv1.GapReason_GAP_REASON_INVALID
 	}
 	return bucketv1.GapReason_GAP_REASON_UNSPECIFIED
 }

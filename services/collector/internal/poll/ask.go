@@ -12,6 +12,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
 // ask sends requests in order and takes in the answers. A request that fails
@@ -33,7 +34,7 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 			queue = append(rest, queue[1:]...)
 			continue
 		}
-		ok, wait, err := s.Budget.TryTake(ctx, urgency(r.Lane))
+		ok, wait, err := s.permit(ctx, urgency(r.Lane))
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("reserve permits: %w", err)
@@ -73,6 +74,16 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		queue = append(s.isolate(r, e), queue...)
 	}
 	return 0, nil
+}
+
+// permit takes leave to send one request, which is a write where a block of them
+// has to be reserved.
+func (s *state) permit(ctx context.Context, lane quota.Lane) (ok bool, wait time.Duration, err error) {
+	err = s.write(ctx, writes.Permits, func() error {
+		ok, wait, err = s.Budget.TryTake(ctx, lane)
+		return err
+	})
+	return ok, wait, err
 }
 
 // urgency keeps repairs from using up what fresh windows need.

@@ -16,6 +16,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
 // Upstream is Cloudflare as the loop needs it; *cloudflare.Client is one.
@@ -45,6 +46,7 @@ type Config struct {
 	Catalogue *catalogue.Catalogue
 	Metrics   *Metrics
 	Trouble   *trouble.Board // nil: nobody is told
+	Writes    *writes.Watch  // nil: nobody is told
 	Logger    *slog.Logger
 
 	Select    roster.Selection
@@ -141,7 +143,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 	if blocked == 0 {
 		// What is missing now is missing for a reason that is on record: this
 		// process is up to date as of the pass's beginning.
-		if err := s.Store.Renew(ctx, s.term, s.LeaseTTL, began.Std()); err != nil {
+		if err := s.write(ctx, writes.Lease, func() error { return s.Store.Renew(ctx, s.term, s.LeaseTTL, began.Std()) }); err != nil {
 			return time.Time{}, fmt.Errorf("record progress: %w", err)
 		}
 		s.Metrics.progress.Set(float64(began))
