@@ -266,9 +266,7 @@ func (c *Collector) asked(err error) {
 	case err == nil:
 		c.writes.Works(writes.Lease)
 	case errors.Is(err, store.ErrHeld): // another process writes
-		for _, what := range []string{writes.Lease, writes.Log, writes.Permits, writes.Retention} {
-			c.writes.Works(what)
-		}
+		c.writes.Works(writes.Lease, writes.Log, writes.Permits, writes.Retention)
 	default:
 		c.writes.Failed(writes.Lease, err)
 	}

@@ -85,7 +85,7 @@ func (s *state) append(ctx context.Context, batch store.Batch) error {
 	return s.write(ctx, writes.Log, func() error {
 		now, err := s.look(ctx)
 		if err != nil {
-			return err
+			return &readError{err}
 		}
 		if now = now.Truncate(time.Millisecond); now.Before(s.last) {
 			now = s.last
@@ -104,6 +104,16 @@ func (s *state) append(ctx context.Context, batch store.Batch) error {
 	})
 }
 
+// readError is of what had to be read before something could be written. The feed
+// tells of a store that cannot be read.
+type readError struct{ err error }
+
+// Error implements error.
+func (e *readError) Error() string { return e.err.Error() }
+
+// Unwrap lets errors.Is see through.
+func (e *readError) Unwrap() error { return e.err }
+
 // write does something that changes the store, again and again while an operator
 // must mend what is in the way.
 func (s *state) write(ctx context.Context, what string, do func() error) error {
@@ -113,9 +123,9 @@ func (s *state) write(ctx context.Context, what string, do func() error) error {
 		case err == nil:
 			s.Writes.Works(what)
 			return nil
-		case ctx.Err() != nil || store.OfContent(err) ||
+		case ctx.Err() != nil || store.OfContent(err) || errors.As(err, new(*readError)) ||
 			errors.Is(err, store.ErrDeposed) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrDuplicate):
-			return err // says nothing about the store
+			return err // says nothing about writing
 		}
 		s.Writes.Failed(what, err)
 		if !store.Mendable(err) {

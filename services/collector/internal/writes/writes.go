@@ -7,7 +7,7 @@
 package writes
 
 import (
-	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -80,6 +80,7 @@ func (w *Watch) Count(err error) {
 }
 
 // Failed says that a write failed, for a reason that is not in what was written.
+// One cause makes several kinds of write fail; it is one warning and one problem.
 func (w *Watch) Failed(what string, err error) {
 	if w == nil {
 		return
@@ -89,36 +90,58 @@ func (w *Watch) Failed(what string, err error) {
 	f, known := w.failing[what]
 	if !known {
 		f.since = w.now()
-		w.log.Warn("the store cannot be written", "what", what, "reason", store.Reason(err), "err", err)
+		level := slog.LevelWarn
+		if len(w.failing) > 0 {
+			level = slog.LevelDebug
+		}
+		w.log.Log(context.Background(), level, "the store cannot be written", "what", what, "reason", store.Reason(err), "err", err)
 	}
 	f.err = err
 	w.failing[what] = f
-	w.writable.Set(1)
-	if w.worst() != "" {
-		w.writable.Set(0)
-	}
-	if w.now().Sub(f.since) >= Lasting {
-		w.board.Set(trouble.StoreNotWritable, what, f.describe(what))
-	}
+	w.tell()
 }
 
-// Works says that a write worked, or that another process does the writing.
-func (w *Watch) Works(what string) {
+// Works says that writes worked, or that another process does the writing.
+func (w *Watch) Works(what ...string) {
 	if w == nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f, known := w.failing[what]
-	if !known {
-		return
+	for _, what := range what {
+		f, known := w.failing[what]
+		if !known {
+			continue
+		}
+		delete(w.failing, what)
+		if len(w.failing) == 0 {
+			w.log.Info("the store can be written again", "what", what, "after", w.now().Sub(f.since).Round(time.Second))
+		}
 	}
-	delete(w.failing, what)
-	if w.worst() == "" {
-		w.writable.Set(1)
+	w.tell()
+}
+
+// tell brings gauge and board up to what is known.
+func (w *Watch) tell() {
+	worst := w.worst()
+	w.writable.Set(1)
+	if worst != "" {
+		w.writable.Set(0)
 	}
-	w.log.Info("the store can be written again", "what", what, "after", w.now().Sub(f.since).Round(time.Second))
-	w.board.Clear(trouble.StoreNotWritable, what)
+	problems := map[string]string{}
+	if f, failing := w.failing[worst]; failing && w.now().Sub(f.since) >= Lasting {
+		problems[""] = f.describe(worst)
+	}
+	if f, failing := w.failing[Retention]; failing {
+		problems[Retention] = fmt.Sprintf("what is older than the retention cannot be dropped: %v; to mend it: %s", f.err, store.Remedy(f.err))
+	}
+	for _, about := range []string{"", Retention} {
+		if message, is := problems[about]; is {
+			w.board.Set(trouble.StoreNotWritable, about, message)
+		} else {
+			w.board.Clear(trouble.StoreNotWritable, about)
+		}
+	}
 }
 
 // Failing reports whether the last write of its kind failed.
@@ -147,20 +170,21 @@ func (w *Watch) Err() error {
 	return nil
 }
 
-// worst is what has failed for longest of what counts as not writable, or empty:
-// of a failure that may pass at once nobody need be told, and of retention it is
-// enough to tell.
-func (w *Watch) worst() string {
-	known := slices.SortedFunc(maps.Keys(w.failing), func(a, b string) int {
-		return cmp.Or(w.failing[a].since.Compare(w.failing[b].since), cmp.Compare(a, b))
-	})
-	for _, what := range known {
-		f := w.failing[what]
-		if what != Retention && (store.Mendable(f.err) || w.now().Sub(f.since) >= Lasting) {
-			return what
+// worst is what tells most of what counts as not writable, or empty: first what an
+// operator must mend, then what has failed for longest. Of a failure that may pass
+// at once nobody need be told, and of retention it is enough to tell.
+func (w *Watch) worst() (worst string) {
+	for _, what := range slices.Sorted(maps.Keys(w.failing)) {
+		f, mend := w.failing[what], store.Mendable(w.failing[what].err)
+		if what == Retention || !mend && w.now().Sub(f.since) < Lasting {
+			continue
+		}
+		before, some := w.failing[worst]
+		if !some || mend && !store.Mendable(before.err) || mend == store.Mendable(before.err) && f.since.Before(before.since) {
+			worst = what
 		}
 	}
-	return ""
+	return worst
 }
 
 func (f failure) describe(what string) string {

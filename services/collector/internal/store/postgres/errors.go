@@ -26,7 +26,9 @@ const (
 	diskFull          = "53100"
 	notInRepertoire   = "22021"
 	untranslatable    = "22P05"
+	notSupported      = "0A000"
 	notNullViolation  = "23502"
+	raised            = "P0001" // by a trigger of the operator's
 	dataCorrupted     = "XX001"
 	indexCorrupted    = "XX002"
 	lockNotAvailable  = "55P03"
@@ -97,7 +99,14 @@ func classify(err error) error {
 		return store.ErrReadOnly
 	case notInRepertoire, untranslatable:
 		return store.ErrEncoding
-	case checkViolation, notNullViolation:
+	case notSupported:
+		// What our statements ask for is supported, but for a conversion from or to
+		// SQL_ASCII. The other is a plan that a migration made stale, which passes.
+		if e, _ := errors.AsType[*pgconn.PgError](err); e.Routine == "RevalidateCachedQuery" {
+			return store.ErrUnavailable
+		}
+		return store.ErrEncoding
+	case checkViolation, notNullViolation, raised:
 		return store.ErrInvalid
 	case idleInTransaction, lockNotAvailable:
 		return store.ErrUnavailable

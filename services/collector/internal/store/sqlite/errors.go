@@ -76,7 +76,8 @@ func invalid(err error) bool {
 		return false
 	}
 	switch e.Code() {
-	case codes.SQLITE_CONSTRAINT_CHECK, codes.SQLITE_CONSTRAINT_NOTNULL, codes.SQLITE_CONSTRAINT_DATATYPE:
+	case codes.SQLITE_CONSTRAINT_CHECK, codes.SQLITE_CONSTRAINT_NOTNULL, codes.SQLITE_CONSTRAINT_DATATYPE,
+		codes.SQLITE_CONSTRAINT_TRIGGER: // of the operator's
 		return true
 	}
 	return false
