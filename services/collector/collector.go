@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -83,6 +84,7 @@ type Collector struct {
 	secrets *reload.Watch
 	trouble *trouble.Board
 	writes  *writes.Watch
+	dying   atomic.Pointer[error] // why this process's terms end at once
 }
 
 // New opens the store and prepares everything; nothing is served or asked yet.
@@ -151,7 +153,7 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	_, _ = rand.Read(seed[:]) // never fails (crypto/rand since Go 1.24)
 	c.poller = poll.New(poll.Config{
 		Store: c.store, Upstream: upstream, Budget: limiter, Clock: deps.Clock, Catalogue: datasets,
-		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Writes: c.writes, Logger: deps.Logger,
+		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Writes: c.writes, Passed: func() { c.dies(nil) }, Logger: deps.Logger,
 		Select:   roster.Selection{Zones: config.Zones, Exclude: config.ExcludeZones, Accounts: config.Accounts},
 		Lookback: config.Lookback, Retention: config.retention(), Interval: config.Interval, LeaseTTL: lease.DefaultTTL,
 		Seed: uint64(time.Now().UnixNano()),
@@ -256,8 +258,31 @@ func (c *Collector) campaign(ctx context.Context) error {
 	}, func(ctx context.Context, won store.Lease) error {
 		c.leading.Store(true)
 		defer c.leading.Store(false)
-		return c.poller.Lead(ctx, won)
+		err := c.poller.Lead(ctx, won)
+		if ctx.Err() == nil && unreadable(err) && !c.writes.Failing(writes.Log) {
+			c.dies(err)
+		}
+		return err
 	})
+}
+
+// unreadable reports whether a term ended for what is stored: it is damaged, or
+// this binary cannot make sense of it. The next term would end alike.
+func unreadable(err error) bool {
+	return err != nil && slices.Contains([]string{store.Reason(store.ErrCorrupt), store.Other}, store.Reason(err))
+}
+
+// dies notes that this process cannot lead for what is stored, or that it can, or
+// that another one does.
+func (c *Collector) dies(err error) {
+	if err == nil {
+		c.dying.Store(nil)
+		c.trouble.Clear(trouble.StoreUnreadable, "term")
+		return
+	}
+	err = fmt.Errorf("nothing is collected, since what is stored cannot be read: %w; to mend it: %s", err, store.Remedy(store.ErrCorrupt))
+	c.dying.Store(&err)
+	c.trouble.Set(trouble.StoreUnreadable, "term", err.Error())
 }
 
 // asked notes what asking for the lease says about the store.
@@ -266,6 +291,7 @@ func (c *Collector) asked(err error) {
 	case err == nil:
 		c.writes.Works(writes.Lease)
 	case errors.Is(err, store.ErrHeld): // another process writes
+		c.dies(nil)
 		c.writes.Works(writes.Lease, writes.Log, writes.Permits, writes.Retention)
 	default:
 		c.writes.Failed(writes.Lease, err)
@@ -283,13 +309,19 @@ func (c *Collector) contested(holder string) {
 		c.config.Holder, holder))
 }
 
-// ready says whether the store answers, and takes what this process has to write;
-// leading or standing by is all the same.
+// ready says whether the store answers, takes what this process has to write and
+// holds what it can go on from; leading or standing by is all the same.
 func (c *Collector) ready() error {
 	if err := c.feed.Stats().Err; err != nil {
 		return fmt.Errorf("the store does not answer: %w", err)
 	}
-	return c.writes.Err()
+	if err := c.writes.Err(); err != nil {
+		return err
+	}
+	if err := c.dying.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // upstream is the client of Cloudflare's API.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/weir-metrics/weir/internal/pgtest"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector"
+	"github.com/weir-metrics/weir/services/collector/collectortest"
 )
 
 // speed of the calendar in these tests: a minute between two attempts is two
@@ -60,6 +62,7 @@ type member struct {
 type world struct {
 	clock clock.Clock
 	gate  *held
+	open  func(context.Context) (collector.Store, error) // nil: the configured database
 }
 
 func newWorld(t *testing.T, account string) *world {
@@ -82,7 +85,7 @@ func (w *world) join(t *testing.T, environ ...string) *member {
 	log, logs := testkit.RecordingLogger(t)
 	data, ops := testkit.Listen(t), testkit.Listen(t)
 	c, err := collector.New(t.Context(), config, collector.Deps{
-		Clock: w.clock, BudgetClock: w.clock, Transport: w.gate, Logger: log, GRPC: data, Ops: ops,
+		Clock: w.clock, BudgetClock: w.clock, Transport: w.gate, Logger: log, GRPC: data, Ops: ops, OpenStore: w.open,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -457,6 +460,58 @@ func TestOneNameForTwo(t *testing.T) {
 	testkit.Eventually(t, time.Minute, func() error {
 		if !second.shows(`weir_collector_problems{code="LEASE_CONTESTED"} 0`) {
 			return errors.New("the problem lasts")
+		}
+		return nil
+	})
+}
+
+// damaged is a gate behind which records cannot be read while it is shut.
+type damaged struct{ shut atomic.Bool }
+
+func (d *damaged) Before(ctx context.Context, op collectortest.Op) (context.Context, error) {
+	if d.shut.Load() && op.Name == "Records" {
+		return ctx, collectortest.ErrCorrupt
+	}
+	return ctx, nil
+}
+
+func (*damaged) After(context.Context, collectortest.Op) error { return nil }
+
+// TestADamagedStore: a leader that cannot go on from what is stored says so, is
+// not ready, and does not try every three seconds for ever.
+func TestADamagedStore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "Example Labs")
+	real, err := collector.OpenTemporary(t.Context(), collector.Config{SampleTimestamp: "end"}, collector.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared, gate := collectortest.Share(real, clock.System()), &damaged{}
+	gate.shut.Store(true)
+	w.open = func(context.Context) (collector.Store, error) { return shared.Guard(gate), nil }
+	m := w.join(t)
+	t.Cleanup(func() { m.stop(); _ = real.Close() })
+	testkit.Eventually(t, time.Minute, func() error {
+		code, body := m.get("/-/ready")
+		switch {
+		case code != http.StatusServiceUnavailable || !strings.Contains(body, "cannot be read"):
+			return fmt.Errorf("readiness is %d, %s", code, body)
+		case !m.shows(`weir_collector_problems{code="STORE_UNREADABLE"} 1`):
+			return errors.New("there is no lasting problem")
+		case m.logs.Count("no longer leading") < 3:
+			return errors.New("it has not tried three times")
+		}
+		return nil
+	})
+	if told, info := m.logs.Count("level=ERROR msg=\"no longer leading\""), m.logs.Count("level=INFO msg=\"no longer leading\""); told != 1 || info != 0 {
+		t.Errorf("told %d times at ERROR, %d at INFO; want 1 and 0", told, info)
+	}
+	gate.shut.Store(false)
+	w.gate.release()
+	m.leads()
+	testkit.Eventually(t, 2*time.Minute, func() error {
+		if code, body := m.get("/-/ready"); code != http.StatusOK {
+			return fmt.Errorf("readiness is %d, %s", code, body)
 		}
 		return nil
 	})

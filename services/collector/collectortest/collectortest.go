@@ -44,6 +44,7 @@ var (
 	ErrReadOnly = store.ErrReadOnly
 	ErrDenied   = store.ErrDenied
 	ErrSchema   = store.ErrSchema
+	ErrCorrupt  = store.ErrCorrupt
 )
 
 // Entry is one line of the log as stored.

@@ -99,11 +99,12 @@ func Run(ctx context.Context, c Config, lead func(context.Context, store.Lease) 
 // campaign is a campaign under way.
 type campaign struct {
 	Config
-	failed   int       // terms and questions in a row that ended in an error that does not pass
-	terms    repeated  // that ended badly
-	asking   repeated  // in vain
-	namesake string    // holder with our name
-	seen     time.Time // when it was first seen
+	failed    int       // terms and questions in a row that ended in an error that does not pass
+	terms     repeated  // that ended badly
+	asking    repeated  // in vain
+	namesake  string    // holder with our name
+	seen      time.Time // when it was first seen
+	contested bool      // it was told
 }
 
 // round asks for the lease once, leads if it is given, and returns the pause
@@ -187,13 +188,14 @@ func (r *campaign) contest(err error) {
 	switch {
 	case err != nil && held == nil: // nobody knows
 	case !ours:
-		if r.namesake != "" {
-			r.namesake = ""
+		if r.namesake = ""; r.contested {
+			r.contested = false
 			r.Contested("")
 		}
 	case r.namesake != held.Holder:
 		r.namesake, r.seen = held.Holder, time.Now()
 	case time.Since(r.seen) > r.TTL:
+		r.contested = true
 		r.Contested(held.Holder)
 	}
 }

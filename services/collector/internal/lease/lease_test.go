@@ -36,7 +36,7 @@ func (c *conn) Acquire(_ context.Context, holder string, ttl time.Duration) (sto
 	case c.away:
 		return store.Lease{}, errAway
 	case time.Now().Before(c.expires) && c.holder != holder:
-		return store.Lease{}, store.ErrHeld
+		return store.Lease{}, &store.HeldError{Holder: c.holder, Until: c.expires}
 	}
 	c.term++
 	c.holder, c.expires = holder, time.Now().Add(ttl)

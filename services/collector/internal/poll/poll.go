@@ -47,6 +47,7 @@ type Config struct {
 	Metrics   *Metrics
 	Trouble   *trouble.Board // nil: nobody is told
 	Writes    *writes.Watch  // nil: nobody is told
+	Passed    func()         // called when a pass has ended well; nil: nobody is told
 	Logger    *slog.Logger
 
 	Select    roster.Selection
@@ -95,6 +96,9 @@ func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
 		p.Metrics.passes.Observe(time.Since(began).Seconds())
 		if err != nil {
 			return fmt.Errorf("collect: %w", err)
+		}
+		if p.Passed != nil {
+			p.Passed()
 		}
 		if err := p.Clock.WaitUntil(ctx, next); err != nil {
 			return nil
