@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -108,6 +109,13 @@ func TestMend(t *testing.T) {
 				return err == nil && head.Revision == 2
 			})
 		})
+	}
+}
+
+func wantErr(t *testing.T, what string, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) {
+		t.Errorf("%s: error is %v, want %v", what, got, want)
 	}
 }
 

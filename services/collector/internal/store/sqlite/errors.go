@@ -46,7 +46,7 @@ func failed(ctx context.Context, what string, write bool, err error) error {
 		}
 	case codes.SQLITE_ERROR:
 		// SQLite has no code of its own for it.
-		if text := err.Error(); strings.Contains(text, "no such table") || strings.Contains(text, "no such column") {
+		if text := err.Error(); strings.Contains(text, "no such table") || strings.Contains(text, "no such column") || strings.Contains(text, "has no column named") {
 			return fmt.Errorf("%s: %w: %w", what, store.ErrSchema, err)
 		}
 	}
