@@ -129,7 +129,7 @@ func (w *Watch) tell() {
 		w.writable.Set(0)
 	}
 	problems := map[string]string{}
-	if f, failing := w.failing[worst]; failing && w.now().Sub(f.since) >= Lasting {
+	if f, failing := w.failing[worst]; failing && w.now().Sub(w.since()) >= Lasting {
 		problems[""] = f.describe(worst)
 	}
 	if f, failing := w.failing[Retention]; failing {
@@ -165,7 +165,7 @@ func (w *Watch) Err() error {
 	defer w.mu.Unlock()
 	if what := w.worst(); what != "" {
 		f := w.failing[what]
-		return fmt.Errorf("since %s %s", f.since.UTC().Format(time.RFC3339), f.describe(what))
+		return fmt.Errorf("since %s %s", w.since().UTC().Format(time.RFC3339), f.describe(what))
 	}
 	return nil
 }
@@ -185,6 +185,17 @@ func (w *Watch) worst() (worst string) {
 		}
 	}
 	return worst
+}
+
+// since is when what counts as not writable began: the same cause may show in
+// another kind of write first.
+func (w *Watch) since() (first time.Time) {
+	for what, f := range w.failing {
+		if what != Retention && (first.IsZero() || f.since.Before(first)) {
+			first = f.since
+		}
+	}
+	return first
 }
 
 func (f failure) describe(what string) string {
