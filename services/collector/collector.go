@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/status"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
 // Deps is what a collector takes from its surroundings. Zero fields mean the
@@ -83,6 +85,8 @@ type Collector struct {
 	leading atomic.Bool
 	secrets *reload.Watch
 	trouble *trouble.Board
+	writes  *writes.Watch
+	dying   atomic.Pointer[error] // why this process's terms end at once
 }
 
 // New opens the store and prepares everything; nothing is served or asked yet.
@@ -113,6 +117,7 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 		return nil, err
 	}
 	c.trouble = trouble.New(deps.Logger, deps.Clock.Now, deps.Registry)
+	c.writes = writes.New(deps.Logger, deps.Clock.Now, c.trouble, deps.Registry)
 	c.secrets = reload.NewWatch(deps.Logger, deps.Clock.Now)
 	deps.Registry.MustRegister(c.secrets)
 	upstream, err := config.upstream(deps, c.secrets)
@@ -135,6 +140,9 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 			err = errors.Join(err, c.store.Close())
 		}
 	}()
+	if err = c.checkEncoding(ctx); err != nil {
+		return nil, err
+	}
 	limiter, err := quota.New(quota.Config{
 		User: config.BudgetUser, Reserver: c.store, Clock: deps.BudgetClock, Share: config.BudgetShare,
 		Holder: config.Holder, OwnTime: ownTime, Logger: deps.Logger,
@@ -147,7 +155,7 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	_, _ = rand.Read(seed[:]) // never fails (crypto/rand since Go 1.24)
 	c.poller = poll.New(poll.Config{
 		Store: c.store, Upstream: upstream, Budget: limiter, Clock: deps.Clock, Catalogue: datasets,
-		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Logger: deps.Logger,
+		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Writes: c.writes, Passed: func() { c.dies(nil) }, Logger: deps.Logger,
 		Select:   roster.Selection{Zones: config.Zones, Exclude: config.ExcludeZones, Accounts: config.Accounts},
 		Lookback: config.Lookback, Retention: config.retention(), Interval: config.Interval, LeaseTTL: lease.DefaultTTL,
 		Seed: uint64(time.Now().UnixNano()),
@@ -247,18 +255,73 @@ func (c *Collector) Run(ctx context.Context) error {
 
 func (c *Collector) campaign(ctx context.Context) error {
 	return lease.Run(ctx, lease.Config{
-		Store: c.store, Holder: c.config.Holder, TTL: lease.DefaultTTL, Trust: lease.DefaultTrust, Logger: c.deps.Logger,
+		Store: c.store, Holder: store.Holder(c.config.Holder, instance()), TTL: lease.DefaultTTL, Trust: lease.DefaultTrust, Logger: c.deps.Logger,
+		Asked: c.asked, Contested: c.contested,
 	}, func(ctx context.Context, won store.Lease) error {
 		c.leading.Store(true)
 		defer c.leading.Store(false)
-		return c.poller.Lead(ctx, won)
+		err := c.poller.Lead(ctx, won)
+		if ctx.Err() == nil && unreadable(err) && !c.writes.Failing(writes.Log) {
+			c.dies(err)
+		}
+		return err
 	})
 }
 
-// ready says whether the store answers; leading or standing by is all the same.
+// unreadable reports whether a term ended for what is stored: it is damaged, or
+// this binary cannot make sense of it. The next term would end alike.
+func unreadable(err error) bool {
+	return err != nil && slices.Contains([]string{store.Reason(store.ErrCorrupt), store.Other}, store.Reason(err))
+}
+
+// dies notes that this process cannot lead for what is stored, or that it can, or
+// that another one does.
+func (c *Collector) dies(err error) {
+	if err == nil {
+		c.dying.Store(nil)
+		c.trouble.Clear(trouble.StoreUnreadable, "term")
+		return
+	}
+	err = fmt.Errorf("nothing is collected, since what is stored cannot be read: %w; to mend it: %s", err, store.Remedy(store.ErrCorrupt))
+	c.dying.Store(&err)
+	c.trouble.Set(trouble.StoreUnreadable, "term", err.Error())
+}
+
+// asked notes what asking for the lease says about the store.
+func (c *Collector) asked(err error) {
+	switch {
+	case err == nil:
+		c.writes.Works(writes.Lease)
+	case errors.Is(err, store.ErrHeld): // another process writes
+		c.dies(nil)
+		c.writes.Works(writes.Lease, writes.Log, writes.Permits, writes.Retention)
+	default:
+		c.writes.Failed(writes.Lease, err)
+	}
+}
+
+// contested tells of another process with our name, which holds the lease.
+func (c *Collector) contested(holder string) {
+	if holder == "" {
+		c.trouble.Clear(trouble.LeaseContested, c.config.Holder)
+		return
+	}
+	c.trouble.Set(trouble.LeaseContested, c.config.Holder, fmt.Sprintf(
+		"another process has the same WEIR_COLLECTOR_NAME, %s, and leads (in the lease it is %s); this one stands by; give each process a name of its own, or leave the setting out",
+		c.config.Holder, holder))
+}
+
+// ready says whether the store answers, takes what this process has to write and
+// holds what it can go on from; leading or standing by is all the same.
 func (c *Collector) ready() error {
 	if err := c.feed.Stats().Err; err != nil {
 		return fmt.Errorf("the store does not answer: %w", err)
+	}
+	if err := c.writes.Err(); err != nil {
+		return err
+	}
+	if err := c.dying.Load(); err != nil {
+		return *err
 	}
 	return nil
 }
@@ -359,9 +422,14 @@ func holder() string {
 	if err != nil {
 		host = "unknown-host"
 	}
-	var b [3]byte
+	return host + "-" + instance()
+}
+
+// instance tells this process apart from all others, whatever their names.
+func instance() string {
+	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand since Go 1.24)
-	return host + "-" + hex.EncodeToString(b[:])
+	return hex.EncodeToString(b[:])
 }
 
 func readOptional(file string) ([]byte, error) {

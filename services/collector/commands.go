@@ -37,6 +37,9 @@ func Commands() []cli.Command {
 				if err := Migrate(ctx, migrate); err != nil {
 					return err
 				}
+				if err := checkEncodingOf(ctx, migrate); err != nil {
+					return err
+				}
 				return Grant(ctx, migrate, grants)
 			},
 		},

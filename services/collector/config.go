@@ -98,7 +98,7 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "WEIR_CLOUDFLARE_URL", Default: "https://api.cloudflare.com/client/v4", Value: cli.URL(&c.CloudflareURL, "https", "http"), Help: "base of Cloudflare's API"},
 		{Env: "WEIR_CLOUDFLARE_CA_FILE", Value: cli.Text(&c.CloudflareCA), Help: "PEM file with CA certificates to trust for Cloudflare's API besides the built-in ones; read again for each request"},
 		{Env: "WEIR_MIGRATE", Default: "false", Value: cli.Bool(&c.Migrate), Help: "migrate the Postgres schema at start; SQLite always is"},
-		{Env: "WEIR_COLLECTOR_NAME", Value: cli.Text(&c.Holder), Help: "name of this process in the lease, another one for each process; default: host name and a random part"},
+		{Env: "WEIR_COLLECTOR_NAME", Value: cli.Text(&c.Holder), Help: "name of this process in the lease, another one for each process, for people to find it by; default: host name and a random part"},
 		{Env: "WEIR_COLLECTOR_LISTEN", Default: ":9820", Value: cli.Address(&c.Listen), Help: "address of the gRPC BucketService"},
 		{Env: "WEIR_GRPC_CERT_FILE", Value: cli.Text(&c.GRPCFiles.CertFile), Help: "PEM file with the certificate of the gRPC listener, which then speaks TLS; read again for each connection"},
 		{Env: "WEIR_GRPC_KEY_FILE", Value: cli.Text(&c.GRPCFiles.KeyFile), Help: "PEM file with that certificate's key"},

@@ -11,6 +11,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/store/postgres"
 	"github.com/weir-metrics/weir/services/collector/internal/store/sqlite"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
 // Store is the database of a deployment, opened; see package store. It has a
@@ -87,6 +88,37 @@ func openPostgres(ctx context.Context, c Config, deps Deps, secrets *reload.Watc
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// checkEncodingOf refuses a Postgres database that does not hold every text.
+func checkEncodingOf(ctx context.Context, c Config) error {
+	if c.DatabaseURL.IsZero() {
+		return nil
+	}
+	if err := postgres.CheckEncoding(ctx, c.DatabaseURL.Reveal()); err != nil {
+		return fmt.Errorf("%w (WEIR_DATABASE_URL)", err)
+	}
+	return nil
+}
+
+// checkEncoding refuses a new store in a database that does not hold every text.
+// One that is in use goes on, with a lasting problem: what it cannot hold becomes
+// gaps, and everything else is stored, until somebody moves it.
+func (c *Collector) checkEncoding(ctx context.Context) error {
+	db, checks := c.store.(interface{ CheckEncoding(context.Context) error })
+	if !checks {
+		return nil
+	}
+	err := db.CheckEncoding(ctx)
+	if !errors.Is(err, store.ErrEncoding) {
+		return err
+	}
+	head, headErr := c.store.Head(ctx)
+	if headErr != nil || head.Revision == 0 {
+		return errors.Join(fmt.Errorf("%w (WEIR_DATABASE_URL)", err), headErr)
+	}
+	c.trouble.Set(trouble.StoreNotWritable, "encoding", "names that the database's encoding does not have cannot be stored: "+err.Error())
+	return nil
 }
 
 // explain names the settings behind a store's refusal.

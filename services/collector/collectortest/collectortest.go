@@ -38,6 +38,15 @@ type Gate interface {
 	After(ctx context.Context, op Op) error
 }
 
+// What a database that an operator must mend answers, for gates to return.
+var (
+	ErrNoSpace  = store.ErrNoSpace
+	ErrReadOnly = store.ErrReadOnly
+	ErrDenied   = store.ErrDenied
+	ErrSchema   = store.ErrSchema
+	ErrCorrupt  = store.ErrCorrupt
+)
+
 // Entry is one line of the log as stored.
 type Entry = store.Entry
 
@@ -136,7 +145,7 @@ func (s *Shared) known() (head store.Head, writes uint64, known bool) {
 func (s *Shared) Acquire(ctx context.Context, holder string, ttl time.Duration) (store.Lease, error) {
 	head, err := s.Head(ctx)
 	if err == nil && head.Holder != holder && head.ExpiresAt.After(head.Now) {
-		return store.Lease{}, fmt.Errorf("%w: %s until %s", store.ErrHeld, head.Holder, head.ExpiresAt)
+		return store.Lease{}, &store.HeldError{Holder: head.Holder, Until: head.ExpiresAt}
 	}
 	defer s.changing()()
 	lease, err := s.Store.Acquire(ctx, holder, ttl)

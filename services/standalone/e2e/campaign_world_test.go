@@ -124,7 +124,7 @@ CREATE TABLE journal (
 CREATE FUNCTION note_log() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO journal (at, who, holder, term, term_before, head, head_before, renewed)
-	VALUES (clock_timestamp(), current_setting('application_name'), NEW.holder, NEW.term, OLD.term, NEW.head, OLD.head,
+	VALUES (clock_timestamp(), current_setting('application_name'), regexp_replace(NEW.holder, '~[^~]*$', ''), NEW.term, OLD.term, NEW.head, OLD.head,
 		NEW.expires_at IS DISTINCT FROM OLD.expires_at);
 	RETURN NULL;
 END $$;

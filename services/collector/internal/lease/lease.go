@@ -8,6 +8,14 @@
 // next append fails in the database (G9); trust is about budget and order of
 // work, never about truth.
 //
+// What an operator must mend is no reason to give the lease away: a leader that
+// cannot append keeps it, and tries again every minute (package poll), because
+// the next one would fail in the same database in the same way. It loses the
+// lease only when the store does not take renewals either; then nobody leads, and
+// everybody asks again in pauses that grow to a minute. Should it be the fault of
+// one process alone, as a role of its own that lost a right, its readiness says
+// so: stopping it hands the lease over.
+//
 // Lease times are machine time: they are about processes being alive, not
 // about the calendar.
 package lease
@@ -38,11 +46,31 @@ type Store interface {
 // Config of a campaign.
 type Config struct {
 	Store  Store
-	Holder string        // unique name of this process
+	Holder string        // unique identity of this process; see store.Holder
 	TTL    time.Duration // how long the database honours the lease
 	Trust  time.Duration // how long the holder does; below TTL
 	Logger *slog.Logger
+
+	// Asked is told what came of each question for the lease, store.ErrHeld
+	// included. Nil: failures are logged.
+	Asked func(err error)
+	// Contested is told of a process with our name that holds the lease and lives,
+	// and of an empty holder when there is none any more. Nil: nobody is told.
+	Contested func(holder string)
 }
+
+// Pauses before the lease is asked for again. What passes by itself, and what
+// another process does, is worth a question every few seconds: a standby takes
+// over that soon. What an operator must mend, or what nobody knows, gets longer
+// pauses each time.
+const longest = time.Minute
+
+// A condition that lasts is logged once more after told. A term that lasted for
+// steady was no part of it.
+const (
+	told   = time.Hour
+	steady = 5 * time.Minute
+)
 
 var errUntrusted = errors.New("lease could not be renewed in time")
 
@@ -54,24 +82,151 @@ func Run(ctx context.Context, c Config, lead func(context.Context, store.Lease) 
 	if c.Trust <= 0 || c.TTL <= c.Trust {
 		return fmt.Errorf("lease: trust is %s and time to live %s; trust must be above zero and below", c.Trust, c.TTL)
 	}
-	retry := c.TTL / 5
+	r := campaign{Config: c}
+	if c.Asked == nil {
+		r.Asked = r.logAsked
+	}
+	if c.Contested == nil {
+		r.Contested = func(string) {}
+	}
 	for {
-		asked := time.Now()
-		won, err := c.Store.Acquire(ctx, c.Holder, c.TTL)
-		switch {
-		case err == nil:
-			c.Logger.Info("leading", "term", won.Term, "revision", won.Head.Revision)
-			err = c.hold(ctx, asked, won, lead)
-			c.Logger.Info("no longer leading", "term", won.Term, "err", err)
-		case errors.Is(err, store.ErrHeld):
-		case ctx.Err() == nil:
-			c.Logger.Warn("cannot ask for the lease", "err", err)
-		}
-		if !sleep(ctx, retry) {
+		if !sleep(ctx, r.round(ctx, lead)) {
 			return nil
 		}
 	}
 }
+
+// campaign is a campaign under way.
+type campaign struct {
+	Config
+	failed    int       // terms and questions in a row that ended in an error that does not pass
+	terms     repeated  // that ended badly
+	asking    repeated  // in vain
+	namesake  string    // holder with our name
+	seen      time.Time // when it was first seen
+	contested bool      // it was told
+}
+
+// round asks for the lease once, leads if it is given, and returns the pause
+// before the next one.
+func (r *campaign) round(ctx context.Context, lead func(context.Context, store.Lease) error) time.Duration {
+	asked := time.Now()
+	won, err := r.Store.Acquire(ctx, r.Holder, r.TTL)
+	if ctx.Err() != nil && err != nil {
+		return r.TTL // which ctx cuts short
+	}
+	r.contest(err)
+	r.Asked(err)
+	switch {
+	case errors.Is(err, store.ErrHeld):
+		r.failed = 0
+		return r.TTL / 5
+	case err != nil:
+		return r.pause(err)
+	}
+	r.Logger.Log(ctx, r.terms.quiet(slog.LevelInfo), "leading", "term", won.Term, "revision", won.Head.Revision)
+	err = r.hold(ctx, asked, won, lead)
+	if time.Since(asked) >= steady {
+		r.failed = 0
+		r.terms.over()
+	}
+	level := severity(ctx, err)
+	if level > slog.LevelInfo {
+		level = r.terms.level(level, err)
+	}
+	r.Logger.Log(ctx, level, "no longer leading", "term", won.Term, "err", err)
+	return r.pause(err)
+}
+
+func (r *campaign) logAsked(err error) {
+	if err == nil || errors.Is(err, store.ErrHeld) {
+		r.asking.over()
+		return
+	}
+	r.Logger.Log(context.Background(), r.asking.level(slog.LevelWarn, err), "cannot ask for the lease", "err", err)
+}
+
+// severity is how loudly the end of a term is told.
+func severity(ctx context.Context, err error) slog.Level {
+	switch {
+	case err == nil, ctx.Err() != nil: // shut down
+		return slog.LevelInfo
+	case errors.Is(err, store.ErrDeposed): // handed over
+		return slog.LevelInfo
+	case passing(err) && !store.Mendable(err):
+		return slog.LevelWarn
+	}
+	return slog.LevelError
+}
+
+// passing reports whether an error is one that a lively system has now and then.
+func passing(err error) bool {
+	for _, kind := range []error{store.ErrUnavailable, store.ErrConflict, store.ErrDuplicate, store.ErrDeposed, errUntrusted} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// pause is how long to wait after a round that ended like this.
+func (r *campaign) pause(err error) time.Duration {
+	if err == nil || passing(err) && !store.Mendable(err) {
+		r.failed = 0
+		return r.TTL / 5
+	}
+	r.failed++
+	return min(r.TTL/5<<min(r.failed-1, 16), longest)
+}
+
+// contest notes whether a living process has our name: one that holds the lease
+// for longer than a lease lasts has renewed it. Until then it may be what this
+// process left behind before it was started again.
+func (r *campaign) contest(err error) {
+	held := (*store.HeldError)(nil)
+	ours := errors.As(err, &held) && held.Holder != r.Holder && store.HolderName(held.Holder) == store.HolderName(r.Holder)
+	switch {
+	case err != nil && held == nil: // nobody knows
+	case !ours:
+		if r.namesake = ""; r.contested {
+			r.contested = false
+			r.Contested("")
+		}
+	case r.namesake != held.Holder:
+		r.namesake, r.seen = held.Holder, time.Now()
+	case time.Since(r.seen) > r.TTL:
+		r.contested = true
+		r.Contested(held.Holder)
+	}
+}
+
+// repeated tells once what happens again and again.
+type repeated struct {
+	reason string
+	at     time.Time // when it was last told; zero: it is over
+	untold int       // since then
+}
+
+// level is that at which to log: debug for what was told lately.
+func (r *repeated) level(level slog.Level, err error) slog.Level {
+	reason := store.Reason(err)
+	if !r.at.IsZero() && r.reason == reason && time.Since(r.at) < told {
+		r.untold++
+		return slog.LevelDebug
+	}
+	*r = repeated{reason: reason, at: time.Now()}
+	return level
+}
+
+// quiet is debug while it goes on happening.
+func (r *repeated) quiet(level slog.Level) slog.Level {
+	if r.untold > 0 {
+		return slog.LevelDebug
+	}
+	return level
+}
+
+func (r *repeated) over() { *r = repeated{} }
 
 // hold runs lead under a lease that was asked for at the given time.
 func (c *Config) hold(ctx context.Context, asked time.Time, won store.Lease, lead func(context.Context, store.Lease) error) error {
@@ -109,7 +264,7 @@ func (c *Config) hold(ctx context.Context, asked time.Time, won store.Lease, lea
 
 // renew keeps the lease until it fails to for longer than it may be trusted.
 func (c *Config) renew(ctx context.Context, asked time.Time, term store.Term) error {
-	every := c.TTL / 5
+	every, level := c.TTL/5, slog.LevelWarn
 	for {
 		// Never past the end of trust, which would come late by a pause.
 		if !sleep(ctx, min(every, time.Until(asked.Add(c.Trust)))) {
@@ -129,11 +284,11 @@ func (c *Config) renew(ctx context.Context, asked time.Time, term store.Term) er
 		case time.Since(asked) >= c.Trust:
 			return fmt.Errorf("%w: %w", errUntrusted, err)
 		default:
-			c.Logger.Warn("cannot renew the lease, trying again", "err", err)
-			every = c.TTL / 15
+			c.Logger.Log(ctx, level, "cannot renew the lease, trying again", "err", err)
+			every, level = c.TTL/15, slog.LevelDebug // once, until it could
 			continue
 		}
-		every = c.TTL / 5
+		every, level = c.TTL/5, slog.LevelWarn
 	}
 }
 

@@ -41,6 +41,7 @@ const (
 	BadAnswer     Reason = "bad_answer"
 	Unauthorized  Reason = "unauthorized"
 	Unknown       Reason = "unknown" // refused in words that are not recognised
+	Invalid       Reason = "invalid"
 )
 
 // Proto is the contract's spelling.
@@ -64,6 +65,8 @@ func (r Reason) Proto() bucketv1.GapReason {
 		return bucketv1.GapReason_GAP_REASON_UNAUTHORIZED
 	case Unknown:
 		return bucketv1.GapReason_GAP_REASON_UNKNOWN
+	case Invalid:
+		return bucketv1.GapReason_GAP_REASON_INVALID
 	}
 	return bucketv1.GapReason_GAP_REASON_UNSPECIFIED
 }

@@ -13,11 +13,12 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/settle"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
 // settleLedger writes down what is missing and why, and decides what is lost.
 func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []roster.Claim) error {
-	var batch store.Batch
+	batch := store.Batch{Records: s.offer(now)} // first: of several with one key the last one counts
 	for _, c := range claims {
 		if st := c.Scope.State; st != roster.Active && st != roster.Paused {
 			s.settling[c.Dataset.Dataset].Forget(c.Scope.Scope)
@@ -36,7 +37,8 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 	if !bytes.Equal(told.Value, s.told.Value) {
 		batch.Records = append(batch.Records, told)
 	}
-	if len(batch.Entries)+len(batch.Records) > 0 {
+	// An append that has nothing to say shows whether appending works again.
+	if len(batch.Entries)+len(batch.Records) > 0 || s.Writes.Failing(writes.Log) {
 		if err := s.commit(ctx, batch); err != nil {
 			return err
 		}
@@ -51,6 +53,7 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	s.settling[of.Dataset].Expire(of.Scope, c.Window.Start)
+	s.dropUnstored(of.Dataset, of.Scope, c.Window.Start)
 	if c.Variant == nil || c.Keeps == 0 {
 		return nil
 	}
@@ -142,6 +145,10 @@ func (s *state) gap(now bucket.Time, c roster.Claim, stored []ledger.Gap, start 
 		g.Reason, g.Detail, g.Attempts = t.reason, t.detail, t.failures
 	} else if s.outage.reason != "" {
 		g.Reason, g.Detail = s.outage.reason, s.outage.detail // which keeps it from being asked
+	}
+	if u := s.unstored[bucket.Key{Dataset: of.Dataset, Scope: of.Scope, Start: start}]; u != nil {
+		g.Reason, g.Detail, g.Attempts = ledger.Invalid, u.detail, u.failures
+		return g, true
 	}
 	w := s.waiting(of, stored, start)
 	reason := ledger.Suspect

@@ -16,6 +16,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
 // While the share is used up a pass goes on from permit to permit, since to plan
@@ -47,7 +48,7 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		if err := s.tellStream(ctx); err != nil {
 			return 0, err
 		}
-		ok, wait, err := s.Budget.TryTake(ctx, s.urgency(r))
+		ok, wait, err := s.permit(ctx, s.urgency(r))
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("reserve permits: %w", err)
@@ -114,6 +115,16 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		return s.refusedAlike(&unnamed), nil
 	}
 	return later, nil
+}
+
+// permit takes leave to send one request, which is a write where a block of them
+// has to be reserved.
+func (s *state) permit(ctx context.Context, lane quota.Lane) (ok bool, wait time.Duration, err error) {
+	err = s.write(ctx, writes.Permits, func() error {
+		ok, wait, err = s.Budget.TryTake(ctx, lane)
+		return err
+	})
+	return ok, wait, err
 }
 
 // urgency keeps repairs, and what failed the last time, from using up what fresh

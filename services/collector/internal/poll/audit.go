@@ -100,7 +100,7 @@ func (s *state) audit(ctx context.Context) (blocked bucket.Time, err error) {
 		if err != nil || len(looks) == 0 {
 			return 0, err
 		}
-		ok, _, err := s.Budget.TryTake(ctx, quota.Spare)
+		ok, _, err := s.permit(ctx, quota.Spare)
 		if err != nil {
 			return 0, fmt.Errorf("reserve permits: %w", err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
 // housekeeping does the work that is not about windows: who there is, what
@@ -45,6 +46,10 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 	if now >= s.retireAt {
 		s.retireAt = now.Add(retireEvery)
 		switch err := s.retire(ctx, now); {
+		case err == nil:
+			s.Writes.Works(writes.Retention)
+		case store.Mendable(err) && ctx.Err() == nil:
+			s.Writes.Failed(writes.Retention, err) // no reason not to collect
 		case errors.Is(err, store.ErrUnavailable) && ctx.Err() == nil:
 			// Most likely a snapshot is reading what would be dropped. If the
 			// store is really away, the next append says so.
@@ -215,7 +220,7 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	if err := s.tellStream(ctx); err != nil {
 		return 0, err
 	}
-	ok, wait, err := s.Budget.TryTake(ctx, lane)
+	ok, wait, err := s.permit(ctx, lane)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("reserve permits: %w", err)

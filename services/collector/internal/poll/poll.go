@@ -16,6 +16,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
 // Upstream is Cloudflare as the loop needs it; *cloudflare.Client is one.
@@ -52,6 +53,8 @@ type Config struct {
 	Catalogue *catalogue.Catalogue
 	Metrics   *Metrics
 	Trouble   *trouble.Board // nil: nobody is told
+	Writes    *writes.Watch  // nil: nobody is told
+	Passed    func()         // called when a pass has ended well; nil: nobody is told
 	Logger    *slog.Logger
 
 	Select    roster.Selection
@@ -99,6 +102,9 @@ func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
 		p.Metrics.passes.Observe(time.Since(began).Seconds())
 		if err != nil {
 			return fmt.Errorf("collect: %w", err)
+		}
+		if p.Passed != nil {
+			p.Passed()
 		}
 		switch err := s.wait(ctx, next); {
 		case ctx.Err() != nil:

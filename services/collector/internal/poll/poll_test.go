@@ -145,6 +145,14 @@ func zones(names ...string) func(*cfsim.Config) {
 // run leads for so long in virtual time, as a fresh process would.
 func (w *world) run(d time.Duration) {
 	w.t.Helper()
+	if err := w.tryToRun(d); err != nil {
+		w.t.Fatalf("lead: %v", err)
+	}
+}
+
+// tryToRun is run where the term may end by itself.
+func (w *world) tryToRun(d time.Duration) error {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	defer cancel()
 	w.clock.end, w.clock.done = w.clock.Now().Add(d), cancel
@@ -153,8 +161,9 @@ func (w *world) run(d time.Duration) {
 		w.t.Fatal(err)
 	}
 	if err := poll.New(w.config).Lead(ctx, won); err != nil && !errors.Is(err, context.Canceled) {
-		w.t.Fatalf("lead: %v", err)
+		return err
 	}
+	return nil
 }
 
 // stored reads every bucket.

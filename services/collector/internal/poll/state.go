@@ -39,6 +39,8 @@ type state struct {
 	off      map[string]*backoff   // datasets that Cloudflare does not understand, until
 	changed  map[bucket.Scope]bool // scopes whose record is to be written
 	told     store.Record          // problems, as stored
+	unstored map[bucket.Key]*unstored
+	held     map[recordID]*heldBack
 	drift    drift
 
 	unread               map[bucket.Scope]*unread // scopes whose settings could not be read
@@ -123,6 +125,7 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		versions: map[string]uint32{}, settling: map[string]*settle.Dataset{},
 		tries: map[ledger.Series]*try{}, off: map[string]*backoff{},
 		changed: map[bucket.Scope]bool{}, unread: map[bucket.Scope]*unread{},
+		unstored: map[bucket.Key]*unstored{}, held: map[recordID]*heldBack{},
 	}
 	// What is kept goes by the time, and a new process has compared no clocks.
 	now, err := s.look(ctx)
@@ -231,26 +234,6 @@ func (s *state) defineDatasets(ctx context.Context) error {
 	return s.commit(ctx, batch)
 }
 
-// commit appends a batch and moves the head along. Any error ends the term: it
-// is the store's word that this process no longer knows what is stored.
-func (s *state) commit(ctx context.Context, batch store.Batch) error {
-	now, err := s.look(ctx)
-	if err != nil {
-		return err
-	}
-	if now = now.Truncate(time.Millisecond); now.Before(s.last) {
-		now = s.last
-	}
-	batch.CommittedAt = now
-	at, err := s.Store.Append(ctx, s.term, s.at, batch)
-	if err != nil {
-		return fmt.Errorf("append %d entries and %d records after revision %d: %w", len(batch.Entries), len(batch.Records), s.at.Revision, err)
-	}
-	s.at, s.last = at, now
-	s.Metrics.revision.Set(float64(at.Revision))
-	return nil
-}
-
 // keep is where retention lets wanting begin. It never goes back, whatever clocks
 // and settings do: what was dropped must not be wanted again.
 func (s *state) keep(now bucket.Time) bucket.Time {
@@ -298,6 +281,9 @@ func (s *state) Again(dataset string, sc bucket.Scope, start bucket.Time) bucket
 	again := s.settling[dataset].Again(sc, start)
 	if t := s.tries[ledger.Series{Dataset: dataset, Scope: sc}]; t != nil {
 		again = max(again, t.next)
+	}
+	if u := s.unstored[bucket.Key{Dataset: dataset, Scope: sc, Start: start}]; u != nil {
+		again = max(again, u.next)
 	}
 	return again
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
 // Stream time says that the leader lives and that the log holds all that it has
@@ -41,7 +42,7 @@ func (s *state) tellStream(ctx context.Context) error {
 }
 
 func (s *state) recordStream(ctx context.Context, now time.Time) error {
-	if err := s.Store.Renew(ctx, s.term, s.LeaseTTL, now); err != nil {
+	if err := s.write(ctx, writes.Lease, func() error { return s.Store.Renew(ctx, s.term, s.LeaseTTL, now) }); err != nil {
 		return fmt.Errorf("record stream time: %w", err)
 	}
 	if now.After(s.streamed) {

@@ -71,7 +71,9 @@ func (s *state) keepAll(ctx context.Context, done []settled) error {
 			return err
 		}
 		for _, one := range part {
-			s.stored(one)
+			if s.unstored[one.b.Key] == nil {
+				s.stored(one)
+			}
 		}
 	}
 	return nil

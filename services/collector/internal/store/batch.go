@@ -12,27 +12,34 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// Validate reports the first thing in the batch that no driver may store.
-// Drivers call it, so that both refuse the same.
+// Validate reports the first thing in the batch that no driver may store, which
+// is ErrInvalid. Drivers call it, so that both refuse the same.
 func (b *Batch) Validate() error {
 	if b.CommittedAt.IsZero() {
 		return errors.New("batch without a commit time")
 	}
 	for i := range b.Entries {
 		if err := b.Entries[i].validate(); err != nil {
-			return fmt.Errorf("entry %d of the batch: %w", i, err)
+			return fmt.Errorf("%w: entry %d of the batch: %w", ErrInvalid, i, err)
 		}
 	}
 	for _, r := range b.Records {
-		if r.Kind == "" || r.Key == "" {
-			return fmt.Errorf("record with kind %q and key %q: both are required", r.Kind, r.Key)
+		if err := r.validate(); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
-		if err := validText(r.Kind, r.Key, string(r.Value)); err != nil {
-			return fmt.Errorf("record %q %q: %w", r.Kind, r.Key, err)
-		}
-		if r.Value != nil && !json.Valid(r.Value) {
-			return fmt.Errorf("record %s %s: the value is not JSON", r.Kind, r.Key)
-		}
+	}
+	return nil
+}
+
+func (r *Record) validate() error {
+	if r.Kind == "" || r.Key == "" {
+		return fmt.Errorf("record with kind %q and key %q: both are required", r.Kind, r.Key)
+	}
+	if err := validText(r.Kind, r.Key, string(r.Value)); err != nil {
+		return fmt.Errorf("record %q %q: %w", r.Kind, r.Key, err)
+	}
+	if r.Value != nil && !json.Valid(r.Value) {
+		return fmt.Errorf("record %s %s: the value is not JSON", r.Kind, r.Key)
 	}
 	return nil
 }

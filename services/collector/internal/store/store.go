@@ -13,6 +13,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -29,7 +30,7 @@ var (
 	// ErrDuplicate: a bucket with that key is stored. Nothing of the batch was
 	// written and no revision was used; read coverage again.
 	ErrDuplicate = errors.New("bucket is already stored")
-	// ErrHeld: the lease is held by another process.
+	// ErrHeld: the lease is held by another process; [HeldError] says by which.
 	ErrHeld = errors.New("lease is held by another process")
 	// ErrCompacted: entries behind that revision were dropped by retention.
 	ErrCompacted = errors.New("revision is older than the oldest kept entry")
@@ -44,8 +45,20 @@ var (
 	// ErrDenied: the database's role may not do that. Nothing was written. It
 	// passes when somebody grants the right.
 	ErrDenied = errors.New("the database role lacks a right")
+	// ErrNoSpace: the disk, or a quota, that the database writes to is full. It
+	// is a kind of ErrUnavailable, and ends when somebody makes room.
+	ErrNoSpace = fmt.Errorf("%w: no space is left for it", ErrUnavailable)
+	// ErrReadOnly: the database takes no writes. It is a kind of ErrUnavailable,
+	// and ends when somebody allows them again.
+	ErrReadOnly = fmt.Errorf("%w: it is read-only", ErrUnavailable)
+	// ErrInvalid: the database cannot hold a value of the batch, whenever it is
+	// asked. Nothing was written; the rest of the batch can be.
+	ErrInvalid = errors.New("the store cannot hold a value")
+	// ErrEncoding: the database's encoding does not have a character. Of an
+	// append it says what ErrInvalid says.
+	ErrEncoding = errors.New("the database's encoding does not hold every text")
 	// ErrSchema: the schema is missing, older than this binary needs or newer
-	// than it understands. Retrying does not help.
+	// than it understands. Retrying helps when somebody has mended it.
 	ErrSchema = errors.New("database schema does not fit this binary")
 	// ErrSettings: a property of the store differs from what was asked for.
 	ErrSettings = errors.New("store was created with another setting")
@@ -221,7 +234,8 @@ type Store interface {
 	// Append commits a batch at position at, which must be the head, and
 	// returns the new head. A batch without entries writes its records alone,
 	// fenced just the same. ErrDeposed, ErrConflict, ErrDuplicate,
-	// ErrUnavailable (outcome unknown: read Head).
+	// ErrUnavailable (outcome unknown: read Head). See [Mendable] and [OfContent]
+	// for others.
 	Append(ctx context.Context, term Term, at bucket.Position, batch Batch) (bucket.Position, error)
 
 	// ReadLog returns up to limit entries after the revision, ascending and

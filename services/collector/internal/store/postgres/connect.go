@@ -102,6 +102,9 @@ func prepare(c *pgx.ConnConfig, pooled bool, session map[string]string) {
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "weir-collector"
 	}
+	// What is sent are Go's strings. Without it a database takes them for its own
+	// encoding, and would keep what nobody sent. Poolers let it pass.
+	c.RuntimeParams["client_encoding"] = "UTF8"
 	if pooled {
 		c.DefaultQueryExecMode = pgx.QueryExecModeExec
 		c.StatementCacheCapacity, c.DescriptionCacheCapacity = 0, 0

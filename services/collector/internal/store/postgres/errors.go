@@ -21,6 +21,14 @@ const (
 	duplicateObject   = "42710"
 	undefinedTable    = "42P01"
 	undefinedColumn   = "42703"
+	undefinedFunction = "42883"
+	invalidSchemaName = "3F000"
+	diskFull          = "53100"
+	notInRepertoire   = "22021"
+	untranslatable    = "22P05"
+	notSupported      = "0A000"
+	notNullViolation  = "23502"
+	raised            = "P0001" // by a trigger of the operator's
 	dataCorrupted     = "XX001"
 	indexCorrupted    = "XX002"
 	lockNotAvailable  = "55P03"
@@ -47,6 +55,7 @@ func failed(ctx context.Context, what string, write bool, err error) error {
 	for _, known := range []error{
 		store.ErrDeposed, store.ErrConflict, store.ErrDuplicate, store.ErrHeld, store.ErrCompacted,
 		store.ErrBeyondHead, store.ErrCorrupt, store.ErrUnavailable, store.ErrSchema, store.ErrDenied,
+		store.ErrInvalid, store.ErrEncoding,
 	} {
 		if errors.Is(err, known) {
 			return fmt.Errorf("%s: %w", what, err)
@@ -78,27 +87,60 @@ func classify(err error) error {
 	}
 	code := state(err)
 	switch code {
-	case undefinedTable, undefinedColumn:
+	case undefinedTable, undefinedColumn, undefinedFunction, invalidSchemaName:
 		return store.ErrSchema
 	case lacksRight:
 		return store.ErrDenied
 	case dataCorrupted, indexCorrupted:
 		return store.ErrCorrupt
-	case readOnly, idleInTransaction, lockNotAvailable:
+	case diskFull:
+		return store.ErrNoSpace
+	case readOnly:
+		return store.ErrReadOnly
+	case notInRepertoire, untranslatable:
+		return store.ErrEncoding
+	case notSupported:
+		// What our statements ask for is supported, but for a conversion from or to
+		// SQL_ASCII. The other is a plan that a migration made stale, which passes.
+		if e, _ := errors.AsType[*pgconn.PgError](err); e.Routine == "RevalidateCachedQuery" {
+			return store.ErrUnavailable
+		}
+		return store.ErrEncoding
+	case checkViolation, notNullViolation, raised:
+		return store.ErrInvalid
+	case idleInTransaction, lockNotAvailable:
 		return store.ErrUnavailable
 	}
+	if full(err) {
+		return store.ErrNoSpace
+	}
+	if code == "" {
+		return nil
+	}
 	switch code[:2] {
+	case
+		"22", // a value that its type does not have
+		"54": // a value or a row that is too large
+		return store.ErrInvalid
 	case
 		"08", // connection
 		"28", // credentials, which may be in rotation
 		"3D", // no such database, which may be being restored
 		"40", // serialization failure, deadlock
-		"53", // out of memory, disk, connections
+		"53", // out of memory or connections
 		"57", // shut down, cancelled, starting up
 		"58": // I/O
 		return store.ErrUnavailable
 	}
 	return nil
+}
+
+// full reports whether the operating system refused a write for lack of room.
+// Postgres has a code of its own for a full disk and none for a quota, whose
+// errors come with the system's words.
+func full(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (strings.Contains(e.Message, "No space left on device") || strings.Contains(e.Message, "uota exceeded"))
 }
 
 // state is the SQLSTATE of err, or empty.

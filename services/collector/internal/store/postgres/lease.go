@@ -48,7 +48,7 @@ func (s *Store) Acquire(ctx context.Context, holder string, ttl time.Duration) (
 		if err != nil {
 			return store.Lease{}, err
 		}
-		return store.Lease{}, fmt.Errorf("acquire the lease: %w: %s until %s", store.ErrHeld, h.Holder, h.ExpiresAt.Format(time.RFC3339))
+		return store.Lease{}, fmt.Errorf("acquire the lease: %w", &store.HeldError{Holder: h.Holder, Until: h.ExpiresAt})
 	}
 	if err != nil {
 		return store.Lease{}, s.failed(ctx, "acquire the lease", true, err)

@@ -20,7 +20,8 @@ const schemaVersion = 2
 
 // Migrate brings the schema up to this binary's. It does nothing, and needs no
 // right to do anything, where the schema is new enough. Any number of processes
-// may call it at once. It works through a pooler in transaction mode.
+// may call it at once. It works through a pooler in transaction mode. ErrEncoding
+// when there is something to do and the database's encoding is not UTF8.
 //
 // The tables belong to the role that migrates. A collector's role need own
 // nothing: see [Grant].
@@ -34,6 +35,9 @@ func Migrate(ctx context.Context, dsn string) (err error) {
 		return failed(ctx, "read the schema's version", false, err)
 	} else if found.Version >= schemaVersion {
 		return nil
+	}
+	if err := checkEncoding(ctx, conn); err != nil {
+		return failed(ctx, "migrate Postgres store", false, err)
 	}
 	unlock, err := lockMigrations(ctx, conn)
 	if err != nil {
@@ -128,4 +132,37 @@ func readSchema(ctx context.Context, db rower) (store.Schema, error) {
 		return store.Schema{}, nil
 	}
 	return found, err
+}
+
+// checkEncoding returns ErrEncoding, with the commands that mend it, unless the
+// database holds every text: zones and accounts may have any name.
+func checkEncoding(ctx context.Context, db rower) error {
+	var encoding, database string
+	err := db.QueryRow(ctx, `SELECT current_setting('server_encoding'), current_database()`).Scan(&encoding, &database)
+	if err != nil || encoding == "UTF8" {
+		return err
+	}
+	other := pgx.Identifier{database + "_utf8"}.Sanitize()
+	return fmt.Errorf("%w: database %q has encoding %s; it must be UTF8, and no database changes its encoding. "+
+		"Make another one: CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'; copy what is stored, if anything is, while no collector runs: "+
+		"pg_dump --encoding=UTF8 --dbname=%s | psql --dbname=%s; then put its name into the connection string",
+		store.ErrEncoding, database, encoding, other, database, database+"_utf8")
+}
+
+// CheckEncoding is [Store.CheckEncoding] of a database that is not open.
+func CheckEncoding(ctx context.Context, dsn string) error {
+	conn, err := dial(ctx, dsn)
+	if err != nil {
+		return fmt.Errorf("check the database's encoding: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return failed(ctx, "check the database's encoding", false, checkEncoding(ctx, conn))
+}
+
+// CheckEncoding returns ErrEncoding, with the commands that mend it, unless the
+// database's encoding is UTF8.
+func (s *Store) CheckEncoding(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout+writeTimeout)
+	defer cancel()
+	return s.failed(ctx, "check the database's encoding", false, checkEncoding(ctx, s.writer))
 }

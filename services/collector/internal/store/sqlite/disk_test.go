@@ -124,7 +124,7 @@ func testFullDisk(t *testing.T, path string, s *sqlite.Store, fill, free func())
 		at = head
 	}
 	for range 2 { // again is no different
-		if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "full") || !strings.Contains(err.Error(), path) {
+		if !errors.Is(err, store.ErrNoSpace) || !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "full") || !strings.Contains(err.Error(), path) {
 			t.Errorf("append to a full disk: %v", err)
 		}
 		head, headErr := s.Head(t.Context())

@@ -22,6 +22,14 @@ func (s *Store) Fill(t *testing.T, pages int) {
 	}
 }
 
+// Exec changes the database as somebody else might.
+func (s *Store) Exec(t *testing.T, sql string) {
+	t.Helper()
+	if _, err := s.writer.ExecContext(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // WriterPragma is a setting of each connection that may write.
 func (s *Store) WriterPragma(t *testing.T, name string) []string { return pragma(t, s.writer, name) }
 

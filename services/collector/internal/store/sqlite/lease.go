@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -49,7 +48,7 @@ func (s *Store) Acquire(ctx context.Context, holder string, ttl time.Duration) (
 			return err
 		}
 		if h.Holder != holder && h.ExpiresAt.After(h.Now) {
-			return fmt.Errorf("%w: %s until %s", store.ErrHeld, h.Holder, h.ExpiresAt.Format(time.RFC3339))
+			return &store.HeldError{Holder: h.Holder, Until: h.ExpiresAt}
 		}
 		h.Term, h.Holder, h.ExpiresAt = h.Term+1, holder, h.Now.Add(ttl)
 		lease = store.Lease{Term: h.Term, Head: h}

@@ -246,21 +246,39 @@ func connect(path string, a access, durable bool, conns int) (*sql.DB, error) {
 func (s *Store) write(ctx context.Context, what string, do func(*sql.Tx) error) error {
 	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
-		return failed(ctx, what, true, err)
+		return failed(ctx, what, true, s.disk(err))
 	}
 	defer tx.Rollback() // after Commit it does nothing
 	if err := do(tx); err != nil {
-		return failed(ctx, what, true, s.full(err))
+		return failed(ctx, what, true, s.disk(err))
 	}
-	return failed(ctx, what, true, s.full(tx.Commit()))
+	return failed(ctx, what, true, s.disk(tx.Commit()))
 }
 
-// full says which disk is full, if that is what is wrong.
-func (s *Store) full(err error) error {
-	if code(err) == codes.SQLITE_FULL {
+// disk says which file, and so which disk, is full or cannot be written, if that
+// is what is wrong. Of a quota SQLite says no more than that a write failed, so
+// the disk is asked.
+func (s *Store) disk(err error) error {
+	switch code(err) {
+	case codes.SQLITE_FULL, codes.SQLITE_READONLY:
 		return fmt.Errorf("%s: %w", s.path, err)
+	case codes.SQLITE_IOERR, codes.SQLITE_CANTOPEN:
+		if why := probe(filepath.Dir(s.path)); why != nil {
+			return fmt.Errorf("%s: %w: %w", s.path, err, why)
+		}
 	}
 	return err
+}
+
+// probe writes as much as a page of SQLite into a folder.
+func probe(folder string) (err error) {
+	f, err := os.CreateTemp(folder, ".weir-probe-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	_, err = f.Write(make([]byte, 4096))
+	return errors.Join(err, f.Sync())
 }
 
 // read runs do in one transaction of a reader connection: everything in it sees

@@ -90,17 +90,24 @@ func testAcquire(t *testing.T, d Driver) {
 
 	_, err = s.Acquire(t.Context(), "b", long)
 	wantError(t, "acquire what another holds", err, store.ErrHeld)
+	if held := (*store.HeldError)(nil); !errors.As(err, &held) || held.Holder != "a" || !held.Until.Equal(h.ExpiresAt) {
+		t.Errorf("%q does not say who holds the lease, or until when", err)
+	}
+	// Of two processes that were given one name each is a holder of its own.
+	if _, err := s.Acquire(t.Context(), store.Holder("a", "1"), long); !errors.Is(err, store.ErrHeld) {
+		t.Errorf("acquire for another process of the same name: %v", err)
+	}
 	equal(t, "head after a refused Acquire", h.Term, mustHead(t, s).Term)
 
-	// A restarted process that has kept its name need not wait for itself.
+	// A process whose answer was lost need not wait for itself.
 	again, err := s.Acquire(t.Context(), "a", long)
 	if err != nil {
-		t.Fatalf("acquire again under the same name: %v", err)
+		t.Fatalf("acquire again for the same holder: %v", err)
 	}
 	if again.Term <= first.Term {
 		t.Errorf("acquired again: term %d after %d", again.Term, first.Term)
 	}
-	wantError(t, "renew the earlier term of the same name", s.Renew(t.Context(), first.Term, long, time.Time{}), store.ErrDeposed)
+	wantError(t, "renew the earlier term of the same holder", s.Renew(t.Context(), first.Term, long, time.Time{}), store.ErrDeposed)
 
 	for holder, ttl := range map[string]time.Duration{"": long, "c": 0} {
 		if _, err := s.Acquire(t.Context(), holder, ttl); err == nil || errors.Is(err, store.ErrHeld) {
