@@ -41,6 +41,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/status"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
 // Deps is what a collector takes from its surroundings. Zero fields mean the
@@ -111,6 +112,7 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 		return nil, err
 	}
 	c.trouble = trouble.New(deps.Logger, deps.Clock.Now, deps.Registry)
+	spoiled := unreadable.New(c.trouble, deps.Registry)
 	c.secrets = reload.NewWatch(deps.Logger, deps.Clock.Now)
 	deps.Registry.MustRegister(c.secrets)
 	upstream, err := config.upstream(deps, c.secrets)
@@ -145,17 +147,17 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	_, _ = rand.Read(seed[:]) // never fails (crypto/rand since Go 1.24)
 	c.poller = poll.New(poll.Config{
 		Store: c.store, Upstream: upstream, Budget: limiter, Clock: deps.Clock, Catalogue: datasets,
-		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Logger: deps.Logger,
+		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Unreadable: spoiled, Logger: deps.Logger,
 		Select:   roster.Selection{Zones: config.Zones, Exclude: config.ExcludeZones, Accounts: config.Accounts},
 		Lookback: config.Lookback, Retention: config.retention(), Interval: config.Interval, LeaseTTL: lease.DefaultTTL,
 		Seed: uint64(time.Now().UnixNano()),
 	})
-	c.feed = feed.New(feed.Config{Source: c.store, Logger: deps.Logger})
+	c.feed = feed.New(feed.Config{Source: c.store, Unreadable: spoiled, Logger: deps.Logger})
 	if c.service, err = bucketsvc.New(bucketsvc.Config{
-		Store: c.store, Feed: c.feed, Version: cli.BuildInfo().Version, Retention: config.retention(), Logger: deps.Logger,
+		Store: c.store, Feed: c.feed, Version: cli.BuildInfo().Version, Retention: config.retention(), Unreadable: spoiled, Logger: deps.Logger,
 		Status: &status.Source{
 			Store: c.store, Catalogue: datasets, Clock: deps.Clock, Retention: config.retention(), Leading: c.leading.Load,
-			Trouble: c.trouble,
+			Trouble: c.trouble, Unreadable: spoiled,
 		},
 	}); err != nil {
 		return nil, err

@@ -69,23 +69,24 @@ func TestDiffLeadsFromOneLedgerToTheOther(t *testing.T) {
 			back = append(back, records[r.Key])
 		}
 	}
-	got, err := ledger.Gaps(back)
-	if err != nil {
-		t.Fatal(err)
+	got, bad := ledger.Gaps(back)
+	if bad != nil {
+		t.Fatal(bad)
 	}
 	if diff := cmp.Diff(wanted, got); diff != "" || len(records) != len(wanted) {
 		t.Errorf("%d records; (-want +got)\n%s", len(records), diff)
 	}
-	if _, err := ledger.Gaps([]store.Record{{Value: []byte("nonsense")}}); err == nil {
-		t.Error("a broken record is read without an error")
+	if got, bad := ledger.Gaps(append(back, store.Record{Key: "k", Value: []byte("nonsense")}, store.Record{Key: "k", Value: []byte("{}")})); len(bad) != 2 || len(got) != len(wanted) {
+		t.Errorf("beside two broken records %d of %d are read; %v", len(got), len(wanted), bad)
 	}
 }
 
 func TestDecisionsComeBack(t *testing.T) {
 	d := &ledger.Decision{Dataset: "http_5m", Scope: zone, Spans: []ledger.Decided{{Window: gap(3, "", 0).Window, Reason: ledger.Suspect}}}
-	got, err := ledger.Decisions([]store.Record{d.Record()})
-	if err != nil {
-		t.Fatal(err)
+	descending := &ledger.Decision{Dataset: "http_1h", Scope: zone, Spans: []ledger.Decided{{Window: gap(3, "", 0).Window}, {Window: gap(1, "", 0).Window}}}
+	got, bad := ledger.Decisions([]store.Record{d.Record(), {Key: "k", Value: []byte("{}")}, {Key: "k", Value: []byte("[")}, descending.Record()})
+	if len(bad) != 3 {
+		t.Errorf("of three broken records %d are: %v", len(bad), bad)
 	}
 	if diff := cmp.Diff(map[ledger.Series]*ledger.Decision{{Dataset: "http_5m", Scope: zone}: d}, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -22,11 +22,16 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 		if st := c.Scope.State; st != roster.Active && st != roster.Paused {
 			s.settling[c.Dataset.Dataset].Forget(c.Scope.Scope)
 		}
+		s.expireInvalid(c)
 		if err := s.decideLost(&batch, c); err != nil {
 			return err
 		}
 	}
 	gaps := s.missing(now, claims)
+	for _, r := range s.damaged.gaps { // before the others: one may be of the same key
+		batch.Records = append(batch.Records, store.Record{Kind: r.Kind, Key: r.Key})
+	}
+	batch.Records = append(batch.Records, s.Unreadable.Changed()...)
 	batch.Records = append(batch.Records, ledger.Diff(s.gaps, gaps)...)
 	for sc := range s.changed {
 		batch.Records = append(batch.Records, s.roster[sc].Record())
@@ -43,6 +48,10 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 	}
 	s.countFilled(gaps)
 	s.gaps, s.told = gaps, told
+	if s.damaged.gaps != nil {
+		s.damaged.gaps = nil
+		s.Unreadable.Records(ledger.KindGap, nil)
+	}
 	clear(s.changed)
 	return nil
 }
@@ -125,6 +134,9 @@ func (s *state) gap(now bucket.Time, c roster.Claim, of ledger.Series, start buc
 	case settle.Delayed:
 		g.Reason, g.Detail = ledger.Delayed, ""
 	default:
+	}
+	if w := s.invalid[of][start]; w != nil {
+		g.Reason, g.Detail, g.Attempts = ledger.Invalid, w.detail, w.failures
 	}
 	if g.Reason == ledger.Pending && now.Sub(g.Window.End) <= c.Dataset.Deadline {
 		return g, false

@@ -12,6 +12,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
 // ask sends requests in order and takes in the answers. A request that fails
@@ -173,7 +174,7 @@ func (s *state) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 	switch e.Class {
 	case cloudflare.Entitlement:
 		log.Warn("zone may not be asked; trying the next variant", "err", e)
-		s.roster[sc].Refuse(of.Dataset, sel.Variant.Name, e.Message, now.Add(refusedFor))
+		s.roster[sc].Refuse(of.Dataset, sel.Variant.Name, store.Text(e.Message), now.Add(refusedFor))
 		s.dirty(sc)
 	case cloudflare.Ours:
 		log.Error("Cloudflare does not understand the dataset; it is disabled for an hour", "err", e)

@@ -131,13 +131,18 @@ func (s *state) discover(ctx context.Context, now bucket.Time) error {
 		}
 	}
 	changed := s.roster.Discover(now, seen, s.Select, s.Lookback)
+	s.tellOdd(seen)
 	if len(changed) == 0 {
 		return nil
 	}
 	for _, sc := range changed {
 		s.Logger.Info("zone", "zone", sc.ID, "name", sc.Name, "label", sc.ZoneLabel, "account", sc.AccountName, "plan", sc.Plan, "state", sc.State)
 	}
-	return s.save(ctx, changed)
+	if err := s.save(ctx, changed); err != nil {
+		return err
+	}
+	s.rewritten()
+	return nil
 }
 
 // save writes scopes' records.
@@ -328,13 +333,17 @@ func (s *state) grant(now bucket.Time, sc *roster.Scope, byNode map[string]cloud
 // retire drops what is older than the retention.
 func (s *state) retire(ctx context.Context, now bucket.Time) error {
 	before := now.Add(-s.Retention)
-	if before > s.retired {
+	if mark := max(before, s.retired); mark > s.retired || s.damaged.retired {
 		// Written down first, so that a longer retention, set later, does not want
 		// back what is dropped now.
-		if err := s.commit(ctx, store.Batch{Records: []store.Record{ledger.RetiredRecord(before)}}); err != nil {
+		if err := s.commit(ctx, store.Batch{Records: append(s.Unreadable.Retire(before), ledger.RetiredRecord(mark))}); err != nil {
 			return err
 		}
-		s.retired = before
+		s.retired = mark
+		if s.damaged.retired {
+			s.damaged.retired = false
+			s.Unreadable.Records(ledger.KindRetired, nil)
+		}
 	}
 	border, err := s.Store.Retire(ctx, s.term, before)
 	if err != nil {

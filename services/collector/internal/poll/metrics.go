@@ -30,6 +30,8 @@ type Metrics struct {
 	refused       *prometheus.GaugeVec
 	folded        *prometheus.CounterVec
 	truncated     *prometheus.CounterVec
+	cut           *prometheus.CounterVec
+	invalid       *prometheus.CounterVec
 	skew          *prometheus.GaugeVec
 	revision      prometheus.Gauge
 	storeSize     prometheus.Gauge
@@ -84,6 +86,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		refused:       gauges("refused_scopes", "Active zones of which the dataset may not be asked.", "dataset"),
 		folded:        counters("folded_rows_total", "Rows summed into \"other\", or dropped, by the dataset's limits.", "dataset"),
 		truncated:     counters("truncated_answers_total", "Answers that filled their page and were thrown away.", "dataset"),
+		cut:           counters("labels_cut_total", "Label values of stored rows that were longer than a label may be, or held what no scrape can carry, and were cut or replaced; they end with ~ and a hash.", "dataset"),
+		invalid:       counters("invalid_buckets_total", "Buckets that were read whole and not stored, since no reader would accept them; each is a gap with reason invalid and is read again.", "dataset"),
 		skew:          gauges("clock_skew_seconds", "The source's clock minus this process's, when it is beyond what measuring explains.", "source"),
 		revision:      gauge("head_revision", "Newest revision of the log, as this process knows it."),
 		storeSize:     gauge("store_size_bytes", "Size of the store on disk."),
@@ -99,6 +103,15 @@ func (m *Metrics) stepDown() {
 	m.leader.Set(0)
 	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.delayed, m.suspects, m.gaps, m.repairBy, m.scopes, m.refused} {
 		moment.Reset()
+	}
+}
+
+// values makes the series of what is odd about values, so that they are there at
+// 0 before the first.
+func (m *Metrics) values(datasets []catalogue.Dataset) {
+	for i := range datasets {
+		m.cut.WithLabelValues(datasets[i].Dataset)
+		m.invalid.WithLabelValues(datasets[i].Dataset)
 	}
 }
 

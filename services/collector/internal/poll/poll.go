@@ -16,6 +16,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
 // Upstream is Cloudflare as the loop needs it; *cloudflare.Client is one.
@@ -45,7 +46,9 @@ type Config struct {
 	Catalogue *catalogue.Catalogue
 	Metrics   *Metrics
 	Trouble   *trouble.Board // nil: nobody is told
-	Logger    *slog.Logger
+	// Unreadable is told of entries and records that cannot be read; nil: nobody is.
+	Unreadable *unreadable.Register
+	Logger     *slog.Logger
 
 	Select    roster.Selection
 	Lookback  time.Duration // history that a new scope gets
@@ -74,6 +77,7 @@ type Poller struct {
 // New returns a Poller.
 func New(c Config) *Poller {
 	c.Metrics.audits(c.Catalogue.Datasets)
+	c.Metrics.values(c.Catalogue.Datasets)
 	return &Poller{Config: c, trusted: NewTrusted(c.Clock), rng: rand.New(rand.NewPCG(c.Seed, 0))}
 }
 
@@ -129,6 +133,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 			return time.Time{}, err
 		}
 	}
+	s.inspect(ctx)
 	if at, err = s.look(ctx); err != nil {
 		return time.Time{}, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/settle"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
 // state is what a leader knows. It is built from the store, lives as long as
@@ -26,15 +27,19 @@ type state struct {
 
 	roster   roster.Roster
 	versions map[string]uint32 // by dataset id
+	defined  map[string]*bucket.Definition
 	have     map[ledger.Series]bucket.Spans
 	begin    map[ledger.Series]bucket.Time // where another bucket size ends
 	decided  map[ledger.Series]*ledger.Decision
 	gaps     []ledger.Gap // as stored
 	settling map[string]*settle.Dataset
 	tries    map[ledger.Series]*try
-	off      map[string]bucket.Time // datasets that Cloudflare does not understand, until
-	changed  map[bucket.Scope]bool  // scopes whose record is to be written
-	told     store.Record           // problems, as stored
+	off      map[string]bucket.Time                     // datasets that Cloudflare does not understand, until
+	changed  map[bucket.Scope]bool                      // scopes whose record is to be written
+	invalid  map[ledger.Series]map[bucket.Time]*invalid // windows that cannot be stored, by start
+	odd      map[string]bool                            // zones of which a problem with their names is told
+	damaged  damaged
+	told     store.Record // problems, as stored
 	drift    drift
 
 	unread               map[bucket.Scope]*unread // scopes whose settings could not be read
@@ -92,49 +97,19 @@ func (b *backoff) fail(now bucket.Time, p pauses, jitter float64) {
 func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	s := &state{
 		Poller: p, term: won.Term, at: won.Head.Position, last: won.Head.CommittedAt,
-		versions: map[string]uint32{}, settling: map[string]*settle.Dataset{},
+		versions: map[string]uint32{}, defined: map[string]*bucket.Definition{}, settling: map[string]*settle.Dataset{},
 		tries: map[ledger.Series]*try{}, off: map[string]bucket.Time{},
 		changed: map[bucket.Scope]bool{}, unread: map[bucket.Scope]*unread{},
+		invalid: map[ledger.Series]map[bucket.Time]*invalid{}, odd: map[string]bool{},
+		damaged: damaged{inspected: won.Head.Floor, until: won.Head.Revision},
 	}
 	// What is kept goes by the time, and a new process has compared no clocks.
 	now, err := s.look(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// Everything below is read after the term is committed, so no other
-	// leader's append can still come in between.
-	records, err := p.Store.Records(ctx, roster.KindScope)
-	if err != nil {
+	if err := s.loadRecords(ctx); err != nil {
 		return nil, err
-	}
-	if s.roster, err = roster.Read(records); err != nil {
-		return nil, err
-	}
-	if records, err = p.Store.Records(ctx, ledger.KindGap); err != nil {
-		return nil, err
-	}
-	if s.gaps, err = ledger.Gaps(records); err != nil {
-		return nil, err
-	}
-	if records, err = p.Store.Records(ctx, ledger.KindDecided); err != nil {
-		return nil, err
-	}
-	if s.decided, err = ledger.Decisions(records); err != nil {
-		return nil, err
-	}
-	if records, err = p.Store.Records(ctx, ledger.KindRetired); err != nil {
-		return nil, err
-	}
-	if s.retired, err = ledger.Retired(records); err != nil {
-		return nil, err
-	}
-	s.kept = s.retired
-	if records, err = p.Store.Records(ctx, trouble.KindProblems); err != nil {
-		return nil, err
-	}
-	s.told = trouble.Record(nil)
-	if len(records) > 0 {
-		s.told = records[0]
 	}
 	if s.drift, err = p.loadDrift(ctx); err != nil {
 		return nil, err
@@ -147,6 +122,56 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		return nil, err
 	}
 	return s, s.defineDatasets(ctx)
+}
+
+// loadRecords reads what leaders before this one have written beside the log. A
+// record that cannot be read costs itself, never the term: whoever leads next
+// would come to it too.
+func (s *state) loadRecords(ctx context.Context) error {
+	// Everything here is read after the term is committed, so no other leader's
+	// append can still come in between.
+	records, err := s.Store.Records(ctx, roster.KindScope)
+	if err != nil {
+		return err
+	}
+	s.roster, s.damaged.scopes = roster.Read(records)
+	s.Unreadable.Records(roster.KindScope, s.damaged.scopes)
+	if records, err = s.Store.Records(ctx, ledger.KindGap); err != nil {
+		return err
+	}
+	s.gaps, s.damaged.gaps = ledger.Gaps(records)
+	s.Unreadable.Records(ledger.KindGap, s.damaged.gaps)
+	if records, err = s.Store.Records(ctx, ledger.KindDecided); err != nil {
+		return err
+	}
+	var bad []store.Unreadable
+	s.decided, bad = ledger.Decisions(records)
+	s.Unreadable.Records(ledger.KindDecided, bad)
+	if records, err = s.Store.Records(ctx, ledger.KindRetired); err != nil {
+		return err
+	}
+	s.retired, bad = ledger.Retired(records)
+	s.Unreadable.Records(ledger.KindRetired, bad)
+	if s.damaged.retired = len(bad) > 0; s.damaged.retired {
+		if s.retired, err = s.oldest(ctx); err != nil {
+			return err
+		}
+	}
+	s.kept = s.retired
+	if records, err = s.Store.Records(ctx, ledger.KindUnreadable); err != nil {
+		return err
+	}
+	known, bad := ledger.ReadUnreadable(records)
+	s.Unreadable.Records(ledger.KindUnreadable, bad)
+	s.Unreadable.Adopt(known)
+	if records, err = s.Store.Records(ctx, trouble.KindProblems); err != nil {
+		return err
+	}
+	s.told = trouble.Record(nil)
+	if len(records) > 0 {
+		s.told = records[0]
+	}
+	return nil
 }
 
 func (s *state) loadCoverage(ctx context.Context, now bucket.Time) error {
@@ -165,26 +190,35 @@ func (s *state) defineDatasets(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read dataset versions: %w", err)
 	}
-	stored := map[string]*bucket.Definition{}
-	for _, e := range entries {
-		d, err := wire.DecodeDefinition(e.Payload)
+	// Versions are 1, 2, 3 … of each dataset: the number of entries is the newest
+	// one, also where it cannot be read. A number is never used again, since
+	// buckets name it.
+	stored, count := map[string]*bucket.Definition{}, map[string]uint32{}
+	for i := range entries {
+		e := &entries[i]
+		d, err := unreadable.Definition(e)
 		if err != nil {
-			return fmt.Errorf("read dataset version at revision %d: %w", e.Revision, err)
+			s.Unreadable.Note(e, err)
+		} else {
+			count[d.Dataset] = max(count[d.Dataset], d.Version-1)
 		}
-		stored[d.Dataset] = d
+		count[e.Key.Dataset]++
+		stored[e.Key.Dataset] = d // nil: what is in force now is stored once more
 	}
 	var batch store.Batch
 	for _, d := range s.Catalogue.Datasets {
 		def := d.Definition
 		if old := stored[def.Dataset]; old != nil {
 			if old.Same(&def) {
-				s.versions[def.Dataset] = old.Version
+				s.versions[def.Dataset], s.defined[def.Dataset] = old.Version, old
 				continue
 			}
-			def.Version = old.Version
 		}
-		def.Version++
-		s.versions[def.Dataset] = def.Version
+		def.Version = count[def.Dataset] + 1
+		if err := wire.CheckDefinition(&def); err != nil {
+			return err
+		}
+		s.versions[def.Dataset], s.defined[def.Dataset] = def.Version, &def
 		batch.Entries = append(batch.Entries, store.NewEntry{
 			Kind: bucket.KindDatasetVersion, Key: bucket.Key{Dataset: def.Dataset}, Payload: wire.EncodeDefinition(&def),
 		})
@@ -263,6 +297,9 @@ func (s *state) Again(dataset string, sc bucket.Scope, start bucket.Time) bucket
 	if t := s.tries[ledger.Series{Dataset: dataset, Scope: sc}]; t != nil {
 		again = max(again, t.next)
 	}
+	if w := s.invalid[ledger.Series{Dataset: dataset, Scope: sc}][start]; w != nil {
+		again = max(again, w.next)
+	}
 	return again
 }
 
@@ -284,6 +321,6 @@ func (s *state) failWith(of ledger.Series, reason ledger.Reason, detail string, 
 		t = &try{}
 		s.tries[of] = t
 	}
-	t.reason, t.detail = reason, detail
+	t.reason, t.detail = reason, store.Text(detail)
 	t.fail(s.trusted.Second(), p, jitter)
 }

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 )
@@ -27,8 +25,8 @@ func (b *Batch) Validate() error {
 		if r.Kind == "" || r.Key == "" {
 			return fmt.Errorf("record with kind %q and key %q: both are required", r.Kind, r.Key)
 		}
-		if err := validText(r.Kind, r.Key, string(r.Value)); err != nil {
-			return fmt.Errorf("record %q %q: %w", r.Kind, r.Key, err)
+		if !validText(r.Kind, r.Key, string(r.Value)) || escapesNUL(string(r.Value)) {
+			return fmt.Errorf("record %.80q %.80q: text must be UTF-8 without NUL", r.Kind, r.Key)
 		}
 		if r.Value != nil && !json.Valid(r.Value) {
 			return fmt.Errorf("record %s %s: the value is not JSON", r.Kind, r.Key)
@@ -44,8 +42,8 @@ func (e *NewEntry) validate() error {
 	if len(e.Payload) == 0 {
 		return fmt.Errorf("%s has no payload", e.Key)
 	}
-	if err := validText(e.Key.Dataset, e.Variant); err != nil {
-		return fmt.Errorf("dataset %q, variant %q: %w", e.Key.Dataset, e.Variant, err)
+	if !validText(e.Key.Dataset, e.Variant) {
+		return fmt.Errorf("dataset %.80q, variant %.80q: text must be UTF-8 without NUL", e.Key.Dataset, e.Variant)
 	}
 	if e.Rows < 0 || e.Rows > math.MaxInt32 {
 		return fmt.Errorf("%s has %d rows", e.Key, e.Rows)
@@ -73,16 +71,6 @@ func (e *NewEntry) validate() error {
 	}
 	if e.Key.Start.Floor(size) != e.Key.Start {
 		return fmt.Errorf("bucket %s: the start is not aligned to the size of %s", e.Key, size)
-	}
-	return nil
-}
-
-// validText refuses what Postgres cannot hold as text or jsonb and SQLite could.
-func validText(texts ...string) error {
-	for _, s := range texts {
-		if !utf8.ValidString(s) || strings.Contains(s, "\x00") || strings.Contains(s, `\u0000`) {
-			return errors.New("text must be UTF-8 without NUL")
-		}
 	}
 	return nil
 }
