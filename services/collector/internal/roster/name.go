@@ -14,9 +14,7 @@ func (z Seen) fit() Seen {
 	z.Name, _ = bucket.FitName(z.Name)
 	z.AccountName, _ = bucket.FitName(z.AccountName)
 	z.Plan, _ = bucket.FitName(z.Plan)
-	if (bucket.Scope{Kind: bucket.Account, ID: z.AccountID}).Validate() != nil {
-		z.AccountID = ""
-	}
+	z.AccountID, _ = bucket.FitName(z.AccountID)
 	return z
 }
 
@@ -39,12 +37,15 @@ func (z Seen) Odd() string {
 }
 
 // labelOf is the label that a name makes: the name, or the tag where the name
-// shows nothing. No reader accepts a bucket of a zone without a name.
+// shows nothing. No reader accepts a bucket of a zone without a name; without a
+// label for its account it can do, where not even the tag is one.
 func labelOf(name, tag string) string {
-	if bucket.Printable(name) {
-		return name
+	for _, s := range []string{name, tag} {
+		if bucket.Printable(s) {
+			return s
+		}
 	}
-	return tag
+	return ""
 }
 
 // usable reports whether a label can be that of a zone's buckets. Records of

@@ -134,7 +134,7 @@ func TestWriteGolden(t *testing.T) {
 		t.Run(file, func(t *testing.T) {
 			s, st := resized(t)
 			var out bytes.Buffer
-			if err := Write(t.Context(), &out, s, st, request(t, st, query), clockAt); err != nil {
+			if err := Write(t.Context(), &out, s, st, request(t, st, query), clockAt, nil); err != nil {
 				t.Fatal(err)
 			}
 			testkit.Golden(t, "testdata/"+file, out.Bytes())
@@ -163,14 +163,14 @@ func ascends(t *testing.T, body string) {
 func TestCutListingIsContinued(t *testing.T) {
 	s, st := resized(t)
 	var whole bytes.Buffer
-	if err := Write(t.Context(), &whole, s, st, request(t, st, ""), clockAt); err != nil {
+	if err := Write(t.Context(), &whole, s, st, request(t, st, ""), clockAt, nil); err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		s, st := resized(t)
 		s.cut, s.err = 1, status.Error(codes.Unavailable, "gone")
 		var cut bytes.Buffer
-		if err := Write(t.Context(), &cut, s, st, request(t, st, ""), clockAt); err != nil {
+		if err := Write(t.Context(), &cut, s, st, request(t, st, ""), clockAt, nil); err != nil {
 			t.Fatal(err)
 		}
 		if cut.String() != whole.String() {
@@ -196,7 +196,7 @@ func TestBrokenListingIsNotClosed(t *testing.T) {
 				// Three messages come, and from then on nothing but the error.
 				s.cut, s.err, s.once = 3, tc.err, true
 				var out bytes.Buffer
-				err := Write(t.Context(), &out, s, st, request(t, st, "dataset=http_5m"), clockAt)
+				err := Write(t.Context(), &out, s, st, request(t, st, "dataset=http_5m"), clockAt, nil)
 				if !errors.Is(err, tc.err) {
 					t.Errorf("error is %v, want one that wraps %v", err, tc.err)
 				}
@@ -219,7 +219,7 @@ func TestZones(t *testing.T) {
 	} {
 		r := request(t, st, "zone="+zone)
 		var out bytes.Buffer
-		err := Write(t.Context(), &out, s, st, r, clockAt)
+		err := Write(t.Context(), &out, s, st, r, clockAt, nil)
 		var refused *ParamError
 		if !errors.As(err, &refused) || !strings.Contains(err.Error(), want) || out.Len() > 0 {
 			t.Errorf("%s: %v after %d bytes, want %q", zone, err, out.Len(), want)
@@ -227,7 +227,7 @@ func TestZones(t *testing.T) {
 	}
 	for _, zone := range []string{"one.example", feedtest.Zone(0).ID, "zone-a000.example"} {
 		var out bytes.Buffer
-		if err := Write(t.Context(), &out, s, st, request(t, st, "zone="+zone), clockAt); err != nil {
+		if err := Write(t.Context(), &out, s, st, request(t, st, "zone="+zone), clockAt, nil); err != nil {
 			t.Errorf("%s: %v", zone, err)
 		}
 		if strings.Contains(out.String(), "a001") || !strings.Contains(out.String(), "a000") {
@@ -254,7 +254,7 @@ func TestImplausible(t *testing.T) {
 			r := request(t, st, "")
 			tc.spoil(s, r)
 			var out bytes.Buffer
-			err := Write(t.Context(), &out, s, st, r, clockAt)
+			err := Write(t.Context(), &out, s, st, r, clockAt, nil)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error is %v, want %q", err, tc.want)
 			}
