@@ -53,10 +53,11 @@ func CheckStored(kind bucket.Kind, key bucket.Key, payload []byte) error {
 // shape is what protobuf itself asks of a message's bytes.
 type shape struct {
 	name   string
-	fields map[protowire.Number]field
+	fields []field // by number
 }
 
 type field struct {
+	known   bool
 	wire    protowire.Type
 	packed  int // of a repeated number: the size of its elements if that is fixed, -1 for varints; 0: not repeated
 	text    bool
@@ -79,7 +80,7 @@ func shapeOf(d protoreflect.MessageDescriptor, known map[protoreflect.FullName]*
 	if s := known[d.FullName()]; s != nil {
 		return s
 	}
-	s := &shape{name: string(d.Name()), fields: map[protowire.Number]field{}}
+	s := &shape{name: string(d.Name())}
 	known[d.FullName()] = s
 	for i := range d.Fields().Len() {
 		f := d.Fields().Get(i)
@@ -101,6 +102,10 @@ func shapeOf(d protoreflect.MessageDescriptor, known map[protoreflect.FullName]*
 		if !f.IsList() {
 			out.packed = 0
 		}
+		out.known = true
+		for len(s.fields) <= int(f.Number()) {
+			s.fields = append(s.fields, field{})
+		}
 		s.fields[f.Number()] = out
 	}
 	return s
@@ -115,8 +120,11 @@ func (s *shape) check(b []byte) error {
 			return protowire.ParseError(n)
 		}
 		b = b[n:]
-		f, known := s.fields[number]
-		if kind != protowire.BytesType || !known || f.wire != protowire.BytesType && f.packed == 0 {
+		var f field
+		if int(number) < len(s.fields) {
+			f = s.fields[number]
+		}
+		if kind != protowire.BytesType || !f.known || f.wire != protowire.BytesType && f.packed == 0 {
 			if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
 				return fmt.Errorf("field %d: %w", number, protowire.ParseError(n))
 			}
