@@ -59,16 +59,17 @@ func cut(s string, n int) string {
 }
 
 // Printable reports whether a name can be read by people: it shows something,
-// and holds no control character.
+// and holds neither a control character nor U+FFFD, which stands for what was
+// no text.
 func Printable(name string) bool {
 	shows := false
 	for _, r := range name {
 		switch {
-		case unicode.IsControl(r):
+		case unicode.IsControl(r), r == utf8.RuneError: // also for bytes that are no UTF-8
 			return false
 		case unicode.IsGraphic(r) && !unicode.IsSpace(r) && !unicode.Is(unicode.Mn, r):
 			shows = true
 		}
 	}
-	return shows && utf8.ValidString(name)
+	return shows
 }

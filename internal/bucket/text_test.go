@@ -40,7 +40,7 @@ func TestLabelsThatDoNotFitAreCutAndStayApart(t *testing.T) {
 func TestNamesThatShowNothing(t *testing.T) {
 	for name, want := range map[string]bool{
 		"shop.example": true, "münchen.example": true, "日本": true, "Acme, Inc.": true, "🦊": true, "#1": true,
-		"": false, " ": false, "\u00a0": false, "a\x00b": false, "a\tb": false, "\x7f": false, "\u200b": false, "\u202e": false, "\u0301": false, "a\xff": false,
+		"": false, " ": false, "\u00a0": false, "a\x00b": false, "a\tb": false, "\x7f": false, "\u200b": false, "\u202e": false, "\u0301": false, "a\xff": false, "a\uFFFD": false,
 	} {
 		if got := bucket.Printable(name); got != want {
 			t.Errorf("%q is printable: %t", name, got)

@@ -76,7 +76,7 @@ func TestNamesThatNoReaderAccepts(t *testing.T) {
 		label func(string) bool
 	}{
 		"empty":      {func(z *cloudflare.Zone) { z.Name = "" }, func(l string) bool { return l == shop }},
-		"NUL":        {func(z *cloudflare.Zone) { z.Name = "shop\x00.example" }, func(l string) bool { return strings.HasPrefix(l, "shop\uFFFD.example~") }},
+		"NUL":        {func(z *cloudflare.Zone) { z.Name = "shop\x00.example" }, func(l string) bool { return l == shop }},
 		"blanks":     {func(z *cloudflare.Zone) { z.Name = "\t \n" }, func(l string) bool { return l == shop }},
 		"a megabyte": {func(z *cloudflare.Zone) { z.Name = strings.Repeat("x", 1<<20) }, func(l string) bool { return len(l) == bucket.MaxName && strings.HasPrefix(l, "xxx") }},
 		"account, plan": {
