@@ -31,6 +31,7 @@ type store struct {
 	err     error            // with which
 	once    bool             // cut is counted over all streams: nothing comes after it
 	calls   int
+	spoil   func(n int, e *bucketv1.Entry) // of the n-th bucket; nil: all are whole
 }
 
 func (s *store) ListScopes(context.Context, *bucketv1.ListScopesRequest, ...grpc.CallOption) (*bucketv1.ListScopesResponse, error) {
@@ -81,7 +82,11 @@ func (l *listed) Recv() (*bucketv1.ListBucketsResponse, error) {
 			l.left--
 		}
 		l.i++
-		return &bucketv1.ListBucketsResponse{Entry: &bucketv1.Entry{Kind: &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(b)}}, PageToken: token}, nil
+		e := &bucketv1.Entry{Revision: uint64(l.i), Kind: &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(b)}}
+		if l.s.spoil != nil {
+			l.s.spoil(l.i, e)
+		}
+		return &bucketv1.ListBucketsResponse{Entry: e, PageToken: token}, nil
 	}
 	return nil, io.EOF
 }
@@ -262,5 +267,68 @@ func TestImplausible(t *testing.T) {
 				t.Error("the body is closed")
 			}
 		})
+	}
+}
+
+// What cannot be read costs itself: a backfill goes on behind it, also across a
+// cut of the stream at any place, has all the rest, and tells of each once.
+func TestWhatCannotBeReadIsPassed(t *testing.T) {
+	s, st := resized(t)
+	var whole bytes.Buffer
+	if err := Write(t.Context(), &whole, s, st, request(t, st, ""), clockAt, nil); err != nil {
+		t.Fatal(err)
+	}
+	st.Position.Revision = 100 // everything that the buckets need has come
+	for what, spoil := range map[string]func(*bucketv1.Entry){
+		"no content":               func(e *bucketv1.Entry) { e.Kind = nil },
+		"no zone":                  func(e *bucketv1.Entry) { e.GetBucket().Zone = "" },
+		"a version never heard of": func(e *bucketv1.Entry) { e.GetBucket().DatasetVersion = 77 },
+		"rows that do not fit": func(e *bucketv1.Entry) {
+			for _, f := range e.GetBucket().GetFamilies() {
+				if len(f.GetLabelValues()) == 0 {
+					f.LabelValues = []string{"x"}
+				} else {
+					f.LabelValues = nil
+					f.Values = f.Values[:1]
+				}
+			}
+		},
+	} {
+		for _, spoiled := range []int{1, 4, 6, len(s.buckets)} {
+			s.spoil = func(n int, e *bucketv1.Entry) {
+				if n == spoiled {
+					spoil(e)
+				}
+			}
+			for cut := range 4 {
+				s.cut, s.err = cut, status.Error(codes.Unavailable, "cut")
+				var out bytes.Buffer
+				told := map[uint64]int{}
+				synctest.Test(t, func(t *testing.T) {
+					if err := Write(t.Context(), &out, s, st, request(t, st, ""), clockAt, func(revision uint64, err error) { told[revision]++ }); err != nil {
+						t.Errorf("%s, bucket %d, cut after %d: %v", what, spoiled, cut, err)
+					}
+				})
+				if len(told) != 1 || told[uint64(spoiled)] != 1 {
+					t.Errorf("%s, bucket %d, cut after %d: told of %v", what, spoiled, cut, told)
+				}
+				b := s.buckets[spoiled-1]
+				var want strings.Builder
+				for line := range strings.Lines(whole.String()) {
+					if !strings.Contains(line, b.Zone) || !strings.Contains(line, fmt.Sprintf(" %d.999", int64(b.Window().End)-1)) {
+						want.WriteString(line)
+					}
+				}
+				if out.String() != want.String() {
+					t.Errorf("%s, bucket %d, cut after %d: the output is\n%s\nwant\n%s", what, spoiled, cut, out.String(), want.String())
+				}
+			}
+		}
+	}
+	// A version that may yet come is waited for: to leave its bucket out would be silence.
+	st.Position.Revision = 0
+	s.cut, s.spoil = 0, func(_ int, e *bucketv1.Entry) { e.GetBucket().DatasetVersion = 77 }
+	if err := Write(t.Context(), io.Discard, s, st, request(t, st, ""), clockAt, nil); err == nil {
+		t.Error("buckets of a version that has not arrived were left out")
 	}
 }
