@@ -161,10 +161,7 @@ func (s *Store) reserve(ctx context.Context, p store.Permits) (grant store.Grant
 	if err != nil {
 		return store.Grant{}, false, err
 	}
-	if blocks, err = store.DecodePermits(stored); err != nil {
-		return store.Grant{}, false, err
-	}
-	if grant, blocks = p.GrantAt(now, blocks); grant.N == 0 {
+	if grant, blocks = p.GrantAt(now, p.Known(stored, now)); grant.N == 0 {
 		return grant, true, nil
 	}
 	tag, err := s.writer.Exec(ctx, `INSERT INTO permit (username, number, blocks) VALUES ($1, $2 + 1, $3::text::jsonb)

@@ -178,10 +178,8 @@ func (s *Store) Reserve(ctx context.Context, p store.Permits) (grant store.Grant
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		if blocks, err = store.DecodePermits(stored); err != nil {
-			return err
-		}
-		if grant, blocks = p.GrantAt(s.clock.Now(), blocks); grant.N == 0 {
+		now := s.clock.Now()
+		if grant, blocks = p.GrantAt(now, p.Known(stored, now)); grant.N == 0 {
 			return nil
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO permit (username, blocks) VALUES (?, ?)
