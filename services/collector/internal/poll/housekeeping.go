@@ -313,7 +313,7 @@ func (s *state) grant(now bucket.Time, sc *roster.Scope, byNode map[string]cloud
 	for name, n := range byNode {
 		entitled[name] = roster.Node{
 			Enabled: n.Enabled, MaxDuration: n.MaxDuration, MaxFields: n.MaxFields,
-			MaxPageSize: n.MaxPageSize, NotOlderThan: n.NotOlderThan, Fields: n.Available,
+			MaxPageSize: n.MaxPageSize, NotOlderThan: n.NotOlderThan, Fields: fields(n.Available),
 		}
 	}
 	first := sc.Checked == 0
@@ -328,6 +328,17 @@ func (s *state) grant(now bucket.Time, sc *roster.Scope, byNode map[string]cloud
 		}
 		s.Logger.Debug("dataset is collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "variant", c.Variant.Name)
 	}
+}
+
+// fields are the names that can be those of fields. Others say nothing, and a
+// record that holds them may be one that no database takes.
+func fields(available []string) []string {
+	const most = 4000 // of a node; Cloudflare's largest has some hundreds
+	out := slices.DeleteFunc(slices.Clone(available), func(name string) bool {
+		_, odd := bucket.FitName(name)
+		return odd
+	})
+	return out[:min(len(out), most)]
 }
 
 // retire drops what is older than the retention.

@@ -239,7 +239,7 @@ func (s *state) commit(ctx context.Context, batch store.Batch) error {
 	if now = now.Truncate(time.Millisecond); now.Before(s.last) {
 		now = s.last
 	}
-	batch.CommittedAt = now
+	batch.CommittedAt, batch.Records = now, s.recordable(batch.Records)
 	at, err := s.Store.Append(ctx, s.term, s.at, batch)
 	if err != nil {
 		return fmt.Errorf("append %d entries and %d records after revision %d: %w", len(batch.Entries), len(batch.Records), s.at.Revision, err)

@@ -29,15 +29,34 @@ func (s *state) sealed(done []settled) []settled {
 	kept := done[:0]
 	for _, one := range done {
 		payload, err := wire.Seal(one.b, s.defined[one.b.Dataset])
+		if err == nil {
+			one.payload = payload
+			e := entry(one)
+			err = e.Validate()
+		}
 		if err != nil {
 			s.reject(one.b, err)
 			continue
 		}
-		one.payload = payload
 		kept = append(kept, one)
 	}
 	return kept
 }
+
+// recordable are the records that a database takes. What goes into them is made
+// fit where it comes in; should something have been overlooked, it costs the
+// record and not the term, which whoever leads next would lose in the same way.
+func (s *state) recordable(records []store.Record) []store.Record {
+	return slices.DeleteFunc(records, func(r store.Record) bool {
+		err := r.Validate()
+		if err != nil {
+			s.Trouble.Set(trouble.InvalidValue, store.Text(aboutText(r)), store.Text(fmt.Sprintf("a record cannot be stored and is left out: %v", err)))
+		}
+		return err != nil
+	})
+}
+
+func aboutText(r store.Record) string { return fmt.Sprintf("record %.80q %.80q", r.Kind, r.Key) }
 
 // reject puts a window on record that cannot be stored.
 func (s *state) reject(b *bucket.Bucket, err error) {

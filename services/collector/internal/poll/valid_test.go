@@ -157,6 +157,24 @@ func country(name string, requests int) map[string]any {
 	return map[string]any{"clientCountryName": name, "requests": n, "bytes": n, "threats": n}
 }
 
+// Settings with names of fields that no record can hold are no reason to stop.
+func TestSettingsThatNoRecordHolds(t *testing.T) {
+	w := newWorld(t, zones("shop.example", "blog.example"))
+	w.only("http_5m")
+	w.stand(&between{settings: func(_, _ string, s *cloudflare.Settings) {
+		s.Available = append(slices.Clone(s.Available), "sum_\x00", strings.Repeat("f", 1<<20), "sum_\xff")
+	}})
+	w.run(30 * time.Minute)
+	for _, r := range w.records(roster.KindScope) {
+		if len(r.Value) > 100<<10 {
+			t.Errorf("the record of %s has %d bytes", r.Key, len(r.Value))
+		}
+	}
+	if n := w.count("http_5m", cfsim.Tag("zone:shop.example")); n < 30 {
+		t.Errorf("%d buckets are stored", n)
+	}
+}
+
 // spoilCountries changes the map of countries of every group of a zone.
 func spoilCountries(a *cloudflare.Answer, zone string, change func(at string, list []any) []any) {
 	for _, groups := range a.Zones[zone] {

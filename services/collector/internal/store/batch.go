@@ -17,25 +17,34 @@ func (b *Batch) Validate() error {
 		return errors.New("batch without a commit time")
 	}
 	for i := range b.Entries {
-		if err := b.Entries[i].validate(); err != nil {
+		if err := b.Entries[i].Validate(); err != nil {
 			return fmt.Errorf("entry %d of the batch: %w", i, err)
 		}
 	}
 	for _, r := range b.Records {
-		if r.Kind == "" || r.Key == "" {
-			return fmt.Errorf("record with kind %q and key %q: both are required", r.Kind, r.Key)
-		}
-		if !validText(r.Kind, r.Key, string(r.Value)) || escapesNUL(string(r.Value)) {
-			return fmt.Errorf("record %.80q %.80q: text must be UTF-8 without NUL", r.Kind, r.Key)
-		}
-		if r.Value != nil && !json.Valid(r.Value) {
-			return fmt.Errorf("record %s %s: the value is not JSON", r.Kind, r.Key)
+		if err := r.Validate(); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (e *NewEntry) validate() error {
+// Validate reports why no driver may store the record.
+func (r *Record) Validate() error {
+	if r.Kind == "" || r.Key == "" {
+		return fmt.Errorf("record with kind %.80q and key %.80q: both are required", r.Kind, r.Key)
+	}
+	if !validText(r.Kind, r.Key, string(r.Value)) || escapesNUL(string(r.Value)) {
+		return fmt.Errorf("record %.80q %.80q: text must be UTF-8 without NUL", r.Kind, r.Key)
+	}
+	if r.Value != nil && !json.Valid(r.Value) {
+		return fmt.Errorf("record %.80q %.80q: the value is not JSON", r.Kind, r.Key)
+	}
+	return nil
+}
+
+// Validate reports why no driver may store the entry.
+func (e *NewEntry) Validate() error {
 	if e.Kind < bucket.KindBucket || e.Kind > bucket.KindRestatement {
 		return fmt.Errorf("kind is %d; it must be %d to %d", e.Kind, bucket.KindBucket, bucket.KindRestatement)
 	}
