@@ -44,10 +44,11 @@ func (p *Permits) Known(stored string, now time.Time) []PermitBlock {
 	if err == nil {
 		return blocks
 	}
-	if p.OwnTime {
-		now = p.Now
+	until := now.Add(p.Span)
+	if own := p.Now.Add(p.Span); p.OwnTime {
+		until = own
 	}
-	return []PermitBlock{{N: p.Limit - 1, Until: now.Add(p.Span).UTC(), Holder: "not known: what was stored is damaged"}}
+	return []PermitBlock{{N: p.Limit - 1, Until: until.UTC(), Holder: "not known: what was stored is damaged"}}
 }
 
 // Validate reports what is wrong with the request, if anything.
