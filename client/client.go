@@ -28,7 +28,8 @@ type Handler interface {
 	// Entry is one entry: inside a snapshot (dataset versions, then buckets in
 	// ascending order of dataset, window start and scope; revisions do not
 	// ascend) or live (revisions ascend). An entry of a kind that this release
-	// does not know has a nil Kind. An error ends the stream; since the view is
+	// does not know, or whose stored content cannot be read, has a nil Kind:
+	// apply nothing and return nil. An error ends the stream; since the view is
 	// then in doubt, a new snapshot follows after a pause.
 	Entry(e *bucketv1.Entry) error
 	// SnapshotEnd says that the view is complete and stands at point. Progress

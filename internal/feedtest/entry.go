@@ -15,6 +15,9 @@ type Entry struct {
 	Bucket     *bucket.Bucket
 	Gap        *bucketv1.GapDecision
 	State      *bucketv1.State
+	// Spoiled is what an older release stored and no reader can take apart, or
+	// what would break the order of a stream: it must come without content.
+	Spoiled *Encoded
 }
 
 // Encoded is an [Entry] as stores keep it.
@@ -44,6 +47,8 @@ func (e *Entry) Encode() Encoded {
 			Kind: bucket.KindState, Payload: valid(wire.EncodeState(e.State)),
 			Key: bucket.Key{Dataset: e.State.GetDataset(), Scope: scopeOf(e.State.GetScope())},
 		}
+	case e.Spoiled != nil:
+		return *e.Spoiled
 	}
 	panic("feedtest: an entry without contents")
 }
@@ -62,6 +67,13 @@ func (e *Entry) message(revision bucket.Revision, committedAt time.Time) *bucket
 		m.Kind = &bucketv1.Entry_State{State: clone(e.State)}
 	}
 	return m
+}
+
+// Spoil is the entry as a store keeps it, with another payload.
+func (e Entry) Spoil(payload []byte) Entry {
+	x := e.Encode()
+	x.Payload = payload
+	return Entry{Spoiled: &x}
 }
 
 // Gap returns the decision that the windows [from, to) of the exam are lost.

@@ -123,4 +123,5 @@ var cases = []struct {
 	{"malformed list requests are refused", listBadRequests},
 	{"foreign and altered page tokens are refused", listBadTokens},
 	{"datasets, status and coverage", unary},
+	{"what cannot be read comes without content, and nothing waits for it", unreadable},
 }

@@ -27,6 +27,26 @@ func TestFollowerSnapshotThenLive(t *testing.T) {
 	})
 }
 
+// What cannot be read has its place in the order and the chain, in a snapshot
+// and after it, and is passed: the follower neither stops there nor begins again.
+func TestFollowerPassesWhatCannotBeRead(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		spoiled := func(n int) feedtest.Entry {
+			return feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(1), n)}.Spoil([]byte("spoiled"))
+		}
+		b.server.Append(feedtest.T0.Add(time.Hour), spoiled(2)) // revision 4
+		b.follow(options())
+		b.want(b.after(time.Second), "begin", "end 4", "progress 4")
+		b.server.Append(feedtest.T0.Add(time.Hour), spoiled(3))
+		b.fill(4, 5)
+		b.want(b.after(time.Second), "entry 5", "entry 6", "progress 6")
+		b.server.DropConnections()
+		b.server.Append(feedtest.T0.Add(time.Hour), spoiled(5))
+		b.after(time.Minute)
+		b.wantView(1, 2, 3, 4, 5, 6, 7)
+	})
+}
+
 // A broken connection loses and repeats nothing: whatever was applied before the
 // cut is where the next stream begins.
 func TestFollowerResumesFromTheLastAppliedEntry(t *testing.T) {

@@ -44,10 +44,11 @@ type Scripted struct {
 // logged is one entry of the log.
 type logged struct {
 	at      bucket.Position
-	entry   *bucketv1.Entry
-	key     bucket.Key  // as far as the kind has one
-	end     bucket.Time // of its window
-	dropped bool        // by Retire
+	kind    bucket.Kind
+	entry   *bucketv1.Entry // without content where that cannot be read
+	key     bucket.Key      // as far as the kind has one
+	end     bucket.Time     // of its window
+	dropped bool            // by Retire
 }
 
 // NewScripted returns a server with an empty store of this id.
@@ -123,7 +124,7 @@ func (s *Scripted) Append(committedAt time.Time, entries ...Entry) bucket.Positi
 			e := entries[i].Encode()
 			h := s.head()
 			at := bucket.Position{Revision: h.Revision + 1, Chain: h.Chain.Next(e.Kind, committedAt, e.Payload)}
-			l := logged{at: at, entry: entries[i].message(at.Revision, committedAt), key: e.Key, end: e.End}
+			l := logged{at: at, kind: e.Kind, entry: entries[i].message(at.Revision, committedAt), key: e.Key, end: e.End}
 			l.entry.Chain = at.Chain[:]
 			s.log = append(s.log, l)
 		}
@@ -160,7 +161,7 @@ func (s *Scripted) Backup() (restore func()) {
 func (s *Scripted) Retire(before bucket.Time) {
 	s.change(func() {
 		for i := range s.log {
-			if l := &s.log[i]; l.entry.GetBucket() != nil && l.end <= before {
+			if l := &s.log[i]; l.kind == bucket.KindBucket && l.end <= before {
 				l.dropped = true
 				s.floor = max(s.floor, l.at.Revision)
 			}

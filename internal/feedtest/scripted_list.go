@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -33,7 +34,7 @@ func (s *Scripted) ListBuckets(req *bucketv1.ListBucketsRequest, ss grpc.ServerS
 	var found []logged
 	for i := range s.log {
 		l := &s.log[i]
-		if b := l.entry.GetBucket(); b != nil && !l.dropped && matches(req.GetFilter(), l) && b.GetStartUnixSeconds() >= start && int64(l.end) <= end {
+		if l.kind == bucket.KindBucket && !l.dropped && matches(req.GetFilter(), l) && int64(l.key.Start) >= start && int64(l.end) <= end {
 			found = append(found, *l)
 		}
 	}
@@ -50,7 +51,7 @@ func (s *Scripted) ListBuckets(req *bucketv1.ListBucketsRequest, ss grpc.ServerS
 	}
 	for _, l := range found[skip:] {
 		e := l.entry
-		if len(req.GetFamilies()) > 0 {
+		if len(req.GetFamilies()) > 0 && e.GetBucket() != nil {
 			e = clone(e)
 			b := e.GetBucket()
 			b.Families = slices.DeleteFunc(b.Families, func(f *bucketv1.FamilyRows) bool { return !slices.Contains(req.GetFamilies(), f.GetFamily()) })

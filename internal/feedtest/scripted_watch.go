@@ -140,9 +140,9 @@ func (s *Scripted) snapshot(f *bucketv1.Filter, req *bucketv1.SnapshotRequest) (
 		l := &s.log[i]
 		switch {
 		case l.dropped || !matches(f, l):
-		case l.entry.GetDatasetVersion() != nil:
+		case l.kind == bucket.KindDatasetVersion:
 			versions = append(versions, *l)
-		case l.entry.GetBucket() == nil: // other kinds are in no snapshot
+		case l.kind != bucket.KindBucket: // other kinds are in no snapshot
 		case req.GetMaxAge().AsDuration() > 0 && l.end > since:
 			buckets = append(buckets, *l)
 			starts[l.key.Dataset] = append(starts[l.key.Dataset], l.key.Start)
@@ -158,18 +158,22 @@ func (s *Scripted) snapshot(f *bucketv1.Filter, req *bucketv1.SnapshotRequest) (
 	}
 	slices.SortFunc(buckets, func(a, b logged) int { return a.key.Compare(b.key) })
 
+	readable := 0
 	messages := []*bucketv1.WatchBucketsResponse{infoMessage(s.info())}
 	for i := range versions {
 		messages = append(messages, entryMessage(versions[i].entry))
 	}
 	for i := range buckets {
 		messages = append(messages, entryMessage(buckets[i].entry))
+		if buckets[i].entry.GetBucket() != nil {
+			readable++
+		}
 	}
 	messages = append(messages, &bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_SnapshotEnd{
 		SnapshotEnd: &bucketv1.SnapshotEnd{
 			Point:        wire.ResumePoint(s.storeID, s.head()),
 			ProgressTime: wire.Timestamp(s.progress),
-			Buckets:      uint64(len(buckets)),
+			Buckets:      uint64(readable),
 		},
 	}})
 	return messages, s.head(), s.era, nil

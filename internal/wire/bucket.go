@@ -13,8 +13,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// EncodeBucket returns the payload of a bucket entry. The bucket should pass
-// [CheckBucket]; strings that are not UTF-8 are stored with U+FFFD in place of
+// EncodeBucket returns the payload of a bucket entry, unchecked; what is stored
+// comes from [Seal]. Strings that are not UTF-8 are stored with U+FFFD in place of
 // what is not, since a label must not be able to stop a collector.
 func EncodeBucket(b *bucket.Bucket) []byte { return marshal(ProtoBucket(b)) }
 
@@ -55,15 +55,15 @@ func Bucket(m *bucketv1.Bucket) (*bucket.Bucket, error) {
 	}
 	scope, err := Scope(m.GetScope())
 	if err != nil {
-		return nil, fmt.Errorf("bucket of dataset %q: %w", m.GetDataset(), err)
+		return nil, fmt.Errorf("bucket of dataset %.80q: %w", m.GetDataset(), err)
 	}
 	// Checked before the conversion to the domain's uint8 could wrap them.
 	finality, origin := m.GetFinality(), m.GetOrigin()
 	if bucketv1.Finality_name[int32(finality)] == "" || finality == bucketv1.Finality_FINALITY_UNSPECIFIED {
-		return nil, fmt.Errorf("bucket of dataset %q: finality is %d; it must be one that the contract names", m.GetDataset(), finality)
+		return nil, fmt.Errorf("bucket of dataset %.80q: finality is %d; it must be one that the contract names", m.GetDataset(), finality)
 	}
 	if bucketv1.Origin_name[int32(origin)] == "" || origin == bucketv1.Origin_ORIGIN_UNSPECIFIED {
-		return nil, fmt.Errorf("bucket of dataset %q: origin is %d; it must be one that the contract names", m.GetDataset(), origin)
+		return nil, fmt.Errorf("bucket of dataset %.80q: origin is %d; it must be one that the contract names", m.GetDataset(), origin)
 	}
 	b := &bucket.Bucket{
 		Key:            bucket.Key{Dataset: m.GetDataset(), Scope: scope, Start: bucket.Time(m.GetStartUnixSeconds())},
@@ -85,8 +85,7 @@ func Bucket(m *bucketv1.Bucket) (*bucket.Bucket, error) {
 }
 
 // CheckBucket reports the first thing about b that the contract does not
-// allow. Writers call it before they append: a bucket that readers refuse could
-// never be taken back.
+// allow. Writers append what passes [Seal], which is stricter.
 func CheckBucket(b *bucket.Bucket) error {
 	if err := CheckDataset(b.Dataset); err != nil {
 		return err
@@ -119,7 +118,7 @@ func CheckBucket(b *bucket.Bucket) error {
 		}
 	case bucket.Account:
 		if b.Zone != "" {
-			return fail("the zone label is %q; it must be empty for an account scope", b.Zone)
+			return fail("the zone label is %.80q; it must be empty for an account scope", b.Zone)
 		}
 		if b.Account == "" {
 			return fail("the account label is empty; an account scope needs one")
@@ -136,7 +135,7 @@ func CheckBucket(b *bucket.Bucket) error {
 	}
 	for _, s := range []string{b.Zone, b.Account, b.Variant} {
 		if !utf8.ValidString(s) {
-			return fail("%q is not UTF-8", s)
+			return fail("%.80q is not UTF-8", s)
 		}
 	}
 	if err := checkRows(b.Families); err != nil {
@@ -160,7 +159,7 @@ func checkRows(families []bucket.Rows) error {
 		}
 		for _, l := range f.Labels {
 			if !utf8.ValidString(l) {
-				return fmt.Errorf("family %s has the label value %q, which is not UTF-8", f.Family, l)
+				return fmt.Errorf("family %s has the label value %.80q, which is not UTF-8", f.Family, l)
 			}
 		}
 	}

@@ -31,6 +31,9 @@ var kindField = map[bucket.Kind]protowire.Number{
 	bucket.KindRestatement:    8,
 }
 
+// KindNone is no kind: [Frame] makes an entry without content of it.
+const KindNone bucket.Kind = 0
+
 // Frame returns the bytes of a WatchBucketsResponse with this entry. The
 // payload goes in as it is stored, neither decoded nor checked: an embedded
 // message is its bytes behind a length. A kind without a field (of a later
@@ -46,15 +49,15 @@ func Frame(p bucket.Position, committedAt time.Time, kind bucket.Kind, payload [
 	return appendEntry(b, p, committedAt, kind, payload)
 }
 
-// ListFrame returns the bytes of a ListBucketsResponse with this bucket entry
-// and the token that continues after it. As with [Frame], the payload is not
-// looked at.
-func ListFrame(p bucket.Position, committedAt time.Time, payload []byte, pageToken string) []byte {
-	e := entrySize(p, committedAt, bucket.KindBucket, payload)
+// ListFrame returns the bytes of a ListBucketsResponse with this entry, a bucket
+// or [KindNone], and the token that continues after it. As with [Frame], the
+// payload is not looked at.
+func ListFrame(p bucket.Position, committedAt time.Time, kind bucket.Kind, payload []byte, pageToken string) []byte {
+	e := entrySize(p, committedAt, kind, payload)
 	b := make([]byte, 0, 2*protowire.SizeTag(fieldListEntry)+protowire.SizeBytes(e)+protowire.SizeBytes(len(pageToken)))
 	b = protowire.AppendTag(b, fieldListEntry, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(e))
-	b = appendEntry(b, p, committedAt, bucket.KindBucket, payload)
+	b = appendEntry(b, p, committedAt, kind, payload)
 	if pageToken != "" {
 		b = protowire.AppendTag(b, fieldListPageToken, protowire.BytesType)
 		b = protowire.AppendString(b, pageToken)

@@ -58,7 +58,7 @@ func TestFrameIsTheMessage(t *testing.T) {
 					continue
 				}
 				var listed bucketv1.ListBucketsResponse
-				if err := proto.Unmarshal(wire.ListFrame(p, at, payload, "token"), &listed); err != nil {
+				if err := proto.Unmarshal(wire.ListFrame(p, at, bucket.KindBucket, payload, "token"), &listed); err != nil {
 					t.Fatal(err)
 				}
 				if d := cmp.Diff(&bucketv1.ListBucketsResponse{Entry: want, PageToken: "token"}, &listed, protocmp.Transform()); d != "" {

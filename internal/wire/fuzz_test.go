@@ -90,7 +90,7 @@ func FuzzFrame(f *testing.F) {
 		}
 
 		var list bucketv1.ListBucketsResponse
-		if err := proto.Unmarshal(wire.ListFrame(p, at, payload, token), &list); err == nil {
+		if err := proto.Unmarshal(wire.ListFrame(p, at, bucket.KindBucket, payload, token), &list); err == nil {
 			checkEntry(t, list.GetEntry(), p, at)
 			if list.GetPageToken() != token {
 				t.Fatalf("the page token is %q; want %q", list.GetPageToken(), token)

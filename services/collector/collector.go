@@ -44,6 +44,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/status"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
@@ -118,6 +119,7 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	}
 	c.trouble = trouble.New(deps.Logger, deps.Clock.Now, deps.Registry)
 	c.writes = writes.New(deps.Logger, deps.Clock.Now, c.trouble, deps.Registry)
+	spoiled := unreadable.New(c.trouble, deps.Registry)
 	c.secrets = reload.NewWatch(deps.Logger, deps.Clock.Now)
 	deps.Registry.MustRegister(c.secrets)
 	upstream, err := config.upstream(deps, c.secrets)
@@ -155,17 +157,17 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	_, _ = rand.Read(seed[:]) // never fails (crypto/rand since Go 1.24)
 	c.poller = poll.New(poll.Config{
 		Store: c.store, Upstream: upstream, Budget: limiter, Clock: deps.Clock, Catalogue: datasets,
-		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Writes: c.writes, Passed: func() { c.dies(nil) }, Logger: deps.Logger,
+		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Writes: c.writes, Unreadable: spoiled, Passed: func() { c.dies(nil) }, Logger: deps.Logger,
 		Select:   roster.Selection{Zones: config.Zones, Exclude: config.ExcludeZones, Accounts: config.Accounts},
 		Lookback: config.Lookback, Retention: config.retention(), Interval: config.Interval, LeaseTTL: lease.DefaultTTL,
 		Seed: uint64(time.Now().UnixNano()),
 	})
-	c.feed = feed.New(feed.Config{Source: c.store, Logger: deps.Logger})
+	c.feed = feed.New(feed.Config{Source: c.store, Unreadable: spoiled, Logger: deps.Logger})
 	if c.service, err = bucketsvc.New(bucketsvc.Config{
-		Store: c.store, Feed: c.feed, Version: cli.BuildInfo().Version, Retention: config.retention(), Logger: deps.Logger,
+		Store: c.store, Feed: c.feed, Version: cli.BuildInfo().Version, Retention: config.retention(), Unreadable: spoiled, Logger: deps.Logger,
 		Status: &status.Source{
 			Store: c.store, Catalogue: datasets, Clock: deps.Clock, Retention: config.retention(), Leading: c.leading.Load,
-			Trouble: c.trouble,
+			Trouble: c.trouble, Unreadable: spoiled,
 		},
 	}); err != nil {
 		return nil, err
@@ -261,16 +263,16 @@ func (c *Collector) campaign(ctx context.Context) error {
 		c.leading.Store(true)
 		defer c.leading.Store(false)
 		err := c.poller.Lead(ctx, won)
-		if ctx.Err() == nil && unreadable(err) && !c.writes.Failing(writes.Log) {
+		if ctx.Err() == nil && spoils(err) && !c.writes.Failing(writes.Log) {
 			c.dies(err)
 		}
 		return err
 	})
 }
 
-// unreadable reports whether a term ended for what is stored: it is damaged, or
+// spoils reports whether a term ended for what is stored: it is damaged, or
 // this binary cannot make sense of it. The next term would end alike.
-func unreadable(err error) bool {
+func spoils(err error) bool {
 	return err != nil && slices.Contains([]string{store.Reason(store.ErrCorrupt), store.Other}, store.Reason(err))
 }
 

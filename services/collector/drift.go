@@ -43,10 +43,7 @@ func WriteDrift(ctx context.Context, c Config, format string, w io.Writer) error
 	if err != nil {
 		return err
 	}
-	drifts, err := audit.ReadDrifts(records)
-	if err != nil {
-		return err
-	}
+	drifts, unreadable := audit.ReadDrifts(records)
 	reports := audit.Reports(drifts)
 	text := audit.Text(reports)
 	if format == "json" {
@@ -59,7 +56,10 @@ func WriteDrift(ctx context.Context, c Config, format string, w io.Writer) error
 	if _, err := io.WriteString(w, text); err != nil {
 		return fmt.Errorf("print drift report: %w", err)
 	}
-	return nil
+	for _, u := range unreadable {
+		err = errors.Join(err, fmt.Errorf("the figures of dataset %s cannot be read: %w", u.Key, u.Err))
+	}
+	return err
 }
 
 // driftRecords reads the leader's figures without disturbing it.

@@ -38,9 +38,9 @@ func week(t *testing.T, size time.Duration, restarts bool) map[string][]bucket.T
 			out[age.Name] = append(out[age.Name], look.Start)
 		}
 		if restarts && now.Floor(time.Hour) == now {
-			var err error
-			if lane, err = audit.ReadLane([]store.Record{lane.Record(func(string) bool { return true })}); err != nil {
-				t.Fatal(err)
+			var bad []store.Unreadable
+			if lane, bad = audit.ReadLane([]store.Record{lane.Record(func(string) bool { return true })}); bad != nil {
+				t.Fatal(bad)
 			}
 		}
 	}
@@ -222,9 +222,9 @@ func audited(d *audit.Drift, result audit.Result, zone string, changes ...audit.
 // stored sends figures through the store and reports on them.
 func stored(t *testing.T, d *audit.Drift) audit.Report {
 	t.Helper()
-	back, err := audit.ReadDrifts([]store.Record{d.Record()})
-	if err != nil {
-		t.Fatal(err)
+	back, bad := audit.ReadDrifts([]store.Record{d.Record()})
+	if bad != nil {
+		t.Fatal(bad)
 	}
 	reports := audit.Reports(back)
 	if len(reports) != 1 {
@@ -369,13 +369,17 @@ figures since 2026-11-21T13:00:00Z, 0 suspect windows left out
 	}
 }
 
-func TestBrokenRecordsAreErrors(t *testing.T) {
-	broken := []store.Record{{Key: "k", Value: []byte("{")}}
-	if _, err := audit.ReadLane(broken); err == nil {
-		t.Error("a broken lane is read without an error")
-	}
-	if _, err := audit.ReadDrifts(broken); err == nil {
-		t.Error("broken figures are read without an error")
+// A record that cannot be read costs itself.
+func TestBrokenRecordsAreReturnedApart(t *testing.T) {
+	good := audit.NewDrift("http_5m").Record()
+	for _, value := range []string{`{`, `[]`, `"x"`, `{"dataset":7}`, `{"done":7}`} {
+		broken := store.Record{Key: "k", Value: []byte(value)}
+		if lane, bad := audit.ReadLane([]store.Record{broken}); value != `{"dataset":7}` && (len(bad) != 1 || lane == nil) {
+			t.Errorf("a lane of %s: %+v, unreadable %v", value, lane, bad)
+		}
+		if drifts, bad := audit.ReadDrifts([]store.Record{broken, good}); len(bad) != 1 || len(drifts) != 1 || drifts["http_5m"] == nil {
+			t.Errorf("figures of %s: %v, unreadable %v", value, drifts, bad)
+		}
 	}
 }
 
@@ -385,8 +389,8 @@ func TestTheLaneForgetsDatasetsThatWent(t *testing.T) {
 	for _, dataset := range []string{"http_5m", "http_1h"} {
 		lane.Pass(audit.Look{Dataset: dataset, Start: noon, Age: audit.Ages[0]})
 	}
-	back, err := audit.ReadLane([]store.Record{lane.Record(func(d string) bool { return d == "http_1h" })})
-	if err != nil || len(back.Done) != 1 || back.Done["http_1h/1h"] != noon {
-		t.Errorf("the lane comes back as %+v, %v", back, err)
+	back, bad := audit.ReadLane([]store.Record{lane.Record(func(d string) bool { return d == "http_1h" })})
+	if bad != nil || len(back.Done) != 1 || back.Done["http_1h/1h"] != noon {
+		t.Errorf("the lane comes back as %+v, %v", back, bad)
 	}
 }

@@ -233,15 +233,21 @@ func worst(all []Movement) []Movement {
 // Record encodes the figures for the store.
 func (d *Drift) Record() store.Record { return record(KindDrift, d.Dataset, d) }
 
-// ReadDrifts decodes the records of kind [KindDrift], by dataset.
-func ReadDrifts(records []store.Record) (map[string]*Drift, error) {
-	out := make(map[string]*Drift, len(records))
+// ReadDrifts decodes the records of kind [KindDrift], by dataset. Of those that
+// cannot be read the figures begin anew.
+func ReadDrifts(records []store.Record) (out map[string]*Drift, unreadable []store.Unreadable) {
+	out = make(map[string]*Drift, len(records))
 	for _, r := range records {
 		d := new(Drift)
-		if err := json.Unmarshal(r.Value, d); err != nil {
-			return nil, fmt.Errorf("read drift record %q: %w", r.Key, err)
+		err := json.Unmarshal(r.Value, d)
+		if err == nil && d.Dataset != r.Key {
+			err = fmt.Errorf("it is of dataset %q", d.Dataset)
+		}
+		if err != nil {
+			unreadable = append(unreadable, store.Unreadable{Record: r, Err: err})
+			continue
 		}
 		out[r.Key] = d
 	}
-	return out, nil
+	return out, unreadable
 }

@@ -88,15 +88,19 @@ func (l *Lane) Record(known func(dataset string) bool) store.Record {
 	return record(KindLane, "lane", kept)
 }
 
-// ReadLane decodes the records of kind [KindLane]: one, or none yet.
-func ReadLane(records []store.Record) (*Lane, error) {
-	l := new(Lane)
+// ReadLane decodes the records of kind [KindLane]: one, or none yet. Of one that
+// cannot be read the lane begins anew: some buckets are read again twice.
+func ReadLane(records []store.Record) (l *Lane, unreadable []store.Unreadable) {
+	l = new(Lane)
 	for _, r := range records {
-		if err := json.Unmarshal(r.Value, l); err != nil {
-			return nil, fmt.Errorf("read audit record %q: %w", r.Key, err)
+		read := new(Lane)
+		if err := json.Unmarshal(r.Value, read); err != nil {
+			unreadable = append(unreadable, store.Unreadable{Record: r, Err: err})
+			continue
 		}
+		l = read
 	}
-	return l, nil
+	return l, unreadable
 }
 
 // Choose picks the scopes of a window that are read again, in the order of their

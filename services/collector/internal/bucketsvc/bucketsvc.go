@@ -6,7 +6,7 @@
 // cursor of the feed that begins at the snapshot's head, so that nothing lies
 // between them. Entries are sent as the bytes that the store holds; nothing is
 // decoded on the way, except where a request asks for some families of a bucket
-// only. The server must be built with rawcodec.ServerOption.
+// only; what no reader could decode is sent as an entry without content. The server must be built with rawcodec.ServerOption.
 //
 // A stream ends with an error of one table, errors.go. No stream holds
 // anything for a client that does not read: sending one message may take
@@ -26,6 +26,7 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
@@ -90,6 +91,8 @@ type Config struct {
 	Store  Store
 	Feed   *feed.Feed // its Run is the caller's to call
 	Status StatusSource
+	// Unreadable is told of entries that cannot be read; nil: nobody is.
+	Unreadable *unreadable.Register
 	// Version is the release of this process, for GetStatus.
 	Version string
 	// Retention is how long the store keeps buckets; 0: not known, and no bound

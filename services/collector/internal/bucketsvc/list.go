@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/rawcodec"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 )
@@ -45,19 +47,29 @@ func (s *Server) list(ctx context.Context, req *bucketv1.ListBucketsRequest, sen
 	defer release()
 	query := store.ListQuery{Filter: filter, Window: window, After: after}
 	err = s.c.Store.List(ctx, query, func(e store.Entry) error {
-		payload := e.Payload
-		if families != nil {
+		kind, payload := s.content(&e)
+		if families != nil && kind == bucket.KindBucket {
 			var err error
 			if payload, err = only(families, payload); err != nil {
 				return fmt.Errorf("bucket %s: %w", e.Key, err)
 			}
 		}
-		return send(rawcodec.Frame(wire.ListFrame(e.Position, e.CommittedAt, payload, tokens.encode(e.Key))))
+		return send(rawcodec.Frame(wire.ListFrame(e.Position, e.CommittedAt, kind, payload, tokens.encode(e.Key))))
 	})
 	if err != nil {
 		return fmt.Errorf("list buckets: %w", err)
 	}
 	return nil
+}
+
+// content is what an entry is sent with: nothing where no reader could take it
+// apart, so that the others arrive.
+func (s *Server) content(e *store.Entry) (bucket.Kind, []byte) {
+	if err := unreadable.Check(e); err != nil {
+		s.c.Unreadable.Note(e, err)
+		return wire.KindNone, nil
+	}
+	return e.Kind, e.Payload
 }
 
 // only drops the families of a bucket that were not asked for.

@@ -53,7 +53,9 @@ func (s *Server) ListDatasets(ctx context.Context, _ *bucketv1.ListDatasetsReque
 		newest := map[string]*bucketv1.DatasetVersion{}
 		for i := range entries { // ascending by revision: later ones replace
 			var v bucketv1.DatasetVersion
-			if err := proto.Unmarshal(entries[i].Payload, &v); err != nil {
+			if kind, payload := s.content(&entries[i]); kind == wire.KindNone {
+				continue // the newest that can be read is listed
+			} else if err := proto.Unmarshal(payload, &v); err != nil {
 				return nil, fmt.Errorf("decode the dataset version at revision %d: %w", entries[i].Revision, err)
 			}
 			newest[v.GetDataset()] = &v

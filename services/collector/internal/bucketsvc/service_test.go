@@ -425,9 +425,11 @@ func TestStatusIsSummedUpOnce(t *testing.T) {
 // The stored bytes are what is sent, also where this release does not know
 // everything that is in them.
 func TestPayloadsPassUnread(t *testing.T) {
-	payload := []byte{0x0a, 0x01, 'd', 0xf8, 0x07, 0x2a} // dataset "d", and field 127
+	known := feedtest.Bucket("d", feedtest.Zone(1), 0)
+	unknown := []byte{0xf8, 0x07, 0x2a} // field 127
+	payload := append(wire.EncodeBucket(known), unknown...)
 	st := &stub{list: func(_ context.Context, emit func(store.Entry) error) error {
-		return emit(store.Entry{NewEntry: store.NewEntry{Kind: bucket.KindBucket, Key: bucket.Key{Dataset: "d", Scope: feedtest.Zone(1)}, Payload: payload}})
+		return emit(store.Entry{NewEntry: store.NewEntry{Kind: bucket.KindBucket, Key: known.Key, Payload: payload}})
 	}}
 	inBubble(t, st, nil, bucketsvc.Limits{}, func(b *bench) {
 		s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{EndUnixSeconds: 300})
@@ -438,7 +440,7 @@ func TestPayloadsPassUnread(t *testing.T) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if got := m.GetEntry().GetBucket().ProtoReflect().GetUnknown(); string(got) != string(payload[3:]) {
+		if got := m.GetEntry().GetBucket().ProtoReflect().GetUnknown(); string(got) != string(unknown) {
 			b.Errorf("the unknown field arrived as %x", got)
 		}
 		if _, err := s.Recv(); !errors.Is(err, io.EOF) {

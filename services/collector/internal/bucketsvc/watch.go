@@ -99,10 +99,11 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 	query := store.SnapshotQuery{Filter: filter, Since: since(before, maxAge), MaxWindows: maxWindows}
 	buckets := uint64(0)
 	head, err := s.c.Store.Snapshot(ctx, query, func(e store.Entry) error {
-		if e.Kind == bucket.KindBucket {
+		kind, payload := s.content(&e)
+		if kind == bucket.KindBucket {
 			buckets++
 		}
-		return send(rawcodec.Frame(wire.Frame(e.Position, e.CommittedAt, e.Kind, e.Payload)))
+		return send(rawcodec.Frame(wire.Frame(e.Position, e.CommittedAt, kind, payload)))
 	})
 	if err != nil {
 		return store.Head{}, fmt.Errorf("snapshot: %w", err)

@@ -27,6 +27,9 @@ type Folded struct {
 	SampleInterval float64
 	// FoldedRows were summed into "other", or dropped, by limits.
 	FoldedRows int
+	// CutLabels is the number of label values that were changed to fit; see
+	// [bucket.FitLabel].
+	CutLabels int
 }
 
 // Fold turns the groups of one scope that variant v returned for w, a multiple

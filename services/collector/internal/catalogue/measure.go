@@ -183,7 +183,7 @@ func (m *measure) into(t *table, object map[string]any, n amount, mapped bool) e
 		return nil
 	}
 	if !m.additive {
-		return fmt.Errorf("two groups of one window feed the row %v, whose values cannot be added", t.rows[i].labels)
+		return fmt.Errorf("two groups of one window feed the row %v, whose values cannot be added", clip(strings.Join(t.rows[i].labels, ", ")))
 	}
 	return t.rows[i].sum.add(n)
 }

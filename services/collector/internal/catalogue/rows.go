@@ -60,7 +60,14 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 			Values: make([]float64, 0, len(rows)),
 		}
 		for j := range rows {
-			r.Labels = append(r.Labels, rows[j].labels...)
+			// Only here: until now rows were told apart by what Cloudflare said.
+			for _, text := range rows[j].labels {
+				value, changed := bucket.FitLabel(text)
+				r.Labels = append(r.Labels, value)
+				if changed {
+					out.CutLabels++
+				}
+			}
 			r.Values = append(r.Values, rows[j].sum.value())
 		}
 		bucket.SortRows(&r)

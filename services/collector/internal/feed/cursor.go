@@ -116,6 +116,10 @@ func (c *Cursor) checkChain(ctx context.Context) error {
 		// This process was beyond the point and the primary is not any more:
 		// the store was restored, and the feed has yet to notice.
 		return fmt.Errorf("%w: %w", ErrFutureRevision, err)
+	case errors.Is(err, store.ErrCorrupt):
+		// The row of that very entry is gone or damaged. Whoever stands there
+		// can go on from a snapshot, and from nowhere else.
+		return fmt.Errorf("%w: %w", ErrHistoryChanged, err)
 	case err != nil:
 		return err
 	case chain != c.at.Chain:
@@ -226,7 +230,7 @@ func (c *Cursor) fromStore(ctx context.Context) (Batch, error) {
 		if !follows(c.at, &page[i]) {
 			return Batch{}, ErrHistoryChanged
 		}
-		it := encode(&page[i])
+		it := c.f.encode(&page[i])
 		if c.filter.match(&it) {
 			b.Entries = append(b.Entries, it.frame)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
 // Why a stream cannot begin or go on; besides these, store.ErrCompacted and
@@ -34,8 +35,9 @@ type Source interface {
 
 // Config shapes a [Feed]. Zero numbers mean the default.
 type Config struct {
-	Source Source
-	Logger *slog.Logger // nil: no logs
+	Source     Source
+	Unreadable *unreadable.Register // told of entries that cannot be read; nil: nobody is
+	Logger     *slog.Logger         // nil: no logs
 
 	// Poll is the longest pause between looks at the head; a wake-up of the
 	// store shortens it. Default 1 s.
@@ -228,7 +230,7 @@ func (f *Feed) poll(ctx context.Context) error {
 			if !follows(at, &page[i]) {
 				break
 			}
-			items = append(items, encode(&page[i]))
+			items = append(items, f.encode(&page[i]))
 			at = page[i].Position
 		}
 		if len(items) < len(page) || len(page) == 0 {

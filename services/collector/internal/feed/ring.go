@@ -4,6 +4,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
 // item is one encoded entry with what filters look at.
@@ -14,19 +15,28 @@ type item struct {
 	frame   []byte // shared by all streams, never written again
 }
 
-func encode(e *store.Entry) item {
+// encode makes the frame of an entry, without content where no reader could
+// take it apart: whatever is stored, a stream comes past it.
+func (f *Feed) encode(e *store.Entry) item {
+	kind, payload := e.Kind, e.Payload
+	if err := unreadable.Check(e); err != nil {
+		f.c.Unreadable.Note(e, err)
+		kind, payload = wire.KindNone, nil
+	}
 	return item{
 		at:      e.Position,
 		dataset: e.Key.Dataset,
 		scope:   e.Key.Scope,
-		frame:   wire.Frame(e.Position, e.CommittedAt, e.Kind, e.Payload),
+		frame:   wire.Frame(e.Position, e.CommittedAt, kind, payload),
 	}
 }
 
 // follows reports whether e is the entry right after p, by its number and by
-// its chain, which is computed rather than believed.
+// its chain, which is computed rather than believed. The chain covers what was
+// committed; where that is damaged only the stored chain is left, and the next
+// entry's shows whether it is true.
 func follows(p bucket.Position, e *store.Entry) bool {
-	return e.Revision == p.Revision+1 && e.Chain == p.Chain.Next(e.Kind, e.CommittedAt, e.Payload)
+	return e.Revision == p.Revision+1 && (e.Damage != "" || e.Chain == p.Chain.Next(e.Kind, e.CommittedAt, e.Payload))
 }
 
 // ring holds the newest entries of the log, contiguous, within two bounds. It

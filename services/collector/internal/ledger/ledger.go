@@ -41,7 +41,9 @@ const (
 	BadAnswer     Reason = "bad_answer"
 	Unauthorized  Reason = "unauthorized"
 	Unknown       Reason = "unknown" // refused in words that are not recognised
-	Invalid       Reason = "invalid"
+	// Invalid: the answer was read, and what it makes cannot be stored, since
+	// readers would refuse it.
+	Invalid Reason = "invalid"
 )
 
 // Proto is the contract's spelling.
@@ -170,15 +172,26 @@ func Diff(stored, wanted []Gap) []store.Record {
 	return out
 }
 
-// Gaps decodes the records of kind [KindGap].
-func Gaps(records []store.Record) ([]Gap, error) {
-	out := make([]Gap, len(records))
-	for i, r := range records {
-		if err := json.Unmarshal(r.Value, &out[i]); err != nil {
-			return nil, fmt.Errorf("read gap record %q: %w", r.Key, err)
+// Gaps decodes the records of kind [KindGap]. Those that cannot be read are
+// returned apart; nothing rests on them, since gaps are computed anew.
+func Gaps(records []store.Record) (out []Gap, unreadable []store.Unreadable) {
+	for _, r := range records {
+		var g Gap
+		err := json.Unmarshal(r.Value, &g)
+		switch {
+		case err != nil:
+		case g.key() != r.Key:
+			err = fmt.Errorf("it is of %s", g.key())
+		case g.Window.Empty():
+			err = fmt.Errorf("its window is %s", g.Window)
 		}
+		if err != nil {
+			unreadable = append(unreadable, store.Unreadable{Record: r, Err: err})
+			continue
+		}
+		out = append(out, g)
 	}
-	return out, nil
+	return out, unreadable
 }
 
 // Decision puts ranges of one series out of reach for ever: lost at
@@ -222,18 +235,35 @@ func (d *Decision) Record() store.Record {
 	if err != nil {
 		panic(err) // plain strings and numbers always encode
 	}
-	return store.Record{Kind: KindDecided, Key: fmt.Sprintf("%s/%d/%s", d.Dataset, d.Scope.Kind, d.Scope.ID), Value: value}
+	return store.Record{Kind: KindDecided, Key: d.key(), Value: value}
 }
 
-// Decisions decodes the records of kind [KindDecided], by series.
-func Decisions(records []store.Record) (map[Series]*Decision, error) {
-	out := make(map[Series]*Decision, len(records))
+// Decisions decodes the records of kind [KindDecided], by series. Those that
+// cannot be read are returned apart. What such a record said was lost is decided
+// once more: Cloudflare does not have it, so nothing can be fetched that was
+// given up. What it said was accepted is wanted again where Cloudflare has it.
+func Decisions(records []store.Record) (out map[Series]*Decision, unreadable []store.Unreadable) {
+	out = make(map[Series]*Decision, len(records))
 	for _, r := range records {
 		d := new(Decision)
-		if err := json.Unmarshal(r.Value, d); err != nil {
-			return nil, fmt.Errorf("read decision record %q: %w", r.Key, err)
+		err := json.Unmarshal(r.Value, d)
+		if err == nil && d.key() != r.Key {
+			err = fmt.Errorf("it is of %s", d.key())
+		}
+		for i := range d.Spans {
+			if s := d.Spans[i].Window; err == nil && (s.Empty() || i > 0 && s.Start < d.Spans[i-1].End) {
+				err = fmt.Errorf("its ranges do not ascend at %s", s)
+			}
+		}
+		if err != nil {
+			unreadable = append(unreadable, store.Unreadable{Record: r, Err: err})
+			continue
 		}
 		out[Series{d.Dataset, d.Scope}] = d
 	}
-	return out, nil
+	return out, unreadable
+}
+
+func (d *Decision) key() string {
+	return fmt.Sprintf("%s/%d/%s", d.Dataset, d.Scope.Kind, d.Scope.ID)
 }

@@ -70,23 +70,24 @@ func TestDiffLeadsFromOneLedgerToTheOther(t *testing.T) {
 			back = append(back, records[r.Key])
 		}
 	}
-	got, err := ledger.Gaps(back)
-	if err != nil {
-		t.Fatal(err)
+	got, bad := ledger.Gaps(back)
+	if bad != nil {
+		t.Fatal(bad)
 	}
 	if diff := cmp.Diff(wanted, got); diff != "" || len(records) != len(wanted) {
 		t.Errorf("%d records; (-want +got)\n%s", len(records), diff)
 	}
-	if _, err := ledger.Gaps([]store.Record{{Value: []byte("nonsense")}}); err == nil {
-		t.Error("a broken record is read without an error")
+	if got, bad := ledger.Gaps(append(back, store.Record{Key: "k", Value: []byte("nonsense")}, store.Record{Key: "k", Value: []byte("{}")})); len(bad) != 2 || len(got) != len(wanted) {
+		t.Errorf("beside two broken records %d of %d are read; %v", len(got), len(wanted), bad)
 	}
 }
 
 func TestDecisionsComeBack(t *testing.T) {
 	d := &ledger.Decision{Dataset: "http_5m", Scope: zone, Spans: []ledger.Decided{{Window: gap(3, "", 0).Window, Reason: ledger.Suspect}}}
-	got, err := ledger.Decisions([]store.Record{d.Record()})
-	if err != nil {
-		t.Fatal(err)
+	descending := &ledger.Decision{Dataset: "http_1h", Scope: zone, Spans: []ledger.Decided{{Window: gap(3, "", 0).Window}, {Window: gap(1, "", 0).Window}}}
+	got, bad := ledger.Decisions([]store.Record{d.Record(), {Key: "k", Value: []byte("{}")}, {Key: "k", Value: []byte("[")}, descending.Record()})
+	if len(bad) != 3 {
+		t.Errorf("of three broken records %d are: %v", len(bad), bad)
 	}
 	if diff := cmp.Diff(map[ledger.Series]*ledger.Decision{{Dataset: "http_5m", Scope: zone}: d}, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -177,7 +178,7 @@ func TestWhatWaitsIsOneRecord(t *testing.T) {
 		t.Error("a gap waits although it does not, or the other way round")
 	}
 	// The build before this one knows neither field and reads the rest.
-	back, err := ledger.Gaps([]store.Record{{Value: []byte(`{"dataset":"http_5m","scope":{"kind":1,"id":"a"},"reason":"suspect"}`)}})
+	back, err := ledger.Gaps([]store.Record{{Key: "http_5m/1/a/000000000300", Value: []byte(`{"dataset":"http_5m","scope":{"kind":1,"id":"a"},"window":{"Start":300,"End":600},"reason":"suspect"}`)}})
 	if err != nil || !back[0].Suspected() || back[0].Waits(0) {
 		t.Errorf("a record of the build before this one: %+v (%v), want to be in doubt and not to wait", back, err)
 	}

@@ -23,14 +23,20 @@ func RetiredRecord(before bucket.Time) store.Record {
 	return store.Record{Kind: KindRetired, Key: "store", Value: value}
 }
 
-// Retired is the time of the stored record; 0 when nothing was ever dropped.
-func Retired(records []store.Record) (before bucket.Time, err error) {
+// Retired is the time of the stored record; 0 when nothing was ever dropped, or
+// when the record cannot be read.
+func Retired(records []store.Record) (before bucket.Time, unreadable []store.Unreadable) {
 	for _, r := range records {
 		var stored retired
-		if err := json.Unmarshal(r.Value, &stored); err != nil {
-			return 0, fmt.Errorf("read record %s/%s: %w", r.Kind, r.Key, err)
+		err := json.Unmarshal(r.Value, &stored)
+		if err == nil && stored.Before <= 0 {
+			err = fmt.Errorf("its time is %d; it must be above 0", stored.Before)
+		}
+		if err != nil {
+			unreadable = append(unreadable, store.Unreadable{Record: r, Err: err})
+			continue
 		}
 		before = max(before, stored.Before)
 	}
-	return before, nil
+	return before, unreadable
 }

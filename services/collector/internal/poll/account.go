@@ -23,11 +23,16 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 		if st := c.Scope.State; st != roster.Active && st != roster.Paused {
 			s.settling[c.Dataset.Dataset].Forget(c.Scope.Scope)
 		}
+		s.expireInvalid(c)
 		if err := s.decideLost(&batch, c); err != nil {
 			return err
 		}
 	}
 	gaps := s.missing(now, claims)
+	for _, r := range s.damaged.gaps { // before the others: one may be of the same key
+		batch.Records = append(batch.Records, store.Record{Kind: r.Kind, Key: r.Key})
+	}
+	batch.Records = append(batch.Records, s.Unreadable.Changed()...)
 	batch.Records = append(batch.Records, ledger.Diff(s.gaps, gaps)...)
 	for sc := range s.changed {
 		batch.Records = append(batch.Records, s.roster[sc].Record())
@@ -45,6 +50,10 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 	}
 	s.countFilled(gaps)
 	s.gaps, s.told = gaps, told
+	if s.damaged.gaps != nil {
+		s.damaged.gaps = nil
+		s.Unreadable.Records(ledger.KindGap, nil)
+	}
 	clear(s.changed)
 	return nil
 }
@@ -53,7 +62,6 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	s.settling[of.Dataset].Expire(of.Scope, c.Window.Start)
-	s.dropUnstored(of.Dataset, of.Scope, c.Window.Start)
 	if c.Variant == nil || c.Keeps == 0 {
 		return nil
 	}
@@ -146,8 +154,8 @@ func (s *state) gap(now bucket.Time, c roster.Claim, stored []ledger.Gap, start 
 	} else if s.outage.reason != "" {
 		g.Reason, g.Detail = s.outage.reason, s.outage.detail // which keeps it from being asked
 	}
-	if u := s.unstored[bucket.Key{Dataset: of.Dataset, Scope: of.Scope, Start: start}]; u != nil {
-		g.Reason, g.Detail, g.Attempts = ledger.Invalid, u.detail, u.failures
+	if w := s.invalid[of][start]; w != nil {
+		g.Reason, g.Detail, g.Attempts = ledger.Invalid, w.detail, w.failures
 		return g, true
 	}
 	w := s.waiting(of, stored, start)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/audit"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
@@ -18,6 +17,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
 // driftEvery is how often figures about settling are written; those about
@@ -38,14 +38,15 @@ func (p *Poller) loadDrift(ctx context.Context) (d drift, err error) {
 	if err != nil {
 		return d, err
 	}
-	if d.lane, err = audit.ReadLane(records); err != nil {
-		return d, err
-	}
+	var bad []store.Unreadable
+	d.lane, bad = audit.ReadLane(records)
+	p.Unreadable.Records(audit.KindLane, bad)
 	if records, err = p.Store.Records(ctx, audit.KindDrift); err != nil {
 		return d, err
 	}
-	d.of, err = audit.ReadDrifts(records)
-	return d, err
+	d.of, bad = audit.ReadDrifts(records)
+	p.Unreadable.Records(audit.KindDrift, bad)
+	return d, nil
 }
 
 // figures is where those of a dataset are kept. Who changes them notes it.
@@ -214,9 +215,10 @@ func (s *state) readStored(ctx context.Context, now bucket.Time, look *auditLook
 	return s.Store.List(ctx, store.ListQuery{
 		Filter: store.Filter{Datasets: []string{look.Dataset}}, Window: bucket.Window{Start: look.Start, End: look.Start.Add(size)},
 	}, func(e store.Entry) error {
-		b, err := wire.DecodeBucket(e.Payload)
+		b, err := unreadable.Bucket(&e)
 		if err != nil {
-			return fmt.Errorf("read bucket %s: %w", e.Key, err)
+			s.Unreadable.Note(&e, err)
+			return nil
 		}
 		c, claimed := claims[b.Scope]
 		if claimed && b.Variant == c.Variant.Name && b.SampleInterval <= 1 && look.Age.Worth(now, b.ReadAt) {

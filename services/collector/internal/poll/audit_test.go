@@ -76,9 +76,9 @@ func (w *world) drift() audit.Report {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	drifts, err := audit.ReadDrifts(records)
-	if err != nil {
-		w.t.Fatal(err)
+	drifts, bad := audit.ReadDrifts(records)
+	if bad != nil {
+		w.t.Fatal(bad)
 	}
 	for _, r := range audit.Reports(drifts) {
 		if r.Dataset == "http_5m" {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
@@ -147,12 +148,6 @@ type heldBack struct {
 	record store.Record
 }
 
-// unstored is why a bucket is not stored: the store cannot hold it.
-type unstored struct {
-	backoff
-	detail string
-}
-
 // withhold takes out of records those that the store refused lately, so that they
 // do not void every batch that they are part of.
 func (s *state) withhold(records []store.Record) []store.Record {
@@ -183,10 +178,7 @@ func (s *state) offer(now bucket.Time) (out []store.Record) {
 // noteStored forgets what was wrong with the items of a batch.
 func (s *state) noteStored(batch store.Batch) {
 	for _, e := range batch.Entries {
-		if s.unstored[e.Key] != nil {
-			delete(s.unstored, e.Key)
-			s.Trouble.Clear(trouble.InvalidValue, e.Key.String())
-		}
+		s.accepted(ledger.Series{Dataset: e.Key.Dataset, Scope: e.Key.Scope}, e.Key.Start)
 	}
 	for _, r := range batch.Records {
 		if id := (recordID{r.Kind, r.Key}); s.held[id] != nil {
@@ -206,21 +198,15 @@ func (id recordID) String() string { return "record " + id.kind + " " + id.key }
 func (s *state) unstorable(batch store.Batch, err error) {
 	now, jitter := s.trusted.Second(), s.rng.Float64()
 	for _, e := range batch.Entries {
-		message := fmt.Sprintf("the store cannot hold %s, which is a gap until it can: %v", e.Key, err)
 		switch e.Kind {
 		case bucket.KindBucket:
-			u := s.unstored[e.Key]
-			if u == nil {
-				u = &unstored{}
-				s.unstored[e.Key] = u
-			}
-			u.detail = err.Error()
-			u.fail(now, seriesFailed, jitter)
+			s.reject(e.Key, "the database cannot hold the bucket", err)
 		case bucket.KindDatasetVersion:
 			s.off[e.Key.Dataset] = &backoff{next: now.Add(100 * 365 * 24 * time.Hour)} // as long as the term
-			message = fmt.Sprintf("the store cannot hold the definition of dataset %s, which is not collected: %v", e.Key.Dataset, err)
+			s.Trouble.Set(trouble.InvalidValue, e.Key.String(), fmt.Sprintf("the store cannot hold the definition of dataset %s, which is not collected: %v", e.Key.Dataset, err))
+		default:
+			s.Trouble.Set(trouble.InvalidValue, e.Key.String(), fmt.Sprintf("the store cannot hold the entry: %v", err))
 		}
-		s.Trouble.Set(trouble.InvalidValue, e.Key.String(), message)
 	}
 	for _, r := range batch.Records {
 		id := recordID{r.Kind, r.Key}
@@ -232,16 +218,5 @@ func (s *state) unstorable(batch store.Batch, err error) {
 		h.record = r
 		h.fail(now, seriesFailed, jitter)
 		s.Trouble.Set(trouble.InvalidValue, id.String(), fmt.Sprintf("the store cannot hold %s; it is tried again: %v", id, err))
-	}
-}
-
-// dropUnstored forgets windows of a series that begin before a moment: nobody
-// wants them any more.
-func (s *state) dropUnstored(dataset string, sc bucket.Scope, before bucket.Time) {
-	for key := range s.unstored {
-		if key.Dataset == dataset && key.Scope == sc && key.Start < before {
-			delete(s.unstored, key)
-			s.Trouble.Clear(trouble.InvalidValue, key.String())
-		}
 	}
 }

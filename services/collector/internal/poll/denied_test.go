@@ -307,9 +307,9 @@ func (w *world) scope(zone string) *roster.Scope {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	all, err := roster.Read(records)
-	if err != nil {
-		w.t.Fatal(err)
+	all, bad := roster.Read(records)
+	if bad != nil {
+		w.t.Fatal(bad)
 	}
 	return all[bucket.Scope{Kind: bucket.Zone, ID: zone}]
 }

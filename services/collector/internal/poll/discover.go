@@ -49,6 +49,7 @@ func (s *state) discover(ctx context.Context, now bucket.Time) error {
 	changed := s.roster.Discover(now, seen, s.Select, s.Lookback)
 	unmatched := s.Select.Unmatched(seen)
 	s.tellUnmatched(unmatched)
+	s.tellOdd(seen)
 	s.discoverAt = now.Add(discoverEvery)
 	if collected := s.judgeSelection(len(zones)); collected == 0 || len(unmatched) > 0 {
 		s.discoverAt = now.Add(min(discoverEvery, discoverSoon*time.Duration(1+len(zones)/soonZones)))
@@ -59,7 +60,11 @@ func (s *state) discover(ctx context.Context, now bucket.Time) error {
 	for _, sc := range changed {
 		s.Logger.Info("zone", "zone", sc.ID, "name", sc.Name, "label", sc.ZoneLabel, "account", sc.AccountName, "plan", sc.Plan, "state", sc.State)
 	}
-	return s.save(ctx, changed)
+	if err := s.save(ctx, changed); err != nil {
+		return err
+	}
+	s.rewritten()
+	return nil
 }
 
 // tellUnmatched says which entries of the settings select nothing.

@@ -318,7 +318,7 @@ func (s *state) grant(now bucket.Time, sc *roster.Scope, byNode map[string]cloud
 	for name, n := range byNode {
 		entitled[name] = roster.Node{
 			Enabled: n.Enabled, MaxDuration: n.MaxDuration, MaxFields: n.MaxFields,
-			MaxPageSize: n.MaxPageSize, NotOlderThan: n.NotOlderThan, Fields: n.Available,
+			MaxPageSize: n.MaxPageSize, NotOlderThan: n.NotOlderThan, Fields: fields(n.Available),
 		}
 	}
 	first := sc.Checked == 0
@@ -335,16 +335,31 @@ func (s *state) grant(now bucket.Time, sc *roster.Scope, byNode map[string]cloud
 	}
 }
 
+// fields are the names that can be those of fields. Others say nothing, and a
+// record that holds them may be one that no database takes.
+func fields(available []string) []string {
+	const most = 4000 // of a node; Cloudflare's largest has some hundreds
+	out := slices.DeleteFunc(slices.Clone(available), func(name string) bool {
+		_, odd := bucket.FitName(name)
+		return odd
+	})
+	return out[:min(len(out), most)]
+}
+
 // retire drops what is older than the retention.
 func (s *state) retire(ctx context.Context, now bucket.Time) error {
 	before := now.Add(-s.Retention)
-	if before > s.retired {
+	if mark := max(before, s.retired); mark > s.retired || s.damaged.retired {
 		// Written down first, so that a longer retention, set later, does not want
 		// back what is dropped now.
-		if err := s.commit(ctx, store.Batch{Records: []store.Record{ledger.RetiredRecord(before)}}); err != nil {
+		if err := s.commit(ctx, store.Batch{Records: append(s.Unreadable.Retire(before), ledger.RetiredRecord(mark))}); err != nil {
 			return err
 		}
-		s.retired = before
+		s.retired = mark
+		if s.damaged.retired {
+			s.damaged.retired = false
+			s.Unreadable.Records(ledger.KindRetired, nil)
+		}
 	}
 	border, err := s.Store.Retire(ctx, s.term, before)
 	if err != nil {

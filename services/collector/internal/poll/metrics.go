@@ -36,6 +36,8 @@ type Metrics struct {
 	refused       *prometheus.GaugeVec
 	folded        *prometheus.CounterVec
 	truncated     *prometheus.CounterVec
+	cut           *prometheus.CounterVec
+	invalid       *prometheus.CounterVec
 	skew          *prometheus.GaugeVec
 	revision      prometheus.Gauge
 	storeSize     prometheus.Gauge
@@ -97,6 +99,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		refused:       gauges("refused_scopes", "Active zones of which the dataset may not be asked.", "dataset"),
 		folded:        counters("folded_rows_total", "Rows summed into \"other\", or dropped, by the dataset's limits.", "dataset"),
 		truncated:     counters("truncated_answers_total", "Answers that filled their page and were thrown away.", "dataset"),
+		cut:           counters("labels_cut_total", "Label values of stored rows that were longer than a label may be, or held what no scrape can carry, and were cut or replaced; they end with ~ and a hash.", "dataset"),
+		invalid:       counters("invalid_buckets_total", "Buckets that were read whole and not stored, since no reader would accept them; each is a gap with reason invalid and is read again.", "dataset"),
 		skew:          gauges("clock_skew_seconds", "The source's clock minus this process's, when it is beyond what measuring explains.", "source"),
 		revision:      gauge("head_revision", "Newest revision of the log, as this process knows it."),
 		storeSize:     gauge("store_size_bytes", "Size of the store on disk."),
@@ -118,10 +122,12 @@ func (m *Metrics) stepDown() {
 }
 
 // atZero makes the series of what alerts watch for an increase, so that the first
-// loss or audit is one.
+// loss, odd value or audit is one.
 func (m *Metrics) atZero(datasets []catalogue.Dataset) {
 	for i := range datasets {
 		m.lost.WithLabelValues(datasets[i].Dataset)
+		m.cut.WithLabelValues(datasets[i].Dataset)
+		m.invalid.WithLabelValues(datasets[i].Dataset)
 		if !slices.ContainsFunc(datasets[i].Variants, func(v catalogue.Variant) bool { return !v.Sampled }) {
 			continue // never audited
 		}

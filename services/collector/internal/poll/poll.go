@@ -16,6 +16,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
@@ -55,7 +56,9 @@ type Config struct {
 	Trouble   *trouble.Board // nil: nobody is told
 	Writes    *writes.Watch  // nil: nobody is told
 	Passed    func()         // called when a pass has ended well; nil: nobody is told
-	Logger    *slog.Logger
+	// Unreadable is told of entries and records that cannot be read; nil: nobody is.
+	Unreadable *unreadable.Register
+	Logger     *slog.Logger
 
 	Select    roster.Selection
 	Lookback  time.Duration // history that a new scope gets
@@ -145,6 +148,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 			return time.Time{}, err
 		}
 	}
+	s.inspect(ctx)
 	if at, err = s.look(ctx); err != nil {
 		return time.Time{}, err
 	}

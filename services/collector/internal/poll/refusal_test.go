@@ -64,8 +64,8 @@ func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// problems is how many problems of a code the leader has on record.
-func (w *world) problems(code trouble.Code) (n int) {
+// problems are what those of a code are about that the leader left on record.
+func (w *world) problems(code trouble.Code) (about []string) {
 	w.t.Helper()
 	head, err := w.store.Head(w.t.Context())
 	if err != nil {
@@ -77,10 +77,10 @@ func (w *world) problems(code trouble.Code) (n int) {
 	}
 	for _, p := range trouble.Read(head.Term, records) {
 		if p.Code == code {
-			n++
+			about = append(about, p.About)
 		}
 	}
-	return n
+	return about
 }
 
 // late is the longest that a bucket of a 5-minute dataset took from its end to
@@ -139,8 +139,8 @@ func TestARefusalOfEverythingDecidesNothing(t *testing.T) {
 				return c.status, c.body
 			})
 			w.run(3*time.Hour - 10*time.Second)
-			if n := w.problems(c.code); n != 1 {
-				t.Errorf("%d problems of %s; want one, of the whole", n, c.code)
+			if got := w.problems(c.code); len(got) != 1 || got[0] != "" {
+				t.Errorf("problems of %s are about %q; want one, of the whole", c.code, got)
 			}
 			shop := cfsim.Tag("zone:shop.example")
 			if got := w.gaps("http_5m", shop); got[c.reason] < 20 || len(got) != 1 {
@@ -155,8 +155,8 @@ func TestARefusalOfEverythingDecidesNothing(t *testing.T) {
 				}
 			}
 			w.run(2 * time.Hour)
-			if n := w.problems(c.code); n != 0 {
-				t.Errorf("%d problems of %s after it was over", n, c.code)
+			if got := w.problems(c.code); len(got) != 0 {
+				t.Errorf("problems of %s about %q after it was over", c.code, got)
 			}
 			for _, z := range []string{"shop", "blog", "api"} {
 				if n := w.missing(cfsim.Tag("zone:"+z+".example"), began.Add(-3*time.Hour)); n != 0 {
@@ -207,8 +207,8 @@ func TestARefusalOfOneZoneDelaysNobodyElse(t *testing.T) {
 			if got := w.gaps("http_5m", shop); got[c.reason] < 20 || len(got) != 1 {
 				t.Errorf("gaps after two hours: %v; want all of reason %s", got, c.reason)
 			}
-			if n := w.problems(trouble.UnknownRefusal); (n > 0) != (c.reason == ledger.Unknown) {
-				t.Errorf("%d problems of %s", n, trouble.UnknownRefusal)
+			if got := w.problems(trouble.UnknownRefusal); (len(got) > 0) != (c.reason == ledger.Unknown) {
+				t.Errorf("problems of %s are about %q", trouble.UnknownRefusal, got)
 			}
 			if d.turned > 24*len(w.catalogue.Datasets)+60 {
 				t.Errorf("%d requests were refused in two hours; want pauses of minutes", d.turned)
@@ -229,8 +229,8 @@ func TestARefusalOfOneZoneDelaysNobodyElse(t *testing.T) {
 					t.Errorf("%s: %d windows are missing after it was over", z, n)
 				}
 			}
-			if n := w.problems(trouble.UnknownRefusal); n != 0 {
-				t.Errorf("%d problems after it was over", n)
+			if got := w.problems(trouble.UnknownRefusal); len(got) != 0 {
+				t.Errorf("problems about %q after it was over", got)
 			}
 			w.checkTruth()
 		})
@@ -313,12 +313,12 @@ func TestAnUnknownFieldDisablesTheDatasetForMinutes(t *testing.T) {
 		return 200, fmt.Sprintf(graphRefusal, `unknown field "threats"`, "null", "")
 	})
 	w.run(90*time.Minute - 10*time.Second)
-	if n := w.problems(trouble.DatasetDisabled); n != 1 {
-		t.Errorf("%d datasets are disabled; want the one that asks for the field", n)
+	if got := w.problems(trouble.DatasetDisabled); !slices.Equal(got, []string{"http_5m"}) {
+		t.Errorf("disabled: %q; want the dataset that asks for the field", got)
 	}
 	w.run(80 * time.Minute)
-	if n := w.problems(trouble.DatasetDisabled); n != 0 {
-		t.Errorf("%d datasets are disabled after the field is known again", n)
+	if got := w.problems(trouble.DatasetDisabled); len(got) != 0 {
+		t.Errorf("disabled after the field is known again: %q", got)
 	}
 	for _, z := range []string{"shop", "blog"} {
 		if n := w.missing(cfsim.Tag("zone:"+z+".example"), began.Add(-3*time.Hour)); n != 0 {

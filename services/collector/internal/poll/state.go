@@ -15,6 +15,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/settle"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
 // state is what a leader knows. It is built from the store, lives as long as
@@ -30,17 +31,20 @@ type state struct {
 
 	roster   roster.Roster
 	versions map[string]uint32 // by dataset id
+	defined  map[string]*bucket.Definition
 	have     map[ledger.Series]bucket.Spans
 	begin    map[ledger.Series]bucket.Time // where another bucket size ends
 	decided  map[ledger.Series]*ledger.Decision
 	gaps     []ledger.Gap // as stored
 	settling map[string]*settle.Dataset
 	tries    map[ledger.Series]*try
-	off      map[string]*backoff   // datasets that Cloudflare does not understand, until
-	changed  map[bucket.Scope]bool // scopes whose record is to be written
-	told     store.Record          // problems, as stored
-	unstored map[bucket.Key]*unstored
-	held     map[recordID]*heldBack
+	off      map[string]*backoff                        // datasets that Cloudflare does not understand, until
+	changed  map[bucket.Scope]bool                      // scopes whose record is to be written
+	invalid  map[ledger.Series]map[bucket.Time]*invalid // windows that cannot be stored, by start
+	odd      map[string]bool                            // zones of which a problem with their names is told
+	held     map[recordID]*heldBack                     // records that the store cannot hold
+	damaged  damaged
+	told     store.Record // problems, as stored
 	drift    drift
 
 	unread               map[bucket.Scope]*unread // scopes whose settings could not be read
@@ -122,10 +126,11 @@ func (b *backoff) loud() bool { return b.failures&(b.failures-1) == 0 }
 func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	s := &state{
 		Poller: p, term: won.Term, at: won.Head.Position, last: later(won.Head.CommittedAt, won.Head.ProgressAt), streamed: won.Head.ProgressAt,
-		versions: map[string]uint32{}, settling: map[string]*settle.Dataset{},
+		versions: map[string]uint32{}, defined: map[string]*bucket.Definition{}, settling: map[string]*settle.Dataset{},
 		tries: map[ledger.Series]*try{}, off: map[string]*backoff{},
 		changed: map[bucket.Scope]bool{}, unread: map[bucket.Scope]*unread{},
-		unstored: map[bucket.Key]*unstored{}, held: map[recordID]*heldBack{},
+		invalid: map[ledger.Series]map[bucket.Time]*invalid{}, odd: map[string]bool{}, held: map[recordID]*heldBack{},
+		damaged: damaged{inspected: won.Head.Floor, until: won.Head.Revision},
 	}
 	// What is kept goes by the time, and a new process has compared no clocks.
 	now, err := s.look(ctx)
@@ -133,40 +138,8 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		return nil, err
 	}
 	s.leads = bucket.TimeOf(now)
-	// Everything below is read after the term is committed, so no other
-	// leader's append can still come in between.
-	records, err := p.Store.Records(ctx, roster.KindScope)
-	if err != nil {
+	if err := s.loadRecords(ctx); err != nil {
 		return nil, err
-	}
-	if s.roster, err = roster.Read(records); err != nil {
-		return nil, err
-	}
-	if records, err = p.Store.Records(ctx, ledger.KindGap); err != nil {
-		return nil, err
-	}
-	if s.gaps, err = ledger.Gaps(records); err != nil {
-		return nil, err
-	}
-	if records, err = p.Store.Records(ctx, ledger.KindDecided); err != nil {
-		return nil, err
-	}
-	if s.decided, err = ledger.Decisions(records); err != nil {
-		return nil, err
-	}
-	if records, err = p.Store.Records(ctx, ledger.KindRetired); err != nil {
-		return nil, err
-	}
-	if s.retired, err = ledger.Retired(records); err != nil {
-		return nil, err
-	}
-	s.kept = s.retired
-	if records, err = p.Store.Records(ctx, trouble.KindProblems); err != nil {
-		return nil, err
-	}
-	s.told = trouble.Record(s.term, nil)
-	if len(records) > 0 {
-		s.told = records[0]
 	}
 	if s.drift, err = p.loadDrift(ctx); err != nil {
 		return nil, err
@@ -188,6 +161,56 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
+// loadRecords reads what leaders before this one have written beside the log. A
+// record that cannot be read costs itself, never the term: whoever leads next
+// would come to it too.
+func (s *state) loadRecords(ctx context.Context) error {
+	// Everything here is read after the term is committed, so no other leader's
+	// append can still come in between.
+	records, err := s.Store.Records(ctx, roster.KindScope)
+	if err != nil {
+		return err
+	}
+	s.roster, s.damaged.scopes = roster.Read(records)
+	s.Unreadable.Records(roster.KindScope, s.damaged.scopes)
+	if records, err = s.Store.Records(ctx, ledger.KindGap); err != nil {
+		return err
+	}
+	s.gaps, s.damaged.gaps = ledger.Gaps(records)
+	s.Unreadable.Records(ledger.KindGap, s.damaged.gaps)
+	if records, err = s.Store.Records(ctx, ledger.KindDecided); err != nil {
+		return err
+	}
+	var bad []store.Unreadable
+	s.decided, bad = ledger.Decisions(records)
+	s.Unreadable.Records(ledger.KindDecided, bad)
+	if records, err = s.Store.Records(ctx, ledger.KindRetired); err != nil {
+		return err
+	}
+	s.retired, bad = ledger.Retired(records)
+	s.Unreadable.Records(ledger.KindRetired, bad)
+	if s.damaged.retired = len(bad) > 0; s.damaged.retired {
+		if s.retired, err = s.oldest(ctx); err != nil {
+			return err
+		}
+	}
+	s.kept = s.retired
+	if records, err = s.Store.Records(ctx, ledger.KindUnreadable); err != nil {
+		return err
+	}
+	known, bad := ledger.ReadUnreadable(records)
+	s.Unreadable.Records(ledger.KindUnreadable, bad)
+	s.Unreadable.Adopt(known)
+	if records, err = s.Store.Records(ctx, trouble.KindProblems); err != nil {
+		return err
+	}
+	s.told = trouble.Record(s.term, nil)
+	if len(records) > 0 {
+		s.told = records[0]
+	}
+	return nil
+}
+
 func (s *state) loadCoverage(ctx context.Context, now bucket.Time) error {
 	runs, err := s.Store.Coverage(ctx, store.Filter{}, s.keep(now))
 	if err != nil {
@@ -204,26 +227,35 @@ func (s *state) defineDatasets(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read dataset versions: %w", err)
 	}
-	stored := map[string]*bucket.Definition{}
-	for _, e := range entries {
-		d, err := wire.DecodeDefinition(e.Payload)
+	// Versions are 1, 2, 3 … of each dataset: the number of entries is the newest
+	// one, also where it cannot be read. A number is never used again, since
+	// buckets name it.
+	stored, count := map[string]*bucket.Definition{}, map[string]uint32{}
+	for i := range entries {
+		e := &entries[i]
+		d, err := unreadable.Definition(e)
 		if err != nil {
-			return fmt.Errorf("read dataset version at revision %d: %w", e.Revision, err)
+			s.Unreadable.Note(e, err)
+		} else {
+			count[d.Dataset] = max(count[d.Dataset], d.Version-1)
 		}
-		stored[d.Dataset] = d
+		count[e.Key.Dataset]++
+		stored[e.Key.Dataset] = d // nil: what is in force now is stored once more
 	}
 	var batch store.Batch
 	for _, d := range s.Catalogue.Datasets {
 		def := d.Definition
 		if old := stored[def.Dataset]; old != nil {
 			if old.Same(&def) {
-				s.versions[def.Dataset] = old.Version
+				s.versions[def.Dataset], s.defined[def.Dataset] = old.Version, old
 				continue
 			}
-			def.Version = old.Version
 		}
-		def.Version++
-		s.versions[def.Dataset] = def.Version
+		def.Version = count[def.Dataset] + 1
+		if err := wire.CheckDefinition(&def); err != nil {
+			return err
+		}
+		s.versions[def.Dataset], s.defined[def.Dataset] = def.Version, &def
 		batch.Entries = append(batch.Entries, store.NewEntry{
 			Kind: bucket.KindDatasetVersion, Key: bucket.Key{Dataset: def.Dataset}, Payload: wire.EncodeDefinition(&def),
 		})
@@ -282,8 +314,8 @@ func (s *state) Again(dataset string, sc bucket.Scope, start bucket.Time) bucket
 	if t := s.tries[ledger.Series{Dataset: dataset, Scope: sc}]; t != nil {
 		again = max(again, t.next)
 	}
-	if u := s.unstored[bucket.Key{Dataset: dataset, Scope: sc, Start: start}]; u != nil {
-		again = max(again, u.next)
+	if w := s.invalid[ledger.Series{Dataset: dataset, Scope: sc}][start]; w != nil {
+		again = max(again, w.next)
 	}
 	return again
 }
@@ -312,6 +344,6 @@ func (s *state) failWith(of ledger.Series, reason ledger.Reason, detail string, 
 		t = &try{}
 		s.tries[of] = t
 	}
-	t.reason, t.detail = reason, detail
+	t.reason, t.detail = reason, store.Text(detail)
 	t.fail(s.trusted.Second(), p, jitter)
 }

@@ -9,13 +9,13 @@ import (
 	"slices"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/settle"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
 // selection spells a planned selection for the client.
@@ -46,7 +46,7 @@ func (s *state) take(ctx context.Context, r plan.Request, answer *cloudflare.Ans
 			for _, v := range s.settling[l.sel.Dataset.Dataset].Judge(readAt, sc, readings, s.hole(sc)) {
 				if v.Final != 0 {
 					f := l.windows[sc][v.Start]
-					done = append(done, settled{s.bucket(l.sel, sc, f, v.Final, readAt), f, v})
+					done = append(done, settled{b: s.bucket(l.sel, sc, f, v.Final, readAt), folded: f, verdict: v})
 				}
 			}
 		}
@@ -62,16 +62,17 @@ const most = 2000
 // from that of a map, so that the revisions do.
 func (s *state) keepAll(ctx context.Context, done []settled) error {
 	slices.SortFunc(done, func(a, b settled) int { return a.b.Key.Compare(b.b.Key) })
+	done = s.sealed(done)
 	for part := range slices.Chunk(done, most) {
 		batch := store.Batch{Entries: make([]store.NewEntry, len(part))}
 		for i, one := range part {
-			batch.Entries[i] = entry(one.b)
+			batch.Entries[i] = entry(one)
 		}
 		if err := s.commit(ctx, batch); err != nil {
 			return err
 		}
 		for _, one := range part {
-			if s.unstored[one.b.Key] == nil {
+			if s.invalid[ledger.Series{Dataset: one.b.Dataset, Scope: one.b.Scope}][one.b.Start] == nil {
 				s.stored(one)
 			}
 		}
@@ -147,6 +148,7 @@ func (s *state) hole(sc bucket.Scope) (first bucket.Time) {
 
 type settled struct {
 	b       *bucket.Bucket
+	payload []byte // of b, as it is stored
 	folded  catalogue.Folded
 	verdict settle.Verdict
 }
@@ -159,6 +161,10 @@ func (s *state) stored(done settled) {
 	s.settling[b.Dataset].Stored(b.Scope, settle.Final{Start: b.Start, Level: done.folded.Level, Empty: done.folded.Empty})
 	s.Metrics.buckets.WithLabelValues(b.Dataset, finality(b.Finality), origin(b.Origin)).Inc()
 	s.noteSettled(done)
+	s.accepted(of, b.Start)
+	if done.folded.CutLabels > 0 {
+		s.Metrics.cut.WithLabelValues(b.Dataset).Add(float64(done.folded.CutLabels))
+	}
 	if done.folded.FoldedRows > 0 {
 		s.Metrics.folded.WithLabelValues(b.Dataset).Add(float64(done.folded.FoldedRows))
 	}
@@ -243,9 +249,10 @@ func (s *state) past(ctx context.Context, d *catalogue.Dataset, sc bucket.Scope)
 			Filter: store.Filter{Datasets: []string{d.Dataset}, Scopes: []bucket.Scope{sc}},
 			Window: bucket.Window{Start: end.Add(-12 * d.Size), End: end},
 		}, func(e store.Entry) error {
-			b, err := wire.DecodeBucket(e.Payload)
-			if err != nil {
-				return fmt.Errorf("read bucket %s: %w", e.Key, err)
+			b, err := unreadable.Bucket(&e)
+			if err != nil { // its level is not known, and the others' are
+				s.Unreadable.Note(&e, err)
+				return nil
 			}
 			past.Recent = append(past.Recent, final(d, b))
 			return nil
@@ -315,10 +322,11 @@ func (s *state) bucket(sel plan.Selection, sc bucket.Scope, f catalogue.Folded, 
 	return b
 }
 
-func entry(b *bucket.Bucket) store.NewEntry {
+func entry(one settled) store.NewEntry {
+	b := one.b
 	return store.NewEntry{
 		Kind: bucket.KindBucket, Key: b.Key, End: b.Window().End, Finality: b.Finality, Origin: b.Origin,
-		Variant: b.Variant, Rows: b.Len(), SampleInterval: b.SampleInterval, Payload: wire.EncodeBucket(b),
+		Variant: b.Variant, Rows: b.Len(), SampleInterval: b.SampleInterval, Payload: one.payload,
 	}
 }
 

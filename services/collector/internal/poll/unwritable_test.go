@@ -58,22 +58,26 @@ func (w *world) refuse(write func(what string, b *store.Batch) error) (*refusing
 	return r, logs
 }
 
-// metric is the value of a series in the registry.
-func (w *world) metric(name, label string) float64 {
+// metric is the sum of the series of a family whose first label has a value, or of
+// all of them.
+func (w *world) metric(name, label string) (sum float64) {
 	w.t.Helper()
 	families, err := w.registry.Gather()
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	found := false
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			if f.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
-				return m.GetGauge().GetValue() + m.GetCounter().GetValue()
+				found, sum = true, sum+m.GetGauge().GetValue()+m.GetCounter().GetValue()
 			}
 		}
 	}
-	w.t.Fatalf("there is no %s with label %q", name, label)
-	return 0
+	if !found {
+		w.t.Fatalf("there is no %s with label %q", name, label)
+	}
+	return sum
 }
 
 // For hours a database takes nothing that an operator must make possible: the same

@@ -50,6 +50,7 @@ func (r Roster) Discover(now bucket.Time, seen []Seen, sel Selection, lookback t
 // next is what the roster should hold for a zone after seeing it; nil for a
 // zone that was never wanted.
 func (r Roster) next(now bucket.Time, old *Scope, z Seen, wanted bool, lookback time.Duration) *Scope {
+	z = z.fit()
 	if old == nil {
 		if !wanted {
 			return nil
@@ -57,7 +58,8 @@ func (r Roster) next(now bucket.Time, old *Scope, z Seen, wanted bool, lookback 
 		old = &Scope{
 			Scope:     bucket.Scope{Kind: bucket.Zone, ID: z.ID},
 			FirstSeen: now,
-			Start:     max(now.Add(-lookback), z.Created),
+			// A zone that is yet to be created has no past to wait for.
+			Start:     min(max(now.Add(-lookback), z.Created), now),
 			State:     Active,
 			AccountID: z.AccountID,
 		}
@@ -83,36 +85,39 @@ func (r Roster) next(now bucket.Time, old *Scope, z Seen, wanted bool, lookback 
 	}
 	// As long as the name is the same so is the label: whoever else has come or
 	// gone meanwhile, the series goes on.
-	if s.ZoneLabel == "" || s.Name != old.Name || s.AccountName != old.AccountLabel {
-		s.relabel(now, r.zoneLabel(now, s))
+	zone, account := s.labels()
+	if was, _ := old.labels(); !usable(s.ZoneLabel) || zone != was || account != old.AccountLabel {
+		s.relabel(now, r.zoneLabel(now, s, zone, account), account)
 	}
 	return s
 }
 
 // relabel gives new labels and remembers the old ones.
-func (s *Scope) relabel(now bucket.Time, zone string) {
-	if s.ZoneLabel != "" {
+func (s *Scope) relabel(now bucket.Time, zone, account string) {
+	if usable(s.ZoneLabel) {
 		s.Former = append(s.Former, Label{Zone: s.ZoneLabel, Account: s.AccountLabel, Until: now})
 		s.Former = s.Former[max(0, len(s.Former)-maxFormer):]
 	}
-	s.ZoneLabel, s.AccountLabel = zone, s.AccountName
+	s.ZoneLabel, s.AccountLabel = zone, account
 }
 
-// zoneLabel is the name, unless another scope has it in the same account for an
-// overlapping time, or had it before it was renamed: then two zones would share
-// one series.
-func (r Roster) zoneLabel(now bucket.Time, s *Scope) string {
+// zoneLabel is the label that the scope's name makes, unless another scope has
+// it in the same account for an overlapping time, or had it before it was
+// renamed: then two zones would share one series.
+func (r Roster) zoneLabel(now bucket.Time, s *Scope, zone, account string) string {
 	// The oldest window that may still be stored under the new label.
 	from := s.Start
 	if keeps := s.keeps(); keeps > 0 {
 		from = max(from, now.Add(-keeps))
 	}
 	for id, o := range r {
-		if id != s.Scope && o.labelled(s.Name, s.AccountName) > from {
-			return s.Name + "#" + s.ID[:8]
+		if id != s.Scope && o.labelled(zone, account) > from {
+			// One that is cut for it still differs: its hash is of the whole.
+			name, _ := bucket.FitName(zone + "#" + s.ID[:8])
+			return name
 		}
 	}
-	return s.Name
+	return zone
 }
 
 // keeps is for how long Cloudflare keeps anything of the scope; 0: not known.

@@ -109,21 +109,33 @@ func (s *Scope) Record() store.Record {
 	if err != nil {
 		panic(err) // plain strings and numbers always encode
 	}
-	return store.Record{Kind: KindScope, Key: fmt.Sprintf("%d/%s", s.Kind, s.ID), Value: value}
+	return store.Record{Kind: KindScope, Key: s.key(), Value: value}
 }
 
 // Roster is all scopes by identity.
 type Roster map[bucket.Scope]*Scope
 
-// Read decodes the records of kind [KindScope].
-func Read(records []store.Record) (Roster, error) {
-	out := make(Roster, len(records))
+// Read decodes the records of kind [KindScope]. Those that cannot be read cost
+// themselves and are returned apart: a zone that Cloudflare still lists is found
+// again, as a new one, and its record written anew.
+func Read(records []store.Record) (out Roster, unreadable []store.Unreadable) {
+	out = make(Roster, len(records))
 	for _, r := range records {
 		s := new(Scope)
-		if err := json.Unmarshal(r.Value, s); err != nil {
-			return nil, fmt.Errorf("read scope record %q: %w", r.Key, err)
+		err := json.Unmarshal(r.Value, s)
+		if err == nil {
+			err = s.Validate()
+		}
+		if err == nil && s.key() != r.Key {
+			err = fmt.Errorf("it is of %s", s.Scope)
+		}
+		if err != nil {
+			unreadable = append(unreadable, store.Unreadable{Record: r, Err: err})
+			continue
 		}
 		out[s.Scope] = s
 	}
-	return out, nil
+	return out, unreadable
 }
+
+func (s *Scope) key() string { return fmt.Sprintf("%d/%s", s.Kind, s.ID) }

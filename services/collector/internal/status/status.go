@@ -19,6 +19,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -37,6 +38,8 @@ type Source struct {
 	Retention time.Duration
 	Leading   func() bool
 	Trouble   *trouble.Board // of this process
+	// Unreadable is told of records that cannot be read; nil: nobody is.
+	Unreadable *unreadable.Register
 }
 
 // Role is that of this process.
@@ -83,6 +86,7 @@ type picture struct {
 	have    map[ledger.Series]bucket.Spans
 	decided map[ledger.Series]*ledger.Decision
 	gaps    map[ledger.Series][]ledger.Gap
+	spoiled map[ledger.Series]bucket.Spans // stored, and not to be read
 }
 
 func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
@@ -94,16 +98,14 @@ func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read decisions: %w", err)
 	}
-	if p.decided, err = ledger.Decisions(records); err != nil {
-		return nil, err
-	}
+	var bad []store.Unreadable
+	p.decided, bad = ledger.Decisions(records)
+	s.Unreadable.Records(ledger.KindDecided, bad)
 	if records, err = s.Store.Records(ctx, ledger.KindGap); err != nil {
 		return nil, fmt.Errorf("read gaps: %w", err)
 	}
-	gaps, err := ledger.Gaps(records)
-	if err != nil {
-		return nil, err
-	}
+	gaps, bad := ledger.Gaps(records)
+	s.Unreadable.Records(ledger.KindGap, bad)
 	p.gaps = map[ledger.Series][]ledger.Gap{}
 	for _, g := range gaps {
 		p.gaps[g.Of()] = append(p.gaps[g.Of()], g)
@@ -111,9 +113,16 @@ func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
 	if records, err = s.Store.Records(ctx, ledger.KindRetired); err != nil {
 		return nil, fmt.Errorf("read what retention dropped: %w", err)
 	}
-	retired, err := ledger.Retired(records)
-	if err != nil {
-		return nil, err
+	retired, bad := ledger.Retired(records)
+	s.Unreadable.Records(ledger.KindRetired, bad)
+	if records, err = s.Store.Records(ctx, ledger.KindUnreadable); err != nil {
+		return nil, fmt.Errorf("read what cannot be read: %w", err)
+	}
+	spoiled, bad := ledger.ReadUnreadable(records)
+	s.Unreadable.Records(ledger.KindUnreadable, bad)
+	p.spoiled = make(map[ledger.Series]bucket.Spans, len(spoiled))
+	for _, u := range spoiled {
+		p.spoiled[ledger.Series{Dataset: u.Dataset, Scope: u.Scope}] = u.Spans
 	}
 	keep := max(retired, roster.Keep(p.now, s.Retention)) // as the collector's loop has it
 	// Not filtered by dataset: another size of a dataset bounds this one.
@@ -137,9 +146,9 @@ func (s *Source) scopes(ctx context.Context) (*picture, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read scopes: %w", err)
 	}
-	if p.roster, err = roster.Read(records); err != nil {
-		return nil, err
-	}
+	var bad []store.Unreadable
+	p.roster, bad = roster.Read(records)
+	s.Unreadable.Records(roster.KindScope, bad)
 	return p, nil
 }
 
@@ -196,7 +205,12 @@ func (p *picture) ranges(c roster.Claim, asked bucket.Window) []*bucketv1.Covera
 		out = append(out, r)
 	}
 	for _, w := range p.have[of] {
-		add(w, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_FINAL})
+		for _, final := range p.spoiled[of].Missing(w) {
+			add(final, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_FINAL})
+		}
+		for _, spoiled := range p.spoiled[of].Within(w) {
+			add(spoiled, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_UNREADABLE})
+		}
 	}
 	if d := p.decided[of]; d != nil {
 		for _, span := range d.Spans {
@@ -333,6 +347,11 @@ func (p *picture) add(d *bucketv1.DatasetStatus, c roster.Claim) {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	if have := p.have[of]; len(have) > 0 {
 		d.NewestEndUnixSeconds = max(d.NewestEndUnixSeconds, int64(have[len(have)-1].End))
+	}
+	for _, have := range p.have[of] {
+		for _, spoiled := range p.spoiled[of].Within(have) {
+			d.WindowsUnreadable += uint64(spoiled.Len() / c.Dataset.Size)
+		}
 	}
 	switch {
 	case c.Scope.State != roster.Active:

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 )
@@ -19,40 +17,42 @@ func (b *Batch) Validate() error {
 		return errors.New("batch without a commit time")
 	}
 	for i := range b.Entries {
-		if err := b.Entries[i].validate(); err != nil {
+		if err := b.Entries[i].Validate(); err != nil {
 			return fmt.Errorf("%w: entry %d of the batch: %w", ErrInvalid, i, err)
 		}
 	}
 	for _, r := range b.Records {
-		if err := r.validate(); err != nil {
+		if err := r.Validate(); err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
 	return nil
 }
 
-func (r *Record) validate() error {
+// Validate reports why no driver may store the record.
+func (r *Record) Validate() error {
 	if r.Kind == "" || r.Key == "" {
-		return fmt.Errorf("record with kind %q and key %q: both are required", r.Kind, r.Key)
+		return fmt.Errorf("record with kind %.80q and key %.80q: both are required", r.Kind, r.Key)
 	}
-	if err := validText(r.Kind, r.Key, string(r.Value)); err != nil {
-		return fmt.Errorf("record %q %q: %w", r.Kind, r.Key, err)
+	if !validText(r.Kind, r.Key, string(r.Value)) || escapesNUL(string(r.Value)) {
+		return fmt.Errorf("record %.80q %.80q: text must be UTF-8 without NUL", r.Kind, r.Key)
 	}
 	if r.Value != nil && !json.Valid(r.Value) {
-		return fmt.Errorf("record %s %s: the value is not JSON", r.Kind, r.Key)
+		return fmt.Errorf("record %.80q %.80q: the value is not JSON", r.Kind, r.Key)
 	}
 	return nil
 }
 
-func (e *NewEntry) validate() error {
+// Validate reports why no driver may store the entry.
+func (e *NewEntry) Validate() error {
 	if e.Kind < bucket.KindBucket || e.Kind > bucket.KindRestatement {
 		return fmt.Errorf("kind is %d; it must be %d to %d", e.Kind, bucket.KindBucket, bucket.KindRestatement)
 	}
 	if len(e.Payload) == 0 {
 		return fmt.Errorf("%s has no payload", e.Key)
 	}
-	if err := validText(e.Key.Dataset, e.Variant); err != nil {
-		return fmt.Errorf("dataset %q, variant %q: %w", e.Key.Dataset, e.Variant, err)
+	if !validText(e.Key.Dataset, e.Variant) {
+		return fmt.Errorf("dataset %.80q, variant %.80q: text must be UTF-8 without NUL", e.Key.Dataset, e.Variant)
 	}
 	if e.Rows < 0 || e.Rows > math.MaxInt32 {
 		return fmt.Errorf("%s has %d rows", e.Key, e.Rows)
@@ -80,16 +80,6 @@ func (e *NewEntry) validate() error {
 	}
 	if e.Key.Start.Floor(size) != e.Key.Start {
 		return fmt.Errorf("bucket %s: the start is not aligned to the size of %s", e.Key, size)
-	}
-	return nil
-}
-
-// validText refuses what Postgres cannot hold as text or jsonb and SQLite could.
-func validText(texts ...string) error {
-	for _, s := range texts {
-		if !utf8.ValidString(s) || strings.Contains(s, "\x00") || strings.Contains(s, `\u0000`) {
-			return errors.New("text must be UTF-8 without NUL")
-		}
 	}
 	return nil
 }

@@ -39,6 +39,21 @@ func DecodePermits(stored string) ([]PermitBlock, error) {
 	return blocks, nil
 }
 
+// Known are the blocks of the stored form, at the store's time. Where that cannot
+// be read, all permits but one are taken to be in use for a span: the one brings
+// a new form into the store. To grant none would leave the damage there for ever.
+func (p *Permits) Known(stored string, now time.Time) []PermitBlock {
+	blocks, err := DecodePermits(stored)
+	if err == nil {
+		return blocks
+	}
+	until := now.Add(p.Span)
+	if own := p.Now.Add(p.Span); p.OwnTime {
+		until = own
+	}
+	return []PermitBlock{{N: p.Limit - 1, Until: until.UTC(), Holder: "not known: what was stored is damaged"}}
+}
+
 // Validate reports what is wrong with the request, if anything.
 func (p *Permits) Validate() error {
 	var errs []error

@@ -118,3 +118,22 @@ func TestSettledPermitsCountFromTheirUse(t *testing.T) {
 		t.Errorf("%+v, %v", g, blocks)
 	}
 }
+
+// A row of permits that was damaged is mended by the next grant, at no more than
+// the limit; it must not stop all requests for ever.
+func TestDamagedPermitsAreMended(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	p := store.Permits{User: "u", Want: 50, Limit: 100, Now: now, UseBy: now.Add(time.Minute), Span: 5 * time.Minute}
+	grant, blocks := p.GrantAt(now, p.Known(`{"damaged": true}`, now))
+	if grant.N != 1 {
+		t.Fatalf("%d permits were granted on top of what is not known; want 1", grant.N)
+	}
+	stored := store.EncodePermits(blocks)
+	if grant, _ = p.GrantAt(now, p.Known(stored, now)); grant.N != 0 || !grant.RetryAt.Equal(now.Add(p.Span)) {
+		t.Errorf("at once again: %+v; want none until a span has passed", grant)
+	}
+	p.Now, p.UseBy = p.Now.Add(p.Span), p.UseBy.Add(p.Span)
+	if grant, _ = p.GrantAt(p.Now, p.Known(stored, p.Now)); grant.N != 50 {
+		t.Errorf("after a span %d permits are granted; want 50", grant.N)
+	}
+}

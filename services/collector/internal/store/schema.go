@@ -53,12 +53,35 @@ func (s Settings) Validate() error {
 	return nil
 }
 
-// Verify returns ErrCorrupt unless sum is the SHA-256 of the entry's payload.
-// Drivers call it for every payload that they read, so that a damaged page ends
-// in an error and never in a sample (G1).
-func (e *Entry) Verify(sum []byte) error {
-	if got := sha256.Sum256(e.Payload); string(got[:]) != string(sum) {
-		return fmt.Errorf("%w: payload of revision %d (%s) does not match its checksum", ErrCorrupt, e.Revision, e.Key)
+// MaxPayload is the most bytes of a payload that drivers hand out: what fits
+// one message of the contract. Releases before this one could store more.
+const MaxPayload = 16<<20 - 4096
+
+// Verify compares the entry's payload, of which size bytes are stored, with its
+// checksum. One that does not match, or that the driver left out for its size,
+// is taken out of the entry, which then says so: a damaged page never ends in a
+// sample (G1), and never in an error that stops whoever comes to it.
+func (e *Entry) Verify(sum []byte, size int64) {
+	if size > MaxPayload {
+		e.spoiled(fmt.Sprintf("its payload has %d bytes; a message can have %d", size, MaxPayload))
+		return
 	}
-	return nil
+	if got := sha256.Sum256(e.Payload); string(got[:]) != string(sum) {
+		e.spoiled("its payload does not match its checksum")
+	}
+}
+
+// ReadChain takes the entry's stored chain. One of another length cannot be what
+// was stored.
+func (e *Entry) ReadChain(stored []byte) {
+	if copy(e.Chain[:], stored); len(stored) != len(e.Chain) {
+		e.spoiled(fmt.Sprintf("its chain has %d bytes", len(stored)))
+	}
+}
+
+func (e *Entry) spoiled(how string) {
+	e.Payload = nil
+	if e.Damage == "" {
+		e.Damage = how
+	}
 }

@@ -39,8 +39,9 @@ var (
 	// ErrUnavailable: the database cannot be reached or refuses to work now.
 	// Whether a write took place is unknown: [Store.Head] tells.
 	ErrUnavailable = errors.New("database is unavailable")
-	// ErrCorrupt: stored bytes do not match their checksum, or the database
-	// itself says that it is damaged. Nothing of it is handed out.
+	// ErrCorrupt: the database itself says that it is damaged, or a row is
+	// missing from the log. A row whose payload is damaged is no error: see
+	// [Entry.Damage].
 	ErrCorrupt = errors.New("stored data is damaged")
 	// ErrDenied: the database's role may not do that. Nothing was written. It
 	// passes when somebody grants the right.
@@ -98,6 +99,9 @@ type Entry struct {
 	bucket.Position
 	CommittedAt time.Time
 	NewEntry
+	// Damage says why Payload is not given, although the entry is stored; empty
+	// for all others. Its place in the log, its chain and its key are as stored.
+	Damage string
 }
 
 // NewEntry is what the writer gives for one entry. For buckets all fields are

@@ -35,7 +35,7 @@ func TestWhatWasNotAskedForIsNotWritten(t *testing.T) {
 			r.Range.Start = s.buckets[4].Start // window 0
 			cut(r)
 			var out bytes.Buffer
-			err := Write(t.Context(), &out, &generous{s}, st, r, clockAt)
+			err := Write(t.Context(), &out, &generous{s}, st, r, clockAt, nil)
 			if err == nil || !strings.Contains(err.Error(), "was not asked for") || strings.Contains(out.String(), "# EOF") {
 				t.Errorf("error is %v after\n%s", err, out.String())
 			}

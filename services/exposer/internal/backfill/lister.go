@@ -73,15 +73,34 @@ type listing struct {
 	stream grpc.ServerStreamingClient[bucketv1.ListBucketsResponse]
 	failed int
 	last   bucket.Key
+	// passed is told of buckets that are stored and cannot be read.
+	passed func(revision uint64, err error)
+	// revision is that of the bucket that was returned last.
+	revision uint64
 }
 
-// next returns the next bucket, or io.EOF after the last.
+// next returns the next bucket that can be read, or io.EOF after the last.
 func (l *listing) next() (*bucket.Bucket, error) {
 	for {
 		m, err := l.receive()
 		if err == nil {
 			l.failed = 0
-			return l.check(m)
+			b, err := wire.Bucket(m.GetEntry().GetBucket())
+			switch {
+			case m.GetEntry() == nil:
+				return nil, errors.New("list buckets: a message without an entry")
+			case m.GetEntry().GetKind() == nil:
+				err = errors.New("the collector cannot read what is stored")
+				fallthrough
+			case err != nil:
+				// What is there stays there: to ask for it again would bring the
+				// same. The others are worth having.
+				l.passed(m.GetEntry().GetRevision(), err)
+				l.req.PageToken = m.GetPageToken()
+				continue
+			}
+			l.revision = m.GetEntry().GetRevision()
+			return b, l.check(b, m.GetPageToken())
 		}
 		if errors.Is(err, io.EOF) {
 			return nil, io.EOF
@@ -109,19 +128,15 @@ func (l *listing) receive() (*bucketv1.ListBucketsResponse, error) {
 
 // check holds the server to the order and the range, on which the order of the
 // samples rests.
-func (l *listing) check(m *bucketv1.ListBucketsResponse) (*bucket.Bucket, error) {
-	b, err := wire.Bucket(m.GetEntry().GetBucket())
-	if err != nil {
-		return nil, fmt.Errorf("list buckets: %w", err)
-	}
+func (l *listing) check(b *bucket.Bucket, token string) error {
 	if l.last.Dataset != "" && l.last.Compare(b.Key) >= 0 {
-		return nil, fmt.Errorf("list buckets: %s came after %s; they must ascend", b.Key, l.last)
+		return fmt.Errorf("list buckets: %s came after %s; they must ascend", b.Key, l.last)
 	}
 	if !slices.Contains(l.req.GetFilter().GetDatasets(), b.Dataset) || int64(b.Start) < l.req.GetStartUnixSeconds() || int64(b.Window().End) > l.req.GetEndUnixSeconds() {
-		return nil, fmt.Errorf("list buckets: %s was not asked for", b.Key)
+		return fmt.Errorf("list buckets: %s was not asked for", b.Key)
 	}
-	l.last, l.req.PageToken = b.Key, m.GetPageToken()
-	return b, nil
+	l.last, l.req.PageToken = b.Key, token
+	return nil
 }
 
 // passing reports whether an error may be over in a moment.

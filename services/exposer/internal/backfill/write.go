@@ -20,7 +20,10 @@ import (
 // everything before it was written. After an error the output is not whole and
 // must not be made to look so. The error is a *[ParamError] for an unknown
 // zone, before anything is written.
-func Write(ctx context.Context, w io.Writer, from Lister, state *window.State, r *Request, now time.Time) error {
+//
+// A stored bucket that cannot be read costs itself: passed is told of it, once,
+// with its revision, and the output has all others. Nil: nobody is told.
+func Write(ctx context.Context, w io.Writer, from Lister, state *window.State, r *Request, now time.Time, passed func(revision uint64, err error)) error {
 	var scope *bucketv1.Scope
 	if r.Zone != "" {
 		var err error
@@ -31,7 +34,7 @@ func Write(ctx context.Context, w io.Writer, from Lister, state *window.State, r
 	// A listing that is given up half-way must end at the server too.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	out := writer{ctx: ctx, w: w, from: from, state: state, r: r, scope: scope, now: now}
+	out := writer{ctx: ctx, w: w, from: from, state: state, r: r, scope: scope, now: now, told: map[uint64]bool{}, passed: passed}
 	for _, fam := range r.Families {
 		if err := out.family(fam); err != nil {
 			return fmt.Errorf("write family %s: %w", fam.Name, err)
@@ -50,6 +53,16 @@ type writer struct {
 	scope *bucketv1.Scope
 	now   time.Time
 	buf   []byte // of one bucket's lines, reused
+
+	told   map[uint64]bool // buckets that passed has heard of: each comes once a family
+	passed func(revision uint64, err error)
+}
+
+func (o *writer) pass(revision uint64, err error) {
+	if o.passed != nil && !o.told[revision] {
+		o.told[revision] = true
+		o.passed(revision, err)
+	}
 }
 
 // source is the listing of one dataset with the bucket that comes next.
@@ -95,7 +108,7 @@ func (o *writer) family(fam window.Family) error {
 			return cmp.Or(cmp.Compare(a.head.Start, b.head.Start), cmp.Compare(a.head.Dataset, b.head.Dataset))
 		})
 		last = first.head
-		if err := o.bucket(name, fam.Name, last, o.instants(last)); err != nil {
+		if err := o.bucket(name, fam.Name, first, o.instants(last)); err != nil {
 			return err
 		}
 		if err := first.advance(); err != nil {
@@ -113,7 +126,7 @@ func (o *writer) list(dataset, family string, in bucket.Window) *source {
 	if o.scope != nil {
 		filter.Scopes = []*bucketv1.Scope{o.scope}
 	}
-	return &source{listing: listing{from: o.from, ctx: o.ctx, req: &bucketv1.ListBucketsRequest{
+	return &source{listing: listing{from: o.from, ctx: o.ctx, passed: o.pass, req: &bucketv1.ListBucketsRequest{
 		Filter: filter, StartUnixSeconds: int64(in.Start), EndUnixSeconds: int64(in.End), Families: []string{family},
 	}}}
 }
@@ -128,7 +141,7 @@ func (o *writer) extend(name, family, dataset string, newest bucket.Window) erro
 			return err
 		}
 		until := bucket.Window{Start: newest.End, End: bucket.TimeOf(o.now)}
-		if err := o.bucket(name, family, s.head, o.multiples(until, s.head.Size)); err != nil {
+		if err := o.bucket(name, family, s, o.multiples(until, s.head.Size)); err != nil {
 			return err
 		}
 	}
@@ -152,8 +165,9 @@ func (o *writer) multiples(w bucket.Window, size time.Duration) iter.Seq[expo.Mi
 	}
 }
 
-// bucket writes the family's rows of one bucket at each of the instants.
-func (o *writer) bucket(name, family string, b *bucket.Bucket, at iter.Seq[expo.Millis]) error {
+// bucket writes the family's rows of the source's bucket at each of the instants.
+func (o *writer) bucket(name, family string, s *source, at iter.Seq[expo.Millis]) error {
+	b := s.head
 	i := slices.IndexFunc(b.Families, func(r bucket.Rows) bool { return r.Family == family })
 	if i < 0 {
 		return nil // a confirmed absence of rows
@@ -161,11 +175,17 @@ func (o *writer) bucket(name, family string, b *bucket.Bucket, at iter.Seq[expo.
 	rows := &b.Families[i]
 	version := o.state.Dataset(b.Dataset).Version(b.Version)
 	if version == nil {
+		if s.revision > 0 && s.revision <= uint64(o.state.Position.Revision) {
+			// All that came before the bucket is here; its definition cannot be read.
+			o.pass(s.revision, fmt.Errorf("bucket %s was collected under version %d of its dataset, which cannot be read", b.Key, b.Version))
+			return nil
+		}
 		return fmt.Errorf("bucket %s was collected under version %d of its dataset, which has not reached this exposer", b.Key, b.Version)
 	}
 	fam := expo.FamilyOf(version, family)
 	if fam == nil || rows.Width() != len(fam.Labels) {
-		return fmt.Errorf("bucket %s does not fit version %d of its dataset", b.Key, b.Version)
+		o.pass(s.revision, fmt.Errorf("bucket %s does not fit version %d of its dataset", b.Key, b.Version))
+		return nil
 	}
 	o.buf = o.buf[:0]
 	for t := range at {

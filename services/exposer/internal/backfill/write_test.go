@@ -31,6 +31,7 @@ type store struct {
 	err     error            // with which
 	once    bool             // cut is counted over all streams: nothing comes after it
 	calls   int
+	spoil   func(n int, e *bucketv1.Entry) // of the n-th bucket; nil: all are whole
 }
 
 func (s *store) ListScopes(context.Context, *bucketv1.ListScopesRequest, ...grpc.CallOption) (*bucketv1.ListScopesResponse, error) {
@@ -81,7 +82,11 @@ func (l *listed) Recv() (*bucketv1.ListBucketsResponse, error) {
 			l.left--
 		}
 		l.i++
-		return &bucketv1.ListBucketsResponse{Entry: &bucketv1.Entry{Kind: &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(b)}}, PageToken: token}, nil
+		e := &bucketv1.Entry{Revision: uint64(l.i), Kind: &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(b)}}
+		if l.s.spoil != nil {
+			l.s.spoil(l.i, e)
+		}
+		return &bucketv1.ListBucketsResponse{Entry: e, PageToken: token}, nil
 	}
 	return nil, io.EOF
 }
@@ -134,7 +139,7 @@ func TestWriteGolden(t *testing.T) {
 		t.Run(file, func(t *testing.T) {
 			s, st := resized(t)
 			var out bytes.Buffer
-			if err := Write(t.Context(), &out, s, st, request(t, st, query), clockAt); err != nil {
+			if err := Write(t.Context(), &out, s, st, request(t, st, query), clockAt, nil); err != nil {
 				t.Fatal(err)
 			}
 			testkit.Golden(t, "testdata/"+file, out.Bytes())
@@ -163,14 +168,14 @@ func ascends(t *testing.T, body string) {
 func TestCutListingIsContinued(t *testing.T) {
 	s, st := resized(t)
 	var whole bytes.Buffer
-	if err := Write(t.Context(), &whole, s, st, request(t, st, ""), clockAt); err != nil {
+	if err := Write(t.Context(), &whole, s, st, request(t, st, ""), clockAt, nil); err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		s, st := resized(t)
 		s.cut, s.err = 1, status.Error(codes.Unavailable, "gone")
 		var cut bytes.Buffer
-		if err := Write(t.Context(), &cut, s, st, request(t, st, ""), clockAt); err != nil {
+		if err := Write(t.Context(), &cut, s, st, request(t, st, ""), clockAt, nil); err != nil {
 			t.Fatal(err)
 		}
 		if cut.String() != whole.String() {
@@ -196,7 +201,7 @@ func TestBrokenListingIsNotClosed(t *testing.T) {
 				// Three messages come, and from then on nothing but the error.
 				s.cut, s.err, s.once = 3, tc.err, true
 				var out bytes.Buffer
-				err := Write(t.Context(), &out, s, st, request(t, st, "dataset=http_5m"), clockAt)
+				err := Write(t.Context(), &out, s, st, request(t, st, "dataset=http_5m"), clockAt, nil)
 				if !errors.Is(err, tc.err) {
 					t.Errorf("error is %v, want one that wraps %v", err, tc.err)
 				}
@@ -219,7 +224,7 @@ func TestZones(t *testing.T) {
 	} {
 		r := request(t, st, "zone="+zone)
 		var out bytes.Buffer
-		err := Write(t.Context(), &out, s, st, r, clockAt)
+		err := Write(t.Context(), &out, s, st, r, clockAt, nil)
 		var refused *ParamError
 		if !errors.As(err, &refused) || !strings.Contains(err.Error(), want) || out.Len() > 0 {
 			t.Errorf("%s: %v after %d bytes, want %q", zone, err, out.Len(), want)
@@ -227,7 +232,7 @@ func TestZones(t *testing.T) {
 	}
 	for _, zone := range []string{"one.example", feedtest.Zone(0).ID, "zone-a000.example"} {
 		var out bytes.Buffer
-		if err := Write(t.Context(), &out, s, st, request(t, st, "zone="+zone), clockAt); err != nil {
+		if err := Write(t.Context(), &out, s, st, request(t, st, "zone="+zone), clockAt, nil); err != nil {
 			t.Errorf("%s: %v", zone, err)
 		}
 		if strings.Contains(out.String(), "a001") || !strings.Contains(out.String(), "a000") {
@@ -254,7 +259,7 @@ func TestImplausible(t *testing.T) {
 			r := request(t, st, "")
 			tc.spoil(s, r)
 			var out bytes.Buffer
-			err := Write(t.Context(), &out, s, st, r, clockAt)
+			err := Write(t.Context(), &out, s, st, r, clockAt, nil)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error is %v, want %q", err, tc.want)
 			}
@@ -262,5 +267,68 @@ func TestImplausible(t *testing.T) {
 				t.Error("the body is closed")
 			}
 		})
+	}
+}
+
+// What cannot be read costs itself: a backfill goes on behind it, also across a
+// cut of the stream at any place, has all the rest, and tells of each once.
+func TestWhatCannotBeReadIsPassed(t *testing.T) {
+	s, st := resized(t)
+	var whole bytes.Buffer
+	if err := Write(t.Context(), &whole, s, st, request(t, st, ""), clockAt, nil); err != nil {
+		t.Fatal(err)
+	}
+	st.Position.Revision = 100 // everything that the buckets need has come
+	for what, spoil := range map[string]func(*bucketv1.Entry){
+		"no content":               func(e *bucketv1.Entry) { e.Kind = nil },
+		"no zone":                  func(e *bucketv1.Entry) { e.GetBucket().Zone = "" },
+		"a version never heard of": func(e *bucketv1.Entry) { e.GetBucket().DatasetVersion = 77 },
+		"rows that do not fit": func(e *bucketv1.Entry) {
+			for _, f := range e.GetBucket().GetFamilies() {
+				if len(f.GetLabelValues()) == 0 {
+					f.LabelValues = []string{"x"}
+				} else {
+					f.LabelValues = nil
+					f.Values = f.Values[:1]
+				}
+			}
+		},
+	} {
+		for _, spoiled := range []int{1, 4, 6, len(s.buckets)} {
+			s.spoil = func(n int, e *bucketv1.Entry) {
+				if n == spoiled {
+					spoil(e)
+				}
+			}
+			for cut := range 4 {
+				s.cut, s.err = cut, status.Error(codes.Unavailable, "cut")
+				var out bytes.Buffer
+				told := map[uint64]int{}
+				synctest.Test(t, func(t *testing.T) {
+					if err := Write(t.Context(), &out, s, st, request(t, st, ""), clockAt, func(revision uint64, err error) { told[revision]++ }); err != nil {
+						t.Errorf("%s, bucket %d, cut after %d: %v", what, spoiled, cut, err)
+					}
+				})
+				if len(told) != 1 || told[uint64(spoiled)] != 1 {
+					t.Errorf("%s, bucket %d, cut after %d: told of %v", what, spoiled, cut, told)
+				}
+				b := s.buckets[spoiled-1]
+				var want strings.Builder
+				for line := range strings.Lines(whole.String()) {
+					if !strings.Contains(line, b.Zone) || !strings.Contains(line, fmt.Sprintf(" %d.999", int64(b.Window().End)-1)) {
+						want.WriteString(line)
+					}
+				}
+				if out.String() != want.String() {
+					t.Errorf("%s, bucket %d, cut after %d: the output is\n%s\nwant\n%s", what, spoiled, cut, out.String(), want.String())
+				}
+			}
+		}
+	}
+	// A version that may yet come is waited for: to leave its bucket out would be silence.
+	st.Position.Revision = 0
+	s.cut, s.spoil = 0, func(_ int, e *bucketv1.Entry) { e.GetBucket().DatasetVersion = 77 }
+	if err := Write(t.Context(), io.Discard, s, st, request(t, st, ""), clockAt, nil); err == nil {
+		t.Error("buckets of a version that has not arrived were left out")
 	}
 }

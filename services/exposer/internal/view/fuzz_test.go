@@ -56,6 +56,12 @@ func FuzzBody(f *testing.F) {
 				if err := wire.CheckBucket(b); err != nil {
 					t.Fatal(err)
 				}
+				// What a writer may store is what all readers accept.
+				if payload, err := wire.Seal(b, def); err == nil {
+					if b, err = wire.DecodeBucket(payload); err != nil {
+						t.Fatalf("it was sealed, and cannot be read: %v", err)
+					}
+				}
 				if held, err := recent.Add(b, now); err != nil || !held {
 					t.Fatalf("bucket %s is not held: %v", b.Key, err)
 				}

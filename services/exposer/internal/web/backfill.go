@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -74,7 +75,17 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 		s.begin()
 		return outcomeWhole
 	}
-	err = backfill.Write(ctx, s, h.Store, state, request, now)
+	unreadable := 0
+	err = backfill.Write(ctx, s, h.Store, state, request, now, func(revision uint64, why error) {
+		level := h.Logger.Debug
+		if unreadable++; unreadable == 1 {
+			level = h.Logger.Error // the collector has a list of all; see GetCoverage
+		}
+		level("backfill passes over a stored bucket that cannot be read", "revision", revision, "err", why)
+	})
+	if unreadable > 0 {
+		s.announce("X-Weir-Unreadable", strconv.Itoa(unreadable))
+	}
 	if err == nil {
 		err = s.close()
 	}
@@ -194,6 +205,15 @@ func (s *stream) begin() {
 		s.zip, _ = gzip.NewWriterLevel(s.w, gzip.BestSpeed) // no error: the level is a constant
 	}
 	s.w.WriteHeader(http.StatusOK)
+}
+
+// announce says something about the body that is known at its end only: in the
+// header if that is not sent yet, else behind the body.
+func (s *stream) announce(name, value string) {
+	if s.begun {
+		name = http.TrailerPrefix + name
+	}
+	s.w.Header().Set(name, value)
 }
 
 // close sends the rest and the end. It is for whole bodies alone.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,11 +14,15 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// selectBucket and selectEvent give the columns that scanEntry reads.
-const (
-	selectBucket = `SELECT 1::smallint, ` + columns + ` FROM bucket`
-	selectEvent  = `SELECT kind, ` + columns + ` FROM event`
+// selectBucket and selectEvent give the columns that scanEntry reads. A payload
+// that is too large to be handed out is not read: a page of them would not fit
+// into memory.
+var (
+	selectBucket = `SELECT 1::smallint, ` + stored + ` FROM bucket`
+	selectEvent  = `SELECT kind, ` + stored + ` FROM event`
 )
+
+var stored = strings.TrimSuffix(columns, `payload`) + `octet_length(payload), CASE WHEN octet_length(payload) <= ` + strconv.Itoa(store.MaxPayload) + ` THEN payload END`
 
 // queryer is a pool or a transaction.
 type queryer interface {
@@ -27,18 +33,17 @@ func scanEntry(row pgx.CollectableRow) (store.Entry, error) {
 	var e store.Entry
 	var scope, chain, sum []byte
 	var committed time.Time
+	var size int64
 	err := row.Scan(&e.Kind, &e.Revision, &e.Key.Dataset, &e.Key.Scope.Kind, &scope, &e.Key.Start, &e.End, &committed,
-		&e.SampleInterval, &e.Rows, &e.Finality, &e.Origin, &e.Variant, &chain, &sum, &e.Payload)
+		&e.SampleInterval, &e.Rows, &e.Finality, &e.Origin, &e.Variant, &chain, &sum, &size, &e.Payload)
 	if err != nil {
 		return store.Entry{}, err
 	}
 	e.Key.Scope.ID = hex.EncodeToString(scope)
 	e.CommittedAt = committed.UTC()
-	if len(chain) != len(e.Chain) {
-		return store.Entry{}, fmt.Errorf("%w: chain of revision %d has %d bytes", store.ErrCorrupt, e.Revision, len(chain))
-	}
-	copy(e.Chain[:], chain)
-	return e, e.Verify(sum)
+	e.Verify(sum, size)
+	e.ReadChain(chain)
+	return e, nil
 }
 
 // collect reads all entries of a query.
@@ -88,7 +93,7 @@ func (s *Store) ChainAt(ctx context.Context, rev bucket.Revision) (bucket.Chain,
 		return bucket.Chain{}, fmt.Errorf("read a chain: %w: asked for revision %d, the head is %d", store.ErrBeyondHead, rev, head)
 	case rev < floor:
 		return bucket.Chain{}, fmt.Errorf("read a chain: %w: asked for revision %d, the floor is %d", store.ErrCompacted, rev, floor)
-	case rev == floor:
+	case rev == floor && len(floorChain) == len(bucket.Chain{}):
 		return bucket.Chain(floorChain), nil
 	case len(found) != len(bucket.Chain{}):
 		return bucket.Chain{}, fmt.Errorf("read a chain: %w: revision %d is missing between floor %d and head %d", store.ErrCorrupt, rev, floor, head)
@@ -156,10 +161,7 @@ func (s *Store) reserve(ctx context.Context, p store.Permits) (grant store.Grant
 	if err != nil {
 		return store.Grant{}, false, err
 	}
-	if blocks, err = store.DecodePermits(stored); err != nil {
-		return store.Grant{}, false, err
-	}
-	if grant, blocks = p.GrantAt(now, blocks); blocks == nil {
+	if grant, blocks = p.GrantAt(now, p.Known(stored, now)); blocks == nil {
 		return grant, true, nil
 	}
 	tag, err := s.writer.Exec(ctx, `INSERT INTO permit (username, number, blocks) VALUES ($1, $2 + 1, $3::text::jsonb)

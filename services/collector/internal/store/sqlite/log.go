@@ -7,17 +7,23 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// selectBucket and selectEvent give the columns that scanEntry reads.
-const (
-	selectBucket = `SELECT 1, ` + columns + ` FROM bucket`
-	selectEvent  = `SELECT kind, ` + columns + ` FROM event`
+// selectBucket and selectEvent give the columns that scanEntry reads. A payload
+// that is too large to be handed out is not read: a page of them would not fit
+// into memory.
+var (
+	selectBucket = `SELECT 1, ` + stored + ` FROM bucket`
+	selectEvent  = `SELECT kind, ` + stored + ` FROM event`
 )
+
+var stored = strings.TrimSuffix(columns, `payload`) + `length(payload), CASE WHEN length(payload) <= ` + strconv.Itoa(store.MaxPayload) + ` THEN payload END`
 
 // number is a revision as SQLite counts. One that no log reaches stays beyond
 // every head instead of turning negative.
@@ -26,19 +32,17 @@ func number(r bucket.Revision) int64 { return int64(min(r, math.MaxInt64)) }
 func scanEntry(rows *sql.Rows) (store.Entry, error) {
 	var e store.Entry
 	var scope, chain, sum []byte
-	var committed int64
+	var committed, size int64
 	err := rows.Scan(&e.Kind, &e.Revision, &e.Key.Dataset, &e.Key.Scope.Kind, &scope, &e.Key.Start, &e.End, &committed,
-		&e.SampleInterval, &e.Rows, &e.Finality, &e.Origin, &e.Variant, &chain, &sum, &e.Payload)
+		&e.SampleInterval, &e.Rows, &e.Finality, &e.Origin, &e.Variant, &chain, &sum, &size, &e.Payload)
 	if err != nil {
 		return store.Entry{}, err
 	}
 	e.Key.Scope.ID = hex.EncodeToString(scope)
 	e.CommittedAt = time.UnixMilli(committed).UTC()
-	if len(chain) != len(e.Chain) {
-		return store.Entry{}, fmt.Errorf("%w: chain of revision %d has %d bytes", store.ErrCorrupt, e.Revision, len(chain))
-	}
-	copy(e.Chain[:], chain)
-	return e, e.Verify(sum)
+	e.Verify(sum, size)
+	e.ReadChain(chain)
+	return e, nil
 }
 
 // each runs a query and hands over its entries one by one.
@@ -118,6 +122,9 @@ func (s *Store) ChainAt(ctx context.Context, rev bucket.Revision) (chain bucket.
 				return err
 			}
 		}
+		if len(found) != len(chain) {
+			return fmt.Errorf("%w: chain of revision %d has %d bytes", store.ErrCorrupt, rev, len(found))
+		}
 		chain = bucket.Chain(found)
 		return nil
 	})
@@ -171,10 +178,8 @@ func (s *Store) Reserve(ctx context.Context, p store.Permits) (grant store.Grant
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		if blocks, err = store.DecodePermits(stored); err != nil {
-			return err
-		}
-		if grant, blocks = p.GrantAt(s.clock.Now(), blocks); blocks == nil {
+		now := s.clock.Now()
+		if grant, blocks = p.GrantAt(now, p.Known(stored, now)); blocks == nil {
 			return nil
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO permit (username, blocks) VALUES (?, ?)

@@ -27,10 +27,13 @@ func testRecords(t *testing.T, d Driver) {
 		store.Record{Kind: "gap", Key: "b", Value: []byte(`{"n": 1}`)},
 		store.Record{Kind: "gap", Key: "a é", Value: []byte(`[1, "two", null]`)},
 		store.Record{Kind: "gap", Key: "C", Value: []byte(`"it's"`)},
+		// A text about a NUL is no NUL.
+		store.Record{Kind: "text", Key: "a", Value: []byte(`"\\u0000 is no \\\\u0000"`)},
 		store.Record{Kind: "scope", Key: "b", Value: []byte(`null`)},
 	)
 	wantRecords(t, s, "gap", [][2]string{{"C", `"it's"`}, {"a é", `[1,"two",null]`}, {"b", `{"n":1}`}})
 	wantRecords(t, s, "scope", [][2]string{{"b", `null`}})
+	wantRecords(t, s, "text", [][2]string{{"a", `"\\u0000 is no \\\\u0000"`}})
 	wantRecords(t, s, "unknown", nil)
 
 	put(

@@ -6,6 +6,7 @@ package storetest
 import (
 	"testing"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
@@ -20,6 +21,10 @@ type Opener func(settings store.Settings) (store.Store, error)
 type Driver struct {
 	// Create makes a fresh, migrated database that lasts as long as the test.
 	Create func(t *testing.T) Opener
+	// Damage makes one like Create's, and a way to damage a column of the row of
+	// a revision behind the store's back: to replace a payload, to cut a chain.
+	// Nil: not asked of this one.
+	Damage func(t *testing.T) (Opener, func(column string, revision bucket.Revision))
 	// Shared: several stores may be open on one database at the same time, as
 	// by several processes.
 	Shared bool
@@ -59,6 +64,7 @@ func Run(t *testing.T, d Driver) {
 		{"Scan/List", testList},
 		{"Scan/EmitError", testEmitError},
 		{"Scan/ManyReaders", testManyReaders},
+		{"Damaged", testDamaged},
 		{"Coverage", testCoverage},
 		{"Records", testRecords},
 		{"RecordsTogether", testRecordsTogether},

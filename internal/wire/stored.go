@@ -1,0 +1,216 @@
+package wire
+
+import (
+	"encoding/hex"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// frameRoom is what a message holds besides a payload: revision, chain, time,
+// token, tags and lengths, a few hundred bytes.
+const frameRoom = 4096
+
+// MaxPayload is the most bytes of a payload that fits a message.
+const MaxPayload = MaxMessage - frameRoom
+
+// CheckStored reports why a stored payload cannot be sent to readers: they
+// could not take the message apart, whatever they would say of its contents, or
+// a bucket is another than the store's key says, so that the order in which it
+// stands would be broken. One such message would end every stream that comes to
+// it, for ever.
+//
+// It walks over the bytes without building anything, so that streams need not
+// decode what they send. What passes can still be refused by [DecodeBucket], by
+// a reader that then goes on with the next entry.
+func CheckStored(kind bucket.Kind, key bucket.Key, payload []byte) error {
+	if len(payload) > MaxPayload {
+		return fmt.Errorf("the stored payload has %d bytes; a message can have %d", len(payload), MaxPayload)
+	}
+	shape, known := shapes[kind]
+	if !known {
+		return nil // sent without content
+	}
+	if err := shape.check(payload); err != nil {
+		return fmt.Errorf("the stored payload is no %s: %w", shape.name, err)
+	}
+	if kind != bucket.KindBucket {
+		return nil
+	}
+	if is, err := keyOf(payload); err != nil {
+		return err
+	} else if is != key {
+		return fmt.Errorf("the stored payload is bucket %s; the store's key is %s", is, key)
+	}
+	return nil
+}
+
+// shape is what protobuf itself asks of a message's bytes.
+type shape struct {
+	name   string
+	fields []field // by number
+}
+
+type field struct {
+	known   bool
+	wire    protowire.Type
+	packed  int // of a repeated number: the size of its elements if that is fixed, -1 for varints; 0: not repeated
+	text    bool
+	message *shape
+}
+
+var shapes = func() map[bucket.Kind]*shape {
+	known := map[protoreflect.FullName]*shape{}
+	of := func(m proto.Message) *shape { return shapeOf(m.ProtoReflect().Descriptor(), known) }
+	return map[bucket.Kind]*shape{
+		bucket.KindBucket:         of(&bucketv1.Bucket{}),
+		bucket.KindDatasetVersion: of(&bucketv1.DatasetVersion{}),
+		bucket.KindGapDecision:    of(&bucketv1.GapDecision{}),
+		bucket.KindState:          of(&bucketv1.State{}),
+		bucket.KindRestatement:    of(&bucketv1.Restatement{}),
+	}
+}()
+
+func shapeOf(d protoreflect.MessageDescriptor, known map[protoreflect.FullName]*shape) *shape {
+	if s := known[d.FullName()]; s != nil {
+		return s
+	}
+	s := &shape{name: string(d.Name())}
+	known[d.FullName()] = s
+	for i := range d.Fields().Len() {
+		f := d.Fields().Get(i)
+		var out field
+		switch f.Kind() {
+		case protoreflect.StringKind:
+			out = field{wire: protowire.BytesType, text: true}
+		case protoreflect.BytesKind:
+			out = field{wire: protowire.BytesType}
+		case protoreflect.MessageKind:
+			out = field{wire: protowire.BytesType, message: shapeOf(f.Message(), known)}
+		case protoreflect.DoubleKind, protoreflect.Fixed64Kind, protoreflect.Sfixed64Kind:
+			out = field{wire: protowire.Fixed64Type, packed: 8}
+		case protoreflect.FloatKind, protoreflect.Fixed32Kind, protoreflect.Sfixed32Kind:
+			out = field{wire: protowire.Fixed32Type, packed: 4}
+		default:
+			out = field{wire: protowire.VarintType, packed: -1}
+		}
+		if !f.IsList() {
+			out.packed = 0
+		}
+		out.known = true
+		for len(s.fields) <= int(f.Number()) {
+			s.fields = append(s.fields, field{})
+		}
+		s.fields[f.Number()] = out
+	}
+	return s
+}
+
+// check reports what protobuf could not decode. A known field with another wire
+// type is an unknown field to protobuf, and skipped here as there.
+func (s *shape) check(b []byte) error {
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		b = b[n:]
+		var f field
+		if int(number) < len(s.fields) {
+			f = s.fields[number]
+		}
+		if kind != protowire.BytesType || !f.known || f.wire != protowire.BytesType && f.packed == 0 {
+			if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
+				return fmt.Errorf("field %d: %w", number, protowire.ParseError(n))
+			}
+			b = b[n:]
+			continue
+		}
+		value, n := protowire.ConsumeBytes(b)
+		if n < 0 {
+			return fmt.Errorf("field %d: %w", number, protowire.ParseError(n))
+		}
+		b = b[n:]
+		switch {
+		case f.message != nil:
+			if err := f.message.check(value); err != nil {
+				return fmt.Errorf("field %d: %w", number, err)
+			}
+		case f.text && !utf8.Valid(value):
+			return fmt.Errorf("field %d is not UTF-8", number)
+		case f.packed > 0 && len(value)%f.packed != 0:
+			return fmt.Errorf("field %d has %d bytes of numbers of %d", number, len(value), f.packed)
+		case f.packed < 0:
+			for len(value) > 0 {
+				_, n := protowire.ConsumeVarint(value)
+				if n < 0 {
+					return fmt.Errorf("field %d: %w", number, protowire.ParseError(n))
+				}
+				value = value[n:]
+			}
+		}
+	}
+	return nil
+}
+
+// keyOf reads the key out of a bucket's bytes, which have the right shape. Of a
+// field that is there twice the last one counts, as in protobuf.
+func keyOf(payload []byte) (key bucket.Key, err error) {
+	var kind uint64
+	scope := func(b []byte) {
+		each(b, func(number protowire.Number, n uint64, text []byte) {
+			switch {
+			case number == 1 && text == nil:
+				kind = n
+			case number == 2 && text != nil:
+				key.Scope.ID = string(text)
+			}
+		})
+	}
+	each(payload, func(number protowire.Number, n uint64, text []byte) {
+		switch {
+		case number == 1 && text != nil:
+			key.Dataset = string(text)
+		case number == 3 && text != nil:
+			scope(text)
+		case number == 4 && text == nil:
+			key.Start = bucket.Time(n)
+		}
+	})
+	if kind != uint64(bucket.Zone) && kind != uint64(bucket.Account) {
+		return key, fmt.Errorf("the stored payload has scope kind %d", kind)
+	}
+	key.Scope.Kind = bucket.ScopeKind(kind)
+	if len(key.Scope.ID) != hex.EncodedLen(16) || len(key.Dataset) > maxDatasetLen {
+		return key, fmt.Errorf("the stored payload is of scope id %.40q, dataset %.80q", key.Scope.ID, key.Dataset)
+	}
+	return key, nil
+}
+
+// each hands over the fields of a message that are varints or have a length.
+func each(b []byte, take func(number protowire.Number, n uint64, text []byte)) {
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		b = b[n:]
+		switch kind {
+		case protowire.VarintType:
+			v, n := protowire.ConsumeVarint(b)
+			take(number, v, nil)
+			b = b[n:]
+		case protowire.BytesType:
+			v, n := protowire.ConsumeBytes(b)
+			if v == nil {
+				v = []byte{}
+			}
+			take(number, 0, v)
+			b = b[n:]
+		default:
+			b = b[protowire.ConsumeFieldValue(number, kind, b):]
+		}
+	}
+}

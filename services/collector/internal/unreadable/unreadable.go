@@ -1,0 +1,249 @@
+// Package unreadable keeps account of what is stored and cannot be read: entries
+// that an older release wrote without checking them, rows that were damaged.
+//
+// Such an entry counts as stored. Its key is taken, so its window is never asked
+// for again, and it has its place in the log and the chain; on streams it comes
+// without content, so that readers pass it. Whoever comes to one goes on with
+// the rest and tells the [Register], which makes it a problem for an operator
+// (code STORE_UNREADABLE), a metric, and, through the leader, a record from
+// which coverage says it on every collector.
+package unreadable
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/wire"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+)
+
+// What drivers hand out fits a message.
+const _ = uint(wire.MaxPayload-store.MaxPayload) + uint(store.MaxPayload-wire.MaxPayload)
+
+// Check reports why an entry cannot be sent with its content, without decoding
+// it; see [wire.CheckStored].
+func Check(e *store.Entry) error {
+	if e.Damage != "" {
+		return errors.New(e.Damage)
+	}
+	return wire.CheckStored(e.Kind, e.Key, e.Payload)
+}
+
+// Bucket decodes a bucket's entry, or says why no reader accepts it.
+func Bucket(e *store.Entry) (*bucket.Bucket, error) {
+	if err := Check(e); err != nil {
+		return nil, err
+	}
+	return wire.DecodeBucket(e.Payload)
+}
+
+// Definition decodes the entry of a dataset version.
+func Definition(e *store.Entry) (*bucket.Definition, error) {
+	if err := Check(e); err != nil {
+		return nil, err
+	}
+	d, err := wire.DecodeDefinition(e.Payload)
+	if err == nil && d.Dataset != e.Key.Dataset {
+		err = fmt.Errorf("it is of dataset %s; the store's key is %s", d.Dataset, e.Key.Dataset)
+	}
+	return d, err
+}
+
+// most entries are remembered one by one; of what is beyond, the log and the
+// metric tell no more.
+const most = 100_000
+
+// Register is what one process has come upon. Safe for concurrent use; a nil
+// Register takes and tells nothing.
+type Register struct {
+	board *trouble.Board
+
+	mu      sync.Mutex
+	series  map[ledger.Series]*ledger.Unreadable
+	windows int                        // of all series
+	others  map[bucket.Revision]string // entries that are not buckets: what each is
+	records map[string]map[string]bool // by kind, keys
+	changed map[ledger.Series]bool     // since Records was called
+}
+
+// New returns an empty register that tells board; reg may be nil.
+func New(board *trouble.Board, reg prometheus.Registerer) *Register {
+	r := &Register{
+		board: board, series: map[ledger.Series]*ledger.Unreadable{}, others: map[bucket.Revision]string{},
+		records: map[string]map[string]bool{}, changed: map[ledger.Series]bool{},
+	}
+	if reg != nil {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "weir_collector_unreadable_entries",
+			Help: "Entries and records of the store that this process found to be unreadable. They count as stored; the rest goes on.",
+		}, func() float64 { return float64(r.Len()) }))
+	}
+	return r
+}
+
+// Len is the number of entries and records.
+func (r *Register) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.windows + len(r.others)
+	for _, keys := range r.records {
+		n += len(keys)
+	}
+	return n
+}
+
+// Note takes an entry that could not be read, and why. What is known already is
+// not told again.
+func (r *Register) Note(e *store.Entry, why error) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.windows+len(r.others) >= most {
+		return
+	}
+	if e.Kind != bucket.KindBucket {
+		if _, known := r.others[e.Revision]; !known {
+			what := kindOf(e)
+			r.others[e.Revision] = what
+			r.board.Set(trouble.StoreUnreadable, fmt.Sprintf("%s, revision %d", what, e.Revision),
+				fmt.Sprintf("a stored entry cannot be read and is passed over: %s: %v", what, why))
+		}
+		return
+	}
+	of := ledger.Series{Dataset: e.Key.Dataset, Scope: e.Key.Scope}
+	u := r.series[of]
+	if u == nil {
+		u = &ledger.Unreadable{Dataset: of.Dataset, Scope: of.Scope}
+	}
+	w := bucket.Window{Start: e.Key.Start, End: e.End}
+	if u.Spans.Contains(w) || w.Empty() {
+		return
+	}
+	r.add(of, &ledger.Unreadable{
+		Dataset: of.Dataset, Scope: of.Scope, Size: w.Len(), Spans: bucket.Spans{w},
+		Why: store.Text(fmt.Sprintf("revision %d: %v", e.Revision, why)),
+	})
+	r.changed[of] = true
+}
+
+// Adopt takes what leaders have written down. What this process knows beyond
+// that is to be written too.
+func (r *Register) Adopt(known []ledger.Unreadable) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range known {
+		r.add(ledger.Series{Dataset: known[i].Dataset, Scope: known[i].Scope}, &known[i])
+	}
+	clear(r.changed)
+	for of := range r.series {
+		r.changed[of] = true
+	}
+	for i := range known {
+		if of := (ledger.Series{Dataset: known[i].Dataset, Scope: known[i].Scope}); known[i].Windows() == r.series[of].Windows() {
+			delete(r.changed, of)
+		}
+	}
+}
+
+func (r *Register) add(of ledger.Series, more *ledger.Unreadable) {
+	u := r.series[of]
+	if u == nil {
+		u = &ledger.Unreadable{Dataset: of.Dataset, Scope: of.Scope, Size: more.Size, Why: more.Why}
+		r.series[of] = u
+	}
+	r.windows -= u.Windows()
+	for _, w := range more.Spans {
+		u.Spans = u.Spans.Add(w)
+	}
+	r.windows += u.Windows()
+	r.board.Set(trouble.StoreUnreadable, of.Dataset+" "+of.Scope.String(), fmt.Sprintf(
+		"stored buckets cannot be read and are passed over: %d of %s, from %s to %s; they are not asked for again; the first: %s",
+		u.Windows(), of.Dataset, u.Spans[0].Start, u.Spans[len(u.Spans)-1].End, u.Why))
+}
+
+// Records says which of all records of a kind cannot be read now.
+func (r *Register) Records(kind string, unreadable []store.Unreadable) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := make(map[string]bool, len(unreadable))
+	for _, u := range unreadable {
+		now[u.Key] = true
+		r.board.Set(trouble.StoreUnreadable, aboutRecord(kind, u.Key), store.Text(fmt.Sprintf("a stored record cannot be read and is passed over: %v", u.Err)))
+	}
+	for key := range r.records[kind] {
+		if !now[key] {
+			r.board.Clear(trouble.StoreUnreadable, aboutRecord(kind, key))
+		}
+	}
+	r.records[kind] = now
+}
+
+func aboutRecord(kind, key string) string { return fmt.Sprintf("record %s %.80s", kind, key) }
+
+// Changed returns the records that tell what was found since it was called last.
+func (r *Register) Changed() (out []store.Record) {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for of := range r.changed {
+		out = append(out, r.series[of].Record())
+	}
+	clear(r.changed)
+	return out
+}
+
+// Retire forgets buckets that end at or before a time, which retention drops,
+// and returns the records to write.
+func (r *Register) Retire(before bucket.Time) (out []store.Record) {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for of, u := range r.series {
+		if u.Spans[0].Start.Add(u.Size) > before {
+			continue
+		}
+		r.windows -= u.Windows()
+		u.Spans = u.Spans.Remove(bucket.Window{Start: 0, End: before.Floor(max(u.Size, time.Second))})
+		r.windows += u.Windows()
+		out = append(out, u.Record())
+		if len(u.Spans) == 0 {
+			delete(r.series, of)
+			delete(r.changed, of)
+			r.board.Clear(trouble.StoreUnreadable, of.Dataset+" "+of.Scope.String())
+		}
+	}
+	return out
+}
+
+func kindOf(e *store.Entry) string {
+	switch e.Kind {
+	case bucket.KindDatasetVersion:
+		return "a version of dataset " + e.Key.Dataset
+	case bucket.KindGapDecision:
+		return fmt.Sprintf("a gap decision of %s %s", e.Key.Dataset, e.Key.Scope)
+	case bucket.KindState:
+		return "a state of " + e.Key.Dataset
+	case bucket.KindRestatement:
+		return fmt.Sprintf("a restatement of %s", e.Key)
+	}
+	return fmt.Sprintf("an entry of kind %d", e.Kind)
+}
