@@ -57,7 +57,7 @@ func TestManyAtOnceAreTwoLines(t *testing.T) {
 }
 
 // What lasts is told at the beginning, then in pauses that double up to an hour;
-// once it has been over for a pause, the next time is a first time.
+// once it has been over for an hour, the next time is a first time.
 func TestWhatLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		logs := new(testkit.Logs) // and not the test's, which it would fill
@@ -78,7 +78,7 @@ func TestWhatLasts(t *testing.T) {
 			}
 			times += n
 		}
-		time.Sleep(2 * time.Hour)
+		time.Sleep(3 * time.Hour)
 		for _, line := range lines(logs)[len(got):] { // the last, after the end
 			var n int
 			_, count, _ := strings.Cut(line, "times=")
@@ -93,6 +93,21 @@ func TestWhatLasts(t *testing.T) {
 		q.Warn("", "away")
 		if got := lines(logs)[before:]; len(got) != 1 || strings.Contains(got[0], "times") {
 			t.Errorf("after the end: %q, want one line as at first", got)
+		}
+	})
+}
+
+// What comes back less often than the pause is not told each time for ever.
+func TestWhatIsRareIsToldSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		logs := new(testkit.Logs)
+		q := quiet.New(slog.New(slog.NewTextHandler(logs, nil)), time.Minute)
+		for range 24 * 4 {
+			q.Warn("", "away")
+			time.Sleep(15 * time.Minute)
+		}
+		if n := len(lines(logs)); n < 24 || n > 30 {
+			t.Errorf("a failure every quarter of an hour is %d lines a day, want about 28", n)
 		}
 	})
 }
@@ -127,8 +142,8 @@ func TestThingsAreBounded(t *testing.T) {
 			q.Warn(fmt.Sprint(i), "refused")
 		}
 		time.Sleep(time.Hour)
-		if n := len(lines(logs)); n != 102 { // 100, and two for the rest
-			t.Errorf("%d lines, want 102", n)
+		if n := len(lines(logs)); n != 12 { // 10, and two for the rest
+			t.Errorf("%d lines, want 12", n)
 		}
 	})
 }

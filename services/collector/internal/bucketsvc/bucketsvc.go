@@ -107,8 +107,7 @@ type Config struct {
 type Server struct {
 	bucketv1.UnimplementedBucketServiceServer
 	c       Config
-	log     *slog.Logger
-	often   *quiet.Log // what clients can cause again and again
+	log     *quiet.Log // clients can cause the same again and again
 	streams atomic.Int64
 
 	snapshots, lists, calls places
@@ -144,7 +143,7 @@ func New(c Config) (*Server, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Server{
-		c: c, log: c.Logger, often: quiet.New(c.Logger, time.Minute), draining: make(chan struct{}),
+		c: c, log: quiet.New(c.Logger, time.Minute), draining: make(chan struct{}),
 		snapshots: make(places, l.Snapshots), lists: make(places, l.Lists), calls: make(places, l.Calls),
 		summing: make(places, 1),
 	}, nil

@@ -83,7 +83,7 @@ func (s *Server) status(ctx context.Context, call string, err error) error {
 	}
 	var request *requestError
 	if errors.As(err, &request) {
-		s.often.Info(call, "request refused", "call", call, "err", err)
+		s.log.Info(call, "request refused", "call", call, "err", err)
 		return reason.Error(codes.InvalidArgument, "BAD_REQUEST", request.text)
 	}
 	if ctx.Err() != nil {
@@ -96,11 +96,7 @@ func (s *Server) status(ctx context.Context, call string, err error) error {
 	}
 	for _, row := range table {
 		if errors.Is(err, row.err) {
-			if row.level <= slog.LevelDebug {
-				s.log.Log(ctx, row.level, "call ended", "call", call, "reason", row.reason, "err", err)
-			} else {
-				s.often.Log(ctx, row.level, call+" "+row.reason, "call ended", "call", call, "reason", row.reason, "err", err)
-			}
+			s.log.Log(ctx, row.level, call+" "+row.reason, "call ended", "call", call, "reason", row.reason, "err", err)
 			if row.retry > 0 {
 				return reason.Later(row.code, row.reason, row.text, row.retry)
 			}
@@ -109,10 +105,10 @@ func (s *Server) status(ctx context.Context, call string, err error) error {
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		// Not the client's deadline, so ours on the database.
-		s.often.Warn(call, "database took too long", "call", call, "err", err)
+		s.log.Warn(call, "database took too long", "call", call, "err", err)
 		return reason.Error(codes.Unavailable, "STORE_UNAVAILABLE", "the database took too long; back off")
 	}
 	id, answer := reason.Internal(call, err.Error())
-	s.often.Error(id, "call failed", "call", call, "error_id", id, "err", err)
+	s.log.Error(id, "call failed", "call", call, "error_id", id, "err", err)
 	return answer
 }

@@ -40,8 +40,7 @@ func TestTableIsThatOfTheContract(t *testing.T) {
 		t.Fatal("found no reasons in the contract's comment")
 	}
 
-	log := slog.New(slog.DiscardHandler)
-	s := &Server{log: log, often: quiet.New(log, time.Minute)}
+	s := &Server{log: quiet.New(slog.New(slog.DiscardHandler), time.Minute)}
 	errs := []error{badRequest("field is 1; it must be 2"), context.DeadlineExceeded, os.ErrInvalid}
 	for _, row := range table {
 		errs = append(errs, row.err)

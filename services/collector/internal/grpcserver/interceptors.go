@@ -90,10 +90,6 @@ func (s *rechecked) SendMsg(m any) error {
 func callLogger(l *slog.Logger) (logging.Logger, []logging.Option) {
 	often := quiet.New(l, time.Minute)
 	logger := logging.LoggerFunc(func(ctx context.Context, level logging.Level, msg string, fields ...any) {
-		if level <= logging.LevelDebug {
-			l.Log(ctx, slog.Level(level), msg, fields...)
-			return
-		}
 		method, _ := grpc.Method(ctx)
 		often.Log(ctx, slog.Level(level), method+" "+codeOf(fields), msg, fields...)
 	})
