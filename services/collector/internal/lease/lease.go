@@ -142,6 +142,9 @@ func (r *campaign) round(ctx context.Context, lead func(context.Context, store.L
 	if level > slog.LevelInfo {
 		tell = r.trouble
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil // it was asked to end, whatever that interrupted
+	}
 	tell.Log(ctx, level, store.Reason(err), ended, "term", won.Term, "err", err)
 	return r.pause(err)
 }
