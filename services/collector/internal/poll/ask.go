@@ -217,7 +217,7 @@ func (s *state) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Erro
 			s.failWith(of, reason, e.Error(), jitter, seriesFailed)
 		}
 	}
-	s.often.Warn(e.Class.String(), "requests to Cloudflare fail", "class", e.Class.String(), "zones", len(r.Scopes), "selections", len(r.Selections), "err", e, bodyOf(e))
+	s.often.Warn(e.Class.String()+" "+e.Message, "requests to Cloudflare fail", "class", e.Class.String(), "zones", len(r.Scopes), "selections", len(r.Selections), "err", e, bodyOf(e))
 }
 
 // bodyOf is the beginning of the reply, where there is something to see in it.

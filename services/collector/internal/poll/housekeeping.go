@@ -73,7 +73,7 @@ func (s *state) upstreamFailed(ctx context.Context, level slog.Level, what strin
 		return 0, err
 	}
 	s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-	s.often.Log(ctx, level, e.Class.String(), "cannot "+what+" at Cloudflare; going on with what is known", "class", e.Class.String(), "err", err, bodyOf(e))
+	s.often.Log(ctx, level, e.Class.String()+" "+e.Message, "cannot "+what+" at Cloudflare; going on with what is known", "class", e.Class.String(), "err", err, bodyOf(e))
 	switch {
 	case e.Class == cloudflare.Budget:
 		s.Budget.Refused(e.RetryAfter)

@@ -119,7 +119,7 @@ func (s *state) refusedAlike(a *alike) bucket.Time {
 	for _, of := range a.blamed {
 		delete(s.tries, of)
 	}
-	s.often.Warn(e.Class.String(), "Cloudflare refuses everything alike; nothing is concluded about zones or datasets", "class", e.Class.String(), "err", e, bodyOf(e))
+	s.often.Warn(e.Class.String()+" "+e.Message, "Cloudflare refuses everything alike; nothing is concluded about zones or datasets", "class", e.Class.String(), "err", e, bodyOf(e))
 	return next
 }
 
