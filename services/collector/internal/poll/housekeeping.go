@@ -45,7 +45,8 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 	}
 	if now >= s.retireAt {
 		s.retireAt = now.Add(retireEvery)
-		switch err := s.retire(ctx, now); {
+		err := s.retire(ctx, now)
+		switch {
 		case err == nil:
 			s.Writes.Works(writes.Retention)
 		case store.Mendable(err) && ctx.Err() == nil:
@@ -54,7 +55,7 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 			// Most likely a snapshot is reading what would be dropped. If the
 			// store is really away, the next append says so.
 			s.Logger.Warn("retention is put off", "err", err)
-		case err != nil:
+		default:
 			return 0, err
 		}
 	}
