@@ -70,7 +70,7 @@ func (s *state) upstreamFailed(ctx context.Context, level slog.Level, what strin
 		return 0, err
 	}
 	s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-	s.Logger.Log(ctx, level, "cannot "+what+" at Cloudflare; going on with what is known", "class", e.Class.String(), "err", err, bodyOf(e))
+	s.Logger.Log(ctx, level, "cannot "+what+" at Cloudflare", "class", e.Class.String(), "err", err, bodyOf(e))
 	switch {
 	case e.Class == cloudflare.Budget:
 		s.Budget.Refused(e.RetryAfter)
@@ -187,18 +187,33 @@ func (s *state) stale(pick func(*roster.Scope) bool) []*roster.Scope {
 	return out
 }
 
-// entitleAll asks for as many zones in a request as may be. When many have failed the rest is left
-// for the next pass.
+// entitleAll asks for as many zones in a request as may be. When many have failed
+// the rest is left for the next pass. Refusals in unknown words are nobody's fault
+// while nothing was answered that could have been.
 func (s *state) entitleAll(ctx context.Context, lane quota.Lane, scopes []*roster.Scope) (blocked bucket.Time, err error) {
 	nodes := s.nodes()
-	s.voided, s.granting = 0, false
+	s.voided, s.granting, s.suspects = 0, false, nil
 	for batch := range slices.Chunk(scopes, settingsBatch) {
 		blocked, err := s.entitleBatch(ctx, batch, nodes, lane)
 		if err != nil || blocked != 0 {
 			return blocked, err
 		}
 	}
+	known := func(sc *roster.Scope) bool { return sc.Checked != 0 }
+	if len(s.suspects) > 0 && !s.granting && !slices.ContainsFunc(slices.Collect(maps.Values(s.roster)), known) {
+		return s.settingsRefusedAlike(s.unread[s.suspects[0]].refusal), nil
+	}
 	return 0, nil
+}
+
+// settingsRefusedAlike takes back what was concluded about scopes whose settings
+// were refused, since everything was.
+func (s *state) settingsRefusedAlike(e *cloudflare.Error) bucket.Time {
+	for _, sc := range s.suspects {
+		delete(s.unread, sc)
+	}
+	s.suspects = nil
+	return s.away(e, ledger.Unknown, unknownForAll)
 }
 
 // nodes are the GraphQL nodes that any variant asks.
@@ -238,7 +253,7 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	if err != nil {
 		return s.settingsFailed(ctx, batch, nodes, lane, err)
 	}
-	s.granting, s.outage = true, outage{}
+	s.granting, s.suspects, s.outage = true, nil, outage{}
 	for _, sc := range batch {
 		byNode, visible := settings[sc.ID]
 		if !visible {
@@ -275,7 +290,7 @@ func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes
 		case e.Class == cloudflare.Unknown && !s.granting && s.voided > cellsAsked:
 			// Whoever was asked was refused alike.
 			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-			return s.away(e, ledger.Unknown, unknownForAll), nil
+			return s.settingsRefusedAlike(e), nil
 		case len(batch) == 1:
 		case len(named) > 0:
 			failed, rest = named, [][]*roster.Scope{others}
@@ -285,6 +300,11 @@ func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes
 	}
 	if len(failed) > 0 {
 		level := s.leaveUnread(wait, e, failed...)
+		if e != nil && e.Class == cloudflare.Unknown && !s.granting {
+			for _, sc := range failed {
+				s.suspects = append(s.suspects, sc.Scope)
+			}
+		}
 		if blocked, err := s.upstreamFailed(ctx, level, "read entitlements", failure); err != nil || blocked != 0 {
 			return blocked, err
 		}

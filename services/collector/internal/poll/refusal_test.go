@@ -173,6 +173,62 @@ func TestARefusalOfEverythingDecidesNothing(t *testing.T) {
 	}
 }
 
+// At a first start, when nothing is known of any zone, a refusal of everything is
+// one problem of the whole too, and blames no zone.
+func TestAFirstStartThatIsRefusedBlamesNobody(t *testing.T) {
+	for name, c := range map[string]struct {
+		refuse func(document string) (int, string)
+		code   trouble.Code
+		about  string
+	}{
+		"unknown words": {func(string) (int, string) {
+			return 403, fmt.Sprintf(restRefusal, 4711, "computer says no")
+		}, trouble.UnknownRefusal, ""},
+		"unknown words for settings alone": {func(document string) (int, string) {
+			if !strings.Contains(document, "settings{") {
+				return 0, ""
+			}
+			return 400, fmt.Sprintf(graphRefusal, "policy 42", `["viewer","zones","0","settings"]`, "")
+		}, trouble.UnknownRefusal, ""},
+		"no permission for any": {func(document string) (int, string) {
+			i := strings.Index(document, `"`) // the first tag
+			return 200, fmt.Sprintf(graphRefusal, "Actor 'com.cloudflare.api.token.0' does not have permission 'com.cloudflare.api.account.zone.analytics.read' for zone "+document[i+1:i+33], "null", "authz")
+		}, trouble.TokenRefused, "analytics"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, nil)
+			w.front(func(at time.Duration, document string) (int, string) {
+				if at >= 2*time.Hour {
+					return 0, ""
+				}
+				return c.refuse(document)
+			})
+			for _, d := range []time.Duration{5 * time.Minute, 115 * time.Minute} {
+				w.run(d - 10*time.Second)
+				if got := w.problems(c.code); len(got) != 1 || got[0] != c.about {
+					t.Errorf("after %s problems of %s are about %q; want one about %q", d, c.code, got, c.about)
+				}
+				for _, code := range []trouble.Code{trouble.UnknownRefusal, trouble.TokenRefused, trouble.ZoneDenied} {
+					if got := w.problems(code); code != c.code && len(got) > 0 {
+						t.Errorf("after %s problems of %s too: %q", d, code, got)
+					}
+				}
+			}
+			w.run(4 * time.Hour)
+			for _, z := range []string{"shop", "blog", "api"} {
+				if n := w.missing(cfsim.Tag("zone:"+z+".example"), began.Add(-3*time.Hour)); n != 0 {
+					t.Errorf("%s: %d windows are missing", z, n)
+				}
+			}
+			if got := w.problems(c.code); len(got) != 0 {
+				t.Errorf("problems about %q after it was over", got)
+			}
+			w.checkTruth()
+		})
+	}
+}
+
 // A refusal that strikes one zone, or one dataset of one zone, whatever its words
 // and whether it names it, costs that alone: its neighbours are as early as
 // ever, and it is missing with a reason until it is answered.

@@ -50,6 +50,7 @@ type state struct {
 	unread               map[bucket.Scope]*unread // scopes whose settings could not be read
 	voided               int                      // requests for settings that failed, of one list of scopes
 	granting             bool                     // one of that list was answered
+	suspects             []bucket.Scope           // of that list, refused in unknown words before any was answered
 	left                 bool                     // settings of scopes that are not to blame were left for the next pass
 	discoverAt, retireAt bucket.Time
 	kept                 bucket.Time // nothing before was wanted, or is
@@ -90,6 +91,12 @@ type unread struct {
 	backoff
 	blamed  bool              // on account of the scope itself
 	refusal *cloudflare.Error // nil: the scope was missing from an answer
+}
+
+// denied reports whether the token may not ask for a scope at all: Cloudflare says
+// so, or does not show the scope.
+func (u *unread) denied() bool {
+	return u != nil && u.blamed && (u.refusal == nil || u.refusal.Class == cloudflare.Denied)
 }
 
 // pauses double from the first up to the longest.

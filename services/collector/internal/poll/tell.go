@@ -6,6 +6,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
@@ -23,7 +24,12 @@ func (s *state) tell() {
 		}
 	}
 	everything(s.outage, "", "nothing is collected meanwhile")
-	everything(s.listing, "list of zones", "the zones that are known go on")
+	everything(s.listing, "list of zones", "no zone is found that is not known already")
+	denied := s.deniedZones()
+	if n := s.activeScopes(); n > 0 && len(denied) == n {
+		clear(denied)
+		token["analytics"] = fmt.Sprintf("the API token may not ask for the analytics of any of the %d zones; it needs Zone Analytics Read for them", n)
+	}
 	for of, t := range s.tries {
 		if t.alone && t.reason == ledger.Unknown {
 			unknown[s.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf(
@@ -37,6 +43,37 @@ func (s *state) tell() {
 	}
 	s.Trouble.Replace(trouble.TokenRefused, token)
 	s.Trouble.Replace(trouble.UnknownRefusal, unknown)
+	s.Trouble.Replace(trouble.ZoneDenied, denied)
+}
+
+// deniedZones says of each zone that the token may not ask for something, what.
+func (s *state) deniedZones() map[string]string {
+	sets := map[bucket.Scope]int{}
+	for of := range s.tries {
+		if s.denied(of) && s.tries[of].alone {
+			sets[of.Scope]++
+		}
+	}
+	out := map[string]string{}
+	for sc, who := range s.roster {
+		switch {
+		case who.State != roster.Active:
+		case who.Checked == 0 && s.unread[sc].denied():
+			out[s.nameOf(sc)] = "the API token may not ask for the analytics of the zone; it needs Zone Analytics Read for it"
+		case sets[sc] > 0:
+			out[s.nameOf(sc)] = fmt.Sprintf("the API token may not ask for %d datasets of the zone; it needs Zone Analytics Read for it", sets[sc])
+		}
+	}
+	return out
+}
+
+func (s *state) activeScopes() (n int) {
+	for _, who := range s.roster {
+		if who.State == roster.Active {
+			n++
+		}
+	}
+	return n
 }
 
 // nameOf is what people call a scope.

@@ -40,6 +40,9 @@ const (
 	ZonesUnlisted Code = "ZONES_UNLISTED"
 	// TokenRefused: Cloudflare refuses the API token.
 	TokenRefused Code = "TOKEN_REFUSED"
+	// ZoneDenied: the token, good for others, may not ask for a zone. About: the
+	// zone.
+	ZoneDenied Code = "ZONE_DENIED"
 	// UnknownRefusal: Cloudflare refuses in words that are not recognised.
 	// About: zone and dataset, or empty where everything is refused.
 	UnknownRefusal Code = "UNKNOWN_REFUSAL"
@@ -68,6 +71,7 @@ var codes = map[Code]struct {
 	NoZones:            {slog.LevelError, true},
 	ZonesUnlisted:      {slog.LevelWarn, true},
 	TokenRefused:       {slog.LevelError, true},
+	ZoneDenied:         {slog.LevelWarn, true},
 	UnknownRefusal:     {slog.LevelWarn, true},
 	DatasetDisabled:    {slog.LevelError, true},
 	BudgetShort:        {slog.LevelWarn, true},
