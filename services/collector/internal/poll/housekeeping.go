@@ -189,7 +189,8 @@ func (s *state) stale(pick func(*roster.Scope) bool) []*roster.Scope {
 
 // entitleAll asks for as many zones in a request as may be. When many have failed
 // the rest is left for the next pass. Refusals in unknown words are nobody's fault
-// while nothing was answered that could have been.
+// while nothing was answered that could have been, and so are
+// answers that are none.
 func (s *state) entitleAll(ctx context.Context, lane quota.Lane, scopes []*roster.Scope) (blocked bucket.Time, err error) {
 	nodes := s.nodes()
 	s.voided, s.granting, s.suspects = 0, false, nil
@@ -199,21 +200,41 @@ func (s *state) entitleAll(ctx context.Context, lane quota.Lane, scopes []*roste
 			return blocked, err
 		}
 	}
-	known := func(sc *roster.Scope) bool { return sc.Checked != 0 }
-	if len(s.suspects) > 0 && !s.granting && !slices.ContainsFunc(slices.Collect(maps.Values(s.roster)), known) {
-		return s.settingsRefusedAlike(s.unread[s.suspects[0]].refusal), nil
+	if len(s.suspects) > 0 && !s.granting && !s.anySettings() {
+		return s.settingsRefusedAlike(s.unread[s.suspects[0]].refusal, nil), nil
 	}
 	return 0, nil
 }
 
-// settingsRefusedAlike takes back what was concluded about scopes whose settings
-// were refused, since everything was.
-func (s *state) settingsRefusedAlike(e *cloudflare.Error) bucket.Time {
-	for _, sc := range s.suspects {
-		delete(s.unread, sc)
+// anySettings reports whether anything can be asked by settings that were read.
+func (s *state) anySettings() bool {
+	for _, sc := range s.roster {
+		if sc.Checked != 0 && sc.State == roster.Active {
+			return true
+		}
 	}
-	s.suspects = nil
-	return s.away(e, ledger.Unknown, unknownForAll)
+	return false
+}
+
+// settingsRefusedAlike takes the blame back from scopes whose settings were
+// refused, since everything was, and leaves the rest of the list for later. Where
+// nothing is known by which anything could be asked, it returns the time before
+// which nothing need be sent.
+func (s *state) settingsRefusedAlike(e *cloudflare.Error, batch []*roster.Scope) bucket.Time {
+	for _, sc := range s.suspects {
+		s.unread[sc].blamed = false
+	}
+	s.leaveUnread(settingsAway, e, batch...)
+	s.voided, s.suspects = mostVoided, nil
+	if s.anySettings() {
+		return 0
+	}
+	return s.away(e, reasonOf(e.Class), unknownForAll)
+}
+
+// saysNothing reports whether an error is evidence about nobody by itself.
+func saysNothing(e *cloudflare.Error) bool {
+	return e.Class == cloudflare.Unknown || e.Class == cloudflare.BadAnswer
 }
 
 // nodes are the GraphQL nodes that any variant asks.
@@ -287,10 +308,10 @@ func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes
 		switch {
 		case e.Class == cloudflare.Budget || e.Class == cloudflare.Auth || e.Class == cloudflare.Transient && len(named) == 0:
 			wait, s.voided = settingsAway, mostVoided // nobody in it is to blame: others would fare alike
-		case e.Class == cloudflare.Unknown && !s.granting && s.voided > cellsAsked:
+		case saysNothing(e) && !s.granting && s.voided > cellsAsked:
 			// Whoever was asked was refused alike.
 			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-			return s.settingsRefusedAlike(e), nil
+			return s.settingsRefusedAlike(e, batch), nil
 		case len(batch) == 1:
 		case len(named) > 0:
 			failed, rest = named, [][]*roster.Scope{others}
@@ -300,7 +321,7 @@ func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes
 	}
 	if len(failed) > 0 {
 		level := s.leaveUnread(wait, e, failed...)
-		if e != nil && e.Class == cloudflare.Unknown && !s.granting {
+		if e != nil && saysNothing(e) && !s.granting {
 			for _, sc := range failed {
 				s.suspects = append(s.suspects, sc.Scope)
 			}

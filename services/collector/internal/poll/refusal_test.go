@@ -190,6 +190,15 @@ func TestAFirstStartThatIsRefusedBlamesNobody(t *testing.T) {
 			}
 			return 400, fmt.Sprintf(graphRefusal, "policy 42", `["viewer","zones","0","settings"]`, "")
 		}, trouble.UnknownRefusal, ""},
+		"no settings": {func(document string) (int, string) {
+			if !strings.Contains(document, "settings{") {
+				return 0, ""
+			}
+			return 502, "<!DOCTYPE html><title>502 Bad gateway</title>"
+		}, trouble.UpstreamFailing, "settings"},
+		"a captive portal": {func(string) (int, string) {
+			return 200, "<!DOCTYPE html><title>Welcome to the hotel</title>"
+		}, trouble.UpstreamFailing, ""},
 		"no permission for any": {func(document string) (int, string) {
 			i := strings.Index(document, `"`) // the first tag
 			return 200, fmt.Sprintf(graphRefusal, "Actor 'com.cloudflare.api.token.0' does not have permission 'com.cloudflare.api.account.zone.analytics.read' for zone "+document[i+1:i+33], "null", "authz")
@@ -209,7 +218,7 @@ func TestAFirstStartThatIsRefusedBlamesNobody(t *testing.T) {
 				if got := w.problems(c.code); len(got) != 1 || got[0] != c.about {
 					t.Errorf("after %s problems of %s are about %q; want one about %q", d, c.code, got, c.about)
 				}
-				for _, code := range []trouble.Code{trouble.UnknownRefusal, trouble.TokenRefused, trouble.ZoneDenied} {
+				for _, code := range []trouble.Code{trouble.UnknownRefusal, trouble.TokenRefused, trouble.ZoneDenied, trouble.UpstreamFailing} {
 					if got := w.problems(code); code != c.code && len(got) > 0 {
 						t.Errorf("after %s problems of %s too: %q", d, code, got)
 					}

@@ -83,6 +83,7 @@ type try struct {
 // backoff counts failures in a row.
 type backoff struct {
 	failures int
+	since    bucket.Time // the first of them
 	next     bucket.Time
 }
 
@@ -122,7 +123,9 @@ var (
 // collectors of one user part ways.
 func (b *backoff) fail(now bucket.Time, p pauses, jitter float64) {
 	pause := min(p.first<<min(b.failures, 16), p.most)
-	b.failures++
+	if b.failures++; b.failures == 1 {
+		b.since = now
+	}
 	b.next = now.Add(pause/2 + time.Duration(jitter*float64(pause/2)) + time.Second)
 }
 

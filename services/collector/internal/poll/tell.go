@@ -2,6 +2,7 @@ package poll
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
@@ -10,17 +11,23 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
+// failingFor is how long Cloudflare may fail before it is a problem.
+const failingFor = 2 * time.Minute
+
 // tell brings the problems that the loop knows of up to date. It says what is so
 // at the end of a pass, whatever happened in it.
 func (s *state) tell() {
-	token, unknown := map[string]string{}, map[string]string{}
+	token, unknown, failing := map[string]string{}, map[string]string{}, map[string]string{}
+	now := s.trusted.Second()
 	everything := func(o outage, about, consequence string) {
-		switch o.reason {
-		case ledger.Unauthorized:
+		switch {
+		case o.reason == "":
+		case o.reason == ledger.Unauthorized:
 			token[about] = "Cloudflare refuses the API token; " + consequence + ": " + o.detail
-		case ledger.Unknown:
+		case o.reason == ledger.Unknown:
 			unknown[about] = "Cloudflare refuses in words that are not recognised; " + consequence + ": " + o.detail
-		default:
+		case now.Sub(o.since) >= failingFor:
+			failing[about] = "Cloudflare does not answer as it should; " + consequence + ": " + o.detail
 		}
 	}
 	everything(s.outage, "", "nothing is collected meanwhile")
@@ -37,12 +44,31 @@ func (s *state) tell() {
 		}
 	}
 	for sc, u := range s.unread {
-		if u.refusal != nil && u.refusal.Class == cloudflare.Unknown {
-			unknown[s.nameOf(sc)+" settings"] = "Cloudflare refuses the settings of the zone in words that are not recognised, so nothing of it is asked: " + u.refusal.Error()
+		who := s.roster[sc]
+		if u.refusal == nil || who == nil || who.State != roster.Active {
+			continue
 		}
+		about, consequence := s.nameOf(sc)+" settings", "so nothing of it is asked"
+		if who.Checked != 0 {
+			consequence = "so the last ones are used"
+		}
+		list, what := failing, "the settings of the zone cannot be read, "
+		switch {
+		case u.refusal.Class == cloudflare.Denied, !u.blamed && s.outage.reason != "":
+			continue // told otherwise
+		case u.refusal.Class == cloudflare.Unknown:
+			list, what = unknown, "Cloudflare refuses the settings of the zone in words that are not recognised, "
+		case now.Sub(u.since) < failingFor:
+			continue
+		}
+		if !u.blamed { // others fare alike
+			about, what = "settings", "the settings of zones cannot be read, "
+		}
+		list[about] = what + consequence + ": " + u.refusal.Error()
 	}
 	s.Trouble.Replace(trouble.TokenRefused, token)
 	s.Trouble.Replace(trouble.UnknownRefusal, unknown)
+	s.Trouble.Replace(trouble.UpstreamFailing, failing)
 	s.Trouble.Replace(trouble.ZoneDenied, denied)
 }
 
