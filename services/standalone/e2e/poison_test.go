@@ -110,8 +110,11 @@ func TestWhatCannotBeReadStopsNobody(t *testing.T) {
 	shop, blog, api, media := cfsim.Tag("zone:shop.example"), cfsim.Tag("zone:blog.example"), cfsim.Tag("zone:api.example"), cfsim.Tag("zone:media.example")
 	shows := func(zone string, after int64) error {
 		status, _, body, err := fetch("http://" + data + "/metrics")
-		if err != nil || status != 200 {
-			return fmt.Errorf("/metrics: %d, %v", status, err)
+		if err != nil {
+			return fmt.Errorf("/metrics: %w", err)
+		}
+		if status != 200 {
+			return fmt.Errorf("/metrics: status %d", status)
 		}
 		for line := range strings.Lines(string(body)) {
 			fields := strings.Fields(line)

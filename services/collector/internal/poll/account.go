@@ -302,7 +302,7 @@ func (s *state) reportComplete(now bucket.Time, claims []roster.Claim) {
 	// Of what no zone is asked there is nothing to be complete.
 	m.completeUntil.Reset()
 	m.refused.Reset()
-	complete, overdue, refused := map[string]bucket.Time{}, map[string]bucket.Time{}, map[string]int{}
+	complete, overdue, refused, refusedBy := map[string]bucket.Time{}, map[string]bucket.Time{}, map[string]int{}, map[string]int{}
 	standings := make([]standing, 0, len(claims))
 	for _, c := range claims {
 		id := c.Dataset.Dataset
@@ -310,6 +310,9 @@ func (s *state) reportComplete(now bucket.Time, claims []roster.Claim) {
 		refused[id] += 0
 		if c.Scope.End == 0 || c.Scope.State == roster.Paused || now.Sub(c.Scope.End) < goneFor {
 			standings = append(standings, s.standing(now, c, gaps[of]))
+		}
+		if c.Scope.State == roster.Active && c.Scope.RefusedByAnswers(id) {
+			refusedBy[id]++
 		}
 		if c.Variant == nil {
 			if c.Scope.State == roster.Active {
@@ -334,6 +337,7 @@ func (s *state) reportComplete(now bucket.Time, claims []roster.Claim) {
 	m.overdue.Reset()
 	for id, n := range refused {
 		m.refused.WithLabelValues(id).Set(float64(n))
+		m.refusedBy.WithLabelValues(id).Set(float64(refusedBy[id]))
 		if complete[id] != 0 {
 			m.completeUntil.WithLabelValues(id).Set(float64(complete[id]))
 		}

@@ -50,6 +50,7 @@ type state struct {
 	unread               map[bucket.Scope]*unread // scopes whose settings could not be read
 	voided               int                      // requests for settings that failed, of one list of scopes
 	granting             bool                     // one of that list was answered
+	suspects             []bucket.Scope           // of that list, refused in unknown words before any was answered
 	left                 bool                     // settings of scopes that are not to blame were left for the next pass
 	discoverAt, retireAt bucket.Time
 	putOff               bucket.Time // since when retention could not be done; 0: it could
@@ -83,6 +84,7 @@ type try struct {
 // backoff counts failures in a row.
 type backoff struct {
 	failures int
+	since    bucket.Time // the first of them
 	next     bucket.Time
 }
 
@@ -91,6 +93,12 @@ type unread struct {
 	backoff
 	blamed  bool              // on account of the scope itself
 	refusal *cloudflare.Error // nil: the scope was missing from an answer
+}
+
+// denied reports whether the token may not ask for a scope at all: Cloudflare says
+// so, or does not show the scope.
+func (u *unread) denied() bool {
+	return u != nil && u.blamed && (u.refusal == nil || u.refusal.Class == cloudflare.Denied)
 }
 
 // pauses double from the first up to the longest.
@@ -116,7 +124,9 @@ var (
 // collectors of one user part ways.
 func (b *backoff) fail(now bucket.Time, p pauses, jitter float64) {
 	pause := min(p.first<<min(b.failures, 16), p.most)
-	b.failures++
+	if b.failures++; b.failures == 1 {
+		b.since = now
+	}
 	b.next = now.Add(pause/2 + time.Duration(jitter*float64(pause/2)) + time.Second)
 }
 

@@ -113,7 +113,8 @@ func (p *Permits) GrantAt(now time.Time, blocks []PermitBlock) (Grant, []PermitB
 // every permit used in it was still counted when the last of them was granted,
 // and together they were within the limit (G7).
 func (p *Permits) Grant(blocks []PermitBlock) (Grant, []PermitBlock) {
-	blocks, settled := p.settle(blocks)
+	blocks, changed := p.settle(blocks)
+	changed = p.clamp(blocks) || changed
 	// Lapsed blocks stay for another span: a process whose clock is a little
 	// behind ours still counts them.
 	blocks = slices.DeleteFunc(blocks, func(b PermitBlock) bool { return b.Until.Before(p.Now.Add(-p.Span)) })
@@ -136,10 +137,27 @@ func (p *Permits) Grant(blocks []PermitBlock) (Grant, []PermitBlock) {
 		return used < p.Limit
 	})
 	retry := Grant{RetryAt: blocks[i].Until}
-	if !settled {
+	if !changed {
 		return retry, nil
 	}
 	return retry, blocks
+}
+
+// mostAhead is how much later than a block of ours another process's may lapse.
+const mostAhead = 10 * time.Minute
+
+// clamp shortens blocks that lapse later than any that is granted now could: they
+// were granted by a clock that was ahead, or were damaged, and would keep anything
+// from being asked until that time. Counted from now they still count for as long
+// as they could have to.
+func (p *Permits) clamp(blocks []PermitBlock) (changed bool) {
+	latest := p.UseBy.Add(p.Span).UTC()
+	for i := range blocks {
+		if blocks[i].Until.After(latest.Add(mostAhead)) {
+			blocks[i].Until, changed = latest, true
+		}
+	}
+	return changed
 }
 
 // settle replaces the blocks that are settled by what was used of them. The result

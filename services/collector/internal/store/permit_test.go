@@ -119,6 +119,22 @@ func TestSettledPermitsCountFromTheirUse(t *testing.T) {
 	}
 }
 
+// Permits that a clock once ahead left behind count for as long as they could have
+// to, and not until that clock's time comes.
+func TestPermitsFromTheFutureLapse(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	p := store.Permits{User: "u", Want: 5, Limit: 100, Now: now, UseBy: now.Add(time.Minute), Span: 5 * time.Minute}
+	far := []store.PermitBlock{{N: 100_000, Until: now.AddDate(73, 0, 0)}}
+	grant, blocks := p.Grant(far)
+	if grant.N != 0 || blocks == nil || !grant.RetryAt.Equal(now.Add(6*time.Minute)) {
+		t.Fatalf("%+v, %v to store; want a retry in six minutes, on record", grant, blocks)
+	}
+	p.Now, p.UseBy = p.Now.Add(6*time.Minute), p.UseBy.Add(6*time.Minute)
+	if grant, _ = p.Grant(blocks); grant.N != 5 {
+		t.Errorf("after a use-by time and a span %d permits are granted; want 5", grant.N)
+	}
+}
+
 // A row of permits that was damaged is mended by the next grant, at no more than
 // the limit; it must not stop all requests for ever.
 func TestDamagedPermitsAreMended(t *testing.T) {
