@@ -69,8 +69,9 @@ func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	d := s.decided[of]
+	d, count := s.decided[of], 0
 	for _, w := range lost {
+		count += int(w.Len() / c.Dataset.Size)
 		reason := s.reasonBefore(of, w.Start)
 		d = d.Decide(of, ledger.Decided{Window: w, Reason: reason}, s.kept)
 		payload, err := wire.EncodeGapDecision(&bucketv1.GapDecision{
@@ -84,8 +85,10 @@ func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
 			Kind: bucket.KindGapDecision, Key: bucket.Key{Dataset: of.Dataset, Scope: of.Scope, Start: w.Start}, End: w.End, Payload: payload,
 		})
 		s.Metrics.lost.WithLabelValues(of.Dataset).Add(float64(w.Len() / c.Dataset.Size))
-		s.Logger.Warn("windows are lost: Cloudflare no longer has them", "dataset", of.Dataset, "zone", of.Scope.ID, "window", w.String(), "reason", reason)
 	}
+	all := bucket.Window{Start: lost[0].Start, End: lost[len(lost)-1].End}
+	s.often.Error(of.Dataset+" "+of.Scope.ID, "windows are lost: Cloudflare no longer has them", "dataset", of.Dataset, "zone", of.Scope.ID,
+		"windows", count, "within", all.String(), "reason", s.reasonBefore(of, all.Start))
 	s.decided[of] = d
 	batch.Records = append(batch.Records, d.Record())
 	return nil

@@ -32,11 +32,7 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 				s.discoverAt = now.Add(time.Minute)
 			}
 			s.listing.note(now, err)
-			level := slog.LevelDebug
-			if s.listing.loud() {
-				level = slog.LevelWarn
-			}
-			return s.upstreamFailed(ctx, level, "list zones", err)
+			return s.upstreamFailed(ctx, slog.LevelWarn, "list zones", err)
 		}
 		s.listing, s.outage = outage{}, outage{}
 	}
@@ -48,13 +44,21 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 		err := s.retire(ctx, now)
 		switch {
 		case err == nil:
+			s.putOff = 0
 			s.Writes.Works(writes.Retention)
 		case store.Mendable(err) && ctx.Err() == nil:
 			s.Writes.Failed(writes.Retention, err) // no reason not to collect
 		case errors.Is(err, store.ErrUnavailable) && ctx.Err() == nil:
 			// Most likely a snapshot is reading what would be dropped. If the
 			// store is really away, the next append says so.
-			s.Logger.Warn("retention is put off", "err", err)
+			if s.putOff == 0 {
+				s.putOff = now
+			}
+			level := slog.LevelInfo
+			if now.Sub(s.putOff) >= retireLate {
+				level = slog.LevelWarn
+			}
+			s.often.Log(ctx, level, "", "retention is put off", "since", s.putOff.String(), "err", err)
 		default:
 			return 0, err
 		}
@@ -70,7 +74,7 @@ func (s *state) upstreamFailed(ctx context.Context, level slog.Level, what strin
 		return 0, err
 	}
 	s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-	s.Logger.Log(ctx, level, "cannot "+what+" at Cloudflare", "class", e.Class.String(), "err", err, bodyOf(e))
+	s.often.Log(ctx, level, e.Class.String()+" "+e.Message, "cannot "+what+" at Cloudflare", "class", e.Class.String(), "err", err, bodyOf(e))
 	switch {
 	case e.Class == cloudflare.Budget:
 		s.Budget.Refused(e.RetryAfter)
@@ -124,7 +128,7 @@ func (s *state) compareClocks(ctx context.Context) {
 	sent := s.Clock.Now()
 	date, err := s.Upstream.Date(ctx)
 	if err != nil {
-		s.Logger.Warn("cannot compare clocks with Cloudflare, which was behind", "err", err)
+		s.often.Warn("", "cannot compare clocks with Cloudflare, which was behind", "err", err)
 		return
 	}
 	s.noteSkew("cloudflare", sent, s.Clock.Now(), date, time.Second)
@@ -278,7 +282,7 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	for _, sc := range batch {
 		byNode, visible := settings[sc.ID]
 		if !visible {
-			s.Logger.Log(ctx, s.leaveUnread(settingsDenied, nil, sc), "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
+			s.often.Log(ctx, s.leaveUnread(settingsDenied, nil, sc), sc.ID, "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
 			continue
 		}
 		delete(s.unread, sc.Scope)
@@ -370,7 +374,7 @@ func (s *state) grant(now bucket.Time, sc *roster.Scope, byNode map[string]cloud
 	}
 	for _, c := range (roster.Roster{sc.Scope: sc}).Claims(now, s.Catalogue.Datasets, roster.Terms{}) {
 		if c.Variant == nil {
-			s.Logger.Info("dataset is not collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "reason", c.Refused)
+			s.often.Info(c.Dataset.Dataset, "dataset is not collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "reason", c.Refused)
 			continue
 		}
 		s.Logger.Debug("dataset is collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "variant", c.Variant.Name)

@@ -53,6 +53,7 @@ type state struct {
 	suspects             []bucket.Scope           // of that list, refused in unknown words before any was answered
 	left                 bool                     // settings of scopes that are not to blame were left for the next pass
 	discoverAt, retireAt bucket.Time
+	putOff               bucket.Time // since when retention could not be done; 0: it could
 	kept                 bucket.Time // nothing before was wanted, or is
 	retired              bucket.Time // nothing before may be stored; as stored
 	answered             bool        // Cloudflare answered since the pass began
@@ -128,10 +129,6 @@ func (b *backoff) fail(now bucket.Time, p pauses, jitter float64) {
 	}
 	b.next = now.Add(pause/2 + time.Duration(jitter*float64(pause/2)) + time.Second)
 }
-
-// loud reports whether the last failure is worth a line of the log: the first of
-// a row, and then ever fewer.
-func (b *backoff) loud() bool { return b.failures&(b.failures-1) == 0 }
 
 func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	s := &state{
