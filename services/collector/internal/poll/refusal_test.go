@@ -391,3 +391,42 @@ func TestAnUnknownFieldDisablesTheDatasetForMinutes(t *testing.T) {
 		}
 	}
 }
+
+// One failed answer is one failure, however many windows of a series it was asked
+// for: incident "One failed answer costs a quarter of an hour".
+func TestARequestOfManyWindowsFailsOnce(t *testing.T) {
+	for name, answer := range map[string]struct {
+		status int
+		body   string
+	}{
+		"no answer":        {http.StatusBadGateway, "<html>"},
+		"lacks everything": {http.StatusOK, `{"data":{"viewer":{"zones":[{"zoneTag":"` + cfsim.Tag("zone:blog.example") + `"}]}}}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, zones("blog.example")) // on Free: a selection for each window
+			w.only("http_5m")
+			w.config.Lookback = 45 * time.Minute // all in one request: another would clear the failure
+			var failed, again time.Duration
+			var window string // the first that was asked for in vain
+			w.front(func(at time.Duration, document string) (int, string) {
+				switch windows := strings.Count(document, "httpRequestsAdaptiveGroups("); {
+				case windows == 0:
+				case failed == 0 && windows < 5:
+					t.Fatalf("the request has %d windows, which shows nothing", windows)
+				case failed == 0:
+					failed = max(at, 1)
+					_, window, _ = strings.Cut(document, "datetime_geq:")
+					window = window[:len(`\"2006-01-02T15:04:05Z\"`)]
+					return answer.status, answer.body
+				case again == 0 && strings.Contains(document, window):
+					again = at
+				}
+				return 0, ""
+			})
+			w.run(30 * time.Minute)
+			if wait := again - failed; again == 0 || wait > time.Minute {
+				t.Errorf("asked again after %v (at %v), want a minute at most", wait, again)
+			}
+		})
+	}
+}

@@ -351,6 +351,12 @@ func (s *state) failWith(of ledger.Series, reason ledger.Reason, detail string, 
 		t = &try{}
 		s.tries[of] = t
 	}
+	now := s.trusted.Second()
+	if now < t.next {
+		// A series is not asked again before: this is the same failure, seen in
+		// another window of the same request or pass. A catch-up has dozens of them.
+		t.failures--
+	}
 	t.reason, t.detail = reason, store.Text(detail)
-	t.fail(s.trusted.Second(), p, jitter)
+	t.fail(now, p, jitter)
 }
