@@ -30,8 +30,12 @@ func TestRefusedCallsDoNotFillTheLog(t *testing.T) {
 			return nil, status.Error(codes.Unauthenticated, "a token is required")
 		}}, service{}, codes.Unauthenticated, "level=WARN msg=\"finished call\""},
 		"a panic": {grpcserver.Config{}, service{call: func(context.Context) error { panic("a bug") }}, codes.Internal, "level=ERROR msg=\"call panicked\""},
-		"an error without a code": {grpcserver.Config{}, service{call: func(context.Context) error { return errors.New("odd") }}, codes.Unknown,
-			"level=ERROR msg=\"finished call\""},
+		"an error without a code": {
+			grpcserver.Config{},
+			service{call: func(context.Context) error { return errors.New("odd") }},
+			codes.Unknown,
+			"level=ERROR msg=\"finished call\"",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -36,6 +36,11 @@ func DecodePermits(stored string) ([]PermitBlock, error) {
 	if err := json.Unmarshal([]byte(stored), &blocks); err != nil {
 		return nil, fmt.Errorf("%w: permits: %w", ErrCorrupt, err)
 	}
+	for _, b := range blocks {
+		if b.N < 1 { // it would add to the limit
+			return nil, fmt.Errorf("%w: permits: a block of %d", ErrCorrupt, b.N)
+		}
+	}
 	return blocks, nil
 }
 
@@ -104,6 +109,9 @@ func (p *Permits) GrantAt(now time.Time, blocks []PermitBlock) (Grant, []PermitB
 	return grant, blocks
 }
 
+// farAhead is beyond the differences of clocks and settings between processes.
+const farAhead = time.Hour
+
 // Grant decides how many permits can be given, from the blocks that are
 // stored for the user, and returns the blocks to store instead; nil when they
 // stay as they are.
@@ -113,8 +121,16 @@ func (p *Permits) GrantAt(now time.Time, blocks []PermitBlock) (Grant, []PermitB
 // every permit used in it was still counted when the last of them was granted,
 // and together they were within the limit (G7).
 func (p *Permits) Grant(blocks []PermitBlock) (Grant, []PermitBlock) {
-	blocks, changed := p.settle(blocks)
-	changed = p.clamp(blocks) || changed
+	blocks, settled := p.settle(blocks)
+	// A block that counts for hours was granted by a clock that was far ahead, or is
+	// damaged. From now on it counts like one that is granted now: nothing that was
+	// sent can count for longer, and what never lapses would stop all requests.
+	latest := p.UseBy.Add(p.Span)
+	for i := range blocks {
+		if blocks[i].Until.After(latest.Add(farAhead)) {
+			blocks[i].Until, settled = latest.UTC(), true
+		}
+	}
 	// Lapsed blocks stay for another span: a process whose clock is a little
 	// behind ours still counts them.
 	blocks = slices.DeleteFunc(blocks, func(b PermitBlock) bool { return b.Until.Before(p.Now.Add(-p.Span)) })
@@ -137,27 +153,10 @@ func (p *Permits) Grant(blocks []PermitBlock) (Grant, []PermitBlock) {
 		return used < p.Limit
 	})
 	retry := Grant{RetryAt: blocks[i].Until}
-	if !changed {
+	if !settled {
 		return retry, nil
 	}
 	return retry, blocks
-}
-
-// mostAhead is how much later than a block of ours another process's may lapse.
-const mostAhead = 10 * time.Minute
-
-// clamp shortens blocks that lapse later than any that is granted now could: they
-// were granted by a clock that was ahead, or were damaged, and would keep anything
-// from being asked until that time. Counted from now they still count for as long
-// as they could have to.
-func (p *Permits) clamp(blocks []PermitBlock) (changed bool) {
-	latest := p.UseBy.Add(p.Span).UTC()
-	for i := range blocks {
-		if blocks[i].Until.After(latest.Add(mostAhead)) {
-			blocks[i].Until, changed = latest, true
-		}
-	}
-	return changed
 }
 
 // settle replaces the blocks that are settled by what was used of them. The result

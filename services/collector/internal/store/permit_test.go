@@ -119,22 +119,6 @@ func TestSettledPermitsCountFromTheirUse(t *testing.T) {
 	}
 }
 
-// Permits that a clock once ahead left behind count for as long as they could have
-// to, and not until that clock's time comes.
-func TestPermitsFromTheFutureLapse(t *testing.T) {
-	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	p := store.Permits{User: "u", Want: 5, Limit: 100, Now: now, UseBy: now.Add(time.Minute), Span: 5 * time.Minute}
-	far := []store.PermitBlock{{N: 100_000, Until: now.AddDate(73, 0, 0)}}
-	grant, blocks := p.Grant(far)
-	if grant.N != 0 || blocks == nil || !grant.RetryAt.Equal(now.Add(6*time.Minute)) {
-		t.Fatalf("%+v, %v to store; want a retry in six minutes, on record", grant, blocks)
-	}
-	p.Now, p.UseBy = p.Now.Add(6*time.Minute), p.UseBy.Add(6*time.Minute)
-	if grant, _ = p.Grant(blocks); grant.N != 5 {
-		t.Errorf("after a use-by time and a span %d permits are granted; want 5", grant.N)
-	}
-}
-
 // A row of permits that was damaged is mended by the next grant, at no more than
 // the limit; it must not stop all requests for ever.
 func TestDamagedPermitsAreMended(t *testing.T) {
@@ -151,5 +135,24 @@ func TestDamagedPermitsAreMended(t *testing.T) {
 	p.Now, p.UseBy = p.Now.Add(p.Span), p.UseBy.Add(p.Span)
 	if grant, _ = p.GrantAt(p.Now, p.Known(stored, p.Now)); grant.N != 50 {
 		t.Errorf("after a span %d permits are granted; want 50", grant.N)
+	}
+}
+
+// Neither permits that lapse in years nor less than none are believed: the ones
+// would stop all requests, the others lift the limit.
+func TestPermitsThatCannotBe(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	p := store.Permits{User: "u", Want: 50, Limit: 100, Now: now, UseBy: now.Add(time.Minute), Span: 5 * time.Minute}
+	grant, blocks := p.GrantAt(now, p.Known(`[{"n": 100, "until": "2099-01-01T00:00:00Z"}]`, now))
+	lapses := p.UseBy.Add(p.Span)
+	if grant.N != 0 || !grant.RetryAt.Equal(lapses) || blocks == nil {
+		t.Fatalf("%+v, %v; want none until the block lapses, and that stored", grant, blocks)
+	}
+	p.Now, p.UseBy = lapses, lapses.Add(time.Minute)
+	if grant, _ = p.GrantAt(p.Now, blocks); grant.N != 50 {
+		t.Errorf("%d permits are granted afterwards; want 50", grant.N)
+	}
+	if grant, _ = p.GrantAt(now, p.Known(`[{"n": -1000, "until": "2026-11-22T12:04:00Z"}]`, now)); grant.N != 1 {
+		t.Errorf("%d permits are granted on top of less than none; want 1, as when they are not known", grant.N)
 	}
 }
