@@ -72,7 +72,7 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		}
 		if err == nil {
 			transient = 0
-			s.outage = outage{}
+			s.recovered()
 			unnamed.answer()
 			if err := s.take(ctx, r, answer, readAt); err != nil {
 				return 0, err
@@ -200,6 +200,20 @@ func (s *state) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time 
 	default:
 		return 0
 	}
+}
+
+// recovered ends an outage. What failed in it and was not tried since has failed for
+// no longer than from now.
+func (s *state) recovered() {
+	if s.outage.reason != "" {
+		now := s.trusted.Second()
+		for _, t := range s.tries {
+			if !t.alone {
+				t.since = now
+			}
+		}
+	}
+	s.outage = outage{}
 }
 
 // away notes that nothing can be asked at the moment, and returns until when.

@@ -11,8 +11,12 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
-// failingFor is how long Cloudflare may fail before it is a problem.
-const failingFor = 2 * time.Minute
+// How long Cloudflare may fail before it is a problem: altogether, and for one
+// dataset of one zone, which is tried after pauses.
+const (
+	failingFor       = 2 * time.Minute
+	seriesFailingFor = 4 * time.Minute
+)
 
 // tell brings the problems that the loop knows of up to date. It says what is so
 // at the end of a pass, whatever happened in it.
@@ -38,7 +42,11 @@ func (s *state) tell() {
 		token["analytics"] = fmt.Sprintf("the API token may not ask for the analytics of any of the %d zones; it needs Zone Analytics Read for them", n)
 	}
 	for of, t := range s.tries {
-		if t.alone && t.reason == ledger.Unknown {
+		switch {
+		case t.reason == "" || t.reason == ledger.Unauthorized || s.outage.reason != "":
+		case t.reason != ledger.Unknown && now.Sub(t.since) >= seriesFailingFor:
+			failing[s.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the zone could not be read, %d times in a row: %s", t.failures, t.detail)
+		case t.reason == ledger.Unknown && t.alone:
 			unknown[s.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf(
 				"Cloudflare refuses the dataset of the zone in words that are not recognised, %d times in a row: %s", t.failures, t.detail)
 		}
