@@ -201,8 +201,8 @@ func (w *world) checkCoverage(name string, atTheEnd bool) (heard []signal) {
 				w.report("%s: coverage of %s of %s has a hole or overlap before %s", name, c.GetDataset(), zone, time.Unix(r.GetStartUnixSeconds(), 0).UTC())
 			}
 			at = r.GetEndUnixSeconds()
-			if reason := r.GetReason(); reason != bucketv1.GapReason_GAP_REASON_UNSPECIFIED {
-				heard = append(heard, gap(reason, zone))
+			if r.GetState() == bucketv1.CoverageState_COVERAGE_STATE_MISSING && !justDue(c.GetDataset(), r) {
+				heard = append(heard, gap(r.GetReason(), zone))
 			}
 			if r.GetState() == bucketv1.CoverageState_COVERAGE_STATE_UNREADABLE {
 				w.readUnreadable(c, r, unread)
@@ -268,17 +268,28 @@ func (w *world) wrongRange(zone, dataset string, r *bucketv1.CoverageRange, atTh
 	default:
 	}
 	started := time.Unix(r.GetStartUnixSeconds(), 0)
-	size := 5 * time.Minute
-	switch dataset {
-	case "uniques_1d":
-		size = 24 * time.Hour
-	case "uniques_1h", "browsers_1h", "countries_1h", "content_types_1h":
-		size = time.Hour
-	}
-	if atTheEnd && !w.Starved && lively[zone] && time.Since(started.Add(size)) > settleFor {
+	if atTheEnd && !w.Starved && lively[zone] && time.Since(started.Add(sizeOf(dataset))) > settleFor {
 		return "not final: " + what
 	}
 	return ""
+}
+
+// sizeOf is how long a window of a dataset is.
+func sizeOf(dataset string) time.Duration {
+	switch dataset {
+	case "uniques_1d":
+		return 24 * time.Hour
+	case "uniques_1h", "browsers_1h", "countries_1h", "content_types_1h":
+		return time.Hour
+	}
+	return fiveMinutes
+}
+
+// justDue reports whether nothing of a range is late: its turn comes within minutes.
+func justDue(dataset string, r *bucketv1.CoverageRange) bool {
+	const turn = 15 * time.Minute
+	return r.GetReason() == bucketv1.GapReason_GAP_REASON_PENDING &&
+		time.Since(time.Unix(r.GetStartUnixSeconds(), 0).Add(sizeOf(dataset))) < turn
 }
 
 // checkExposers: at the end both are ready and show the head (G5).

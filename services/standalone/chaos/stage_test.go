@@ -205,6 +205,9 @@ func (w *world) listen(at time.Duration) {
 		}
 	}
 	since := at - p.At
+	if on && since >= gapWithin {
+		w.checkNeighbours(p, heard)
+	}
 	for _, want := range p.Tells {
 		within := heardWithin
 		if strings.HasPrefix(want.Code, "gap ") {
@@ -221,6 +224,51 @@ func (w *world) listen(at time.Duration) {
 		case on && !was && since >= within:
 			p.heard[want] = since // once
 			w.report("%q is not told after %s (heard: %v): %s", want, since.Round(time.Second), compact(heard), p.event)
+		}
+	}
+}
+
+// checkNeighbours: while Cloudflare refuses one zone, or one dataset of it, nothing
+// is missing of the others.
+func (w *world) checkNeighbours(p *played, heard []signal) {
+	if p.Kind != api || p.Fault.Zone == "" || mutatesNames(p.Fault.Kind) {
+		return
+	}
+	refused := zonesByID()[p.Fault.Zone]
+	for _, s := range compact(heard) {
+		if strings.HasPrefix(s.Code, "gap ") && s.About != refused && lively[s.About] {
+			w.report("%s is refused, and the neighbour has: %s", refused, s)
+		}
+	}
+}
+
+func mutatesNames(k cfsim.FaultKind) bool {
+	return k == cfsim.FaultZoneName || k == cfsim.FaultAccountName
+}
+
+// checkFounded: nothing is told that nothing was done for.
+func (w *world) checkFounded(name string) {
+	done := func(kinds ...kind) bool {
+		return slices.ContainsFunc(w.Events, func(e event) bool { return slices.Contains(kinds, e.Kind) })
+	}
+	for _, s := range w.problems(name) {
+		var founded bool
+		switch s.Code {
+		case "STORE_UNREADABLE":
+			founded = done(poison)
+		case "STORE_NOT_WRITABLE":
+			founded = done(storeDown, storeSlow, storeHang, storeConns, storeLost, storeFull, storeFrozen, storeDenied, storeBare, storeBroken)
+		case "INVALID_VALUE":
+			founded = w.has(cfsim.FaultZoneName, cfsim.FaultAccountName, cfsim.FaultDimension, cfsim.FaultTime, cfsim.FaultNumber, cfsim.FaultDuplicate, cfsim.FaultHuge)
+		case "UNKNOWN_REFUSAL":
+			founded = w.has(cfsim.FaultRefusal, cfsim.FaultChallenge, cfsim.FaultHTML, cfsim.FaultEmptyBody)
+		case "TOKEN_REFUSED":
+			founded = w.has(cfsim.FaultLocation) || done(badToken)
+		default:
+			founded = true
+		}
+		if !founded {
+			w.report("%s tells %s, and nothing was done for it", name, s)
 		}
 	}
 }

@@ -163,6 +163,7 @@ func (w *world) happen() {
 		if at%lookEvery == 0 {
 			for _, name := range collectors {
 				w.checkCoverage(name, false)
+				w.checkFounded(name)
 			}
 		}
 		w.listen(at)
