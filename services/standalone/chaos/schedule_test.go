@@ -78,7 +78,8 @@ type event struct {
 	Amount time.Duration
 	Chance float64
 	// CrashAt and pauseAt: the Nth call from then on, before or after it took
-	// effect. A store that cannot be written fails these calls.
+	// effect. A store that cannot be written fails these calls; of unreadable
+	// entries Nth is what their dice begin with.
 	Nth           int
 	Call          string // "append", "store" for any write, or "cloudflare"
 	BeforeEffect  bool
@@ -110,7 +111,7 @@ func (e event) String() string {
 	if e.Nth == 0 && e.Call != "" {
 		fmt.Fprintf(&b, " for %s", e.Call)
 	}
-	if e.Nth > 0 {
+	if e.Nth > 0 && e.Call != "" {
 		when := "after"
 		if e.BeforeEffect {
 			when = "before"

@@ -32,8 +32,15 @@ func (s signal) String() string { return strings.TrimSpace(s.Code + " " + s.Abou
 
 // is reports whether a signal that was heard is the one that was waited for.
 func (s signal) is(want signal) bool {
-	return s.Code == want.Code && strings.Contains(s.About, want.About)
+	code := s.Code
+	if want.Code == anyGap {
+		code, _, _ = strings.Cut(s.Code, " ")
+	}
+	return code == want.Code && strings.Contains(s.About, want.About)
 }
+
+// anyGap is a gap, whatever its reason.
+const anyGap = "gap"
 
 // Within these times a signal is heard, and is over after what it is about. A
 // question about a zone is asked every five minutes, a window is a gap when it has
@@ -88,6 +95,14 @@ var stages = []func(d dice, s *schedule, e *event){
 		}
 		e.Kind, e.Fault = api, cfsim.Fault{Kind: cfsim.FaultAccountName, Zone: cfsim.Tag("account:" + account), Odd: []string{unprintable(d)}}
 		e.Tells, e.Quiet = []signal{{Code: "INVALID_VALUE", About: cfsim.Tag("zone:" + zone)}}, namesWithin
+	},
+	func(d dice, _ *schedule, e *event) { // numbers and times that no count and no window can be
+		zone := d.one(allows("rollup_1m")...)
+		e.Kind, e.Fault = api, cfsim.Fault{Kind: cfsim.FaultNumber, Zone: cfsim.Tag("zone:" + zone), Odd: []string{d.one("-1", "1e400", "2^63", "null", "string")}}
+		if d.chance(.4) {
+			e.Fault.Kind, e.Fault.Odd = cfsim.FaultTime, []string{d.one(cfsim.OddStrings()[:9]...)}
+		}
+		e.Tells = []signal{{Code: anyGap, About: zone}}
 	},
 	stageUnwritable, stageUnwritable, stagePoison, stagePoison,
 }
@@ -200,7 +215,7 @@ func (w *world) listen(at time.Duration) {
 	var heard []signal
 	for _, name := range collectors {
 		heard = append(heard, w.problems(name)...)
-		if slices.ContainsFunc(p.Tells, func(s signal) bool { return strings.HasPrefix(s.Code, "gap ") }) && (over || at%(5*time.Minute) == 0) {
+		if slices.ContainsFunc(p.Tells, func(s signal) bool { return strings.HasPrefix(s.Code, anyGap) }) && (over || at%(5*time.Minute) == 0) {
 			heard = append(heard, w.checkCoverage(name, false)...)
 		}
 	}
@@ -210,7 +225,7 @@ func (w *world) listen(at time.Duration) {
 	}
 	for _, want := range p.Tells {
 		within := heardWithin
-		if strings.HasPrefix(want.Code, "gap ") {
+		if strings.HasPrefix(want.Code, anyGap) {
 			within = gapWithin
 		}
 		is := slices.ContainsFunc(heard, func(s signal) bool { return s.is(want) })
@@ -236,7 +251,7 @@ func (w *world) checkNeighbours(p *played, heard []signal) {
 	}
 	refused := zonesByID()[p.Fault.Zone]
 	for _, s := range compact(heard) {
-		if strings.HasPrefix(s.Code, "gap ") && s.About != refused && lively[s.About] {
+		if strings.HasPrefix(s.Code, anyGap) && s.About != refused && lively[s.About] {
 			w.report("%s is refused, and the neighbour has: %s", refused, s)
 		}
 	}
@@ -284,7 +299,7 @@ func (w *world) checkQuiet() {
 	for _, name := range collectors {
 		for _, s := range w.problems(name) {
 			switch {
-			case s.Code == "STORE_UNREADABLE" && len(w.unreadable.when) > 0:
+			case s.Code == "STORE_UNREADABLE" && w.unreadable.written:
 			case s.Code == "BUDGET_SHORT" && w.Starved:
 			default:
 				w.report("%s tells at the end: %s", name, s)

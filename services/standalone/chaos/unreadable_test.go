@@ -20,7 +20,7 @@ import (
 // release, which did not look at what it stored, leads until they are back.
 func (d dice) poison(e *event) {
 	e.Kind, e.Amount = poison, 40*time.Second+d.between(0, time.Minute)
-	e.Nth, e.Call = 1+d.IntN(1000), ""
+	e.Nth = 1 + d.IntN(1000) // what is spoilt, and how
 }
 
 // leaseOver is after how long the lease of a leader that died is anybody's.
@@ -30,7 +30,7 @@ const leaseOver = 20 * time.Second
 type unreadable struct {
 	windows map[bucket.Key]bucket.Window
 	revs    map[bucket.Revision]bool // that were never readable
-	when    []time.Time
+	written bool                     // anything
 }
 
 // poison does what the event says, unless somebody leads: then the older release
@@ -100,7 +100,7 @@ func (w *world) poison(ctx context.Context, e event) {
 		u.windows[key] = bucket.Window{Start: key.Start, End: entries[i].End}
 	}
 	w.damage(d)
-	u.when = append(u.when, time.Now())
+	u.written = true
 	w.tally.faults["unreadable entries: of them buckets"] += len(keys)
 	w.tally.faults["unreadable entries: of them records"] += len(records)
 }
