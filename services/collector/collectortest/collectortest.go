@@ -74,6 +74,7 @@ type Shared struct {
 	}
 	newest   store.Term // that was ever granted
 	breaches []string
+	damaged  map[bucket.Revision]bool
 }
 
 // Share takes over a store whose clock is c. The caller closes it when all

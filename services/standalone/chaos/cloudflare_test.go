@@ -111,10 +111,13 @@ var ills = map[string]func(t *cfsim.Token, zone string, from, to time.Time){
 	},
 }
 
+// malformed is a token that cannot be one.
+const malformed = "malformed"
+
 // badToken draws a token that takes the place of the good one for a while.
 func (d dice) badToken(s *schedule, e *event) {
 	e.Kind, e.For = badToken, d.skewed(time.Minute, time.Hour)
-	e.Becomes = d.one("disabled", "expires", "early", "flaps", "denies", "hides", "for zones only", "for accounts only", "unknown", "malformed")
+	e.Becomes = d.one("disabled", "expires", "early", "flaps", "denies", "hides", "for zones only", "for accounts only", "unknown", malformed)
 	if d.chance(.5) {
 		e.Target = d.one(collectors...)
 	}
@@ -128,7 +131,7 @@ func (d dice) badToken(s *schedule, e *event) {
 
 // secret is what a collector is given as its token by an event.
 func (e event) secret() string {
-	if e.Becomes == "malformed" {
+	if e.Becomes == malformed {
 		return "two lines\nof something"
 	}
 	return fmt.Sprintf("simulated-token-%d%s", e.At, e.Target)

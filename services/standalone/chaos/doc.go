@@ -26,6 +26,21 @@
 // then lets it go at once, whatever has expired meanwhile. Clocks jump per
 // process; machine time, by which leases go, does not, as on a real machine.
 //
+// # What must be told
+//
+// That the end is right is not enough. Most schedules have one fault on a stage:
+// Cloudflare refuses everything, one zone or one dataset in words that are in no
+// documentation, or the token; a name cannot be a label; the store cannot be
+// written; an older release has stored what nobody can read. What could hide it is
+// taken out of the schedule, and then its signal must be told within minutes, as a
+// problem, as the reason of a gap, by readiness, nothing may be missing of the
+// neighbours, and the signal must be over a stated time after the fault. At the end
+// of every world nothing is told but what stays, and at no time what nothing was
+// done for. The same faults are drawn without a stage too, among all others.
+//
+// Damage to rows is played where drivers tell of it (collectortest), since the
+// file is SQLite's. Entries that were never readable are written as they are.
+//
 // # What repeats
 //
 // A seed gives the same schedule, the same zones and the same traffic. Which of

@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"slices"
+	"net/http"
 	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/standalone/chaos/tsdbtest"
@@ -31,6 +32,8 @@ func (w *world) check(ctx context.Context) {
 		w.checkCoverage(name, true)
 	}
 	w.checkExposers()
+	w.checkBackfill()
+	w.checkQuiet()
 	w.checkTSDB()
 	w.checkBudget()
 }
@@ -87,8 +90,15 @@ func (w *world) checkTruth() {
 		if s.SampleInterval > 1 {
 			w.tally.estimates++
 		}
-		if !slices.Contains([]string{names[s.Scope.ID], "renamed.example"}, s.Zone) || !slices.Contains([]string{"Retail", "Labs"}, s.Account) {
+		zone := names[s.Scope.ID]
+		if !w.labelled(s.Zone, cfsim.FaultZoneName, []string{s.Scope.ID}, zone, "renamed.example") ||
+			!w.labelled(s.Account, cfsim.FaultAccountName, []string{cfsim.Tag("account:retail"), cfsim.Tag("account:labs")}, "Retail", "Labs") {
 			w.report("bucket %s is labelled as zone %q of account %q", s.Key, s.Zone, s.Account)
+		}
+		w.checkVariant(zone, s)
+		if w.mutated(s) {
+			w.tally.mutated++
+			continue
 		}
 		from, to := s.Start.Std(), s.Window().End.Std()
 		truth, err := w.sim.True(s.Scope.ID, from, to)
@@ -155,31 +165,31 @@ func (w *world) wasShown(s *shown) bool {
 // checkCoverage: from the horizon to now less the delay every window is final or
 // missing with a reason, at any moment; nothing is lost that could still be had;
 // at the end, all windows that are old enough are final, of zones to which
-// nothing happens but faults (G2, G3).
-func (w *world) checkCoverage(name string, atTheEnd bool) {
+// nothing happens but faults (G2, G3). It returns the reasons of gaps.
+func (w *world) checkCoverage(name string, atTheEnd bool) (heard []signal) {
 	// A process or store that is away may leave the question unanswered while
 	// faults are on; time shall not pass here, or scrapes would be missed.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	conn, err := grpc.NewClient("passthrough:///"+name+"/grpc", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, to string) (net.Conn, error) { return w.net.dial(ctx, nil, to) }))
+	conn, err := w.connect(name)
 	if err != nil {
 		w.report("%v", err)
-		return
+		return nil
 	}
 	defer conn.Close()
 	answer, err := bucketv1.NewBucketServiceClient(conn).GetCoverage(ctx, &bucketv1.GetCoverageRequest{})
 	switch {
 	case err != nil && !atTheEnd:
-		return
+		return nil
 	case err != nil:
 		w.report("coverage of %s: %v", name, err)
-		return
+		return nil
 	case len(answer.GetCoverages()) == 0 && atTheEnd:
 		w.report("coverage of %s is empty", name)
 	}
 	w.tally.looks++
 	names := zonesByID()
+	unread := map[bucket.Key]bool{}
 	for _, c := range answer.GetCoverages() {
 		zone := names[c.GetScope().GetId()]
 		at := c.GetHorizonUnixSeconds()
@@ -191,12 +201,55 @@ func (w *world) checkCoverage(name string, atTheEnd bool) {
 				w.report("%s: coverage of %s of %s has a hole or overlap before %s", name, c.GetDataset(), zone, time.Unix(r.GetStartUnixSeconds(), 0).UTC())
 			}
 			at = r.GetEndUnixSeconds()
+			if r.GetState() == bucketv1.CoverageState_COVERAGE_STATE_MISSING && !justDue(c.GetDataset(), r) {
+				heard = append(heard, gap(r.GetReason(), zone))
+			}
+			if r.GetState() == bucketv1.CoverageState_COVERAGE_STATE_UNREADABLE {
+				w.readUnreadable(c, r, unread)
+				continue
+			}
 			if wrong := w.wrongRange(zone, c.GetDataset(), r, atTheEnd); wrong != "" {
 				w.report("%s: %s of %s from %s to %s: %s", name, c.GetDataset(), zone,
 					time.Unix(r.GetStartUnixSeconds(), 0).UTC().Format(time.RFC3339), time.Unix(at, 0).UTC().Format(time.RFC3339), wrong)
 			}
 		}
 	}
+	if atTheEnd {
+		w.checkUnreadable(name, unread)
+	}
+	return heard
+}
+
+// connect is a connection to a collector that nothing happens to.
+func (w *world) connect(name string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+name+"/grpc", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, to string) (net.Conn, error) { return w.net.dial(ctx, nil, to) }))
+}
+
+// problems are what a collector tells of itself, or nothing where it is away.
+func (w *world) problems(name string) (heard []signal) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	conn, err := w.connect(name)
+	if err != nil {
+		w.report("%v", err)
+		return nil
+	}
+	defer conn.Close()
+	answer, err := bucketv1.NewBucketServiceClient(conn).GetStatus(ctx, &bucketv1.GetStatusRequest{})
+	if err == nil {
+		w.tally.looks++
+	}
+	for _, p := range answer.GetProblems() {
+		heard = append(heard, signal{p.GetCode(), p.GetAbout()})
+	}
+	if response, err := w.prometheus.http.Get("http://" + name + ":9821/-/ready"); err == nil {
+		response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			heard = append(heard, signal{Code: notReady})
+		}
+	}
+	return heard
 }
 
 // wrongRange says what is wrong with a range of coverage.
@@ -215,17 +268,28 @@ func (w *world) wrongRange(zone, dataset string, r *bucketv1.CoverageRange, atTh
 	default:
 	}
 	started := time.Unix(r.GetStartUnixSeconds(), 0)
-	size := 5 * time.Minute
-	switch dataset {
-	case "uniques_1d":
-		size = 24 * time.Hour
-	case "uniques_1h", "browsers_1h", "countries_1h", "content_types_1h":
-		size = time.Hour
-	}
-	if atTheEnd && !w.Starved && lively[zone] && time.Since(started.Add(size)) > settleFor {
+	if atTheEnd && !w.Starved && lively[zone] && time.Since(started.Add(sizeOf(dataset))) > settleFor {
 		return "not final: " + what
 	}
 	return ""
+}
+
+// sizeOf is how long a window of a dataset is.
+func sizeOf(dataset string) time.Duration {
+	switch dataset {
+	case "uniques_1d":
+		return 24 * time.Hour
+	case "uniques_1h", "browsers_1h", "countries_1h", "content_types_1h":
+		return time.Hour
+	}
+	return fiveMinutes
+}
+
+// justDue reports whether nothing of a range is late: its turn comes within minutes.
+func justDue(dataset string, r *bucketv1.CoverageRange) bool {
+	const turn = 15 * time.Minute
+	return r.GetReason() == bucketv1.GapReason_GAP_REASON_PENDING &&
+		time.Since(time.Unix(r.GetStartUnixSeconds(), 0).Add(sizeOf(dataset))) < turn
 }
 
 // checkExposers: at the end both are ready and show the head (G5).

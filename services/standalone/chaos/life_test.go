@@ -20,7 +20,6 @@ var (
 	errDead      = errors.New("this process is dead")
 	errNoStore   = errors.New("connection refused")
 	errNoConns   = errors.New("too many clients already")
-	errFull      = errors.New("no space left on device")
 	errLost      = errors.New("connection reset while waiting for the answer")
 	errHung      = errors.New("no answer")
 	errNoNetwork = errors.New("connection refused")
@@ -215,6 +214,12 @@ func (l *life) isDead() bool {
 	}
 }
 
+// unwritable is what a database says that somebody has to mend.
+var unwritable = map[kind]error{
+	storeFull: collectortest.ErrNoSpace, storeFrozen: collectortest.ErrReadOnly, storeDenied: collectortest.ErrDenied,
+	storeBare: collectortest.ErrSchema, storeBroken: collectortest.ErrCorrupt,
+}
+
 var _ collectortest.Gate = (*life)(nil)
 
 // Before implements [collectortest.Gate].
@@ -244,9 +249,9 @@ func (l *life) Before(ctx context.Context, op collectortest.Op) (context.Context
 			if l.chance(e.Chance) {
 				return nil, errNoConns
 			}
-		case storeFull:
-			if op.Write {
-				return nil, errFull
+		default:
+			if err := unwritable[e.Kind]; err != nil && slices.Contains(writes(op), e.Call) {
+				return nil, err
 			}
 		}
 	}

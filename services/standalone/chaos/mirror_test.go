@@ -56,13 +56,19 @@ func (m *mirror) update(ctx context.Context) {
 			if e.Revision != m.revision+1 {
 				m.w.report("revision %d follows %d in the store", e.Revision, m.revision)
 			}
-			if chain := m.chain.Next(e.Kind, e.CommittedAt, e.Payload); chain != e.Chain {
+			if chain := m.chain.Next(e.Kind, e.CommittedAt, e.Payload); e.Damage == "" && chain != e.Chain {
 				m.w.report("the chain of revision %d does not follow from its bytes", e.Revision)
 			}
 			if ahead := time.Until(e.CommittedAt); ahead > skewTolerance {
 				m.w.report("revision %d was committed %s in the future", e.Revision, ahead)
 			}
 			m.revision, m.chain = e.Revision, e.Chain
+			if m.w.unreadable.revs[e.Revision] {
+				continue // it has its place and its key, and shows nowhere
+			}
+			if _, taken := m.w.unreadable.windows[e.Key]; taken && e.Kind == bucket.KindBucket {
+				m.w.report("bucket %s was stored and could not be read, and is stored again", e.Key)
+			}
 			if err := m.take(e.Revision, e.Kind, e.Payload); err != nil {
 				m.w.report("revision %d: %v", e.Revision, err)
 			}

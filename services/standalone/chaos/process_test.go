@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -69,9 +71,13 @@ func (p *process) supervise() {
 	}
 }
 
-// excused errors at the start are the store's.
+// excused errors at the start are the store's, and those of a token that cannot be
+// one: a process that never had a better one does not begin.
 func (p *process) excused(err error) bool {
-	return errors.Is(err, errNoStore) || errors.Is(err, errHung) || errors.Is(err, errNoConns) || errors.Is(err, errFull) || errors.Is(err, errLost)
+	if strings.Contains(err.Error(), "the token has") && slices.ContainsFunc(p.trouble(), func(e event) bool { return e.Becomes == malformed }) {
+		return true
+	}
+	return errors.Is(err, errNoStore) || errors.Is(err, errHung) || errors.Is(err, errNoConns) || errors.Is(err, errLost)
 }
 
 // end ends the present life: by force, or by asking.

@@ -37,11 +37,15 @@ func newPrometheus(w *world) *prometheus {
 		Timeout: 10 * time.Second,
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
-				host, _, err := net.SplitHostPort(address)
+				host, number, err := net.SplitHostPort(address)
 				if err != nil {
 					return nil, err
 				}
-				return w.net.dial(ctx, nil, host+"/data")
+				port := "/data"
+				if number == "9821" {
+					port = "/ops"
+				}
+				return w.net.dial(ctx, nil, host+port)
 			},
 			DisableKeepAlives: true, DisableCompression: true,
 		},

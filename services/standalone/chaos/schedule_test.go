@@ -31,8 +31,15 @@ const (
 	storeSlow  kind = "store slow"
 	storeHang  kind = "store hangs"
 	storeConns kind = "store connections" // some calls find none
-	storeFull  kind = "store full"        // reads work, writes do not
 	storeLost  kind = "store answers lost"
+	// Reads work and writes do not, until somebody mends the database.
+	storeFull   kind = "store full"
+	storeFrozen kind = "store read-only"
+	storeDenied kind = "store denied"
+	storeBare   kind = "store without tables"
+	storeBroken kind = "store damaged"
+	// Something is stored that nobody can read.
+	poison kind = "unreadable entries"
 )
 
 // Faults of connections, and the rest.
@@ -71,12 +78,18 @@ type event struct {
 	Amount time.Duration
 	Chance float64
 	// CrashAt and pauseAt: the Nth call from then on, before or after it took
-	// effect.
+	// effect. A store that cannot be written fails these calls; of unreadable
+	// entries Nth is what their dice begin with.
 	Nth           int
 	Call          string // "append", "store" for any write, or "cloudflare"
 	BeforeEffect  bool
 	Fault         cfsim.Fault
 	Zone, Becomes string // a zone, or the token and the zone that it is wrong about
+	// Staged: nothing else happens meanwhile that could hide it, so what it tells
+	// must be told, and told no longer when it has been over for Quiet.
+	Staged bool
+	Tells  []signal
+	Quiet  time.Duration
 }
 
 func (e event) String() string {
@@ -95,7 +108,10 @@ func (e event) String() string {
 	if e.Chance != 0 {
 		fmt.Fprintf(&b, " chance %.2f", e.Chance)
 	}
-	if e.Nth > 0 {
+	if e.Nth == 0 && e.Call != "" {
+		fmt.Fprintf(&b, " for %s", e.Call)
+	}
+	if e.Nth > 0 && e.Call != "" {
 		when := "after"
 		if e.BeforeEffect {
 			when = "before"
@@ -105,12 +121,21 @@ func (e event) String() string {
 	if e.Fault.Kind != "" {
 		f := e.Fault
 		fmt.Fprintf(&b, " %s path=%s zone=%.8s dataset=%s delay=%s chance=%.2f status=%d", f.Kind, f.Path, f.Zone, f.Dataset, f.Delay, f.Probability, f.Status)
+		if f.Refusal != (cfsim.Refusal{}) {
+			fmt.Fprintf(&b, " refusal=%+v", f.Refusal)
+		}
+		if len(f.Odd) > 0 {
+			fmt.Fprintf(&b, " odd=%v", f.Odd)
+		}
 	}
 	if e.Zone != "" {
 		fmt.Fprintf(&b, " %s", e.Zone)
 	}
 	if e.Becomes != "" {
 		fmt.Fprintf(&b, ": %s", e.Becomes)
+	}
+	if e.Staged {
+		fmt.Fprintf(&b, ", staged: %v", e.Tells)
 	}
 	return b.String()
 }
@@ -207,6 +232,7 @@ func draw(seed uint64) *schedule {
 		e.For = min(e.For, s.Faulty-e.At)
 		s.Events = append(s.Events, e)
 	}
+	d.stage(s)
 	slices.SortStableFunc(s.Events, func(a, b event) int { return cmp.Compare(a.At, b.At) })
 	return s
 }
@@ -243,7 +269,10 @@ var menu = []func(d dice, s *schedule, e *event){
 			e.Amount = -e.Amount
 		}
 	},
-	storeFault(storeDown), storeFault(storeSlow), storeFault(storeHang), storeFault(storeConns), storeFault(storeFull), storeFault(storeLost),
+	storeFault(storeDown), storeFault(storeSlow), storeFault(storeHang), storeFault(storeConns), storeFault(storeLost),
+	func(d dice, _ *schedule, e *event) { d.unwritable(e) },
+	func(d dice, _ *schedule, e *event) { d.unwritable(e) },
+	func(d dice, _ *schedule, e *event) { d.poison(e) },
 	func(d dice, _ *schedule, e *event) { e.Kind, e.Target = cut, d.one(everybody...) },
 	func(d dice, _ *schedule, e *event) {
 		e.Kind, e.Target, e.For = stall, d.one(exposers...), d.skewed(5*time.Second, 10*time.Minute)
@@ -262,6 +291,7 @@ var menu = []func(d dice, s *schedule, e *event){
 		e.Kind, e.Target, e.For = refuse, d.one(collectors...), d.skewed(5*time.Second, time.Hour)
 	},
 	dice.apiFault, dice.apiFault, dice.apiFault, dice.apiFault, dice.badToken, dice.badToken,
+	dice.refusal, dice.refusal, dice.oddValues, dice.oddValues,
 	func(d dice, _ *schedule, e *event) {
 		e.Kind, e.For = scrapeless, d.between(2*time.Minute, 100*time.Minute)
 	},

@@ -22,14 +22,19 @@ type tally struct {
 	buckets, values int // compared with the truth
 	held            int // samples in the TSDB at the end
 	scrapes, failed int
-	scraped         int     // samples of all scrapes
-	estimates       int     // of the buckets, those that Cloudflare sampled
-	looks           int     // at coverage
-	requests        int     // to Cloudflare
-	peak            float64 // most requests in five minutes, as a part of the share
+	scraped         int                        // samples of all scrapes
+	estimates       int                        // of the buckets, those that Cloudflare sampled
+	looks           int                        // at coverage and problems
+	mutated         int                        // of the buckets, those that may be made of mutated values
+	heard           map[string][]time.Duration // by signal of a staged fault, after how long
+	requests        int                        // to Cloudflare
+	peak            float64                    // most requests in five minutes, as a part of the share
 }
 
-func newTally() *tally { return &tally{faults: map[string]int{}} }
+func newTally() *tally { return &tally{faults: map[string]int{}, heard: map[string][]time.Duration{}} }
+
+// hear takes a signal of a staged fault.
+func (t *tally) hear(s signal, after time.Duration) { t.heard[s.Code] = append(t.heard[s.Code], after) }
 
 // add takes in the end of a world.
 func (t *tally) add(w *world) {
@@ -71,7 +76,10 @@ func (t *tally) join(o *tally) {
 	}
 	t.entries, t.streams, t.buckets, t.values, t.held = t.entries+o.entries, t.streams+o.streams, t.buckets+o.buckets, t.values+o.values, t.held+o.held
 	t.scrapes, t.failed, t.scraped = t.scrapes+o.scrapes, t.failed+o.failed, t.scraped+o.scraped
-	t.looks, t.estimates = t.looks+o.looks, t.estimates+o.estimates
+	t.looks, t.estimates, t.mutated = t.looks+o.looks, t.estimates+o.estimates, t.mutated+o.mutated
+	for code, after := range o.heard {
+		t.heard[code] = append(t.heard[code], after...)
+	}
 	t.requests, t.peak = t.requests+o.requests, max(t.peak, o.peak)
 }
 
@@ -89,11 +97,16 @@ func (t *tally) print(out io.Writer) {
 	row("scrapes", t.scrapes)
 	row("scrapes without an answer", t.failed)
 	row("samples scraped", t.scraped)
-	row("coverages checked", t.looks)
+	row("coverages and states checked", t.looks)
+	row("buckets read while values were mutated, not compared", t.mutated)
 	row("log entries recorded by a follower", t.entries)
 	row("streams that it needed", t.streams)
 	row("requests to Cloudflare", t.requests)
 	row("most of them in five minutes, of the share", fmt.Sprintf("%.0f%%", 100*t.peak))
+	for _, code := range slices.Sorted(maps.Keys(t.heard)) {
+		after := slices.Sorted(slices.Values(t.heard[code]))
+		row("signal: "+code, fmt.Sprintf("%d, half of them within %s, all within %s", len(after), after[len(after)/2].Round(time.Second), after[len(after)-1].Round(time.Second)))
+	}
 	for _, k := range slices.Sorted(maps.Keys(t.faults)) {
 		row("fault: "+k, t.faults[k])
 	}

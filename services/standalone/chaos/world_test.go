@@ -32,6 +32,8 @@ type world struct {
 	logs       slog.Handler
 	tally      *tally
 	secrets    string // folder of the collectors' tokens
+	unreadable unreadable
+	stage      *played // nil: nothing is staged
 
 	mu         sync.Mutex
 	violations []string
@@ -56,7 +58,7 @@ func play(t *testing.T, s *schedule, log *bytes.Buffer, level slog.Level) (viola
 	t.Helper()
 	time.Sleep(time.Until(s.Began)) // the bubble begins in the year 2000
 	w := &world{
-		schedule: s, net: newNetwork(), processes: map[string]*process{}, tally: newTally(), secrets: t.TempDir(),
+		schedule: s, net: newNetwork(), processes: map[string]*process{}, tally: newTally(), secrets: t.TempDir(), unreadable: newUnreadable(), stage: s.staged(),
 		logs: slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}),
 	}
 	w.record = newRecord(w.report)
@@ -161,8 +163,10 @@ func (w *world) happen() {
 		if at%lookEvery == 0 {
 			for _, name := range collectors {
 				w.checkCoverage(name, false)
+				w.checkFounded(name)
 			}
 		}
+		w.listen(at)
 	}
 }
 
@@ -200,6 +204,9 @@ func (w *world) begin(e event) {
 		return
 	case api, zoneEvent:
 		return // the simulator's own business
+	case poison:
+		w.poison(context.Background(), e)
+		return
 	}
 	for _, p := range w.targets(e) {
 		switch e.Kind {

@@ -65,6 +65,7 @@ var table = []struct {
 	{feed.ErrHistoryChanged, codes.FailedPrecondition, "HISTORY_CHANGED", "the history of the store changed behind the resume point; take a snapshot", slog.LevelWarn, 0},
 	{feed.ErrFutureRevision, codes.FailedPrecondition, "FUTURE_REVISION", "the revision is beyond the head of the store; take a snapshot", slog.LevelWarn, 0},
 	{feed.ErrBehind, codes.Unavailable, "BEHIND", "this collector has not read that far yet; try again, or another one", slog.LevelInfo, 0},
+	{errReread, codes.Unavailable, "BEHIND", "stored entries were found that cannot be read, and the view lacks as many windows; try again", slog.LevelInfo, 0},
 	{feed.ErrSlowReader, codes.ResourceExhausted, "SLOW_READER", "the stream fell behind the lag limit; resume where it is", slog.LevelInfo, 0},
 	{errStalled, codes.ResourceExhausted, "SLOW_READER", "the client did not read for too long; resume where it is", slog.LevelInfo, 0},
 	{errTooManyStreams, codes.ResourceExhausted, "TOO_MANY_STREAMS", "the limit of streams of this collector is reached; back off, or try another one", slog.LevelInfo, retryStream},

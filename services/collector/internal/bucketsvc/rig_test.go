@@ -16,6 +16,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
 	"github.com/weir-metrics/weir/services/collector/internal/grpcserver"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
@@ -95,6 +96,7 @@ func startProcess(t testing.TB, c processConfig) *process {
 	var err error
 	p.service, err = bucketsvc.New(bucketsvc.Config{
 		Store: c.store, Feed: p.feed, Status: c.status, Version: "test", Retention: c.retention, Limits: c.limits, Logger: c.logger,
+		Unreadable: unreadable.New(nil, nil),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
@@ -67,5 +68,55 @@ func TestNothingFallsBetweenSnapshotAndStream(t *testing.T) {
 		case ended && m.GetProgress().GetPoint().GetRevision() > 2:
 			t.Fatal("progress covers an entry that never came")
 		}
+	}
+}
+
+// Window starts of which nothing can be read do not count among the newest so many:
+// to whoever had the older ones from the stream they are still among them, and
+// equal revisions give equal bytes (G5). It takes a second try where nobody knew.
+func TestASnapshotReachesBackBeyondWhatCannotBeRead(t *testing.T) {
+	r := newRig(t, bucketsvc.Limits{})
+	r.append(t, feedtest.T0, feedtest.Entry{Definition: feedtest.Definition("http_5m", 1)})
+	for i := range 8 {
+		r.append(t, feedtest.T0, feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(0), i)})
+	}
+	head, err := r.store.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoilt := store.Batch{CommittedAt: feedtest.T0}
+	for i := 8; i < 11; i++ {
+		e := newEntry(feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(0), i)})
+		e.Payload = []byte("no message at all")
+		spoilt.Entries = append(spoilt.Entries, e)
+	}
+	if _, err := r.store.get().Append(t.Context(), r.term, head.Position, spoilt); err != nil {
+		t.Fatal(err)
+	}
+	r.progress(t, feedtest.T0)
+	snapshot := func() (readable int, err error) {
+		stream, err := bucketv1.NewBucketServiceClient(r.conn).WatchBuckets(t.Context(), &bucketv1.WatchBucketsRequest{
+			Start: &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(24 * time.Hour), MaxWindows: 5}},
+		})
+		if err != nil {
+			return 0, err
+		}
+		for {
+			m, err := stream.Recv()
+			switch {
+			case err != nil:
+				return 0, err
+			case m.GetSnapshotEnd() != nil:
+				return readable, nil
+			case m.GetEntry().GetBucket() != nil:
+				readable++
+			}
+		}
+	}
+	if n, err := snapshot(); client.Reason(err) != client.ReasonBehind {
+		t.Errorf("the first snapshot has %d buckets, %v; want reason %s", n, err, client.ReasonBehind)
+	}
+	if n, err := snapshot(); err != nil || n != 5 {
+		t.Errorf("the second snapshot has %d buckets, %v; want the newest 5 that can be read", n, err)
 	}
 }

@@ -2,6 +2,7 @@ package bucketsvc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -72,6 +73,11 @@ func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, s
 	}
 }
 
+// errReread ends a snapshot that reached back too little: windows counted that hold
+// nothing which can be read, and this was not known before. Two readers at one
+// revision would have different views (G5).
+var errReread = errors.New("stored entries were found that cannot be read; the view has to reach back further")
+
 // snapshot sends info, the consistent view and its end, and returns the head at
 // which it was read.
 func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, filter store.Filter, send sender) (store.Head, error) {
@@ -97,6 +103,10 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 		return store.Head{}, err
 	}
 	query := store.SnapshotQuery{Filter: filter, Since: since(before, maxAge), MaxWindows: maxWindows}
+	unread := s.c.Unreadable.Starts(query.Since)
+	if maxWindows > 0 {
+		query.MaxWindows += unread
+	}
 	buckets := uint64(0)
 	head, err := s.c.Store.Snapshot(ctx, query, func(e store.Entry) error {
 		kind, payload := s.content(&e)
@@ -107,6 +117,9 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 	})
 	if err != nil {
 		return store.Head{}, fmt.Errorf("snapshot: %w", err)
+	}
+	if maxWindows > 0 && s.c.Unreadable.Starts(query.Since) > unread {
+		return store.Head{}, errReread
 	}
 	if head.StoreID != before.StoreID {
 		return store.Head{}, fmt.Errorf("snapshot of store %s read store %s: %w", before.StoreID, head.StoreID, feed.ErrHistoryChanged)

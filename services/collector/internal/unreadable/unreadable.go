@@ -111,6 +111,31 @@ func (r *Register) Len() int {
 	return n
 }
 
+// Starts is of how many window starts something cannot be read, of windows that
+// end after since, of the dataset that has most of them. A view of the newest so
+// many windows has to reach back further by as many, since a start of which nothing
+// can be read is none to whoever gets the view.
+func (r *Register) Starts(since bucket.Time) (most int) {
+	if r == nil {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	starts := map[string]map[bucket.Time]bool{}
+	for of, u := range r.series {
+		for _, span := range u.Spans {
+			for end := span.End; end > span.Start && end > since; end = end.Add(-u.Size) {
+				if starts[of.Dataset] == nil {
+					starts[of.Dataset] = map[bucket.Time]bool{}
+				}
+				starts[of.Dataset][end] = true
+			}
+		}
+		most = max(most, len(starts[of.Dataset]))
+	}
+	return most
+}
+
 // Note takes an entry that could not be read, and why. What is known already is
 // not told again.
 func (r *Register) Note(e *store.Entry, why error) {
