@@ -19,7 +19,7 @@ import (
 // or that a process is not ready.
 type signal struct {
 	Code  string
-	About string // the zone, or a part of what the problem is about
+	About string // the zone, or what the problem is about; of one that is waited for, its beginning
 }
 
 const notReady = "not ready"
@@ -36,7 +36,7 @@ func (s signal) is(want signal) bool {
 	if want.Code == anyGap {
 		code, _, _ = strings.Cut(s.Code, " ")
 	}
-	return code == want.Code && strings.Contains(s.About, want.About)
+	return code == want.Code && strings.HasPrefix(s.About, want.About)
 }
 
 // anyGap is a gap, whatever its reason.
@@ -86,7 +86,7 @@ var stages = []func(d dice, s *schedule, e *event){
 	func(d dice, _ *schedule, e *event) { // a name that cannot be a label
 		zone := d.one(allows("")...)
 		e.Kind, e.Fault = api, cfsim.Fault{Kind: cfsim.FaultZoneName, Zone: cfsim.Tag("zone:" + zone), Odd: []string{unprintable(d)}}
-		e.Tells, e.Quiet = []signal{{Code: "INVALID_VALUE", About: cfsim.Tag("zone:" + zone)}}, namesWithin
+		e.Tells, e.Quiet = []signal{{Code: "INVALID_VALUE", About: "zone " + cfsim.Tag("zone:"+zone)}}, namesWithin
 	},
 	func(d dice, _ *schedule, e *event) { // an account's
 		account, zone := "retail", "shop.example"
@@ -94,7 +94,7 @@ var stages = []func(d dice, s *schedule, e *event){
 			account, zone = "labs", "api.example"
 		}
 		e.Kind, e.Fault = api, cfsim.Fault{Kind: cfsim.FaultAccountName, Zone: cfsim.Tag("account:" + account), Odd: []string{unprintable(d)}}
-		e.Tells, e.Quiet = []signal{{Code: "INVALID_VALUE", About: cfsim.Tag("zone:" + zone)}}, namesWithin
+		e.Tells, e.Quiet = []signal{{Code: "INVALID_VALUE", About: "zone " + cfsim.Tag("zone:"+zone)}}, namesWithin
 	},
 	func(d dice, _ *schedule, e *event) { // numbers and times that no count and no window can be
 		zone := d.one(allows("rollup_1m")...)
@@ -122,7 +122,7 @@ func stageUnwritable(d dice, _ *schedule, e *event) {
 
 func stagePoison(d dice, _ *schedule, e *event) {
 	d.poison(e)
-	e.Tells = []signal{{Code: "STORE_UNREADABLE"}}
+	e.Tells = []signal{{Code: "STORE_UNREADABLE", About: "http_5m zone "}}
 }
 
 // unwritable draws a store that somebody has to mend.
@@ -201,13 +201,17 @@ func (s *schedule) staged() *played {
 // listen hears what is told while a fault is on the stage, and after it.
 func (w *world) listen(at time.Duration) {
 	p := w.stage
-	if p == nil || at <= p.At || at > p.At+max(p.For, heardWithin)+max(p.Quiet, gapWithin)+time.Minute {
+	if p == nil || at <= p.At {
+		return
+	}
+	lasts := max(p.For, heardWithin+time.Minute) // somebody listens when it should have been heard
+	if at > p.At+lasts+max(p.Quiet, gapWithin)+time.Minute {
 		return
 	}
 	if p.Kind == poison && len(w.unreadable.windows) == 0 {
 		return // there was nothing to spoil
 	}
-	on := at <= p.At+max(p.For, heardWithin)
+	on := at <= p.At+lasts
 	over := p.Kind != poison && at > p.At+p.For+p.Quiet
 	if !on && !over {
 		return

@@ -68,8 +68,11 @@ func (w *world) poison(ctx context.Context, e event) {
 				spoilt.Start = 0
 				payload = wire.EncodeBucket(&spoilt)
 			case 2:
-				payload = wire.EncodeBucket(&spoilt)
-				payload = payload[:len(payload)/2]
+				half := wire.EncodeBucket(&spoilt)
+				half = half[:len(half)/2]
+				if _, err := wire.DecodeBucket(half); err != nil { // the first half of a bucket may be one
+					payload = half
+				}
 			}
 			entries = append(entries, collectortest.NewEntry{
 				Kind: bucket.KindBucket, Key: b.Key, End: b.Window().End, Finality: b.Finality, Origin: b.Origin, Variant: b.Variant, Payload: payload,
