@@ -110,7 +110,8 @@ func (p *Permits) GrantAt(now time.Time, blocks []PermitBlock) (Grant, []PermitB
 }
 
 // farAhead is beyond the differences of clocks and settings between processes.
-const farAhead = time.Hour
+// What lapses before stays as it is, and an alert says that data is late.
+const farAhead = 12 * time.Hour
 
 // Grant decides how many permits can be given, from the blocks that are
 // stored for the user, and returns the blocks to store instead; nil when they
