@@ -178,7 +178,7 @@ func TestWhatCannotBeReadStopsNobody(t *testing.T) {
 		testkit.Eventually(t, time.Minute, func() error { return shows(zone, newest+600) })
 	}
 	for _, process := range []string{first, second} {
-		testkit.Eventually(t, time.Minute, func() error { return told(process, "STORE_UNREADABLE", "http_5m zone "+media) })
+		testkit.Eventually(t, 3*time.Minute, func() error { return told(process, "STORE_UNREADABLE", "http_5m zone "+media) })
 		testkit.Eventually(t, time.Minute, func() error {
 			for _, d := range status(process).GetDatasets() {
 				if d.GetDataset() == "http_5m" && d.GetWindowsUnreadable() == 4 {
