@@ -160,7 +160,7 @@ func (d dice) stage(s *schedule) {
 		s.Starved, s.Share, s.Limits = false, max(s.Share, .12), cfsim.Limits{PageSize: s.Limits.PageSize}
 	}
 	// What began long before can reach into it: traps wait for their call.
-	from, to := e.At-45*time.Minute, e.At+e.For+max(e.Quiet, gapWithin)
+	from, to := e.At-45*time.Minute, e.At+e.lasts()+max(e.Quiet, gapWithin)+2*time.Minute
 	s.Events = slices.DeleteFunc(s.Events, func(o event) bool {
 		return o.hides() && o.At < to && (o.At >= from || o.At+max(o.For, o.Amount)+overWithin > e.At || o.Nth > 0)
 	})
@@ -181,6 +181,10 @@ func (e event) hides() bool {
 	}
 	return e.Target == "" || slices.Contains(collectors, e.Target)
 }
+
+// lasts is for how long a staged fault is listened for: at an instant's, too,
+// somebody must listen when it should have been heard.
+func (e event) lasts() time.Duration { return max(e.For, heardWithin+time.Minute) }
 
 // played is what has become of a staged fault.
 type played struct {
@@ -204,7 +208,7 @@ func (w *world) listen(at time.Duration) {
 	if p == nil || at <= p.At {
 		return
 	}
-	lasts := max(p.For, heardWithin+time.Minute) // somebody listens when it should have been heard
+	lasts := p.lasts()
 	if at > p.At+lasts+max(p.Quiet, gapWithin)+time.Minute {
 		return
 	}
