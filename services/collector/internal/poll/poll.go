@@ -157,7 +157,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 	}
 	now := bucket.TimeOf(at)
 	claims := s.claims(now)
-	s.tell()
+	s.tell(claims)
 	if err := s.settleLedger(ctx, now, claims); err != nil {
 		return time.Time{}, err
 	}

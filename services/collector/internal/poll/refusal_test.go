@@ -302,6 +302,34 @@ func TestARefusalOfOneZoneDelaysNobodyElse(t *testing.T) {
 	}
 }
 
+// What fails is a problem as long as it is asked for: a zone that goes away while it
+// fails is none any more.
+func TestAZoneThatIsGoneIsNoProblem(t *testing.T) {
+	shop := cfsim.Tag("zone:shop.example")
+	w := newWorld(t, nil)
+	w.front(func(at time.Duration, document string) (int, string) {
+		if at < 30*time.Minute || !strings.Contains(document, shop) {
+			return 0, ""
+		}
+		return 500, fmt.Sprintf(graphRefusal, "Internal server error for zone '"+shop+"'", "null", "")
+	})
+	gone := false
+	w.stand(&between{zones: func(list []cloudflare.Zone) []cloudflare.Zone {
+		if at := w.clock.Now().Sub(began); at > 50*time.Minute {
+			if got := w.problems(trouble.UpstreamFailing); !gone && len(got) == 0 {
+				t.Error("a zone that has failed for minutes is no problem: the story has lost its subject")
+			}
+			gone = true
+			list = slices.DeleteFunc(list, func(z cloudflare.Zone) bool { return z.ID == shop })
+		}
+		return list
+	}})
+	w.run(80 * time.Minute)
+	if got := w.problems(trouble.UpstreamFailing); !gone || len(got) != 0 {
+		t.Errorf("after the zone has gone there are problems about %q", got)
+	}
+}
+
 // Words that name a plan's limit are believed for minutes at first, and when they
 // strike many zones at once not before they are said twice. One probe that is
 // answered ends it for all.

@@ -20,7 +20,7 @@ const (
 
 // tell brings the problems that the loop knows of up to date. It says what is so
 // at the end of a pass, whatever happened in it.
-func (s *state) tell() {
+func (s *state) tell(claims []roster.Claim) {
 	token, unknown, failing := map[string]string{}, map[string]string{}, map[string]string{}
 	now := s.trusted.Second()
 	everything := func(o outage, about, consequence string) {
@@ -41,9 +41,15 @@ func (s *state) tell() {
 		clear(denied)
 		token["analytics"] = fmt.Sprintf("the API token may not ask for the analytics of any of the %d zones; it needs Zone Analytics Read for them", n)
 	}
+	asked := map[ledger.Series]bool{} // what failed once and is not asked any more is no problem
+	for _, c := range claims {
+		if c.Variant != nil && c.Scope.State == roster.Active {
+			asked[ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}] = true
+		}
+	}
 	for of, t := range s.tries {
 		switch {
-		case t.reason == "" || t.reason == ledger.Unauthorized || s.outage.reason != "":
+		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || s.outage.reason != "":
 		case t.reason != ledger.Unknown && now.Sub(t.since) >= seriesFailingFor:
 			failing[s.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the zone could not be read, %d times in a row: %s", t.failures, t.detail)
 		case t.reason == ledger.Unknown && t.alone:
