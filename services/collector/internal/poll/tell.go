@@ -24,6 +24,7 @@ func (s *state) tell() {
 	}
 	everything(s.outage, "", "nothing is collected meanwhile")
 	everything(s.listing, "list of zones", "the zones that are known go on")
+	s.tellUnlisted()
 	for of, t := range s.tries {
 		if t.alone && t.reason == ledger.Unknown {
 			unknown[s.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf(
@@ -37,6 +38,24 @@ func (s *state) tell() {
 	}
 	s.Trouble.Replace(trouble.TokenRefused, token)
 	s.Trouble.Replace(trouble.UnknownRefusal, unknown)
+}
+
+// listFails is how often in a row the list of zones fails, a minute apart, before a
+// person should know: Cloudflare's own trouble is mostly shorter.
+const listFails = 5
+
+// tellUnlisted tells of a list of zones that cannot be had while Cloudflare answers
+// everything else, or while no zone is known, for whatever reason: no new zone is
+// found meanwhile. The token and unknown words have problems of their own.
+func (s *state) tellUnlisted() {
+	const about = "list of zones"
+	told := s.listing.reason == ledger.Unauthorized || s.listing.reason == ledger.Unknown
+	if s.listing.failures < listFails || told || s.outage.failures > 0 && len(s.roster) > 0 {
+		s.Trouble.Clear(trouble.ZonesUnlisted, about)
+		return
+	}
+	s.Trouble.Set(trouble.ZonesUnlisted, about, fmt.Sprintf(
+		"the list of zones cannot be had from Cloudflare; the %d that are known go on, and no new ones are found: %s", len(s.roster), s.listing.detail))
 }
 
 // nameOf is what people call a scope.

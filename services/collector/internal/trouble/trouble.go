@@ -36,7 +36,8 @@ const (
 	SelectionUnmatched Code = "SELECTION_UNMATCHED"
 	// NoZones: no zone at all is collected.
 	NoZones Code = "NO_ZONES"
-	// ZonesUnlisted: Cloudflare lists no zones, though some are known and kept.
+	// ZonesUnlisted: Cloudflare lists no zones, though some are known and kept, or
+	// its list cannot be had. About: the list, where it cannot.
 	ZonesUnlisted Code = "ZONES_UNLISTED"
 	// TokenRefused: Cloudflare refuses the API token.
 	TokenRefused Code = "TOKEN_REFUSED"
