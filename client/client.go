@@ -104,13 +104,12 @@ const (
 type Follower struct {
 	rpc  bucketv1.BucketServiceClient
 	opts Options
-	log  *slog.Logger
 	used atomic.Bool
 	wait pauses
 
 	// The rest is owned by Run.
 	at     place
-	quiet  bool      // the present trouble has been logged
+	tell   telling
 	jumped bool      // the last stream was opened without a pause
 	since  time.Time // when the present stream first brought something; zero before
 }
@@ -162,7 +161,7 @@ func New(conn grpc.ClientConnInterface, o Options) (*Follower, error) {
 	return &Follower{
 		rpc:  bucketv1.NewBucketServiceClient(conn),
 		opts: o,
-		log:  o.Logger,
+		tell: telling{log: o.Logger, said: map[string]*said{}},
 		wait: pauses{Backoff: *b, rng: rand.New(rand.NewPCG(o.Seed, o.Seed))},
 		at:   place{point: o.Resume, snapshot: o.Resume == nil},
 	}, nil
@@ -210,8 +209,9 @@ func (f *Follower) settle(v verdict, err error) time.Duration {
 	f.at.broken = f.at.broken || v.broken
 	f.at.foreign = f.at.foreign || v.foreign
 
-	worked := !f.since.IsZero() && time.Since(f.since) >= worksAfter*f.opts.Backoff.Min
-	if worked {
+	worked := time.Duration(0)
+	if !f.since.IsZero() && time.Since(f.since) >= worksAfter*f.opts.Backoff.Min {
+		worked = time.Since(f.since)
 		f.wait.reset()
 		f.jumped = false
 	}
@@ -226,18 +226,7 @@ func (f *Follower) settle(v verdict, err error) time.Duration {
 	default:
 		pause = max(f.wait.next(), f.wait.hinted(retryDelay(err)))
 	}
-	// One end of a stream that worked is routine: a collector's restart, a
-	// connection that grew old. If the next one does not work, that is trouble.
-	routine := worked && !v.loud && !f.quiet
-	level := v.level
-	switch {
-	case routine:
-		level = min(level, slog.LevelInfo)
-	case f.quiet && !v.loud:
-		level = slog.LevelDebug
-	}
-	f.quiet = !routine
-	f.log.Log(context.Background(), level, v.message, "err", err, "reason", Reason(err), "retry_in", pause, "revision", f.at.point.GetRevision())
+	f.tell.end(v, worked, "err", err, "reason", Reason(err), "retry_in", pause, "revision", f.at.point.GetRevision())
 	return pause
 }
 

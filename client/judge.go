@@ -105,7 +105,8 @@ type verdict struct {
 	broken  bool // the handler's view is in doubt
 	foreign bool // the applied point is not of the server's history
 	level   slog.Level
-	loud    bool // log every time at level, not only at the beginning of trouble
+	loud    bool // at level at once, and not only when nothing has worked for a while
+	calm    bool // it was announced, and is not logged unless it lasts
 	message string
 }
 
@@ -121,14 +122,16 @@ func judge(err error) verdict {
 	case errors.Is(err, errRecognised):
 		return verdict{next: snapshot, pace: now, level: slog.LevelDebug, message: "server has caught up, taking a snapshot"}
 	case errors.Is(err, ErrIdle):
-		return verdict{level: slog.LevelWarn, message: "stream is silent, opening another"}
+		return verdict{level: slog.LevelWarn, loud: true, message: "stream is silent, opening another"}
 	}
 	switch Reason(err) {
 	case ReasonCompacted:
 		return verdict{next: snapshot, pace: now, level: slog.LevelInfo, message: "resume point was compacted, taking a snapshot"}
 	case ReasonOtherStore, ReasonHistoryChanged, ReasonFutureRevision:
 		return verdict{next: snapshot, pace: now, foreign: true, level: slog.LevelWarn, loud: true, message: "history of the store changed, taking a snapshot"}
-	case ReasonBehind, ReasonStoreUnavailable, ReasonDraining:
+	case ReasonDraining:
+		return verdict{calm: true, level: slog.LevelWarn, message: "collector is not available, waiting"}
+	case ReasonBehind, ReasonStoreUnavailable:
 		return verdict{level: slog.LevelWarn, message: "collector is not available, waiting"}
 	case ReasonCredentialWithdrawn:
 		return verdict{level: slog.LevelInfo, message: "credential was withdrawn, showing the present one"}

@@ -226,9 +226,8 @@ func (f *Follower) works() {
 
 // recovered is called when a stream works again.
 func (r *reader) recovered() {
-	if r.f.quiet {
-		r.f.quiet = false
-		r.f.log.Info("following again", "store_id", r.info.GetStoreId(), "revision", r.last.GetRevision())
+	if !r.f.tell.since.IsZero() {
+		r.f.tell.again("store_id", r.info.GetStoreId(), "revision", r.last.GetRevision())
 	}
 }
 

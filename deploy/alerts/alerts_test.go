@@ -65,7 +65,7 @@ func healthy() map[string]string {
 // codes are those of package trouble.
 var codes = []string{
 	"SELECTION_UNMATCHED", "NO_ZONES", "TOKEN_REFUSED", "UNKNOWN_REFUSAL", "BUDGET_SHORT", "STORE_NOT_WRITABLE",
-	"STORE_UNREADABLE", "INVALID_VALUE", "LEASE_CONTESTED", "DATASET_DISABLED", "ZONES_UNLISTED",
+	"STORE_UNREADABLE", "INVALID_VALUE", "LEASE_CONTESTED", "DATASET_DISABLED", "ZONES_UNLISTED", "ZONE_DENIED", "UPSTREAM_FAILING",
 }
 
 func problem(code, target string) string {
@@ -147,8 +147,10 @@ func stories() []story {
 				`weir_collector_overdue_since_timestamp_seconds{dataset="http_5m",`+collector+`}`, "-3000x60",
 				`weir_collector_scope_state{zone="shop.example",dataset="http_5m",state="denied",reason="unauthorized",`+collector+`}`, "_x9 1x50"),
 		},
-		{name: "the token may not ask one zone", series: with(`weir_collector_scope_state{zone="shop.example",dataset="http_5m",state="denied",reason="unauthorized",`+collector+`}`, "_x9 1x50"), fires: []string{"WeirZoneDenied"}},
+		{name: "the token may not ask one zone", series: with(problem("ZONE_DENIED", collector), after("0", "1")), fires: []string{"WeirZoneDenied"}},
 		{name: "a dataset is not understood", series: with(problem("DATASET_DISABLED", collector), after("0", "1")), fires: []string{"WeirDatasetOff"}},
+		{name: "Cloudflare has not answered for minutes", series: with(problem("UPSTREAM_FAILING", collector), after("0", "1")), fires: []string{"WeirUpstreamFailing"}},
+		{name: "a variant is refused by an answer", series: with(`weir_collector_refused_variants{dataset="http_5m",`+collector+`}`, after("0", "3")), fires: []string{"WeirVariantRefused"}},
 		{name: "the token lists no zones any more", series: with(problem("ZONES_UNLISTED", collector), after("0", "1")), fires: []string{"WeirZonesUnlisted"}},
 		{name: "a typo in the only entry of CF_ZONES", series: with(problem("SELECTION_UNMATCHED", collector), after("0", "1"), problem("NO_ZONES", collector), after("0", "1")), fires: []string{"WeirNoZones", "WeirSelectionUnmatched"}},
 		{

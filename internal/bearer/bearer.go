@@ -10,6 +10,7 @@ package bearer
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -26,6 +27,9 @@ func Check(token string) error {
 		return fmt.Errorf("the token has %d bytes; none has more than %d", len(token), longest)
 	case len(token) > len(scheme) && strings.EqualFold(token[:len(scheme)], scheme):
 		return errors.New("the token begins with the word Bearer; it must be the token alone")
+	}
+	if name, _, assigned := strings.Cut(token, "="); assigned && assignment.MatchString(name) {
+		return fmt.Errorf("the token begins with %s=; it must be the token alone", name)
 	}
 	for i, r := range token {
 		what := ""
@@ -49,6 +53,10 @@ func Check(token string) error {
 }
 
 const scheme = "Bearer "
+
+// assignment is the name of a variable, which a line of an environment file begins
+// with.
+var assignment = regexp.MustCompile(`^(export +)?(CF|CLOUDFLARE|WEIR)_[A-Z_]+$`)
 
 // List returns the tokens of a text, one a line; blanks around a token and empty
 // lines are dropped. The error names the line and does not show it.

@@ -59,13 +59,13 @@ func cut(s string, n int) string {
 }
 
 // Printable reports whether a name can be read by people: it shows something,
-// and holds neither a control character nor U+FFFD, which stands for what was
-// no text.
+// and holds neither a control character, nor one that turns the direction of text
+// around, nor U+FFFD, which stands for what was no text.
 func Printable(name string) bool {
 	shows := false
 	for _, r := range name {
 		switch {
-		case unicode.IsControl(r), r == utf8.RuneError: // also for bytes that are no UTF-8
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), r == utf8.RuneError: // also for bytes that are no UTF-8
 			return false
 		case unicode.IsGraphic(r) && !unicode.IsSpace(r) && !unicode.Is(unicode.Mn, r):
 			shows = true

@@ -1,7 +1,10 @@
 package feedtest_test
 
 import (
+	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,20 +78,62 @@ func TestFollowerDoesNotHammerAServerThatAcceptsAndDrops(t *testing.T) {
 	}
 }
 
-// One end of a stream that worked is routine; when the next does not work
-// either, somebody should know.
+// One end of a stream that worked is routine, and so is a server that is not there
+// yet; when nothing works for longer, somebody should know: once, then in growing
+// pauses.
 func TestFollowerWarnsOfTroubleAndNotOfARestart(t *testing.T) {
+	for name, c := range map[string]struct {
+		first feedtest.Step
+		away  int // streams that are refused after the first
+		want  string
+	}{
+		"a restart, announced":           {feedtest.Step{After: 20, Err: feedtest.Error(codes.Unavailable, "DRAINING")}, 2, ""},
+		"a crash":                        {feedtest.Step{After: 20, Drop: true}, 2, "INFO INFO INFO"}, // the stream ended, waiting, following again
+		"started before the server":      {feedtest.Step{After: -1, Drop: true}, 2, "INFO INFO INFO"},
+		"an outage of a minute":          {feedtest.Step{After: 20, Drop: true}, 9, "INFO INFO WARN INFO"},
+		"an outage after announcement":   {feedtest.Step{After: 20, Err: feedtest.Error(codes.Unavailable, "DRAINING")}, 9, "WARN INFO"},
+		"an outage of hours":             {feedtest.Step{After: 20, Drop: true}, 600, "INFO INFO WARN WARN WARN WARN WARN WARN WARN WARN WARN INFO"},
+		"a credential that is refused":   {feedtest.Step{After: -1, Err: status.Error(codes.Unauthenticated, "who are you")}, 0, "ERROR INFO"},
+		"a stream that becomes silent":   {feedtest.Step{After: 20, Hang: true}, 0, "WARN INFO"},
+		"a server that never was silent": {feedtest.Step{After: 20, Drop: true}, 0, "INFO INFO"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bench) {
+				var levels levelRecorder
+				b.server.Script(c.first)
+				b.server.Script(away(c.away)...)
+				o := options()
+				o.Logger = slog.New(&levels)
+				b.follow(o)
+				b.after(6 * time.Hour)
+				got := slices.DeleteFunc(levels.all(), func(l slog.Level) bool { return l == slog.LevelDebug })
+				if said := strings.Trim(fmt.Sprint(got), "[]"); said != c.want {
+					b.Errorf("logged at %s; want %s", said, c.want)
+				}
+			})
+		})
+	}
+}
+
+// A credential that stays wrong is not said every minute for ever.
+func TestFollowerSaysWhatLastsSeldom(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		var levels levelRecorder
-		b.server.Script(feedtest.Step{After: 20, Drop: true})
-		b.server.Script(away(2)...)
+		for range 2000 {
+			b.server.Script(feedtest.Step{After: -1, Err: status.Error(codes.PermissionDenied, "not you")})
+		}
 		o := options()
 		o.Logger = slog.New(&levels)
 		b.follow(o)
-		b.after(10 * time.Minute)
-		want := []slog.Level{slog.LevelInfo, slog.LevelWarn, slog.LevelDebug, slog.LevelInfo} // the last: following again
-		if got := levels.all(); len(got) != len(want) || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] || got[3] != want[3] {
-			b.Errorf("logged at %v; want %v", got, want)
+		b.after(24 * time.Hour)
+		loud := 0
+		for _, l := range levels.all() {
+			if l > slog.LevelDebug {
+				loud++
+			}
+		}
+		if all := len(levels.all()); all < 1000 || loud < 25 || loud > 32 {
+			b.Errorf("%d of %d ends in a day were said; want about 30 of a thousand and more", loud, all)
 		}
 	})
 }

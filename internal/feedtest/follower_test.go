@@ -214,8 +214,8 @@ func TestFollowerErrorTable(t *testing.T) {
 		name         string
 		err          error
 		least, most  time.Duration
-		wantSnapshot bool // the next stream begins with one
-		level        slog.Level
+		wantSnapshot bool       // the next stream begins with one
+		level        slog.Level // at first
 	}
 	const short, long = 30 * time.Second, time.Minute
 	rows := []row{
@@ -223,17 +223,17 @@ func TestFollowerErrorTable(t *testing.T) {
 		{"other store", feedtest.Error(codes.FailedPrecondition, "OTHER_STORE"), 0, 0, true, slog.LevelWarn},
 		{"history changed", feedtest.Error(codes.FailedPrecondition, "HISTORY_CHANGED"), 0, 0, true, slog.LevelWarn},
 		{"future revision", feedtest.Error(codes.FailedPrecondition, "FUTURE_REVISION"), 0, 0, true, slog.LevelWarn},
-		{"behind", feedtest.Error(codes.Unavailable, "BEHIND"), 1, short, false, slog.LevelWarn},
-		{"slow reader", feedtest.Error(codes.ResourceExhausted, "SLOW_READER"), 1, short, false, slog.LevelWarn},
-		{"too many streams", feedtest.Error(codes.ResourceExhausted, "TOO_MANY_STREAMS"), 1, short, false, slog.LevelWarn},
-		{"store unavailable", feedtest.Error(codes.Unavailable, "STORE_UNAVAILABLE"), 1, short, false, slog.LevelWarn},
-		{"draining", feedtest.Error(codes.Unavailable, "DRAINING"), 1, short, false, slog.LevelWarn},
-		{"internal", feedtest.Error(codes.Internal, "INTERNAL"), 1, short, false, slog.LevelWarn},
+		{"behind", feedtest.Error(codes.Unavailable, "BEHIND"), 1, short, false, slog.LevelInfo},
+		{"slow reader", feedtest.Error(codes.ResourceExhausted, "SLOW_READER"), 1, short, false, slog.LevelInfo},
+		{"too many streams", feedtest.Error(codes.ResourceExhausted, "TOO_MANY_STREAMS"), 1, short, false, slog.LevelInfo},
+		{"store unavailable", feedtest.Error(codes.Unavailable, "STORE_UNAVAILABLE"), 1, short, false, slog.LevelInfo},
+		{"draining", feedtest.Error(codes.Unavailable, "DRAINING"), 1, short, false, slog.LevelDebug},
+		{"internal", feedtest.Error(codes.Internal, "INTERNAL"), 1, short, false, slog.LevelInfo},
 		{"bad request", feedtest.Error(codes.InvalidArgument, "BAD_REQUEST"), long / 2, long, false, slog.LevelError},
 		{"no credential", status.Error(codes.Unauthenticated, "who are you"), long / 2, long, false, slog.LevelError},
 		{"wrong credential", status.Error(codes.PermissionDenied, "not you"), long / 2, long, false, slog.LevelError},
-		{"a proxy's error", status.Error(codes.Unavailable, "upstream reset"), 1, short, false, slog.LevelWarn},
-		{"a reason of another domain", status.Error(codes.Unknown, "odd"), 1, short, false, slog.LevelWarn},
+		{"a proxy's error", status.Error(codes.Unavailable, "upstream reset"), 1, short, false, slog.LevelInfo},
+		{"a reason of another domain", status.Error(codes.Unknown, "odd"), 1, short, false, slog.LevelInfo},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {

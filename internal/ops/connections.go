@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/weir-metrics/weir/internal/quiet"
 )
 
 const (
@@ -16,8 +18,6 @@ const (
 	mostConnections = 1024
 	// streamsPerConnection bounds the requests at once on one HTTP/2 connection.
 	streamsPerConnection = 64
-	// warnAgain is how often the log says that a listener is full.
-	warnAgain = time.Minute
 )
 
 // connections bounds the connections of a listener. When there are too many,
@@ -27,17 +27,15 @@ const (
 // is the newest one closed.
 type connections struct {
 	most int
-	log  *slog.Logger
+	log  *quiet.Log
 
 	mu      sync.Mutex
 	open    map[net.Conn]*list.Element // of waiting; nil while a request is answered
 	waiting *list.List                 // of net.Conn; who waits longest stands first
-	closed  int                        // for want of room, since warned
-	warned  time.Time
 }
 
 func newConnections(most int, log *slog.Logger) *connections {
-	return &connections{most: most, log: log, open: map[net.Conn]*list.Element{}, waiting: list.New()}
+	return &connections{most: most, log: quiet.New(log, time.Minute), open: map[net.Conn]*list.Element{}, waiting: list.New()}
 }
 
 // track is the ConnState hook of a server. A connection that has sent a part of
@@ -79,9 +77,5 @@ func (c *connections) closeOne() {
 		conn = secured.NetConn() // without a farewell, for which one might have to wait
 	}
 	_ = conn.Close() // nobody is left to be told
-	c.closed++
-	if now := time.Now(); now.Sub(c.warned) >= warnAgain { // a pause of the log, not calendar time
-		c.log.Warn("too many connections; those that wait longest for a request are closed", "limit", c.most, "closed", c.closed)
-		c.warned, c.closed = now, 0
-	}
+	c.log.Warn("", "too many connections; those that wait longest for a request are closed", "limit", c.most)
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/weir-metrics/weir/internal/quiet"
 )
 
 // Config is what an operations page is made of.
@@ -84,7 +87,7 @@ func New(cfg Config) (*Ops, error) {
 	o := &Ops{service: cfg.Service, ready: cfg.Ready}
 	o.mux.Handle("GET /{$}", landing)
 	o.mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(cfg.Registry, promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{
-		ErrorLog:            slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelError),
+		ErrorLog:            scrapeErrors{quiet.New(cfg.Logger, time.Minute)},
 		Registry:            cfg.Registry,
 		MaxRequestsInFlight: 10, // far more than anyone's Prometheus servers; a bound for everyone else
 		Timeout:             30 * time.Second,
@@ -100,6 +103,14 @@ func New(cfg Config) (*Ops, error) {
 		o.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
 	return o, nil
+}
+
+// scrapeErrors is where promhttp says what is wrong with the metrics, at each scrape.
+type scrapeErrors struct{ log *quiet.Log }
+
+// Println implements [promhttp.Logger].
+func (e scrapeErrors) Println(words ...any) {
+	e.log.Error("", "own metrics could not be gathered or sent", "err", strings.TrimSuffix(fmt.Sprintln(words...), "\n"))
 }
 
 func landingPage(cfg Config) (http.Handler, error) {

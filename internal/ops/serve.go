@@ -92,9 +92,8 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 	}
 	secure := before != nil && before.configure(server)
 	log.Info("serving HTTP", "address", listener.Addr().String(), "tls", secure)
-	if !secure && !local(listener.Addr()) && cfg.WebConfigSetting != "" {
-		log.Warn("serving HTTP in plain text beyond this machine; unless something in front of it adds TLS, set "+cfg.WebConfigSetting,
-			"address", listener.Addr().String())
+	if !secure && cfg.WebConfigSetting != "" {
+		tellPlain(log, listener.Addr(), before != nil && len(before.kept.Get().Users) > 0, cfg.WebConfigSetting)
 	}
 	served := make(chan error, 1)
 	go func() {
@@ -127,6 +126,19 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 		err = errors.Join(err, fmt.Errorf("%s listener: %w", cfg.Name, end))
 	}
 	return err
+}
+
+// tellPlain says that what other machines send and get is in plain text. That is the
+// default, and right behind a proxy or in a mesh; but passwords were not set to be
+// read on the way.
+func tellPlain(log *slog.Logger, a net.Addr, passwords bool, setting string) {
+	switch {
+	case local(a):
+	case passwords:
+		log.Warn("passwords are asked for in plain text beyond this machine; unless something in front of it adds TLS, add tls_server_config to the file of "+setting, "address", a.String())
+	default:
+		log.Info("serving HTTP in plain text beyond this machine; unless something in front of it adds TLS, set "+setting, "address", a.String())
+	}
 }
 
 // local reports whether only this machine reaches the address: loopback, a

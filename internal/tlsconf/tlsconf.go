@@ -18,6 +18,7 @@ import (
 
 	"google.golang.org/grpc/credentials"
 
+	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/internal/reload"
 )
 
@@ -41,7 +42,7 @@ func (s Server) Credentials(watch *reload.Watch, setting string) (credentials.Tr
 	if err != nil {
 		return nil, err
 	}
-	return &serverSide{kept.Get().credentials(), kept, watch}, nil
+	return &serverSide{kept.Get().credentials(), kept, quiet.New(watch.Logger(), time.Minute)}, nil
 }
 
 func (s Server) side(files files, m material) (side, error) {
@@ -139,8 +140,8 @@ func (c *clientSide) Clone() credentials.TransportCredentials {
 
 type serverSide struct {
 	credentials.TransportCredentials
-	kept  *reload.Value[material, side]
-	watch *reload.Watch
+	kept *reload.Value[material, side]
+	log  *quiet.Log
 }
 
 // ServerHandshake implements [credentials.TransportCredentials].
@@ -149,12 +150,12 @@ func (s *serverSide) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthI
 	// gRPC itself keeps silent about it. Whoever connects and leaves without a
 	// word is a probe.
 	if err != nil && !errors.Is(err, io.EOF) {
-		s.watch.Logger().Warn("TLS handshake failed", "client", conn.RemoteAddr().String(), "err", err)
+		s.log.Warn(quiet.Cause(err), "TLS handshake failed", "client", conn.RemoteAddr().String(), "err", err)
 	}
 	return secured, info, err
 }
 
 // Clone implements [credentials.TransportCredentials].
 func (s *serverSide) Clone() credentials.TransportCredentials {
-	return &serverSide{s.TransportCredentials.Clone(), s.kept, s.watch}
+	return &serverSide{s.TransportCredentials.Clone(), s.kept, s.log}
 }

@@ -399,7 +399,7 @@ func (c *Config) token(secrets *reload.Watch) (*reload.Value[string, string], er
 
 // door is the gRPC listener's configuration: whom it lets in, and how.
 func (c *Config) door(deps Deps, secrets *reload.Watch) (d grpcserver.Config, err error) {
-	d = grpcserver.Config{Logger: deps.Logger, Registerer: deps.Registry, Reflection: c.Reflect, Drain: c.Drain}
+	d = grpcserver.Config{Logger: deps.Logger, Registerer: deps.Registry, Reflection: c.Reflect, Drain: c.Drain, Tokens: !c.GRPCToken.IsZero()}
 	if c.GRPCFiles.CertFile != "" {
 		if d.TLS, err = c.GRPCFiles.Credentials(secrets, "WEIR_GRPC_CERT_FILE"); err != nil {
 			return d, fmt.Errorf("TLS of the gRPC listener (WEIR_GRPC_CERT_FILE, WEIR_GRPC_KEY_FILE, WEIR_GRPC_CLIENT_CA_FILE): %w", err)

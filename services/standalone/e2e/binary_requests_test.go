@@ -248,7 +248,7 @@ func grpcurl(t *testing.T, c *service) {
 			name: "GetCoverage", flags: []string{"-d", `{"filter":{"datasets":["http_5m"]}}`}, args: []string{service + "/GetCoverage"},
 			has: []string{`"COVERAGE_STATE_FINAL"`, `"COVERAGE_STATE_WAITING"`, `"GAP_REASON_SUSPECT"`, `"asOf"`}, // parked.example is silent
 		},
-		{name: "GetStatus", args: []string{service + "/GetStatus"}, has: []string{`"ROLE_LEADER"`, `"collector-0"`, `"` + binaryVersion + `"`, `"completeUntilUnixSeconds"`}},
+		{name: "GetStatus", args: []string{service + "/GetStatus"}, has: []string{`"ROLE_LEADER"`, `"collector-0~`, `"` + binaryVersion + `"`, `"completeUntilUnixSeconds"`}},
 		{
 			// A watch never ends by itself; the time-out is the client's.
 			name: "WatchBuckets", flags: []string{"-max-time", "1", "-d", `{"snapshot":{"max_age":"3600s"},"filter":{"datasets":["http_5m"]}}`},

@@ -70,7 +70,7 @@ func TestBinaryRefusesSettings(t *testing.T) {
 				{"4 problems"},
 				{"delay_seconds", "unknown.yaml:2", "unknown key", "cf_delay_seconds?"},
 				{"frobnicate", "unknown.yaml:3", "unknown key"},
-				{`cf_bucket_seconds="5m,1h"`, "unknown.yaml:4", "one of 1m, 5m"},
+				{"cf_bucket_seconds", "unknown.yaml:4", "must be a single value", "one of 1m, 5m"},
 				{"whatever", "unknown.yaml:5", "unknown key"},
 			},
 		},
@@ -209,7 +209,7 @@ func TestBinaryCannotRun(t *testing.T) {
 		{"operations address in use", []string{"WEIR_COLLECTOR_OPS_LISTEN=" + other.ops}, []string{"operations listener", other.ops, "address already in use"}},
 		{"no such CA file", []string{"WEIR_CLOUDFLARE_CA_FILE=/nowhere/ca.pem"}, []string{"WEIR_CLOUDFLARE_CA_FILE", "/nowhere/ca.pem", "no such file"}},
 		{"a CA file without one", []string{"WEIR_CLOUDFLARE_CA_FILE=" + rubbish}, []string{"WEIR_CLOUDFLARE_CA_FILE", rubbish, "none in PEM"}},
-		{"no such web configuration", []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE=/nowhere/web.yaml"}, []string{"web configuration", "/nowhere/web.yaml", "no such file"}},
+		{"no such web configuration", []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE=/nowhere/web.yaml"}, []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE is /nowhere/web.yaml", "no such file"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := sim.newCollector(t, test.settings...)
@@ -299,7 +299,6 @@ func TestBinaryOutlivesABadToken(t *testing.T) {
 		{"unknown", marked + "-unknown", "Invalid access token"},
 		{"disabled", disabled.Secret, "Authentication error"},
 		{"expired", expired.Secret, "Authentication error"},
-		{"malformed", marked + " with blanks", "characters that no token has"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -17,6 +17,37 @@ import (
 	"github.com/weir-metrics/weir/internal/testkit"
 )
 
+// calm checks that a program logged nothing that needs a person.
+func calm(t *testing.T, p *process) {
+	t.Helper()
+	for line := range strings.Lines(p.log.String()) {
+		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
+			t.Errorf("%s says %s", p.name, line)
+		}
+	}
+}
+
+// In whatever order they start and stop, healthy services log no warning.
+func TestBinaryStartsWithoutAWarning(t *testing.T) {
+	t.Parallel()
+	sim := simulate(t, nil)
+	c := sim.newCollector(t)
+	x := startExposerBinary(t, nil, c)
+	x.says(20*time.Second, "level=INFO", "stream ended, backing off")
+	c.again()
+	c.ready()
+	x.ready()
+	first := c.process
+	first.stop(5 * time.Second)
+	c.again()
+	c.ready()
+	c.stop(5 * time.Second)
+	x.stop(5 * time.Second)
+	for _, p := range []*process{first, c.process, x.process} {
+		calm(t, p)
+	}
+}
+
 // "weir run --simulate" and "weir demo" are the first minute with Weir: they
 // say where to look, there is something to see within seconds, it is marked as
 // simulated, and they end at once.
@@ -80,6 +111,7 @@ func TestBinaryShowsItselfWithoutAToken(t *testing.T) {
 				}
 			}
 			p.stop(5 * time.Second)
+			calm(t, p)
 			left, err := filepath.Glob(filepath.Join(p.cmd.Dir, "*.db"))
 			if err != nil {
 				t.Fatal(err)

@@ -110,8 +110,11 @@ func TestWhatCannotBeReadStopsNobody(t *testing.T) {
 	shop, blog, api, media := cfsim.Tag("zone:shop.example"), cfsim.Tag("zone:blog.example"), cfsim.Tag("zone:api.example"), cfsim.Tag("zone:media.example")
 	shows := func(zone string, after int64) error {
 		status, _, body, err := fetch("http://" + data + "/metrics")
-		if err != nil || status != 200 {
-			return fmt.Errorf("/metrics: %d, %v", status, err)
+		if err != nil {
+			return fmt.Errorf("/metrics: %w", err)
+		}
+		if status != 200 {
+			return fmt.Errorf("/metrics: status %d", status)
 		}
 		for line := range strings.Lines(string(body)) {
 			fields := strings.Fields(line)
@@ -175,7 +178,7 @@ func TestWhatCannotBeReadStopsNobody(t *testing.T) {
 		testkit.Eventually(t, time.Minute, func() error { return shows(zone, newest+600) })
 	}
 	for _, process := range []string{first, second} {
-		testkit.Eventually(t, time.Minute, func() error { return told(process, "STORE_UNREADABLE", "http_5m zone "+media) })
+		testkit.Eventually(t, 3*time.Minute, func() error { return told(process, "STORE_UNREADABLE", "http_5m zone "+media) })
 		testkit.Eventually(t, time.Minute, func() error {
 			for _, d := range status(process).GetDatasets() {
 				if d.GetDataset() == "http_5m" && d.GetWindowsUnreadable() == 4 {

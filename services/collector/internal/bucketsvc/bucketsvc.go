@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/quiet"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
@@ -106,7 +107,7 @@ type Config struct {
 type Server struct {
 	bucketv1.UnimplementedBucketServiceServer
 	c       Config
-	log     *slog.Logger
+	log     *quiet.Log // clients can cause the same again and again
 	streams atomic.Int64
 
 	snapshots, lists, calls places
@@ -142,7 +143,7 @@ func New(c Config) (*Server, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Server{
-		c: c, log: c.Logger, draining: make(chan struct{}),
+		c: c, log: quiet.New(c.Logger, time.Minute), draining: make(chan struct{}),
 		snapshots: make(places, l.Snapshots), lists: make(places, l.Lists), calls: make(places, l.Calls),
 		summing: make(places, 1),
 	}, nil

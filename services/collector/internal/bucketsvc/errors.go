@@ -50,8 +50,8 @@ const (
 
 // table is the one place where errors become codes. The texts are what clients
 // see; what the error itself says may name hosts and tables and stays in the log.
-// What a crowd of clients can cause is not logged above info: the calls are
-// counted, by code.
+// What a crowd of clients can cause is not logged above info, and not each time:
+// the calls are counted, by code.
 var table = []struct {
 	err    error
 	code   codes.Code
@@ -74,7 +74,7 @@ var table = []struct {
 	{errManyCalls, codes.ResourceExhausted, "TOO_MANY_STREAMS", "this collector is answering as many calls as it may; back off, or try another one", slog.LevelInfo, retryRead},
 	{errDraining, codes.Unavailable, "DRAINING", "this collector is shutting down; reconnect", slog.LevelDebug, 0},
 	{feed.ErrStopped, codes.Unavailable, "DRAINING", "this collector is shutting down; reconnect", slog.LevelDebug, 0},
-	{store.ErrUnavailable, codes.Unavailable, "STORE_UNAVAILABLE", "the database is not available; back off", slog.LevelWarn, 0},
+	{store.ErrUnavailable, codes.Unavailable, "STORE_UNAVAILABLE", "the database is not available; back off", slog.LevelDebug, 0}, // the feed tells it
 }
 
 // status turns the end of a call into what the client gets. ctx is the call's.
@@ -84,7 +84,7 @@ func (s *Server) status(ctx context.Context, call string, err error) error {
 	}
 	var request *requestError
 	if errors.As(err, &request) {
-		s.log.Info("request refused", "call", call, "err", err)
+		s.log.Info(call, "request refused", "call", call, "err", err)
 		return reason.Error(codes.InvalidArgument, "BAD_REQUEST", request.text)
 	}
 	if ctx.Err() != nil {
@@ -97,7 +97,7 @@ func (s *Server) status(ctx context.Context, call string, err error) error {
 	}
 	for _, row := range table {
 		if errors.Is(err, row.err) {
-			s.log.Log(ctx, row.level, "call ended", "call", call, "reason", row.reason, "err", err)
+			s.log.Log(ctx, row.level, call+" "+row.reason, "call ended", "call", call, "reason", row.reason, "err", err)
 			if row.retry > 0 {
 				return reason.Later(row.code, row.reason, row.text, row.retry)
 			}
@@ -106,10 +106,10 @@ func (s *Server) status(ctx context.Context, call string, err error) error {
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		// Not the client's deadline, so ours on the database.
-		s.log.Warn("database took too long", "call", call, "err", err)
+		s.log.Warn(call, "database took too long", "call", call, "err", err)
 		return reason.Error(codes.Unavailable, "STORE_UNAVAILABLE", "the database took too long; back off")
 	}
-	id, answer := reason.Internal()
-	s.log.Error("call failed", "call", call, "error_id", id, "err", err)
+	id, answer := reason.Internal(call, err.Error())
+	s.log.Error(id, "call failed", "call", call, "error_id", id, "err", err)
 	return answer
 }

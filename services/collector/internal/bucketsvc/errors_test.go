@@ -8,9 +8,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
 	"github.com/weir-metrics/weir/services/collector/internal/reason"
@@ -38,7 +40,7 @@ func TestTableIsThatOfTheContract(t *testing.T) {
 		t.Fatal("found no reasons in the contract's comment")
 	}
 
-	s := &Server{log: slog.New(slog.DiscardHandler)}
+	s := &Server{log: quiet.New(slog.New(slog.DiscardHandler), time.Minute)}
 	errs := []error{badRequest("field is 1; it must be 2"), context.DeadlineExceeded, os.ErrInvalid}
 	for _, row := range table {
 		errs = append(errs, row.err)

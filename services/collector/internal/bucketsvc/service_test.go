@@ -165,6 +165,51 @@ func TestUnknownErrorsStayInTheLog(t *testing.T) {
 	})
 }
 
+// Clients that ask again and again for what they do not get are a few lines, from
+// which their number can be told.
+func TestRefusedCallsDoNotFillTheLog(t *testing.T) {
+	for name, c := range map[string]struct {
+		head  error
+		asks  func(b *bench) error
+		first string // what the log has of the first
+	}{
+		"a malformed request": {nil, func(b *bench) error {
+			_, err := b.rpc.GetCoverage(b.Context(), &bucketv1.GetCoverageRequest{StartUnixSeconds: 2, EndUnixSeconds: 1})
+			return err
+		}, "level=INFO msg=\"request refused\""},
+		"a failure of ours": {errors.New("odd"), func(b *bench) error {
+			_, err := b.rpc.GetStatus(b.Context(), &bucketv1.GetStatusRequest{})
+			return err
+		}, "level=ERROR msg=\"call failed\""},
+		"a database that is away": {store.ErrUnavailable, func(b *bench) error {
+			_, err := b.rpc.GetStatus(b.Context(), &bucketv1.GetStatusRequest{})
+			return err
+		}, ""}, // the feed tells it
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := &stub{head: func(context.Context) (store.Head, error) { return store.Head{}, c.head }}
+			inBubble(t, st, nil, bucketsvc.Limits{}, func(b *bench) {
+				const calls = 1000
+				for range calls {
+					if err := c.asks(b); err == nil {
+						b.Fatal("no error")
+					}
+				}
+				time.Sleep(2 * time.Minute)
+				loud := 0
+				for line := range strings.Lines(b.logs.String()) {
+					if !strings.Contains(line, "level=DEBUG") && !strings.Contains(line, "store does not answer") && !strings.Contains(line, "serving gRPC") {
+						loud++
+					}
+				}
+				if c.first == "" && loud != 0 || c.first != "" && (loud != 2 || b.logs.Count(c.first) != 2 || b.logs.Count(" times=999") != 1) {
+					b.Errorf("%d lines above debug for %d calls, %d of them %s", loud, calls, b.logs.Count(c.first), c.first)
+				}
+			})
+		})
+	}
+}
+
 // Named errors keep their text from the client too.
 func TestStoreErrorsHideTheirText(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -61,7 +61,9 @@ func (c *Client) Settings(ctx context.Context, accountID string, zones, nodes []
 	out := make(map[string]map[string]Settings, len(byTag))
 	for tag, scope := range byTag {
 		if out[tag], err = settingsOf(scope, nodes); err != nil {
-			return nil, r.problem(BadAnswer, fmt.Sprintf("%s: %v", tag, err))
+			e := r.problem(BadAnswer, fmt.Sprintf("%s: %v", tag, err))
+			e.Zone = tag
+			return nil, e
 		}
 	}
 	return out, nil

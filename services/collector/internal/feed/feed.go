@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
@@ -68,6 +69,7 @@ type Config struct {
 type Feed struct {
 	c     Config
 	log   *slog.Logger
+	often *quiet.Log
 	nudge chan struct{} // asks Run to look at the head now
 	turns chan struct{} // held by a cursor while it reads the store
 
@@ -86,6 +88,7 @@ type Feed struct {
 	encoded  uint64
 	// Owned by Run:
 	failing time.Time // when the source began to fail; zero while it answers
+	told    bool      // that it does
 	beaten  time.Time // when beat was raised last
 }
 
@@ -104,7 +107,7 @@ func New(c Config) *Feed {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Feed{
-		c: c, log: c.Logger,
+		c: c, log: c.Logger, often: quiet.New(c.Logger, time.Minute),
 		nudge:   make(chan struct{}, 1),
 		turns:   make(chan struct{}, c.Readers),
 		ring:    ring{maxEntries: c.Entries, maxBytes: c.Bytes},
@@ -166,12 +169,24 @@ func (f *Feed) judge(err error) {
 	now := time.Now()
 	switch {
 	case err == nil && !f.failing.IsZero():
-		f.log.Info("store answers again", "away", now.Sub(f.failing))
-		f.failing = time.Time{}
+		level := slog.LevelInfo
+		if !f.told { // one that comes and goes is told as its absence is
+			level = slog.LevelDebug
+		}
+		f.log.Log(context.Background(), level, "store answers again", "away", now.Sub(f.failing))
+		f.failing, f.told = time.Time{}, false
 		f.update(func() { f.away = nil })
-	case err != nil && f.failing.IsZero():
-		f.log.Warn("store does not answer, streams wait", "err", err)
-		f.failing = now
+	case err != nil:
+		if f.failing.IsZero() {
+			f.failing = now
+		}
+		level := slog.LevelWarn
+		if store.Mendable(err) { // it does not pass by itself
+			level = slog.LevelError
+		}
+		if f.often.Log(context.Background(), level, store.Reason(err), "store does not answer, streams wait", "err", err, "since", f.failing.UTC().Format(time.RFC3339)) {
+			f.told = true
+		}
 	}
 	if !f.failing.IsZero() && now.Sub(f.failing) >= f.c.Away {
 		f.update(func() { f.away = err })

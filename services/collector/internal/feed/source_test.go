@@ -143,6 +143,7 @@ type bench struct {
 	src  *source
 	feed *feed.Feed
 	stop func()
+	said *testkit.Logs
 }
 
 func inBubble(t *testing.T, c feed.Config, prepare func(*source), run func(*bench)) {
@@ -151,8 +152,9 @@ func inBubble(t *testing.T, c feed.Config, prepare func(*source), run func(*benc
 		if prepare != nil {
 			prepare(src)
 		}
-		c.Source, c.Logger = src, testkit.Logger(t)
-		b := &bench{T: t, src: src, feed: feed.New(c)}
+		log, said := testkit.RecordingLogger(t)
+		c.Source, c.Logger = src, log
+		b := &bench{T: t, src: src, feed: feed.New(c), said: said}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- b.feed.Run(ctx) }()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -51,6 +52,46 @@ func TestHistoryChanges(t *testing.T) {
 				b.until(fresh, uint64(head.Revision))
 				b.src.add(1)
 				wantRevisions(b.T, b.until(fresh, uint64(head.Revision)+1), []uint64{uint64(head.Revision) + 1})
+			})
+		})
+	}
+}
+
+// A store that does not answer is told by what it takes to mend it, seldom while it
+// lasts, and not for each second in which it comes and goes.
+func TestAwayIsToldByItsReason(t *testing.T) {
+	for _, c := range []struct {
+		err   error
+		level string
+	}{
+		{store.ErrUnavailable, "WARN"},
+		{store.ErrDenied, "ERROR"},
+		{store.ErrSchema, "ERROR"},
+		{store.ErrCorrupt, "ERROR"},
+	} {
+		t.Run(c.err.Error(), func(t *testing.T) {
+			inBubble(t, feed.Config{}, nil, func(b *bench) {
+				b.src.set(func() { b.src.err = fmt.Errorf("read: %w", c.err) })
+				time.Sleep(time.Hour)
+				const message = " msg=\"store does not answer, streams wait\""
+				if n := b.said.Count("level=" + c.level + message); n < 3 || n > 7 {
+					b.Errorf("%d lines at %s in an hour, want one and some that count", n, c.level)
+				}
+				b.src.set(func() { b.src.err = nil })
+				time.Sleep(2 * time.Second)
+				if b.said.Count("level=INFO msg=\"store answers again\"") != 1 {
+					b.Error("the end is not told")
+				}
+				before := strings.Count(b.said.String(), "level=INFO") + strings.Count(b.said.String(), "level="+c.level)
+				for range 600 {
+					b.src.set(func() { b.src.err = c.err })
+					time.Sleep(time.Second)
+					b.src.set(func() { b.src.err = nil })
+					time.Sleep(time.Second)
+				}
+				if n := strings.Count(b.said.String(), "level=INFO") + strings.Count(b.said.String(), "level="+c.level) - before; n > 5 {
+					b.Errorf("a store that comes and goes 600 times is %d lines", n)
+				}
 			})
 		})
 	}

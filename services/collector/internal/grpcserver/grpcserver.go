@@ -26,9 +26,12 @@ type Config struct {
 	Logger *slog.Logger // nil: no logs
 	// Registerer takes the call metrics (grpc_server_…); nil: none.
 	Registerer prometheus.Registerer
-	// TLS secures the listener; nil: plain text, for loopback and meshes. Run
-	// warns of it where other machines reach the listener.
+	// TLS secures the listener; nil: plain text, for loopback and meshes. Run says
+	// so where other machines reach the listener.
 	TLS credentials.TransportCredentials
+	// Tokens says that clients show bearer tokens. In plain text they can be read
+	// on the way, and Run warns of that.
+	Tokens bool
 	// Authorize looks at a call before the service does, and may add to its
 	// context. Its error goes to the client as it is, so it should be a status
 	// with code UNAUTHENTICATED or PERMISSION_DENIED. It is asked again, with the
@@ -182,9 +185,8 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	if s.c.Reflection || local(l.Addr()) {
 		reflection.Register(s.grpc)
 	}
-	if s.c.TLS == nil && !local(l.Addr()) {
-		s.log.Warn("serving gRPC in plain text beyond this machine; unless something in front of it adds TLS, set WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE",
-			"listener", "gRPC", "address", l.Addr().String())
+	if s.c.TLS == nil {
+		tellPlain(s.log, l.Addr(), s.c.Tokens)
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(newCrowd(l, s.c.Connections, s.log)) }()
@@ -222,6 +224,21 @@ func (s *Server) stop() {
 		s.log.Warn("calls did not end in time, closing their connections", "drain", s.c.Drain)
 		s.grpc.Stop() // makes the graceful stop return too
 		<-graceful
+	}
+}
+
+// tellPlain says that what other machines send and get is in plain text. That is the
+// default, and right behind a proxy or in a mesh; but tokens were not set to be read
+// on the way.
+func tellPlain(log *slog.Logger, a net.Addr, tokens bool) {
+	switch {
+	case local(a):
+	case tokens:
+		log.Warn("bearer tokens are asked for in plain text beyond this machine; unless something in front of it adds TLS, set WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE",
+			"listener", "gRPC", "address", a.String())
+	default:
+		log.Info("serving gRPC in plain text beyond this machine; unless something in front of it adds TLS, set WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE",
+			"listener", "gRPC", "address", a.String())
 	}
 }
 

@@ -139,7 +139,8 @@ func TestPanicsBecomeInternal(t *testing.T) {
 	}
 }
 
-// Plain text is said once where other machines reach it, and nowhere else.
+// Plain text is said once where other machines reach it, and nowhere else. It is
+// the default, so it is no warning unless tokens can be read on the way.
 func TestPlainTextIsSaid(t *testing.T) {
 	ca, dir := testkit.NewCA(t, "ca"), t.TempDir()
 	cert, key := ca.Server(t).Write(t, dir, "server")
@@ -150,15 +151,17 @@ func TestPlainTextIsSaid(t *testing.T) {
 	for name, c := range map[string]struct {
 		address string
 		tls     credentials.TransportCredentials
-		want    int
+		tokens  bool
+		level   string // "": not said
 	}{
-		"loopback":             {"127.0.0.1:0", nil, 0},
-		"every interface":      {"0.0.0.0:0", nil, 1},
-		"every interface, TLS": {"0.0.0.0:0", secure, 0},
+		"loopback":                     {"127.0.0.1:0", nil, true, ""},
+		"every interface":              {"0.0.0.0:0", nil, false, "INFO"},
+		"every interface, with tokens": {"0.0.0.0:0", nil, true, "WARN"},
+		"every interface, TLS":         {"0.0.0.0:0", secure, true, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			logger, logs := testkit.RecordingLogger(t)
-			server, err := grpcserver.New(grpcserver.Config{Logger: logger, TLS: c.tls, Register: (&service{}).register})
+			server, err := grpcserver.New(grpcserver.Config{Logger: logger, TLS: c.tls, Tokens: c.tokens, Register: (&service{}).register})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,8 +170,9 @@ func TestPlainTextIsSaid(t *testing.T) {
 			if err := server.Run(ctx, &addressed{Listener: testkit.Listen(t), says: c.address}); err != nil {
 				t.Fatal(err)
 			}
-			if got := logs.Count("plain text"); got != c.want {
-				t.Errorf("plain text was mentioned %d times, want %d", got, c.want)
+			said, warned := logs.Count("plain text"), logs.Count("level=WARN")
+			if c.level == "" && said != 0 || c.level != "" && said != 1 || (c.level == "WARN") != (warned == 1) {
+				t.Errorf("plain text was mentioned %d times with %d warnings, want it at %q", said, warned, c.level)
 			}
 		})
 	}

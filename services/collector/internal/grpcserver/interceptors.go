@@ -14,6 +14,7 @@ import (
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
+	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/collector/internal/reason"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -31,7 +32,7 @@ func interceptors(c *Config, metrics *grpcprom.ServerMetrics) []grpc.ServerOptio
 		stream = append(stream, metrics.StreamServerInterceptor())
 	}
 	logger, logOptions := callLogger(c.Logger)
-	panics := recovery.WithRecoveryHandlerContext(recoverer(c.Logger))
+	panics := recovery.WithRecoveryHandlerContext(recoverer(quiet.New(c.Logger, time.Minute)))
 	unary = append(unary, logging.UnaryServerInterceptor(logger, logOptions...), recovery.UnaryServerInterceptor(panics))
 	stream = append(stream, logging.StreamServerInterceptor(logger, logOptions...), recovery.StreamServerInterceptor(panics))
 	if c.Authorize != nil {
@@ -84,31 +85,45 @@ func (s *rechecked) SendMsg(m any) error {
 
 // callLogger logs the end of each call. What the services consider worth a
 // person's attention they log themselves; this is the trail, so only failures
-// that nobody asked for rise above debug.
+// that nobody asked for rise above debug, and these not each time: a client with
+// a wrong credential calls again and again.
 func callLogger(l *slog.Logger) (logging.Logger, []logging.Option) {
+	often := quiet.New(l, time.Minute)
 	logger := logging.LoggerFunc(func(ctx context.Context, level logging.Level, msg string, fields ...any) {
-		l.Log(ctx, slog.Level(level), msg, fields...)
+		method, _ := grpc.Method(ctx)
+		often.Log(ctx, slog.Level(level), method+" "+codeOf(fields), msg, fields...)
 	})
 	return logger, []logging.Option{
 		logging.WithLogOnEvents(logging.FinishCall),
 		logging.WithLevels(func(code codes.Code) logging.Level {
 			switch code {
-			case codes.Internal, codes.Unknown, codes.DataLoss:
+			case codes.Unknown, codes.DataLoss:
 				return logging.LevelError
 			case codes.Unauthenticated, codes.PermissionDenied:
 				return logging.LevelWarn
 			}
-			return logging.LevelDebug
+			return logging.LevelDebug // INTERNAL: who answers it has logged why
 		}),
 	}
 }
 
+// codeOf is the code among a call's fields, which are names and values in turn.
+func codeOf(fields []any) string {
+	for i := 1; i < len(fields); i += 2 {
+		if fields[i-1] == "grpc.code" {
+			return fmt.Sprint(fields[i])
+		}
+	}
+	return ""
+}
+
 // recoverer turns a panic into the answer that every other failure of ours gets.
-func recoverer(l *slog.Logger) recovery.RecoveryHandlerFuncContext {
+func recoverer(l *quiet.Log) recovery.RecoveryHandlerFuncContext {
 	return func(ctx context.Context, p any) error {
-		id, answer := reason.Internal()
 		method, _ := grpc.Method(ctx)
-		l.ErrorContext(ctx, "call panicked", "call", method, "error_id", id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		what := fmt.Sprint(p)
+		id, answer := reason.Internal(method, what)
+		l.Log(ctx, slog.LevelError, id, "call panicked", "call", method, "error_id", id, "panic", what, "stack", string(debug.Stack()))
 		return answer
 	}
 }

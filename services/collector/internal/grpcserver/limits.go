@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/collector/internal/reason"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -37,16 +38,14 @@ func (s *Server) tap(ctx context.Context, call *tap.Info) (context.Context, erro
 type crowd struct {
 	net.Listener
 	limit int
-	log   *slog.Logger
+	log   *quiet.Log
 
-	mu      sync.Mutex
-	n       int
-	refused int       // since it was last said
-	said    time.Time // when
+	mu sync.Mutex
+	n  int
 }
 
 func newCrowd(l net.Listener, limit int, log *slog.Logger) *crowd {
-	return &crowd{Listener: l, limit: limit, log: log}
+	return &crowd{Listener: l, limit: limit, log: quiet.New(log, time.Minute)}
 }
 
 // Accept implements net.Listener.
@@ -70,12 +69,8 @@ func (c *crowd) enter() bool {
 		c.n++
 		return true
 	}
-	c.refused++
 	// Whoever opens connections in a loop shall not write our log.
-	if now := time.Now(); now.Sub(c.said) >= time.Minute {
-		c.log.Warn("limit of gRPC connections is reached, closing new ones", "limit", c.limit, "refused", c.refused)
-		c.refused, c.said = 0, now
-	}
+	c.log.Warn("", "limit of gRPC connections is reached, closing new ones", "limit", c.limit)
 	return false
 }
 

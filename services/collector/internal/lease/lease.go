@@ -27,6 +27,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
@@ -72,6 +73,12 @@ const (
 	steady = 5 * time.Minute
 )
 
+// Messages of the log that are said once and then seldom.
+const (
+	ended   = "no longer leading"
+	unasked = "cannot ask for the lease"
+)
+
 var errUntrusted = errors.New("lease could not be renewed in time")
 
 // Run campaigns until ctx ends. Whenever the lease is won it calls lead with a
@@ -82,7 +89,7 @@ func Run(ctx context.Context, c Config, lead func(context.Context, store.Lease) 
 	if c.Trust <= 0 || c.TTL <= c.Trust {
 		return fmt.Errorf("lease: trust is %s and time to live %s; trust must be above zero and below", c.Trust, c.TTL)
 	}
-	r := campaign{Config: c}
+	r := campaign{Config: c, trouble: quiet.New(c.Logger, told), changes: quiet.New(c.Logger, time.Minute)}
 	if c.Asked == nil {
 		r.Asked = r.logAsked
 	}
@@ -99,12 +106,12 @@ func Run(ctx context.Context, c Config, lead func(context.Context, store.Lease) 
 // campaign is a campaign under way.
 type campaign struct {
 	Config
-	failed    int       // terms and questions in a row that ended in an error that does not pass
-	terms     repeated  // that ended badly
-	asking    repeated  // in vain
-	namesake  string    // holder with our name
-	seen      time.Time // when it was first seen
-	contested bool      // it was told
+	failed    int        // terms and questions in a row that ended in an error that does not pass
+	trouble   *quiet.Log // terms that ended badly, and questions in vain
+	changes   *quiet.Log // terms that began, and that ended well
+	namesake  string     // holder with our name
+	seen      time.Time  // when it was first seen
+	contested bool       // it was told
 }
 
 // round asks for the lease once, leads if it is given, and returns the pause
@@ -124,26 +131,30 @@ func (r *campaign) round(ctx context.Context, lead func(context.Context, store.L
 	case err != nil:
 		return r.pause(err)
 	}
-	r.Logger.Log(ctx, r.terms.quiet(slog.LevelInfo), "leading", "term", won.Term, "revision", won.Head.Revision)
+	r.changes.Info("", "leading", "term", won.Term, "revision", won.Head.Revision)
 	err = r.hold(ctx, asked, won, lead)
 	if time.Since(asked) >= steady {
 		r.failed = 0
-		r.terms.over()
+		r.trouble.Over(ended)
 	}
+	tell := r.changes
 	level := severity(ctx, err)
 	if level > slog.LevelInfo {
-		level = r.terms.level(level, err)
+		tell = r.trouble
 	}
-	r.Logger.Log(ctx, level, "no longer leading", "term", won.Term, "err", err)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil // it was asked to end, whatever that interrupted
+	}
+	tell.Log(ctx, level, store.Reason(err), ended, "term", won.Term, "err", err)
 	return r.pause(err)
 }
 
 func (r *campaign) logAsked(err error) {
 	if err == nil || errors.Is(err, store.ErrHeld) {
-		r.asking.over()
+		r.trouble.Over(unasked)
 		return
 	}
-	r.Logger.Log(context.Background(), r.asking.level(slog.LevelWarn, err), "cannot ask for the lease", "err", err)
+	r.trouble.Warn(store.Reason(err), unasked, "err", err)
 }
 
 // severity is how loudly the end of a term is told.
@@ -199,34 +210,6 @@ func (r *campaign) contest(err error) {
 		r.Contested(held.Holder)
 	}
 }
-
-// repeated tells once what happens again and again.
-type repeated struct {
-	reason string
-	at     time.Time // when it was last told; zero: it is over
-	untold int       // since then
-}
-
-// level is that at which to log: debug for what was told lately.
-func (r *repeated) level(level slog.Level, err error) slog.Level {
-	reason := store.Reason(err)
-	if !r.at.IsZero() && r.reason == reason && time.Since(r.at) < told {
-		r.untold++
-		return slog.LevelDebug
-	}
-	*r = repeated{reason: reason, at: time.Now()}
-	return level
-}
-
-// quiet is debug while it goes on happening.
-func (r *repeated) quiet(level slog.Level) slog.Level {
-	if r.untold > 0 {
-		return slog.LevelDebug
-	}
-	return level
-}
-
-func (r *repeated) over() { *r = repeated{} }
 
 // hold runs lead under a lease that was asked for at the given time.
 func (c *Config) hold(ctx context.Context, asked time.Time, won store.Lease, lead func(context.Context, store.Lease) error) error {

@@ -69,8 +69,9 @@ func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	d := s.decided[of]
+	d, count := s.decided[of], 0
 	for _, w := range lost {
+		count += int(w.Len() / c.Dataset.Size)
 		reason := s.reasonBefore(of, w.Start)
 		d = d.Decide(of, ledger.Decided{Window: w, Reason: reason}, s.kept)
 		payload, err := wire.EncodeGapDecision(&bucketv1.GapDecision{
@@ -84,8 +85,10 @@ func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
 			Kind: bucket.KindGapDecision, Key: bucket.Key{Dataset: of.Dataset, Scope: of.Scope, Start: w.Start}, End: w.End, Payload: payload,
 		})
 		s.Metrics.lost.WithLabelValues(of.Dataset).Add(float64(w.Len() / c.Dataset.Size))
-		s.Logger.Warn("windows are lost: Cloudflare no longer has them", "dataset", of.Dataset, "zone", of.Scope.ID, "window", w.String(), "reason", reason)
 	}
+	all := bucket.Window{Start: lost[0].Start, End: lost[len(lost)-1].End}
+	s.often.Error(of.Dataset+" "+of.Scope.ID, "windows are lost: Cloudflare no longer has them", "dataset", of.Dataset, "zone", of.Scope.ID,
+		"windows", count, "within", all.String(), "reason", s.reasonBefore(of, all.Start))
 	s.decided[of] = d
 	batch.Records = append(batch.Records, d.Record())
 	return nil
@@ -299,7 +302,7 @@ func (s *state) reportComplete(now bucket.Time, claims []roster.Claim) {
 	// Of what no zone is asked there is nothing to be complete.
 	m.completeUntil.Reset()
 	m.refused.Reset()
-	complete, overdue, refused := map[string]bucket.Time{}, map[string]bucket.Time{}, map[string]int{}
+	complete, overdue, refused, refusedBy := map[string]bucket.Time{}, map[string]bucket.Time{}, map[string]int{}, map[string]int{}
 	standings := make([]standing, 0, len(claims))
 	for _, c := range claims {
 		id := c.Dataset.Dataset
@@ -307,6 +310,9 @@ func (s *state) reportComplete(now bucket.Time, claims []roster.Claim) {
 		refused[id] += 0
 		if c.Scope.End == 0 || c.Scope.State == roster.Paused || now.Sub(c.Scope.End) < goneFor {
 			standings = append(standings, s.standing(now, c, gaps[of]))
+		}
+		if c.Scope.State == roster.Active && c.Scope.RefusedByAnswers(id) {
+			refusedBy[id]++
 		}
 		if c.Variant == nil {
 			if c.Scope.State == roster.Active {
@@ -331,6 +337,7 @@ func (s *state) reportComplete(now bucket.Time, claims []roster.Claim) {
 	m.overdue.Reset()
 	for id, n := range refused {
 		m.refused.WithLabelValues(id).Set(float64(n))
+		m.refusedBy.WithLabelValues(id).Set(float64(refusedBy[id]))
 		if complete[id] != 0 {
 			m.completeUntil.WithLabelValues(id).Set(float64(complete[id]))
 		}

@@ -72,7 +72,7 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		}
 		if err == nil {
 			transient = 0
-			s.outage = outage{}
+			s.recovered()
 			unnamed.answer()
 			if err := s.take(ctx, r, answer, readAt); err != nil {
 				return 0, err
@@ -174,7 +174,7 @@ func (s *state) noteSkew(source string, sent, received, at time.Time, resolution
 	skew := s.trusted.Observe(source, sent, received, at, resolution)
 	s.Metrics.skew.WithLabelValues(source).Set(skew.Seconds())
 	if skew < 0 {
-		s.Logger.Warn("clock is ahead of another; using the earlier one", "source", source, "skew", skew)
+		s.often.Warn(source, "clock is ahead of another; using the earlier one", "source", source, "skew", skew)
 	}
 }
 
@@ -192,7 +192,7 @@ func (s *state) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time 
 		if wait <= 0 {
 			wait = 5 * time.Minute // Cloudflare's own figure in the message
 		}
-		s.Logger.Warn("Cloudflare says that the query budget is used up", "wait", wait, "ray", e.Ray)
+		s.Logger.Debug("waiting for the query budget", "wait", wait, "ray", e.Ray) // the limiter warns of it
 		return s.trusted.Second().Add(wait)
 	case cloudflare.Auth:
 		s.failAll(r, ledger.Unauthorized, e)
@@ -200,6 +200,20 @@ func (s *state) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time 
 	default:
 		return 0
 	}
+}
+
+// recovered ends an outage. What failed in it and was not tried since has failed for
+// no longer than from now.
+func (s *state) recovered() {
+	if s.outage.reason != "" {
+		now := s.trusted.Second()
+		for _, t := range s.tries {
+			if !t.alone {
+				t.since = now
+			}
+		}
+	}
+	s.outage = outage{}
 }
 
 // away notes that nothing can be asked at the moment, and returns until when.
@@ -210,19 +224,14 @@ func (s *state) away(e *cloudflare.Error, reason ledger.Reason, p pauses) bucket
 }
 
 func (s *state) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Error) {
-	jitter, loud := s.rng.Float64(), false
+	jitter := s.rng.Float64()
 	for _, sel := range r.Selections {
 		for _, sc := range r.Scopes {
 			of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 			s.failWith(of, reason, e.Error(), jitter, seriesFailed)
-			loud = loud || s.tries[of].loud()
 		}
 	}
-	level := slog.LevelDebug
-	if loud {
-		level = slog.LevelWarn
-	}
-	s.Logger.Log(context.Background(), level, "request to Cloudflare failed", "class", e.Class.String(), "zones", len(r.Scopes), "selections", len(r.Selections), "err", e, bodyOf(e))
+	s.often.Warn(e.Class.String()+" "+e.Message, "requests to Cloudflare fail", "class", e.Class.String(), "zones", len(r.Scopes), "selections", len(r.Selections), "err", e, bodyOf(e))
 }
 
 // bodyOf is the beginning of the reply, where there is something to see in it.
@@ -248,35 +257,30 @@ func reasonOf(c cloudflare.Class) ledger.Reason {
 // blame notes what Cloudflare refused of one zone and one dataset.
 func (s *state) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-	log := s.Logger.With("dataset", of.Dataset, "zone", sc.ID, "variant", sel.Variant.Name)
+	about := of.Dataset + " " + sc.ID
+	args := []any{"dataset", of.Dataset, "zone", sc.ID, "variant", sel.Variant.Name, "err", e, bodyOf(e)}
 	switch e.Class {
 	case cloudflare.Entitlement:
 		s.refuse(sc, sel, e)
 	case cloudflare.Ours:
 		s.failAlone(of, ledger.UpstreamError, e, notUnderstood)
-		if s.tries[of].loud() {
-			log.Error("Cloudflare does not understand the question", "err", e)
-		}
+		s.often.Error(about, "Cloudflare does not understand the question", args...)
 	case cloudflare.Range:
-		log.Warn("range is outside what the plan allows; corrected", "err", e)
+		s.often.Info(about, "range is outside what the plan allows; corrected", args...)
 		s.correct(sc, sel, e)
 		s.failAlone(of, ledger.UpstreamError, e, seriesFailed)
 	case cloudflare.TooBig:
 		s.narrow(of, sel, e.Message)
 	case cloudflare.Unknown:
 		s.failAlone(of, ledger.Unknown, e, unknownRefusal)
-		if s.tries[of].loud() {
-			log.Warn("Cloudflare refuses the dataset of the zone in words that are not recognised; nothing is concluded from them", "err", e, bodyOf(e))
-		}
+		s.often.Warn(about, "Cloudflare refuses the dataset of the zone in words that are not recognised; nothing is concluded from them", args...)
 	case cloudflare.Budget:
 		s.failAlone(of, ledger.UpstreamError, e, seriesFailed)
 		t := s.tries[of]
 		t.next = max(t.next, s.trusted.Second().Add(e.RetryAfter))
 	default:
 		s.failAlone(of, reasonOf(e.Class), e, seriesFailed)
-		if s.tries[of].loud() {
-			log.Warn("request to Cloudflare failed", "class", e.Class.String(), "err", e, bodyOf(e))
-		}
+		s.often.Warn(about, "request to Cloudflare failed", append(args, "class", e.Class.String())...)
 	}
 }
 
@@ -314,7 +318,7 @@ func (s *state) absolve(sc bucket.Scope, sel plan.Selection) {
 		s.Trouble.Clear(trouble.DatasetDisabled, sel.Dataset.Dataset)
 	}
 	for _, changed := range s.roster.Absolve(sc, sel.Dataset.Dataset, sel.Variant.Name) {
-		s.Logger.Info("a refused variant is answered again", "dataset", sel.Dataset.Dataset, "variant", sel.Variant.Name, "zone", changed.ID, "name", changed.Name)
+		s.often.Info(changed.ID, "a refused variant is answered again", "dataset", sel.Dataset.Dataset, "variant", sel.Variant.Name, "zone", changed.ID, "name", changed.Name)
 		s.dirty(changed.Scope)
 	}
 }
@@ -327,7 +331,7 @@ func (s *state) deny(sc bucket.Scope, selections []plan.Selection, e *cloudflare
 	for _, sel := range selections {
 		of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 		if !s.denied(of) {
-			s.Logger.Warn("the API token may not ask the zone for the dataset; it is asked again within an hour", "dataset", of.Dataset, "zone", sc.ID, "name", s.roster[sc].Name, "err", e)
+			s.often.Warn(sc.ID, "the API token may not ask the zone for the dataset; it is asked again within an hour", "dataset", of.Dataset, "zone", sc.ID, "name", s.roster[sc].Name, "err", e)
 		}
 		s.failWith(of, ledger.Unauthorized, e.Error(), jitter, seriesDenied)
 		s.tries[of].alone = true

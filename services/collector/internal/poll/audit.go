@@ -237,7 +237,7 @@ func (s *state) askAudit(ctx context.Context, r plan.Request, looks []auditLook)
 		return 0, context.Cause(ctx)
 	}
 	if err != nil {
-		s.Logger.Info("audit was not answered", "zones", len(r.Scopes), "selections", len(r.Selections), "err", err)
+		s.Logger.Debug("audit was not answered", "zones", len(r.Scopes), "selections", len(r.Selections), "err", err)
 		readAt = s.trusted.Second()
 		var e *cloudflare.Error
 		if errors.As(err, &e) {
@@ -272,7 +272,7 @@ func (s *state) compare(r plan.Request, sel plan.Selection, alias string, look *
 		switch a.Result {
 		case audit.Moved:
 			s.Metrics.moved.WithLabelValues(look.Dataset, look.Age.Name).Observe(a.Ratio())
-			s.Logger.Info("final bucket has moved at Cloudflare; what is stored stays", "dataset", look.Dataset, "zone", sc.ID,
+			s.often.Info(look.Dataset, "final bucket has moved at Cloudflare; what is stored stays", "dataset", look.Dataset, "zone", sc.ID,
 				"window", stored.Window().String(), "age", look.Age.Name, "ratio", a.Ratio())
 		case audit.Same:
 			s.Metrics.moved.WithLabelValues(look.Dataset, look.Age.Name).Observe(0)

@@ -129,6 +129,9 @@ func (s *state) write(ctx context.Context, what string, do func() error) error {
 			return err // says nothing about writing
 		}
 		s.Writes.Failed(what, err)
+		if what != writes.Log { // appends are counted one by one, whatever became of them
+			s.Writes.Count(err)
+		}
 		if !store.Mendable(err) {
 			return err
 		}

@@ -3,6 +3,7 @@ package poll
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -20,6 +21,8 @@ const (
 	// the REST API, of which Cloudflare allows 1,200 in that time. More zones are
 	// listed less often.
 	soonZones = 1000
+	// mostNews is how many changes are logged one by one.
+	mostNews = 20
 )
 
 // discover brings the roster up to date with the zones that the token sees, says
@@ -57,8 +60,13 @@ func (s *state) discover(ctx context.Context, now bucket.Time) error {
 	if len(changed) == 0 {
 		return nil
 	}
+	level := slog.LevelInfo
+	if len(changed) > mostNews {
+		level = slog.LevelDebug
+		s.Logger.Info("many zones are new or have changed", "zones", len(changed), "visible", len(zones))
+	}
 	for _, sc := range changed {
-		s.Logger.Info("zone", "zone", sc.ID, "name", sc.Name, "label", sc.ZoneLabel, "account", sc.AccountName, "plan", sc.Plan, "state", sc.State)
+		s.Logger.Log(ctx, level, "zone", "zone", sc.ID, "name", sc.Name, "label", sc.ZoneLabel, "account", sc.AccountName, "plan", sc.Plan, "state", sc.State)
 	}
 	if err := s.save(ctx, changed); err != nil {
 		return err

@@ -32,11 +32,7 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 				s.discoverAt = now.Add(time.Minute)
 			}
 			s.listing.note(now, err)
-			level := slog.LevelDebug
-			if s.listing.loud() {
-				level = slog.LevelWarn
-			}
-			return s.upstreamFailed(ctx, level, "list zones", err)
+			return s.upstreamFailed(ctx, slog.LevelWarn, "list zones", err)
 		}
 		s.listing, s.outage = outage{}, outage{}
 	}
@@ -45,16 +41,25 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 	}
 	if now >= s.retireAt {
 		s.retireAt = now.Add(retireEvery)
-		switch err := s.retire(ctx, now); {
+		err := s.retire(ctx, now)
+		switch {
 		case err == nil:
+			s.putOff = 0
 			s.Writes.Works(writes.Retention)
 		case store.Mendable(err) && ctx.Err() == nil:
 			s.Writes.Failed(writes.Retention, err) // no reason not to collect
 		case errors.Is(err, store.ErrUnavailable) && ctx.Err() == nil:
 			// Most likely a snapshot is reading what would be dropped. If the
 			// store is really away, the next append says so.
-			s.Logger.Warn("retention is put off", "err", err)
-		case err != nil:
+			if s.putOff == 0 {
+				s.putOff = now
+			}
+			level := slog.LevelInfo
+			if now.Sub(s.putOff) >= retireLate {
+				level = slog.LevelWarn
+			}
+			s.often.Log(ctx, level, "", "retention is put off", "since", s.putOff.String(), "err", err)
+		default:
 			return 0, err
 		}
 	}
@@ -69,7 +74,7 @@ func (s *state) upstreamFailed(ctx context.Context, level slog.Level, what strin
 		return 0, err
 	}
 	s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-	s.Logger.Log(ctx, level, "cannot "+what+" at Cloudflare; going on with what is known", "class", e.Class.String(), "err", err, bodyOf(e))
+	s.often.Log(ctx, level, e.Class.String()+" "+e.Message, "cannot "+what+" at Cloudflare", "class", e.Class.String(), "err", err, bodyOf(e))
 	switch {
 	case e.Class == cloudflare.Budget:
 		s.Budget.Refused(e.RetryAfter)
@@ -123,7 +128,7 @@ func (s *state) compareClocks(ctx context.Context) {
 	sent := s.Clock.Now()
 	date, err := s.Upstream.Date(ctx)
 	if err != nil {
-		s.Logger.Warn("cannot compare clocks with Cloudflare, which was behind", "err", err)
+		s.often.Warn("", "cannot compare clocks with Cloudflare, which was behind", "err", err)
 		return
 	}
 	s.noteSkew("cloudflare", sent, s.Clock.Now(), date, time.Second)
@@ -186,18 +191,54 @@ func (s *state) stale(pick func(*roster.Scope) bool) []*roster.Scope {
 	return out
 }
 
-// entitleAll asks for as many zones in a request as may be. When many have failed the rest is left
-// for the next pass.
+// entitleAll asks for as many zones in a request as may be. When many have failed
+// the rest is left for the next pass. Refusals in unknown words are nobody's fault
+// while nothing was answered that could have been, and so are
+// answers that are none.
 func (s *state) entitleAll(ctx context.Context, lane quota.Lane, scopes []*roster.Scope) (blocked bucket.Time, err error) {
 	nodes := s.nodes()
-	s.voided, s.granting = 0, false
+	s.voided, s.granting, s.suspects = 0, false, nil
 	for batch := range slices.Chunk(scopes, settingsBatch) {
 		blocked, err := s.entitleBatch(ctx, batch, nodes, lane)
 		if err != nil || blocked != 0 {
 			return blocked, err
 		}
 	}
+	if len(s.suspects) > 0 && !s.granting && !s.anySettings() {
+		return s.settingsRefusedAlike(s.unread[s.suspects[0]].refusal, nil), nil
+	}
 	return 0, nil
+}
+
+// anySettings reports whether anything can be asked by settings that were read.
+func (s *state) anySettings() bool {
+	for _, sc := range s.roster {
+		if sc.Checked != 0 && sc.State == roster.Active {
+			return true
+		}
+	}
+	return false
+}
+
+// settingsRefusedAlike takes the blame back from scopes whose settings were
+// refused, since everything was, and leaves the rest of the list for later. Where
+// nothing is known by which anything could be asked, it returns the time before
+// which nothing need be sent.
+func (s *state) settingsRefusedAlike(e *cloudflare.Error, batch []*roster.Scope) bucket.Time {
+	for _, sc := range s.suspects {
+		s.unread[sc].blamed = false
+	}
+	s.leaveUnread(settingsAway, e, batch...)
+	s.voided, s.suspects = mostVoided, nil
+	if s.anySettings() {
+		return 0
+	}
+	return s.away(e, reasonOf(e.Class), unknownForAll)
+}
+
+// saysNothing reports whether an error is evidence about nobody by itself.
+func saysNothing(e *cloudflare.Error) bool {
+	return e.Class == cloudflare.Unknown || e.Class == cloudflare.BadAnswer
 }
 
 // nodes are the GraphQL nodes that any variant asks.
@@ -237,11 +278,11 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	if err != nil {
 		return s.settingsFailed(ctx, batch, nodes, lane, err)
 	}
-	s.granting, s.outage = true, outage{}
+	s.granting, s.suspects, s.outage = true, nil, outage{}
 	for _, sc := range batch {
 		byNode, visible := settings[sc.ID]
 		if !visible {
-			s.Logger.Log(ctx, s.leaveUnread(settingsDenied, nil, sc), "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
+			s.often.Log(ctx, s.leaveUnread(settingsDenied, nil, sc), sc.ID, "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
 			continue
 		}
 		delete(s.unread, sc.Scope)
@@ -271,10 +312,10 @@ func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes
 		switch {
 		case e.Class == cloudflare.Budget || e.Class == cloudflare.Auth || e.Class == cloudflare.Transient && len(named) == 0:
 			wait, s.voided = settingsAway, mostVoided // nobody in it is to blame: others would fare alike
-		case e.Class == cloudflare.Unknown && !s.granting && s.voided > cellsAsked:
+		case saysNothing(e) && !s.granting && s.voided > cellsAsked:
 			// Whoever was asked was refused alike.
 			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-			return s.away(e, ledger.Unknown, unknownForAll), nil
+			return s.settingsRefusedAlike(e, batch), nil
 		case len(batch) == 1:
 		case len(named) > 0:
 			failed, rest = named, [][]*roster.Scope{others}
@@ -284,6 +325,11 @@ func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes
 	}
 	if len(failed) > 0 {
 		level := s.leaveUnread(wait, e, failed...)
+		if e != nil && saysNothing(e) && !s.granting {
+			for _, sc := range failed {
+				s.suspects = append(s.suspects, sc.Scope)
+			}
+		}
 		if blocked, err := s.upstreamFailed(ctx, level, "read entitlements", failure); err != nil || blocked != 0 {
 			return blocked, err
 		}
@@ -328,7 +374,7 @@ func (s *state) grant(now bucket.Time, sc *roster.Scope, byNode map[string]cloud
 	}
 	for _, c := range (roster.Roster{sc.Scope: sc}).Claims(now, s.Catalogue.Datasets, roster.Terms{}) {
 		if c.Variant == nil {
-			s.Logger.Info("dataset is not collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "reason", c.Refused)
+			s.often.Info(c.Dataset.Dataset, "dataset is not collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "reason", c.Refused)
 			continue
 		}
 		s.Logger.Debug("dataset is collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "variant", c.Variant.Name)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 )
@@ -115,9 +116,12 @@ func TestARefusalIsRemembered(t *testing.T) {
 	}
 }
 
-// A clock that is ahead of Cloudflare's makes nothing final early.
+// A clock that is ahead of Cloudflare's makes nothing final early; that it is is
+// said once and not with every answer.
 func TestTheEarlierClockIsTrusted(t *testing.T) {
 	w := newWorld(t, nil)
+	log, said := testkit.RecordingLogger(t)
+	w.config.Logger = log
 	const ahead = 10 * time.Minute
 	w.stand(&between{answer: func(a *cloudflare.Answer) { a.Date = a.Date.Add(-ahead) }})
 	w.run(2 * time.Hour)
@@ -130,6 +134,9 @@ func TestTheEarlierClockIsTrusted(t *testing.T) {
 	due := bucket.TimeOf(w.clock.Now()).Add(-ahead - 5*time.Minute)
 	if newest > due || newest < due.Add(-15*time.Minute) {
 		t.Errorf("the newest bucket ends at %s; by Cloudflare's clock the newest that is due ends at %s", newest, due)
+	}
+	if loud, all := said.Count("level=WARN msg=\"clock is ahead"), said.Count("clock is ahead"); loud != 1 || all < 10 {
+		t.Errorf("that the clock is ahead is said %d of %d times, want once", loud, all)
 	}
 }
 

@@ -34,6 +34,7 @@ type Metrics struct {
 	selected      *prometheus.GaugeVec
 	unmatched     *prometheus.GaugeVec
 	refused       *prometheus.GaugeVec
+	refusedBy     *prometheus.GaugeVec
 	folded        *prometheus.CounterVec
 	truncated     *prometheus.CounterVec
 	cut           *prometheus.CounterVec
@@ -97,6 +98,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		selected:      gauges("selected_zones", "Zones that are collected: visible, selected by the settings and not paused; absent before the first list."),
 		unmatched:     gauges("selection_unmatched", "Entries of the setting that match nothing that the token sees, or that another setting takes away; absent before the first list.", "setting"),
 		refused:       gauges("refused_scopes", "Active zones of which the dataset may not be asked.", "dataset"),
+		refusedBy:     gauges("refused_variants", "Zones of which an answer refused a variant of the dataset that the settings allow, and has not answered for it since.", "dataset"),
 		folded:        counters("folded_rows_total", "Rows summed into \"other\", or dropped, by the dataset's limits.", "dataset"),
 		truncated:     counters("truncated_answers_total", "Answers that filled their page and were thrown away.", "dataset"),
 		cut:           counters("labels_cut_total", "Label values of stored rows that were longer than a label may be, or held what no scrape can carry, and were cut or replaced; they end with ~ and a hash.", "dataset"),
@@ -115,7 +117,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // of would be told, and alerted on, for as long as the process stands by.
 func (m *Metrics) stepDown() {
 	m.leader.Set(0)
-	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.visible, m.selected, m.unmatched, m.refused, m.needed} {
+	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.visible, m.selected, m.unmatched, m.refused, m.refusedBy, m.needed} {
 		moment.Reset()
 	}
 	m.standings.publish(nil)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
@@ -72,21 +73,23 @@ type Config struct {
 const (
 	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
 	retireEvery   = time.Hour
-	settingsBatch = 10 // zones of one request for settings
-	mostVoided    = 10 // requests for settings that may fail before the rest waits for the next pass
+	retireLate    = 24 * time.Hour // what is in the way of retention should have passed
+	settingsBatch = 10             // zones of one request for settings
+	mostVoided    = 10             // requests for settings that may fail before the rest waits for the next pass
 )
 
 // Poller runs the loop while its process leads.
 type Poller struct {
 	Config
 	trusted *Trusted
+	often   *quiet.Log // what may happen at each try, or to each of many zones
 	rng     *rand.Rand
 }
 
 // New returns a Poller.
 func New(c Config) *Poller {
 	c.Metrics.atZero(c.Catalogue.Datasets)
-	return &Poller{Config: c, trusted: NewTrusted(c.Clock), rng: rand.New(rand.NewPCG(c.Seed, 0))}
+	return &Poller{Config: c, trusted: NewTrusted(c.Clock), often: quiet.New(c.Logger, time.Minute), rng: rand.New(rand.NewPCG(c.Seed, 0))}
 }
 
 // Lead collects under a lease until ctx ends or the store fails it. The error
@@ -154,7 +157,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 	}
 	now := bucket.TimeOf(at)
 	claims := s.claims(now)
-	s.tell()
+	s.tell(claims)
 	if err := s.settleLedger(ctx, now, claims); err != nil {
 		return time.Time{}, err
 	}

@@ -34,6 +34,7 @@ import (
 // often is a tenth of their time.
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(3 << 30) // a thousand zones hold more than little
 	os.Exit(m.Run())
 }
 

@@ -223,7 +223,7 @@ func TestSilenceThatIsWaitedForIsNoGap(t *testing.T) {
 	if gaps := w.missing(cfsim.Tag("zone:parked.example"), began.Add(-3*time.Hour)); gaps == 0 {
 		t.Error("no window is missing from the store: the story has lost its subject")
 	}
-	h.fired(t, began)
+	h.fired(t, began, "WeirUpstreamFailing")
 	w.run(4 * time.Hour)
 	if v, _ := h.last("weir_collector_scope_newest_final_timestamp_seconds{", "parked.example"); w.clock.Now().Unix()-int64(v) > 1900 {
 		t.Errorf("after its silence was believed the quiet zone is final until %v, now is %d", v, w.clock.Now().Unix())
@@ -248,5 +248,5 @@ func TestWhatCannotBeReadDoesNotWait(t *testing.T) {
 	if _, there := h.last("weir_collector_scope_state{", "parked.example", `state="behind"`, `reason="upstream_error"`); !there {
 		t.Error("the state of the quiet zone is not behind")
 	}
-	h.fired(t, began, "WeirDataLate", "WeirGapNearLoss")
+	h.fired(t, began, "WeirDataLate", "WeirGapNearLoss", "WeirUpstreamFailing")
 }

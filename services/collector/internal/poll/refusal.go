@@ -119,9 +119,7 @@ func (s *state) refusedAlike(a *alike) bucket.Time {
 	for _, of := range a.blamed {
 		delete(s.tries, of)
 	}
-	if s.outage.loud() {
-		s.Logger.Warn("Cloudflare refuses everything alike; nothing is concluded about zones or datasets", "class", e.Class.String(), "err", e, bodyOf(e))
-	}
+	s.often.Warn(e.Class.String()+" "+e.Message, "Cloudflare refuses everything alike; nothing is concluded about zones or datasets", "class", e.Class.String(), "err", e, bodyOf(e))
 	return next
 }
 
@@ -153,15 +151,13 @@ func (s *state) refuse(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error)
 	who := s.roster[sc]
 	dataset, variant := sel.Dataset.Dataset, sel.Variant.Name
 	key := dataset + "/" + variant
-	before, already := who.Refusals[key]
+	_, already := who.Refusals[key]
 	if !already { // a probe that fails is no news
 		s.refusals.fresh = append(s.refusals.fresh, refused{scope: sc, key: key})
 	}
 	who.Refuse(s.trusted.Second(), dataset, variant, roster.Refusal{Reason: e.Message, Node: sel.Variant.Node, Field: e.Field})
 	s.dirty(sc)
-	if !already || before.Tries&(before.Tries-1) == 0 {
-		s.Logger.Warn("zone may not be asked; trying the next variant", "dataset", dataset, "zone", sc.ID, "name", who.Name, "variant", variant, "probe", who.Refusals[key].Until, "err", e)
-	}
+	s.often.Warn(dataset+" "+sc.ID, "zone may not be asked; trying the next variant", "dataset", dataset, "zone", sc.ID, "name", who.Name, "variant", variant, "probe", who.Refusals[key].Until, "err", e)
 }
 
 // tooManyRefusals takes the refusals of this queue back when they are many and
@@ -177,6 +173,6 @@ func (s *state) tooManyRefusals(e *cloudflare.Error) bucket.Time {
 	}
 	f.begin()
 	f.doubts = now
-	s.Logger.Warn("Cloudflare refuses many zones at once; believed only if it is said again", "err", e)
+	s.often.Warn("", "Cloudflare refuses many zones at once; believed only if it is said again", "err", e)
 	return s.away(e, ledger.Unknown, unknownForAll)
 }

@@ -254,18 +254,18 @@ func TestAListOfZonesThatCannotBeHadIsTold(t *testing.T) {
 			w.only("http_5m")
 			said := w.heed()
 			w.run(40 * time.Minute)
-			if told := w.problems(trouble.ZonesUnlisted); len(told) > 0 {
+			if told := w.problems(trouble.UpstreamFailing); len(told) > 0 {
 				t.Errorf("told before it begins: %v", told)
 			}
 			w.run(15 * time.Minute)
-			if told := w.problems(trouble.ZonesUnlisted); !slices.Equal(told, []string{"list of zones"}) {
+			if told := w.problems(trouble.UpstreamFailing); !slices.Equal(told, []string{"list of zones"}) {
 				t.Errorf("told after a quarter of an hour: %v", told)
 			}
 			w.run(10 * time.Minute)
-			if told := w.problems(trouble.ZonesUnlisted); len(told) > 0 {
+			if told := w.problems(trouble.UpstreamFailing); len(told) > 0 {
 				t.Errorf("told when the list is there again: %v", told)
 			}
-			if n := said.Count("problem=ZONES_UNLISTED"); n != 3 {
+			if n := said.Count("problem=UPSTREAM_FAILING"); n != 3 {
 				t.Errorf("its beginning under two leaders and its end are %d lines; want 3", n)
 			}
 			if missing := w.missing(cfsim.Tag("zone:shop.example"), began); missing > 0 {

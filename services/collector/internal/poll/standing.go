@@ -64,11 +64,8 @@ func (s *state) standing(now bucket.Time, c roster.Claim, gaps []ledger.Gap) sta
 		out.state = string(c.Scope.State)
 	case c.Variant == nil:
 		out.state, out.reason = stateRefused, "plan"
-		if u := s.unread[of.Scope]; c.Scope.Checked == 0 {
-			out.reason = "settings_unread"
-			if u != nil && u.blamed {
-				out.state = stateDenied
-			}
+		if c.Scope.Checked == 0 {
+			out.state, out.reason = s.unreadState(of.Scope)
 		}
 	case s.isOff(of.Dataset):
 		out.state, out.reason = stateOff, "not_understood"
@@ -81,6 +78,21 @@ func (s *state) standing(now bucket.Time, c roster.Claim, gaps []ledger.Gap) sta
 	default:
 	}
 	return out
+}
+
+// unreadState is the state of a scope whose settings were never read, so that
+// nothing of it is asked.
+func (s *state) unreadState(sc bucket.Scope) (state, reason string) {
+	u := s.unread[sc]
+	switch {
+	case u.denied():
+		return stateDenied, string(ledger.Unauthorized)
+	case u != nil && u.blamed && u.refusal != nil:
+		return stateBehind, string(reasonOf(u.refusal.Class))
+	case s.outage.reason != "":
+		return stateBehind, string(s.outage.reason)
+	}
+	return stateBehind, "settings_unread"
 }
 
 // goneFor is how long a zone that went away is still told.

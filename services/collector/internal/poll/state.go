@@ -50,8 +50,10 @@ type state struct {
 	unread               map[bucket.Scope]*unread // scopes whose settings could not be read
 	voided               int                      // requests for settings that failed, of one list of scopes
 	granting             bool                     // one of that list was answered
+	suspects             []bucket.Scope           // of that list, refused in unknown words before any was answered
 	left                 bool                     // settings of scopes that are not to blame were left for the next pass
 	discoverAt, retireAt bucket.Time
+	putOff               bucket.Time // since when retention could not be done; 0: it could
 	kept                 bucket.Time // nothing before was wanted, or is
 	retired              bucket.Time // nothing before may be stored; as stored
 	answered             bool        // Cloudflare answered since the pass began
@@ -82,6 +84,7 @@ type try struct {
 // backoff counts failures in a row.
 type backoff struct {
 	failures int
+	since    bucket.Time // the first of them
 	next     bucket.Time
 }
 
@@ -90,6 +93,12 @@ type unread struct {
 	backoff
 	blamed  bool              // on account of the scope itself
 	refusal *cloudflare.Error // nil: the scope was missing from an answer
+}
+
+// denied reports whether the token may not ask for a scope at all: Cloudflare says
+// so, or does not show the scope.
+func (u *unread) denied() bool {
+	return u != nil && u.blamed && (u.refusal == nil || u.refusal.Class == cloudflare.Denied)
 }
 
 // pauses double from the first up to the longest.
@@ -115,13 +124,11 @@ var (
 // collectors of one user part ways.
 func (b *backoff) fail(now bucket.Time, p pauses, jitter float64) {
 	pause := min(p.first<<min(b.failures, 16), p.most)
-	b.failures++
+	if b.failures++; b.failures == 1 {
+		b.since = now
+	}
 	b.next = now.Add(pause/2 + time.Duration(jitter*float64(pause/2)) + time.Second)
 }
-
-// loud reports whether the last failure is worth a line of the log: the first of
-// a row, and then ever fewer.
-func (b *backoff) loud() bool { return b.failures&(b.failures-1) == 0 }
 
 func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	s := &state{
@@ -344,6 +351,12 @@ func (s *state) failWith(of ledger.Series, reason ledger.Reason, detail string, 
 		t = &try{}
 		s.tries[of] = t
 	}
+	now := s.trusted.Second()
+	if now < t.next {
+		// A series is not asked again before: this is the same failure, seen in
+		// another window of the same request or pass. A catch-up has dozens of them.
+		t.failures--
+	}
 	t.reason, t.detail = reason, store.Text(detail)
-	t.fail(s.trusted.Second(), p, jitter)
+	t.fail(now, p, jitter)
 }

@@ -191,7 +191,7 @@ func (s *state) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, a
 	}
 	folded, err := sel.Dataset.Fold(sel.Variant, sel.Window, groups)
 	if err != nil {
-		s.Logger.Warn("answer cannot be right", "dataset", of.Dataset, "zone", sc.ID, "window", sel.Window.String(), "ray", answer.Ray, "err", err)
+		s.often.Warn(of.Dataset+" "+sc.ID, "answer cannot be right", "dataset", of.Dataset, "zone", sc.ID, "window", sel.Window.String(), "ray", answer.Ray, "err", err)
 		s.fail(of, ledger.BadAnswer, err.Error())
 		return nil, nil
 	}

@@ -2,60 +2,118 @@ package poll
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+)
+
+// How long Cloudflare may fail before it is a problem: altogether, and for one
+// dataset of one zone, which is tried after pauses.
+const (
+	failingFor       = 2 * time.Minute
+	seriesFailingFor = 4 * time.Minute
 )
 
 // tell brings the problems that the loop knows of up to date. It says what is so
 // at the end of a pass, whatever happened in it.
-func (s *state) tell() {
-	token, unknown := map[string]string{}, map[string]string{}
+func (s *state) tell(claims []roster.Claim) {
+	token, unknown, failing := map[string]string{}, map[string]string{}, map[string]string{}
+	now := s.trusted.Second()
 	everything := func(o outage, about, consequence string) {
-		switch o.reason {
-		case ledger.Unauthorized:
+		switch {
+		case o.reason == "":
+		case o.reason == ledger.Unauthorized:
 			token[about] = "Cloudflare refuses the API token; " + consequence + ": " + o.detail
-		case ledger.Unknown:
+		case o.reason == ledger.Unknown:
 			unknown[about] = "Cloudflare refuses in words that are not recognised; " + consequence + ": " + o.detail
-		default:
+		case now.Sub(o.since) >= failingFor:
+			failing[about] = "Cloudflare does not answer as it should; " + consequence + ": " + o.detail
 		}
 	}
 	everything(s.outage, "", "nothing is collected meanwhile")
-	everything(s.listing, "list of zones", "the zones that are known go on")
-	s.tellUnlisted()
+	everything(s.listing, "list of zones", "no zone is found that is not known already")
+	denied := s.deniedZones()
+	if n := s.activeScopes(); n > 0 && len(denied) == n {
+		clear(denied)
+		token["analytics"] = fmt.Sprintf("the API token may not ask for the analytics of any of the %d zones; it needs Zone Analytics Read for them", n)
+	}
+	asked := map[ledger.Series]bool{} // what failed once and is not asked any more is no problem
+	for _, c := range claims {
+		if c.Variant != nil && c.Scope.State == roster.Active {
+			asked[ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}] = true
+		}
+	}
 	for of, t := range s.tries {
-		if t.alone && t.reason == ledger.Unknown {
+		switch {
+		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || s.outage.reason != "":
+		case t.reason != ledger.Unknown && now.Sub(t.since) >= seriesFailingFor:
+			failing[s.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the zone could not be read, %d times in a row: %s", t.failures, t.detail)
+		case t.reason == ledger.Unknown && t.alone:
 			unknown[s.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf(
 				"Cloudflare refuses the dataset of the zone in words that are not recognised, %d times in a row: %s", t.failures, t.detail)
 		}
 	}
 	for sc, u := range s.unread {
-		if u.refusal != nil && u.refusal.Class == cloudflare.Unknown {
-			unknown[s.nameOf(sc)+" settings"] = "Cloudflare refuses the settings of the zone in words that are not recognised, so nothing of it is asked: " + u.refusal.Error()
+		who := s.roster[sc]
+		if u.refusal == nil || who == nil || who.State != roster.Active {
+			continue
 		}
+		about, consequence := s.nameOf(sc)+" settings", "so nothing of it is asked"
+		if who.Checked != 0 {
+			consequence = "so the last ones are used"
+		}
+		list, what := failing, "the settings of the zone cannot be read, "
+		switch {
+		case u.refusal.Class == cloudflare.Denied, !u.blamed && s.outage.reason != "":
+			continue // told otherwise
+		case u.refusal.Class == cloudflare.Unknown:
+			list, what = unknown, "Cloudflare refuses the settings of the zone in words that are not recognised, "
+		case now.Sub(u.since) < failingFor:
+			continue
+		}
+		if !u.blamed { // others fare alike
+			about, what = "settings", "the settings of zones cannot be read, "
+		}
+		list[about] = what + consequence + ": " + u.refusal.Error()
 	}
 	s.Trouble.Replace(trouble.TokenRefused, token)
 	s.Trouble.Replace(trouble.UnknownRefusal, unknown)
+	s.Trouble.Replace(trouble.UpstreamFailing, failing)
+	s.Trouble.Replace(trouble.ZoneDenied, denied)
 }
 
-// listFails is how often in a row the list of zones fails, a minute apart, before a
-// person should know: Cloudflare's own trouble is mostly shorter.
-const listFails = 5
-
-// tellUnlisted tells of a list of zones that cannot be had while Cloudflare answers
-// everything else, or while no zone is known, for whatever reason: no new zone is
-// found meanwhile. The token and unknown words have problems of their own.
-func (s *state) tellUnlisted() {
-	const about = "list of zones"
-	told := s.listing.reason == ledger.Unauthorized || s.listing.reason == ledger.Unknown
-	if s.listing.failures < listFails || told || s.outage.failures > 0 && len(s.roster) > 0 {
-		s.Trouble.Clear(trouble.ZonesUnlisted, about)
-		return
+// deniedZones says of each zone that the token may not ask for something, what.
+func (s *state) deniedZones() map[string]string {
+	sets := map[bucket.Scope]int{}
+	for of := range s.tries {
+		if s.denied(of) && s.tries[of].alone {
+			sets[of.Scope]++
+		}
 	}
-	s.Trouble.Set(trouble.ZonesUnlisted, about, fmt.Sprintf(
-		"the list of zones cannot be had from Cloudflare; the %d that are known go on, and no new ones are found: %s", len(s.roster), s.listing.detail))
+	out := map[string]string{}
+	for sc, who := range s.roster {
+		switch {
+		case who.State != roster.Active:
+		case who.Checked == 0 && s.unread[sc].denied():
+			out[s.nameOf(sc)] = "the API token may not ask for the analytics of the zone; it needs Zone Analytics Read for it"
+		case sets[sc] > 0:
+			out[s.nameOf(sc)] = fmt.Sprintf("the API token may not ask for %d datasets of the zone; it needs Zone Analytics Read for it", sets[sc])
+		}
+	}
+	return out
+}
+
+func (s *state) activeScopes() (n int) {
+	for _, who := range s.roster {
+		if who.State == roster.Active {
+			n++
+		}
+	}
+	return n
 }
 
 // nameOf is what people call a scope.

@@ -24,7 +24,7 @@ type refusing struct {
 	store.Store
 	write  func(what string, b *store.Batch) error // of one call; nil: it is made
 	lose   int                                     // answers of appends that get lost, though they took effect
-	failed int                                     // appends
+	failed int                                     // writes
 }
 
 func (r *refusing) Append(ctx context.Context, term store.Term, at bucket.Position, b store.Batch) (bucket.Position, error) {
@@ -42,6 +42,7 @@ func (r *refusing) Append(ctx context.Context, term store.Term, at bucket.Positi
 
 func (r *refusing) Renew(ctx context.Context, term store.Term, ttl time.Duration, progress time.Time) error {
 	if err := r.write("renew", nil); err != nil {
+		r.failed++
 		return err
 	}
 	return r.Store.Renew(ctx, term, ttl, progress)
@@ -108,10 +109,10 @@ func TestATermOutlivesWhatAnOperatorMends(t *testing.T) {
 					}
 				}
 				if r.failed < 100 || r.failed > 125 {
-					t.Errorf("%d appends were tried in two hours, want one a minute", r.failed)
+					t.Errorf("%d writes were tried in two hours, want one a minute", r.failed)
 				}
 				if n := w.metric("weir_collector_append_failures_total", store.Reason(cause)); n != float64(r.failed) {
-					t.Errorf("%v appends are counted as failed, %d did", n, r.failed)
+					t.Errorf("%v writes are counted as failed, %d did", n, r.failed)
 				}
 				if len(ready) < 100 || !strings.Contains(ready[0], store.Remedy(cause)) {
 					t.Errorf("not ready at %d attempts: %q", len(ready), ready[:1])

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
@@ -87,6 +88,7 @@ const sharedFor = time.Hour
 // Limiter hands out permits. Safe for concurrent use.
 type Limiter struct {
 	c     Config
+	often *quiet.Log
 	limit int    // the share as a number of requests
 	id    string // of this limiter, unique for ever: its blocks are named by it
 	// turn is held while the store is asked; the mutex never is.
@@ -165,7 +167,7 @@ func New(c Config) (*Limiter, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	l := &Limiter{c: c, turn: make(chan struct{}, 1), need: -1, id: rand.Text()[:12]}
+	l := &Limiter{c: c, often: quiet.New(c.Logger, time.Minute), turn: make(chan struct{}, 1), need: -1, id: rand.Text()[:12]}
 	l.limit = max(1, int(math.Floor(c.Share*float64(c.Limit))))
 	l.c.Block = cmp.Or(c.Block, min(10, max(1, l.limit/15)))
 	return l, nil
@@ -438,7 +440,7 @@ func (l *Limiter) Refused(retryAfter time.Duration) {
 	}
 	until := l.pausedUntil
 	l.mu.Unlock()
-	l.c.Logger.Warn("cloudflare refused for lack of budget", "user", l.c.User, "sent_in_span", sent,
+	l.often.Warn("", "Cloudflare says that the query budget is used up", "user", l.c.User, "sent_in_span", sent,
 		"limit", l.c.Limit, "shared", shared, "paused_until", until)
 }
 

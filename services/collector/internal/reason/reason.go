@@ -4,7 +4,9 @@ package reason
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -45,12 +47,19 @@ func Withdrawn() error {
 	return Error(codes.Unavailable, "CREDENTIAL_WITHDRAWN", "the credential that this stream began with is not accepted any more; connect again")
 }
 
+// process makes the ids of one process its own.
+var process = func() (b [16]byte) {
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand since Go 1.24)
+	return b
+}()
+
 // Internal is the answer to a failure that is none of the client's business. The
-// caller logs what happened under the id, which names it in both places.
-func Internal() (id string, err error) {
-	// It is not a calendar time and reaches no store, so it needs no seed.
-	var b [6]byte
-	_, _ = rand.Read(b[:]) // never fails
-	id = hex.EncodeToString(b[:])
+// caller logs what happened under the id, which names it in both places. The same
+// failure, of the same call, has the same id for as long as the process lives: it
+// is not logged each time, and whoever has the id shall find the line.
+func Internal(call, failure string) (id string, err error) {
+	h := sha256.New()
+	_, _ = fmt.Fprintf(h, "%s %q %q", process, call, failure) // a hash takes everything
+	id = hex.EncodeToString(h.Sum(nil)[:6])
 	return id, Error(codes.Internal, "INTERNAL", "internal error "+id+"; the collector's log has the rest")
 }

@@ -269,6 +269,17 @@ func (s *Scope) Refused(now bucket.Time, dataset, variant string) bool {
 	return ok && now < no.Until
 }
 
+// RefusedByAnswers reports whether an answer refused any variant of a dataset and
+// none has been an answer since.
+func (s *Scope) RefusedByAnswers(dataset string) bool {
+	for key := range s.Refusals {
+		if of, _, _ := strings.Cut(key, "/"); of == dataset {
+			return true
+		}
+	}
+	return false
+}
+
 // Entitle notes what the settings node said. Refusals stand, since the settings
 // are known to advertise fields that are then refused; those that nobody has
 // probed for long are dropped.

@@ -27,6 +27,8 @@ func (z Seen) Odd() string {
 		{"account's name", z.AccountName, labelOf(z.fit().AccountName, z.fit().AccountID)},
 	} {
 		switch {
+		case n.label == "":
+			odd = append(odd, fmt.Sprintf("the zone's %s is %.80q, which is empty or cannot be printed, and there is no tag to stand in for it; the label is empty", n.what, n.name))
 		case !bucket.Printable(n.name):
 			odd = append(odd, fmt.Sprintf("the zone's %s is %.80q, which is empty or cannot be printed; the label is %q instead", n.what, n.name, n.label))
 		case n.name != n.label:

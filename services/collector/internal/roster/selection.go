@@ -186,7 +186,7 @@ func hint(kind, key string, seen map[string]string) string {
 			}
 		}
 	}
-	best, least := "", max(1, utf8.RuneCountInString(key)/4)+1
+	best, least := "", min(max(1, utf8.RuneCountInString(key)/4), 2)+1
 	for _, candidate := range slices.Sorted(maps.Keys(seen)) {
 		if d := distance(key, candidate, least); d < least {
 			best, least = seen[candidate], d

@@ -138,7 +138,7 @@ func TestDistance(t *testing.T) {
 	for _, test := range []struct {
 		a, b string
 		want int
-	}{{"", "", 0}, {"abc", "acb", 1}, {"abc", "abcd", 1}, {"abc", "xyz", 3}, {"exmaple", "example", 1}} {
+	}{{"", "", 0}, {"abc", "acb", 1}, {"abc", "abcd", 1}, {"abc", "xyz", 3}, {"zoen", "zone", 1}} {
 		if got := distance(test.a, test.b, 100); got != test.want {
 			t.Errorf("distance(%q, %q) is %d, want %d", test.a, test.b, got, test.want)
 		}

@@ -36,6 +36,11 @@ func DecodePermits(stored string) ([]PermitBlock, error) {
 	if err := json.Unmarshal([]byte(stored), &blocks); err != nil {
 		return nil, fmt.Errorf("%w: permits: %w", ErrCorrupt, err)
 	}
+	for _, b := range blocks {
+		if b.N < 1 { // it would add to the limit
+			return nil, fmt.Errorf("%w: permits: a block of %d", ErrCorrupt, b.N)
+		}
+	}
 	return blocks, nil
 }
 
@@ -104,6 +109,10 @@ func (p *Permits) GrantAt(now time.Time, blocks []PermitBlock) (Grant, []PermitB
 	return grant, blocks
 }
 
+// farAhead is beyond the differences of clocks and settings between processes.
+// What lapses before stays as it is, and an alert says that data is late.
+const farAhead = 12 * time.Hour
+
 // Grant decides how many permits can be given, from the blocks that are
 // stored for the user, and returns the blocks to store instead; nil when they
 // stay as they are.
@@ -114,6 +123,15 @@ func (p *Permits) GrantAt(now time.Time, blocks []PermitBlock) (Grant, []PermitB
 // and together they were within the limit (G7).
 func (p *Permits) Grant(blocks []PermitBlock) (Grant, []PermitBlock) {
 	blocks, settled := p.settle(blocks)
+	// A block that counts for hours was granted by a clock that was far ahead, or is
+	// damaged. From now on it counts like one that is granted now: nothing that was
+	// sent can count for longer, and what never lapses would stop all requests.
+	latest := p.UseBy.Add(p.Span)
+	for i := range blocks {
+		if blocks[i].Until.After(latest.Add(farAhead)) {
+			blocks[i].Until, settled = latest.UTC(), true
+		}
+	}
 	// Lapsed blocks stay for another span: a process whose clock is a little
 	// behind ours still counts them.
 	blocks = slices.DeleteFunc(blocks, func(b PermitBlock) bool { return b.Until.Before(p.Now.Add(-p.Span)) })

@@ -137,3 +137,22 @@ func TestDamagedPermitsAreMended(t *testing.T) {
 		t.Errorf("after a span %d permits are granted; want 50", grant.N)
 	}
 }
+
+// Neither permits that lapse in years nor less than none are believed: the ones
+// would stop all requests, the others lift the limit.
+func TestPermitsThatCannotBe(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	p := store.Permits{User: "u", Want: 50, Limit: 100, Now: now, UseBy: now.Add(time.Minute), Span: 5 * time.Minute}
+	grant, blocks := p.GrantAt(now, p.Known(`[{"n": 100, "until": "2099-01-01T00:00:00Z"}]`, now))
+	lapses := p.UseBy.Add(p.Span)
+	if grant.N != 0 || !grant.RetryAt.Equal(lapses) || blocks == nil {
+		t.Fatalf("%+v, %v; want none until the block lapses, and that stored", grant, blocks)
+	}
+	p.Now, p.UseBy = lapses, lapses.Add(time.Minute)
+	if grant, _ = p.GrantAt(p.Now, blocks); grant.N != 50 {
+		t.Errorf("%d permits are granted afterwards; want 50", grant.N)
+	}
+	if grant, _ = p.GrantAt(now, p.Known(`[{"n": -1000, "until": "2026-11-22T12:04:00Z"}]`, now)); grant.N != 1 {
+		t.Errorf("%d permits are granted on top of less than none; want 1, as when they are not known", grant.N)
+	}
+}

@@ -9,7 +9,7 @@ import (
 // with the database: waiting and asking again now and then is all that a
 // process can do. Everything else passes by itself, or is about the question.
 func Mendable(err error) bool {
-	for _, kind := range []error{ErrNoSpace, ErrReadOnly, ErrDenied, ErrSchema, ErrCorrupt} {
+	for _, kind := range []error{ErrNoSpace, ErrReadOnly, ErrReplaced, ErrDenied, ErrSchema, ErrCorrupt} {
 		if errors.Is(err, kind) {
 			return true
 		}
@@ -31,8 +31,9 @@ var reasons = []struct {
 	{ErrDuplicate, "duplicate", ""},
 	{ErrNoSpace, "no_space", "free space on the disk that the database writes to, make it larger, or raise the quota"},
 	{ErrReadOnly, "read_only", "allow writes again: look for default_transaction_read_only of the database or its role, a replica behind the address, or a file or file system that is mounted read-only"},
+	{ErrReplaced, "replaced", "put the database's file back where it was, or restart the collector, which then begins with what is there"},
 	{ErrDenied, "denied", "give the database role its rights back: collector migrate --grant-writer=ROLE, as the tables' owner"},
-	{ErrSchema, "schema", "bring the tables back: collector migrate, or restore a backup"},
+	{ErrSchema, "schema", "restore the tables from a backup; collector migrate brings an older schema up to date, and does not make up for a table that was dropped"},
 	{ErrCorrupt, "damaged", "look for damage in the database's own log, and restore a backup"},
 	{ErrEncoding, "encoding", "move the data to a database with encoding UTF8"},
 	{ErrInvalid, "invalid", "see the log for the value that cannot be stored"},

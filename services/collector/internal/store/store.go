@@ -52,6 +52,10 @@ var (
 	// ErrReadOnly: the database takes no writes. It is a kind of ErrUnavailable,
 	// and ends when somebody allows them again.
 	ErrReadOnly = fmt.Errorf("%w: it is read-only", ErrUnavailable)
+	// ErrReplaced: the database's file is no longer where it was opened, so what is
+	// written there would be lost with the process. It is a kind of ErrUnavailable,
+	// and ends when somebody puts the file back or restarts the process.
+	ErrReplaced = fmt.Errorf("%w: its file was removed or replaced", ErrUnavailable)
 	// ErrInvalid: the database cannot hold a value of the batch, whenever it is
 	// asked. Nothing was written; the rest of the batch can be.
 	ErrInvalid = errors.New("the store cannot hold a value")

@@ -36,14 +36,19 @@ const (
 	SelectionUnmatched Code = "SELECTION_UNMATCHED"
 	// NoZones: no zone at all is collected.
 	NoZones Code = "NO_ZONES"
-	// ZonesUnlisted: Cloudflare lists no zones, though some are known and kept, or
-	// its list cannot be had. About: the list, where it cannot.
+	// ZonesUnlisted: Cloudflare lists no zones, though some are known and kept.
 	ZonesUnlisted Code = "ZONES_UNLISTED"
 	// TokenRefused: Cloudflare refuses the API token.
 	TokenRefused Code = "TOKEN_REFUSED"
+	// ZoneDenied: the token, good for others, may not ask for a zone. About: the
+	// zone.
+	ZoneDenied Code = "ZONE_DENIED"
 	// UnknownRefusal: Cloudflare refuses in words that are not recognised.
 	// About: zone and dataset, or empty where everything is refused.
 	UnknownRefusal Code = "UNKNOWN_REFUSAL"
+	// UpstreamFailing: Cloudflare has failed to answer for minutes. About:
+	// empty where it is everything, "list of zones", or the settings of a zone.
+	UpstreamFailing Code = "UPSTREAM_FAILING"
 	// DatasetDisabled: Cloudflare does not know a field that a dataset asks for.
 	// About: the dataset.
 	DatasetDisabled Code = "DATASET_DISABLED"
@@ -69,7 +74,9 @@ var codes = map[Code]struct {
 	NoZones:            {slog.LevelError, true},
 	ZonesUnlisted:      {slog.LevelWarn, true},
 	TokenRefused:       {slog.LevelError, true},
+	ZoneDenied:         {slog.LevelWarn, true},
 	UnknownRefusal:     {slog.LevelWarn, true},
+	UpstreamFailing:    {slog.LevelWarn, true},
 	DatasetDisabled:    {slog.LevelError, true},
 	BudgetShort:        {slog.LevelWarn, true},
 	InvalidValue:       {slog.LevelWarn, true},

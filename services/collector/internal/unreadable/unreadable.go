@@ -41,7 +41,19 @@ func Bucket(e *store.Entry) (*bucket.Bucket, error) {
 	if err := Check(e); err != nil {
 		return nil, err
 	}
-	return wire.DecodeBucket(e.Payload)
+	b, err := wire.DecodeBucket(e.Payload)
+	if err == nil && b.Window().End != e.End {
+		// Coverage goes by the row, not by the payload: a row that ends too late
+		// would keep what is behind it from being asked for.
+		err = fmt.Errorf("the stored payload is of a window until %s; the store's row is until %s", b.Window().End, e.End)
+	}
+	return b, err
+}
+
+// aWindow reports whether an entry's row is of a window that a bucket can have.
+// A damaged one may reach over centuries, which no account by windows can hold.
+func aWindow(w bucket.Window) bool {
+	return !w.Empty() && int64(w.End-w.Start) <= int64(24*time.Hour/time.Second) && bucket.ValidSize(w.Len()) == nil
 }
 
 // Definition decodes the entry of a dataset version.
@@ -135,7 +147,8 @@ func (r *Register) Note(e *store.Entry, why error) {
 	if r.windows+len(r.others) >= most {
 		return
 	}
-	if e.Kind != bucket.KindBucket {
+	w := bucket.Window{Start: e.Key.Start, End: e.End}
+	if e.Kind != bucket.KindBucket || !aWindow(w) {
 		if _, known := r.others[e.Revision]; !known {
 			what := kindOf(e)
 			r.others[e.Revision] = what
@@ -149,8 +162,7 @@ func (r *Register) Note(e *store.Entry, why error) {
 	if u == nil {
 		u = &ledger.Unreadable{Dataset: of.Dataset, Scope: of.Scope}
 	}
-	w := bucket.Window{Start: e.Key.Start, End: e.End}
-	if u.Spans.Contains(w) || w.Empty() {
+	if u.Spans.Contains(w) {
 		return
 	}
 	r.add(of, &ledger.Unreadable{
@@ -269,6 +281,8 @@ func kindOf(e *store.Entry) string {
 		return "a state of " + e.Key.Dataset
 	case bucket.KindRestatement:
 		return fmt.Sprintf("a restatement of %s", e.Key)
+	case bucket.KindBucket:
+		return fmt.Sprintf("a bucket of %q %s that ends at %s", e.Key.Dataset, e.Key.Scope, e.End)
 	}
 	return fmt.Sprintf("an entry of kind %d", e.Kind)
 }

@@ -57,7 +57,7 @@ func New(log *slog.Logger, now func() time.Time, board *trouble.Board, reg prome
 		log: log, now: now, board: board, failing: map[string]failure{},
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_collector_append_failures_total",
-			Help: "Appends to the store that failed, by reason. Reasons encoding and invalid are about one value, which becomes a gap; the rest of the append is stored without it.",
+			Help: "Appends and other writes to the store that failed, by reason. Reasons encoding and invalid are about one value, which becomes a gap; the rest of the append is stored without it.",
 		}, []string{"reason"}),
 		writable: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_collector_store_writable",

@@ -22,6 +22,7 @@ import (
 
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
@@ -45,29 +46,25 @@ type Meter interface {
 	Disconnected(reason string)
 }
 
-// loggedRejections is how many rejected entries of one stream are logged as
-// errors; the counter has all of them.
-const loggedRejections = 10
-
 // Ingest is the [client.Handler] of an exposer.
 type Ingest struct {
 	board  Board
 	meter  Meter
 	log    *slog.Logger
+	often  *quiet.Log
 	maxAge time.Duration
 
-	current    *window.Recent // what is published; nil before the first view
-	building   *window.Recent // inside a snapshot; nil otherwise
-	published  bucket.Position
-	changed    bool // the view is not the published one
-	rejections int
-	told       map[string]bool // what was logged of replays: a snapshot defines every dataset again
-	again      error           // why the view must be built anew, found where no error can be returned
+	current   *window.Recent // what is published; nil before the first view
+	building  *window.Recent // inside a snapshot; nil otherwise
+	published bucket.Position
+	changed   bool            // the view is not the published one
+	told      map[string]bool // what was logged of replays: a snapshot defines every dataset again
+	again     error           // why the view must be built anew, found where no error can be returned
 }
 
 // New returns an Ingest for samples younger than maxAge.
 func New(board Board, meter Meter, maxAge time.Duration, log *slog.Logger) *Ingest {
-	return &Ingest{board: board, meter: meter, maxAge: maxAge, log: log, told: map[string]bool{}}
+	return &Ingest{board: board, meter: meter, maxAge: maxAge, log: log, often: quiet.New(log, time.Minute), told: map[string]bool{}}
 }
 
 var _ client.Handler = (*Ingest)(nil)
@@ -76,7 +73,7 @@ var _ client.Handler = (*Ingest)(nil)
 func (in *Ingest) SnapshotBegin(m *bucketv1.StoreInfo) {
 	in.meter.Connected()
 	in.building = window.New(info(m), in.maxAge)
-	in.rejections, in.again = 0, nil
+	in.again = nil
 }
 
 // Info implements [client.Handler].
@@ -174,12 +171,7 @@ func (in *Ingest) add(recent *window.Recent, m *bucketv1.Bucket) error {
 
 func (in *Ingest) reject(revision uint64, err error) {
 	in.meter.Rejected()
-	in.rejections++
-	level := slog.LevelError
-	if in.rejections > loggedRejections {
-		level = slog.LevelDebug
-	}
-	in.log.Log(context.Background(), level, "entry rejected; the rest of the exposition goes on", "revision", revision, "err", err)
+	in.often.Error(quiet.Cause(err), "entry rejected; the rest of the exposition goes on", "revision", revision, "err", err)
 }
 
 // SnapshotEnd implements [client.Handler].

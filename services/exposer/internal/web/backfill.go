@@ -77,11 +77,8 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 	}
 	unreadable := 0
 	err = backfill.Write(ctx, s, h.Store, state, request, now, func(revision uint64, why error) {
-		level := h.Logger.Debug
-		if unreadable++; unreadable == 1 {
-			level = h.Logger.Error // the collector has a list of all; see GetCoverage
-		}
-		level("backfill passes over a stored bucket that cannot be read", "revision", revision, "err", why)
+		unreadable++ // the collector has a list of all; see GetCoverage
+		h.often.Error("", "backfill passes over a stored bucket that cannot be read", "revision", revision, "err", why)
 	})
 	if unreadable > 0 {
 		s.announce("X-Weir-Unreadable", strconv.Itoa(unreadable))
@@ -99,11 +96,11 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 		h.failed(w, err)
 		return outcomeRefused
 	}
-	level := h.Logger.Warn
-	if errors.Is(err, context.Canceled) {
-		level = h.Logger.Debug // the client went away
+	if errors.Is(err, context.Canceled) { // the client went away
+		h.Logger.Debug("backfill broke off", "err", err, "range", request.Range.String())
+	} else {
+		h.often.Warn(status.Code(err).String(), "backfill broke off", "err", err, "range", request.Range.String())
 	}
-	level("backfill broke off", "err", err, "range", request.Range.String())
 	s.hurry() // what the server's buffers hold is sent yet
 	// The one way to tell an HTTP client that what it got is not all. A proper
 	// end, with or without "# EOF", would make a file of it.
@@ -119,7 +116,7 @@ func (h *handler) failed(w http.ResponseWriter, err error) {
 		text(w, http.StatusBadRequest, param.Error())
 		return
 	}
-	h.Logger.Warn("backfill failed", "err", err)
+	h.often.Warn(status.Code(err).String(), "backfill failed", "err", err)
 	if errors.Is(err, errTooLong) {
 		text(w, http.StatusServiceUnavailable, err.Error())
 		return

@@ -85,7 +85,7 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 	}
 	var buf bytes.Buffer
 	if err := landingPage.Execute(&buf, p); err != nil {
-		h.Logger.Error("landing page could not be made", "err", err)
+		h.often.Error("", "landing page could not be made", "err", err)
 		text(w, http.StatusInternalServerError, "the page could not be made; the exposer's log has the reason")
 		return
 	}

@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
 	"github.com/weir-metrics/weir/services/exposer/internal/replay"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
@@ -62,7 +63,7 @@ func New(cfg Config) http.Handler {
 	}
 	h := &handler{
 		Config: cfg, scrapes: make(places, cfg.MaxScrapes), backfills: make(places, cfg.MaxBackfills),
-		pages: make(places, cfg.limits.pages), problems: newProblems(cfg.Status), bodies: newBodies(cfg.limits.bytes, cfg.limits.builds),
+		pages: make(places, cfg.limits.pages), problems: newProblems(cfg.Status), often: quiet.New(cfg.Logger, time.Minute), bodies: newBodies(cfg.limits.bytes, cfg.limits.builds),
 	}
 	mux := http.NewServeMux()
 	// GET patterns answer HEAD too; other methods get 405 with Allow.
@@ -82,6 +83,7 @@ type handler struct {
 	scrapes, backfills, pages places
 	bodies                    *bodies
 	problems                  *problems
+	often                     *quiet.Log // what each request may come to
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
@@ -121,7 +123,7 @@ func (h *handler) refuse(w http.ResponseWriter, err error) int {
 		w.Header().Set("Retry-After", "5")
 	case errors.As(err, &many):
 	default:
-		h.Logger.Error("view could not be built", "err", err)
+		h.often.Error(err.Error(), "view could not be built", "err", err)
 	}
 	text(w, http.StatusServiceUnavailable, err.Error())
 	return http.StatusServiceUnavailable

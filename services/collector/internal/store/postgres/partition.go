@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -97,7 +98,11 @@ func (s *Store) ensureMonths(ctx context.Context, entries []store.NewEntry) erro
 	}
 	if err := s.attach(ctx, next); err != nil {
 		s.months.aheadAfter = time.Now().Add(aheadRetry)
-		s.log.Warn("add the next month's partition", "partition", next.table(), "err", err)
+		level := slog.LevelWarn // there are days left
+		if left := next.from.Sub(newest); left < 24*time.Hour {
+			level = slog.LevelError
+		}
+		s.often.Log(ctx, level, "", "cannot add the next month's partition; without it nothing of that month is stored", "partition", next.table(), "err", err)
 		return nil
 	}
 	s.months.known[next] = true

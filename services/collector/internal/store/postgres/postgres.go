@@ -59,6 +59,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
@@ -96,6 +97,7 @@ type Options struct {
 // Store implements [store.Store].
 type Store struct {
 	log       *slog.Logger
+	often     *quiet.Log
 	address   address
 	writer    *pgxpool.Pool
 	reader    *pgxpool.Pool
@@ -123,7 +125,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Store{log: o.Logger, scans: make(chan struct{}, o.MaxReaders-2), wake: make(chan struct{}, 1), stop: func() {}}
+	s := &Store{log: o.Logger, often: quiet.New(o.Logger, time.Minute), scans: make(chan struct{}, o.MaxReaders-2), wake: make(chan struct{}, 1), stop: func() {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())

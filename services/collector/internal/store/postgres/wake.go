@@ -72,7 +72,7 @@ func (s *Store) listen(ctx context.Context) {
 		if time.Since(began) > most {
 			wait = least
 		}
-		s.log.Warn("listening for appends was interrupted; polling goes on", "err", err, "retry_in", wait)
+		s.often.Warn("", "listening for appends was interrupted; polling goes on", "err", err, "retry_in", wait)
 		select {
 		case <-ctx.Done():
 			return

@@ -64,6 +64,7 @@ const (
 
 // Store implements [store.Store].
 type Store struct {
+	file   os.FileInfo // that was opened
 	path   string
 	clock  clock.Clock
 	writer *sql.DB // one connection; transactions begin IMMEDIATE
@@ -122,6 +123,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	if s.reader, err = connect(s.path, reading, !o.Ephemeral, maxReaders); err != nil {
 		return nil, err
+	}
+	if s.file, err = os.Stat(s.path); err != nil {
+		return nil, fmt.Errorf("open SQLite store: %w: %w", store.ErrUnavailable, err)
 	}
 	if err = checkSchema(ctx, s.reader); err != nil {
 		return nil, fmt.Errorf("open SQLite store %s: %w", s.path, err)
@@ -244,6 +248,9 @@ func connect(path string, a access, durable bool, conns int) (*sql.DB, error) {
 
 // write runs do in one transaction of the writer connection.
 func (s *Store) write(ctx context.Context, what string, do func(*sql.Tx) error) error {
+	if err := s.inPlace(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
 	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
 		return failed(ctx, what, true, s.disk(err))
@@ -253,6 +260,21 @@ func (s *Store) write(ctx context.Context, what string, do func(*sql.Tx) error) 
 		return failed(ctx, what, true, s.disk(err))
 	}
 	return failed(ctx, what, true, s.disk(tx.Commit()))
+}
+
+// inPlace reports whether the file that is written to is still the one at the
+// path: Unix lets a file be removed while it is open, and whatever is written to it
+// afterwards goes with the process.
+func (s *Store) inPlace() error {
+	switch now, err := os.Stat(s.path); {
+	case s.file == nil: // not open yet
+		return nil
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w: %s is not there", store.ErrReplaced, s.path)
+	case err == nil && !os.SameFile(s.file, now):
+		return fmt.Errorf("%w: %s is another file", store.ErrReplaced, s.path)
+	}
+	return nil // whatever keeps it from being looked at, writing will tell
 }
 
 // disk says which file, and so which disk, is full or cannot be written, if that
