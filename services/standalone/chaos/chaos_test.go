@@ -25,6 +25,7 @@ var (
 func TestChaos(t *testing.T) {
 	// The garbage of one world is small beside the time that collecting it takes.
 	defer debug.SetGCPercent(debug.SetGCPercent(1000))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(3 << 30)) // names of megabytes are another matter
 	total, began := newTally(), time.Now()
 	t.Run("seeds", func(t *testing.T) {
 		for seed := *firstSeed; seed < *firstSeed+*runs; seed++ {

@@ -80,3 +80,18 @@ func TestSeed14AnExposerBeganBehindWhatCannotBeRead(t *testing.T) {
 	s.Lookback = 3 * time.Hour
 	run(t, s)
 }
+
+// An account's name had nine megabytes, once for each of its zones, and no list of
+// zones could be read. The known ones went on, no new one was found, and nobody was
+// told.
+func TestSeed700232AListOfZonesThatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	run(t, told(
+		700232,
+		event{At: 20 * time.Minute, For: 12 * time.Minute, Kind: api, Fault: cfsim.Fault{
+			Kind: cfsim.FaultAccountName, Zone: cfsim.Tag("account:labs"), Odd: []string{"9MB"},
+		}, Staged: true, Tells: []signal{{Code: "UPSTREAM_FAILING", About: "list of zones"}}, Quiet: overWithin},
+		event{At: 20*time.Minute + time.Second, Kind: crash, Target: leftCollector, Amount: 5 * time.Second},
+		event{At: 20*time.Minute + time.Second, Kind: crash, Target: rightCollector, Amount: 5 * time.Second},
+	))
+}

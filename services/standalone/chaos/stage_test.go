@@ -95,6 +95,9 @@ var stages = []func(d dice, s *schedule, e *event){
 		}
 		e.Kind, e.Fault = api, cfsim.Fault{Kind: cfsim.FaultAccountName, Zone: cfsim.Tag("account:" + account), Odd: []string{unprintable(d)}}
 		e.Tells, e.Quiet = []signal{{Code: "INVALID_VALUE", About: "zone " + cfsim.Tag("zone:"+zone)}}, namesWithin
+		if e.Fault.Odd[0] == "9MB" { // one for each of its zones: no list can be as large
+			e.Tells = []signal{{Code: "UPSTREAM_FAILING", About: "list of zones"}}
+		}
 	},
 	func(d dice, _ *schedule, e *event) { // numbers and times that no count and no window can be
 		zone := d.one(allows("rollup_1m")...)

@@ -236,3 +236,41 @@ func TestZonesThatAreListedNoMore(t *testing.T) {
 		t.Errorf("%d windows are missing", missing)
 	}
 }
+
+// A list of zones that cannot be had finds no new zones, whatever the reason, and
+// everything else may go well. It is told after minutes, until the list is there.
+func TestAListOfZonesThatCannotBeHadIsTold(t *testing.T) {
+	for name, f := range map[string]cfsim.Fault{
+		"too large":       {Kind: cfsim.FaultAccountName, Odd: []string{"9MB"}},
+		"damaged":         {Kind: cfsim.FaultRubbish, Path: "/zones"},
+		"Cloudflare errs": {Kind: cfsim.FaultHTML, Status: 502, Path: "/zones"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f.From, f.To = began.Add(40*time.Minute), began.Add(60*time.Minute)
+			w := newWorld(t, func(c *cfsim.Config) {
+				zones("shop.example", "blog.example", "api.example", "docs.example")(c)
+				c.Faults = []cfsim.Fault{f}
+			})
+			w.only("http_5m")
+			said := w.heed()
+			w.run(40 * time.Minute)
+			if told := w.problems(trouble.UpstreamFailing); len(told) > 0 {
+				t.Errorf("told before it begins: %v", told)
+			}
+			w.run(15 * time.Minute)
+			if told := w.problems(trouble.UpstreamFailing); !slices.Equal(told, []string{"list of zones"}) {
+				t.Errorf("told after a quarter of an hour: %v", told)
+			}
+			w.run(10 * time.Minute)
+			if told := w.problems(trouble.UpstreamFailing); len(told) > 0 {
+				t.Errorf("told when the list is there again: %v", told)
+			}
+			if n := said.Count("problem=UPSTREAM_FAILING"); n != 3 {
+				t.Errorf("its beginning under two leaders and its end are %d lines; want 3", n)
+			}
+			if missing := w.missing(cfsim.Tag("zone:shop.example"), began); missing > 0 {
+				t.Errorf("%d windows are missing", missing)
+			}
+		})
+	}
+}
