@@ -152,7 +152,7 @@ func quiet(t *testing.T, change func(*cfsim.Config)) (*world, *history) {
 // day, and a zone with a request now and then is in doubt all the time.
 func TestAQuietWeekFiresNoAlert(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a week")
+		t.Skip("a virtual week takes a minute; left out of short runs")
 	}
 	w, h := quiet(t, nil)
 	w.only("http_5m", "uniques_1h", "uniques_1d")
