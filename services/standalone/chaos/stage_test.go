@@ -289,7 +289,7 @@ func (w *world) checkFounded(name string) {
 		case "UNKNOWN_REFUSAL":
 			founded = w.has(cfsim.FaultRefusal, cfsim.FaultChallenge, cfsim.FaultHTML, cfsim.FaultEmptyBody)
 		case "TOKEN_REFUSED":
-			founded = w.has(cfsim.FaultLocation) || done(badToken)
+			founded = w.has(cfsim.FaultLocation, cfsim.FaultZonesDenied) || done(badToken) // all zones are denied
 		default:
 			founded = true
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -203,6 +204,12 @@ func TestAFirstStartThatIsRefusedBlamesNobody(t *testing.T) {
 			i := strings.Index(document, `"`) // the first tag
 			return 200, fmt.Sprintf(graphRefusal, "Actor 'com.cloudflare.api.token.0' does not have permission 'com.cloudflare.api.account.zone.analytics.read' for zone "+document[i+1:i+33], "null", "authz")
 		}, trouble.TokenRefused, "analytics"},
+		"no permission for a dataset of any": {func(document string) (int, string) {
+			if !strings.Contains(document, "httpRequests1mGroups(") && !strings.Contains(document, "httpRequestsAdaptiveGroups(") {
+				return 0, ""
+			}
+			return 200, fmt.Sprintf(graphRefusal, "zones ["+strings.Join(zoneTag.FindAllString(document, -1), " ")+"] are not authorized", "null", "authz")
+		}, trouble.ZoneDenied, "all zones"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -458,3 +465,6 @@ func TestARequestOfManyWindowsFailsOnce(t *testing.T) {
 		})
 	}
 }
+
+// zoneTag is a zone in a document.
+var zoneTag = regexp.MustCompile(`[0-9a-f]{32}`)

@@ -36,16 +36,20 @@ func (s *state) tell(claims []roster.Claim) {
 	}
 	everything(s.outage, "", "nothing is collected meanwhile")
 	everything(s.listing, "list of zones", "no zone is found that is not known already")
-	denied := s.deniedZones()
-	if n := s.activeScopes(); n > 0 && len(denied) == n {
-		clear(denied)
-		token["analytics"] = fmt.Sprintf("the API token may not ask for the analytics of any of the %d zones; it needs Zone Analytics Read for them", n)
-	}
 	asked := map[ledger.Series]bool{} // what failed once and is not asked any more is no problem
 	for _, c := range claims {
 		if c.Variant != nil && c.Scope.State == roster.Active {
 			asked[ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}] = true
 		}
+	}
+	denied, wholly := s.deniedZones(asked)
+	switch n := s.activeScopes(); { // what is so for all is one problem
+	case n > 0 && wholly == n:
+		clear(denied)
+		token["analytics"] = fmt.Sprintf("the API token may not ask for the analytics of any of the %d zones; it needs Zone Analytics Read for them", n)
+	case n > 1 && len(denied) == n:
+		clear(denied)
+		denied["all zones"] = fmt.Sprintf("the API token may not ask for some datasets of any of the %d zones; it needs Zone Analytics Read for them", n)
 	}
 	for of, t := range s.tries {
 		switch {
@@ -86,25 +90,30 @@ func (s *state) tell(claims []roster.Claim) {
 	s.Trouble.Replace(trouble.ZoneDenied, denied)
 }
 
-// deniedZones says of each zone that the token may not ask for something, what.
-func (s *state) deniedZones() map[string]string {
-	sets := map[bucket.Scope]int{}
-	for of := range s.tries {
+// deniedZones says of each zone that the token may not ask for something, what,
+// and for how many of them it may not ask for anything.
+func (s *state) deniedZones(asked map[ledger.Series]bool) (what map[string]string, wholly int) {
+	all, refused := map[bucket.Scope]int{}, map[bucket.Scope]int{}
+	for of := range asked {
+		all[of.Scope]++
 		if s.denied(of) && s.tries[of].alone {
-			sets[of.Scope]++
+			refused[of.Scope]++
 		}
 	}
-	out := map[string]string{}
+	what = map[string]string{}
 	for sc, who := range s.roster {
-		switch {
-		case who.State != roster.Active:
-		case who.Checked == 0 && s.unread[sc].denied():
-			out[s.nameOf(sc)] = "the API token may not ask for the analytics of the zone; it needs Zone Analytics Read for it"
-		case sets[sc] > 0:
-			out[s.nameOf(sc)] = fmt.Sprintf("the API token may not ask for %d datasets of the zone; it needs Zone Analytics Read for it", sets[sc])
+		if who.State != roster.Active {
+			continue
+		}
+		whole := who.Checked == 0 && s.unread[sc].denied() || refused[sc] > 0 && refused[sc] == all[sc]
+		if whole {
+			wholly++
+			what[s.nameOf(sc)] = "the API token may not ask for the analytics of the zone; it needs Zone Analytics Read for it"
+		} else if refused[sc] > 0 {
+			what[s.nameOf(sc)] = fmt.Sprintf("the API token may not ask for %d of %d datasets of the zone; it needs Zone Analytics Read for it", refused[sc], all[sc])
 		}
 	}
-	return out
+	return what, wholly
 }
 
 func (s *state) activeScopes() (n int) {
