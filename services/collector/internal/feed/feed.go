@@ -270,7 +270,7 @@ func (f *Feed) publish(items []item, at bucket.Position, h store.Head) {
 	complete := at.Revision >= h.Revision
 	f.mu.Lock()
 	f.floor = h.Floor
-	news := len(items) > 0 || complete && h.ProgressAt.After(f.progress)
+	news := len(items) > 0 || complete && !h.ProgressAt.Equal(f.progress)
 	f.mu.Unlock()
 	if !news {
 		return
@@ -280,7 +280,7 @@ func (f *Feed) publish(items []item, at bucket.Position, h store.Head) {
 			f.ring.push(i)
 		}
 		f.encoded += uint64(len(items))
-		if complete && h.ProgressAt.After(f.progress) {
+		if complete {
 			f.progress = h.ProgressAt
 		}
 		f.report = wire.ProgressFrame(f.settings.StoreID, f.ring.head(), f.progress)

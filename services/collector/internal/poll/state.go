@@ -145,6 +145,10 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		return nil, err
 	}
 	s.leads = bucket.TimeOf(now)
+	if ahead := won.Head.ProgressAt.Sub(now); ahead > store.MaxAhead {
+		p.Logger.Warn("the stored stream time is too far ahead to be one, it is set to the present", "stream_time", won.Head.ProgressAt, "ahead", ahead)
+		s.streamed, s.last = time.Time{}, won.Head.CommittedAt
+	}
 	if err := s.loadRecords(ctx); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package poll_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,4 +113,46 @@ func slow(w *world) {
 
 func depleted(cloudflare.Query) error {
 	return &cloudflare.Error{Class: cloudflare.Budget, Message: "rate limiter budget depleted", RetryAfter: 5 * time.Minute}
+}
+
+// A stream time that is far ahead, in a row that was damaged or written by a clock
+// that was, is no leader's: it is set to the present while a leader leads and when
+// one begins to, and no bucket is dated by it.
+func TestAStreamTimeFarAheadIsSetBack(t *testing.T) {
+	w := newWorld(t, zones("shop.example"))
+	damage := func() {
+		t.Helper()
+		head, err := w.store.Head(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.store.Renew(t.Context(), head.Term, time.Minute, w.clock.Now().AddDate(1, 0, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(when string) {
+		t.Helper()
+		head, err := w.store.Head(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := w.clock.Now()
+		if age := now.Sub(head.ProgressAt); age < 0 || age > time.Minute {
+			t.Errorf("%s stream time is %s at %s", when, head.ProgressAt, now)
+		}
+		if age := now.Sub(head.CommittedAt); age < 0 || age > 10*time.Minute {
+			t.Errorf("%s the newest commit is dated %s at %s", when, head.CommittedAt, now)
+		}
+	}
+	if _, err := w.store.Acquire(t.Context(), "test", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	damage()
+	w.run(20 * time.Minute)
+	check("after one that was found at the start")
+	once := sync.OnceFunc(damage)
+	w.front(func(time.Duration, string) (int, string) { once(); return 0, "" })
+	w.run(20 * time.Minute)
+	check("after one that appeared meanwhile")
+	w.checkTruth()
 }

@@ -84,6 +84,10 @@ func (e *NewEntry) Validate() error {
 	return nil
 }
 
+// MaxAhead is how far the stored stream time may be ahead of the leader's clock:
+// clocks differ, but not by more.
+const MaxAhead = time.Hour
+
 // MaxWindow is the longest window that a bucket can have.
 const MaxWindow = 24 * time.Hour
 

@@ -231,8 +231,9 @@ type Store interface {
 	// term. ErrHeld otherwise. ttl is above zero.
 	Acquire(ctx context.Context, holder string, ttl time.Duration) (Lease, error)
 	// Renew extends the lease and records the stream time (zero: leave it): the
-	// term dates no later commit before it. It never goes back. ErrDeposed when
-	// term is not the newest, or has expired and was released.
+	// term dates no later commit before it. It never goes back, except that one
+	// more than MaxAhead ahead of progress cannot be a leader's and is replaced.
+	// ErrDeposed when term is not the newest, or has expired and was released.
 	Renew(ctx context.Context, term Term, ttl time.Duration, progress time.Time) error
 	// Release ends the lease so that a standby need not wait for it to expire.
 	// The term ends with it: whatever is still under way with that term fails

@@ -63,9 +63,10 @@ func (s *Store) Renew(ctx context.Context, term store.Term, ttl time.Duration, p
 	}
 	bounded, cancel := write(ctx)
 	defer cancel()
-	// greatest ignores NULL.
-	tag, err := s.writer.Exec(bounded, `UPDATE log SET expires_at = now() + $2, progress_at = greatest(progress_at, $3) WHERE term = $1`,
-		int64(term), ttl, nullable(progress))
+	// greatest ignores NULL, and nothing is later than NULL.
+	tag, err := s.writer.Exec(bounded, `UPDATE log SET expires_at = now() + $2,
+		progress_at = CASE WHEN progress_at > $3::timestamptz + $4::interval THEN $3 ELSE greatest(progress_at, $3) END WHERE term = $1`,
+		int64(term), ttl, nullable(progress), store.MaxAhead)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = store.ErrDeposed
 	}

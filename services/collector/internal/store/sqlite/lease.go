@@ -68,8 +68,9 @@ func (s *Store) Renew(ctx context.Context, term store.Term, ttl time.Duration, p
 	}
 	return s.write(ctx, "renew the lease", func(tx *sql.Tx) error {
 		now := s.clock.Now()
-		changed, err := affected(tx.ExecContext(ctx, `UPDATE log SET expires_at = ?2, progress_at = max(coalesce(progress_at, ?3), coalesce(?3, progress_at)) WHERE term = ?1`,
-			int64(term), millis(now.Add(ttl)), millis(progress)))
+		changed, err := affected(tx.ExecContext(ctx, `UPDATE log SET expires_at = ?2, progress_at = CASE WHEN progress_at > ?3 + ?4 THEN ?3
+			ELSE max(coalesce(progress_at, ?3), coalesce(?3, progress_at)) END WHERE term = ?1`,
+			int64(term), millis(now.Add(ttl)), millis(progress), store.MaxAhead.Milliseconds()))
 		if err == nil && changed == 0 {
 			err = store.ErrDeposed
 		}

@@ -178,6 +178,10 @@ func testRenew(t *testing.T, d Driver) {
 	equal(t, "progress after none was given", commitTime(5), renew(time.Time{}))
 	equal(t, "progress after an earlier one was given", commitTime(5), renew(commitTime(4)))
 	equal(t, "progress", commitTime(6), renew(commitTime(6).Add(300*time.Microsecond)))
+	// What is too far ahead cannot be a leader's: it goes back.
+	equal(t, "progress", commitTime(6).Add(store.MaxAhead), renew(commitTime(6).Add(store.MaxAhead)))
+	equal(t, "progress after one an hour earlier", commitTime(6).Add(store.MaxAhead), renew(commitTime(6)))
+	equal(t, "progress after one more than an hour earlier", commitTime(5), renew(commitTime(5)))
 	if err := s.Renew(t.Context(), l.term, 0, time.Time{}); err == nil {
 		t.Error("renewed for no time at all")
 	}
