@@ -12,6 +12,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
 	"github.com/weir-metrics/weir/services/collector/internal/rawcodec"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 	"google.golang.org/grpc"
 )
 
@@ -108,10 +109,23 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 		query.MaxWindows += unread
 	}
 	buckets := uint64(0)
+	type start struct {
+		dataset string
+		at      bucket.Time
+	}
+	holds := map[start]bool{} // something that a reader can read
 	head, err := s.c.Store.Snapshot(ctx, query, func(e store.Entry) error {
 		kind, payload := s.content(&e)
 		if kind == bucket.KindBucket {
 			buckets++
+		}
+		if of := (start{e.Key.Dataset, e.Key.Start}); maxWindows > 0 && kind == bucket.KindBucket && !holds[of] {
+			// What passes as a message may still be refused by readers.
+			if _, err := unreadable.Bucket(&e); err != nil {
+				s.c.Unreadable.Note(&e, err)
+			} else {
+				holds[of] = true
+			}
 		}
 		return send(rawcodec.Frame(wire.Frame(e.Position, e.CommittedAt, kind, payload)))
 	})
