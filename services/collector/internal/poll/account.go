@@ -18,7 +18,7 @@ import (
 
 // settleLedger writes down what is missing and why, and decides what is lost.
 func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []roster.Claim) error {
-	batch := store.Batch{Records: s.offer(now)} // first: of several with one key the last one counts
+	batch := store.Batch{Records: s.journal.Offer(now)} // first: of several with one key the last one counts
 	for _, c := range claims {
 		if st := c.Scope.State; st != roster.Active && st != roster.Paused {
 			s.settling[c.Dataset.Dataset].Forget(c.Scope.Scope)
@@ -38,7 +38,7 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 		batch.Records = append(batch.Records, s.roster[sc].Record())
 	}
 	batch.Records = append(batch.Records, s.drift.flush(now)...)
-	told := trouble.Record(s.term, s.Trouble.List(true))
+	told := trouble.Record(s.journal.Term(), s.Trouble.List(true))
 	if !bytes.Equal(told.Value, s.told.Value) {
 		batch.Records = append(batch.Records, told)
 	}
@@ -153,12 +153,12 @@ func (s *state) gap(now bucket.Time, c roster.Claim, stored []ledger.Gap, start 
 	}
 	overdue := now.Sub(g.Window.End) > c.Dataset.Deadline
 	if t := s.tries[of]; t != nil && t.reason != "" {
-		g.Reason, g.Detail, g.Attempts = t.reason, t.detail, t.failures
+		g.Reason, g.Detail, g.Attempts = t.reason, t.detail, t.Failures
 	} else if s.outage.reason != "" {
 		g.Reason, g.Detail = s.outage.reason, s.outage.detail // which keeps it from being asked
 	}
 	if w := s.invalid[of][start]; w != nil {
-		g.Reason, g.Detail, g.Attempts = ledger.Invalid, w.detail, w.failures
+		g.Reason, g.Detail, g.Attempts = ledger.Invalid, w.detail, w.Failures
 		return g, true
 	}
 	w := s.waiting(of, stored, start)

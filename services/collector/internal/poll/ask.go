@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/trusted"
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
@@ -45,7 +47,7 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 			queue = append(rest, queue[1:]...)
 			continue
 		}
-		if err := s.tellStream(ctx); err != nil {
+		if err := s.journal.TellStream(ctx); err != nil {
 			return 0, err
 		}
 		ok, wait, err := s.permit(ctx, s.urgency(r))
@@ -120,7 +122,7 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 // permit takes leave to send one request, which is a write where a block of them
 // has to be reserved.
 func (s *state) permit(ctx context.Context, lane quota.Lane) (ok bool, wait time.Duration, err error) {
-	err = s.write(ctx, writes.Permits, func() error {
+	err = s.journal.Write(ctx, writes.Permits, func() error {
 		ok, wait, err = s.Budget.TryTake(ctx, lane)
 		return err
 	})
@@ -160,7 +162,7 @@ func (s *state) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, b
 	}
 	if !answer.Date.IsZero() {
 		s.answered = true
-		s.noteSkew("cloudflare", sent, s.Clock.Now(), answer.Date, time.Second)
+		s.trusted.Observe(trusted.Cloudflare, sent, s.Clock.Now(), answer.Date, time.Second)
 		// Should our clock have jumped ahead since it was last compared, the
 		// windows are younger than they seemed.
 		readAt = min(readAt, s.trusted.Second())
@@ -169,14 +171,6 @@ func (s *state) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, b
 }
 
 func alias(i int) string { return fmt.Sprintf("s%d", i) }
-
-func (s *state) noteSkew(source string, sent, received, at time.Time, resolution time.Duration) {
-	skew := s.trusted.Observe(source, sent, received, at, resolution)
-	s.Metrics.skew.WithLabelValues(source).Set(skew.Seconds())
-	if skew < 0 {
-		s.often.Warn(source, "clock is ahead of another; using the earlier one", "source", source, "skew", skew)
-	}
-}
 
 // refusedAsWhole handles errors that no change of the question would mend, and
 // returns the time before which nothing may be sent.
@@ -209,7 +203,7 @@ func (s *state) recovered() {
 		now := s.trusted.Second()
 		for _, t := range s.tries {
 			if !t.alone {
-				t.since = now
+				t.Since = now
 			}
 		}
 	}
@@ -217,10 +211,10 @@ func (s *state) recovered() {
 }
 
 // away notes that nothing can be asked at the moment, and returns until when.
-func (s *state) away(e *cloudflare.Error, reason ledger.Reason, p pauses) bucket.Time {
-	s.outage.fail(s.trusted.Second(), p, s.rng.Float64())
+func (s *state) away(e *cloudflare.Error, reason ledger.Reason, p backoff.Pauses) bucket.Time {
+	s.outage.Fail(s.trusted.Second(), p, s.rng.Float64())
 	s.outage.reason, s.outage.detail = reason, e.Error()
-	return s.outage.next
+	return s.outage.Next
 }
 
 func (s *state) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Error) {
@@ -277,7 +271,7 @@ func (s *state) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 	case cloudflare.Budget:
 		s.failAlone(of, ledger.UpstreamError, e, seriesFailed)
 		t := s.tries[of]
-		t.next = max(t.next, s.trusted.Second().Add(e.RetryAfter))
+		t.Next = max(t.Next, s.trusted.Second().Add(e.RetryAfter))
 	default:
 		s.failAlone(of, reasonOf(e.Class), e, seriesFailed)
 		s.often.Warn(about, "request to Cloudflare failed", append(args, "class", e.Class.String())...)
@@ -285,7 +279,7 @@ func (s *state) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 }
 
 // failAlone notes a failure of a series that was found to be its own.
-func (s *state) failAlone(of ledger.Series, reason ledger.Reason, e *cloudflare.Error, p pauses) {
+func (s *state) failAlone(of ledger.Series, reason ledger.Reason, e *cloudflare.Error, p backoff.Pauses) {
 	s.failWith(of, reason, e.Error(), s.rng.Float64(), p)
 	s.tries[of].alone = true
 }
@@ -304,10 +298,10 @@ func asks(sel plan.Selection, field string) bool {
 func (s *state) disable(dataset string, e *cloudflare.Error) {
 	off := s.off[dataset]
 	if off == nil {
-		off = &backoff{}
+		off = &backoff.Backoff{}
 		s.off[dataset] = off
 	}
-	off.fail(s.trusted.Second(), notUnderstood, s.rng.Float64())
+	off.Fail(s.trusted.Second(), notUnderstood, s.rng.Float64())
 	s.Trouble.Set(trouble.DatasetDisabled, dataset, "Cloudflare does not know a field of the dataset, which is not collected meanwhile: "+e.Error())
 }
 

@@ -89,7 +89,7 @@ func (s *state) noteSettled(done settled) {
 // be sent, or zero.
 func (s *state) audit(ctx context.Context) (blocked bucket.Time, err error) {
 	for {
-		at, err := s.look(ctx)
+		at, err := s.trusted.Look(ctx)
 		if err != nil {
 			return 0, err
 		}

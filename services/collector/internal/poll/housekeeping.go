@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/trusted"
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
@@ -23,8 +25,8 @@ import (
 // they may be asked, and what is too old to keep. It returns a time before
 // which nothing may be sent to Cloudflare, or zero.
 func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked bucket.Time, err error) {
-	if now < s.outage.next {
-		return s.outage.next, nil
+	if now < s.outage.Next {
+		return s.outage.Next, nil
 	}
 	if now >= s.discoverAt {
 		if err := s.discover(ctx, now); err != nil {
@@ -87,33 +89,11 @@ func (s *state) upstreamFailed(ctx context.Context, level slog.Level, what strin
 
 // note remembers a failure of something that is tried again by itself.
 func (o *outage) note(now bucket.Time, err error) {
-	o.fail(now, cloudflareAway, 0)
+	o.Fail(now, cloudflareAway, 0)
 	o.reason, o.detail = ledger.UpstreamError, err.Error()
 	if e := (*cloudflare.Error)(nil); errors.As(err, &e) {
 		o.reason = reasonOf(e.Class)
 	}
-}
-
-// look compares our clock with the database's and returns the trusted time. It
-// is called whenever something is about to be decided or stored by the time, not
-// now and then: a clock that was right a minute ago may have been set ahead
-// since, and would make windows due, final or lost that are not, and promise
-// completeness up to a moment that has not come. Of a database that is ahead of
-// us, as in a demonstration that lives in the past, nothing follows.
-func (s *state) look(ctx context.Context) (time.Time, error) {
-	sent := s.Clock.Now()
-	head, err := s.Store.Head(ctx)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read the database's clock: %w", err)
-	}
-	s.noteSkew("database", sent, s.Clock.Now(), head.Now, 0)
-	// Where the answer was long on its way, or this process stopped meanwhile,
-	// that our clock was set ahead looks like the time that the question took.
-	now, said := s.trusted.Now(), head.Now.Add(tolerance)
-	if said.Before(now) {
-		return said, nil
-	}
-	return now, nil
 }
 
 // compareClocks asks Cloudflare for its time where its clock was last seen behind
@@ -122,7 +102,7 @@ func (s *state) look(ctx context.Context) (time.Time, error) {
 func (s *state) compareClocks(ctx context.Context) {
 	answered := s.answered
 	s.answered = false
-	if answered || s.trusted.Skew("cloudflare") >= 0 {
+	if answered || s.trusted.Skew(trusted.Cloudflare) >= 0 {
 		return
 	}
 	sent := s.Clock.Now()
@@ -131,7 +111,7 @@ func (s *state) compareClocks(ctx context.Context) {
 		s.often.Warn("", "cannot compare clocks with Cloudflare, which was behind", "err", err)
 		return
 	}
-	s.noteSkew("cloudflare", sent, s.Clock.Now(), date, time.Second)
+	s.trusted.Observe(trusted.Cloudflare, sent, s.Clock.Now(), date, time.Second)
 }
 
 // save writes scopes' records.
@@ -166,7 +146,7 @@ func (s *state) entitleFailed(ctx context.Context, now bucket.Time) error {
 // readAgain is when a scope's settings may be asked for again.
 func (s *state) readAgain(sc *roster.Scope) bucket.Time {
 	if u := s.unread[sc.Scope]; u != nil {
-		return u.next
+		return u.Next
 	}
 	return 0
 }
@@ -258,7 +238,7 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 	if len(batch) == 0 || s.voided >= mostVoided {
 		return 0, nil
 	}
-	if err := s.tellStream(ctx); err != nil {
+	if err := s.journal.TellStream(ctx); err != nil {
 		return 0, err
 	}
 	ok, wait, err := s.permit(ctx, lane)
@@ -344,7 +324,7 @@ func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes
 
 // leaveUnread puts off asking for the settings of scopes and returns how loudly to
 // say so: of each scope once.
-func (s *state) leaveUnread(wait pauses, e *cloudflare.Error, scopes ...*roster.Scope) slog.Level {
+func (s *state) leaveUnread(wait backoff.Pauses, e *cloudflare.Error, scopes ...*roster.Scope) slog.Level {
 	level, jitter := slog.LevelDebug, s.rng.Float64()
 	for _, sc := range scopes {
 		if s.unread[sc.Scope] == nil {
@@ -353,7 +333,7 @@ func (s *state) leaveUnread(wait pauses, e *cloudflare.Error, scopes ...*roster.
 		u := s.unread[sc.Scope]
 		u.blamed = wait != settingsAway
 		u.refusal = e
-		u.fail(s.trusted.Second(), wait, jitter)
+		u.Fail(s.trusted.Second(), wait, jitter)
 	}
 	return level
 }
@@ -407,7 +387,7 @@ func (s *state) retire(ctx context.Context, now bucket.Time) error {
 			s.Unreadable.Records(ledger.KindRetired, nil)
 		}
 	}
-	border, err := s.Store.Retire(ctx, s.term, before)
+	border, err := s.Store.Retire(ctx, s.journal.Term(), before)
 	if err != nil {
 		return fmt.Errorf("drop buckets before %s: %w", before, err)
 	}

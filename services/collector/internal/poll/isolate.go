@@ -115,7 +115,7 @@ func (s *state) failures(r plan.Request) int {
 		for _, sc := range r.Scopes {
 			n, of := 0, ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 			if t := s.tries[of]; t != nil && !t.alone {
-				n = t.failures
+				n = t.Failures
 			}
 			if least < 0 || n < least {
 				least = n
@@ -143,7 +143,7 @@ func (s *state) granted(r plan.Request) (rest []plan.Request, changed bool) {
 		for i, sel := range r.Selections {
 			of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 			t := s.tries[of]
-			if s.roster[sc].Refused(now, of.Dataset, sel.Variant.Name) || t != nil && t.alone && now < t.next {
+			if s.roster[sc].Refused(now, of.Dataset, sel.Variant.Name) || t != nil && t.alone && now < t.Next {
 				return without(r, []bucket.Scope{sc}, i), true
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
@@ -57,7 +58,7 @@ func TestPartsAreTheWhole(t *testing.T) {
 				s := &state{tries: map[ledger.Series]*try{}}
 				for _, sc := range r.Scopes {
 					for _, sel := range r.Selections {
-						s.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}] = &try{backoff: backoff{failures: failures}}
+						s.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}] = &try{Backoff: backoff.Backoff{Failures: failures}}
 					}
 				}
 				parts := s.portions(r)

@@ -17,6 +17,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/trusted"
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
@@ -81,7 +82,7 @@ const (
 // Poller runs the loop while its process leads.
 type Poller struct {
 	Config
-	trusted *Trusted
+	trusted *trusted.Clock
 	often   *quiet.Log // what may happen at each try, or to each of many zones
 	rng     *rand.Rand
 }
@@ -89,7 +90,14 @@ type Poller struct {
 // New returns a Poller.
 func New(c Config) *Poller {
 	c.Metrics.atZero(c.Catalogue.Datasets)
-	return &Poller{Config: c, trusted: NewTrusted(c.Clock), often: quiet.New(c.Logger, time.Minute), rng: rand.New(rand.NewPCG(c.Seed, 0))}
+	p := &Poller{Config: c, often: quiet.New(c.Logger, time.Minute), rng: rand.New(rand.NewPCG(c.Seed, 0))}
+	p.trusted = trusted.New(c.Clock, c.Store, func(source string, skew time.Duration) {
+		p.Metrics.skew.WithLabelValues(source).Set(skew.Seconds())
+		if skew < 0 {
+			p.often.Warn(source, "clock is ahead of another; using the earlier one", "source", source, "skew", skew)
+		}
+	})
+	return p
 }
 
 // Lead collects under a lease until ctx ends or the store fails it. The error
@@ -112,7 +120,7 @@ func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
 		if p.Passed != nil {
 			p.Passed()
 		}
-		switch err := s.wait(ctx, next); {
+		switch err := s.journal.Wait(ctx, next); {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
@@ -124,7 +132,7 @@ func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
 // pass does one round of the loop and returns when the next one should begin.
 func (s *state) pass(ctx context.Context) (time.Time, error) {
 	s.compareClocks(ctx)
-	at, err := s.look(ctx)
+	at, err := s.trusted.Look(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -152,7 +160,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 		}
 	}
 	s.inspect(ctx)
-	if at, err = s.look(ctx); err != nil {
+	if at, err = s.trusted.Look(ctx); err != nil {
 		return time.Time{}, err
 	}
 	now := bucket.TimeOf(at)
@@ -162,7 +170,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	s.report(now, claims)
-	if err := s.recordStream(ctx, now.Std()); err != nil {
+	if err := s.journal.RecordStream(ctx, now.Std()); err != nil {
 		return time.Time{}, err
 	}
 	return s.nextPass(now, blocked, claims), nil

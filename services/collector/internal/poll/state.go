@@ -7,8 +7,10 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
+	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/journal"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
@@ -22,12 +24,8 @@ import (
 // the term, and belongs to one goroutine.
 type state struct {
 	*Poller
-	term     store.Term
-	at       bucket.Position // head of the log
-	last     time.Time       // newest commit or stream time: no commit is dated earlier
-	streamed time.Time       // stream time, as recorded
-
-	leads bucket.Time // since when
+	journal *journal.Journal
+	leads   bucket.Time // since when
 
 	roster   roster.Roster
 	versions map[string]uint32 // by dataset id
@@ -38,11 +36,10 @@ type state struct {
 	gaps     []ledger.Gap // as stored
 	settling map[string]*settle.Dataset
 	tries    map[ledger.Series]*try
-	off      map[string]*backoff                        // datasets that Cloudflare does not understand, until
+	off      map[string]*backoff.Backoff                // datasets that Cloudflare does not understand, until
 	changed  map[bucket.Scope]bool                      // scopes whose record is to be written
 	invalid  map[ledger.Series]map[bucket.Time]*invalid // windows that cannot be stored, by start
 	odd      map[string]bool                            // zones of which a problem with their names is told
-	held     map[recordID]*heldBack                     // records that the store cannot hold
 	damaged  damaged
 	told     store.Record // problems, as stored
 	drift    drift
@@ -65,14 +62,14 @@ type state struct {
 
 // outage is why nothing can be asked, for as long as that lasts.
 type outage struct {
-	backoff
+	backoff.Backoff
 	reason ledger.Reason
 	detail string
 }
 
 // try is what went wrong with a series lately.
 type try struct {
-	backoff
+	backoff.Backoff
 	// alone: the series itself was found to be what failed, so it is asked by
 	// itself until it is answered. With others it would void their answers too.
 	alone    bool
@@ -81,16 +78,9 @@ type try struct {
 	maxRange time.Duration // narrower than the plan's when answers were too big; 0: no bound
 }
 
-// backoff counts failures in a row.
-type backoff struct {
-	failures int
-	since    bucket.Time // the first of them
-	next     bucket.Time
-}
-
 // unread is what is known of settings that could not be read.
 type unread struct {
-	backoff
+	backoff.Backoff
 	blamed  bool              // on account of the scope itself
 	refusal *cloudflare.Error // nil: the scope was missing from an answer
 }
@@ -101,54 +91,44 @@ func (u *unread) denied() bool {
 	return u != nil && u.blamed && (u.refusal == nil || u.refusal.Class == cloudflare.Denied)
 }
 
-// pauses double from the first up to the longest.
-type pauses struct{ first, most time.Duration }
-
 // What is waited for, by what failed.
 var (
-	cloudflareAway  = pauses{15 * time.Second, 2 * time.Minute} // for anybody
-	tokenRefused    = pauses{15 * time.Second, 5 * time.Minute}
-	settingsAway    = pauses{15 * time.Second, 5 * time.Minute} // for reasons that name nobody
-	settingsDenied  = pauses{15 * time.Second, time.Hour}
-	settingsUnknown = pauses{30 * time.Second, 15 * time.Minute}
-	seriesFailed    = pauses{15 * time.Second, 15 * time.Minute}
+	cloudflareAway  = backoff.Pauses{First: 15 * time.Second, Most: 2 * time.Minute} // for anybody
+	tokenRefused    = backoff.Pauses{First: 15 * time.Second, Most: 5 * time.Minute}
+	settingsAway    = backoff.Pauses{First: 15 * time.Second, Most: 5 * time.Minute} // for reasons that name nobody
+	settingsDenied  = backoff.Pauses{First: 15 * time.Second, Most: time.Hour}
+	settingsUnknown = backoff.Pauses{First: 30 * time.Second, Most: 15 * time.Minute}
+	seriesFailed    = backoff.Pauses{First: 15 * time.Second, Most: 15 * time.Minute}
 	// There may be hundreds.
-	seriesDenied = pauses{8 * time.Minute, time.Hour}
+	seriesDenied = backoff.Pauses{First: 8 * time.Minute, Most: time.Hour}
 	// What is not understood is no reason to wait for hours.
-	unknownRefusal = pauses{time.Minute, 15 * time.Minute}
-	unknownForAll  = pauses{time.Minute, 5 * time.Minute}
-	notUnderstood  = pauses{5 * time.Minute, time.Hour}
+	unknownRefusal = backoff.Pauses{First: time.Minute, Most: 15 * time.Minute}
+	unknownForAll  = backoff.Pauses{First: time.Minute, Most: 5 * time.Minute}
+	notUnderstood  = backoff.Pauses{First: 5 * time.Minute, Most: time.Hour}
 )
-
-// fail notes a failure at now. The pause has jitter over its upper half, so that
-// collectors of one user part ways.
-func (b *backoff) fail(now bucket.Time, p pauses, jitter float64) {
-	pause := min(p.first<<min(b.failures, 16), p.most)
-	if b.failures++; b.failures == 1 {
-		b.since = now
-	}
-	b.next = now.Add(pause/2 + time.Duration(jitter*float64(pause/2)) + time.Second)
-}
 
 func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	s := &state{
-		Poller: p, term: won.Term, at: won.Head.Position, last: later(won.Head.CommittedAt, won.Head.ProgressAt), streamed: won.Head.ProgressAt,
+		Poller:   p,
 		versions: map[string]uint32{}, defined: map[string]*bucket.Definition{}, settling: map[string]*settle.Dataset{},
-		tries: map[ledger.Series]*try{}, off: map[string]*backoff{},
+		tries: map[ledger.Series]*try{}, off: map[string]*backoff.Backoff{},
 		changed: map[bucket.Scope]bool{}, unread: map[bucket.Scope]*unread{},
-		invalid: map[ledger.Series]map[bucket.Time]*invalid{}, odd: map[string]bool{}, held: map[recordID]*heldBack{},
+		invalid: map[ledger.Series]map[bucket.Time]*invalid{}, odd: map[string]bool{},
 		damaged: damaged{inspected: won.Head.Floor, until: won.Head.Revision},
 	}
 	// What is kept goes by the time, and a new process has compared no clocks.
-	now, err := s.look(ctx)
+	now, err := s.trusted.Look(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s.leads = bucket.TimeOf(now)
 	if ahead := won.Head.ProgressAt.Sub(now); ahead > store.MaxAhead {
 		p.Logger.Warn("the stored stream time is too far ahead to be one, it is set to the present", "stream_time", won.Head.ProgressAt, "ahead", ahead)
-		s.streamed, s.last = time.Time{}, won.Head.CommittedAt
 	}
+	s.journal = journal.Open(journal.Config{
+		Store: p.Store, Clock: p.Clock, Trusted: p.trusted, LeaseTTL: p.LeaseTTL, Jitter: p.rng.Float64,
+		Writes: p.Writes, Trouble: p.Trouble, Revision: p.Metrics.revision, Stream: p.Metrics.progress,
+	}, won, now)
 	if err := s.loadRecords(ctx); err != nil {
 		return nil, err
 	}
@@ -163,13 +143,6 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		return nil, err
 	}
 	return s, s.defineDatasets(ctx)
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // loadRecords reads what leaders before this one have written beside the log. A
@@ -215,7 +188,7 @@ func (s *state) loadRecords(ctx context.Context) error {
 	if records, err = s.Store.Records(ctx, trouble.KindProblems); err != nil {
 		return err
 	}
-	s.told = trouble.Record(s.term, nil)
+	s.told = trouble.Record(s.journal.Term(), nil)
 	if len(records) > 0 {
 		s.told = records[0]
 	}
@@ -323,10 +296,10 @@ func (s *state) closed(d *catalogue.Dataset, sc *roster.Scope) bucket.Spans {
 func (s *state) Again(dataset string, sc bucket.Scope, start bucket.Time) bucket.Time {
 	again := s.settling[dataset].Again(sc, start)
 	if t := s.tries[ledger.Series{Dataset: dataset, Scope: sc}]; t != nil {
-		again = max(again, t.next)
+		again = max(again, t.Next)
 	}
 	if w := s.invalid[ledger.Series{Dataset: dataset, Scope: sc}][start]; w != nil {
-		again = max(again, w.next)
+		again = max(again, w.Next)
 	}
 	return again
 }
@@ -339,7 +312,7 @@ func (s *state) Read(dataset string, sc bucket.Scope, start bucket.Time) bool {
 // isOff reports whether a dataset is disabled for the moment.
 func (s *state) isOff(dataset string) bool {
 	off := s.off[dataset]
-	return off != nil && s.trusted.Second() < off.next
+	return off != nil && s.trusted.Second() < off.Next
 }
 
 // fail notes that a series could not be read.
@@ -349,18 +322,18 @@ func (s *state) fail(of ledger.Series, reason ledger.Reason, detail string) {
 
 // failWith takes the jitter from the caller: series that failed in one request
 // wait alike, so that they are asked in one request again.
-func (s *state) failWith(of ledger.Series, reason ledger.Reason, detail string, jitter float64, p pauses) {
+func (s *state) failWith(of ledger.Series, reason ledger.Reason, detail string, jitter float64, p backoff.Pauses) {
 	t := s.tries[of]
 	if t == nil {
 		t = &try{}
 		s.tries[of] = t
 	}
 	now := s.trusted.Second()
-	if now < t.next {
+	if now < t.Next {
 		// A series is not asked again before: this is the same failure, seen in
 		// another window of the same request or pass. A catch-up has dozens of them.
-		t.failures--
+		t.Failures--
 	}
 	t.reason, t.detail = reason, store.Text(detail)
-	t.fail(now, p, jitter)
+	t.Fail(now, p, jitter)
 }

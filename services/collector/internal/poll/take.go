@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
@@ -120,7 +121,7 @@ func (s *state) looks(ctx context.Context, r plan.Request, answer *cloudflare.An
 			l.readings[sc] = s.readings(l.sel.Dataset, sc, windows, readAt)
 			series := ledger.Series{Dataset: l.sel.Dataset.Dataset, Scope: sc}
 			if t := s.tries[series]; t != nil && !failed[series] && wanted(l.readings[sc]) {
-				t.backoff, t.alone, t.reason, t.detail = backoff{}, false, "", ""
+				t.Backoff, t.alone, t.reason, t.detail = backoff.Backoff{}, false, "", ""
 			}
 			if !failed[series] {
 				s.absolve(sc, l.sel)

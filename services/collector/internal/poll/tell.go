@@ -30,7 +30,7 @@ func (s *state) tell(claims []roster.Claim) {
 			token[about] = "Cloudflare refuses the API token; " + consequence + ": " + o.detail
 		case o.reason == ledger.Unknown:
 			unknown[about] = "Cloudflare refuses in words that are not recognised; " + consequence + ": " + o.detail
-		case now.Sub(o.since) >= failingFor:
+		case now.Sub(o.Since) >= failingFor:
 			failing[about] = "Cloudflare does not answer as it should; " + consequence + ": " + o.detail
 		}
 	}
@@ -54,11 +54,11 @@ func (s *state) tell(claims []roster.Claim) {
 	for of, t := range s.tries {
 		switch {
 		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || s.outage.reason != "":
-		case t.reason != ledger.Unknown && now.Sub(t.since) >= seriesFailingFor:
-			failing[s.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the zone could not be read, %d times in a row: %s", t.failures, t.detail)
+		case t.reason != ledger.Unknown && now.Sub(t.Since) >= seriesFailingFor:
+			failing[s.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the zone could not be read, %d times in a row: %s", t.Failures, t.detail)
 		case t.reason == ledger.Unknown && t.alone:
 			unknown[s.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf(
-				"Cloudflare refuses the dataset of the zone in words that are not recognised, %d times in a row: %s", t.failures, t.detail)
+				"Cloudflare refuses the dataset of the zone in words that are not recognised, %d times in a row: %s", t.Failures, t.detail)
 		}
 	}
 	for sc, u := range s.unread {
@@ -76,7 +76,7 @@ func (s *state) tell(claims []roster.Claim) {
 			continue // told otherwise
 		case u.refusal.Class == cloudflare.Unknown:
 			list, what = unknown, "Cloudflare refuses the settings of the zone in words that are not recognised, "
-		case now.Sub(u.since) < failingFor:
+		case now.Sub(u.Since) < failingFor:
 			continue
 		}
 		if !u.blamed { // others fare alike

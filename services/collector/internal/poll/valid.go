@@ -8,6 +8,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
+	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
@@ -18,7 +19,7 @@ import (
 // invalid is a window whose bucket was read and cannot be stored, since no
 // reader would accept it, or the database cannot hold it.
 type invalid struct {
-	backoff
+	backoff.Backoff
 	detail string
 }
 
@@ -55,7 +56,7 @@ func (s *state) reject(key bucket.Key, why string, err error) {
 		s.invalid[of][key.Start] = w
 	}
 	w.detail = store.Text(err.Error())
-	w.fail(s.trusted.Second(), seriesFailed, s.rng.Float64())
+	w.Fail(s.trusted.Second(), seriesFailed, s.rng.Float64())
 	s.Metrics.invalid.WithLabelValues(key.Dataset).Inc()
 	s.Trouble.Set(trouble.InvalidValue, aboutSeries(of), why+"; it is not stored, and asked for again: "+w.detail)
 }

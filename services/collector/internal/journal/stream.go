@@ -1,4 +1,4 @@
-package poll
+package journal
 
 import (
 	"context"
@@ -21,52 +21,53 @@ const (
 	streamIdle  = 15 * time.Second // between two of them, at most, while there is none
 )
 
-// tellStream records the stream time when the last record is old enough.
+// TellStream records the stream time when the last record is old enough.
 //
 // A progress message must never precede the data that it covers (G4). One
-// goroutine commits and records, so nothing is under way here, and [state.commit]
+// goroutine commits and records, so nothing is under way here, and [Journal.Commit]
 // dates nothing earlier than what is recorded now, whatever the clocks do.
-func (s *state) tellStream(ctx context.Context) error {
-	if s.trusted.Now().Sub(s.streamed) < streamEvery {
+func (j *Journal) TellStream(ctx context.Context) error {
+	if j.Trusted.Now().Sub(j.streamed) < streamEvery {
 		return nil
 	}
-	at, err := s.look(ctx)
+	at, err := j.Trusted.Look(ctx)
 	if err != nil {
 		return err
 	}
 	// A trusted clock that went back records nothing new: stream time never does.
-	if now := bucket.TimeOf(at).Std(); now.Sub(s.streamed) >= streamEvery {
-		return s.recordStream(ctx, now)
+	if now := bucket.TimeOf(at).Std(); now.Sub(j.streamed) >= streamEvery {
+		return j.RecordStream(ctx, now)
 	}
 	return nil
 }
 
-func (s *state) recordStream(ctx context.Context, now time.Time) error {
-	if err := s.write(ctx, writes.Lease, func() error { return s.Store.Renew(ctx, s.term, s.LeaseTTL, now) }); err != nil {
+// RecordStream records now as the stream time, and renews the lease.
+func (j *Journal) RecordStream(ctx context.Context, now time.Time) error {
+	if err := j.Write(ctx, writes.Lease, func() error { return j.Store.Renew(ctx, j.term, j.LeaseTTL, now) }); err != nil {
 		return fmt.Errorf("record stream time: %w", err)
 	}
-	if now.After(s.streamed) {
-		s.streamed = now
-		s.Metrics.progress.Set(float64(now.Unix()))
+	if now.After(j.streamed) {
+		j.streamed = now
+		j.Stream.Set(float64(now.Unix()))
 	}
-	if now.After(s.last) {
-		s.last = now
+	if now.After(j.last) {
+		j.last = now
 	}
 	return nil
 }
 
-// wait is the pause between two passes, in which stream time goes on. That the
+// Wait is the pause between two passes, in which stream time goes on. That the
 // store is away for a moment is left to the next pass.
-func (s *state) wait(ctx context.Context, until time.Time) error {
+func (j *Journal) Wait(ctx context.Context, until time.Time) error {
 	for {
-		next := s.Clock.Now().Add(streamIdle)
+		next := j.Clock.Now().Add(streamIdle)
 		if !next.Before(until) {
-			return s.Clock.WaitUntil(ctx, until)
+			return j.Clock.WaitUntil(ctx, until)
 		}
-		if err := s.Clock.WaitUntil(ctx, next); err != nil {
+		if err := j.Clock.WaitUntil(ctx, next); err != nil {
 			return err
 		}
-		if err := s.tellStream(ctx); errors.Is(err, store.ErrDeposed) {
+		if err := j.TellStream(ctx); errors.Is(err, store.ErrDeposed) {
 			return err
 		}
 	}

@@ -1,0 +1,203 @@
+// Package journal writes the log of one term: it dates what is appended, keeps its
+// order, and records the stream time.
+//
+// An error ends the term: it is the store's word that this process no longer knows
+// what is stored. Two kinds of failure end nothing. Where an operator must mend the
+// database, a write waits, keeps the lease, and is tried again. Where one value
+// cannot be held, the batch is split until the rest is stored.
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/trusted"
+	"github.com/weir-metrics/weir/services/collector/internal/writes"
+)
+
+// mendEvery is how often a write is tried again that an operator must make
+// possible.
+const mendEvery = time.Minute
+
+// mostParts is how many appends of parts of one batch may fail: a database that
+// refuses everything must not be asked thousands of times. What is in the parts
+// that are left is not stored, and asked for again later.
+const mostParts = 200
+
+// Store is what of a store a journal writes.
+type Store interface {
+	Append(ctx context.Context, term store.Term, at bucket.Position, b store.Batch) (bucket.Position, error)
+	Renew(ctx context.Context, term store.Term, ttl time.Duration, progress time.Time) error
+}
+
+// Config of a journal. All fields are required unless they say otherwise.
+type Config struct {
+	Store    Store
+	Clock    clock.Clock    // that is waited on
+	Trusted  *trusted.Clock // that dates
+	LeaseTTL time.Duration  // renewed with stream time
+	Jitter   func() float64 // in [0, 1)
+	Writes   *writes.Watch  // nil: nobody is told
+	Trouble  *trouble.Board // nil: nobody is told
+	Revision prometheus.Gauge
+	Stream   prometheus.Gauge // stream time
+}
+
+// Journal is the log as its leader writes it. It belongs to one goroutine.
+type Journal struct {
+	Config
+	term     store.Term
+	at       bucket.Position // head of the log
+	last     time.Time       // newest commit or stream time: no commit is dated earlier
+	streamed time.Time       // stream time, as recorded
+	held     map[recordID]*heldBack
+}
+
+// Open returns the journal of a term at the head that it was won at. A stream time
+// too far ahead of now to be one is not gone by; the next that is recorded replaces
+// it.
+func Open(c Config, won store.Lease, now time.Time) *Journal {
+	j := &Journal{Config: c, term: won.Term, at: won.Head.Position, last: won.Head.CommittedAt, held: map[recordID]*heldBack{}}
+	if stream := won.Head.ProgressAt; stream.Sub(now) <= store.MaxAhead {
+		j.streamed = stream
+		if stream.After(j.last) {
+			j.last = stream
+		}
+	}
+	return j
+}
+
+// Term is the term that the journal is written in.
+func (j *Journal) Term() store.Term { return j.term }
+
+// Refused is an entry that the store cannot hold, and why.
+type Refused struct {
+	store.NewEntry
+	Err error
+}
+
+// Commit appends a batch and moves the head along. Entries that the store cannot
+// hold are returned: all others are stored. Records that it cannot hold are kept
+// and told; see [Journal.Offer].
+func (j *Journal) Commit(ctx context.Context, batch store.Batch) ([]Refused, error) {
+	empty := len(batch.Entries)+len(batch.Records) == 0
+	batch.Records = j.withhold(batch.Records)
+	if len(batch.Entries)+len(batch.Records) == 0 && !empty {
+		return nil, nil
+	}
+	left, refused := mostParts, []Refused(nil)
+	err := j.split(ctx, batch, &left, &refused)
+	return refused, err
+}
+
+func (j *Journal) split(ctx context.Context, batch store.Batch, left *int, refused *[]Refused) error {
+	err := j.append(ctx, batch)
+	if err == nil {
+		j.holdNoMore(batch.Records)
+		return nil
+	}
+	if !store.OfContent(err) {
+		return err
+	}
+	if *left == mostParts {
+		j.Writes.Count(err) // one append of ours, however many parts it takes
+	}
+	*left--
+	if len(batch.Entries)+len(batch.Records) == 1 || *left <= 0 {
+		for _, e := range batch.Entries {
+			*refused = append(*refused, Refused{e, err})
+		}
+		j.hold(batch.Records, err)
+		return nil
+	}
+	for _, half := range halves(batch) {
+		if err := j.split(ctx, half, left, refused); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// halves are the two parts of a batch of two items or more, in order.
+func halves(b store.Batch) []store.Batch {
+	first, second := b, b
+	if n := len(b.Entries); n > 0 && len(b.Records) > 0 {
+		first.Records, second.Entries = nil, nil
+	} else if n > 0 {
+		first.Entries, second.Entries = b.Entries[:n/2], b.Entries[n/2:]
+	} else {
+		n := len(b.Records)
+		first.Records, second.Records = b.Records[:n/2], b.Records[n/2:]
+	}
+	return []store.Batch{first, second}
+}
+
+// append is safe to repeat: should the first append have taken effect after all,
+// the head is elsewhere, and the store refuses the second.
+func (j *Journal) append(ctx context.Context, batch store.Batch) error {
+	return j.Write(ctx, writes.Log, func() error {
+		now, err := j.Trusted.Look(ctx)
+		if err != nil {
+			return &readError{err}
+		}
+		if now = now.Truncate(time.Millisecond); now.Before(j.last) {
+			now = j.last
+		}
+		batch.CommittedAt = now
+		at, err := j.Store.Append(ctx, j.term, j.at, batch)
+		if err != nil {
+			if ctx.Err() == nil && !errors.Is(err, store.ErrDeposed) && !store.OfContent(err) {
+				j.Writes.Count(err)
+			}
+			return fmt.Errorf("append %d entries and %d records after revision %d: %w", len(batch.Entries), len(batch.Records), j.at.Revision, err)
+		}
+		j.at, j.last = at, now
+		j.Revision.Set(float64(at.Revision))
+		return nil
+	})
+}
+
+// readError is of what had to be read before something could be written. The feed
+// tells of a store that cannot be read.
+type readError struct{ err error }
+
+// Error implements error.
+func (e *readError) Error() string { return e.err.Error() }
+
+// Unwrap lets errors.Is see through.
+func (e *readError) Unwrap() error { return e.err }
+
+// Write does something that changes the store, again and again while an operator
+// must mend what is in the way. What is the kind of write, a constant of package
+// writes.
+func (j *Journal) Write(ctx context.Context, what string, do func() error) error {
+	for {
+		err := do()
+		switch {
+		case err == nil:
+			j.Writes.Works(what)
+			return nil
+		case ctx.Err() != nil || store.OfContent(err) || errors.As(err, new(*readError)) ||
+			errors.Is(err, store.ErrDeposed) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrDuplicate):
+			return err // says nothing about writing
+		}
+		j.Writes.Failed(what, err)
+		if what != writes.Log { // appends are counted one by one, whatever became of them
+			j.Writes.Count(err)
+		}
+		if !store.Mendable(err) {
+			return err
+		}
+		if err := j.Clock.WaitUntil(ctx, j.Clock.Now().Add(mendEvery)); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,111 @@
+// Package trusted tells the time that decisions go by: the earliest of the local
+// clock, the database's and Cloudflare's. A clock that is ahead would make windows
+// final too early, and one that is behind costs latency only, so the earliest is
+// the safe one.
+package trusted
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// Sources of time besides the local clock.
+const (
+	Database   = "database"
+	Cloudflare = "cloudflare"
+)
+
+// tolerance is the skew that is put down to measuring: HTTP dates have whole
+// seconds.
+const tolerance = 2 * time.Second
+
+// Head is where the database's clock is read.
+type Head interface {
+	Head(ctx context.Context) (store.Head, error)
+}
+
+// Clock is the trusted time. Safe for concurrent use.
+type Clock struct {
+	local    clock.Clock
+	database Head
+	seen     func(source string, skew time.Duration)
+
+	mu   sync.Mutex
+	skew map[string]time.Duration // by source: its clock minus ours
+}
+
+// New returns a Clock that knows only the local clock so far. seen is told each
+// skew that is observed, and need not be safe for concurrent use if Look and
+// Observe are not called concurrently.
+func New(local clock.Clock, database Head, seen func(source string, skew time.Duration)) *Clock {
+	return &Clock{local: local, database: database, seen: seen, skew: map[string]time.Duration{}}
+}
+
+// Now is the trusted time, by what is known of the sources.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var behind time.Duration
+	for _, skew := range c.skew {
+		behind = min(behind, skew)
+	}
+	return c.local.Now().Add(behind)
+}
+
+// Second is the trusted time in whole seconds, rounded down.
+func (c *Clock) Second() bucket.Time { return bucket.TimeOf(c.Now()) }
+
+// Look compares the local clock with the database's and returns the trusted time.
+// It is called whenever something is about to be decided or stored by the time, not
+// now and then: a clock that was right a minute ago may have been set ahead
+// since, and would make windows due, final or lost that are not, and promise
+// completeness up to a moment that has not come. Of a database that is ahead of
+// us, as in a demonstration that lives in the past, nothing follows.
+func (c *Clock) Look(ctx context.Context) (time.Time, error) {
+	sent := c.local.Now()
+	head, err := c.database.Head(ctx)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the database's clock: %w", err)
+	}
+	c.Observe(Database, sent, c.local.Now(), head.Now, 0)
+	// Where the answer was long on its way, or this process stopped meanwhile,
+	// that our clock was set ahead looks like the time that the question took.
+	now, said := c.Now(), head.Now.Add(tolerance)
+	if said.Before(now) {
+		return said, nil
+	}
+	return now, nil
+}
+
+// Skew is a source's clock minus ours when it was last observed; 0 if it was not.
+func (c *Clock) Skew(source string) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.skew[source]
+}
+
+// Observe compares a source's clock with ours: at was read somewhere between
+// sent and received, and is exact to resolution. The skew is zero when it cannot be
+// told from the time that the question took.
+func (c *Clock) Observe(source string, sent, received, at time.Time, resolution time.Duration) {
+	var skew time.Duration
+	switch {
+	case at.Add(resolution).Before(sent):
+		skew = at.Add(resolution).Sub(sent)
+	case at.After(received):
+		skew = at.Sub(received)
+	}
+	if skew.Abs() <= tolerance {
+		skew = 0
+	}
+	c.mu.Lock()
+	c.skew[source] = skew
+	c.mu.Unlock()
+	c.seen(source, skew)
+}
