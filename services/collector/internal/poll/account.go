@@ -59,21 +59,21 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 }
 
 // decideLost puts on record what Cloudflare no longer has.
-func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
+func (b *books) decideLost(batch *store.Batch, c roster.Claim) error {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
-	s.settling[of.Dataset].Expire(of.Scope, c.Window.Start)
+	b.settling[of.Dataset].Expire(of.Scope, c.Window.Start)
 	if c.Variant == nil || c.Keeps == 0 {
 		return nil
 	}
-	lost := s.closed(c.Dataset, c.Scope).Missing(bucket.Window{Start: c.Wanted, End: c.Window.Start})
+	lost := b.closed(c.Dataset, c.Scope).Missing(bucket.Window{Start: c.Wanted, End: c.Window.Start})
 	if len(lost) == 0 {
 		return nil
 	}
-	d, count := s.decided[of], 0
+	d, count := b.decided[of], 0
 	for _, w := range lost {
 		count += int(w.Len() / c.Dataset.Size)
-		reason := s.reasonBefore(of, w.Start)
-		d = d.Decide(of, ledger.Decided{Window: w, Reason: reason}, s.kept)
+		reason := b.reasonBefore(of, w.Start)
+		d = d.Decide(of, ledger.Decided{Window: w, Reason: reason}, b.kept)
 		payload, err := wire.EncodeGapDecision(&bucketv1.GapDecision{
 			Kind: bucketv1.GapDecision_KIND_LOST, Dataset: of.Dataset, Scope: wire.ProtoScope(of.Scope),
 			StartUnixSeconds: int64(w.Start), EndUnixSeconds: int64(w.End), Reason: reason.Proto(),
@@ -84,19 +84,19 @@ func (s *state) decideLost(batch *store.Batch, c roster.Claim) error {
 		batch.Entries = append(batch.Entries, store.NewEntry{
 			Kind: bucket.KindGapDecision, Key: bucket.Key{Dataset: of.Dataset, Scope: of.Scope, Start: w.Start}, End: w.End, Payload: payload,
 		})
-		s.Metrics.lost.WithLabelValues(of.Dataset).Add(float64(w.Len() / c.Dataset.Size))
+		b.Metrics.lost.WithLabelValues(of.Dataset).Add(float64(w.Len() / c.Dataset.Size))
 	}
 	all := bucket.Window{Start: lost[0].Start, End: lost[len(lost)-1].End}
-	s.often.Error(of.Dataset+" "+of.Scope.ID, "windows are lost: Cloudflare no longer has them", "dataset", of.Dataset, "zone", of.Scope.ID,
-		"windows", count, "within", all.String(), "reason", s.reasonBefore(of, all.Start))
-	s.decided[of] = d
+	b.often.Error(of.Dataset+" "+of.Scope.ID, "windows are lost: Cloudflare no longer has them", "dataset", of.Dataset, "zone", of.Scope.ID,
+		"windows", count, "within", all.String(), "reason", b.reasonBefore(of, all.Start))
+	b.decided[of] = d
 	batch.Records = append(batch.Records, d.Record())
 	return nil
 }
 
 // reasonBefore is why a window was missing, from the ledger as stored.
-func (s *state) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason {
-	for _, g := range s.gaps {
+func (b *books) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason {
+	for _, g := range b.gaps {
 		if g.Of() == of && g.Window.Contains(start) {
 			return g.Reason
 		}
@@ -107,17 +107,17 @@ func (s *state) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason 
 // missing lists the gaps of the moment, and what waits to be believed. Windows
 // that are inside their deadline and have nothing wrong with them are not gaps
 // yet: coverage shows them as pending without a record.
-func (s *state) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
+func (b *books) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
 	var out []ledger.Gap
-	stored := bySeries(s.gaps)
+	stored := bySeries(b.gaps)
 	for _, c := range claims {
 		if c.Variant == nil {
 			continue
 		}
 		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
-		for _, span := range s.closed(c.Dataset, c.Scope).Missing(c.Window) {
+		for _, span := range b.closed(c.Dataset, c.Scope).Missing(c.Window) {
 			for start := span.Start; start < span.End; start = start.Add(c.Dataset.Size) {
-				if g, ok := s.gap(now, c, stored[of], start); ok {
+				if g, ok := b.gap(now, c, stored[of], start); ok {
 					out = ledger.Join(out, g)
 				}
 			}
@@ -142,26 +142,26 @@ const (
 
 // gap is why a window is not final; false where that is not worth a record yet.
 // stored are the gaps of its series as they were.
-func (s *state) gap(now bucket.Time, c roster.Claim, stored []ledger.Gap, start bucket.Time) (ledger.Gap, bool) {
+func (b *books) gap(now bucket.Time, c roster.Claim, stored []ledger.Gap, start bucket.Time) (ledger.Gap, bool) {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	g := ledger.Gap{
 		Dataset: of.Dataset, Scope: of.Scope, Window: bucket.Window{Start: start, End: start.Add(c.Dataset.Size)},
-		Reason: ledger.Pending, Next: s.Again(of.Dataset, of.Scope, start),
+		Reason: ledger.Pending, Next: b.Again(of.Dataset, of.Scope, start),
 	}
 	if c.Keeps > 0 {
 		g.LostAt = start.Add(c.Keeps)
 	}
 	overdue := now.Sub(g.Window.End) > c.Dataset.Deadline
-	if t := s.tries[of]; t != nil && t.reason != "" {
+	if t := b.tries[of]; t != nil && t.reason != "" {
 		g.Reason, g.Detail, g.Attempts = t.reason, t.detail, t.Failures
-	} else if s.outage.reason != "" {
-		g.Reason, g.Detail = s.outage.reason, s.outage.detail // which keeps it from being asked
+	} else if b.outage.reason != "" {
+		g.Reason, g.Detail = b.outage.reason, b.outage.detail // which keeps it from being asked
 	}
-	if w := s.invalid[of][start]; w != nil {
+	if w := b.invalid[of][start]; w != nil {
 		g.Reason, g.Detail, g.Attempts = ledger.Invalid, w.detail, w.Failures
 		return g, true
 	}
-	w := s.waiting(of, stored, start)
+	w := b.waiting(of, stored, start)
 	reason := ledger.Suspect
 	switch w.Reason {
 	case settle.Delayed:
@@ -179,7 +179,7 @@ func (s *state) gap(now bucket.Time, c roster.Claim, stored []ledger.Gap, start 
 		if c.Keeps > 0 {
 			until = min(until, g.LostAt.Add(-min(waitLost, c.Keeps/24)))
 		}
-		switch heard := max(w.Heard, s.leads).Add(waitUnheard); {
+		switch heard := max(w.Heard, b.leads).Add(waitUnheard); {
 		case now >= heard:
 		case now >= until:
 			if g.Reason == ledger.Pending {
@@ -195,8 +195,8 @@ func (s *state) gap(now bucket.Time, c roster.Claim, stored []ledger.Gap, start 
 
 // waiting is how a window waits to be believed, as far as readings tell; of a
 // scope that was not read since this process leads, as far as the ledger does.
-func (s *state) waiting(of ledger.Series, stored []ledger.Gap, start bucket.Time) settle.Waiting {
-	rules := s.settling[of.Dataset]
+func (b *books) waiting(of ledger.Series, stored []ledger.Gap, start bucket.Time) settle.Waiting {
+	rules := b.settling[of.Dataset]
 	if rules.Known(of.Scope) {
 		w, _ := rules.Waiting(of.Scope, start)
 		return w
@@ -231,46 +231,46 @@ func bySeries(gaps []ledger.Gap) map[ledger.Series][]ledger.Gap {
 
 // countFilled compares the ledger before and after: what left it and is stored
 // was filled, unless it only waited to be believed.
-func (s *state) countFilled(after []ledger.Gap) {
+func (b *books) countFilled(after []ledger.Gap) {
 	still := map[ledger.Series]bucket.Spans{}
 	for _, g := range after {
 		still[g.Of()] = still[g.Of()].Add(g.Window)
 	}
-	for _, g := range s.gaps {
-		size := s.sizeOf(g.Dataset)
+	for _, g := range b.gaps {
+		size := b.sizeOf(g.Dataset)
 		if size == 0 || g.WaitsUntil != 0 {
 			continue
 		}
 		for _, left := range still[g.Of()].Missing(g.Window) {
-			for _, filled := range s.have[g.Of()].Within(left) {
-				s.Metrics.filled.WithLabelValues(g.Dataset).Add(float64(filled.Len() / size))
+			for _, filled := range b.have[g.Of()].Within(left) {
+				b.Metrics.filled.WithLabelValues(g.Dataset).Add(float64(filled.Len() / size))
 			}
 		}
 	}
 }
 
-func (s *state) sizeOf(dataset string) time.Duration {
-	for i := range s.Catalogue.Datasets {
-		if s.Catalogue.Datasets[i].Dataset == dataset {
-			return s.Catalogue.Datasets[i].Size
+func (b *books) sizeOf(dataset string) time.Duration {
+	for i := range b.Catalogue.Datasets {
+		if b.Catalogue.Datasets[i].Dataset == dataset {
+			return b.Catalogue.Datasets[i].Size
 		}
 	}
 	return 0
 }
 
 // report sets the gauges that describe the moment.
-func (s *state) report(now bucket.Time, claims []roster.Claim) {
-	m := s.Metrics
+func (r *reporter) report(now bucket.Time, claims []roster.Claim) {
+	m := r.Metrics
 	m.scopes.Reset()
-	for _, sc := range s.roster {
+	for _, sc := range r.roster {
 		m.scopes.WithLabelValues(string(sc.State)).Inc()
 	}
 	m.gaps.Reset()
 	m.waiting.Reset()
 	m.repairBy.Reset()
 	leaves := map[string]bucket.Time{}
-	for _, g := range s.gaps {
-		size := s.sizeOf(g.Dataset)
+	for _, g := range r.gaps {
+		size := r.sizeOf(g.Dataset)
 		if size == 0 {
 			continue
 		}
@@ -287,18 +287,18 @@ func (s *state) report(now bucket.Time, claims []roster.Claim) {
 	for dataset, at := range leaves {
 		m.repairBy.WithLabelValues(dataset).Set(float64(at))
 	}
-	for dataset, rules := range s.settling {
+	for dataset, rules := range r.settling {
 		m.suspects.WithLabelValues(dataset).Set(float64(rules.Suspects()))
 		_, delayed := rules.Delayed()
 		m.delayed.WithLabelValues(dataset).Set(boolean(delayed))
 	}
-	s.reportComplete(now, claims)
+	r.reportComplete(now, claims)
 }
 
 // reportComplete tells of each dataset how far it is accounted for, of each
 // series how it fares, and of each dataset how many scopes are refused.
-func (s *state) reportComplete(now bucket.Time, claims []roster.Claim) {
-	m, gaps := s.Metrics, bySeries(s.gaps)
+func (r *reporter) reportComplete(now bucket.Time, claims []roster.Claim) {
+	m, gaps := r.Metrics, bySeries(r.gaps)
 	// Of what no zone is asked there is nothing to be complete.
 	m.completeUntil.Reset()
 	m.refused.Reset()
@@ -309,7 +309,7 @@ func (s *state) reportComplete(now bucket.Time, claims []roster.Claim) {
 		of := ledger.Series{Dataset: id, Scope: c.Scope.Scope}
 		refused[id] += 0
 		if c.Scope.End == 0 || c.Scope.State == roster.Paused || now.Sub(c.Scope.End) < goneFor {
-			standings = append(standings, s.standing(now, c, gaps[of]))
+			standings = append(standings, r.standing(now, c, gaps[of]))
 		}
 		if c.Scope.State == roster.Active && c.Scope.RefusedByAnswers(id) {
 			refusedBy[id]++
@@ -324,7 +324,7 @@ func (s *state) reportComplete(now bucket.Time, claims []roster.Claim) {
 			continue
 		}
 		until := c.Window.End
-		if holes := ledger.Unaccounted(s.closed(c.Dataset, c.Scope), gaps[of], now, c.Window); len(holes) > 0 {
+		if holes := ledger.Unaccounted(r.closed(c.Dataset, c.Scope), gaps[of], now, c.Window); len(holes) > 0 {
 			until = holes[0].Start
 			if due := until.Add(c.Dataset.Size + c.Dataset.Delay); overdue[id] == 0 || due < overdue[id] {
 				overdue[id] = due

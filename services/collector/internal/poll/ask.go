@@ -28,55 +28,67 @@ const (
 	longWait  = 30 * time.Second // after the beginning of the queue
 )
 
+// asker sends questions to Cloudflare, and finds out who is to blame where one is
+// refused.
+type asker struct {
+	*Poller
+	*faults
+	*books
+	*writer
+	take     func(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error
+	refusals refusals // of variants, by answers
+	answered bool     // Cloudflare answered since the pass began
+}
+
 // ask sends requests in order and takes in the answers. A request that is
 // refused is taken apart until the zone or selection that voids it stands alone.
 // It returns the time before which nothing more may be sent, or zero.
-func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.Time, err error) {
-	queue = s.inTurn(queue)
-	s.refusals.begin()
+func (a *asker) ask(ctx context.Context, queue []plan.Request) (blocked bucket.Time, err error) {
+	queue = a.inTurn(queue)
+	a.refusals.begin()
 	unnamed := alike{}
 	var later bucket.Time // when what may not be sent now may
-	until := s.Clock.Now().Add(longWait)
+	until := a.Clock.Now().Add(longWait)
 	for transient := 0; len(queue) > 0; {
-		r, left := s.understood(queue[0])
+		r, left := a.understood(queue[0])
 		if !left {
 			queue = queue[1:]
 			continue
 		}
-		if rest, changed := s.granted(r); changed {
+		if rest, changed := a.granted(r); changed {
 			queue = append(rest, queue[1:]...)
 			continue
 		}
-		if err := s.journal.TellStream(ctx); err != nil {
+		if err := a.journal.TellStream(ctx); err != nil {
 			return 0, err
 		}
-		ok, wait, err := s.permit(ctx, s.urgency(r))
+		ok, wait, err := a.permit(ctx, a.urgency(r))
 		switch {
 		case err != nil:
 			return 0, fmt.Errorf("reserve permits: %w", err)
-		case !ok && s.isApart(r):
+		case !ok && a.isApart(r):
 			// Others may be more urgent.
-			queue, later = queue[1:], s.trusted.Second().Add(wait+time.Second)
+			queue, later = queue[1:], a.trusted.Second().Add(wait+time.Second)
 			continue
-		case !ok && wait <= shortWait && s.Clock.Now().Add(wait).Before(until):
+		case !ok && wait <= shortWait && a.Clock.Now().Add(wait).Before(until):
 			// The share is used up, and permits come back one by one.
-			if err := s.Clock.WaitUntil(ctx, s.Clock.Now().Add(wait)); err != nil {
+			if err := a.Clock.WaitUntil(ctx, a.Clock.Now().Add(wait)); err != nil {
 				return 0, err
 			}
 			continue
 		case !ok:
-			return s.trusted.Second().Add(wait + time.Second), nil
+			return a.trusted.Second().Add(wait + time.Second), nil
 		}
 		queue = queue[1:]
-		answer, readAt, err := s.send(ctx, r)
+		answer, readAt, err := a.send(ctx, r)
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
 		if err == nil {
 			transient = 0
-			s.recovered()
+			a.recovered()
 			unnamed.answer()
-			if err := s.take(ctx, r, answer, readAt); err != nil {
+			if err := a.take(ctx, r, answer, readAt); err != nil {
 				return 0, err
 			}
 			continue
@@ -85,45 +97,45 @@ func (s *state) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 		if !errors.As(err, &e) {
 			e = &cloudflare.Error{Class: cloudflare.Transient, Message: err.Error()}
 		}
-		s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-		if stop := s.refusedAsWhole(r, e); stop != 0 {
+		a.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
+		if stop := a.refusedAsWhole(r, e); stop != 0 {
 			return stop, nil
 		}
-		if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadAnswer) && !s.names(r, e) && !s.isApart(r) {
-			s.failAll(r, reasonOf(e.Class), e)
+		if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadAnswer) && !a.names(r, e) && !a.isApart(r) {
+			a.failAll(r, reasonOf(e.Class), e)
 			if transient++; transient == 3 {
 				// Not this document's fault. Leave the rest for later.
-				return s.away(e, ledger.UpstreamError, cloudflareAway), nil
+				return a.away(e, ledger.UpstreamError, cloudflareAway), nil
 			}
 			continue
 		}
-		how := unnamed.refuse(s, r, e)
+		how := unnamed.refuse(a, r, e)
 		switch how {
 		case whole:
-			return s.refusedAlike(&unnamed), nil
+			return a.refusedAlike(&unnamed), nil
 		case enough:
-			return s.away(e, ledger.Unknown, cloudflareAway), nil
+			return a.away(e, ledger.Unknown, cloudflareAway), nil
 		}
-		rest := s.isolate(r, e, &unnamed)
-		if stop := s.tooManyRefusals(e); stop != 0 {
+		rest := a.isolate(r, e, &unnamed)
+		if stop := a.tooManyRefusals(e); stop != 0 {
 			return stop, nil
 		}
 		if how == spread {
-			rest = append(s.cells(r, queue), rest...)
+			rest = append(a.cells(r, queue), rest...)
 		}
 		queue = append(rest, queue...)
 	}
 	if unnamed.all() {
-		return s.refusedAlike(&unnamed), nil
+		return a.refusedAlike(&unnamed), nil
 	}
 	return later, nil
 }
 
 // permit takes leave to send one request, which is a write where a block of them
 // has to be reserved.
-func (s *state) permit(ctx context.Context, lane quota.Lane) (ok bool, wait time.Duration, err error) {
-	err = s.journal.Write(ctx, writes.Permits, func() error {
-		ok, wait, err = s.Budget.TryTake(ctx, lane)
+func (a *asker) permit(ctx context.Context, lane quota.Lane) (ok bool, wait time.Duration, err error) {
+	err = a.journal.Write(ctx, writes.Permits, func() error {
+		ok, wait, err = a.Budget.TryTake(ctx, lane)
 		return err
 	})
 	return ok, wait, err
@@ -131,15 +143,15 @@ func (s *state) permit(ctx context.Context, lane quota.Lane) (ok bool, wait time
 
 // urgency keeps repairs, and what failed the last time, from using up what fresh
 // windows need.
-func (s *state) urgency(r plan.Request) quota.Lane {
-	if r.Lane == plan.Repair || s.isApart(r) {
+func (a *asker) urgency(r plan.Request) quota.Lane {
+	if r.Lane == plan.Repair || a.isApart(r) {
 		return quota.Background
 	}
 	return quota.Urgent
 }
 
 // send asks Cloudflare once. The reading counts from before it was sent.
-func (s *state) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, bucket.Time, error) {
+func (a *asker) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, bucket.Time, error) {
 	q := cloudflare.Query{}
 	for _, sc := range r.Scopes {
 		if sc.Kind == bucket.Account {
@@ -151,21 +163,21 @@ func (s *state) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, b
 	for i, sel := range r.Selections {
 		q.Selections = append(q.Selections, selection(alias(i), sel))
 	}
-	readAt := s.trusted.Second()
-	sent, began := s.Clock.Now(), time.Now()
-	answer, err := s.Upstream.Query(ctx, q)
-	s.Budget.Over()
-	s.Metrics.duration.Observe(time.Since(began).Seconds())
-	s.Metrics.requests.WithLabelValues(r.Lane.String()).Inc()
+	readAt := a.trusted.Second()
+	sent, began := a.Clock.Now(), time.Now()
+	answer, err := a.Upstream.Query(ctx, q)
+	a.Budget.Over()
+	a.Metrics.duration.Observe(time.Since(began).Seconds())
+	a.Metrics.requests.WithLabelValues(r.Lane.String()).Inc()
 	if err != nil {
 		return nil, 0, err
 	}
 	if !answer.Date.IsZero() {
-		s.answered = true
-		s.trusted.Observe(trusted.Cloudflare, sent, s.Clock.Now(), answer.Date, time.Second)
+		a.answered = true
+		a.trusted.Observe(trusted.Cloudflare, sent, a.Clock.Now(), answer.Date, time.Second)
 		// Should our clock have jumped ahead since it was last compared, the
 		// windows are younger than they seemed.
-		readAt = min(readAt, s.trusted.Second())
+		readAt = min(readAt, a.trusted.Second())
 	}
 	return answer, readAt, nil
 }
@@ -174,23 +186,23 @@ func alias(i int) string { return fmt.Sprintf("s%d", i) }
 
 // refusedAsWhole handles errors that no change of the question would mend, and
 // returns the time before which nothing may be sent.
-func (s *state) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time {
+func (a *asker) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time {
 	switch e.Class {
 	case cloudflare.Budget:
-		if scopes, _ := s.named(r, e); len(scopes) > 0 {
+		if scopes, _ := a.named(r, e); len(scopes) > 0 {
 			return 0 // of one zone, which waits by itself
 		}
-		s.Budget.Refused(e.RetryAfter)
-		s.failAll(r, ledger.UpstreamError, e)
+		a.Budget.Refused(e.RetryAfter)
+		a.failAll(r, ledger.UpstreamError, e)
 		wait := e.RetryAfter
 		if wait <= 0 {
 			wait = 5 * time.Minute // Cloudflare's own figure in the message
 		}
-		s.Logger.Debug("waiting for the query budget", "wait", wait, "ray", e.Ray) // the limiter warns of it
-		return s.trusted.Second().Add(wait)
+		a.Logger.Debug("waiting for the query budget", "wait", wait, "ray", e.Ray) // the limiter warns of it
+		return a.trusted.Second().Add(wait)
 	case cloudflare.Auth:
-		s.failAll(r, ledger.Unauthorized, e)
-		return s.away(e, ledger.Unauthorized, tokenRefused)
+		a.failAll(r, ledger.Unauthorized, e)
+		return a.away(e, ledger.Unauthorized, tokenRefused)
 	default:
 		return 0
 	}
@@ -198,34 +210,34 @@ func (s *state) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time 
 
 // recovered ends an outage. What failed in it and was not tried since has failed for
 // no longer than from now.
-func (s *state) recovered() {
-	if s.outage.reason != "" {
-		now := s.trusted.Second()
-		for _, t := range s.tries {
+func (f *faults) recovered() {
+	if f.outage.reason != "" {
+		now := f.trusted.Second()
+		for _, t := range f.tries {
 			if !t.alone {
 				t.Since = now
 			}
 		}
 	}
-	s.outage = outage{}
+	f.outage = outage{}
 }
 
 // away notes that nothing can be asked at the moment, and returns until when.
-func (s *state) away(e *cloudflare.Error, reason ledger.Reason, p backoff.Pauses) bucket.Time {
-	s.outage.Fail(s.trusted.Second(), p, s.rng.Float64())
-	s.outage.reason, s.outage.detail = reason, e.Error()
-	return s.outage.Next
+func (f *faults) away(e *cloudflare.Error, reason ledger.Reason, p backoff.Pauses) bucket.Time {
+	f.outage.Fail(f.trusted.Second(), p, f.rng.Float64())
+	f.outage.reason, f.outage.detail = reason, e.Error()
+	return f.outage.Next
 }
 
-func (s *state) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Error) {
-	jitter := s.rng.Float64()
+func (a *asker) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Error) {
+	jitter := a.rng.Float64()
 	for _, sel := range r.Selections {
 		for _, sc := range r.Scopes {
 			of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-			s.failWith(of, reason, e.Error(), jitter, seriesFailed)
+			a.failWith(of, reason, e.Error(), jitter, seriesFailed)
 		}
 	}
-	s.often.Warn(e.Class.String()+" "+e.Message, "requests to Cloudflare fail", "class", e.Class.String(), "zones", len(r.Scopes), "selections", len(r.Selections), "err", e, bodyOf(e))
+	a.often.Warn(e.Class.String()+" "+e.Message, "requests to Cloudflare fail", "class", e.Class.String(), "zones", len(r.Scopes), "selections", len(r.Selections), "err", e, bodyOf(e))
 }
 
 // bodyOf is the beginning of the reply, where there is something to see in it.
@@ -249,39 +261,39 @@ func reasonOf(c cloudflare.Class) ledger.Reason {
 }
 
 // blame notes what Cloudflare refused of one zone and one dataset.
-func (s *state) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
+func (a *asker) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 	about := of.Dataset + " " + sc.ID
 	args := []any{"dataset", of.Dataset, "zone", sc.ID, "variant", sel.Variant.Name, "err", e, bodyOf(e)}
 	switch e.Class {
 	case cloudflare.Entitlement:
-		s.refuse(sc, sel, e)
+		a.refuse(sc, sel, e)
 	case cloudflare.Ours:
-		s.failAlone(of, ledger.UpstreamError, e, notUnderstood)
-		s.often.Error(about, "Cloudflare does not understand the question", args...)
+		a.failAlone(of, ledger.UpstreamError, e, notUnderstood)
+		a.often.Error(about, "Cloudflare does not understand the question", args...)
 	case cloudflare.Range:
-		s.often.Info(about, "range is outside what the plan allows; corrected", args...)
-		s.correct(sc, sel, e)
-		s.failAlone(of, ledger.UpstreamError, e, seriesFailed)
+		a.often.Info(about, "range is outside what the plan allows; corrected", args...)
+		a.correct(sc, sel, e)
+		a.failAlone(of, ledger.UpstreamError, e, seriesFailed)
 	case cloudflare.TooBig:
-		s.narrow(of, sel, e.Message)
+		a.narrow(of, sel, e.Message)
 	case cloudflare.Unknown:
-		s.failAlone(of, ledger.Unknown, e, unknownRefusal)
-		s.often.Warn(about, "Cloudflare refuses the dataset of the zone in words that are not recognised; nothing is concluded from them", args...)
+		a.failAlone(of, ledger.Unknown, e, unknownRefusal)
+		a.often.Warn(about, "Cloudflare refuses the dataset of the zone in words that are not recognised; nothing is concluded from them", args...)
 	case cloudflare.Budget:
-		s.failAlone(of, ledger.UpstreamError, e, seriesFailed)
-		t := s.tries[of]
-		t.Next = max(t.Next, s.trusted.Second().Add(e.RetryAfter))
+		a.failAlone(of, ledger.UpstreamError, e, seriesFailed)
+		t := a.tries[of]
+		t.Next = max(t.Next, a.trusted.Second().Add(e.RetryAfter))
 	default:
-		s.failAlone(of, reasonOf(e.Class), e, seriesFailed)
-		s.often.Warn(about, "request to Cloudflare failed", append(args, "class", e.Class.String())...)
+		a.failAlone(of, reasonOf(e.Class), e, seriesFailed)
+		a.often.Warn(about, "request to Cloudflare failed", append(args, "class", e.Class.String())...)
 	}
 }
 
 // failAlone notes a failure of a series that was found to be its own.
-func (s *state) failAlone(of ledger.Series, reason ledger.Reason, e *cloudflare.Error, p backoff.Pauses) {
-	s.failWith(of, reason, e.Error(), s.rng.Float64(), p)
-	s.tries[of].alone = true
+func (f *faults) failAlone(of ledger.Series, reason ledger.Reason, e *cloudflare.Error, p backoff.Pauses) {
+	f.failWith(of, reason, e.Error(), f.rng.Float64(), p)
+	f.tries[of].alone = true
 }
 
 // asks reports whether a selection asks for a field, which Cloudflare writes in
@@ -295,75 +307,75 @@ func asks(sel plan.Selection, field string) bool {
 
 // disable leaves a dataset alone that asks for a field which Cloudflare does not
 // know. It is tried again after minutes, then less often.
-func (s *state) disable(dataset string, e *cloudflare.Error) {
-	off := s.off[dataset]
+func (f *faults) disable(dataset string, e *cloudflare.Error) {
+	off := f.off[dataset]
 	if off == nil {
 		off = &backoff.Backoff{}
-		s.off[dataset] = off
+		f.off[dataset] = off
 	}
-	off.Fail(s.trusted.Second(), notUnderstood, s.rng.Float64())
-	s.Trouble.Set(trouble.DatasetDisabled, dataset, "Cloudflare does not know a field of the dataset, which is not collected meanwhile: "+e.Error())
+	off.Fail(f.trusted.Second(), notUnderstood, f.rng.Float64())
+	f.Trouble.Set(trouble.DatasetDisabled, dataset, "Cloudflare does not know a field of the dataset, which is not collected meanwhile: "+e.Error())
 }
 
 // absolve ends what was held against a variant of a scope that was answered.
-func (s *state) absolve(sc bucket.Scope, sel plan.Selection) {
-	if s.off[sel.Dataset.Dataset] != nil {
-		delete(s.off, sel.Dataset.Dataset)
-		s.Trouble.Clear(trouble.DatasetDisabled, sel.Dataset.Dataset)
+func (b *books) absolve(sc bucket.Scope, sel plan.Selection) {
+	if b.off[sel.Dataset.Dataset] != nil {
+		delete(b.off, sel.Dataset.Dataset)
+		b.Trouble.Clear(trouble.DatasetDisabled, sel.Dataset.Dataset)
 	}
-	for _, changed := range s.roster.Absolve(sc, sel.Dataset.Dataset, sel.Variant.Name) {
-		s.often.Info(changed.ID, "a refused variant is answered again", "dataset", sel.Dataset.Dataset, "variant", sel.Variant.Name, "zone", changed.ID, "name", changed.Name)
-		s.dirty(changed.Scope)
+	for _, changed := range b.roster.Absolve(sc, sel.Dataset.Dataset, sel.Variant.Name) {
+		b.often.Info(changed.ID, "a refused variant is answered again", "dataset", sel.Dataset.Dataset, "variant", sel.Variant.Name, "zone", changed.ID, "name", changed.Name)
+		b.dirty(changed.Scope)
 	}
 }
 
 // deny notes that the token may not ask a scope for these selections, which is no
 // matter of its plan: they stay wanted, and are asked again until it may. Each try
 // voids a request that others are part of, and they may be many.
-func (s *state) deny(sc bucket.Scope, selections []plan.Selection, e *cloudflare.Error) {
-	jitter := s.rng.Float64()
+func (b *books) deny(sc bucket.Scope, selections []plan.Selection, e *cloudflare.Error) {
+	jitter := b.rng.Float64()
 	for _, sel := range selections {
 		of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-		if !s.denied(of) {
-			s.often.Warn(sc.ID, "the API token may not ask the zone for the dataset; it is asked again within an hour", "dataset", of.Dataset, "zone", sc.ID, "name", s.roster[sc].Name, "err", e)
+		if !b.denied(of) {
+			b.often.Warn(sc.ID, "the API token may not ask the zone for the dataset; it is asked again within an hour", "dataset", of.Dataset, "zone", sc.ID, "name", b.roster[sc].Name, "err", e)
 		}
-		s.failWith(of, ledger.Unauthorized, e.Error(), jitter, seriesDenied)
-		s.tries[of].alone = true
+		b.failWith(of, ledger.Unauthorized, e.Error(), jitter, seriesDenied)
+		b.tries[of].alone = true
 	}
 }
 
 // denied reports whether the token was last found not to be good for a series.
-func (s *state) denied(of ledger.Series) bool {
-	t := s.tries[of]
+func (f *faults) denied(of ledger.Series) bool {
+	t := f.tries[of]
 	return t != nil && t.reason == ledger.Unauthorized
 }
 
 // correct learns a limit from a refusal: the settings are hours old, or wrong.
-func (s *state) correct(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
+func (b *books) correct(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
 	if e.Limit <= 0 {
 		return
 	}
-	s.roster[sc].Correct(sel.Variant.Node, func(node *roster.Node) {
+	b.roster[sc].Correct(sel.Variant.Node, func(node *roster.Node) {
 		if e.Age {
 			node.NotOlderThan = e.Limit
 		} else {
 			node.MaxDuration = e.Limit
 		}
 	})
-	s.dirty(sc)
+	b.dirty(sc)
 }
 
 // narrow halves the range of a series whose answer was too big; at one window
 // nothing is left to halve, and the gap says so.
-func (s *state) narrow(of ledger.Series, sel plan.Selection, detail string) {
+func (f *faults) narrow(of ledger.Series, sel plan.Selection, detail string) {
 	if sel.Window.Len() > sel.Dataset.Size {
-		t := s.tries[of]
+		t := f.tries[of]
 		if t == nil {
 			t = &try{}
-			s.tries[of] = t
+			f.tries[of] = t
 		}
 		t.maxRange = max(sel.Dataset.Size, (sel.Window.Len() / 2).Truncate(sel.Dataset.Size))
 		return
 	}
-	s.fail(of, ledger.TooBig, detail)
+	f.fail(of, ledger.TooBig, detail)
 }

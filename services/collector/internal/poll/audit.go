@@ -74,34 +74,44 @@ func (d *drift) records() (out []store.Record) {
 	return out
 }
 
+// auditor reads a sample of what is final again.
+type auditor struct {
+	*Poller
+	*faults
+	*books
+	*writer
+	*asker
+	drift drift
+}
+
 // noteSettled tells how a bucket became final.
-func (s *state) noteSettled(done settled) {
-	d, b, v := s.Catalogue.Find(done.b.Dataset), done.b, done.verdict
-	if of := s.drift.figures(b.Dataset); of.Settled(b.ReadAt, d.Delay, audit.Window{
+func (u *auditor) noteSettled(done settled) {
+	d, b, v := u.Catalogue.Find(done.b.Dataset), done.b, done.verdict
+	if of := u.drift.figures(b.Dataset); of.Settled(b.ReadAt, d.Delay, audit.Window{
 		End: b.Window().End, First: v.First, Since: v.Since, Equal: v.Equal, Ground: v.Final, Sampled: b.SampleInterval > 1,
 	}) {
-		s.drift.changed[b.Dataset] = true
+		u.drift.changed[b.Dataset] = true
 	}
 }
 
 // audit reads a sample of final buckets again, as long as there is some that is
 // due and budget that nobody needs. It returns a time before which nothing may
 // be sent, or zero.
-func (s *state) audit(ctx context.Context) (blocked bucket.Time, err error) {
+func (u *auditor) audit(ctx context.Context) (blocked bucket.Time, err error) {
 	for {
-		at, err := s.trusted.Look(ctx)
+		at, err := u.trusted.Look(ctx)
 		if err != nil {
 			return 0, err
 		}
 		now := bucket.TimeOf(at)
-		if s.drift.lane.Left(now) == 0 {
+		if u.drift.lane.Left(now) == 0 {
 			return 0, nil
 		}
-		r, looks, err := s.nextAudit(ctx, now)
+		r, looks, err := u.nextAudit(ctx, now)
 		if err != nil || len(looks) == 0 {
 			return 0, err
 		}
-		ok, _, err := s.permit(ctx, quota.Spare)
+		ok, _, err := u.permit(ctx, quota.Spare)
 		if err != nil {
 			return 0, fmt.Errorf("reserve permits: %w", err)
 		}
@@ -112,12 +122,12 @@ func (s *state) audit(ctx context.Context) (blocked bucket.Time, err error) {
 		for i := range looks {
 			begun[i] = looks[i].Look
 		}
-		s.drift.lane.Begin(now, begun)
-		known := func(dataset string) bool { return s.settling[dataset] != nil }
-		if err := s.commit(ctx, store.Batch{Records: []store.Record{s.drift.lane.Record(known)}}); err != nil {
+		u.drift.lane.Begin(now, begun)
+		known := func(dataset string) bool { return u.settling[dataset] != nil }
+		if err := u.commit(ctx, store.Batch{Records: []store.Record{u.drift.lane.Record(known)}}); err != nil {
 			return 0, err
 		}
-		if blocked, err := s.askAudit(ctx, r, looks); err != nil || blocked != 0 {
+		if blocked, err := u.askAudit(ctx, r, looks); err != nil || blocked != 0 {
 			return blocked, err
 		}
 	}
@@ -131,29 +141,29 @@ type auditLook struct {
 
 // nextAudit is the next request of the lane with the looks that it answers;
 // none when nothing is due.
-func (s *state) nextAudit(ctx context.Context, now bucket.Time) (plan.Request, []auditLook, error) {
+func (u *auditor) nextAudit(ctx context.Context, now bucket.Time) (plan.Request, []auditLook, error) {
 	var all []auditLook
 	var looks []plan.Look
 	claims := map[string][]roster.Claim{}
-	for i := range s.Catalogue.Datasets {
-		d := &s.Catalogue.Datasets[i]
+	for i := range u.Catalogue.Datasets {
+		d := &u.Catalogue.Datasets[i]
 		for _, age := range audit.Ages {
-			due, ok := s.drift.lane.Due(now, d.Dataset, d.Size, age)
+			due, ok := u.drift.lane.Due(now, d.Dataset, d.Size, age)
 			if !ok {
 				continue
 			}
 			if len(claims) == 0 {
-				for _, c := range s.claims(now) {
+				for _, c := range u.claims(now) {
 					claims[c.Dataset.Dataset] = append(claims[c.Dataset.Dataset], c)
 				}
 			}
 			look := auditLook{Look: due}
-			wants, err := s.auditable(ctx, now, &look, claims[d.Dataset])
+			wants, err := u.auditable(ctx, now, &look, claims[d.Dataset])
 			if err != nil {
 				return plan.Request{}, nil, err
 			}
 			if len(wants) == 0 {
-				s.drift.lane.Pass(due)
+				u.drift.lane.Pass(due)
 				continue
 			}
 			all = append(all, look)
@@ -176,22 +186,22 @@ func (l *auditLook) isIn(sel plan.Selection) bool {
 }
 
 // auditable chooses the scopes of a due window and reads what is stored of them.
-func (s *state) auditable(ctx context.Context, now bucket.Time, look *auditLook, claims []roster.Claim) ([]plan.Want, error) {
+func (u *auditor) auditable(ctx context.Context, now bucket.Time, look *auditLook, claims []roster.Claim) ([]plan.Want, error) {
 	byScope := map[bucket.Scope]roster.Claim{}
 	for _, c := range claims {
 		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 		window := bucket.Window{Start: look.Start, End: look.Start.Add(c.Dataset.Size)}
-		if t := s.tries[of]; t != nil && t.reason != "" || s.isOff(of.Dataset) {
+		if t := u.tries[of]; t != nil && t.reason != "" || u.isOff(of.Dataset) {
 			continue // it would only spoil the others' answer
 		}
-		if c.Variant != nil && !c.Variant.Sampled && c.Scope.State == roster.Active && look.Start >= c.Window.Start && s.have[of].Contains(window) {
+		if c.Variant != nil && !c.Variant.Sampled && c.Scope.State == roster.Active && look.Start >= c.Window.Start && u.have[of].Contains(window) {
 			byScope[of.Scope] = c
 		}
 	}
 	if len(byScope) == 0 {
 		return nil, nil
 	}
-	if err := s.readStored(ctx, now, look, byScope); err != nil {
+	if err := u.readStored(ctx, now, look, byScope); err != nil {
 		return nil, err
 	}
 	var wants []plan.Want
@@ -209,15 +219,15 @@ func (s *state) auditable(ctx context.Context, now bucket.Time, look *auditLook,
 
 // readStored reads the buckets of a window that another reading can be held
 // against.
-func (s *state) readStored(ctx context.Context, now bucket.Time, look *auditLook, claims map[bucket.Scope]roster.Claim) error {
+func (u *auditor) readStored(ctx context.Context, now bucket.Time, look *auditLook, claims map[bucket.Scope]roster.Claim) error {
 	look.stored = map[bucket.Scope]*bucket.Bucket{}
-	size := s.sizeOf(look.Dataset)
-	return s.Store.List(ctx, store.ListQuery{
+	size := u.sizeOf(look.Dataset)
+	return u.Store.List(ctx, store.ListQuery{
 		Filter: store.Filter{Datasets: []string{look.Dataset}}, Window: bucket.Window{Start: look.Start, End: look.Start.Add(size)},
 	}, func(e store.Entry) error {
 		b, err := unreadable.Bucket(&e)
 		if err != nil {
-			s.Unreadable.Note(&e, err)
+			u.Unreadable.Note(&e, err)
 			return nil
 		}
 		c, claimed := claims[b.Scope]
@@ -231,51 +241,51 @@ func (s *state) readStored(ctx context.Context, now bucket.Time, look *auditLook
 // askAudit sends one request of the lane and records what was found. A failure
 // costs the sample and nothing else: it is not tried again, and no other lane
 // hears of it, except when Cloudflare says that the budget is used up.
-func (s *state) askAudit(ctx context.Context, r plan.Request, looks []auditLook) (blocked bucket.Time, err error) {
-	answer, readAt, err := s.send(ctx, r)
+func (u *auditor) askAudit(ctx context.Context, r plan.Request, looks []auditLook) (blocked bucket.Time, err error) {
+	answer, readAt, err := u.send(ctx, r)
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
 	if err != nil {
-		s.Logger.Debug("audit was not answered", "zones", len(r.Scopes), "selections", len(r.Selections), "err", err)
-		readAt = s.trusted.Second()
+		u.Logger.Debug("audit was not answered", "zones", len(r.Scopes), "selections", len(r.Selections), "err", err)
+		readAt = u.trusted.Second()
 		var e *cloudflare.Error
 		if errors.As(err, &e) {
-			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
+			u.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
 			if e.Class == cloudflare.Budget {
-				blocked = s.refusedAsWhole(plan.Request{}, e)
+				blocked = u.refusedAsWhole(plan.Request{}, e)
 			}
 		}
 	}
 	for i, sel := range r.Selections {
 		for j := range looks {
 			if looks[j].isIn(sel) {
-				s.compare(r, sel, alias(i), &looks[j], answer, readAt)
+				u.compare(r, sel, alias(i), &looks[j], answer, readAt)
 			}
 		}
 	}
-	return blocked, s.commit(ctx, store.Batch{Records: s.drift.records()})
+	return blocked, u.commit(ctx, store.Batch{Records: u.drift.records()})
 }
 
 // compare holds one selection's part of an answer, nil when there is none,
 // against what is stored.
-func (s *state) compare(r plan.Request, sel plan.Selection, alias string, look *auditLook, answer *cloudflare.Answer, readAt bucket.Time) {
+func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, look *auditLook, answer *cloudflare.Answer, readAt bucket.Time) {
 	for _, sc := range r.Scopes {
 		stored := look.stored[sc]
 		a := audit.Audited{Look: look.Look, Scope: sc, Zone: stored.Zone, ReadAt: readAt, Result: audit.Unanswered}
 		if f, ok := laterReading(sel, sc, alias, answer); ok {
 			a.Result, a.Changes = audit.Compare(stored.Families, f.Families, f.Empty, feeds(sel.Variant))
 		}
-		s.drift.figures(look.Dataset).Audited(readAt, sel.Dataset.Delay, a)
-		s.drift.changed[look.Dataset] = true
-		s.Metrics.audited.WithLabelValues(look.Dataset, look.Age.Name, string(a.Result)).Inc()
+		u.drift.figures(look.Dataset).Audited(readAt, sel.Dataset.Delay, a)
+		u.drift.changed[look.Dataset] = true
+		u.Metrics.audited.WithLabelValues(look.Dataset, look.Age.Name, string(a.Result)).Inc()
 		switch a.Result {
 		case audit.Moved:
-			s.Metrics.moved.WithLabelValues(look.Dataset, look.Age.Name).Observe(a.Ratio())
-			s.often.Info(look.Dataset, "final bucket has moved at Cloudflare; what is stored stays", "dataset", look.Dataset, "zone", sc.ID,
+			u.Metrics.moved.WithLabelValues(look.Dataset, look.Age.Name).Observe(a.Ratio())
+			u.often.Info(look.Dataset, "final bucket has moved at Cloudflare; what is stored stays", "dataset", look.Dataset, "zone", sc.ID,
 				"window", stored.Window().String(), "age", look.Age.Name, "ratio", a.Ratio())
 		case audit.Same:
-			s.Metrics.moved.WithLabelValues(look.Dataset, look.Age.Name).Observe(0)
+			u.Metrics.moved.WithLabelValues(look.Dataset, look.Age.Name).Observe(0)
 		default:
 		}
 	}

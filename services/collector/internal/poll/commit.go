@@ -13,20 +13,27 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
+// writer appends what a term has to write, and notes what the store refuses.
+type writer struct {
+	*Poller
+	*faults
+	journal *journal.Journal
+}
+
 // commit appends a batch. An error ends the term.
-func (s *state) commit(ctx context.Context, batch store.Batch) error {
-	refused, err := s.journal.Commit(ctx, batch)
+func (w *writer) commit(ctx context.Context, batch store.Batch) error {
+	refused, err := w.journal.Commit(ctx, batch)
 	if err != nil {
 		return err
 	}
 	unstorable := make(map[bucket.Key]bool, len(refused))
 	for _, r := range refused {
 		unstorable[r.Key] = true
-		s.unstorable(r)
+		w.unstorable(r)
 	}
 	for _, e := range batch.Entries {
 		if !unstorable[e.Key] {
-			s.accepted(ledger.Series{Dataset: e.Key.Dataset, Scope: e.Key.Scope}, e.Key.Start)
+			w.accepted(ledger.Series{Dataset: e.Key.Dataset, Scope: e.Key.Scope}, e.Key.Start)
 		}
 	}
 	return nil
@@ -36,14 +43,14 @@ func (s *state) commit(ctx context.Context, batch store.Batch) error {
 // is a gap, and asked for again after pauses that grow: Cloudflare's names change,
 // and databases are mended. A dataset whose definition cannot be stored is not
 // collected, since nobody could read its buckets.
-func (s *state) unstorable(r journal.Refused) {
+func (w *writer) unstorable(r journal.Refused) {
 	switch r.Kind {
 	case bucket.KindBucket:
-		s.reject(r.Key, "the database cannot hold the bucket", r.Err)
+		w.reject(r.Key, "the database cannot hold the bucket", r.Err)
 	case bucket.KindDatasetVersion:
-		s.off[r.Key.Dataset] = &backoff.Backoff{Next: s.trusted.Second().Add(100 * 365 * 24 * time.Hour)} // as long as the term
-		s.Trouble.Set(trouble.InvalidValue, r.Key.String(), fmt.Sprintf("the store cannot hold the definition of dataset %s, which is not collected: %v", r.Key.Dataset, r.Err))
+		w.off[r.Key.Dataset] = &backoff.Backoff{Next: w.trusted.Second().Add(100 * 365 * 24 * time.Hour)} // as long as the term
+		w.Trouble.Set(trouble.InvalidValue, r.Key.String(), fmt.Sprintf("the store cannot hold the definition of dataset %s, which is not collected: %v", r.Key.Dataset, r.Err))
 	default:
-		s.Trouble.Set(trouble.InvalidValue, r.Key.String(), fmt.Sprintf("the store cannot hold the entry: %v", r.Err))
+		w.Trouble.Set(trouble.InvalidValue, r.Key.String(), fmt.Sprintf("the store cannot hold the entry: %v", r.Err))
 	}
 }

@@ -25,23 +25,35 @@ const (
 	mostNews = 20
 )
 
+// discoverer finds out who there is.
+type discoverer struct {
+	*Poller
+	*faults
+	*books
+	*writer
+	damaged    *damage
+	discoverAt bucket.Time
+	listing    outage          // of the list of zones alone
+	odd        map[string]bool // zones of which a problem with their names is told
+}
+
 // discover brings the roster up to date with the zones that the token sees, says
 // what of the settings selects nothing, and when to look again.
-func (s *state) discover(ctx context.Context, now bucket.Time) error {
-	zones, err := s.Upstream.Zones(ctx)
+func (d *discoverer) discover(ctx context.Context, now bucket.Time) error {
+	zones, err := d.Upstream.Zones(ctx)
 	if err != nil {
 		return err
 	}
-	s.Metrics.visible.WithLabelValues().Set(float64(len(zones)))
-	if len(zones) == 0 && len(s.roster) > 0 {
+	d.Metrics.visible.WithLabelValues().Set(float64(len(zones)))
+	if len(zones) == 0 && len(d.roster) > 0 {
 		// An empty list may also mean that the permission is gone (Cloudflare's
 		// API does not tell them apart); it ends no scope.
-		s.Trouble.Set(trouble.ZonesUnlisted, "", fmt.Sprintf("Cloudflare lists no zones any more; the %d known ones are kept. Does the token still have Zone Read for them?", len(s.roster)))
-		s.discoverAt = now.Add(discoverSoon)
-		s.judgeSelection(len(zones))
+		d.Trouble.Set(trouble.ZonesUnlisted, "", fmt.Sprintf("Cloudflare lists no zones any more; the %d known ones are kept. Does the token still have Zone Read for them?", len(d.roster)))
+		d.discoverAt = now.Add(discoverSoon)
+		d.judgeSelection(len(zones))
 		return nil
 	}
-	s.Trouble.Clear(trouble.ZonesUnlisted, "")
+	d.Trouble.Clear(trouble.ZonesUnlisted, "")
 	seen := make([]roster.Seen, len(zones))
 	for i, z := range zones {
 		seen[i] = roster.Seen{
@@ -49,13 +61,13 @@ func (s *state) discover(ctx context.Context, now bucket.Time) error {
 			Active: z.Status == "active" && !z.Paused, Created: bucket.TimeOf(z.Created),
 		}
 	}
-	changed := s.roster.Discover(now, seen, s.Select, s.Lookback)
-	unmatched := s.Select.Unmatched(seen)
-	s.tellUnmatched(unmatched)
-	s.tellOdd(seen)
-	s.discoverAt = now.Add(discoverEvery)
-	if collected := s.judgeSelection(len(zones)); collected == 0 || len(unmatched) > 0 {
-		s.discoverAt = now.Add(min(discoverEvery, discoverSoon*time.Duration(1+len(zones)/soonZones)))
+	changed := d.roster.Discover(now, seen, d.Select, d.Lookback)
+	unmatched := d.Select.Unmatched(seen)
+	d.tellUnmatched(unmatched)
+	d.tellOdd(seen)
+	d.discoverAt = now.Add(discoverEvery)
+	if collected := d.judgeSelection(len(zones)); collected == 0 || len(unmatched) > 0 {
+		d.discoverAt = now.Add(min(discoverEvery, discoverSoon*time.Duration(1+len(zones)/soonZones)))
 	}
 	if len(changed) == 0 {
 		return nil
@@ -63,36 +75,36 @@ func (s *state) discover(ctx context.Context, now bucket.Time) error {
 	level := slog.LevelInfo
 	if len(changed) > mostNews {
 		level = slog.LevelDebug
-		s.Logger.Info("many zones are new or have changed", "zones", len(changed), "visible", len(zones))
+		d.Logger.Info("many zones are new or have changed", "zones", len(changed), "visible", len(zones))
 	}
 	for _, sc := range changed {
-		s.Logger.Log(ctx, level, "zone", "zone", sc.ID, "name", sc.Name, "label", sc.ZoneLabel, "account", sc.AccountName, "plan", sc.Plan, "state", sc.State)
+		d.Logger.Log(ctx, level, "zone", "zone", sc.ID, "name", sc.Name, "label", sc.ZoneLabel, "account", sc.AccountName, "plan", sc.Plan, "state", sc.State)
 	}
-	if err := s.save(ctx, changed); err != nil {
+	if err := d.save(ctx, changed); err != nil {
 		return err
 	}
-	s.rewritten()
+	d.damaged.rewritten()
 	return nil
 }
 
 // tellUnmatched says which entries of the settings select nothing.
-func (s *state) tellUnmatched(unmatched []roster.Unmatched) {
+func (d *discoverer) tellUnmatched(unmatched []roster.Unmatched) {
 	count, problems := map[string]int{}, map[string]string{}
 	for _, u := range unmatched {
 		count[u.Setting]++
 		problems[u.Setting+" "+u.Entry] = u.Reason
 	}
 	for _, setting := range []string{roster.SettingZones, roster.SettingExclude, roster.SettingAccounts} {
-		s.Metrics.unmatched.WithLabelValues(setting).Set(float64(count[setting]))
+		d.Metrics.unmatched.WithLabelValues(setting).Set(float64(count[setting]))
 	}
-	s.Trouble.Replace(trouble.SelectionUnmatched, problems)
+	d.Trouble.Replace(trouble.SelectionUnmatched, problems)
 }
 
 // judgeSelection says why no zone is collected, if none is, and returns how many
 // are.
-func (s *state) judgeSelection(visible int) (collected int) {
+func (d *discoverer) judgeSelection(visible int) (collected int) {
 	paused := 0
-	for _, sc := range s.roster {
+	for _, sc := range d.roster {
 		switch {
 		case sc.Kind != bucket.Zone:
 		case sc.State == roster.Active:
@@ -101,11 +113,11 @@ func (s *state) judgeSelection(visible int) (collected int) {
 			paused++
 		}
 	}
-	s.Metrics.selected.WithLabelValues().Set(float64(collected))
+	d.Metrics.selected.WithLabelValues().Set(float64(collected))
 	why := ""
 	switch {
 	case collected > 0:
-		s.Trouble.Clear(trouble.NoZones, "")
+		d.Trouble.Clear(trouble.NoZones, "")
 		return collected
 	case paused > 0:
 		why = fmt.Sprintf("no zone is collected: all %d zones that are selected are paused, pending or deactivated at Cloudflare", paused)
@@ -115,6 +127,6 @@ func (s *state) judgeSelection(visible int) (collected int) {
 		why = fmt.Sprintf("no zone is collected: the token sees %d zones, and %s, %s and %s select none of them",
 			visible, roster.SettingZones, roster.SettingExclude, roster.SettingAccounts)
 	}
-	s.Trouble.Set(trouble.NoZones, "", why)
+	d.Trouble.Set(trouble.NoZones, "", why)
 	return 0
 }

@@ -70,21 +70,21 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 
 // upstreamFailed keeps what is known and tries again later; a store's error
 // ends the term.
-func (s *state) upstreamFailed(ctx context.Context, level slog.Level, what string, err error) (bucket.Time, error) {
+func (a *asker) upstreamFailed(ctx context.Context, level slog.Level, what string, err error) (bucket.Time, error) {
 	var e *cloudflare.Error
 	if ctx.Err() != nil || !errors.As(err, &e) {
 		return 0, err
 	}
-	s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-	s.often.Log(ctx, level, e.Class.String()+" "+e.Message, "cannot "+what+" at Cloudflare", "class", e.Class.String(), "err", err, bodyOf(e))
+	a.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
+	a.often.Log(ctx, level, e.Class.String()+" "+e.Message, "cannot "+what+" at Cloudflare", "class", e.Class.String(), "err", err, bodyOf(e))
 	switch {
 	case e.Class == cloudflare.Budget:
-		s.Budget.Refused(e.RetryAfter)
-		return s.trusted.Second().Add(max(e.RetryAfter, 5*time.Minute)), nil
-	case len(s.roster) > 0 && e.Class != cloudflare.Auth:
+		a.Budget.Refused(e.RetryAfter)
+		return a.trusted.Second().Add(max(e.RetryAfter, 5*time.Minute)), nil
+	case len(a.roster) > 0 && e.Class != cloudflare.Auth:
 		return 0, nil // known zones are still worth asking
 	}
-	return s.away(e, reasonOf(e.Class), tokenRefused), nil
+	return a.away(e, reasonOf(e.Class), tokenRefused), nil
 }
 
 // note remembers a failure of something that is tried again by itself.
@@ -99,33 +99,60 @@ func (o *outage) note(now bucket.Time, err error) {
 // compareClocks asks Cloudflare for its time where its clock was last seen behind
 // ours and no answer has come since. While it is, nothing falls due and nothing
 // is asked, so that no answer would ever say that it is right again.
-func (s *state) compareClocks(ctx context.Context) {
-	answered := s.answered
-	s.answered = false
-	if answered || s.trusted.Skew(trusted.Cloudflare) >= 0 {
+func (a *asker) compareClocks(ctx context.Context) {
+	answered := a.answered
+	a.answered = false
+	if answered || a.trusted.Skew(trusted.Cloudflare) >= 0 {
 		return
 	}
-	sent := s.Clock.Now()
-	date, err := s.Upstream.Date(ctx)
+	sent := a.Clock.Now()
+	date, err := a.Upstream.Date(ctx)
 	if err != nil {
-		s.often.Warn("", "cannot compare clocks with Cloudflare, which was behind", "err", err)
+		a.often.Warn("", "cannot compare clocks with Cloudflare, which was behind", "err", err)
 		return
 	}
-	s.trusted.Observe(trusted.Cloudflare, sent, s.Clock.Now(), date, time.Second)
+	a.trusted.Observe(trusted.Cloudflare, sent, a.Clock.Now(), date, time.Second)
 }
 
 // save writes scopes' records.
-func (s *state) save(ctx context.Context, scopes []*roster.Scope) error {
+func (w *writer) save(ctx context.Context, scopes []*roster.Scope) error {
 	var batch store.Batch
 	for _, sc := range scopes {
 		batch.Records = append(batch.Records, sc.Record())
 	}
-	return s.commit(ctx, batch)
+	return w.commit(ctx, batch)
+}
+
+// settings reads what plans allow.
+type settings struct {
+	*Poller
+	*faults
+	*books
+	*writer
+	*asker
+	unread   map[bucket.Scope]*unread // scopes whose settings could not be read
+	voided   int                      // requests for settings that failed, of one list of scopes
+	granting bool                     // one of that list was answered
+	suspects []bucket.Scope           // of that list, refused in unknown words before any was answered
+	left     bool                     // settings of scopes that are not to blame were left for the next pass
+}
+
+// unread is what is known of settings that could not be read.
+type unread struct {
+	backoff.Backoff
+	blamed  bool              // on account of the scope itself
+	refusal *cloudflare.Error // nil: the scope was missing from an answer
+}
+
+// denied reports whether the token may not ask for a scope at all: Cloudflare says
+// so, or does not show the scope.
+func (u *unread) denied() bool {
+	return u != nil && u.blamed && (u.refusal == nil || u.refusal.Class == cloudflare.Denied)
 }
 
 // entitle reads the settings node of scopes whose entitlements are unknown or
-// old. What voids requests is left to [state.entitleFailed].
-func (s *state) entitle(ctx context.Context, now bucket.Time) (blocked bucket.Time, err error) {
+// old. What voids requests is left to [settings.entitleFailed].
+func (s *settings) entitle(ctx context.Context, now bucket.Time) (blocked bucket.Time, err error) {
 	blocked, err = s.entitleAll(ctx, quota.Urgent, s.stale(func(sc *roster.Scope) bool {
 		return !s.toBlame(now, sc) && now >= s.readAgain(sc)
 	}))
@@ -136,7 +163,7 @@ func (s *state) entitle(ctx context.Context, now bucket.Time) (blocked bucket.Ti
 // entitleFailed does it for those that voided a request before, when no window
 // needs the budget: there may be hundreds that the token may not ask. Who waits
 // longest comes first.
-func (s *state) entitleFailed(ctx context.Context, now bucket.Time) error {
+func (s *settings) entitleFailed(ctx context.Context, now bucket.Time) error {
 	due := s.stale(func(sc *roster.Scope) bool { return s.toBlame(now, sc) && now >= s.readAgain(sc) })
 	slices.SortStableFunc(due, func(a, b *roster.Scope) int { return cmp.Compare(s.readAgain(a), s.readAgain(b)) })
 	_, err := s.entitleAll(ctx, quota.Background, due)
@@ -144,7 +171,7 @@ func (s *state) entitleFailed(ctx context.Context, now bucket.Time) error {
 }
 
 // readAgain is when a scope's settings may be asked for again.
-func (s *state) readAgain(sc *roster.Scope) bucket.Time {
+func (s *settings) readAgain(sc *roster.Scope) bucket.Time {
 	if u := s.unread[sc.Scope]; u != nil {
 		return u.Next
 	}
@@ -153,14 +180,14 @@ func (s *state) readAgain(sc *roster.Scope) bucket.Time {
 
 // toBlame reports whether a scope's settings could not be read on its own account,
 // by a leader before this one where it is known for long.
-func (s *state) toBlame(now bucket.Time, sc *roster.Scope) bool {
+func (s *settings) toBlame(now bucket.Time, sc *roster.Scope) bool {
 	u := s.unread[sc.Scope]
 	return u != nil && u.blamed || u == nil && sc.Nodes == nil && now.Sub(sc.FirstSeen) > time.Hour
 }
 
 // stale are the scopes whose settings should be read, of those that are picked,
 // ascending.
-func (s *state) stale(pick func(*roster.Scope) bool) []*roster.Scope {
+func (s *settings) stale(pick func(*roster.Scope) bool) []*roster.Scope {
 	now := s.trusted.Second()
 	var out []*roster.Scope
 	for _, sc := range slices.SortedFunc(maps.Values(s.roster), func(a, b *roster.Scope) int { return a.Compare(b.Scope) }) {
@@ -175,7 +202,7 @@ func (s *state) stale(pick func(*roster.Scope) bool) []*roster.Scope {
 // the rest is left for the next pass. Refusals in unknown words are nobody's fault
 // while nothing was answered that could have been, and so are
 // answers that are none.
-func (s *state) entitleAll(ctx context.Context, lane quota.Lane, scopes []*roster.Scope) (blocked bucket.Time, err error) {
+func (s *settings) entitleAll(ctx context.Context, lane quota.Lane, scopes []*roster.Scope) (blocked bucket.Time, err error) {
 	nodes := s.nodes()
 	s.voided, s.granting, s.suspects = 0, false, nil
 	for batch := range slices.Chunk(scopes, settingsBatch) {
@@ -191,7 +218,7 @@ func (s *state) entitleAll(ctx context.Context, lane quota.Lane, scopes []*roste
 }
 
 // anySettings reports whether anything can be asked by settings that were read.
-func (s *state) anySettings() bool {
+func (s *settings) anySettings() bool {
 	for _, sc := range s.roster {
 		if sc.Checked != 0 && sc.State == roster.Active {
 			return true
@@ -204,7 +231,7 @@ func (s *state) anySettings() bool {
 // refused, since everything was, and leaves the rest of the list for later. Where
 // nothing is known by which anything could be asked, it returns the time before
 // which nothing need be sent.
-func (s *state) settingsRefusedAlike(e *cloudflare.Error, batch []*roster.Scope) bucket.Time {
+func (s *settings) settingsRefusedAlike(e *cloudflare.Error, batch []*roster.Scope) bucket.Time {
 	for _, sc := range s.suspects {
 		s.unread[sc].blamed = false
 	}
@@ -222,7 +249,7 @@ func saysNothing(e *cloudflare.Error) bool {
 }
 
 // nodes are the GraphQL nodes that any variant asks.
-func (s *state) nodes() []string {
+func (s *settings) nodes() []string {
 	used := map[string]bool{}
 	for _, d := range s.Catalogue.Datasets {
 		for _, v := range d.Variants {
@@ -234,7 +261,7 @@ func (s *state) nodes() []string {
 
 // entitleBatch asks once for scopes that fit one request, and in parts where that
 // fails; for nothing where many requests of the list have failed.
-func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes []string, lane quota.Lane) (bucket.Time, error) {
+func (s *settings) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes []string, lane quota.Lane) (bucket.Time, error) {
 	if len(batch) == 0 || s.voided >= mostVoided {
 		return 0, nil
 	}
@@ -273,7 +300,7 @@ func (s *state) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes [
 
 // settingsFailed deals with a request that failed. Where one zone voided the
 // answer for all it is the one that is named, or in one of the halves.
-func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes []string, lane quota.Lane, failure error) (bucket.Time, error) {
+func (s *settings) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes []string, lane quota.Lane, failure error) (bucket.Time, error) {
 	s.voided++
 	failed, wait, rest := batch, settingsDenied, [][]*roster.Scope(nil)
 	e := (*cloudflare.Error)(nil)
@@ -324,7 +351,7 @@ func (s *state) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes
 
 // leaveUnread puts off asking for the settings of scopes and returns how loudly to
 // say so: of each scope once.
-func (s *state) leaveUnread(wait backoff.Pauses, e *cloudflare.Error, scopes ...*roster.Scope) slog.Level {
+func (s *settings) leaveUnread(wait backoff.Pauses, e *cloudflare.Error, scopes ...*roster.Scope) slog.Level {
 	level, jitter := slog.LevelDebug, s.rng.Float64()
 	for _, sc := range scopes {
 		if s.unread[sc.Scope] == nil {
@@ -339,7 +366,7 @@ func (s *state) leaveUnread(wait backoff.Pauses, e *cloudflare.Error, scopes ...
 }
 
 // grant notes a scope's entitlements and says once what is not collected.
-func (s *state) grant(now bucket.Time, sc *roster.Scope, byNode map[string]cloudflare.Settings) {
+func (s *settings) grant(now bucket.Time, sc *roster.Scope, byNode map[string]cloudflare.Settings) {
 	entitled := make(map[string]roster.Node, len(byNode))
 	for name, n := range byNode {
 		entitled[name] = roster.Node{
@@ -399,4 +426,4 @@ func (s *state) retire(ctx context.Context, now bucket.Time) error {
 }
 
 // dirty notes that a scope's record must be written with the next commit.
-func (s *state) dirty(sc bucket.Scope) { s.changed[sc] = true }
+func (b *books) dirty(sc bucket.Scope) { b.changed[sc] = true }

@@ -18,8 +18,8 @@ const patience = 2
 // quarters, down to one scope and one selection. A zone that voids every answer
 // it is part of so ends up alone, and its neighbours are served. In an outage
 // of Cloudflare this costs nothing, since three failures in a row end the pass.
-func (s *state) portions(r plan.Request) []plan.Request {
-	failures := s.failures(r)
+func (b *books) portions(r plan.Request) []plan.Request {
+	failures := b.failures(r)
 	if failures <= patience {
 		return []plan.Request{r}
 	}
@@ -37,16 +37,16 @@ func (s *state) portions(r plan.Request) []plan.Request {
 
 // isAlone reports whether a question is to be asked by itself, since it was what
 // failed the last time, or its variant was refused.
-func (s *state) isAlone(sc bucket.Scope, sel plan.Selection) bool {
-	t := s.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}]
-	return t != nil && t.alone || s.roster[sc].Doubted(sel.Dataset.Dataset, sel.Variant.Name)
+func (b *books) isAlone(sc bucket.Scope, sel plan.Selection) bool {
+	t := b.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}]
+	return t != nil && t.alone || b.roster[sc].Doubted(sel.Dataset.Dataset, sel.Variant.Name)
 }
 
 // isApart reports whether all of a request is to be asked by itself.
-func (s *state) isApart(r plan.Request) bool {
+func (b *books) isApart(r plan.Request) bool {
 	for _, sc := range r.Scopes {
 		for _, sel := range r.Selections {
-			if !s.isAlone(sc, sel) {
+			if !b.isAlone(sc, sel) {
 				return false
 			}
 		}
@@ -57,13 +57,13 @@ func (s *state) isApart(r plan.Request) bool {
 // apart takes out of a request what is to be asked by itself, so that it voids
 // nobody's answer but its own: one request for each scope that has any, behind
 // those of the others.
-func (s *state) apart(r plan.Request) []plan.Request {
+func (b *books) apart(r plan.Request) []plan.Request {
 	var well, rest, alone []plan.Request
 	together := plan.Request{Lane: r.Lane, Selections: r.Selections}
 	for _, sc := range r.Scopes {
 		by, with := plan.Request{Lane: r.Lane, Scopes: []bucket.Scope{sc}}, plan.Request{Lane: r.Lane, Scopes: []bucket.Scope{sc}}
 		for _, sel := range r.Selections {
-			if s.isAlone(sc, sel) {
+			if b.isAlone(sc, sel) {
 				by.Selections = append(by.Selections, sel)
 			} else {
 				with.Selections = append(with.Selections, sel)
@@ -87,14 +87,14 @@ func (s *state) apart(r plan.Request) []plan.Request {
 // inTurn puts what is asked by itself behind what is not, and in between one of
 // them after every two others, so that those that fail, however many they are,
 // starve nobody and are not starved by a catch-up.
-func (s *state) inTurn(queue []plan.Request) []plan.Request {
+func (b *books) inTurn(queue []plan.Request) []plan.Request {
 	var well, sick []plan.Request
 	for _, r := range queue {
-		for _, part := range s.apart(r) {
-			if s.isApart(part) {
+		for _, part := range b.apart(r) {
+			if b.isApart(part) {
 				sick = append(sick, part)
 			} else {
-				well = append(well, s.portions(part)...)
+				well = append(well, b.portions(part)...)
 			}
 		}
 	}
@@ -109,12 +109,12 @@ func (s *state) inTurn(queue []plan.Request) []plan.Request {
 }
 
 // failures is how often in a row every part of the request has failed.
-func (s *state) failures(r plan.Request) int {
+func (b *books) failures(r plan.Request) int {
 	least := -1
 	for _, sel := range r.Selections {
 		for _, sc := range r.Scopes {
 			n, of := 0, ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-			if t := s.tries[of]; t != nil && !t.alone {
+			if t := b.tries[of]; t != nil && !t.alone {
 				n = t.Failures
 			}
 			if least < 0 || n < least {
@@ -127,9 +127,9 @@ func (s *state) failures(r plan.Request) int {
 
 // understood is the request less the datasets that Cloudflare was found not to
 // understand since it was planned; false when nothing is left.
-func (s *state) understood(r plan.Request) (plan.Request, bool) {
+func (b *books) understood(r plan.Request) (plan.Request, bool) {
 	r.Selections = slices.DeleteFunc(slices.Clone(r.Selections), func(sel plan.Selection) bool {
-		return s.isOff(sel.Dataset.Dataset)
+		return b.isOff(sel.Dataset.Dataset)
 	})
 	return r, len(r.Selections) > 0
 }
@@ -137,13 +137,13 @@ func (s *state) understood(r plan.Request) (plan.Request, bool) {
 // granted takes one question out of a request that was refused since it was
 // planned: a pass that learns of a refusal may have several requests with it.
 // It returns what is left to ask instead, or false where nothing was refused.
-func (s *state) granted(r plan.Request) (rest []plan.Request, changed bool) {
-	now := s.trusted.Second()
+func (b *books) granted(r plan.Request) (rest []plan.Request, changed bool) {
+	now := b.trusted.Second()
 	for _, sc := range r.Scopes {
 		for i, sel := range r.Selections {
 			of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-			t := s.tries[of]
-			if s.roster[sc].Refused(now, of.Dataset, sel.Variant.Name) || t != nil && t.alone && now < t.Next {
+			t := b.tries[of]
+			if b.roster[sc].Refused(now, of.Dataset, sel.Variant.Name) || t != nil && t.alone && now < t.Next {
 				return without(r, []bucket.Scope{sc}, i), true
 			}
 		}
@@ -153,7 +153,7 @@ func (s *state) granted(r plan.Request) (rest []plan.Request, changed bool) {
 
 // named is what an error names of a request: scopes, and one selection; none and
 // -1 where it does not say. A field that only one selection asks for names it.
-func (s *state) named(r plan.Request, e *cloudflare.Error) (scopes []bucket.Scope, selection int) {
+func (a *asker) named(r plan.Request, e *cloudflare.Error) (scopes []bucket.Scope, selection int) {
 	for _, sc := range r.Scopes {
 		if sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID) {
 			scopes = append(scopes, sc)
@@ -176,16 +176,16 @@ func (s *state) named(r plan.Request, e *cloudflare.Error) (scopes []bucket.Scop
 
 // names reports whether an error names a part of a request, so that the rest is
 // worth asking at once.
-func (s *state) names(r plan.Request, e *cloudflare.Error) bool {
-	scopes, selection := s.named(r, e)
+func (a *asker) names(r plan.Request, e *cloudflare.Error) bool {
+	scopes, selection := a.named(r, e)
 	return len(scopes) > 0 && len(scopes) < len(r.Scopes) || selection >= 0 && len(r.Selections) > 1
 }
 
 // isolate deals with an error that a part of a request caused, and returns what
 // of the request is still to be asked. Where the error names its origin only
 // that is taken out; where it does not, the request is halved.
-func (s *state) isolate(r plan.Request, e *cloudflare.Error, a *alike) []plan.Request {
-	scopes, i := s.named(r, e)
+func (a *asker) isolate(r plan.Request, e *cloudflare.Error, all *alike) []plan.Request {
+	scopes, i := a.named(r, e)
 	if len(r.Scopes) == 1 {
 		scopes = r.Scopes
 	}
@@ -194,7 +194,7 @@ func (s *state) isolate(r plan.Request, e *cloudflare.Error, a *alike) []plan.Re
 	}
 	if e.Class == cloudflare.Ours && i >= 0 && e.Field != "" && asks(r.Selections[i], e.Field) {
 		// A field that does not exist does not exist for any zone.
-		s.disable(r.Selections[i].Dataset.Dataset, e)
+		a.disable(r.Selections[i].Dataset.Dataset, e)
 		return without(r, r.Scopes, i)
 	}
 	switch {
@@ -213,13 +213,13 @@ func (s *state) isolate(r plan.Request, e *cloudflare.Error, a *alike) []plan.Re
 	}
 	for _, sc := range scopes {
 		if e.Class == cloudflare.Denied {
-			s.deny(sc, selections, e)
+			a.deny(sc, selections, e)
 		} else {
 			for _, sel := range selections {
-				s.blame(sc, sel, e)
+				a.blame(sc, sel, e)
 			}
 		}
-		a.blame(sc, selections)
+		all.blame(sc, selections)
 	}
 	return without(r, scopes, i)
 }

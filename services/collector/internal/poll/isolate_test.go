@@ -55,7 +55,7 @@ func TestPartsAreTheWhole(t *testing.T) {
 				}
 			}
 			for failures := range 8 {
-				s := &state{tries: map[ledger.Series]*try{}}
+				s := &books{faults: &faults{tries: map[ledger.Series]*try{}}}
 				for _, sc := range r.Scopes {
 					for _, sel := range r.Selections {
 						s.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}] = &try{Backoff: backoff.Backoff{Failures: failures}}

@@ -20,23 +20,23 @@ const span = 5 * time.Minute
 
 // weigh compares what is selected with the share, whenever either has changed. To
 // plan an hour ahead costs seconds of a thousand zones, so not each pass does it.
-func (s *state) weigh(claims []roster.Claim) {
-	share, limit := s.Budget.Share()
+func (r *reporter) weigh(claims []roster.Claim) {
+	share, limit := r.Budget.Share()
 	wants := steadyWants(claims)
 	selected := fingerprint(wants, share)
-	if selected == s.weighed {
+	if selected == r.weighed {
 		return
 	}
-	s.weighed = selected
-	need := s.need(wants)
-	s.Metrics.needed.WithLabelValues().Set(need)
-	s.Budget.Expect(need)
+	r.weighed = selected
+	need := r.need(wants)
+	r.Metrics.needed.WithLabelValues().Set(need)
+	r.Budget.Expect(need)
 	if need <= float64(share) {
-		s.Trouble.Clear(trouble.BudgetShort, "")
-		s.Logger.Debug("the share of the budget suffices", "needed", need, "share", share)
+		r.Trouble.Clear(trouble.BudgetShort, "")
+		r.Logger.Debug("the share of the budget suffices", "needed", need, "share", share)
 		return
 	}
-	s.Trouble.Set(trouble.BudgetShort, "", s.short(wants, need, share, limit))
+	r.Trouble.Set(trouble.BudgetShort, "", r.short(wants, need, share, limit))
 }
 
 // steadyWants are the claims of scopes that go on.
@@ -68,7 +68,7 @@ func fingerprint(wants []plan.Want, share int) uint64 {
 
 // need is how many requests a span takes in steady state, the refresh of settings
 // included. Zones are listed by another API, which the limit is not about.
-func (s *state) need(wants []plan.Want) float64 {
+func (r *reporter) need(wants []plan.Want) float64 {
 	zones := map[bucket.Scope]bool{}
 	for i := range wants {
 		if wants[i].Scope.Kind == bucket.Zone {
@@ -76,11 +76,11 @@ func (s *state) need(wants []plan.Want) float64 {
 		}
 	}
 	settings := math.Ceil(float64(len(zones))/settingsBatch) * float64(span) / float64(entitleEvery)
-	return plan.Need(wants, s.Interval, span, plan.DefaultCeilings) + settings
+	return plan.Need(wants, r.Interval, span, plan.DefaultCeilings) + settings
 }
 
 // short says what to change. Each remedy is tried on the planner.
-func (s *state) short(wants []plan.Want, need float64, share, limit int) string {
+func (r *reporter) short(wants []plan.Want, need float64, share, limit int) string {
 	var remedies []string
 	if percent := math.Ceil(100 * need / float64(limit)); percent <= 100 {
 		remedies = append(remedies, fmt.Sprintf("WEIR_BUDGET_SHARE=%.0f%%, if nothing else needs the rest of the limit", percent))
@@ -90,14 +90,14 @@ func (s *state) short(wants []plan.Want, need float64, share, limit int) string 
 		if !changed {
 			continue
 		}
-		if n := s.need(longer); n <= float64(share) {
+		if n := r.need(longer); n <= float64(share) {
 			remedies = append(remedies, fmt.Sprintf("CF_BUCKET_SECONDS=%.0f, which needs %.0f", size.Seconds(), math.Ceil(n)))
 			break
 		}
 	}
 	for _, id := range datasets(wants) {
 		rest := slices.DeleteFunc(slices.Clone(wants), func(w plan.Want) bool { return w.Dataset.Dataset == id })
-		if n := s.need(rest); n <= float64(share) {
+		if n := r.need(rest); n <= float64(share) {
 			remedies = append(remedies, fmt.Sprintf("leaving out %s, without which %.0f are needed", id, math.Ceil(n)))
 		}
 	}

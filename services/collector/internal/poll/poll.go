@@ -159,7 +159,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 			return time.Time{}, err
 		}
 	}
-	s.inspect(ctx)
+	s.damaged.inspect(ctx)
 	if at, err = s.trusted.Look(ctx); err != nil {
 		return time.Time{}, err
 	}

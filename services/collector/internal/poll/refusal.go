@@ -49,10 +49,10 @@ const (
 func (a *alike) answer() { a.answered, a.streak, a.blamed = true, 0, nil }
 
 // refuse notes a refusal of r and says how to go on.
-func (a *alike) refuse(s *state, r plan.Request, e *cloudflare.Error) advice {
-	scopes, _ := s.named(r, e)
+func (a *alike) refuse(from *asker, r plan.Request, e *cloudflare.Error) advice {
+	scopes, _ := from.named(r, e)
 	switch {
-	case s.isApart(r): // known to be refused by itself
+	case from.isApart(r): // known to be refused by itself
 		return isolate
 	case e.Class == cloudflare.Denied && len(scopes) == 0:
 	case e.Class != cloudflare.Unknown:
@@ -89,16 +89,16 @@ func (a *alike) all() bool { return !a.answered && a.streak > 0 }
 
 // cells are single questions out of all that is to be asked besides r itself,
 // drawn so that they differ in zone and dataset.
-func (s *state) cells(r plan.Request, queue []plan.Request) []plan.Request {
-	from := slices.DeleteFunc(slices.Clone(queue), s.isApart)
+func (a *asker) cells(r plan.Request, queue []plan.Request) []plan.Request {
+	from := slices.DeleteFunc(slices.Clone(queue), a.isApart)
 	if len(r.Scopes)*len(r.Selections) > 1 {
 		from = append(from, r)
 	}
 	var out []plan.Request
 	drawn := map[ledger.Series]bool{}
 	for i := 0; i < cellsAsked && len(from) > 0; i++ {
-		q := from[s.rng.IntN(len(from))]
-		sc, sel := q.Scopes[s.rng.IntN(len(q.Scopes))], q.Selections[i%len(q.Selections)]
+		q := from[a.rng.IntN(len(from))]
+		sc, sel := q.Scopes[a.rng.IntN(len(q.Scopes))], q.Selections[i%len(q.Selections)]
 		if of := (ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}); !drawn[of] {
 			drawn[of] = true
 			out = append(out, plan.Request{Lane: q.Lane, Scopes: []bucket.Scope{sc}, Selections: []plan.Selection{sel}})
@@ -109,17 +109,17 @@ func (s *state) cells(r plan.Request, queue []plan.Request) []plan.Request {
 
 // refusedAlike deals with a refusal of everything: whoever was blamed on the way
 // is not to blame. It returns the time before which nothing may be sent.
-func (s *state) refusedAlike(a *alike) bucket.Time {
-	e := a.err
+func (a *asker) refusedAlike(all *alike) bucket.Time {
+	e := all.err
 	reason, wait := ledger.Unknown, unknownForAll
 	if e.Class == cloudflare.Denied {
 		reason, wait = ledger.Unauthorized, tokenRefused
 	}
-	next := s.away(e, reason, wait)
-	for _, of := range a.blamed {
-		delete(s.tries, of)
+	next := a.away(e, reason, wait)
+	for _, of := range all.blamed {
+		delete(a.tries, of)
 	}
-	s.often.Warn(e.Class.String()+" "+e.Message, "Cloudflare refuses everything alike; nothing is concluded about zones or datasets", "class", e.Class.String(), "err", e, bodyOf(e))
+	a.often.Warn(e.Class.String()+" "+e.Message, "Cloudflare refuses everything alike; nothing is concluded about zones or datasets", "class", e.Class.String(), "err", e, bodyOf(e))
 	return next
 }
 
@@ -147,32 +147,32 @@ const (
 func (f *refusals) begin() { f.fresh = f.fresh[:0] }
 
 // refuse gives a variant up for a scope, for minutes at first.
-func (s *state) refuse(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
-	who := s.roster[sc]
+func (a *asker) refuse(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
+	who := a.roster[sc]
 	dataset, variant := sel.Dataset.Dataset, sel.Variant.Name
 	key := dataset + "/" + variant
 	_, already := who.Refusals[key]
 	if !already { // a probe that fails is no news
-		s.refusals.fresh = append(s.refusals.fresh, refused{scope: sc, key: key})
+		a.refusals.fresh = append(a.refusals.fresh, refused{scope: sc, key: key})
 	}
-	who.Refuse(s.trusted.Second(), dataset, variant, roster.Refusal{Reason: e.Message, Node: sel.Variant.Node, Field: e.Field})
-	s.dirty(sc)
-	s.often.Warn(dataset+" "+sc.ID, "zone may not be asked; trying the next variant", "dataset", dataset, "zone", sc.ID, "name", who.Name, "variant", variant, "probe", who.Refusals[key].Until, "err", e)
+	who.Refuse(a.trusted.Second(), dataset, variant, roster.Refusal{Reason: e.Message, Node: sel.Variant.Node, Field: e.Field})
+	a.dirty(sc)
+	a.often.Warn(dataset+" "+sc.ID, "zone may not be asked; trying the next variant", "dataset", dataset, "zone", sc.ID, "name", who.Name, "variant", variant, "probe", who.Refusals[key].Until, "err", e)
 }
 
 // tooManyRefusals takes the refusals of this queue back when they are many and
 // were not taken back shortly before; it then returns the time before which
 // nothing may be sent.
-func (s *state) tooManyRefusals(e *cloudflare.Error) bucket.Time {
-	f, now := &s.refusals, s.trusted.Second()
+func (a *asker) tooManyRefusals(e *cloudflare.Error) bucket.Time {
+	f, now := &a.refusals, a.trusted.Second()
 	if len(f.fresh) <= mostRefusals || f.doubts != 0 && now.Sub(f.doubts) < doubtsLast {
 		return 0
 	}
 	for _, r := range f.fresh {
-		delete(s.roster[r.scope].Refusals, r.key)
+		delete(a.roster[r.scope].Refusals, r.key)
 	}
 	f.begin()
 	f.doubts = now
-	s.often.Warn("", "Cloudflare refuses many zones at once; believed only if it is said again", "err", e)
-	return s.away(e, ledger.Unknown, unknownForAll)
+	a.often.Warn("", "Cloudflare refuses many zones at once; believed only if it is said again", "err", e)
+	return a.away(e, ledger.Unknown, unknownForAll)
 }

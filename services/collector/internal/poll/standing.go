@@ -44,10 +44,10 @@ var byUrgency = []string{
 func (s *standing) fine() bool { return s.state == stateWaiting || s.state == stateCollecting }
 
 // standing says how a claim fares, by the gaps of its series.
-func (s *state) standing(now bucket.Time, c roster.Claim, gaps []ledger.Gap) standing {
+func (r *reporter) standing(now bucket.Time, c roster.Claim, gaps []ledger.Gap) standing {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	out := standing{zone: strings.ToValidUTF8(c.Scope.ZoneLabel, "\uFFFD"), dataset: of.Dataset, state: stateCollecting, ended: c.Scope.End}
-	if have := s.have[of]; len(have) > 0 {
+	if have := r.have[of]; len(have) > 0 {
 		out.newest = have[len(have)-1].End
 	}
 	var waits, misses *ledger.Gap
@@ -58,16 +58,16 @@ func (s *state) standing(now bucket.Time, c roster.Claim, gaps []ledger.Gap) sta
 			misses = &gaps[i]
 		}
 	}
-	t := s.tries[of]
+	t := r.tries[of]
 	switch {
 	case c.Scope.State != roster.Active:
 		out.state = string(c.Scope.State)
 	case c.Variant == nil:
 		out.state, out.reason = stateRefused, "plan"
 		if c.Scope.Checked == 0 {
-			out.state, out.reason = s.unreadState(of.Scope)
+			out.state, out.reason = r.unreadState(of.Scope)
 		}
-	case s.isOff(of.Dataset):
+	case r.isOff(of.Dataset):
 		out.state, out.reason = stateOff, "not_understood"
 	case t != nil && t.reason == ledger.Unauthorized:
 		out.state, out.reason = stateDenied, string(t.reason)
@@ -82,15 +82,15 @@ func (s *state) standing(now bucket.Time, c roster.Claim, gaps []ledger.Gap) sta
 
 // unreadState is the state of a scope whose settings were never read, so that
 // nothing of it is asked.
-func (s *state) unreadState(sc bucket.Scope) (state, reason string) {
-	u := s.unread[sc]
+func (r *reporter) unreadState(sc bucket.Scope) (state, reason string) {
+	u := r.unread[sc]
 	switch {
 	case u.denied():
 		return stateDenied, string(ledger.Unauthorized)
 	case u != nil && u.blamed && u.refusal != nil:
 		return stateBehind, string(reasonOf(u.refusal.Class))
-	case s.outage.reason != "":
-		return stateBehind, string(s.outage.reason)
+	case r.outage.reason != "":
+		return stateBehind, string(r.outage.reason)
 	}
 	return stateBehind, "settings_unread"
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
-	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/journal"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
@@ -20,44 +19,54 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
-// state is what a leader knows. It is built from the store, lives as long as
-// the term, and belongs to one goroutine.
+// state is one term of a leader. It is built from the store, lives as long as the
+// term, and belongs to one goroutine. Its parts do the work; each embeds what it
+// uses of the others, and no more.
 type state struct {
 	*Poller
-	journal *journal.Journal
-	leads   bucket.Time // since when
+	*faults
+	*books
+	*writer
+	*asker
+	*judge
+	*settings
+	*discoverer
+	*auditor
+	*reporter
+	damaged *damage
 
+	told     store.Record // problems, as stored
+	retireAt bucket.Time
+	putOff   bucket.Time // since when retention could not be done; 0: it could
+	retired  bucket.Time // nothing before may be stored; as stored
+}
+
+// faults is what fails: which series and datasets, why, and when they may be tried
+// again; and why nothing can be asked at all.
+type faults struct {
+	*Poller
+	tries   map[ledger.Series]*try
+	off     map[string]*backoff.Backoff                // datasets that Cloudflare does not understand, until
+	invalid map[ledger.Series]map[bucket.Time]*invalid // windows that cannot be stored, by start
+	outage  outage                                     // of Cloudflare as a whole
+}
+
+// books is what a term knows: who there is, what is stored, decided and missing,
+// and what readings say of windows that are not final.
+type books struct {
+	*Poller
+	*faults
+	leads    bucket.Time // since when
 	roster   roster.Roster
-	versions map[string]uint32 // by dataset id
+	changed  map[bucket.Scope]bool // scopes whose record is to be written
+	versions map[string]uint32     // by dataset id
 	defined  map[string]*bucket.Definition
 	have     map[ledger.Series]bucket.Spans
 	begin    map[ledger.Series]bucket.Time // where another bucket size ends
 	decided  map[ledger.Series]*ledger.Decision
 	gaps     []ledger.Gap // as stored
 	settling map[string]*settle.Dataset
-	tries    map[ledger.Series]*try
-	off      map[string]*backoff.Backoff                // datasets that Cloudflare does not understand, until
-	changed  map[bucket.Scope]bool                      // scopes whose record is to be written
-	invalid  map[ledger.Series]map[bucket.Time]*invalid // windows that cannot be stored, by start
-	odd      map[string]bool                            // zones of which a problem with their names is told
-	damaged  damaged
-	told     store.Record // problems, as stored
-	drift    drift
-
-	unread               map[bucket.Scope]*unread // scopes whose settings could not be read
-	voided               int                      // requests for settings that failed, of one list of scopes
-	granting             bool                     // one of that list was answered
-	suspects             []bucket.Scope           // of that list, refused in unknown words before any was answered
-	left                 bool                     // settings of scopes that are not to blame were left for the next pass
-	discoverAt, retireAt bucket.Time
-	putOff               bucket.Time // since when retention could not be done; 0: it could
-	kept                 bucket.Time // nothing before was wanted, or is
-	retired              bucket.Time // nothing before may be stored; as stored
-	answered             bool        // Cloudflare answered since the pass began
-	outage               outage      // of Cloudflare as a whole
-	listing              outage      // of the list of zones alone
-	refusals             refusals    // of variants, by answers
-	weighed              uint64      // fingerprint of what was last compared with the share
+	kept     bucket.Time // nothing before was wanted, or is
 }
 
 // outage is why nothing can be asked, for as long as that lasts.
@@ -78,19 +87,6 @@ type try struct {
 	maxRange time.Duration // narrower than the plan's when answers were too big; 0: no bound
 }
 
-// unread is what is known of settings that could not be read.
-type unread struct {
-	backoff.Backoff
-	blamed  bool              // on account of the scope itself
-	refusal *cloudflare.Error // nil: the scope was missing from an answer
-}
-
-// denied reports whether the token may not ask for a scope at all: Cloudflare says
-// so, or does not show the scope.
-func (u *unread) denied() bool {
-	return u != nil && u.blamed && (u.refusal == nil || u.refusal.Class == cloudflare.Denied)
-}
-
 // What is waited for, by what failed.
 var (
 	cloudflareAway  = backoff.Pauses{First: 15 * time.Second, Most: 2 * time.Minute} // for anybody
@@ -108,41 +104,53 @@ var (
 )
 
 func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
-	s := &state{
-		Poller:   p,
-		versions: map[string]uint32{}, defined: map[string]*bucket.Definition{}, settling: map[string]*settle.Dataset{},
-		tries: map[ledger.Series]*try{}, off: map[string]*backoff.Backoff{},
-		changed: map[bucket.Scope]bool{}, unread: map[bucket.Scope]*unread{},
-		invalid: map[ledger.Series]map[bucket.Time]*invalid{}, odd: map[string]bool{},
-		damaged: damaged{inspected: won.Head.Floor, until: won.Head.Revision},
-	}
 	// What is kept goes by the time, and a new process has compared no clocks.
-	now, err := s.trusted.Look(ctx)
+	now, err := p.trusted.Look(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.leads = bucket.TimeOf(now)
 	if ahead := won.Head.ProgressAt.Sub(now); ahead > store.MaxAhead {
 		p.Logger.Warn("the stored stream time is too far ahead to be one, it is set to the present", "stream_time", won.Head.ProgressAt, "ahead", ahead)
 	}
-	s.journal = journal.Open(journal.Config{
-		Store: p.Store, Clock: p.Clock, Trusted: p.trusted, LeaseTTL: p.LeaseTTL, Jitter: p.rng.Float64,
-		Writes: p.Writes, Trouble: p.Trouble, Revision: p.Metrics.revision, Stream: p.Metrics.progress,
-	}, won, now)
+	s := p.compose(won, now)
 	if err := s.loadRecords(ctx); err != nil {
 		return nil, err
 	}
 	if s.drift, err = p.loadDrift(ctx); err != nil {
 		return nil, err
 	}
-	for i := range p.Catalogue.Datasets {
-		d := &p.Catalogue.Datasets[i]
-		s.settling[d.Dataset] = settle.New(settle.Policy{Size: d.Size, Confirm: d.Confirm, Deadline: d.Deadline, Distinct: d.Distinct()})
-	}
 	if err := s.loadCoverage(ctx, bucket.TimeOf(now)); err != nil {
 		return nil, err
 	}
 	return s, s.defineDatasets(ctx)
+}
+
+// compose puts the parts of a term together. They know nothing yet.
+func (p *Poller) compose(won store.Lease, now time.Time) *state {
+	f := &faults{Poller: p, tries: map[ledger.Series]*try{}, off: map[string]*backoff.Backoff{}, invalid: map[ledger.Series]map[bucket.Time]*invalid{}}
+	b := &books{
+		Poller: p, faults: f, leads: bucket.TimeOf(now), changed: map[bucket.Scope]bool{},
+		versions: map[string]uint32{}, defined: map[string]*bucket.Definition{}, settling: map[string]*settle.Dataset{},
+	}
+	for i := range p.Catalogue.Datasets {
+		d := &p.Catalogue.Datasets[i]
+		b.settling[d.Dataset] = settle.New(settle.Policy{Size: d.Size, Confirm: d.Confirm, Deadline: d.Deadline, Distinct: d.Distinct()})
+	}
+	w := &writer{Poller: p, faults: f, journal: journal.Open(journal.Config{
+		Store: p.Store, Clock: p.Clock, Trusted: p.trusted, LeaseTTL: p.LeaseTTL, Jitter: p.rng.Float64,
+		Writes: p.Writes, Trouble: p.Trouble, Revision: p.Metrics.revision, Stream: p.Metrics.progress,
+	}, won, now)}
+	damaged := &damage{Poller: p, books: b, inspected: won.Head.Floor, until: won.Head.Revision}
+	a := &asker{Poller: p, faults: f, books: b, writer: w}
+	u := &auditor{Poller: p, faults: f, books: b, writer: w, asker: a}
+	j := &judge{Poller: p, faults: f, books: b, writer: w, auditor: u}
+	a.take = j.take
+	g := &settings{Poller: p, faults: f, books: b, writer: w, asker: a, unread: map[bucket.Scope]*unread{}}
+	d := &discoverer{Poller: p, faults: f, books: b, writer: w, damaged: damaged, odd: map[string]bool{}}
+	r := &reporter{Poller: p, faults: f, books: b, settings: g, discoverer: d}
+	return &state{
+		Poller: p, faults: f, books: b, writer: w, asker: a, judge: j, settings: g, discoverer: d, auditor: u, reporter: r, damaged: damaged,
+	}
 }
 
 // loadRecords reads what leaders before this one have written beside the log. A
@@ -252,34 +260,34 @@ func (s *state) defineDatasets(ctx context.Context) error {
 
 // keep is where retention lets wanting begin. It never goes back, whatever clocks
 // and settings do: what was dropped must not be wanted again.
-func (s *state) keep(now bucket.Time) bucket.Time {
-	s.kept = max(s.kept, roster.Keep(now, s.Retention))
-	return s.kept
+func (b *books) keep(now bucket.Time) bucket.Time {
+	b.kept = max(b.kept, roster.Keep(now, b.Retention))
+	return b.kept
 }
 
-func (s *state) claims(now bucket.Time) []roster.Claim {
-	return s.roster.Claims(now, s.Catalogue.Datasets, roster.Terms{
-		Keep: s.keep(now),
+func (b *books) claims(now bucket.Time) []roster.Claim {
+	return b.roster.Claims(now, b.Catalogue.Datasets, roster.Terms{
+		Keep: b.keep(now),
 		Begin: func(dataset string, sc bucket.Scope) bucket.Time {
-			return s.begin[ledger.Series{Dataset: dataset, Scope: sc}]
+			return b.begin[ledger.Series{Dataset: dataset, Scope: sc}]
 		},
 	})
 }
 
-func (s *state) wants(claims []roster.Claim) []plan.Want {
+func (b *books) wants(claims []roster.Claim) []plan.Want {
 	var out []plan.Want
 	for _, c := range claims {
-		if c.Variant == nil || s.isOff(c.Dataset.Dataset) {
+		if c.Variant == nil || b.isOff(c.Dataset.Dataset) {
 			continue
 		}
 		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 		limits := c.Limits
-		if t := s.tries[of]; t != nil && t.maxRange > 0 {
+		if t := b.tries[of]; t != nil && t.maxRange > 0 {
 			limits.MaxDuration = t.maxRange
 		}
 		out = append(out, plan.Want{
 			Dataset: c.Dataset, Variant: c.Variant, Scope: c.Scope.Scope,
-			Window: bucket.Window{Start: c.Askable, End: c.Window.End}, Have: s.closed(c.Dataset, c.Scope), Limits: limits,
+			Window: bucket.Window{Start: c.Askable, End: c.Window.End}, Have: b.closed(c.Dataset, c.Scope), Limits: limits,
 		})
 	}
 	return out
@@ -287,48 +295,48 @@ func (s *state) wants(claims []roster.Claim) []plan.Want {
 
 // closed is what of a series is final, decided, or of a time in which its scope
 // was away.
-func (s *state) closed(d *catalogue.Dataset, sc *roster.Scope) bucket.Spans {
+func (b *books) closed(d *catalogue.Dataset, sc *roster.Scope) bucket.Spans {
 	of := ledger.Series{Dataset: d.Dataset, Scope: sc.Scope}
-	return ledger.Closed(s.have[of], s.decided[of], sc.Absent(d.Size))
+	return ledger.Closed(b.have[of], b.decided[of], sc.Absent(d.Size))
 }
 
 // Again implements plan.State.
-func (s *state) Again(dataset string, sc bucket.Scope, start bucket.Time) bucket.Time {
-	again := s.settling[dataset].Again(sc, start)
-	if t := s.tries[ledger.Series{Dataset: dataset, Scope: sc}]; t != nil {
+func (b *books) Again(dataset string, sc bucket.Scope, start bucket.Time) bucket.Time {
+	again := b.settling[dataset].Again(sc, start)
+	if t := b.tries[ledger.Series{Dataset: dataset, Scope: sc}]; t != nil {
 		again = max(again, t.Next)
 	}
-	if w := s.invalid[ledger.Series{Dataset: dataset, Scope: sc}][start]; w != nil {
+	if w := b.invalid[ledger.Series{Dataset: dataset, Scope: sc}][start]; w != nil {
 		again = max(again, w.Next)
 	}
 	return again
 }
 
 // Read implements plan.State.
-func (s *state) Read(dataset string, sc bucket.Scope, start bucket.Time) bool {
-	return s.settling[dataset].Read(sc, start)
+func (b *books) Read(dataset string, sc bucket.Scope, start bucket.Time) bool {
+	return b.settling[dataset].Read(sc, start)
 }
 
 // isOff reports whether a dataset is disabled for the moment.
-func (s *state) isOff(dataset string) bool {
-	off := s.off[dataset]
-	return off != nil && s.trusted.Second() < off.Next
+func (f *faults) isOff(dataset string) bool {
+	off := f.off[dataset]
+	return off != nil && f.trusted.Second() < off.Next
 }
 
 // fail notes that a series could not be read.
-func (s *state) fail(of ledger.Series, reason ledger.Reason, detail string) {
-	s.failWith(of, reason, detail, s.rng.Float64(), seriesFailed)
+func (f *faults) fail(of ledger.Series, reason ledger.Reason, detail string) {
+	f.failWith(of, reason, detail, f.rng.Float64(), seriesFailed)
 }
 
 // failWith takes the jitter from the caller: series that failed in one request
 // wait alike, so that they are asked in one request again.
-func (s *state) failWith(of ledger.Series, reason ledger.Reason, detail string, jitter float64, p backoff.Pauses) {
-	t := s.tries[of]
+func (f *faults) failWith(of ledger.Series, reason ledger.Reason, detail string, jitter float64, p backoff.Pauses) {
+	t := f.tries[of]
 	if t == nil {
 		t = &try{}
-		s.tries[of] = t
+		f.tries[of] = t
 	}
-	now := s.trusted.Second()
+	now := f.trusted.Second()
 	if now < t.Next {
 		// A series is not asked again before: this is the same failure, seen in
 		// another window of the same request or pass. A catch-up has dozens of them.

@@ -29,30 +29,39 @@ func selection(alias string, sel plan.Selection) cloudflare.Selection {
 	}
 }
 
+// judge decides what of an answer is final, and commits it.
+type judge struct {
+	*Poller
+	*faults
+	*books
+	*writer
+	*auditor
+}
+
 // take judges an answer, dataset by dataset, and commits what is final.
-func (s *state) take(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error {
-	looks, err := s.looks(ctx, r, answer, readAt)
+func (j *judge) take(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error {
+	looks, err := j.looks(ctx, r, answer, readAt)
 	if err != nil {
 		return err
 	}
 	for _, l := range looks {
-		s.settling[l.sel.Dataset.Dataset].Note(readAt, l.readings)
-		s.Metrics.lastSuccess.WithLabelValues(l.sel.Dataset.Dataset).Set(float64(readAt))
+		j.settling[l.sel.Dataset.Dataset].Note(readAt, l.readings)
+		j.Metrics.lastSuccess.WithLabelValues(l.sel.Dataset.Dataset).Set(float64(readAt))
 	}
 	// Judged only when every dataset of the answer has been noted: one may show
 	// that a zone is late where another merely looks low.
 	var done []settled
 	for _, l := range looks {
 		for sc, readings := range l.readings {
-			for _, v := range s.settling[l.sel.Dataset.Dataset].Judge(readAt, sc, readings, s.hole(sc)) {
+			for _, v := range j.settling[l.sel.Dataset.Dataset].Judge(readAt, sc, readings, j.hole(sc)) {
 				if v.Final != 0 {
 					f := l.windows[sc][v.Start]
-					done = append(done, settled{b: s.bucket(l.sel, sc, f, v.Final, readAt), folded: f, verdict: v})
+					done = append(done, settled{b: j.bucket(l.sel, sc, f, v.Final, readAt), folded: f, verdict: v})
 				}
 			}
 		}
 	}
-	return s.keepAll(ctx, done)
+	return j.keepAll(ctx, done)
 }
 
 // most entries of one append: an answer that catches up holds thousands,
@@ -61,20 +70,20 @@ const most = 2000
 
 // keepAll commits buckets, in an order that follows from what they are and not
 // from that of a map, so that the revisions do.
-func (s *state) keepAll(ctx context.Context, done []settled) error {
+func (j *judge) keepAll(ctx context.Context, done []settled) error {
 	slices.SortFunc(done, func(a, b settled) int { return a.b.Key.Compare(b.b.Key) })
-	done = s.sealed(done)
+	done = j.sealed(done)
 	for part := range slices.Chunk(done, most) {
 		batch := store.Batch{Entries: make([]store.NewEntry, len(part))}
 		for i, one := range part {
 			batch.Entries[i] = entry(one)
 		}
-		if err := s.commit(ctx, batch); err != nil {
+		if err := j.commit(ctx, batch); err != nil {
 			return err
 		}
 		for _, one := range part {
-			if s.invalid[ledger.Series{Dataset: one.b.Dataset, Scope: one.b.Scope}][one.b.Start] == nil {
-				s.stored(one)
+			if j.invalid[ledger.Series{Dataset: one.b.Dataset, Scope: one.b.Scope}][one.b.Start] == nil {
+				j.stored(one)
 			}
 		}
 	}
@@ -90,7 +99,7 @@ type look struct {
 	readings map[bucket.Scope][]settle.Reading
 }
 
-func (s *state) looks(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) ([]*look, error) {
+func (j *judge) looks(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) ([]*look, error) {
 	var looks []*look
 	of, failed := map[*catalogue.Dataset]*look{}, map[ledger.Series]bool{}
 	for i, sel := range r.Selections {
@@ -100,7 +109,7 @@ func (s *state) looks(ctx context.Context, r plan.Request, answer *cloudflare.An
 			of[sel.Dataset], looks = l, append(looks, l)
 		}
 		for _, sc := range r.Scopes {
-			folded, err := s.read(ctx, sel, sc, answer, alias(i))
+			folded, err := j.read(ctx, sel, sc, answer, alias(i))
 			if err != nil {
 				return nil, err
 			}
@@ -118,13 +127,13 @@ func (s *state) looks(ctx context.Context, r plan.Request, answer *cloudflare.An
 	}
 	for _, l := range looks {
 		for sc, windows := range l.windows {
-			l.readings[sc] = s.readings(l.sel.Dataset, sc, windows, readAt)
+			l.readings[sc] = j.readings(l.sel.Dataset, sc, windows, readAt)
 			series := ledger.Series{Dataset: l.sel.Dataset.Dataset, Scope: sc}
-			if t := s.tries[series]; t != nil && !failed[series] && wanted(l.readings[sc]) {
+			if t := j.tries[series]; t != nil && !failed[series] && wanted(l.readings[sc]) {
 				t.Backoff, t.alone, t.reason, t.detail = backoff.Backoff{}, false, "", ""
 			}
 			if !failed[series] {
-				s.absolve(sc, l.sel)
+				j.absolve(sc, l.sel)
 			}
 		}
 	}
@@ -138,8 +147,8 @@ func wanted(readings []settle.Reading) bool {
 }
 
 // hole is the first hole that a scope's data ends with in any dataset, or 0.
-func (s *state) hole(sc bucket.Scope) (first bucket.Time) {
-	for _, rules := range s.settling {
+func (b *books) hole(sc bucket.Scope) (first bucket.Time) {
+	for _, rules := range b.settling {
 		if hole := rules.Hole(sc); hole != 0 && (first == 0 || hole < first) {
 			first = hole
 		}
@@ -155,58 +164,58 @@ type settled struct {
 }
 
 // stored remembers a committed bucket.
-func (s *state) stored(done settled) {
+func (j *judge) stored(done settled) {
 	b := done.b
 	of := ledger.Series{Dataset: b.Dataset, Scope: b.Scope}
-	s.have[of] = s.have[of].Add(b.Window())
-	s.settling[b.Dataset].Stored(b.Scope, settle.Final{Start: b.Start, Level: done.folded.Level, Empty: done.folded.Empty})
-	s.Metrics.buckets.WithLabelValues(b.Dataset, finality(b.Finality), origin(b.Origin)).Inc()
-	s.noteSettled(done)
-	s.accepted(of, b.Start)
+	j.have[of] = j.have[of].Add(b.Window())
+	j.settling[b.Dataset].Stored(b.Scope, settle.Final{Start: b.Start, Level: done.folded.Level, Empty: done.folded.Empty})
+	j.Metrics.buckets.WithLabelValues(b.Dataset, finality(b.Finality), origin(b.Origin)).Inc()
+	j.noteSettled(done)
+	j.accepted(of, b.Start)
 	if done.folded.CutLabels > 0 {
-		s.Metrics.cut.WithLabelValues(b.Dataset).Add(float64(done.folded.CutLabels))
+		j.Metrics.cut.WithLabelValues(b.Dataset).Add(float64(done.folded.CutLabels))
 	}
 	if done.folded.FoldedRows > 0 {
-		s.Metrics.folded.WithLabelValues(b.Dataset).Add(float64(done.folded.FoldedRows))
+		j.Metrics.folded.WithLabelValues(b.Dataset).Add(float64(done.folded.FoldedRows))
 	}
 }
 
 // read turns one scope's part of an answer into windows; nil when there is
 // nothing to believe in it, which is then on record as a failed try.
-func (s *state) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, answer *cloudflare.Answer, alias string) ([]catalogue.Folded, error) {
+func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, answer *cloudflare.Answer, alias string) ([]catalogue.Folded, error) {
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 	zone, visible := answer.Zones[sc.ID]
 	if !visible {
-		s.fail(of, ledger.NotVisible, "the zone is not in Cloudflare's answer")
+		j.fail(of, ledger.NotVisible, "the zone is not in Cloudflare's answer")
 		return nil, nil
 	}
 	groups, there := zone[alias]
 	switch {
 	case !there:
-		s.fail(of, ledger.BadAnswer, "the answer lacks the dataset that was asked for")
+		j.fail(of, ledger.BadAnswer, "the answer lacks the dataset that was asked for")
 		return nil, nil
 	case len(groups) >= sel.Limit:
-		s.Metrics.truncated.WithLabelValues(of.Dataset).Inc()
-		s.narrow(of, sel, fmt.Sprintf("the answer filled its page of %d rows and may be cut", sel.Limit))
+		j.Metrics.truncated.WithLabelValues(of.Dataset).Inc()
+		j.narrow(of, sel, fmt.Sprintf("the answer filled its page of %d rows and may be cut", sel.Limit))
 		return nil, nil
 	}
 	folded, err := sel.Dataset.Fold(sel.Variant, sel.Window, groups)
 	if err != nil {
-		s.often.Warn(of.Dataset+" "+sc.ID, "answer cannot be right", "dataset", of.Dataset, "zone", sc.ID, "window", sel.Window.String(), "ray", answer.Ray, "err", err)
-		s.fail(of, ledger.BadAnswer, err.Error())
+		j.often.Warn(of.Dataset+" "+sc.ID, "answer cannot be right", "dataset", of.Dataset, "zone", sc.ID, "window", sel.Window.String(), "ray", answer.Ray, "err", err)
+		j.fail(of, ledger.BadAnswer, err.Error())
 		return nil, nil
 	}
-	return folded, s.restore(ctx, sc)
+	return folded, j.restore(ctx, sc)
 }
 
 // readings are the windows of an answer, ascending. Those that are not due, not
 // wanted, or final already, show how far the data has come.
-func (s *state) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[bucket.Time]catalogue.Folded, readAt bucket.Time) []settle.Reading {
-	from, until := max(s.roster[sc].Start.Floor(d.Size), s.begin[ledger.Series{Dataset: d.Dataset, Scope: sc}]), plan.Due(readAt, d.Size, d.Delay)
-	if end := s.roster[sc].End; end != 0 {
+func (b *books) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[bucket.Time]catalogue.Folded, readAt bucket.Time) []settle.Reading {
+	from, until := max(b.roster[sc].Start.Floor(d.Size), b.begin[ledger.Series{Dataset: d.Dataset, Scope: sc}]), plan.Due(readAt, d.Size, d.Delay)
+	if end := b.roster[sc].End; end != 0 {
 		until = min(until, end.Floor(d.Size))
 	}
-	closed := s.closed(d, s.roster[sc])
+	closed := b.closed(d, b.roster[sc])
 	out := make([]settle.Reading, 0, len(windows))
 	for _, start := range slices.Sorted(maps.Keys(windows)) {
 		f, end := windows[start], start.Add(d.Size)
@@ -222,37 +231,37 @@ func (s *state) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[buck
 
 // restore gives the settling rules of all datasets what the store and the
 // ledger know of a scope, once per term.
-func (s *state) restore(ctx context.Context, sc bucket.Scope) error {
-	for i := range s.Catalogue.Datasets {
-		d := &s.Catalogue.Datasets[i]
-		if s.settling[d.Dataset].Known(sc) {
+func (j *judge) restore(ctx context.Context, sc bucket.Scope) error {
+	for i := range j.Catalogue.Datasets {
+		d := &j.Catalogue.Datasets[i]
+		if j.settling[d.Dataset].Known(sc) {
 			continue
 		}
-		past, err := s.past(ctx, d, sc)
+		past, err := j.past(ctx, d, sc)
 		if err != nil {
 			return err
 		}
-		s.settling[d.Dataset].Restore(sc, past)
+		j.settling[d.Dataset].Restore(sc, past)
 	}
 	return nil
 }
 
-func (s *state) past(ctx context.Context, d *catalogue.Dataset, sc bucket.Scope) (settle.Past, error) {
-	who := s.roster[sc]
+func (j *judge) past(ctx context.Context, d *catalogue.Dataset, sc bucket.Scope) (settle.Past, error) {
+	who := j.roster[sc]
 	past := settle.Past{FirstSeen: who.FirstSeen}
-	if v := who.Variant(s.trusted.Second(), d); v != nil {
+	if v := who.Variant(j.trusted.Second(), d); v != nil {
 		past.Keeps = who.Nodes[v.Node].NotOlderThan
 	}
 	of := ledger.Series{Dataset: d.Dataset, Scope: sc}
-	if have := s.have[of]; len(have) > 0 {
+	if have := j.have[of]; len(have) > 0 {
 		end := have[len(have)-1].End
-		err := s.Store.List(ctx, store.ListQuery{
+		err := j.Store.List(ctx, store.ListQuery{
 			Filter: store.Filter{Datasets: []string{d.Dataset}, Scopes: []bucket.Scope{sc}},
 			Window: bucket.Window{Start: end.Add(-12 * d.Size), End: end},
 		}, func(e store.Entry) error {
 			b, err := unreadable.Bucket(&e)
 			if err != nil { // its level is not known, and the others' are
-				s.Unreadable.Note(&e, err)
+				j.Unreadable.Note(&e, err)
 				return nil
 			}
 			past.Recent = append(past.Recent, final(d, b))
@@ -262,7 +271,7 @@ func (s *state) past(ctx context.Context, d *catalogue.Dataset, sc bucket.Scope)
 			return past, err
 		}
 	}
-	for _, g := range s.gaps {
+	for _, g := range j.gaps {
 		if g.Of() == of && g.Suspected() {
 			for start := g.Window.Start; start < g.Window.End; start = start.Add(d.Size) {
 				past.Suspect = append(past.Suspect, start)
@@ -309,11 +318,11 @@ func digest(families []bucket.Rows) uint64 {
 var digestSeed = maphash.MakeSeed()
 
 // bucket builds what is stored. Names are frozen here.
-func (s *state) bucket(sel plan.Selection, sc bucket.Scope, f catalogue.Folded, ground bucket.Finality, readAt bucket.Time) *bucket.Bucket {
-	d, who := sel.Dataset, s.roster[sc]
+func (j *judge) bucket(sel plan.Selection, sc bucket.Scope, f catalogue.Folded, ground bucket.Finality, readAt bucket.Time) *bucket.Bucket {
+	d, who := sel.Dataset, j.roster[sc]
 	b := &bucket.Bucket{
 		Key:  bucket.Key{Dataset: d.Dataset, Scope: sc, Start: f.Start},
-		Size: d.Size, Version: s.versions[d.Dataset], Zone: who.ZoneLabel, Account: who.AccountLabel,
+		Size: d.Size, Version: j.versions[d.Dataset], Zone: who.ZoneLabel, Account: who.AccountLabel,
 		Finality: ground, Origin: bucket.Repair, Variant: sel.Variant.Name,
 		SampleInterval: f.SampleInterval, ReadAt: readAt, Families: f.Families,
 	}

@@ -18,11 +18,22 @@ const (
 	seriesFailingFor = 4 * time.Minute
 )
 
+// reporter tells how the term fares: problems, gauges, and whether the share is
+// enough.
+type reporter struct {
+	*Poller
+	*faults
+	*books
+	*settings
+	*discoverer
+	weighed uint64 // fingerprint of what was last compared with the share
+}
+
 // tell brings the problems that the loop knows of up to date. It says what is so
 // at the end of a pass, whatever happened in it.
-func (s *state) tell(claims []roster.Claim) {
+func (r *reporter) tell(claims []roster.Claim) {
 	token, unknown, failing := map[string]string{}, map[string]string{}, map[string]string{}
-	now := s.trusted.Second()
+	now := r.trusted.Second()
 	everything := func(o outage, about, consequence string) {
 		switch {
 		case o.reason == "":
@@ -34,16 +45,16 @@ func (s *state) tell(claims []roster.Claim) {
 			failing[about] = "Cloudflare does not answer as it should; " + consequence + ": " + o.detail
 		}
 	}
-	everything(s.outage, "", "nothing is collected meanwhile")
-	everything(s.listing, "list of zones", "no zone is found that is not known already")
+	everything(r.outage, "", "nothing is collected meanwhile")
+	everything(r.listing, "list of zones", "no zone is found that is not known already")
 	asked := map[ledger.Series]bool{} // what failed once and is not asked any more is no problem
 	for _, c := range claims {
 		if c.Variant != nil && c.Scope.State == roster.Active {
 			asked[ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}] = true
 		}
 	}
-	denied, wholly := s.deniedZones(asked)
-	switch n := s.activeScopes(); { // what is so for all is one problem
+	denied, wholly := r.deniedZones(asked)
+	switch n := r.activeScopes(); { // what is so for all is one problem
 	case n > 0 && wholly == n:
 		clear(denied)
 		token["analytics"] = fmt.Sprintf("the API token may not ask for the analytics of any of the %d zones; it needs Zone Analytics Read for them", n)
@@ -51,28 +62,28 @@ func (s *state) tell(claims []roster.Claim) {
 		clear(denied)
 		denied["all zones"] = fmt.Sprintf("the API token may not ask for some datasets of any of the %d zones; it needs Zone Analytics Read for them", n)
 	}
-	for of, t := range s.tries {
+	for of, t := range r.tries {
 		switch {
-		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || s.outage.reason != "":
+		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || r.outage.reason != "":
 		case t.reason != ledger.Unknown && now.Sub(t.Since) >= seriesFailingFor:
-			failing[s.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the zone could not be read, %d times in a row: %s", t.Failures, t.detail)
+			failing[r.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the zone could not be read, %d times in a row: %s", t.Failures, t.detail)
 		case t.reason == ledger.Unknown && t.alone:
-			unknown[s.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf(
+			unknown[r.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf(
 				"Cloudflare refuses the dataset of the zone in words that are not recognised, %d times in a row: %s", t.Failures, t.detail)
 		}
 	}
-	for sc, u := range s.unread {
-		who := s.roster[sc]
+	for sc, u := range r.unread {
+		who := r.roster[sc]
 		if u.refusal == nil || who == nil || who.State != roster.Active {
 			continue
 		}
-		about, consequence := s.nameOf(sc)+" settings", "so nothing of it is asked"
+		about, consequence := r.nameOf(sc)+" settings", "so nothing of it is asked"
 		if who.Checked != 0 {
 			consequence = "so the last ones are used"
 		}
 		list, what := failing, "the settings of the zone cannot be read, "
 		switch {
-		case u.refusal.Class == cloudflare.Denied, !u.blamed && s.outage.reason != "":
+		case u.refusal.Class == cloudflare.Denied, !u.blamed && r.outage.reason != "":
 			continue // told otherwise
 		case u.refusal.Class == cloudflare.Unknown:
 			list, what = unknown, "Cloudflare refuses the settings of the zone in words that are not recognised, "
@@ -84,40 +95,40 @@ func (s *state) tell(claims []roster.Claim) {
 		}
 		list[about] = what + consequence + ": " + u.refusal.Error()
 	}
-	s.Trouble.Replace(trouble.TokenRefused, token)
-	s.Trouble.Replace(trouble.UnknownRefusal, unknown)
-	s.Trouble.Replace(trouble.UpstreamFailing, failing)
-	s.Trouble.Replace(trouble.ZoneDenied, denied)
+	r.Trouble.Replace(trouble.TokenRefused, token)
+	r.Trouble.Replace(trouble.UnknownRefusal, unknown)
+	r.Trouble.Replace(trouble.UpstreamFailing, failing)
+	r.Trouble.Replace(trouble.ZoneDenied, denied)
 }
 
 // deniedZones says of each zone that the token may not ask for something, what,
 // and for how many of them it may not ask for anything.
-func (s *state) deniedZones(asked map[ledger.Series]bool) (what map[string]string, wholly int) {
+func (r *reporter) deniedZones(asked map[ledger.Series]bool) (what map[string]string, wholly int) {
 	all, refused := map[bucket.Scope]int{}, map[bucket.Scope]int{}
 	for of := range asked {
 		all[of.Scope]++
-		if s.denied(of) && s.tries[of].alone {
+		if r.denied(of) && r.tries[of].alone {
 			refused[of.Scope]++
 		}
 	}
 	what = map[string]string{}
-	for sc, who := range s.roster {
+	for sc, who := range r.roster {
 		if who.State != roster.Active {
 			continue
 		}
-		whole := who.Checked == 0 && s.unread[sc].denied() || refused[sc] > 0 && refused[sc] == all[sc]
+		whole := who.Checked == 0 && r.unread[sc].denied() || refused[sc] > 0 && refused[sc] == all[sc]
 		if whole {
 			wholly++
-			what[s.nameOf(sc)] = "the API token may not ask for the analytics of the zone; it needs Zone Analytics Read for it"
+			what[r.nameOf(sc)] = "the API token may not ask for the analytics of the zone; it needs Zone Analytics Read for it"
 		} else if refused[sc] > 0 {
-			what[s.nameOf(sc)] = fmt.Sprintf("the API token may not ask for %d of %d datasets of the zone; it needs Zone Analytics Read for it", refused[sc], all[sc])
+			what[r.nameOf(sc)] = fmt.Sprintf("the API token may not ask for %d of %d datasets of the zone; it needs Zone Analytics Read for it", refused[sc], all[sc])
 		}
 	}
 	return what, wholly
 }
 
-func (s *state) activeScopes() (n int) {
-	for _, who := range s.roster {
+func (b *books) activeScopes() (n int) {
+	for _, who := range b.roster {
 		if who.State == roster.Active {
 			n++
 		}
@@ -126,8 +137,8 @@ func (s *state) activeScopes() (n int) {
 }
 
 // nameOf is what people call a scope.
-func (s *state) nameOf(sc bucket.Scope) string {
-	if who := s.roster[sc]; who != nil && who.ZoneLabel != "" {
+func (b *books) nameOf(sc bucket.Scope) string {
+	if who := b.roster[sc]; who != nil && who.ZoneLabel != "" {
 		return who.ZoneLabel
 	}
 	return sc.ID

@@ -26,17 +26,17 @@ type invalid struct {
 // sealed are the buckets that may be appended, with what is stored of them. The
 // others are on record as gaps and are read again: what they cannot be made
 // into costs their own windows and nothing else.
-func (s *state) sealed(done []settled) []settled {
+func (j *judge) sealed(done []settled) []settled {
 	kept := done[:0]
 	for _, one := range done {
-		payload, err := wire.Seal(one.b, s.defined[one.b.Dataset])
+		payload, err := wire.Seal(one.b, j.defined[one.b.Dataset])
 		if err == nil {
 			one.payload = payload
 			e := entry(one)
 			err = e.Validate()
 		}
 		if err != nil {
-			s.reject(one.b.Key, "what Cloudflare answers makes a bucket that no reader would accept", err)
+			j.reject(one.b.Key, "what Cloudflare answers makes a bucket that no reader would accept", err)
 			continue
 		}
 		kept = append(kept, one)
@@ -45,76 +45,78 @@ func (s *state) sealed(done []settled) []settled {
 }
 
 // reject puts a window on record that cannot be stored.
-func (s *state) reject(key bucket.Key, why string, err error) {
+func (f *faults) reject(key bucket.Key, why string, err error) {
 	of := ledger.Series{Dataset: key.Dataset, Scope: key.Scope}
-	if s.invalid[of] == nil {
-		s.invalid[of] = map[bucket.Time]*invalid{}
+	if f.invalid[of] == nil {
+		f.invalid[of] = map[bucket.Time]*invalid{}
 	}
-	w := s.invalid[of][key.Start]
+	w := f.invalid[of][key.Start]
 	if w == nil {
 		w = &invalid{}
-		s.invalid[of][key.Start] = w
+		f.invalid[of][key.Start] = w
 	}
 	w.detail = store.Text(err.Error())
-	w.Fail(s.trusted.Second(), seriesFailed, s.rng.Float64())
-	s.Metrics.invalid.WithLabelValues(key.Dataset).Inc()
-	s.Trouble.Set(trouble.InvalidValue, aboutSeries(of), why+"; it is not stored, and asked for again: "+w.detail)
+	w.Fail(f.trusted.Second(), seriesFailed, f.rng.Float64())
+	f.Metrics.invalid.WithLabelValues(key.Dataset).Inc()
+	f.Trouble.Set(trouble.InvalidValue, aboutSeries(of), why+"; it is not stored, and asked for again: "+w.detail)
 }
 
 // accepted forgets that a window could not be stored.
-func (s *state) accepted(of ledger.Series, start bucket.Time) {
-	if s.invalid[of] == nil {
+func (f *faults) accepted(of ledger.Series, start bucket.Time) {
+	if f.invalid[of] == nil {
 		return
 	}
-	delete(s.invalid[of], start)
-	s.closeInvalid(of)
+	delete(f.invalid[of], start)
+	f.closeInvalid(of)
 }
 
 // expireInvalid forgets windows that are no longer wanted.
-func (s *state) expireInvalid(c roster.Claim) {
+func (f *faults) expireInvalid(c roster.Claim) {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
-	if s.invalid[of] == nil {
+	if f.invalid[of] == nil {
 		return
 	}
-	for start := range s.invalid[of] {
+	for start := range f.invalid[of] {
 		if !c.Window.Contains(start) || c.Variant == nil {
-			delete(s.invalid[of], start)
+			delete(f.invalid[of], start)
 		}
 	}
-	s.closeInvalid(of)
+	f.closeInvalid(of)
 }
 
-func (s *state) closeInvalid(of ledger.Series) {
-	if len(s.invalid[of]) == 0 {
-		delete(s.invalid, of)
-		s.Trouble.Clear(trouble.InvalidValue, aboutSeries(of))
+func (f *faults) closeInvalid(of ledger.Series) {
+	if len(f.invalid[of]) == 0 {
+		delete(f.invalid, of)
+		f.Trouble.Clear(trouble.InvalidValue, aboutSeries(of))
 	}
 }
 
 func aboutSeries(of ledger.Series) string { return of.Dataset + " " + of.Scope.String() }
 
 // tellOdd tells of zones whose names cannot be their labels.
-func (s *state) tellOdd(seen []roster.Seen) {
+func (d *discoverer) tellOdd(seen []roster.Seen) {
 	now := map[string]bool{}
 	for _, z := range seen {
-		if s.roster[bucket.Scope{Kind: bucket.Zone, ID: z.ID}] == nil {
+		if d.roster[bucket.Scope{Kind: bucket.Zone, ID: z.ID}] == nil {
 			continue // not selected
 		}
 		if odd := z.Odd(); odd != "" {
 			now["zone "+z.ID] = true
-			s.Trouble.Set(trouble.InvalidValue, "zone "+z.ID, odd)
+			d.Trouble.Set(trouble.InvalidValue, "zone "+z.ID, odd)
 		}
 	}
-	for about := range s.odd {
+	for about := range d.odd {
 		if !now[about] {
-			s.Trouble.Clear(trouble.InvalidValue, about)
+			d.Trouble.Clear(trouble.InvalidValue, about)
 		}
 	}
-	s.odd = now
+	d.odd = now
 }
 
-// damaged is what a leader knows of the damage in its store.
-type damaged struct {
+// damage is what a leader knows of the damage in its store.
+type damage struct {
+	*Poller
+	*books
 	scopes, gaps []store.Unreadable
 	retired      bool // the record of what retention dropped
 	// The log is read once a term, from the floor to the head as it was found,
@@ -123,19 +125,19 @@ type damaged struct {
 }
 
 // rewritten forgets the damage of scopes that have been found again.
-func (s *state) rewritten() {
-	if len(s.damaged.scopes) == 0 {
+func (d *damage) rewritten() {
+	if len(d.scopes) == 0 {
 		return
 	}
-	s.damaged.scopes = slices.DeleteFunc(s.damaged.scopes, func(u store.Unreadable) bool {
-		for _, sc := range s.roster {
+	d.scopes = slices.DeleteFunc(d.scopes, func(u store.Unreadable) bool {
+		for _, sc := range d.roster {
 			if sc.Record().Key == u.Key {
 				return true
 			}
 		}
 		return false
 	})
-	s.Unreadable.Records(roster.KindScope, s.damaged.scopes)
+	d.Unreadable.Records(roster.KindScope, d.scopes)
 }
 
 // oldest is the start of the oldest bucket that is stored: retention may have
@@ -160,25 +162,25 @@ const inspectPage = 1000
 
 // inspect reads a page of the log, as readers will, and tells what cannot be
 // read. It never ends the term: what it finds is for a person.
-func (s *state) inspect(ctx context.Context) {
-	if s.damaged.inspected >= s.damaged.until {
+func (d *damage) inspect(ctx context.Context) {
+	if d.inspected >= d.until {
 		return
 	}
 	const about = "log"
-	entries, err := s.Store.ReadLog(ctx, s.damaged.inspected, inspectPage)
+	entries, err := d.Store.ReadLog(ctx, d.inspected, inspectPage)
 	switch {
 	case ctx.Err() != nil:
 		return
 	case errors.Is(err, store.ErrCompacted): // retention went on meanwhile
-		if head, err := s.Store.Head(ctx); err == nil {
-			s.damaged.inspected = max(head.Floor, s.damaged.inspected)
+		if head, err := d.Store.Head(ctx); err == nil {
+			d.inspected = max(head.Floor, d.inspected)
 		}
 		return
 	case errors.Is(err, store.ErrUnavailable):
 		return // whoever needs it says so
 	case err != nil:
-		s.Trouble.Set(trouble.StoreUnreadable, about, fmt.Sprintf("the log cannot be read after revision %d: %v", s.damaged.inspected, err))
-		s.damaged.inspected += inspectPage
+		d.Trouble.Set(trouble.StoreUnreadable, about, fmt.Sprintf("the log cannot be read after revision %d: %v", d.inspected, err))
+		d.inspected += inspectPage
 		return
 	}
 	for i := range entries {
@@ -192,11 +194,11 @@ func (s *state) inspect(ctx context.Context) {
 			err = unreadable.Check(e)
 		}
 		if err != nil {
-			s.Unreadable.Note(e, err)
+			d.Unreadable.Note(e, err)
 		}
-		s.damaged.inspected = e.Revision
+		d.inspected = e.Revision
 	}
 	if len(entries) == 0 {
-		s.damaged.inspected = s.damaged.until
+		d.inspected = d.until
 	}
 }
