@@ -249,15 +249,6 @@ func (b *books) countFilled(after []ledger.Gap) {
 	}
 }
 
-func (b *books) sizeOf(dataset string) time.Duration {
-	for i := range b.Catalogue.Datasets {
-		if b.Catalogue.Datasets[i].Dataset == dataset {
-			return b.Catalogue.Datasets[i].Size
-		}
-	}
-	return 0
-}
-
 // report sets the gauges that describe the moment.
 func (r *reporter) report(now bucket.Time, claims []roster.Claim) {
 	m := r.Metrics

@@ -10,13 +10,10 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
-	"github.com/weir-metrics/weir/services/collector/internal/roster"
-	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 	"github.com/weir-metrics/weir/services/collector/internal/trusted"
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
@@ -208,27 +205,6 @@ func (a *asker) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time 
 	}
 }
 
-// recovered ends an outage. What failed in it and was not tried since has failed for
-// no longer than from now.
-func (f *faults) recovered() {
-	if f.outage.reason != "" {
-		now := f.trusted.Second()
-		for _, t := range f.tries {
-			if !t.alone {
-				t.Since = now
-			}
-		}
-	}
-	f.outage = outage{}
-}
-
-// away notes that nothing can be asked at the moment, and returns until when.
-func (f *faults) away(e *cloudflare.Error, reason ledger.Reason, p backoff.Pauses) bucket.Time {
-	f.outage.Fail(f.trusted.Second(), p, f.rng.Float64())
-	f.outage.reason, f.outage.detail = reason, e.Error()
-	return f.outage.Next
-}
-
 func (a *asker) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Error) {
 	jitter := a.rng.Float64()
 	for _, sel := range r.Selections {
@@ -290,12 +266,6 @@ func (a *asker) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 	}
 }
 
-// failAlone notes a failure of a series that was found to be its own.
-func (f *faults) failAlone(of ledger.Series, reason ledger.Reason, e *cloudflare.Error, p backoff.Pauses) {
-	f.failWith(of, reason, e.Error(), f.rng.Float64(), p)
-	f.tries[of].alone = true
-}
-
 // asks reports whether a selection asks for a field, which Cloudflare writes in
 // lower case and without its container.
 func asks(sel plan.Selection, field string) bool {
@@ -303,79 +273,4 @@ func asks(sel plan.Selection, field string) bool {
 		_, name, nested := strings.Cut(f, "_")
 		return strings.EqualFold(f, field) || nested && strings.EqualFold(name, field)
 	})
-}
-
-// disable leaves a dataset alone that asks for a field which Cloudflare does not
-// know. It is tried again after minutes, then less often.
-func (f *faults) disable(dataset string, e *cloudflare.Error) {
-	off := f.off[dataset]
-	if off == nil {
-		off = &backoff.Backoff{}
-		f.off[dataset] = off
-	}
-	off.Fail(f.trusted.Second(), notUnderstood, f.rng.Float64())
-	f.Trouble.Set(trouble.DatasetDisabled, dataset, "Cloudflare does not know a field of the dataset, which is not collected meanwhile: "+e.Error())
-}
-
-// absolve ends what was held against a variant of a scope that was answered.
-func (b *books) absolve(sc bucket.Scope, sel plan.Selection) {
-	if b.off[sel.Dataset.Dataset] != nil {
-		delete(b.off, sel.Dataset.Dataset)
-		b.Trouble.Clear(trouble.DatasetDisabled, sel.Dataset.Dataset)
-	}
-	for _, changed := range b.roster.Absolve(sc, sel.Dataset.Dataset, sel.Variant.Name) {
-		b.often.Info(changed.ID, "a refused variant is answered again", "dataset", sel.Dataset.Dataset, "variant", sel.Variant.Name, "zone", changed.ID, "name", changed.Name)
-		b.dirty(changed.Scope)
-	}
-}
-
-// deny notes that the token may not ask a scope for these selections, which is no
-// matter of its plan: they stay wanted, and are asked again until it may. Each try
-// voids a request that others are part of, and they may be many.
-func (b *books) deny(sc bucket.Scope, selections []plan.Selection, e *cloudflare.Error) {
-	jitter := b.rng.Float64()
-	for _, sel := range selections {
-		of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-		if !b.denied(of) {
-			b.often.Warn(sc.ID, "the API token may not ask the zone for the dataset; it is asked again within an hour", "dataset", of.Dataset, "zone", sc.ID, "name", b.roster[sc].Name, "err", e)
-		}
-		b.failWith(of, ledger.Unauthorized, e.Error(), jitter, seriesDenied)
-		b.tries[of].alone = true
-	}
-}
-
-// denied reports whether the token was last found not to be good for a series.
-func (f *faults) denied(of ledger.Series) bool {
-	t := f.tries[of]
-	return t != nil && t.reason == ledger.Unauthorized
-}
-
-// correct learns a limit from a refusal: the settings are hours old, or wrong.
-func (b *books) correct(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
-	if e.Limit <= 0 {
-		return
-	}
-	b.roster[sc].Correct(sel.Variant.Node, func(node *roster.Node) {
-		if e.Age {
-			node.NotOlderThan = e.Limit
-		} else {
-			node.MaxDuration = e.Limit
-		}
-	})
-	b.dirty(sc)
-}
-
-// narrow halves the range of a series whose answer was too big; at one window
-// nothing is left to halve, and the gap says so.
-func (f *faults) narrow(of ledger.Series, sel plan.Selection, detail string) {
-	if sel.Window.Len() > sel.Dataset.Size {
-		t := f.tries[of]
-		if t == nil {
-			t = &try{}
-			f.tries[of] = t
-		}
-		t.maxRange = max(sel.Dataset.Size, (sel.Window.Len() / 2).Truncate(sel.Dataset.Size))
-		return
-	}
-	f.fail(of, ledger.TooBig, detail)
 }

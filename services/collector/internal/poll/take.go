@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
-	"maps"
 	"math"
 	"slices"
 
@@ -146,16 +145,6 @@ func wanted(readings []settle.Reading) bool {
 	return slices.ContainsFunc(readings, func(r settle.Reading) bool { return !r.Closed })
 }
 
-// hole is the first hole that a scope's data ends with in any dataset, or 0.
-func (b *books) hole(sc bucket.Scope) (first bucket.Time) {
-	for _, rules := range b.settling {
-		if hole := rules.Hole(sc); hole != 0 && (first == 0 || hole < first) {
-			first = hole
-		}
-	}
-	return first
-}
-
 type settled struct {
 	b       *bucket.Bucket
 	payload []byte // of b, as it is stored
@@ -206,27 +195,6 @@ func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, a
 		return nil, nil
 	}
 	return folded, j.restore(ctx, sc)
-}
-
-// readings are the windows of an answer, ascending. Those that are not due, not
-// wanted, or final already, show how far the data has come.
-func (b *books) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[bucket.Time]catalogue.Folded, readAt bucket.Time) []settle.Reading {
-	from, until := max(b.roster[sc].Start.Floor(d.Size), b.begin[ledger.Series{Dataset: d.Dataset, Scope: sc}]), plan.Due(readAt, d.Size, d.Delay)
-	if end := b.roster[sc].End; end != 0 {
-		until = min(until, end.Floor(d.Size))
-	}
-	closed := b.closed(d, b.roster[sc])
-	out := make([]settle.Reading, 0, len(windows))
-	for _, start := range slices.Sorted(maps.Keys(windows)) {
-		f, end := windows[start], start.Add(d.Size)
-		r := settle.Reading{Start: start, Empty: f.Empty, Level: f.Level, Sampled: f.SampleInterval > 1}
-		r.Closed = start < from || end > until || closed.Contains(bucket.Window{Start: start, End: end})
-		if !r.Closed {
-			r.Digest = digest(f.Families)
-		}
-		out = append(out, r)
-	}
-	return out
 }
 
 // restore gives the settling rules of all datasets what the store and the

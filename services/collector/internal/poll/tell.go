@@ -126,20 +126,3 @@ func (r *reporter) deniedZones(asked map[ledger.Series]bool) (what map[string]st
 	}
 	return what, wholly
 }
-
-func (b *books) activeScopes() (n int) {
-	for _, who := range b.roster {
-		if who.State == roster.Active {
-			n++
-		}
-	}
-	return n
-}
-
-// nameOf is what people call a scope.
-func (b *books) nameOf(sc bucket.Scope) string {
-	if who := b.roster[sc]; who != nil && who.ZoneLabel != "" {
-		return who.ZoneLabel
-	}
-	return sc.ID
-}

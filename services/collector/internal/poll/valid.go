@@ -8,20 +8,12 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
-	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
-
-// invalid is a window whose bucket was read and cannot be stored, since no
-// reader would accept it, or the database cannot hold it.
-type invalid struct {
-	backoff.Backoff
-	detail string
-}
 
 // sealed are the buckets that may be appended, with what is stored of them. The
 // others are on record as gaps and are read again: what they cannot be made
@@ -42,53 +34,6 @@ func (j *judge) sealed(done []settled) []settled {
 		kept = append(kept, one)
 	}
 	return kept
-}
-
-// reject puts a window on record that cannot be stored.
-func (f *faults) reject(key bucket.Key, why string, err error) {
-	of := ledger.Series{Dataset: key.Dataset, Scope: key.Scope}
-	if f.invalid[of] == nil {
-		f.invalid[of] = map[bucket.Time]*invalid{}
-	}
-	w := f.invalid[of][key.Start]
-	if w == nil {
-		w = &invalid{}
-		f.invalid[of][key.Start] = w
-	}
-	w.detail = store.Text(err.Error())
-	w.Fail(f.trusted.Second(), seriesFailed, f.rng.Float64())
-	f.Metrics.invalid.WithLabelValues(key.Dataset).Inc()
-	f.Trouble.Set(trouble.InvalidValue, aboutSeries(of), why+"; it is not stored, and asked for again: "+w.detail)
-}
-
-// accepted forgets that a window could not be stored.
-func (f *faults) accepted(of ledger.Series, start bucket.Time) {
-	if f.invalid[of] == nil {
-		return
-	}
-	delete(f.invalid[of], start)
-	f.closeInvalid(of)
-}
-
-// expireInvalid forgets windows that are no longer wanted.
-func (f *faults) expireInvalid(c roster.Claim) {
-	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
-	if f.invalid[of] == nil {
-		return
-	}
-	for start := range f.invalid[of] {
-		if !c.Window.Contains(start) || c.Variant == nil {
-			delete(f.invalid[of], start)
-		}
-	}
-	f.closeInvalid(of)
-}
-
-func (f *faults) closeInvalid(of ledger.Series) {
-	if len(f.invalid[of]) == 0 {
-		delete(f.invalid, of)
-		f.Trouble.Clear(trouble.InvalidValue, aboutSeries(of))
-	}
 }
 
 func aboutSeries(of ledger.Series) string { return of.Dataset + " " + of.Scope.String() }

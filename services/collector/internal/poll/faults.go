@@ -1,0 +1,211 @@
+package poll
+
+import (
+	"errors"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/backoff"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+)
+
+// faults is what fails: which series and datasets, why, and when they may be tried
+// again; and why nothing can be asked at all.
+type faults struct {
+	*Poller
+	tries   map[ledger.Series]*try
+	off     map[string]*backoff.Backoff                // datasets that Cloudflare does not understand, until
+	invalid map[ledger.Series]map[bucket.Time]*invalid // windows that cannot be stored, by start
+	outage  outage                                     // of Cloudflare as a whole
+}
+
+// What is waited for, by what failed.
+var (
+	cloudflareAway  = backoff.Pauses{First: 15 * time.Second, Most: 2 * time.Minute} // for anybody
+	tokenRefused    = backoff.Pauses{First: 15 * time.Second, Most: 5 * time.Minute}
+	settingsAway    = backoff.Pauses{First: 15 * time.Second, Most: 5 * time.Minute} // for reasons that name nobody
+	settingsDenied  = backoff.Pauses{First: 15 * time.Second, Most: time.Hour}
+	settingsUnknown = backoff.Pauses{First: 30 * time.Second, Most: 15 * time.Minute}
+	seriesFailed    = backoff.Pauses{First: 15 * time.Second, Most: 15 * time.Minute}
+	// There may be hundreds.
+	seriesDenied = backoff.Pauses{First: 8 * time.Minute, Most: time.Hour}
+	// What is not understood is no reason to wait for hours.
+	unknownRefusal = backoff.Pauses{First: time.Minute, Most: 15 * time.Minute}
+	unknownForAll  = backoff.Pauses{First: time.Minute, Most: 5 * time.Minute}
+	notUnderstood  = backoff.Pauses{First: 5 * time.Minute, Most: time.Hour}
+)
+
+// outage is why nothing can be asked, for as long as that lasts.
+type outage struct {
+	backoff.Backoff
+	reason ledger.Reason
+	detail string
+}
+
+// try is what went wrong with a series lately.
+type try struct {
+	backoff.Backoff
+	// alone: the series itself was found to be what failed, so it is asked by
+	// itself until it is answered. With others it would void their answers too.
+	alone    bool
+	reason   ledger.Reason
+	detail   string
+	maxRange time.Duration // narrower than the plan's when answers were too big; 0: no bound
+}
+
+// isOff reports whether a dataset is disabled for the moment.
+func (f *faults) isOff(dataset string) bool {
+	off := f.off[dataset]
+	return off != nil && f.trusted.Second() < off.Next
+}
+
+// fail notes that a series could not be read.
+func (f *faults) fail(of ledger.Series, reason ledger.Reason, detail string) {
+	f.failWith(of, reason, detail, f.rng.Float64(), seriesFailed)
+}
+
+// failWith takes the jitter from the caller: series that failed in one request
+// wait alike, so that they are asked in one request again.
+func (f *faults) failWith(of ledger.Series, reason ledger.Reason, detail string, jitter float64, p backoff.Pauses) {
+	t := f.tries[of]
+	if t == nil {
+		t = &try{}
+		f.tries[of] = t
+	}
+	now := f.trusted.Second()
+	if now < t.Next {
+		// A series is not asked again before: this is the same failure, seen in
+		// another window of the same request or pass. A catch-up has dozens of them.
+		t.Failures--
+	}
+	t.reason, t.detail = reason, store.Text(detail)
+	t.Fail(now, p, jitter)
+}
+
+// failAlone notes a failure of a series that was found to be its own.
+func (f *faults) failAlone(of ledger.Series, reason ledger.Reason, e *cloudflare.Error, p backoff.Pauses) {
+	f.failWith(of, reason, e.Error(), f.rng.Float64(), p)
+	f.tries[of].alone = true
+}
+
+// narrow halves the range of a series whose answer was too big; at one window
+// nothing is left to halve, and the gap says so.
+func (f *faults) narrow(of ledger.Series, sel plan.Selection, detail string) {
+	if sel.Window.Len() > sel.Dataset.Size {
+		t := f.tries[of]
+		if t == nil {
+			t = &try{}
+			f.tries[of] = t
+		}
+		t.maxRange = max(sel.Dataset.Size, (sel.Window.Len() / 2).Truncate(sel.Dataset.Size))
+		return
+	}
+	f.fail(of, ledger.TooBig, detail)
+}
+
+// disable leaves a dataset alone that asks for a field which Cloudflare does not
+// know. It is tried again after minutes, then less often.
+func (f *faults) disable(dataset string, e *cloudflare.Error) {
+	off := f.off[dataset]
+	if off == nil {
+		off = &backoff.Backoff{}
+		f.off[dataset] = off
+	}
+	off.Fail(f.trusted.Second(), notUnderstood, f.rng.Float64())
+	f.Trouble.Set(trouble.DatasetDisabled, dataset, "Cloudflare does not know a field of the dataset, which is not collected meanwhile: "+e.Error())
+}
+
+// denied reports whether the token was last found not to be good for a series.
+func (f *faults) denied(of ledger.Series) bool {
+	t := f.tries[of]
+	return t != nil && t.reason == ledger.Unauthorized
+}
+
+// note remembers a failure of something that is tried again by itself.
+func (o *outage) note(now bucket.Time, err error) {
+	o.Fail(now, cloudflareAway, 0)
+	o.reason, o.detail = ledger.UpstreamError, err.Error()
+	if e := (*cloudflare.Error)(nil); errors.As(err, &e) {
+		o.reason = reasonOf(e.Class)
+	}
+}
+
+// away notes that nothing can be asked at the moment, and returns until when.
+func (f *faults) away(e *cloudflare.Error, reason ledger.Reason, p backoff.Pauses) bucket.Time {
+	f.outage.Fail(f.trusted.Second(), p, f.rng.Float64())
+	f.outage.reason, f.outage.detail = reason, e.Error()
+	return f.outage.Next
+}
+
+// recovered ends an outage. What failed in it and was not tried since has failed for
+// no longer than from now.
+func (f *faults) recovered() {
+	if f.outage.reason != "" {
+		now := f.trusted.Second()
+		for _, t := range f.tries {
+			if !t.alone {
+				t.Since = now
+			}
+		}
+	}
+	f.outage = outage{}
+}
+
+// invalid is a window whose bucket was read and cannot be stored, since no
+// reader would accept it, or the database cannot hold it.
+type invalid struct {
+	backoff.Backoff
+	detail string
+}
+
+// reject puts a window on record that cannot be stored.
+func (f *faults) reject(key bucket.Key, why string, err error) {
+	of := ledger.Series{Dataset: key.Dataset, Scope: key.Scope}
+	if f.invalid[of] == nil {
+		f.invalid[of] = map[bucket.Time]*invalid{}
+	}
+	w := f.invalid[of][key.Start]
+	if w == nil {
+		w = &invalid{}
+		f.invalid[of][key.Start] = w
+	}
+	w.detail = store.Text(err.Error())
+	w.Fail(f.trusted.Second(), seriesFailed, f.rng.Float64())
+	f.Metrics.invalid.WithLabelValues(key.Dataset).Inc()
+	f.Trouble.Set(trouble.InvalidValue, aboutSeries(of), why+"; it is not stored, and asked for again: "+w.detail)
+}
+
+// accepted forgets that a window could not be stored.
+func (f *faults) accepted(of ledger.Series, start bucket.Time) {
+	if f.invalid[of] == nil {
+		return
+	}
+	delete(f.invalid[of], start)
+	f.closeInvalid(of)
+}
+
+// expireInvalid forgets windows that are no longer wanted.
+func (f *faults) expireInvalid(c roster.Claim) {
+	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
+	if f.invalid[of] == nil {
+		return
+	}
+	for start := range f.invalid[of] {
+		if !c.Window.Contains(start) || c.Variant == nil {
+			delete(f.invalid[of], start)
+		}
+	}
+	f.closeInvalid(of)
+}
+
+func (f *faults) closeInvalid(of ledger.Series) {
+	if len(f.invalid[of]) == 0 {
+		delete(f.invalid, of)
+		f.Trouble.Clear(trouble.InvalidValue, aboutSeries(of))
+	}
+}
