@@ -13,4 +13,12 @@
 // believed (settle), what is believed is committed before it is remembered
 // (store.Append), and the ledger's records travel in the same commit as the
 // buckets that close them.
+//
+// A term is composed of parts that belong to one goroutine. What is known: faults
+// (what fails, and when it may be tried again) and books (who there is, what is
+// stored, decided and missing). Who works: discoverer (lists zones), settings
+// (reads what plans allow), asker (sends questions, and finds out who is to blame
+// when one is refused), judge (decides what is final), auditor (reads a sample
+// again), writer (appends through package journal), and reporter (problems and
+// gauges). Each embeds the parts that it uses. A pass calls them in turn.
 package poll
