@@ -34,6 +34,10 @@ const (
 	KindGapDecision    Kind = 3
 	KindState          Kind = 4
 	KindRestatement    Kind = 5
+	// KindDropped stands in for a bucket that retention dropped soon after it was
+	// committed: its place in the log, without content. It is never written by an
+	// append, and readers get it as an entry without a kind.
+	KindDropped Kind = 6
 )
 
 // Next is the chain after an entry of this kind, commit time and payload (the

@@ -123,10 +123,10 @@ func (g *guard) Reserve(ctx context.Context, p store.Permits) (store.Grant, erro
 	return pass(ctx, g, writing("Reserve"), func(ctx context.Context) (store.Grant, error) { return g.shared.Reserve(ctx, p) })
 }
 
-func (g *guard) Retire(ctx context.Context, term store.Term, before bucket.Time) (bucket.Time, error) {
+func (g *guard) Retire(ctx context.Context, term store.Term, before bucket.Time, forget time.Time) (bucket.Time, error) {
 	return pass(ctx, g, writing("Retire"), func(ctx context.Context) (bucket.Time, error) {
 		defer g.shared.changing()()
-		border, err := g.shared.Retire(ctx, term, before)
+		border, err := g.shared.Retire(ctx, term, before, forget)
 		g.shared.fenced("retention", term, err)
 		return border, err
 	})

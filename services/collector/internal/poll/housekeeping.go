@@ -124,7 +124,7 @@ func (s *state) retire(ctx context.Context, now bucket.Time) error {
 			s.Unreadable.Records(ledger.KindRetired, nil)
 		}
 	}
-	border, err := s.Store.Retire(ctx, s.journal.Term(), before)
+	border, err := s.Store.Retire(ctx, s.journal.Term(), before, now.Add(-resumable).Std())
 	if err != nil {
 		return fmt.Errorf("drop buckets before %s: %w", before, err)
 	}

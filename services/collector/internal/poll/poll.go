@@ -72,8 +72,11 @@ type Config struct {
 
 // Intervals of work that is not about windows.
 const (
-	entitleEvery  = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
-	retireEvery   = time.Hour
+	entitleEvery = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
+	retireEvery  = time.Hour
+	// resumable is for how long who follows the log can go on where it was, whatever
+	// retention drops: an internal tool may rest over a weekend.
+	resumable     = 7 * 24 * time.Hour
 	retireLate    = 24 * time.Hour // what is in the way of retention should have passed
 	settingsBatch = 10             // zones of one request for settings
 	mostVoided    = 10             // requests for settings that may fail before the rest waits for the next pass

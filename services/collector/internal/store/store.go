@@ -282,11 +282,16 @@ type Store interface {
 	// command-line tools spend from the same account.
 	Reserve(ctx context.Context, p Permits) (Grant, error)
 
-	// Retire drops buckets whose window ends at or before the border and
-	// raises the floor; it may keep more than asked (Postgres drops whole
-	// partitions). It returns the border up to which everything is gone, which
-	// never exceeds before. Entries of other kinds stay. Fenced by term.
-	Retire(ctx context.Context, term Term, before bucket.Time) (bucket.Time, error)
+	// Retire drops buckets whose window ends at or before the border; it may keep
+	// more than asked (Postgres drops whole partitions). It returns the border up
+	// to which everything is gone, which never exceeds before. Entries of other
+	// kinds stay. Fenced by term.
+	//
+	// What was committed at or before forget raises the floor. A bucket that was
+	// committed later (an old window that came late) leaves an entry of kind
+	// [bucket.KindDropped] in its place, with its revision, chain, key and time,
+	// until a Retire with a later forget: who follows the log passes it.
+	Retire(ctx context.Context, term Term, before bucket.Time, forget time.Time) (bucket.Time, error)
 	// Size is the database's size on disk in bytes.
 	Size(ctx context.Context) (int64, error)
 

@@ -115,7 +115,7 @@ func TestServerAway(t *testing.T) {
 		"list":     func() error { return s.List(t.Context(), store.ListQuery{}, emit) },
 		"coverage": func() error { _, err := s.Coverage(t.Context(), store.Filter{}, 0); return err },
 		"records":  func() error { _, err := s.Records(t.Context(), "gap"); return err },
-		"retire":   func() error { _, err := s.Retire(t.Context(), lease.Term, 0); return err },
+		"retire":   func() error { _, err := s.Retire(t.Context(), lease.Term, 0, time.Time{}); return err },
 	} {
 		began := time.Now()
 		if err := call(); !errors.Is(err, store.ErrUnavailable) {

@@ -87,7 +87,7 @@ func testUpgrade(t *testing.T, empty func(testing.TB) string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if border, err := s.Retire(t.Context(), lease.Term, firstWindow); err != nil || border != firstWindow {
+			if border, err := s.Retire(t.Context(), lease.Term, firstWindow, time.Now().AddDate(10, 0, 0)); err != nil || border != firstWindow {
 				t.Errorf("retire October: up to %s, %v", border, err)
 			}
 			if h, err := s.Head(t.Context()); err != nil || h.Floor < 9 {

@@ -16,7 +16,7 @@ import (
 )
 
 // schemaVersion is the newest migration that this binary knows and needs.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // Migrate brings the schema up to this binary's. It does nothing, and needs no
 // right to do anything, where the schema is new enough. Any number of processes

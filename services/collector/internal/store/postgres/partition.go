@@ -140,7 +140,7 @@ func partitions(ctx context.Context, db interface {
 
 // Retire implements [store.Store]: it drops the partitions that end at or
 // before the border, each in a transaction of its own.
-func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time) (bucket.Time, error) {
+func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time, forget time.Time) (bucket.Time, error) {
 	bounded, cancel := write(ctx)
 	defer cancel()
 	have, err := partitions(bounded, s.writer)
@@ -157,21 +157,31 @@ func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time)
 			continue
 		}
 		bounded, cancel := write(ctx)
-		err := s.drop(bounded, term, m)
+		err := s.drop(bounded, term, m, forget)
 		cancel()
 		if err != nil {
 			return 0, s.failed(ctx, "drop partition "+m.table(), true, err)
 		}
+	}
+	bounded, cancelForget := write(ctx)
+	defer cancelForget()
+	var leads bool
+	err = s.writer.QueryRow(bounded, `SELECT forget_dropped($1, $2)`, int64(term), forget).Scan(&leads)
+	if err == nil && !leads {
+		err = store.ErrDeposed
+	}
+	if err != nil {
+		return 0, s.failed(ctx, "retire what stands in for buckets", true, err)
 	}
 	return monthOf(before).from, nil
 }
 
 // drop drops a partition, with the rights of the tables' owner, and raises the
 // floor.
-func (s *Store) drop(ctx context.Context, term store.Term, m month) error {
+func (s *Store) drop(ctx context.Context, term store.Term, m month, forget time.Time) error {
 	s.months.forget()
 	var leads bool
-	err := s.writer.QueryRow(ctx, `SELECT drop_month($1, $2)`, int64(term), int64(m.from)).Scan(&leads)
+	err := s.writer.QueryRow(ctx, `SELECT drop_month($1, $2, $3)`, int64(term), int64(m.from), forget).Scan(&leads)
 	if err == nil && !leads {
 		err = store.ErrDeposed
 	}

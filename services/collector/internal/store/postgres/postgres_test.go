@@ -150,20 +150,20 @@ func TestSchema(t *testing.T) {
 			}
 		}
 	}
-	try(store.ErrSchema, "found none", "need version 2", "migrate")
+	try(store.ErrSchema, "found none", "need version 3", "migrate")
 	if err := postgres.Migrate(t.Context(), dsn); err != nil {
 		t.Fatal(err)
 	}
 	try(nil)
 	// The release after has been here, and says that we may stay.
-	pgtest.Exec(t, dsn, `UPDATE schema SET version = 3`)
+	pgtest.Exec(t, dsn, `UPDATE schema SET version = 4`)
 	if err := postgres.Migrate(t.Context(), dsn); err != nil {
 		t.Errorf("migrate where a newer release has been: %v", err)
 	}
 	try(nil)
 	// The one after that has contracted.
-	pgtest.Exec(t, dsn, `UPDATE schema SET version = 4, oldest_compatible = 3`)
-	try(store.ErrSchema, "version 4", "for version 3", "this one is for 2")
+	pgtest.Exec(t, dsn, `UPDATE schema SET version = 5, oldest_compatible = 4`)
+	try(store.ErrSchema, "version 5", "for version 4", "this one is for 3")
 	pgtest.Exec(t, dsn, `UPDATE schema SET version = 0, oldest_compatible = 0`)
 	try(store.ErrSchema)
 }

@@ -71,7 +71,8 @@ var writerRights = []right{
 	{privilege: "INSERT", object: "permit"},
 	{privilege: "UPDATE", object: "permit", columns: []string{"number", "blocks"}},
 	{privilege: "EXECUTE", object: "add_month(bigint)"},
-	{privilege: "EXECUTE", object: "drop_month(bigint, bigint)"},
+	{privilege: "EXECUTE", object: "drop_month(bigint, bigint, timestamptz)"},
+	{privilege: "EXECUTE", object: "forget_dropped(bigint, timestamptz)"},
 }
 
 // readerRights are for people and dashboards: everything, to look at.

@@ -40,6 +40,7 @@ func TestRoles(t *testing.T) {
 	t.Run("Least", func(t *testing.T) { t.Parallel(); testLeast(t, s) })
 	t.Run("Grant", func(t *testing.T) { t.Parallel(); testGrant(t, s) })
 	t.Run("Introduce", func(t *testing.T) { t.Parallel(); testIntroduce(t, s) })
+	t.Run("NewFunctions", func(t *testing.T) { t.Parallel(); testNewFunctions(t, s) })
 	t.Run("Schema", func(t *testing.T) { t.Parallel(); testHiddenSchema(t, s) })
 }
 
@@ -98,7 +99,7 @@ func testReader(t *testing.T, s *secured) {
 			return err
 		},
 		"retire": func() error {
-			_, err := r.Retire(t.Context(), head.Term, bucket.TimeOf(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)))
+			_, err := r.Retire(t.Context(), head.Term, bucket.TimeOf(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)), time.Time{})
 			return err
 		},
 	} {
@@ -180,7 +181,7 @@ func testForbidden(t *testing.T, s *secured) {
 		"insert permits":     `INSERT INTO permit VALUES ('a', 1, '[]')`,
 		"change permits":     `UPDATE permit SET blocks = '[]'`,
 		"add a month":        `SELECT add_month(1893456000)`,
-		"drop a month":       `SELECT drop_month((SELECT term FROM log), 1793491200)`,
+		"drop a month":       `SELECT drop_month((SELECT term FROM log), 1793491200, now())`,
 		"lock out everybody": `BEGIN; LOCK TABLE bucket IN ACCESS EXCLUSIVE MODE`,
 		"hold the lease row": `BEGIN; SELECT * FROM log FOR UPDATE`,
 	}
@@ -224,10 +225,10 @@ func testForbidden(t *testing.T, s *secured) {
 		sql  string
 		want bool
 	}{
-		"a forged term":       {`SELECT public.drop_month(77, 1790812800)`, false},
-		"a kept month":        {`SELECT public.drop_month((SELECT term FROM public.log), 1793491200)`, true},
-		"somebody else's":     {`SELECT public.drop_month((SELECT term FROM public.log), 915148800)`, true},
-		"a month there isn't": {`SELECT public.drop_month((SELECT term FROM public.log), 0)`, true},
+		"a forged term":       {`SELECT public.drop_month(77, 1790812800, now())`, false},
+		"a kept month":        {`SELECT public.drop_month((SELECT term FROM public.log), 1793491200, now())`, true},
+		"somebody else's":     {`SELECT public.drop_month((SELECT term FROM public.log), 915148800, now())`, true},
+		"a month there isn't": {`SELECT public.drop_month((SELECT term FROM public.log), 0, now())`, true},
 	} {
 		var leads bool
 		if err := conn.QueryRow(t.Context(), tc.sql).Scan(&leads); err != nil || leads != tc.want {
@@ -313,7 +314,7 @@ func everything(t *testing.T, o postgres.Options) error {
 			return err
 		}
 	}
-	if _, err := s.Retire(t.Context(), lease.Term, firstWindow.Add(60*24*time.Hour)); err != nil {
+	if _, err := s.Retire(t.Context(), lease.Term, firstWindow.Add(60*24*time.Hour), time.Time{}); err != nil {
 		return err
 	}
 	return s.Release(t.Context(), lease.Term)
@@ -327,7 +328,7 @@ func testGrant(t *testing.T, s *secured) {
 	acl := func() string {
 		return pgtest.Exec(t, s.Local(dsn), `SELECT relname, relacl FROM pg_class WHERE relacl IS NOT NULL AND relnamespace = 'public'::regnamespace
 			UNION ALL SELECT relname || '.' || attname, attacl FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid WHERE attacl IS NOT NULL AND relnamespace = 'public'::regnamespace
-			UNION ALL SELECT proname, proacl FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1`)
+			UNION ALL SELECT oid::regprocedure::text, proacl FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1`)
 	}
 	before := acl()
 	both := postgres.Grants{Writers: []string{writer}, Readers: []string{reader}}
@@ -416,6 +417,26 @@ func testIntroduce(t *testing.T, s *secured) {
 	storetest.GoOn(t, w, 40)
 	if got := pgtest.Exec(t, s.Local(dsn), `SELECT count(*) FROM pg_class WHERE relowner = 'weir'::regrole`); got != "0" {
 		t.Errorf("the writer owns %s tables and indexes", got)
+	}
+}
+
+// testNewFunctions: who could use a function can use those that take its place.
+func testNewFunctions(t *testing.T, s *secured) {
+	dump, err := os.ReadFile("testdata/dump_2.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dsn := s.DSN()
+	pgtest.Exec(t, s.Local(dsn), `GRANT CREATE ON SCHEMA public TO `+owner+`; SET ROLE `+owner+`; `+string(dump)+`; GRANT EXECUTE ON FUNCTION public.drop_month(bigint, bigint) TO `+writer)
+	if err := postgres.Migrate(t.Context(), s.as(dsn, owner)); err != nil {
+		t.Fatal(err)
+	}
+	for function, want := range map[string]string{
+		"drop_month(bigint, bigint, timestamptz)": "t", "forget_dropped(bigint, timestamptz)": "t", "raise_floor(bigint, bigint, bytea)": "f",
+	} {
+		if got := pgtest.Exec(t, s.Local(dsn), fmt.Sprintf(`SELECT has_function_privilege('%s', '%s', 'EXECUTE')`, writer, function)); got != want {
+			t.Errorf("the writer may execute %s: %s, want %s", function, got, want)
+		}
 	}
 }
 

@@ -2,8 +2,11 @@ package sqlite
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
@@ -16,7 +19,7 @@ const retireBatch = 500
 // the floor raised in the same transaction, so breaking off leaves a store that
 // is right and merely larger. The file does not shrink: later appends reuse the
 // pages.
-func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time) (bucket.Time, error) {
+func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time, forget time.Time) (bucket.Time, error) {
 	var ids []string
 	err := s.write(ctx, "retire", func(tx *sql.Tx) (err error) {
 		if err := fence(ctx, tx, term); err != nil {
@@ -34,7 +37,7 @@ func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time)
 				if err := fence(ctx, tx, term); err != nil {
 					return err
 				}
-				n, err := retireSome(ctx, tx, id, before)
+				n, err := retireSome(ctx, tx, id, before, millis(forget))
 				more = n == retireBatch
 				return err
 			})
@@ -43,7 +46,13 @@ func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time)
 			}
 		}
 	}
-	return before, nil
+	err = s.write(ctx, "retire what stands in for buckets", func(tx *sql.Tx) error {
+		if err := fence(ctx, tx, term); err != nil {
+			return err
+		}
+		return forgetDropped(ctx, tx, millis(forget))
+	})
+	return before, err
 }
 
 func fence(ctx context.Context, tx *sql.Tx, term store.Term) error {
@@ -57,30 +66,58 @@ func fence(ctx context.Context, tx *sql.Tx, term store.Term) error {
 	return nil
 }
 
-// retireSome drops up to retireBatch buckets of one dataset and raises the floor
-// to the highest revision dropped.
-func retireSome(ctx context.Context, tx *sql.Tx, dataset string, before bucket.Time) (n int, err error) {
-	rows, err := tx.QueryContext(ctx, `DELETE FROM bucket WHERE revision IN (
-			SELECT revision FROM bucket WHERE dataset = ?1 AND window_start < ?2 AND window_end <= ?2 ORDER BY window_start LIMIT ?3
-		) RETURNING revision, chain`, dataset, int64(before), retireBatch)
+// retireSome drops up to retireBatch buckets of one dataset. The floor rises to the
+// highest revision of those that were committed at or before forget; the others
+// leave an event in their place.
+func retireSome(ctx context.Context, tx *sql.Tx, dataset string, before bucket.Time, forget any) (n int, err error) {
+	const some = `revision IN (SELECT revision FROM bucket WHERE dataset = ?1 AND window_start < ?2 AND window_end <= ?2 ORDER BY window_start LIMIT ?3)`
+	_, err = tx.ExecContext(ctx, `INSERT INTO event (kind, `+columns+`)
+		SELECT ?5, `+strings.TrimSuffix(columns, `checksum, payload`)+`?6, x'' FROM bucket WHERE committed_at > ?4 AND `+some,
+		dataset, int64(before), retireBatch, forget, int64(bucket.KindDropped), noContent[:])
 	if err != nil {
 		return 0, err
 	}
+	rows, err := tx.QueryContext(ctx, `DELETE FROM bucket WHERE `+some+` RETURNING revision, chain, committed_at <= ?4`,
+		dataset, int64(before), retireBatch, forget)
+	if err != nil {
+		return 0, err
+	}
+	return raiseFloor(ctx, tx, rows)
+}
+
+// noContent is the checksum of a payload without bytes.
+var noContent = sha256.Sum256(nil)
+
+// forgetDropped removes what stands in for buckets and is no longer needed.
+func forgetDropped(ctx context.Context, tx *sql.Tx, forget any) error {
+	rows, err := tx.QueryContext(ctx, `DELETE FROM event WHERE kind = ?1 AND committed_at <= ?2 RETURNING revision, chain, true`,
+		int64(bucket.KindDropped), forget)
+	if err != nil {
+		return err
+	}
+	_, err = raiseFloor(ctx, tx, rows)
+	return err
+}
+
+// raiseFloor raises the floor to the highest revision of rows that are gone for
+// good, and returns the number of rows.
+func raiseFloor(ctx context.Context, tx *sql.Tx, rows *sql.Rows) (n int, err error) {
 	defer rows.Close()
 	var highest int64
 	var chain []byte
 	for rows.Next() {
 		var revision int64
 		var c []byte
-		if err := rows.Scan(&revision, &c); err != nil {
+		var forgotten bool
+		if err := rows.Scan(&revision, &c, &forgotten); err != nil {
 			return 0, err
 		}
-		if revision > highest {
+		if forgotten && revision > highest {
 			highest, chain = revision, c
 		}
 		n++
 	}
-	if err := rows.Err(); err != nil || n == 0 {
+	if err := rows.Err(); err != nil || highest == 0 {
 		return n, err
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE log SET floor = ?1, floor_chain = ?2 WHERE floor < ?1`, highest, chain)

@@ -245,7 +245,7 @@ func testRetire(t *testing.T, d Driver) {
 	var floor bucket.Revision
 	check := func(before bucket.Time) {
 		t.Helper()
-		border, err := s.Retire(t.Context(), l.term, before)
+		border, err := s.Retire(t.Context(), l.term, before, commitTime(1<<20))
 		if err != nil {
 			t.Fatalf("retire before %s: %v", before, err)
 		}
@@ -311,6 +311,58 @@ func testRetire(t *testing.T, d Driver) {
 	}
 }
 
+// testRetireLately: an old window that came late and is dropped again takes nothing
+// from who follows the log. Its place is kept until it is old enough to be
+// forgotten.
+func testRetireLately(t *testing.T, d Driver) {
+	s := open(t, d)
+	l := lead(t, s, "a")
+	day := func(n int) bucket.Time { return origin.Add(time.Duration(n) * 24 * time.Hour) }
+	batches := [][]store.NewEntry{
+		{version("http_5m", 1), five(1, 0), five(1, 3*288)}, // the second is of the next month
+		{five(2, 3*288), five(2, 1)},                        // late
+		{five(3, 3*288), five(3, 2)},                        // later
+	}
+	var all []store.Entry
+	var committed []time.Time
+	for _, b := range batches {
+		all = append(all, l.append(b...)...)
+		committed = append(committed, all[len(all)-1].CommittedAt)
+	}
+	drop := func(rev bucket.Revision) { all[rev-1] = tombstone(all[rev-1]) }
+	retire := func(forget time.Time, floor bucket.Revision) {
+		t.Helper()
+		if _, err := s.Retire(t.Context(), l.term, day(2), forget); err != nil {
+			t.Fatal(err)
+		}
+		if h := mustHead(t, s); h.Floor != floor || h.Position != l.at {
+			t.Errorf("forgetting what was committed by %s: floor %d, head %v; want %d, %v", forget, h.Floor, h.Position, floor, l.at)
+		}
+		equal(t, "log after the floor", all[floor:], wholeLog(t, s))
+		for _, e := range all[max(floor, 1)-1:] {
+			if chain, err := s.ChainAt(t.Context(), e.Revision); err != nil || chain != e.Chain {
+				t.Errorf("chain at %d is %s, %v; want %s", e.Revision, chain, err, e.Chain)
+			}
+		}
+		runs, err := s.Coverage(t.Context(), store.Filter{}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "coverage", coverageOf(all, store.Filter{}, 0), runs)
+	}
+	for _, rev := range []bucket.Revision{2, 5, 7} {
+		drop(rev)
+	}
+	retire(committed[0], 2)
+	retire(committed[0], 2) // again
+	retire(committed[1], 5)
+	retire(committed[0], 5)                    // nothing is taken back
+	all = append(all, l.append(five(3, 2))...) // it may come again
+	drop(8)
+	retire(committed[1], 5)
+	retire(commitTime(1<<20), 8)
+}
+
 func testRetireFenced(t *testing.T, d Driver) {
 	s := open(t, d)
 	l := lead(t, s, "a")
@@ -319,7 +371,7 @@ func testRetireFenced(t *testing.T, d Driver) {
 		t.Fatal(err)
 	}
 	for _, before := range []bucket.Time{0, origin.Add(100 * 24 * time.Hour)} {
-		_, err := s.Retire(t.Context(), l.term, before)
+		_, err := s.Retire(t.Context(), l.term, before, commitTime(1<<20))
 		wantError(t, "retire by a deposed leader", err, store.ErrDeposed)
 	}
 	if got := wholeLog(t, s); len(got) != 1 {
@@ -340,7 +392,7 @@ func testRetireDuringSnapshot(t *testing.T, d Driver) {
 	var got []store.Entry
 	_, err := s.Snapshot(t.Context(), store.SnapshotQuery{}, func(e store.Entry) error {
 		if len(got) == 0 {
-			if _, err := s.Retire(t.Context(), l.term, before); err != nil {
+			if _, err := s.Retire(t.Context(), l.term, before, commitTime(1<<20)); err != nil {
 				wantError(t, "retire during a snapshot", err, store.ErrUnavailable)
 			}
 			l.append(five(2, 0)) // whatever became of it, appends go on
@@ -352,7 +404,7 @@ func testRetireDuringSnapshot(t *testing.T, d Driver) {
 		t.Fatal(err)
 	}
 	equal(t, "snapshot", snapshotOf(all, store.SnapshotQuery{}), got)
-	if _, err := s.Retire(t.Context(), l.term, before); err != nil {
+	if _, err := s.Retire(t.Context(), l.term, before, commitTime(1<<20)); err != nil {
 		t.Fatalf("retire after the snapshot: %v", err)
 	}
 	for _, e := range list(t, s, store.ListQuery{Window: bucket.Window{Start: origin, End: before}}) {

@@ -235,7 +235,7 @@ func testReadersWhileRetiring(t *testing.T, d Driver) {
 			m.dropped[floor] = month(n + 1)
 			m.mu.Unlock()
 			for {
-				_, err := s.Retire(t.Context(), l.term, month(n+1))
+				_, err := s.Retire(t.Context(), l.term, month(n+1), commitTime(1<<20))
 				if err == nil {
 					break
 				}

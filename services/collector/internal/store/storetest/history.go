@@ -82,7 +82,7 @@ func WriteHistory(t testing.TB, s store.Store) {
 		}
 		l.at = head
 	}
-	if _, err := s.Retire(t.Context(), l.term, bucket.TimeOf(time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC))); err != nil {
+	if _, err := s.Retire(t.Context(), l.term, bucket.TimeOf(time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC)), commitTime(100)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Renew(t.Context(), l.term, long, commitTime(100)); err != nil {

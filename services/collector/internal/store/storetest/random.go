@@ -211,9 +211,17 @@ func (w *walk) change() {
 	w.term = next.term
 }
 
+// tombstone is what stands in for a bucket that was dropped.
+func tombstone(e store.Entry) store.Entry {
+	e.Kind, e.Payload = bucket.KindDropped, nil
+	return e
+}
+
 func (w *walk) retire() {
 	before := w.time()
-	border, err := w.s.Retire(w.Context(), w.term, before)
+	// Anything from nothing to all is old enough to be forgotten.
+	forget := commitTime(w.r.IntN(len(w.log)+2) - 1)
+	border, err := w.s.Retire(w.Context(), w.term, before, forget)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -224,6 +232,11 @@ func (w *walk) retire() {
 		if e.Kind == bucket.KindBucket && e.End <= border {
 			w.dropped[e.Revision] = true
 			delete(w.taken, e.Key)
+			w.log[e.Revision-1] = tombstone(e)
+		}
+	}
+	for _, e := range w.log {
+		if e.Kind == bucket.KindDropped && !e.CommittedAt.After(forget) {
 			w.floor = max(w.floor, e.Revision)
 		}
 	}

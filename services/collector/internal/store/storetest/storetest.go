@@ -71,6 +71,7 @@ func Run(t *testing.T, d Driver) {
 		{"Permits/Limit", testPermits},
 		{"Permits/Race", testPermitRace},
 		{"Retire/Floor", testRetire},
+		{"Retire/Lately", testRetireLately},
 		{"Retire/Fenced", testRetireFenced},
 		{"Retire/DuringSnapshot", testRetireDuringSnapshot},
 		{"Retire/WhileReading", testReadersWhileRetiring},
