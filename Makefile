@@ -1,6 +1,7 @@
 # Everything here is also in CONTRIBUTING.md, with its reasons. Tools are pinned
 # under tools/ and built on first use; nothing is downloaded but Go modules and,
-# where make test says so, Debian's Postgres and PgBouncer and npm's Postgres 18.
+# where make test says so, Debian's Postgres, PgBouncer, Prometheus and
+# VictoriaMetrics and npm's Postgres 18.
 
 .DEFAULT_GOAL := help
 SHELL := /usr/bin/env bash -euo pipefail
@@ -55,6 +56,7 @@ test: test-tools ## all tests of all modules; needs a Postgres, builds a Prometh
 test-tools:
 	@echo "make test: real Postgres and real Prometheus; the first build on a machine takes minutes"
 	tools/postgres.sh
+	tools/neighbours.sh
 	go run ./internal/promtest/build
 
 .PHONY: race

@@ -18,10 +18,12 @@ const (
 	standby   = `instance="collector-1:9821",job="weir-collector"`
 	exposer   = `instance="exposer-0:9811",job="weir-exposer"`
 	other     = `instance="exposer-1:9811",job="weir-exposer"`
+	server    = `instance="prometheus-0:9090",job="prometheus"`
+	data      = `instance="exposer-0:9810",job="weir"`
 )
 
-// healthy is a leader, a standby and two exposers with which nothing is wrong: what
-// each series is for an hour, a sample a minute.
+// healthy is a leader, a standby, two exposers and a Prometheus with which nothing is
+// wrong: what each series is for an hour, a sample a minute.
 func healthy() map[string]string {
 	h := map[string]string{
 		`weir_collector_leader{` + collector + `}`: "1x60",
@@ -37,6 +39,10 @@ func healthy() map[string]string {
 		`weir_collector_audited_buckets_total{dataset="http_5m",age="1h",result="same",` + collector + `}`:                       "0+5x60",
 		`weir_collector_audited_buckets_total{dataset="http_5m",age="1h",result="moved",` + collector + `}`:                      "0x60",
 	}
+	for _, counter := range []string{outOfOrder, outOfBounds, duplicate, tooOld} {
+		h[counter] = "0x60"
+	}
+	h[`up{`+server+`}`], h[`up{`+data+`}`] = "1x60", "1x60"
 	for _, code := range codes {
 		h[problem(code, collector)] = "0x60"
 		h[problem(code, standby)] = "0x60"
@@ -61,6 +67,14 @@ func healthy() map[string]string {
 	}
 	return h
 }
+
+// What Prometheus counts of samples that it does not store.
+const (
+	outOfOrder  = `prometheus_target_scrapes_sample_out_of_order_total{` + server + `}`
+	outOfBounds = `prometheus_target_scrapes_sample_out_of_bounds_total{` + server + `}`
+	duplicate   = `prometheus_target_scrapes_sample_duplicate_timestamp_total{` + server + `}`
+	tooOld      = `prometheus_tsdb_too_old_samples_total{type="float",` + server + `}`
+)
 
 // codes are those of package trouble.
 var codes = []string{
@@ -187,6 +201,17 @@ func stories() []story {
 		{name: "the replay is too short", series: with(`weir_exposer_replay_short{dataset="http_5m",`+exposer+`}`, after("0", "1")), fires: []string{"WeirReplayShort"}},
 		{name: "too many scrape at one time", series: with(`weir_exposer_scrapes_total{code="503",`+exposer+`}`, "0x9 1+1x50"), fires: []string{"WeirScrapesRefused"}},
 		{name: "scrapers do not read", series: with(`weir_exposer_scrapes_cut_total{`+exposer+`}`, "0x9 4+4x50"), fires: []string{"WeirScrapesCut"}},
+		{
+			name: "Prometheus has no out-of-order window", fires: []string{"WeirSamplesRefused"}, at: 27,
+			series: with(outOfOrder, "0x9 2800+2800x50", outOfBounds, "0x9 9000+9000x50"),
+		},
+		{name: "another target sends a sample late once", series: with(outOfOrder, after("0", "3"))},
+		{
+			name: "the out-of-order window is shorter than the replay", fires: []string{"WeirReplayTooOld", "WeirTargetDown"},
+			series: with(tooOld, "0x9 1+1x50", `up{`+data+`}`, after("1", "0")),
+		},
+		{name: "a remote writer sends what is too old", series: with(tooOld, "0x9 1+1x50")},
+		{name: "two installations with one name", series: with(duplicate, "0x9 400+400x50"), fires: []string{"WeirSamplesConflict"}, at: 27},
 		{name: "a rotated token file is bad", series: with(`weir_secret_usable{secret="CF_API_TOKEN_FILE",`+collector+`}`, after("1", "0")), fires: []string{"WeirSecretUnusable"}},
 		{name: "a certificate runs out", series: with(`weir_secret_expires_timestamp_seconds{secret="WEIR_TLS_CERT_FILE",`+exposer+`}`, after("2592000", "86400")), fires: []string{"WeirCertificateExpires"}},
 		{name: "the clock is ahead", series: with(`weir_collector_clock_skew_seconds{source="cloudflare",`+collector+`}`, after("0", "-45")), fires: []string{"WeirClockSkew"}},
@@ -233,6 +258,13 @@ func TestGeneratedStories(t *testing.T) {
 // Each cause fires what it should within five minutes, and nothing besides.
 func TestStories(t *testing.T) {
 	if out, _, err := promtest.Promtool(t, "test", "rules", "weir.test.yaml"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// The older Prometheus of Debian loads the rules too.
+func TestOlderPrometheusLoadsTheRules(t *testing.T) {
+	if out, _, err := promtest.Debian(t).Run("check", "rules", "weir.rules.yaml"); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

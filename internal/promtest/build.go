@@ -15,69 +15,113 @@ import (
 	"github.com/weir-metrics/weir/internal/testkit"
 )
 
-const (
-	module = "github.com/prometheus/prometheus"
-	// tags leave out the service discoveries of the clouds, whose client
-	// libraries are most of the build. Static, file and HTTP discovery are
-	// always in; Kubernetes and DNS stay because our documentation's scrape
-	// configurations use them and promtool checks these.
-	tags = "netgo,remove_all_sd,enable_kubernetes_sd,enable_dns_sd"
+// source is a module whose programs are built.
+type source struct {
+	pin      string // tools/<pin>.mod has its version
+	name     string
+	module   string
+	folder   string // in which each program has its own
+	tags     string
+	stamp    string // the linker's name of what a program calls its version
+	programs []string
+	// version is the program's own, of the module's.
+	version func(module string) string
+}
+
+var (
+	prometheus = source{
+		pin: "prometheus", name: "Prometheus", module: "github.com/prometheus/prometheus", folder: "cmd",
+		// The tags leave out the service discoveries of the clouds, whose client
+		// libraries are most of the build. Static, file and HTTP discovery are
+		// always in; Kubernetes and DNS stay because our documentation's scrape
+		// configurations use them and promtool checks these.
+		tags:  "netgo,remove_all_sd,enable_kubernetes_sd,enable_dns_sd",
+		stamp: "github.com/prometheus/common/version.Version=", programs: []string{"promtool", "prometheus"},
+		version: prometheusVersion,
+	}
+	victoriaMetrics = source{
+		pin: "victoriametrics", name: "VictoriaMetrics", module: "github.com/VictoriaMetrics/VictoriaMetrics", folder: "app",
+		stamp: "github.com/VictoriaMetrics/VictoriaMetrics/lib/buildinfo.Version=victoria-metrics-", programs: []string{"victoria-metrics"},
+		version: func(module string) string { return strings.TrimPrefix(module, "v") },
+	}
 )
 
-// Tools are paths of the programs, built from the version that
-// tools/prometheus.mod pins.
+// Tools are paths of the programs of one version of Prometheus.
 type Tools struct {
 	Prometheus, Promtool string
 	// Version is Prometheus's own, such as 3.15.0.
 	Version string
 }
 
-// Build returns the programs and builds them first if this machine has not yet.
-// That takes minutes; it says so on notice. They are kept in $WEIR_TOOLS_DIR,
-// by default the folder weir in the user's cache folder, under names that hold
-// the version and a hash of everything that goes into the build. Several
-// processes may call it at once: one builds, the others wait.
+// Victoria is the path of a single-node VictoriaMetrics.
+type Victoria struct {
+	Path string
+	// Version is its own, such as 1.151.0; empty where the program tells none.
+	Version string
+}
+
+// Build returns the Prometheus that tools/prometheus.mod pins, and builds it
+// first if this machine has not yet. That takes minutes; it says so on notice.
+// The programs are kept in $WEIR_TOOLS_DIR, by default the folder weir in the
+// user's cache folder, under names that hold the version and a hash of
+// everything that goes into the build. Several processes may call it at once:
+// one builds, the others wait.
 func Build(notice io.Writer) (Tools, error) {
-	root, err := testkit.Root()
+	paths, version, err := prometheus.build(notice)
 	if err != nil {
 		return Tools{}, err
 	}
-	version, key, err := pinned(root)
+	return Tools{Promtool: paths[0], Prometheus: paths[1], Version: version}, nil
+}
+
+// BuildVictoria does the same for VictoriaMetrics, which tools/victoriametrics.mod
+// pins, in a minute.
+func BuildVictoria(notice io.Writer) (Victoria, error) {
+	paths, version, err := victoriaMetrics.build(notice)
 	if err != nil {
-		return Tools{}, err
+		return Victoria{}, err
+	}
+	return Victoria{Path: paths[0], Version: version}, nil
+}
+
+func (s source) build(notice io.Writer) (paths []string, version string, err error) {
+	root, err := testkit.Root()
+	if err != nil {
+		return nil, "", err
+	}
+	version, key, err := s.pinned(root)
+	if err != nil {
+		return nil, "", err
 	}
 	dir, err := testkit.Cache()
 	if err != nil {
-		return Tools{}, err
+		return nil, "", err
 	}
-	built := func(name string) string {
-		return filepath.Join(dir, fmt.Sprintf("%s-%s-%s", name, version, key))
+	for _, name := range s.programs {
+		paths = append(paths, filepath.Join(dir, fmt.Sprintf("%s-%s-%s", name, version, key)))
 	}
-	tools := Tools{Prometheus: built("prometheus"), Promtool: built("promtool"), Version: version}
-	if tools.present() {
-		return tools, nil
+	if present(paths) {
+		return paths, version, nil
 	}
 	unlock, err := testkit.Lock(filepath.Join(dir, "lock"))
 	if err != nil {
-		return Tools{}, err
+		return nil, "", err
 	}
 	defer unlock()
-	if tools.present() { // another process built them while we waited
-		return tools, nil
+	if present(paths) { // another process built them while we waited
+		return paths, version, nil
 	}
-	major, minor, _ := strings.Cut(version, ".")
-	minor, _, _ = strings.Cut(minor, ".")
-	fmt.Fprintf(notice, "building Prometheus %s.%s into %s, takes some minutes the first time\n", major, minor, dir)
-	for _, tool := range []struct{ name, path string }{{"promtool", tools.Promtool}, {"prometheus", tools.Prometheus}} {
-		if err := compile(root, tool.name, tool.path, version); err != nil {
-			return Tools{}, err
+	fmt.Fprintf(notice, "building %s %s into %s, takes some minutes the first time\n", s.name, version, dir)
+	for i, name := range s.programs {
+		if err := s.compile(root, name, paths[i], version); err != nil {
+			return nil, "", err
 		}
 	}
-	return tools, nil
+	return paths, version, nil
 }
 
-func (t Tools) present() bool {
-	for _, path := range []string{t.Prometheus, t.Promtool} {
+func present(paths []string) bool {
+	for _, path := range paths {
 		if _, err := os.Stat(path); err != nil {
 			return false
 		}
@@ -85,14 +129,14 @@ func (t Tools) present() bool {
 	return true
 }
 
-func compile(root, name, path, version string) error {
+func (s source) compile(root, name, path, version string) error {
 	// Built beside its place and moved there, so that an interrupted build
 	// leaves nothing that looks like a program.
 	next := path + ".next"
 	cmd := exec.Command("go", "build",
-		"-modfile="+filepath.Join("tools", "prometheus.mod"), "-trimpath", "-tags="+tags,
-		"-ldflags=-s -w -X github.com/prometheus/common/version.Version="+version,
-		"-o", next, module+"/cmd/"+name)
+		"-modfile="+filepath.Join("tools", s.pin+".mod"), "-trimpath", "-tags="+s.tags,
+		"-ldflags=-s -w -X "+s.stamp+version,
+		"-o", next, s.module+"/"+s.folder+"/"+name)
 	cmd.Dir = root
 	// A module file of its own and a workspace exclude each other.
 	cmd.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
@@ -105,23 +149,31 @@ func compile(root, name, path, version string) error {
 	return nil
 }
 
-var required = regexp.MustCompile(`(?m)^\s*(?:require )?` + regexp.QuoteMeta(module) + ` v0\.([0-9])([0-9]{2})\.([0-9]+)`)
-
 // pinned reads the version from the module file, and makes a key that changes
-// with anything that changes the programs. Prometheus 3.15.0 is the Go module
-// v0.315.0.
-func pinned(root string) (version, key string, err error) {
-	mod, err := os.ReadFile(filepath.Join(root, "tools", "prometheus.mod"))
+// with anything that changes the programs.
+func (s source) pinned(root string) (version, key string, err error) {
+	mod, err := os.ReadFile(filepath.Join(root, "tools", s.pin+".mod"))
 	if err != nil {
-		return "", "", fmt.Errorf("find the pinned Prometheus: %w", err)
+		return "", "", fmt.Errorf("find the pinned %s: %w", s.name, err)
 	}
-	m := required.FindSubmatch(mod)
-	if m == nil {
-		return "", "", fmt.Errorf("find the pinned Prometheus: tools/prometheus.mod does not require %s at v0.MNN.P", module)
+	m := regexp.MustCompile(`(?m)^\s*(?:require )?` + regexp.QuoteMeta(s.module) + ` (v\S+)`).FindSubmatch(mod)
+	if m != nil {
+		version = s.version(string(m[1]))
 	}
-	version = fmt.Sprintf("%s.%s.%s", m[1], strings.TrimPrefix(string(m[2]), "0"), m[3])
+	if version == "" {
+		return "", "", fmt.Errorf("find the pinned %s: tools/%s.mod does not require %s at a version that is known to be one of its releases", s.name, s.pin, s.module)
+	}
 	sum := sha256.New()
-	fmt.Fprintln(sum, tags, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	fmt.Fprintln(sum, s.tags, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	sum.Write(mod)
 	return version, fmt.Sprintf("%x", sum.Sum(nil)[:4]), nil
+}
+
+// prometheusVersion knows that Prometheus 3.15.0 is the Go module v0.315.0.
+func prometheusVersion(module string) string {
+	m := regexp.MustCompile(`^v0\.([0-9])([0-9]{2})\.([0-9]+)$`).FindStringSubmatch(module)
+	if m == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s.%s.%s", m[1], strings.TrimPrefix(m[2], "0"), m[3])
 }

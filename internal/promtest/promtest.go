@@ -1,6 +1,8 @@
 // Package promtest gives a test a real Prometheus and a real promtool, of the
-// version that tools/prometheus.mod pins. What an exposition means is decided
-// by the database that ingests it, so tests ask that database.
+// version that tools/prometheus.mod pins, and VictoriaMetrics, which scrapes and
+// answers as Prometheus does; and of both what Debian has, which is years older.
+// What an exposition means is decided by the database that ingests it, so tests
+// ask that database.
 //
 // The first use on a machine builds the programs, which takes minutes (see
 // [Build]; make test does it before the tests begin, whose time limit it would
@@ -30,7 +32,10 @@ import (
 // empty database is ready in a fraction of a second.
 const readyTimeout = 90 * time.Second
 
-var buildOnce = sync.OnceValues(func() (Tools, error) { return Build(os.Stderr) })
+var (
+	buildOnce         = sync.OnceValues(func() (Tools, error) { return Build(os.Stderr) })
+	buildVictoriaOnce = sync.OnceValues(func() (Victoria, error) { return BuildVictoria(os.Stderr) })
+)
 
 // Find returns the programs for a test, built if necessary.
 func Find(t testing.TB) Tools {
@@ -42,11 +47,22 @@ func Find(t testing.TB) Tools {
 	return tools
 }
 
-// Server is a Prometheus of one test's own, on a loopback port and with a data
-// folder that it keeps over restarts. Not for concurrent use.
+// FindVictoria returns VictoriaMetrics for a test, built if necessary.
+func FindVictoria(t testing.TB) Victoria {
+	t.Helper()
+	victoria, err := buildVictoriaOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return victoria
+}
+
+// Server is a Prometheus, or a VictoriaMetrics, of one test's own, on a loopback
+// port and with a data folder that it keeps over restarts. Not for concurrent use.
 type Server struct {
 	t        testing.TB
-	tools    Tools
+	name     string // Prometheus or VictoriaMetrics
+	program  string
 	dir      string
 	addr     string
 	flags    []string
@@ -57,43 +73,67 @@ type Server struct {
 	logStart int // length of the log when the present process began
 }
 
-// Start starts Prometheus with a configuration, the text of prometheus.yml, and
-// returns when it is ready. Flags are given as --name=value and replace the
-// defaults set here. It ends, and its data goes, with the test; if the test
-// failed, the end of its log is in the test's.
+// Start starts the pinned Prometheus with a configuration, the text of
+// prometheus.yml, and returns when it is ready. Flags are given as --name=value
+// and replace the defaults set here. It ends, and its data goes, with the test;
+// if the test failed, the end of its log is in the test's.
 func Start(t testing.TB, config string, flags ...string) *Server {
 	t.Helper()
-	tools := Find(t)
-	dir, err := os.MkdirTemp("", "weir-prometheus-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &Server{t: t, tools: tools, dir: dir, client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{}}}
-	s.janitor, err = testkit.StartJanitor(`pid=$(cat "$1/pid" 2>/dev/null) && kill -KILL "$pid" 2>/dev/null; rm -rf "$1"; exit 0`, dir)
-	if err != nil {
-		t.Fatal(errors.Join(err, os.RemoveAll(dir)))
-	}
-	t.Cleanup(s.remove)
-	s.writeConfig(config)
-	// Somebody else may take the address between its being found and used.
-	for range 3 {
-		s.addr = freeAddr(t)
-		s.flags = withDefaults(flags, []string{
-			"--storage.tsdb.path=" + filepath.Join(dir, "data"),
+	return Find(t).Start(t, config, flags...)
+}
+
+// Start does the same with these programs.
+func (tools Tools) Start(t testing.TB, config string, flags ...string) *Server {
+	t.Helper()
+	s := &Server{t: t, name: "Prometheus", program: tools.Prometheus}
+	s.launch(config, flags, func() []string {
+		return []string{
+			"--storage.tsdb.path=" + s.DataDir(),
 			"--web.listen-address=" + s.addr,
 			"--web.enable-lifecycle",
 			"--web.enable-admin-api",
 			"--config.file=" + s.configFile(),
-		})
+		}
+	})
+	return s
+}
+
+// Start starts VictoriaMetrics in the same way, with scrape jobs in the form of
+// prometheus.yml. Its flags are given as -name=value.
+func (v Victoria) Start(t testing.TB, config string, flags ...string) *Server {
+	t.Helper()
+	s := &Server{t: t, name: "VictoriaMetrics", program: v.Path}
+	s.launch(config, flags, func() []string {
+		return []string{"-storageDataPath=" + s.DataDir(), "-httpListenAddr=" + s.addr, "-promscrape.config=" + s.configFile()}
+	})
+	return s
+}
+
+func (s *Server) launch(config string, flags []string, defaults func() []string) {
+	s.t.Helper()
+	var err error
+	if s.dir, err = os.MkdirTemp("", "weir-prometheus-"); err != nil {
+		s.t.Fatal(err)
+	}
+	s.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{}}
+	s.janitor, err = testkit.StartJanitor(`pid=$(cat "$1/pid" 2>/dev/null) && kill -KILL "$pid" 2>/dev/null; rm -rf "$1"; exit 0`, s.dir)
+	if err != nil {
+		s.t.Fatal(errors.Join(err, os.RemoveAll(s.dir)))
+	}
+	s.t.Cleanup(s.remove)
+	s.writeConfig(config)
+	// Somebody else may take the address between its being found and used.
+	for range 3 {
+		s.addr = freeAddr(s.t)
+		s.flags = withDefaults(flags, defaults())
 		err = s.start()
 		if err == nil || !strings.Contains(s.Log(), "address already in use") {
 			break
 		}
 	}
 	if err != nil {
-		t.Fatalf("start Prometheus: %v\n%s", err, s.lastLog(20))
+		s.t.Fatalf("start %s: %v\n%s", s.name, err, s.lastLog(20))
 	}
-	return s
 }
 
 // URL is the base of Prometheus's web server, without a slash at its end.
@@ -108,10 +148,10 @@ func (s *Server) DataDir() string { return filepath.Join(s.dir, "data") }
 func (s *Server) Start() {
 	s.t.Helper()
 	if s.cmd != nil {
-		s.t.Fatal("start Prometheus: it runs")
+		s.t.Fatalf("start %s: it runs", s.name)
 	}
 	if err := s.start(); err != nil {
-		s.t.Fatalf("start Prometheus: %v\n%s", err, s.lastLog(20))
+		s.t.Fatalf("start %s: %v\n%s", s.name, err, s.lastLog(20))
 	}
 }
 
@@ -122,7 +162,7 @@ func (s *Server) start() error {
 	}
 	defer log.Close()
 	s.logStart = len(s.readLog())
-	cmd := exec.Command(s.tools.Prometheus, s.flags...)
+	cmd := exec.Command(s.program, s.flags...)
 	cmd.Dir = s.dir
 	// A file, since go test waits for everyone who holds its own output.
 	cmd.Stdout, cmd.Stderr = log, log
@@ -175,12 +215,12 @@ func (s *Server) Reload(config string) {
 	s.writeConfig(config)
 	resp, err := s.client.Post(s.URL()+"/-/reload", "", nil)
 	if err != nil {
-		s.t.Fatalf("reload Prometheus: %v", err)
+		s.t.Fatalf("reload %s: %v", s.name, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(resp.Body)
-		s.t.Fatalf("reload Prometheus: %s: %s", resp.Status, bytes.TrimSpace(body))
+		s.t.Fatalf("reload %s: %s: %s", s.name, resp.Status, bytes.TrimSpace(body))
 	}
 }
 
@@ -201,20 +241,20 @@ func (s *Server) end(sig syscall.Signal) {
 		return
 	}
 	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		s.t.Fatalf("send %v to Prometheus: %v", sig, err)
+		s.t.Fatalf("send %v to %s: %v", sig, s.name, err)
 	}
 	select {
 	case <-s.exited:
 		s.cmd = nil
 		s.client.CloseIdleConnections()
 	case <-time.After(readyTimeout):
-		s.t.Fatalf("Prometheus still runs %v after %v\n%s", readyTimeout, sig, s.lastLog(20))
+		s.t.Fatalf("%s still runs %v after %v\n%s", s.name, readyTimeout, sig, s.lastLog(20))
 	}
 }
 
 func (s *Server) remove() {
 	if s.t.Failed() {
-		s.t.Logf("the end of Prometheus's log:\n%s", s.lastLog(30))
+		s.t.Logf("the end of %s's log:\n%s", s.name, s.lastLog(30))
 	}
 	s.end(syscall.SIGKILL) // its data goes with it
 	if err := s.janitor.Finish(); err != nil {
@@ -235,8 +275,8 @@ func (s *Server) lastLog(n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// Promtool runs promtool and returns what it wrote. A non-zero exit is an
-// error that holds the standard error output too; whether it is a failure is
+// Promtool runs the pinned promtool and returns what it wrote. A non-zero exit is
+// an error that holds the standard error output too; whether it is a failure is
 // the test's to say.
 func Promtool(t testing.TB, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
@@ -247,7 +287,16 @@ func Promtool(t testing.TB, args ...string) (stdout, stderr string, err error) {
 // wants it.
 func PromtoolIn(t testing.TB, stdin io.Reader, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
-	cmd := exec.Command(Find(t).Promtool, args...)
+	return Find(t).promtool(stdin, args)
+}
+
+// Run is [Promtool] with the promtool of these programs.
+func (tools Tools) Run(args ...string) (stdout, stderr string, err error) {
+	return tools.promtool(nil, args)
+}
+
+func (tools Tools) promtool(stdin io.Reader, args []string) (stdout, stderr string, err error) {
+	cmd := exec.Command(tools.Promtool, args...)
 	cmd.Stdin = stdin
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

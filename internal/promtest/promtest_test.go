@@ -123,18 +123,22 @@ func TestPinned(t *testing.T) {
 	}
 	mod := filepath.Join(root, "tools", "prometheus.mod")
 	testkit.WriteFile(t, mod, []byte("require (\n\tgithub.com/prometheus/prometheus v0.309.2 // indirect\n)\n"))
-	version, key, err := pinned(root)
+	version, key, err := prometheus.pinned(root)
 	if err != nil || version != "3.9.2" {
 		t.Errorf("got version %q, error %v, want 3.9.2", version, err)
 	}
 	testkit.WriteFile(t, mod, []byte("require github.com/prometheus/prometheus v0.310.0\n"))
-	next, nextKey, err := pinned(root)
+	next, nextKey, err := prometheus.pinned(root)
 	if err != nil || next != "3.10.0" || nextKey == key {
 		t.Errorf("got version %q with key %q, error %v, want 3.10.0 with another key than %q", next, nextKey, err, key)
 	}
 	testkit.WriteFile(t, mod, []byte("require github.com/prometheus/common v0.73.1\n"))
-	if _, _, err := pinned(root); err == nil {
+	if _, _, err := prometheus.pinned(root); err == nil {
 		t.Error("a module file without Prometheus was accepted")
+	}
+	testkit.WriteFile(t, filepath.Join(root, "tools", "victoriametrics.mod"), []byte("require (\n\tgithub.com/VictoriaMetrics/VictoriaMetrics v1.151.0 // indirect\n)\n"))
+	if version, _, err := victoriaMetrics.pinned(root); err != nil || version != "1.151.0" {
+		t.Errorf("got version %q, error %v, want 1.151.0", version, err)
 	}
 }
 
@@ -142,5 +146,42 @@ func TestWithDefaults(t *testing.T) {
 	got := withDefaults([]string{"--a=1", "--no-b"}, []string{"--a=2", "--b", "--c=3"})
 	if diff := cmp.Diff([]string{"--a=1", "--no-b", "--c=3"}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The programs of all versions store and tell the same.
+func TestVictoria(t *testing.T) {
+	testkit.NoLeaks(t)
+	now := time.Now().UTC().Truncate(time.Second)
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "cloudflare_zone_requests 42 %d\n", now.Add(-5*time.Minute).UnixMilli())
+	}))
+	t.Cleanup(target.Close)
+	for name, find := range map[string]func(testing.TB) Victoria{"pinned": FindVictoria, "Debian's": DebianVictoria} {
+		t.Run(name, func(t *testing.T) {
+			s := find(t).Start(t, config(target.URL), "-dedup.minScrapeInterval=1ms")
+			stored := func() error {
+				series := s.Samples("cloudflare_zone_requests", now.Add(-time.Hour), now)
+				if len(series) != 1 {
+					return fmt.Errorf("got %d series, want 1; targets %+v", len(series), s.Targets())
+				}
+				if diff := cmp.Diff([]Sample{{now.Add(-5 * time.Minute), 42}}, series[0].Samples); diff != "" {
+					return fmt.Errorf("samples (-want +got):\n%s", diff)
+				}
+				return nil
+			}
+			testkit.Eventually(t, 30*time.Second, stored)
+			s.Restart()
+			if err := stored(); err != nil {
+				t.Errorf("after a restart: %v", err)
+			}
+		})
+	}
+}
+
+func TestDebian(t *testing.T) {
+	tools := Debian(t)
+	if out, _, err := tools.Run("--version"); err != nil || !strings.Contains(out, "version "+tools.Version) {
+		t.Errorf("version: %v, %s", err, out)
 	}
 }

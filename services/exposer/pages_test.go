@@ -56,6 +56,23 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+// A Prometheus that does not store what it scrapes looks healthy, so the page says
+// where to look; in the words that a real one was found to use.
+func TestLandingSaysHowToSeeWhatIsStored(t *testing.T) {
+	s := scripted()
+	fill(s, "http_5m", 3)
+	x := start(t, s.Serve(t), config(), at(6))
+	page := x.get("/")
+	for _, want := range []string{
+		"out_of_order_time_window: 30h", "prometheus_target_scrapes_sample_out_of_order_total", "prometheus_target_scrapes_sample_out_of_bounds_total",
+		"too old sample", "shorter than 24 h", "label=job=weir",
+	} {
+		if !strings.Contains(page.body, want) {
+			t.Errorf("the landing page does not show %q", want)
+		}
+	}
+}
+
 func TestLandingPageAndOwnMetrics(t *testing.T) {
 	s := scripted()
 	fill(s, "http_5m", 3)

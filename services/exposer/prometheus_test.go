@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -126,43 +127,62 @@ scrape_configs:
 	}
 }
 
-// What /backfill writes is what promtool loads.
+// What /backfill writes is what promtool loads, by the commands of
+// docs/prometheus.md and with the older promtool too. The labels of the scrape job
+// are in the file.
 func TestPromtoolReadsBackfill(t *testing.T) {
 	now := time.Now()
 	s := scripted()
 	_, head := recent(s, now)
 	x := start(t, s.Serve(t), config(), now)
 	x.await(int(head.Revision))
+	root, err := testkit.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(root, "docs", "prometheus.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := regexp.MustCompile(`/backfill\?start=[^&']*&end=[^&']*(&[^']*)'(?s:.*?)\npromtool (.*) history\.om \./blocks\n`).FindStringSubmatch(string(page))
+	if commands == nil {
+		t.Fatal("docs/prometheus.md does not say how to load a backfill")
+	}
+	const labels = `{__name__="cloudflare_zone_http_5m_requests", account="Example", instance="weir", job="weir", `
 	for query, want := range map[string]int{
-		"hours=24": 2 * 3 * (28 + 23),
+		"hours=24" + commands[1]:                                  2 * 3 * (28 + 23),
 		"hours=2&dataset=http_5m&step_seconds=60&extend_to_now=1": -1, // of the minute in which this runs
 	} {
 		got := x.get("/backfill?" + query)
 		if got.code != 200 {
 			t.Fatalf("%s: %d %s", query, got.code, got.body)
 		}
-		dir := t.TempDir()
-		file := filepath.Join(dir, "history.om")
-		testkit.WriteFile(t, file, []byte(got.body))
-		if _, stderr, err := promtest.Promtool(t, "tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=48h", file, filepath.Join(dir, "blocks")); err != nil {
-			t.Errorf("%s: %v\n%s", query, err, stderr)
-			continue
-		}
-		blocks, err := os.ReadDir(filepath.Join(dir, "blocks"))
-		if err != nil || len(blocks) == 0 {
-			t.Errorf("%s: %d blocks, %v", query, len(blocks), err)
-		}
-		if lines := strings.Count(got.body, "\n") - strings.Count(got.body, "# "); want > 0 && lines != want {
+		lines := strings.Count(got.body, "\n") - strings.Count(got.body, "# ")
+		if want > 0 && lines != want {
 			t.Errorf("%s: %d samples, want %d", query, lines, want)
 		}
-		if err := os.Mkdir(filepath.Join(dir, "blocks", "wal"), 0o755); err != nil { // dump expects a whole database
-			t.Fatal(err)
-		}
-		out, _, err := promtest.Promtool(t, "tsdb", "dump", "--sandbox-dir-root="+dir, filepath.Join(dir, "blocks"))
-		if err != nil {
-			t.Errorf("%s: %v", query, err)
-		} else if dumped, lines := strings.Count(out, "\n"), strings.Count(got.body, "\n")-strings.Count(got.body, "# "); dumped != lines {
-			t.Errorf("%s: %d samples in the file, %d in the blocks", query, lines, dumped)
+		for name, find := range map[string]func(testing.TB) promtest.Tools{"pinned": promtest.Find, "Debian's": promtest.Debian} {
+			t.Run(name, func(t *testing.T) {
+				dir := t.TempDir()
+				file, blocks := filepath.Join(dir, "history.om"), filepath.Join(dir, "blocks")
+				testkit.WriteFile(t, file, []byte(got.body))
+				if _, stderr, err := find(t).Run(append(strings.Fields(commands[2]), file, blocks)...); err != nil {
+					t.Fatalf("%s: %v\n%s", query, err, stderr)
+				}
+				if err := os.Mkdir(filepath.Join(blocks, "wal"), 0o755); err != nil { // dump expects a whole database
+					t.Fatal(err)
+				}
+				out, _, err := promtest.Promtool(t, "tsdb", "dump", "--sandbox-dir-root="+dir, blocks)
+				if err != nil {
+					t.Fatalf("%s: %v", query, err)
+				}
+				if dumped := strings.Count(out, "\n"); dumped != lines {
+					t.Errorf("%s: %d samples in the file, %d in the blocks", query, lines, dumped)
+				}
+				if want > 0 && !strings.Contains(out, labels) {
+					t.Errorf("%s: no series begins with %s", query, labels)
+				}
+			})
 		}
 	}
 }

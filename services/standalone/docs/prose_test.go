@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -147,20 +148,40 @@ var notNames = map[string]bool{
 }
 
 // The scrape configuration in the document is the file that is shipped and
-// that the end-to-end test runs.
+// that the end-to-end test runs. The newest Prometheus loads it, and the older one
+// of Debian, which refuses settings that it does not know.
 func TestPrometheusConfiguration(t *testing.T) {
 	tr := read(t)
 	file := filepath.Join(tr.root, "deploy", "prometheus", "prometheus.yml")
-	shipped, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	shipped := string(content(t, file))
 	shown := blocks(tr.page(t, "docs/prometheus.md"), "yaml")
-	if len(shown) == 0 || shown[0] != string(shipped) {
+	if len(shown) == 0 || shown[0] != shipped {
 		t.Error("the first yaml block of docs/prometheus.md is not deploy/prometheus/prometheus.yml")
 	}
-	if stdout, stderr, err := promtest.Promtool(t, "check", "config", file); err != nil {
-		t.Errorf("promtool check config: %v\n%s%s", err, stdout, stderr)
+	for name, find := range map[string]func(testing.TB) promtest.Tools{"pinned": promtest.Find, "Debian's": promtest.Debian} {
+		t.Run(name, func(t *testing.T) {
+			if stdout, stderr, err := find(t).Run("check", "config", file); err != nil {
+				t.Errorf("promtool check config: %v\n%s%s", err, stdout, stderr)
+			}
+		})
+	}
+}
+
+// The same for VictoriaMetrics, with the flags that belong to it.
+func TestVictoriaMetricsConfiguration(t *testing.T) {
+	tr := read(t)
+	shipped, flags := promtest.ShippedVictoria(t)
+	if !slices.Contains(blocks(tr.page(t, "docs/prometheus.md"), "yaml"), shipped) {
+		t.Error("docs/prometheus.md does not show deploy/victoriametrics/scrape.yml")
+	}
+	file := filepath.Join(tr.root, "deploy", "victoriametrics", "scrape.yml")
+	for name, find := range map[string]func(testing.TB) promtest.Victoria{"pinned": promtest.FindVictoria, "Debian's": promtest.DebianVictoria} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command(find(t).Path, append(flags, "-promscrape.config="+file, "-dryRun")...)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v\n%s", cmd, err, out)
+			}
+		})
 	}
 }
 

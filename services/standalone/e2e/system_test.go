@@ -265,8 +265,14 @@ func prometheusConfig(t *testing.T, window time.Duration, targets ...string) str
 // startPrometheus starts Prometheus with that configuration.
 func startPrometheus(t *testing.T, window time.Duration, targets ...string) *promtest.Server {
 	t.Helper()
+	return startPrometheusOf(t, promtest.Find(t), window, targets...)
+}
+
+// startPrometheusOf does the same with the Prometheus of one's choice.
+func startPrometheusOf(t *testing.T, tools promtest.Tools, window time.Duration, targets ...string) *promtest.Server {
+	t.Helper()
 	config := prometheusConfig(t, window, targets...)
-	p := promtest.Start(t, strings.ReplaceAll(config, "PROMETHEUS", "127.0.0.1:1"))
+	p := tools.Start(t, strings.ReplaceAll(config, "PROMETHEUS", "127.0.0.1:1"))
 	p.Reload(strings.ReplaceAll(config, "PROMETHEUS", strings.TrimPrefix(p.URL(), "http://")))
 	// Discovering targets takes seconds, in which a fast clock would run on.
 	testkit.Eventually(t, time.Minute, func() error {

@@ -20,6 +20,7 @@ type Request struct {
 	Datasets []string        // ids, ascending; at least one
 	Families []window.Family // ascending; at least one
 	Zone     string          // name or id; empty: every scope
+	Labels   []byte          // that every series has besides its own, as expo.AppendLabel writes them
 	Format   expo.Format
 
 	// Stepped output repeats each value at every multiple of Step inside its
@@ -68,7 +69,7 @@ func clip(s string) string {
 	return s
 }
 
-var known = []string{"dataset", "end", "extend_to_now", "family", "format", "hours", "start", "step_seconds", "zone"}
+var known = []string{"dataset", "end", "extend_to_now", "family", "format", "hours", "label", "start", "step_seconds", "zone"}
 
 // Parse reads the parameters of a request. Every error is a *[ParamError]:
 // nothing is clamped and nothing is ignored, since a backfill that silently
@@ -78,7 +79,7 @@ func Parse(q url.Values, state *window.State, d Defaults, b Bounds) (*Request, e
 		if !slices.Contains(known, name) {
 			return nil, &ParamError{name, q.Get(name), "left out: the parameters are " + strings.Join(known, ", ")}
 		}
-		if len(q[name]) > 1 {
+		if len(q[name]) > 1 && name != "label" {
 			return nil, &ParamError{name, strings.Join(q[name], " and "), "given once"}
 		}
 		if q.Get(name) == "" {
@@ -100,6 +101,9 @@ func Parse(q url.Values, state *window.State, d Defaults, b Bounds) (*Request, e
 		return nil, err
 	}
 	if err := p.what(r, state); err != nil {
+		return nil, err
+	}
+	if err := p.labels(r, state); err != nil {
 		return nil, err
 	}
 	if err := p.steps(r, state, d); err != nil {

@@ -192,7 +192,7 @@ func (o *writer) bucket(name, family string, s *source, at iter.Seq[expo.Millis]
 		if err := t.Check(o.now); err != nil {
 			return fmt.Errorf("bucket %s: %w", b.Key, err)
 		}
-		o.buf = expo.AppendRows(o.buf, o.r.Format, name, fam, expo.Labels{Zone: b.Zone, Account: b.Account}, rows, t)
+		o.buf = expo.AppendRows(o.buf, o.r.Format, name, fam, expo.Labels{Zone: b.Zone, Account: b.Account, More: o.r.Labels}, rows, t)
 		if len(o.buf) > 1<<16 { // a day at a step of a second is large
 			if err := o.write(o.buf); err != nil {
 				return err

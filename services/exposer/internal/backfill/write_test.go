@@ -132,6 +132,7 @@ func request(t *testing.T, st *window.State, query string) *Request {
 func TestWriteGolden(t *testing.T) {
 	for file, query := range map[string]string{
 		"plain.om":    "",
+		"labels.om":   "label=job=weir&label=instance=a%22b=c&zone=one.example",
 		"plain.txt":   "format=text&zone=one.example&family=cloudflare_zone_http_5m_requests",
 		"stepped.om":  "step_seconds=300&zone=zone-a001.example&family=cloudflare_zone_http_5m_requests",
 		"extended.om": "extend_to_now=1&dataset=http_15m&step_seconds=600&family=cloudflare_zone_http_5m_requests",

@@ -73,7 +73,11 @@ func AppendEnd(dst []byte, f Format) []byte {
 
 // Labels says where the samples of a bucket come from. Zone is empty for an
 // account scope, and an empty label is no label to Prometheus: it is left out.
-type Labels struct{ Zone, Account string }
+// More are labels of every row besides, as [AppendLabel] writes them.
+type Labels struct {
+	Zone, Account string
+	More          []byte
+}
 
 // AppendRows appends one line per row: rows of one family in one bucket, at
 // one instant. Rows must have been validated and be as wide as fam.Labels.
@@ -82,16 +86,17 @@ func AppendRows(dst []byte, f Format, name string, fam *bucket.Family, of Labels
 	prefix := append(scratch[:0], name...)
 	prefix = append(prefix, '{')
 	if of.Zone != "" {
-		prefix = appendLabel(prefix, "zone", of.Zone)
+		prefix = AppendLabel(prefix, "zone", of.Zone)
 	}
 	if of.Account != "" {
-		prefix = appendLabel(prefix, "account", of.Account)
+		prefix = AppendLabel(prefix, "account", of.Account)
 	}
+	prefix = append(prefix, of.More...)
 	n := len(fam.Labels)
 	for i, v := range rows.Values {
 		dst = append(dst, prefix...)
 		for j, label := range fam.Labels {
-			dst = appendLabel(dst, label, rows.Labels[i*n+j])
+			dst = AppendLabel(dst, label, rows.Labels[i*n+j])
 		}
 		switch dst[len(dst)-1] {
 		case ',':
@@ -112,9 +117,9 @@ func AppendRows(dst []byte, f Format, name string, fam *bucket.Family, of Labels
 	return dst
 }
 
-// appendLabel appends name="value", with a comma behind it. An empty value is
+// AppendLabel appends name="value", with a comma behind it. An empty value is
 // written, so that the rows of a family all show the same labels.
-func appendLabel(dst []byte, name, value string) []byte {
+func AppendLabel(dst []byte, name, value string) []byte {
 	dst = append(dst, name...)
 	dst = append(dst, '=', '"')
 	dst = appendEscaped(dst, value, true)

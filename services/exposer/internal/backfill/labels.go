@@ -1,0 +1,51 @@
+package backfill
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/services/exposer/internal/window"
+)
+
+const (
+	maxLabels     = 8
+	maxLabelValue = 256 // bytes; it is repeated in every line
+)
+
+var labelName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
+
+// labels reads label=name=value, as often as it is given: what a scrape job adds
+// to each series, for importers that cannot.
+func (p params) labels(r *Request, state *window.State) error {
+	given := p.Values["label"]
+	if len(given) > maxLabels {
+		return &ParamError{"label", strings.Join(given, " and "), fmt.Sprintf("given at most %d times", maxLabels)}
+	}
+	taken := []string{"zone", "account"}
+	for _, id := range r.Datasets {
+		for _, version := range state.Dataset(id).Versions {
+			for i := range version.Families {
+				taken = append(taken, version.Families[i].Labels...)
+			}
+		}
+	}
+	for _, text := range given {
+		bad := func(want string) error { return &ParamError{"label", text, want} }
+		name, value, _ := strings.Cut(text, "=")
+		switch {
+		case !labelName.MatchString(name) || strings.HasPrefix(name, "__"):
+			return bad("name=value, such as job=weir, with a name of letters, digits and underscores that does not begin with __")
+		case value == "" || len(value) > maxLabelValue || !utf8.ValidString(value):
+			return bad(fmt.Sprintf("name=value with a value of 1 to %d bytes of UTF-8", maxLabelValue))
+		case slices.Contains(taken, name):
+			return bad("of another name: this one is taken by the data or given twice")
+		}
+		taken = append(taken, name)
+		r.Labels = expo.AppendLabel(r.Labels, name, value)
+	}
+	return nil
+}
