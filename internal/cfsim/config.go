@@ -68,7 +68,10 @@ type Zone struct {
 	Account string // id of the account
 	Plan    Plan
 	Created time.Time // no traffic before it; zero means ever since
-	Traffic traffic.Profile
+	// Activated is when its name servers are found to be Cloudflare's: until then its
+	// status is "pending" and it has no traffic. Zero means when it was created.
+	Activated time.Time
+	Traffic   traffic.Profile
 	// Events change the zone as the clock passes them.
 	Events []ZoneEvent
 }

@@ -52,6 +52,8 @@ const (
 const (
 	FaultZoneName    FaultKind = "zone-name"    // names of zones in REST
 	FaultAccountName FaultKind = "account-name" // names of accounts in REST; Zone is the account's id
+	FaultZoneCreated FaultKind = "zone-created" // created_on of zones in REST: text that is no time
+	FaultZonePaused  FaultKind = "zone-paused"  // paused of zones in REST: text
 	FaultDimension   FaultKind = "dimension"    // strings of dimensions and keys of maps
 	FaultTime        FaultKind = "time"         // times among the dimensions
 	FaultNumber      FaultKind = "number"       // counts, sums, uniques, averages, quantiles
@@ -72,7 +74,7 @@ var kinds = []FaultKind{
 	FaultSlow, FaultDrip, FaultReset, FaultResetBody, FaultShortBody, FaultTruncated, FaultRubbish, FaultHTML, FaultChallenge,
 	FaultEmptyBody, FaultEmptyObject, FaultNullData, FaultEmptyErrors, FaultNoErrors, FaultBusy, FaultInternal, FaultBudget,
 	FaultSkew, FaultLocation, FaultRefusal, FaultZonesDenied, FaultTooManyFields, FaultTooManyRequests,
-	FaultZoneName, FaultAccountName, FaultDimension, FaultTime, FaultNumber, FaultZoneDelayed, FaultZoneFrozen, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial,
+	FaultZoneName, FaultAccountName, FaultZoneCreated, FaultZonePaused, FaultDimension, FaultTime, FaultNumber, FaultZoneDelayed, FaultZoneFrozen, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial,
 }
 
 var dataKinds = append([]FaultKind{FaultZoneDelayed, FaultZoneFrozen, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial}, oddKinds...)

@@ -156,9 +156,9 @@ func (s *Server) zoneObject(z *zoneState, now time.Time) map[string]any {
 	}
 	on := created.UTC().Format(time.RFC3339)
 	return map[string]any{
-		"id": z.ID, "name": s.name(FaultZoneName, z.ID, z.name, now), "status": z.status(), "paused": z.paused, "type": "full", "development_mode": 0,
+		"id": z.ID, "name": s.name(FaultZoneName, z.ID, z.name, now), "status": z.status(), "paused": s.or(FaultZonePaused, z, z.paused, now), "type": "full", "development_mode": 0,
 		"name_servers": []string{"ada.ns.example", "bob.ns.example"}, "original_name_servers": []string{"ns1.registrar.example"},
-		"created_on": on, "modified_on": on, "activated_on": on,
+		"created_on": s.or(FaultZoneCreated, z, on, now), "modified_on": on, "activated_on": on,
 		"account": account, "owner": map[string]any{"id": nil, "type": "user", "email": nil},
 		"plan": plan, "permissions": []string{"#zone:read", "#analytics:read"},
 	}
