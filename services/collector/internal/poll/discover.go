@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
@@ -46,10 +48,16 @@ func (s *state) discover(ctx context.Context, now bucket.Time) error {
 	for i, z := range zones {
 		seen[i] = roster.Seen{
 			ID: z.ID, Name: z.Name, AccountID: z.Account.ID, AccountName: z.Account.Name, Plan: z.Plan.Name,
-			Active: z.Status == "active" && !z.Paused, Created: bucket.TimeOf(z.Created),
+			State: standingOf(&z), Malformed: z.Malformed,
+		}
+		if !z.Created.IsZero() {
+			seen[i].Created = bucket.TimeOf(z.Created)
 		}
 	}
-	changed := s.roster.Discover(now, seen, s.Select, s.Lookback)
+	changed, err := s.roster.Discover(ctx, now, seen, s.Select, s.Lookback, s.newest)
+	if err != nil {
+		return fmt.Errorf("compare %d zones with those that are known: %w", len(zones), err)
+	}
 	unmatched := s.Select.Unmatched(seen)
 	s.tellUnmatched(unmatched)
 	s.tellOdd(seen)
@@ -75,6 +83,30 @@ func (s *state) discover(ctx context.Context, now bucket.Time) error {
 	return nil
 }
 
+// standingOf is the state of a zone by the words that Cloudflare has for it.
+func standingOf(z *cloudflare.Zone) roster.State {
+	switch {
+	case z.Status == "initializing", z.Status == "pending":
+		return roster.Pending
+	case z.Status != "active":
+		return roster.Inactive
+	case z.Paused:
+		return roster.Paused
+	}
+	return roster.Active
+}
+
+// newest is the end of the newest window that is stored of a scope; 0 where none
+// is.
+func (s *state) newest(of bucket.Scope) (end bucket.Time) {
+	for i := range s.Catalogue.Datasets {
+		if have := s.have[ledger.Series{Dataset: s.Catalogue.Datasets[i].Dataset, Scope: of}]; len(have) > 0 {
+			end = max(end, have[len(have)-1].End)
+		}
+	}
+	return end
+}
+
 // tellUnmatched says which entries of the settings select nothing.
 func (s *state) tellUnmatched(unmatched []roster.Unmatched) {
 	count, problems := map[string]int{}, map[string]string{}
@@ -91,14 +123,14 @@ func (s *state) tellUnmatched(unmatched []roster.Unmatched) {
 // judgeSelection says why no zone is collected, if none is, and returns how many
 // are.
 func (s *state) judgeSelection(visible int) (collected int) {
-	paused := 0
+	idle := map[roster.State]int{}
 	for _, sc := range s.roster {
 		switch {
 		case sc.Kind != bucket.Zone:
 		case sc.State == roster.Active:
 			collected++
-		case sc.State == roster.Paused:
-			paused++
+		case sc.Listed():
+			idle[sc.State]++
 		}
 	}
 	s.Metrics.selected.WithLabelValues().Set(float64(collected))
@@ -107,8 +139,9 @@ func (s *state) judgeSelection(visible int) (collected int) {
 	case collected > 0:
 		s.Trouble.Clear(trouble.NoZones, "")
 		return collected
-	case paused > 0:
-		why = fmt.Sprintf("no zone is collected: all %d zones that are selected are paused, pending or deactivated at Cloudflare", paused)
+	case len(idle) > 0:
+		why = fmt.Sprintf("no zone is collected: of the zones that are selected %d are paused at Cloudflare, %d are pending (added and not activated yet) and %d are moved, deactivated or the like",
+			idle[roster.Paused], idle[roster.Pending], idle[roster.Inactive])
 	case visible == 0:
 		why = "no zone is collected: Cloudflare shows the token no zone. The token needs the permissions Zone Read and Zone Analytics Read for the zones that are wanted"
 	default:

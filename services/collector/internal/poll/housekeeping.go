@@ -134,13 +134,20 @@ func (s *state) compareClocks(ctx context.Context) {
 	s.noteSkew("cloudflare", sent, s.Clock.Now(), date, time.Second)
 }
 
-// save writes scopes' records.
+// save writes scopes' records, those first that have ended: should the term end
+// half-way, no name belongs to two.
 func (s *state) save(ctx context.Context, scopes []*roster.Scope) error {
-	var batch store.Batch
-	for _, sc := range scopes {
-		batch.Records = append(batch.Records, sc.Record())
+	slices.SortStableFunc(scopes, func(a, b *roster.Scope) int { return boolOrder(b.End != 0, a.End != 0) })
+	for part := range slices.Chunk(scopes, most) {
+		var batch store.Batch
+		for _, sc := range part {
+			batch.Records = append(batch.Records, sc.Record())
+		}
+		if err := s.commit(ctx, batch); err != nil {
+			return err
+		}
 	}
-	return s.commit(ctx, batch)
+	return nil
 }
 
 // entitle reads the settings node of scopes whose entitlements are unknown or

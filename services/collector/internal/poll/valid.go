@@ -92,7 +92,7 @@ func (s *state) closeInvalid(of ledger.Series) {
 
 func aboutSeries(of ledger.Series) string { return of.Dataset + " " + of.Scope.String() }
 
-// tellOdd tells of zones whose names cannot be their labels.
+// tellOdd tells of zones with values that cannot be used as they are.
 func (s *state) tellOdd(seen []roster.Seen) {
 	now := map[string]bool{}
 	for _, z := range seen {
@@ -126,14 +126,11 @@ func (s *state) rewritten() {
 	if len(s.damaged.scopes) == 0 {
 		return
 	}
-	s.damaged.scopes = slices.DeleteFunc(s.damaged.scopes, func(u store.Unreadable) bool {
-		for _, sc := range s.roster {
-			if sc.Record().Key == u.Key {
-				return true
-			}
-		}
-		return false
-	})
+	known := make(map[string]bool, len(s.roster))
+	for _, sc := range s.roster {
+		known[sc.Key()] = true
+	}
+	s.damaged.scopes = slices.DeleteFunc(s.damaged.scopes, func(u store.Unreadable) bool { return known[u.Key] })
 	s.Unreadable.Records(roster.KindScope, s.damaged.scopes)
 }
 
