@@ -86,7 +86,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		RayID: fmt.Sprintf("%016x-%s", traffic.Hash(s.config.Seed, 51, s.served.Add(1)), "SIM"),
 	}
 	path, inside := strings.CutPrefix(r.URL.Path, Prefix)
-	if path == "/graphql" {
+	if path == "/graphql" || path == "/graphql/" {
 		entry.Kind = "graphql"
 	}
 	var out reply
