@@ -47,7 +47,7 @@ func simCommand() cli.Command {
 			{Flag: "admin-listen", Key: "-", Default: "127.0.0.1:9831", Value: cli.Address(&s.admin), Help: "address of the admin listener"},
 			{Flag: "seed", Key: "-", Default: "1", Value: cli.Int(&s.seed, 0, 1<<62), Help: "seed of all traffic and all chance"},
 			{Flag: "recorded", Key: "-", Value: cli.Text(&s.recorded), Help: "CSV file of readings of the real API to repeat (zone, asked_until, bucket_start, requests) instead of the demo's zones"},
-			{Flag: "zones", Key: "-", Default: strconv.Itoa(demoZones), Value: cli.Int(&s.zones, 1, 100_000), Help: "number of zones: the first of the demo's, then zone-00009.example and so on"},
+			{Flag: "zones", Key: "-", Default: strconv.Itoa(demoZones), Value: cli.Int(&s.zones, 1, 100_000), Help: "number of zones: the first of the demo's, then zone-00009.example and so on; 10,000 take 0.9 GB of memory"},
 			{Flag: "plans", Key: "-", Value: cli.List(&s.plans), Help: "plans of the zones, dealt out in turn: free, pro, business, enterprise; without it the demo's own, and all four in turn for the others"},
 			{Flag: "sampling", Key: "-", Default: "false", Value: cli.Bool(&s.sampling), Help: "answer large questions to adaptive datasets from a sample of a tenth or a hundredth"},
 			{Flag: "late-revisions", Key: "-", Default: "0%", Value: cli.Share(&s.revised, 0, 1), Help: "share of the minutes that grow by up to 3 % a quarter of an hour, an hour or a day later"},
