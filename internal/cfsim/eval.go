@@ -127,12 +127,22 @@ func (s *Server) zoneRows(sel *selection, z *zoneState, now time.Time) ([]row, *
 // maxEvents bounds the work of one selection of raw events.
 const maxEvents = 500_000
 
-// rawRows has a row for each event. Its second follows from what it is, so that
-// it is the same whenever it is asked for.
+// rawRows has a row for each event, but for those that the limit cuts off where
+// they are in the order of time. Its second follows from what it is, so that it is
+// the same whenever it is asked for.
 func rawRows(sel *selection, z *zoneState, model *traffic.Model, buckets []bucket) ([]row, *gqlError) {
 	hull := sel.filter.Hull()
+	cut := len(sel.order) == 0
+	if !cut && slices.Contains([]string{"datetime", "datetimeMinute"}, sel.dims[sel.order[0].dim]) {
+		if cut = true; sel.order[0].desc {
+			slices.Reverse(buckets)
+		}
+	}
 	var out []row
 	for _, b := range buckets {
+		if cut && len(out) >= sel.limit {
+			break
+		}
 		for i, a := range b.amounts {
 			if uint64(len(out))+a.Requests > maxEvents {
 				return nil, errExcessive

@@ -85,6 +85,13 @@ func TestRawFirewallEvents(t *testing.T) {
 	// It is served on the free plan, and ordered by what is not selected.
 	w.good(`{ viewer { zones(filter: {zoneTag: $zone}) { firewallEventsAdaptive(limit: 5, orderBy: [datetime_ASC], filter: {datetime_geq: $from, datetime_lt: $to}) { action } } } }`,
 		map[string]any{"zone": zone("docs"), "from": "2026-11-22T09:00:00Z", "to": "2026-11-22T11:00:00Z"})
+	// Of a long range the newest are to be had.
+	a = w.good(`{ viewer { zones(filter: {zoneTag: $zone}) { firewallEventsAdaptive(limit: 10, orderBy: [datetime_DESC], filter: {datetime_gt: $from, datetime_lt: $to}) { action datetime } } } }`,
+		map[string]any{"zone": zone("shop"), "from": "2026-10-25T00:00:00Z", "to": "2026-11-22T11:00:00Z"})
+	newest := dig(t, dig(t, a.Data, "viewer", "zones").([]any)[0], "firewallEventsAdaptive").([]any)
+	if len(newest) != 10 || text(t, newest[0], "datetime") != text(t, events[0], "datetime") {
+		t.Errorf("the newest of four weeks are %v, want those that end with %v", newest, events[0])
+	}
 	contains(t, w.bad(`{ viewer { zones(filter: {zoneTag: $zone}) { firewallEventsAdaptive(limit: 5, filter: {datetime_geq: $from, datetime_lt: $to}) { count } } } }`, vars), "", `unknown field "count"`)
 }
 
