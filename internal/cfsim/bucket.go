@@ -22,12 +22,12 @@ func (s *Server) buckets(sel *selection, z *zoneState, model *traffic.Model, now
 	hull := sel.filter.Hull()
 	hull.From, hull.To = max(hull.From, z.firstSecond(now), sel.since), min(hull.To, now.Unix())
 	rest := sel.filter.WithoutHull()
-	step, fine := groupStep(sel), rest.Finest(datetimeStep(name))
-	chunk := step // spans within which neither the group nor the filter's answer changes
-	if fine > 0 && (chunk == 0 || fine < chunk) {
-		chunk = fine
+	step, edges := groupStep(sel), rest.Edges()
+	chunks := int64(len(edges))
+	if step > 0 {
+		chunks += (hull.To - hull.From) / step
 	}
-	if chunk > 0 && (hull.To-hull.From)/chunk*int64(len(templates)) > maxSteps {
+	if chunks*int64(len(templates)) > maxSteps {
 		return nil, errExcessive
 	}
 	onlyEyeballs := isRollup(name) || name == "httpRequestsOverviewAdaptiveGroups"
@@ -45,13 +45,21 @@ func (s *Server) buckets(sel *selection, z *zoneState, model *traffic.Model, now
 	}
 	reader := secondReader{s: s, z: z, model: model, dataset: name, now: now}
 	var out []bucket
+	known := false // whether the mask is that of at
 	for at := hull.From; at < hull.To; {
-		end := hull.To
-		if chunk > 0 {
-			end = min(end, (floorDiv(at, chunk)+1)*chunk)
+		for len(edges) > 0 && edges[0] <= at {
+			edges, known = edges[1:], false
 		}
-		if at == hull.From || fine > 0 {
+		if !known {
 			setMask(at)
+			known = true
+		}
+		end := hull.To // within a span neither the group nor the filter's answer changes
+		if step > 0 {
+			end = min(end, (floorDiv(at, step)+1)*step)
+		}
+		if len(edges) > 0 {
+			end = min(end, edges[0])
 		}
 		start := int64(0)
 		if step > 0 {

@@ -46,6 +46,8 @@ type Config struct {
 	// Faults are active from the start; more can be added with
 	// [Server.Inject].
 	Faults []Fault
+	// Latency is how much later every answer comes, in this machine's time.
+	Latency time.Duration
 	// LogSize is how many requests the log keeps; 0 means 20,000.
 	LogSize int
 	// Logger gets one debug line for each request; nil means none.
@@ -68,7 +70,10 @@ type Zone struct {
 	Account string // id of the account
 	Plan    Plan
 	Created time.Time // no traffic before it; zero means ever since
-	Traffic traffic.Profile
+	// Activated is when its name servers are found to be Cloudflare's: until then its
+	// status is "pending" and it has no traffic. Zero means when it was created.
+	Activated time.Time
+	Traffic   traffic.Profile
 	// Events change the zone as the clock passes them.
 	Events []ZoneEvent
 }
@@ -216,6 +221,9 @@ func (c *Config) check() error {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("cfsim: "+format, args...)) }
 	if c.Clock == nil {
 		errs = append(errs, errNilClock)
+	}
+	if c.Latency < 0 {
+		bad("latency %s must not be negative", c.Latency)
 	}
 	accounts := map[string]bool{}
 	for _, a := range c.Accounts {

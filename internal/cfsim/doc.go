@@ -48,12 +48,14 @@
 //
 // # Faults
 //
-// A [Fault] strikes the transport, refuses in words, or spoils data. Refusals
-// ([FaultLocation], [FaultRefusal], [FaultZonesDenied], [FaultTooManyFields],
-// [FaultTooManyRequests]) take status, words and envelope from Fault.Status and
+// A [Fault] strikes the transport, refuses in words, or spoils data. Refusals (every
+// published one of a token: [FaultTokenInvalid], [FaultTokenUnknown],
+// [FaultAuthentication], [FaultUnauthorized], [FaultAccountDenied], [FaultPermission],
+// [FaultAuthInternal], [FaultLocation], [FaultZonesDenied]; and [FaultRefusal],
+// [FaultTooManyFields], [FaultTooManyRequests]) take status, words and envelope from Fault.Status and
 // Fault.Refusal, so that any error body can be played, for all requests or for those
 // that ask for a zone or a dataset. Odd values ([FaultZoneName], [FaultAccountName],
-// [FaultDimension], [FaultTime], [FaultNumber]) replace strings and numbers by what
+// [FaultZoneCreated], [FaultZonePaused], [FaultDimension], [FaultTime], [FaultNumber]) replace strings and numbers by what
 // hardly anybody expects. They are a matter of what is sent alone: [Server.True],
 // [Server.TrueGroups] and [Server.Zones] tell the values that they took the place of.
 //

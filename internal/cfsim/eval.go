@@ -42,7 +42,7 @@ func (s *Server) rows(sel *selection, zones []*zoneState, now time.Time) ([]row,
 		}
 		all = append(all, r...)
 	}
-	if len(zones) > 1 {
+	if len(zones) > 1 && !sel.dataset.Raw {
 		all = merge(all)
 	}
 	for i := range all {
@@ -57,7 +57,7 @@ func (s *Server) rows(sel *selection, zones []*zoneState, now time.Time) ([]row,
 
 func modelled(dataset string) bool {
 	switch dataset {
-	case "httpRequestsAdaptiveGroups", "httpRequestsOverviewAdaptiveGroups", "firewallEventsAdaptiveGroups":
+	case "httpRequestsAdaptiveGroups", "httpRequestsOverviewAdaptiveGroups", "firewallEventsAdaptiveGroups", "firewallEventsAdaptive":
 		return true
 	}
 	return isRollup(dataset)
@@ -66,6 +66,9 @@ func modelled(dataset string) bool {
 // groupStep is the finest time dimension selected, in seconds; 0 for none.
 // Coarser ones follow from it, since all steps divide each other.
 func groupStep(sel *selection) int64 {
+	if sel.dataset.Raw {
+		return 60 // events get their seconds afterwards
+	}
 	var finest int64
 	for _, d := range sel.dims {
 		step, ok := query.Steps[d]
@@ -84,12 +87,15 @@ func (s *Server) zoneRows(sel *selection, z *zoneState, now time.Time) ([]row, *
 		return nil, nil
 	}
 	model := z.http
-	if sel.dataset.Name == "firewallEventsAdaptiveGroups" {
+	if strings.HasPrefix(sel.dataset.Name, "firewallEvents") {
 		model = z.events
 	}
 	buckets, err := s.buckets(sel, z, model, now)
 	if err != nil {
 		return nil, err
+	}
+	if sel.dataset.Raw {
+		return rawRows(sel, z, model, buckets)
 	}
 	groups := groupTemplates(sel, z, model)
 	withUniques := slices.Contains(sel.flat, "uniq_uniques")
@@ -113,6 +119,43 @@ func (s *Server) zoneRows(sel *selection, z *zoneState, now time.Time) ([]row, *
 				r.clients = traffic.Union(b.clients...).WithOffset(z.seed)
 			}
 			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// maxEvents bounds the work of one selection of raw events.
+const maxEvents = 500_000
+
+// rawRows has a row for each event, but for those that the limit cuts off where
+// they are in the order of time. Its second follows from what it is, so that it is
+// the same whenever it is asked for.
+func rawRows(sel *selection, z *zoneState, model *traffic.Model, buckets []bucket) ([]row, *gqlError) {
+	hull := sel.filter.Hull()
+	cut := len(sel.order) == 0
+	if !cut && slices.Contains([]string{"datetime", "datetimeMinute"}, sel.dims[sel.order[0].dim]) {
+		if cut = true; sel.order[0].desc {
+			slices.Reverse(buckets)
+		}
+	}
+	var out []row
+	for _, b := range buckets {
+		if cut && len(out) >= sel.limit {
+			break
+		}
+		for i, a := range b.amounts {
+			if uint64(len(out))+a.Requests > maxEvents {
+				return nil, errExcessive
+			}
+			for n := range a.Requests {
+				at := b.start + int64(traffic.Hash(z.seed, 71, uint64(b.start), uint64(i), n)%60)
+				at = min(max(at, hull.From), hull.To-1)
+				r := row{key: make([]any, len(sel.dims)), parts: []part{{&model.Templates()[i], a.WithRequests(1)}}}
+				for k, f := range sel.types {
+					r.key[k] = dimension(z, r.parts[0].template, f, at)
+				}
+				out = append(out, r)
+			}
 		}
 	}
 	return out, nil

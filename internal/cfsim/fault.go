@@ -40,6 +40,13 @@ const (
 // Refusal change what each says.
 const (
 	FaultLocation        FaultKind = "location"          // 403, REST envelope: the token is not for this address; on GraphQL and REST
+	FaultTokenInvalid    FaultKind = "token-invalid"     // 403, REST envelope, 9109: "Invalid access token"
+	FaultTokenUnknown    FaultKind = "token-unknown"     // 401, REST envelope, 1000: "Invalid API Token"
+	FaultAuthentication  FaultKind = "authentication"    // 401, REST envelope, 10000: "Authentication error", as for a token that has expired
+	FaultUnauthorized    FaultKind = "unauthorized"      // 401: "Unauthorized"
+	FaultAccountDenied   FaultKind = "account-denied"    // 200: "not authorized for that account"
+	FaultPermission      FaultKind = "permission"        // 200: the token lacks the permission for the zones
+	FaultAuthInternal    FaultKind = "auth-internal"     // 500: "Internal authentication error: internal server error"
 	FaultRefusal         FaultKind = "refusal"           // 403 and words that are in no documentation
 	FaultZonesDenied     FaultKind = "zones-denied"      // 200: "zones [X Y] are not authorized", naming those that the fault concerns
 	FaultTooManyFields   FaultKind = "too-many-fields"   // 200: "number of fields can't be more than 30"
@@ -52,6 +59,8 @@ const (
 const (
 	FaultZoneName    FaultKind = "zone-name"    // names of zones in REST
 	FaultAccountName FaultKind = "account-name" // names of accounts in REST; Zone is the account's id
+	FaultZoneCreated FaultKind = "zone-created" // created_on of zones in REST: text that is no time
+	FaultZonePaused  FaultKind = "zone-paused"  // paused of zones in REST: text
 	FaultDimension   FaultKind = "dimension"    // strings of dimensions and keys of maps
 	FaultTime        FaultKind = "time"         // times among the dimensions
 	FaultNumber      FaultKind = "number"       // counts, sums, uniques, averages, quantiles
@@ -71,8 +80,9 @@ const (
 var kinds = []FaultKind{
 	FaultSlow, FaultDrip, FaultReset, FaultResetBody, FaultShortBody, FaultTruncated, FaultRubbish, FaultHTML, FaultChallenge,
 	FaultEmptyBody, FaultEmptyObject, FaultNullData, FaultEmptyErrors, FaultNoErrors, FaultBusy, FaultInternal, FaultBudget,
-	FaultSkew, FaultLocation, FaultRefusal, FaultZonesDenied, FaultTooManyFields, FaultTooManyRequests,
-	FaultZoneName, FaultAccountName, FaultDimension, FaultTime, FaultNumber, FaultZoneDelayed, FaultZoneFrozen, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial,
+	FaultSkew, FaultTokenInvalid, FaultTokenUnknown, FaultAuthentication, FaultUnauthorized, FaultAccountDenied, FaultPermission, FaultAuthInternal,
+	FaultLocation, FaultRefusal, FaultZonesDenied, FaultTooManyFields, FaultTooManyRequests,
+	FaultZoneName, FaultAccountName, FaultZoneCreated, FaultZonePaused, FaultDimension, FaultTime, FaultNumber, FaultZoneDelayed, FaultZoneFrozen, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial,
 }
 
 var dataKinds = append([]FaultKind{FaultZoneDelayed, FaultZoneFrozen, FaultDatasetEmpty, FaultDuplicate, FaultHuge, FaultNegative, FaultPartial}, oddKinds...)

@@ -190,7 +190,7 @@ func (r *row) quantile(field string) float64 {
 	left := total * percent / 100
 	for _, p := range points {
 		if left -= p.weight; left <= 0 {
-			return math.Round(p.at*100) / 100
+			return math.Round(p.at) // whole, as published replies have them
 		}
 	}
 	return 0

@@ -50,7 +50,7 @@ func quoted(s string) string {
 }
 
 // oddKinds mutate single values.
-var oddKinds = []FaultKind{FaultZoneName, FaultAccountName, FaultDimension, FaultTime, FaultNumber}
+var oddKinds = []FaultKind{FaultZoneName, FaultAccountName, FaultZoneCreated, FaultZonePaused, FaultDimension, FaultTime, FaultNumber}
 
 func (f Fault) checkOdd() error {
 	if len(f.Odd) > 0 && !slices.Contains(oddKinds, f.Kind) {
@@ -117,6 +117,14 @@ func (s *Server) name(kind FaultKind, id, name string, now time.Time) any {
 		return literal(text)
 	}
 	return name
+}
+
+// or is another value of a zone as REST sends it: value, or text in its place.
+func (s *Server) or(kind FaultKind, z *zoneState, value any, now time.Time) any {
+	if text := s.faults.odd(kind, "", z.ID, traffic.HashString(z.ID), fmt.Sprint(value), now); text != "" {
+		return literal(text)
+	}
+	return value
 }
 
 // mutation replaces values while rows are written; nil does nothing.

@@ -26,7 +26,8 @@ var envelopes = []Envelope{"", EnvelopeGraphQL, EnvelopeREST, EnvelopeEmpty, Env
 // Refusal says how an injected refusal looks. It voids the whole request.
 type Refusal struct {
 	Envelope Envelope `json:"envelope,omitempty"` // empty: graphql for GraphQL, rest for REST
-	// Message may have %s for the zones of the request that the fault concerns.
+	// Message may have %s for the zones of the request that the fault concerns, and %t
+	// for the id of its token.
 	Message string `json:"message,omitempty"`
 	// Code is extensions.code in the GraphQL envelope, a number in the REST one.
 	Code string `json:"code,omitempty"`
@@ -42,6 +43,13 @@ var refusals = map[FaultKind]struct {
 	status int
 	Refusal
 }{
+	FaultTokenInvalid:    {http.StatusForbidden, Refusal{Envelope: EnvelopeREST, Code: "9109", Message: "Invalid access token"}},
+	FaultTokenUnknown:    {http.StatusUnauthorized, Refusal{Envelope: EnvelopeREST, Code: "1000", Message: "Invalid API Token"}},
+	FaultAuthentication:  {http.StatusUnauthorized, Refusal{Envelope: EnvelopeREST, Code: "10000", Message: "Authentication error"}},
+	FaultUnauthorized:    {http.StatusUnauthorized, Refusal{Envelope: EnvelopeGraphQL, Message: "Unauthorized"}},
+	FaultAccountDenied:   {http.StatusOK, Refusal{Envelope: EnvelopeGraphQL, Code: codeAuthz, Message: "not authorized for that account"}},
+	FaultPermission:      {http.StatusOK, Refusal{Envelope: EnvelopeGraphQL, Code: codeAuthz, Message: "Actor 'com.cloudflare.api.token.%t' does not have permission '" + string(ZoneAnalytics) + "' for zone %s"}},
+	FaultAuthInternal:    {http.StatusInternalServerError, Refusal{Envelope: EnvelopeGraphQL, Message: "Internal authentication error: internal server error"}},
 	FaultLocation:        {http.StatusForbidden, Refusal{Envelope: EnvelopeREST, Code: "9109", Message: "Cannot use the access token from location: 203.0.113.9"}},
 	FaultRefusal:         {http.StatusForbidden, Refusal{Message: "the request was not accepted"}},
 	FaultZonesDenied:     {http.StatusOK, Refusal{Envelope: EnvelopeGraphQL, Message: "zones [%s] are not authorized"}},
@@ -78,7 +86,7 @@ func refusalOf(f *Fault, kind string) (int, Refusal) {
 // refuseBy replaces an answer by the refusal of a fault.
 func (s *Server) refuseBy(out *reply, f *Fault, now time.Time, entry *Request) {
 	status, r := refusalOf(f, entry.Kind)
-	r.Message = strings.ReplaceAll(r.Message, "%s", strings.Join(concerned(f, entry), " "))
+	r.Message = strings.NewReplacer("%s", strings.Join(concerned(f, entry), " "), "%t", entry.Token).Replace(r.Message)
 	entry.Outcome, entry.Message = "refused", r.Message
 	out.status = status
 	out.header.Set("Content-Type", jsonHeader().Get("Content-Type"))

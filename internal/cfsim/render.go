@@ -134,6 +134,10 @@ func (w *writer) row(r *row) {
 	name := w.sel.dataset.Name
 	w.mut.begin(r)
 	w.object(w.sel.field.Fields, name, func(c query.Field) {
+		if w.sel.dataset.Raw {
+			w.leaf(r, "dimensions", c)
+			return
+		}
 		if c.Name == "count" {
 			w.uint(r.total().Requests)
 			return

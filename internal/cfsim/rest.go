@@ -121,11 +121,7 @@ func (s *Server) listZones(r *http.Request, t *token, now time.Time) reply {
 		}
 		return c
 	})
-	list := []any{}
-	for _, z := range zones {
-		list = append(list, s.zoneObject(z, now))
-	}
-	return page(r, list, maxPerPage)
+	return pageOf(r, zones, maxPerPage, func(z *zoneState) any { return s.zoneObject(z, now) })
 }
 
 // plans are the plan objects by plan; the free plan's id is widely relied on.
@@ -156,9 +152,9 @@ func (s *Server) zoneObject(z *zoneState, now time.Time) map[string]any {
 	}
 	on := created.UTC().Format(time.RFC3339)
 	return map[string]any{
-		"id": z.ID, "name": s.name(FaultZoneName, z.ID, z.name, now), "status": z.status(), "paused": z.paused, "type": "full", "development_mode": 0,
+		"id": z.ID, "name": s.name(FaultZoneName, z.ID, z.name, now), "status": z.status(), "paused": s.or(FaultZonePaused, z, z.paused, now), "type": "full", "development_mode": 0,
 		"name_servers": []string{"ada.ns.example", "bob.ns.example"}, "original_name_servers": []string{"ns1.registrar.example"},
-		"created_on": on, "modified_on": on, "activated_on": on,
+		"created_on": s.or(FaultZoneCreated, z, on, now), "modified_on": on, "activated_on": on,
 		"account": account, "owner": map[string]any{"id": nil, "type": "user", "email": nil},
 		"plan": plan, "permissions": []string{"#zone:read", "#analytics:read"},
 	}
@@ -200,6 +196,11 @@ func (s *Server) rulesets(z *zoneState, now time.Time) []map[string]any {
 
 // page cuts a list by page and per_page and wraps it.
 func page(r *http.Request, list []any, most int) reply {
+	return pageOf(r, list, most, func(v any) any { return v })
+}
+
+// pageOf is page for a list whose entries are made only where they are sent.
+func pageOf[T any](r *http.Request, list []T, most int, entry func(T) any) reply {
 	number := func(name string, def int) int {
 		n, err := strconv.Atoi(r.URL.Query().Get(name))
 		if err != nil || n < 1 {
@@ -209,9 +210,12 @@ func page(r *http.Request, list []any, most int) reply {
 	}
 	at, per, total := number("page", 1), min(number("per_page", 20), most), len(list)
 	from := min((at-1)*per, total)
-	list = list[from:min(from+per, total)]
-	out := envelope(true, list, []any{}, []any{})
-	out["result_info"] = map[string]any{"page": at, "per_page": per, "count": len(list), "total_count": total, "total_pages": (total + per - 1) / per}
+	sent := []any{}
+	for _, v := range list[from:min(from+per, total)] {
+		sent = append(sent, entry(v))
+	}
+	out := envelope(true, sent, []any{}, []any{})
+	out["result_info"] = map[string]any{"page": at, "per_page": per, "count": len(sent), "total_count": total, "total_pages": (total + per - 1) / per}
 	return wrap(http.StatusOK, out)
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -51,6 +52,31 @@ func Demo(clk clock.Clock, seed uint64) Config {
 		Settling: Settling{Stragglers: .004},
 	}
 }
+
+// Sized is the world of [Demo] with so many zones: the first of its own, then ones
+// of a few hundred requests a minute, by turns in its two accounts. plans are
+// dealt out in turn; nil leaves Demo's zones as they are and gives the others all
+// four in turn.
+func Sized(clk clock.Clock, seed uint64, zones int, plans []Plan) Config {
+	c := Demo(clk, seed)
+	c.Zones = c.Zones[:min(max(zones, 0), len(c.Zones))]
+	for i := len(c.Zones); i < zones; i++ {
+		name := fmt.Sprintf("zone-%05d.example", i+1)
+		c.Zones = append(c.Zones, Zone{
+			ID: Tag("zone:" + name), Name: name, Account: c.Accounts[i%len(c.Accounts)].ID, Plan: planOrder[i%len(planOrder)],
+			Traffic: traffic.Profile{RequestsPerMinute: 50 + float64(i%16)*50, PeakHour: i % 24, Cells: 16},
+		})
+	}
+	for i := range c.Zones {
+		if len(plans) > 0 {
+			c.Zones[i].Plan = plans[i%len(plans)]
+		}
+	}
+	return c
+}
+
+// Plans are all plans, in ascending order.
+func Plans() []Plan { return slices.Clone(planOrder) }
 
 // Recorded is a world that repeats readings of the real API, read from CSV
 // with the columns zone, asked_until, bucket_start and requests: one reading

@@ -112,6 +112,9 @@ func (d *document) zoneTags(f query.Field, account string) (tags []string, list 
 					tags = append(tags, tag)
 				}
 			}
+			if len(tags) == 0 {
+				return nil, false, badRequest("empty zone filters not allowed")
+			}
 			slices.Sort(tags)
 			return tags, true, nil
 		case name == "zoneTag_gt" && isText:

@@ -53,7 +53,7 @@ func (s *Server) newSelection(scope schema.Scope, f query.Field) (*selection, *g
 	if d == nil {
 		return nil, unknownField(f.Name)
 	}
-	sel := &selection{field: f, scope: scope, dataset: d, level: .95}
+	sel := &selection{field: f, scope: scope, dataset: d}
 	if f.Fields == nil {
 		return nil, badRequest("object field must have selections")
 	}
@@ -113,6 +113,11 @@ func (sel *selection) readOrder(v any) *gqlError {
 		}
 		if i := slices.Index(sel.dims, name); i >= 0 {
 			sel.order = append(sel.order, orderTerm{dim: i, desc: desc})
+			continue
+		}
+		if f, ok := sel.dataset.Field(sel.scope, "raw", name); ok && f.Fields == nil { // rows are ordered by what they need not show
+			sel.order = append(sel.order, orderTerm{dim: len(sel.dims), desc: desc})
+			sel.dims, sel.types = append(sel.dims, name), append(sel.types, f)
 			continue
 		}
 		container, field, _ := strings.Cut(name, "_")
@@ -184,7 +189,7 @@ func (sel *selection) readLeaves(container, prefix string, leaf query.Field) *gq
 			return badRequest("scalar fields must have no selections")
 		}
 		sel.use(prefix + leaf.Name)
-		if container == "dimensions" && !slices.Contains(sel.dims, leaf.Name) {
+		if (container == "dimensions" || container == "raw") && !slices.Contains(sel.dims, leaf.Name) {
 			sel.dims, sel.types = append(sel.dims, leaf.Name), append(sel.types, f)
 		}
 		return nil
@@ -207,14 +212,16 @@ func (sel *selection) readLeaves(container, prefix string, leaf query.Field) *gq
 var boundFields = []string{"estimate", "lower", "upper", "sampleSize", "isValid"}
 
 func (sel *selection) readConfidence(c query.Field) *gqlError {
-	if v, ok := c.Args["level"]; ok {
-		n, _ := v.(json.Number)
-		level, err := n.Float64()
-		if err != nil || level <= 0 || level >= 1 {
-			return badRequest("error parsing args for %q: level: number between 0 and 1 expected, got %v", "confidence", v)
-		}
-		sel.level = level
+	v, ok := c.Args["level"]
+	if !ok {
+		return badRequest("error parsing args for %q: level argument is required", "confidence")
 	}
+	n, _ := v.(json.Number)
+	level, err := n.Float64()
+	if err != nil || level <= 0 || level >= 1 {
+		return badRequest("error parsing args for %q: level: number between 0 and 1 expected, got %v", "confidence", v)
+	}
+	sel.level = level
 	bounds := func(f query.Field) *gqlError {
 		if len(f.Fields) == 0 {
 			return badRequest("object field must have selections")

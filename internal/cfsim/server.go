@@ -86,7 +86,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		RayID: fmt.Sprintf("%016x-%s", traffic.Hash(s.config.Seed, 51, s.served.Add(1)), "SIM"),
 	}
 	path, inside := strings.CutPrefix(r.URL.Path, Prefix)
-	if path == "/graphql" {
+	if path == "/graphql" || path == "/graphql/" {
 		entry.Kind = "graphql"
 	}
 	var out reply
@@ -112,6 +112,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if l := s.config.Logger; l != nil {
 		l.Debug("request", "kind", entry.Kind, "path", r.URL.Path, "token", entry.Token, "queries", len(entry.Queries),
 			"zones", len(entry.Zones), "outcome", entry.Outcome, "status", entry.Status, "fault", string(entry.Fault))
+	}
+	if s.config.Latency > 0 && !pause(r, s.config.Latency) {
+		panic(http.ErrAbortHandler)
 	}
 	send(w, r, out, fault)
 }

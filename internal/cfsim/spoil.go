@@ -53,10 +53,12 @@ func (s *Server) spoil(out *reply, f *Fault, now time.Time, entry *Request) {
 		if s.config.Switches.RetryAfter {
 			out.header.Set("Retry-After", fmt.Sprint(int(s.limits.Window.Seconds())))
 		}
-	case FaultLocation, FaultRefusal, FaultZonesDenied, FaultTooManyFields, FaultTooManyRequests:
-		s.refuseBy(out, f, now, entry)
 	case FaultSkew:
 		out.header.Set("Date", now.Add(f.Delay).UTC().Format(http.TimeFormat))
+	default:
+		if refusals[f.Kind].status != 0 {
+			s.refuseBy(out, f, now, entry)
+		}
 	}
 	if entry.Outcome == "ok" && f.Kind != FaultSkew && f.Kind != FaultEmptyErrors && f.Kind != FaultNoErrors {
 		entry.Outcome = "fault"

@@ -23,6 +23,7 @@ type zoneState struct {
 	plan    Plan
 	paused  bool
 	away    bool // status is "moved", not "active"
+	pending bool // status is "pending"
 }
 
 func newZone(seed uint64, z Zone) *zone {
@@ -34,11 +35,11 @@ func newZone(seed uint64, z Zone) *zone {
 	return out
 }
 
-// silent says whether a minute lies before the zone's creation, in a pause or
+// silent says whether a minute lies before the zone's activation, in a pause or
 // after its deletion.
 func (z *zone) silent(minute int64) bool {
 	start := time.Unix(60*minute, 0)
-	if start.Before(z.Created) {
+	if start.Before(z.Created) || start.Before(z.Activated) {
 		return true
 	}
 	silent := false
@@ -60,8 +61,11 @@ func (z *zone) silent(minute int64) bool {
 
 // status is the word that REST has for it.
 func (z *zoneState) status() string {
-	if z.away {
+	switch {
+	case z.away:
 		return "moved"
+	case z.pending:
+		return "pending"
 	}
 	return "active"
 }
@@ -71,7 +75,7 @@ func (z *zone) at(now time.Time) *zoneState {
 	if now.Before(z.Created) {
 		return nil
 	}
-	s := &zoneState{zone: z, name: z.Name, account: z.Account, plan: z.Plan}
+	s := &zoneState{zone: z, name: z.Name, account: z.Account, plan: z.Plan, pending: now.Before(z.Activated)}
 	for _, e := range z.Events {
 		switch {
 		case e.At.After(now):

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/oklog/run"
@@ -22,7 +24,18 @@ type simSettings struct {
 	seed          int64
 	recorded      string
 	at            time.Time
+
+	zones           int
+	plans           []string
+	sampling        bool
+	revised, shrunk float64 // shares of minutes
+	latency         time.Duration
+	failing         float64 // share of requests
+	statuses        []string
 }
+
+// demoZones is how many zones the demo's world has.
+const demoZones = 8
 
 func simCommand() cli.Command {
 	var s simSettings
@@ -34,10 +47,58 @@ func simCommand() cli.Command {
 			{Flag: "admin-listen", Key: "-", Default: "127.0.0.1:9831", Value: cli.Address(&s.admin), Help: "address of the admin listener"},
 			{Flag: "seed", Key: "-", Default: "1", Value: cli.Int(&s.seed, 0, 1<<62), Help: "seed of all traffic and all chance"},
 			{Flag: "recorded", Key: "-", Value: cli.Text(&s.recorded), Help: "CSV file of readings of the real API to repeat (zone, asked_until, bucket_start, requests) instead of the demo's zones"},
+			{Flag: "zones", Key: "-", Default: strconv.Itoa(demoZones), Value: cli.Int(&s.zones, 1, 100_000), Help: "number of zones: the first of the demo's, then zone-00009.example and so on; 10,000 take 0.9 GB of memory"},
+			{Flag: "plans", Key: "-", Value: cli.List(&s.plans), Help: "plans of the zones, dealt out in turn: free, pro, business, enterprise; without it the demo's own, and all four in turn for the others"},
+			{Flag: "sampling", Key: "-", Default: "false", Value: cli.Bool(&s.sampling), Help: "answer large questions to adaptive datasets from a sample of a tenth or a hundredth"},
+			{Flag: "late-revisions", Key: "-", Default: "0%", Value: cli.Share(&s.revised, 0, 1), Help: "share of the minutes that grow by up to 3 % a quarter of an hour, an hour or a day later"},
+			{Flag: "late-shrinking", Key: "-", Default: "0%", Value: cli.Share(&s.shrunk, 0, 1), Help: "share of the minutes that shrink by up to 3 % as late"},
+			{Flag: "latency", Key: "-", Default: "0s", Value: cli.Duration(&s.latency, 0, 5*time.Minute), Help: "how much later every answer comes"},
+			{Flag: "error-share", Key: "-", Default: "0%", Value: cli.Share(&s.failing, 0, 1), Help: "share of the requests that fail"},
+			{Flag: "error-statuses", Key: "-", Default: "502", Value: cli.List(&s.statuses), Help: "HTTP statuses of those, in equal shares: 400 to 499 with an error in the API's own form, 500 to 599 with a page of HTML"},
 			{Flag: "at", Key: "-", Value: cli.Time(&s.at), Help: "stand still at this time instead of following the machine's clock"},
 		}, s.log.Settings()...),
-		Run: func(ctx context.Context, _ []string) error { return s.run(ctx) },
+		Validate: func() error { return s.validate() },
+		Run:      func(ctx context.Context, _ []string) error { return s.run(ctx) },
 	}
+}
+
+func (s *simSettings) validate() error {
+	var bad []error
+	for _, p := range s.plans {
+		if !slices.Contains(cfsim.Plans(), cfsim.Plan(p)) {
+			bad = append(bad, cli.Problem{Setting: "--plans", Value: p, Reason: "must be free, pro, business or enterprise"})
+		}
+	}
+	for _, text := range s.statuses {
+		if n, err := strconv.Atoi(text); err != nil || n < 400 || n > 599 {
+			bad = append(bad, cli.Problem{Setting: "--error-statuses", Value: text, Reason: "must be a whole number from 400 to 599"})
+		}
+	}
+	if s.failing > 0 && len(s.statuses) == 0 {
+		bad = append(bad, cli.Problem{Setting: "--error-statuses", Reason: "must name a status, since --error-share lets requests fail"})
+	}
+	if s.recorded != "" && (s.zones != demoZones || len(s.plans) > 0) {
+		bad = append(bad, cli.Problem{Setting: "--recorded", Value: s.recorded, Reason: "brings its own zones; leave out --zones and --plans"})
+	}
+	return errors.Join(bad...)
+}
+
+// faults are those of the settings: of each status one, which strikes its share of
+// the requests that no fault before it has struck.
+func (s *simSettings) faults() (out []cfsim.Fault) {
+	for i, text := range s.statuses {
+		status, err := strconv.Atoi(text)
+		each := s.failing / float64(len(s.statuses))
+		if err != nil || each == 0 {
+			continue
+		}
+		f := cfsim.Fault{Kind: cfsim.FaultHTML, Status: status, Probability: min(each/(1-each*float64(i)), 1)}
+		if status < 500 {
+			f.Kind = cfsim.FaultRefusal
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 func (s *simSettings) run(ctx context.Context) error {
@@ -45,7 +106,11 @@ func (s *simSettings) run(ctx context.Context) error {
 	if !s.at.IsZero() {
 		clk = clock.NewManual(s.at)
 	}
-	config := cfsim.Demo(clk, uint64(s.seed))
+	var plans []cfsim.Plan
+	for _, p := range s.plans {
+		plans = append(plans, cfsim.Plan(p))
+	}
+	config := cfsim.Sized(clk, uint64(s.seed), s.zones, plans)
 	if s.recorded != "" {
 		file, err := os.Open(s.recorded)
 		if err != nil {
@@ -56,6 +121,9 @@ func (s *simSettings) run(ctx context.Context) error {
 			return err
 		}
 	}
+	config.Sampling.Enabled, config.Latency = s.sampling, s.latency
+	config.Settling.Revisions, config.Settling.Downward = s.revised, s.shrunk
+	config.Faults = append(config.Faults, s.faults()...)
 	config.Logger = s.log.New(os.Stderr)
 	sim, err := cfsim.New(config)
 	if err != nil {

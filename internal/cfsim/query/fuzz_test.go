@@ -3,6 +3,7 @@ package query_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,8 +49,10 @@ func FuzzFilter(f *testing.F) {
 			if hasLower && hasUpper && matches && upper.Before(lower.Add(-24*time.Hour)) {
 				t.Fatalf("%s: %s matches and is bounded by %s and %s", d.Name, text, lower, upper)
 			}
-			if step := parsed.Finest(60); step < 0 || step > 86400 {
-				t.Fatalf("%s: finest step of %s is %d", d.Name, text, step)
+			for _, edge := range parsed.Edges() { // nothing changes but there
+				if edge < at && parsed.Match(edge, attribute) != parsed.Match(at, attribute) && !slices.ContainsFunc(parsed.Edges(), func(e int64) bool { return e > edge && e <= at }) {
+					t.Fatalf("%s: %s changes between %d and %d, where it has no edge", d.Name, text, edge, at)
+				}
 			}
 		}
 	})

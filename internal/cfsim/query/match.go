@@ -94,10 +94,13 @@ func (f Filter) Bounds() (lower, upper time.Time, hasLower, hasUpper bool) {
 	return lower, upper, hasLower, hasUpper
 }
 
-// WithoutHull is the filter without the top-level time bounds, which the hull
-// expresses exactly.
+// WithoutHull is the filter without the time bounds that the hull expresses
+// exactly: those that must hold in any case, at the top or in an AND list.
 func (f Filter) WithoutHull() Filter {
-	out := Filter{And: f.And, Or: f.Or}
+	out := Filter{Or: f.Or}
+	for _, sub := range f.And {
+		out.And = append(out.And, sub.WithoutHull())
+	}
 	for _, l := range f.Leaves {
 		if len(l.Spans) != 1 {
 			out.Leaves = append(out.Leaves, l)
@@ -106,35 +109,29 @@ func (f Filter) WithoutHull() Filter {
 	return out
 }
 
-// Finest is the shortest step of the time fields in the filter, given that of
-// "datetime"; 0 when there is none. Within such a step the filter does not
-// depend on time.
-func (f Filter) Finest(datetime int64) int64 {
-	var finest int64
-	take := func(s int64) {
-		if s > 0 && (finest == 0 || s < finest) {
-			finest = s
-		}
-	}
+// Edges are the times at which the filter's answer may change, ascending. Between
+// two of them it does not depend on time.
+func (f Filter) Edges() []int64 {
+	var out []int64
+	f.edges(&out)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (f Filter) edges(out *[]int64) {
 	for _, l := range f.Leaves {
-		if len(l.Times) == 0 {
-			continue
-		}
-		if s, ok := Steps[l.Field]; ok {
-			take(s)
-		} else {
-			take(datetime)
+		for _, i := range l.Spans {
+			*out = append(*out, i.From, i.To)
 		}
 	}
 	for _, sub := range f.And {
-		take(sub.Finest(datetime))
+		sub.edges(out)
 	}
 	for _, list := range f.Or {
 		for _, sub := range list {
-			take(sub.Finest(datetime))
+			sub.edges(out)
 		}
 	}
-	return finest
 }
 
 // Match reports whether an event at Unix second t with these attributes (each

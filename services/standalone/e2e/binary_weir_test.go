@@ -192,6 +192,113 @@ func TestBinarySimulator(t *testing.T) {
 	p.stop(5 * time.Second)
 }
 
+// Its world is as large, as slow and as bad as its flags say.
+func TestBinarySimulatorIsAsItsFlagsSay(t *testing.T) {
+	t.Parallel()
+	type zone struct{ Name, Plan string }
+	start := func(args ...string) (api, admin string) {
+		t.Helper()
+		api, admin = address(t), address(t)
+		p := launch(t, "weir", command(t, program(t, "weir"), nil, append([]string{"sim", "--listen", api, "--admin-listen", admin}, args...)...))
+		t.Cleanup(func() { p.stop(5 * time.Second) })
+		testkit.Eventually(t, 10*time.Second, func() error { _, err := page("http://" + admin + "/zones"); return err })
+		return api, admin
+	}
+	ask := func(api, path, body string) (status int, kind, answer string) {
+		t.Helper()
+		method := http.MethodGet
+		if body != "" {
+			method = http.MethodPost
+		}
+		request, err := http.NewRequest(method, "http://"+api+"/client/v4"+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+cfsim.DemoToken)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		var text bytes.Buffer
+		if _, err := text.ReadFrom(response.Body); err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, response.Header.Get("Content-Type"), text.String()
+	}
+
+	// An hour of status and country of one zone is a large question.
+	sampled := func(api, id string) string {
+		body, err := json.Marshal(map[string]any{
+			"query":     `{ viewer { zones(filter: {zoneTag: $zone}) { httpRequestsAdaptiveGroups(limit: 10, filter: {datetime_geq: $from, datetime_lt: $to}) { avg { sampleInterval } dimensions { edgeResponseStatus clientCountryName } } } } }`,
+			"variables": map[string]string{"zone": id, "from": "2026-11-01T09:00:00Z", "to": "2026-11-01T11:00:00Z"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, answer := ask(api, "/graphql/", string(body))
+		return answer
+	}
+	at := []string{"--at", "2026-11-01T15:00:00Z"}
+	api, admin := start(append(at, "--zones", "21", "--plans", "pro,free", "--sampling", "--latency", "120ms")...)
+	listed, err := page("http://" + admin + "/zones")
+	var zones []zone
+	if err != nil || json.Unmarshal([]byte(listed), &zones) != nil || len(zones) != 21 {
+		t.Fatalf("the zones are %s (%v), want 21", listed, err)
+	}
+	plans := map[string]int{}
+	for _, z := range zones {
+		plans[z.Plan]++
+	}
+	if plans["pro"] != 11 || plans["free"] != 10 {
+		t.Errorf("the plans are %v", plans)
+	}
+	began := time.Now()
+	if answer := sampled(api, cfsim.Tag("zone:shop.example")); !strings.Contains(answer, `"sampleInterval":10`) {
+		t.Errorf("with sampling the answer is %.300s", answer)
+	}
+	if took := time.Since(began); took < 120*time.Millisecond {
+		t.Errorf("an answer took %s, want 120ms and more", took)
+	}
+
+	api, admin = start(append(at, "--late-revisions", "1", "--late-shrinking", "0", "--error-share", "60%", "--error-statuses", "503,429")...)
+	if answer, err := page("http://" + admin + "/faults"); err != nil || !strings.Contains(answer, `"status": 503`) && !strings.Contains(answer, `"status":503`) {
+		t.Errorf("the faults are %s (%v)", answer, err)
+	}
+	statuses := map[int]int{}
+	for range 200 {
+		status, kind, _ := ask(api, "/zones", "")
+		statuses[status]++
+		if want := map[int]string{200: "application/json", 429: "application/json", 503: "text/html"}[status]; !strings.HasPrefix(kind, want) {
+			t.Errorf("status %d comes as %s, want %s", status, kind, want)
+		}
+	}
+	for status, want := range map[int]int{200: 80, 503: 60, 429: 60} {
+		if n := statuses[status]; n < want/2 || n > want*3/2 {
+			t.Errorf("of 200 answers %v; want some %d of status %d", statuses, want, status)
+		}
+	}
+
+	for _, test := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"--zones", "0"}, []string{"--zones", "a whole number from 1 to 100000"}},
+		{[]string{"--plans", "gold,pro"}, []string{"--plans", "gold", "must be free, pro, business or enterprise"}},
+		{[]string{"--error-statuses", "200", "--plans", "x"}, []string{"--error-statuses", "200", "from 400 to 599", "--plans"}},
+		{[]string{"--error-share", "1.5"}, []string{"--error-share", "a share from 0% to 100%"}},
+		{[]string{"--recorded", "x.csv", "--zones", "9"}, []string{"--recorded", "leave out --zones"}},
+		{[]string{"--latency", "1h"}, []string{"--latency", "5m"}},
+	} {
+		o := complete(t, command(t, program(t, "weir"), nil, append([]string{"sim"}, test.args...)...))
+		for _, want := range test.want {
+			if o.code == 0 || !strings.Contains(o.stderr, want) {
+				t.Errorf("weir sim %q: exit code %d, %s; want %q", test.args, o.code, o.stderr, want)
+			}
+		}
+	}
+}
+
 // "collector migrate" can be repeated, and makes what "collector run" needs.
 func TestBinaryMigrates(t *testing.T) {
 	t.Parallel()

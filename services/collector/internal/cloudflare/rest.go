@@ -13,17 +13,63 @@ import (
 
 // Zone is a zone as the REST API lists it.
 type Zone struct {
-	ID      string    `json:"id"`
-	Name    string    `json:"name"`
-	Status  string    `json:"status"` // "initializing", "pending", "active", "moved", …
-	Paused  bool      `json:"paused"`
-	Created time.Time `json:"created_on"`
-	Account Account   `json:"account"`
-	Plan    struct {
-		ID       string `json:"id"`
-		Name     string `json:"name"`
-		LegacyID string `json:"legacy_id"`
-	} `json:"plan"` // for people: access is decided by settings, never by the plan
+	ID      string
+	Name    string
+	Status  string // "initializing", "pending", "active", "moved", …
+	Paused  bool
+	Created time.Time // zero: not known
+	Account Account
+	Plan    Plan // for people: access is decided by settings, never by the plan
+	// Malformed says which values could not be read, and what stands in for them.
+	Malformed []string
+}
+
+// Plan is a zone's plan as the REST API lists it.
+type Plan struct {
+	ID       string `json:"id"`
+	Name     string `json:"name"`
+	LegacyID string `json:"legacy_id"`
+}
+
+// UnmarshalJSON reads a zone of a list. Of its values only the id must be what it
+// should be: another one that is not costs itself, never the list. What stands in
+// for it keeps the zone collected.
+func (z *Zone) UnmarshalJSON(text []byte) error {
+	var raw struct {
+		ID      string          `json:"id"`
+		Name    json.RawMessage `json:"name"`
+		Status  json.RawMessage `json:"status"`
+		Paused  json.RawMessage `json:"paused"`
+		Created json.RawMessage `json:"created_on"`
+		Account json.RawMessage `json:"account"`
+		Plan    json.RawMessage `json:"plan"`
+	}
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return err
+	}
+	*z = Zone{ID: raw.ID}
+	read(z, "name", raw.Name, &z.Name, "", "it has no name")
+	read(z, "status", raw.Status, &z.Status, "active", "the zone is taken for active")
+	if z.Status == "" {
+		z.Status = "active"
+		z.Malformed = append(z.Malformed, "the zone has no status; it is taken for active")
+	}
+	read(z, "paused", raw.Paused, &z.Paused, false, "the zone is taken for not paused")
+	read(z, "created_on", raw.Created, &z.Created, time.Time{}, "its history begins as that of an old zone")
+	read(z, "account", raw.Account, &z.Account, Account{}, "it is taken for one without an account")
+	read(z, "plan", raw.Plan, &z.Plan, Plan{}, "it has no plan to show")
+	return nil
+}
+
+// read reads a value of a zone that may be malformed; one that is missing is not.
+func read[T any](z *Zone, what string, text json.RawMessage, value *T, instead T, effect string) {
+	if len(text) == 0 {
+		return
+	}
+	if err := json.Unmarshal(text, value); err != nil {
+		*value = instead
+		z.Malformed = append(z.Malformed, fmt.Sprintf("the zone's %s is %s, which is none; %s", what, clip(string(text)), effect))
+	}
 }
 
 // Account is an account as the REST API lists it.

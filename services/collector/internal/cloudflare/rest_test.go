@@ -91,6 +91,35 @@ func TestZonesEndsOnRepeatedPages(t *testing.T) {
 	}
 }
 
+// Any value of a zone but its id may be malformed without cost to the list, or to
+// its other values.
+func TestAValueOfAZoneCostsItself(t *testing.T) {
+	const good = `"name":"shop.example","status":"active","paused":true,"created_on":"2024-01-02T03:04:05Z","account":{"id":"` + accountA + `","name":"A"},"plan":{"name":"Pro Website"}`
+	for _, tc := range []struct{ old, bad, says string }{
+		{`"shop.example"`, `7`, "the zone's name is 7, which is none; it has no name"},
+		{`"active"`, `null`, "the zone has no status; it is taken for active"},
+		{`"active"`, `["active"]`, "the zone is taken for active"},
+		{`true`, `"no"`, `the zone's paused is "no", which is none; the zone is taken for not paused`},
+		{`"2024-01-02T03:04:05Z"`, `"2024-13-02"`, "its history begins as that of an old zone"},
+		{`"2024-01-02T03:04:05Z"`, `1704164645`, "the zone's created_on is 1704164645"},
+		{`{"id":"` + accountA + `","name":"A"}`, `"A"`, "it is taken for one without an account"},
+		{`{"name":"Pro Website"}`, `[]`, "it has no plan to show"},
+	} {
+		c, _ := client(t, says(200, "application/json", `{"success":true,"errors":[],"result":[{"id":"`+zoneA+`",`+strings.Replace(good, tc.old, tc.bad, 1)+`},{"id":"`+zoneB+`",`+good+`}]}`), nil)
+		list, err := c.Zones(t.Context())
+		if err != nil || len(list) != 2 {
+			t.Errorf("%s: %d zones, %v", tc.bad, len(list), err)
+			continue
+		}
+		if told := strings.Join(list[0].Malformed, "; "); !strings.Contains(told, tc.says) {
+			t.Errorf("%s: told is %q, want %q in it", tc.bad, told, tc.says)
+		}
+		if len(list[1].Malformed) > 0 || list[1].Name != "shop.example" || !list[1].Paused || list[1].Created.Year() != 2024 || list[1].Account.Name != "A" {
+			t.Errorf("%s: the other zone is %+v", tc.bad, list[1])
+		}
+	}
+}
+
 func TestVerifyToken(t *testing.T) {
 	c, _ := client(t, func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"result":{"id":%q,"status":"active","expires_on":"2027-01-01T00:00:00Z"},"success":true,"errors":[],"messages":[{"message":%q}]}`, zoneA, r.URL.Path)

@@ -20,7 +20,7 @@ import (
 func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []roster.Claim) error {
 	batch := store.Batch{Records: s.journal.Offer(now)} // first: of several with one key the last one counts
 	for _, c := range claims {
-		if st := c.Scope.State; st != roster.Active && st != roster.Paused {
+		if !c.Scope.Listed() {
 			s.settling[c.Dataset.Dataset].Forget(c.Scope.Scope)
 		}
 		s.expireInvalid(c)
@@ -299,7 +299,7 @@ func (r *reporter) reportComplete(now bucket.Time, claims []roster.Claim) {
 		id := c.Dataset.Dataset
 		of := ledger.Series{Dataset: id, Scope: c.Scope.Scope}
 		refused[id] += 0
-		if c.Scope.End == 0 || c.Scope.State == roster.Paused || now.Sub(c.Scope.End) < goneFor {
+		if c.Scope.End == 0 || c.Scope.Listed() || now.Sub(c.Scope.End) < goneFor {
 			standings = append(standings, r.standing(now, c, gaps[of]))
 		}
 		if c.Scope.State == roster.Active && c.Scope.RefusedByAnswers(id) {

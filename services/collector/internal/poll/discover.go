@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
@@ -58,10 +60,16 @@ func (d *discoverer) discover(ctx context.Context, now bucket.Time) error {
 	for i, z := range zones {
 		seen[i] = roster.Seen{
 			ID: z.ID, Name: z.Name, AccountID: z.Account.ID, AccountName: z.Account.Name, Plan: z.Plan.Name,
-			Active: z.Status == "active" && !z.Paused, Created: bucket.TimeOf(z.Created),
+			State: standingOf(&z), Malformed: z.Malformed,
+		}
+		if !z.Created.IsZero() {
+			seen[i].Created = bucket.TimeOf(z.Created)
 		}
 	}
-	changed := d.roster.Discover(now, seen, d.Select, d.Lookback)
+	changed, err := d.roster.Discover(ctx, now, seen, d.Select, d.Lookback, d.newest)
+	if err != nil {
+		return fmt.Errorf("compare %d zones with those that are known: %w", len(zones), err)
+	}
 	unmatched := d.Select.Unmatched(seen)
 	d.tellUnmatched(unmatched)
 	d.tellOdd(seen)
@@ -87,6 +95,30 @@ func (d *discoverer) discover(ctx context.Context, now bucket.Time) error {
 	return nil
 }
 
+// standingOf is the state of a zone by the words that Cloudflare has for it.
+func standingOf(z *cloudflare.Zone) roster.State {
+	switch {
+	case z.Status == "initializing", z.Status == "pending":
+		return roster.Pending
+	case z.Status != "active":
+		return roster.Inactive
+	case z.Paused:
+		return roster.Paused
+	}
+	return roster.Active
+}
+
+// newest is the end of the newest window that is stored of a scope; 0 where none
+// is.
+func (d *discoverer) newest(of bucket.Scope) (end bucket.Time) {
+	for i := range d.Catalogue.Datasets {
+		if have := d.have[ledger.Series{Dataset: d.Catalogue.Datasets[i].Dataset, Scope: of}]; len(have) > 0 {
+			end = max(end, have[len(have)-1].End)
+		}
+	}
+	return end
+}
+
 // tellUnmatched says which entries of the settings select nothing.
 func (d *discoverer) tellUnmatched(unmatched []roster.Unmatched) {
 	count, problems := map[string]int{}, map[string]string{}
@@ -103,14 +135,14 @@ func (d *discoverer) tellUnmatched(unmatched []roster.Unmatched) {
 // judgeSelection says why no zone is collected, if none is, and returns how many
 // are.
 func (d *discoverer) judgeSelection(visible int) (collected int) {
-	paused := 0
+	idle := map[roster.State]int{}
 	for _, sc := range d.roster {
 		switch {
 		case sc.Kind != bucket.Zone:
 		case sc.State == roster.Active:
 			collected++
-		case sc.State == roster.Paused:
-			paused++
+		case sc.Listed():
+			idle[sc.State]++
 		}
 	}
 	d.Metrics.selected.WithLabelValues().Set(float64(collected))
@@ -119,8 +151,9 @@ func (d *discoverer) judgeSelection(visible int) (collected int) {
 	case collected > 0:
 		d.Trouble.Clear(trouble.NoZones, "")
 		return collected
-	case paused > 0:
-		why = fmt.Sprintf("no zone is collected: all %d zones that are selected are paused, pending or deactivated at Cloudflare", paused)
+	case len(idle) > 0:
+		why = fmt.Sprintf("no zone is collected: of the zones that are selected %d are paused at Cloudflare, %d are pending (added and not activated yet) and %d are moved, deactivated or the like",
+			idle[roster.Paused], idle[roster.Pending], idle[roster.Inactive])
 	case visible == 0:
 		why = "no zone is collected: Cloudflare shows the token no zone. The token needs the permissions Zone Read and Zone Analytics Read for the zones that are wanted"
 	default:

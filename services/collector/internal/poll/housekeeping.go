@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -100,13 +101,20 @@ func (a *asker) compareClocks(ctx context.Context) {
 	a.trusted.Observe(trusted.Cloudflare, sent, a.Clock.Now(), date, time.Second)
 }
 
-// save writes scopes' records.
+// save writes scopes' records, those first that have ended: should the term end
+// half-way, no name belongs to two.
 func (w *writer) save(ctx context.Context, scopes []*roster.Scope) error {
-	var batch store.Batch
-	for _, sc := range scopes {
-		batch.Records = append(batch.Records, sc.Record())
+	slices.SortStableFunc(scopes, func(a, b *roster.Scope) int { return boolOrder(b.End != 0, a.End != 0) })
+	for part := range slices.Chunk(scopes, most) {
+		var batch store.Batch
+		for _, sc := range part {
+			batch.Records = append(batch.Records, sc.Record())
+		}
+		if err := w.commit(ctx, batch); err != nil {
+			return err
+		}
 	}
-	return w.commit(ctx, batch)
+	return nil
 }
 
 // retire drops what is older than the retention.

@@ -95,7 +95,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		scopes:        gauges("scopes", "Zones by state.", "state"),
 		standings:     newStandings(reg),
 		visible:       gauges("visible_zones", "Zones that the token sees, as of the last list; absent before the first."),
-		selected:      gauges("selected_zones", "Zones that are collected: visible, selected by the settings and not paused; absent before the first list."),
+		selected:      gauges("selected_zones", "Zones that are collected: visible, selected by the settings and active at Cloudflare; absent before the first list."),
 		unmatched:     gauges("selection_unmatched", "Entries of the setting that match nothing that the token sees, or that another setting takes away; absent before the first list.", "setting"),
 		refused:       gauges("refused_scopes", "Active zones of which the dataset may not be asked.", "dataset"),
 		refusedBy:     gauges("refused_variants", "Zones of which an answer refused a variant of the dataset that the settings allow, and has not answered for it since.", "dataset"),

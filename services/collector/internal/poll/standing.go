@@ -30,6 +30,8 @@ const (
 	stateBehind     = "behind"  // windows are missing
 	stateRefused    = "refused" // the zone's plan does not allow it
 	statePaused     = "paused"
+	statePending    = "pending"  // added to Cloudflare, and not activated yet
+	stateInactive   = "inactive" // moved or deactivated at Cloudflare
 	stateGone       = "gone"
 	stateExcluded   = "excluded"
 	stateWaiting    = "waiting" // nothing is missing, silence waits to be believed
@@ -37,7 +39,7 @@ const (
 )
 
 var byUrgency = []string{
-	stateDenied, stateOff, stateBehind, stateRefused, statePaused, stateGone, stateExcluded, stateWaiting, stateCollecting,
+	stateDenied, stateOff, stateBehind, stateRefused, statePaused, statePending, stateInactive, stateGone, stateExcluded, stateWaiting, stateCollecting,
 }
 
 // fine is a standing of which nobody needs to know when there are too many.

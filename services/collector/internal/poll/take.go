@@ -287,10 +287,11 @@ var digestSeed = maphash.MakeSeed()
 
 // bucket builds what is stored. Names are frozen here.
 func (j *judge) bucket(sel plan.Selection, sc bucket.Scope, f catalogue.Folded, ground bucket.Finality, readAt bucket.Time) *bucket.Bucket {
-	d, who := sel.Dataset, j.roster[sc]
+	d := sel.Dataset
+	zone, account := j.roster[sc].Labels(f.Start)
 	b := &bucket.Bucket{
 		Key:  bucket.Key{Dataset: d.Dataset, Scope: sc, Start: f.Start},
-		Size: d.Size, Version: j.versions[d.Dataset], Zone: who.ZoneLabel, Account: who.AccountLabel,
+		Size: d.Size, Version: j.versions[d.Dataset], Zone: zone, Account: account,
 		Finality: ground, Origin: bucket.Repair, Variant: sel.Variant.Name,
 		SampleInterval: f.SampleInterval, ReadAt: readAt, Families: f.Families,
 	}

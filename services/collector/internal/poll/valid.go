@@ -38,7 +38,7 @@ func (j *judge) sealed(done []settled) []settled {
 
 func aboutSeries(of ledger.Series) string { return of.Dataset + " " + of.Scope.String() }
 
-// tellOdd tells of zones whose names cannot be their labels.
+// tellOdd tells of zones with values that cannot be used as they are.
 func (d *discoverer) tellOdd(seen []roster.Seen) {
 	now := map[string]bool{}
 	for _, z := range seen {
@@ -74,14 +74,11 @@ func (d *damage) rewritten() {
 	if len(d.scopes) == 0 {
 		return
 	}
-	d.scopes = slices.DeleteFunc(d.scopes, func(u store.Unreadable) bool {
-		for _, sc := range d.roster {
-			if sc.Record().Key == u.Key {
-				return true
-			}
-		}
-		return false
-	})
+	known := make(map[string]bool, len(d.roster))
+	for _, sc := range d.roster {
+		known[sc.Key()] = true
+	}
+	d.scopes = slices.DeleteFunc(d.scopes, func(u store.Unreadable) bool { return known[u.Key] })
 	d.Unreadable.Records(roster.KindScope, d.scopes)
 }
 

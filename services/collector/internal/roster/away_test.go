@@ -13,7 +13,7 @@ import (
 func TestWhatWasOpenBeforeAPauseIsStillWantedAfterIt(t *testing.T) {
 	r, _ := entitled(t)
 	paused := zoneA()
-	paused.Active = false
+	paused.State = roster.Paused
 	discover(t, r, noon.Add(7*time.Minute), paused)
 	before := claimUnder(t, r, noon.Add(8*time.Minute), roster.Terms{})
 	discover(t, r, noon.Add(50*time.Minute), zoneA())

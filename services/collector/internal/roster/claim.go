@@ -91,7 +91,7 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 	}
 	c.Wanted = start
 	c.Window = bucket.Window{Start: start, End: max(start, due)}
-	if s.State != Active && s.State != Paused {
+	if !s.Listed() {
 		// What was still open when the zone went away can no longer be asked.
 		c.Refused = "zone is " + string(s.State)
 		return c
@@ -299,11 +299,11 @@ func (s *Scope) Correct(node string, change func(*Node)) {
 	s.Nodes[node], s.grants = n, nil
 }
 
-// Stale reports whether entitlements should be read again. Of a paused scope they
+// Stale reports whether entitlements should be read again. Of a scope that is paused they
 // must be known for what was open before.
 func (s *Scope) Stale(now bucket.Time, every time.Duration) bool {
 	if s.Checked == 0 {
-		return s.State == Active || s.State == Paused
+		return s.Listed()
 	}
 	return s.State == Active && now.Sub(s.Checked) >= every
 }

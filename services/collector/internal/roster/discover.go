@@ -1,8 +1,8 @@
 package roster
 
 import (
+	"context"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -14,54 +14,107 @@ type Seen struct {
 	ID, Name               string
 	AccountID, AccountName string
 	Plan                   string
-	Active                 bool // status active and not paused
+	State                  State // Active, Paused, Pending or Inactive
 	Created                bucket.Time
+	// Malformed says which of the zone's values could not be read, and what
+	// stands in for them.
+	Malformed []string
 }
+
+// between two looks at whether somebody still waits for the result, so many
+// scopes are gone through: a fraction of a millisecond.
+const between = 256
 
 // Discover brings the roster up to date with a complete list of the zones that
 // the token sees, and returns the scopes that changed, ascending. lookback is
-// how much history a scope gets that is seen for the first time.
-func (r Roster) Discover(now bucket.Time, seen []Seen, sel Selection, lookback time.Duration) []*Scope {
-	changed := map[bucket.Scope]*Scope{}
-	present := map[bucket.Scope]bool{}
+// how much history a scope gets that is seen for the first time; newest returns
+// the end of the newest window that is stored of a scope, 0 where none is.
+//
+// The time that it takes grows with the number of zones. When ctx ends before it
+// is done, it returns its error and has changed nothing.
+func (r Roster) Discover(ctx context.Context, now bucket.Time, seen []Seen, sel Selection, lookback time.Duration, newest func(bucket.Scope) bucket.Time) ([]*Scope, error) {
+	d := discovery{r: r, now: now, next: make(map[bucket.Scope]*Scope, len(seen))}
 	wanted := sel.wanted()
-	for _, z := range slices.SortedFunc(slices.Values(seen), func(a, b Seen) int { return cmpID(a.ID, b.ID) }) {
-		id := bucket.Scope{Kind: bucket.Zone, ID: z.ID}
-		present[id] = true
-		old := r[id]
-		s := r.next(now, old, z, wanted(z), lookback)
-		if s == nil {
-			continue
+	created := map[owned]bucket.Time{} // when those were that nobody has seen before
+	steps := 0
+	step := func() error {
+		if steps++; steps%between != 0 {
+			return nil
 		}
-		if old == nil || !old.sameFacts(s) {
-			r[id], changed[id] = s, s
+		return context.Cause(ctx)
+	}
+	for _, z := range seen {
+		if err := step(); err != nil {
+			return nil, err
+		}
+		wanted := wanted(z)
+		z = z.fit()
+		if id := (bucket.Scope{Kind: bucket.Zone, ID: z.ID}); r[id] == nil {
+			created[owned{z.AccountID, z.Name}] = z.Created
+		}
+		if s := d.see(z, wanted, lookback); s != nil {
+			d.next[s.Scope] = s
 		}
 	}
 	for id, s := range r {
-		if id.Kind == bucket.Zone && !present[id] && s.State != Gone {
-			gone := s.clone()
-			gone.end(now, Gone)
-			r[id], changed[id] = gone, gone
+		if err := step(); err != nil {
+			return nil, err
+		}
+		if id.Kind != bucket.Zone || d.next[id] != nil {
+			continue
+		}
+		s = s.clone()
+		s.end(now, Gone)
+		if at, again := created[owned{s.AccountID, s.Name}]; again && at >= s.FirstSeen && at <= now {
+			// Deleted and added again between two lists.
+			s.End = min(s.End, max(at, newest(id)))
+		}
+		d.next[id] = s
+	}
+	scopes := slices.SortedFunc(maps.Values(d.next), func(a, b *Scope) int { return a.Compare(b.Scope) })
+	if err := d.label(scopes, step); err != nil {
+		return nil, err
+	}
+	var changed []*Scope
+	for _, s := range scopes {
+		if old := r[s.Scope]; old == nil || !old.sameFacts(s) {
+			r[s.Scope] = s
+			changed = append(changed, s)
 		}
 	}
-	return slices.SortedFunc(maps.Values(changed), func(a, b *Scope) int { return a.Compare(b.Scope) })
+	return changed, nil
 }
 
-// next is what the roster should hold for a zone after seeing it; nil for a
-// zone that was never wanted.
-func (r Roster) next(now bucket.Time, old *Scope, z Seen, wanted bool, lookback time.Duration) *Scope {
-	z = z.fit()
+// owned is what only one zone has at a time: Cloudflare lets an account add a
+// name again only when it has deleted the zone that had it.
+type owned struct{ accountID, name string }
+
+// discovery is one list of zones that becomes the roster's.
+type discovery struct {
+	r    Roster
+	now  bucket.Time
+	next map[bucket.Scope]*Scope // what the roster will hold
+}
+
+// see is what the roster should hold for a zone that is listed, but for its
+// labels; nil for a zone that was never wanted.
+func (d *discovery) see(z Seen, wanted bool, lookback time.Duration) *Scope {
+	id := bucket.Scope{Kind: bucket.Zone, ID: z.ID}
+	old := d.r[id]
 	if old == nil {
 		if !wanted {
 			return nil
 		}
 		old = &Scope{
-			Scope:     bucket.Scope{Kind: bucket.Zone, ID: z.ID},
-			FirstSeen: now,
+			Scope:     id,
+			FirstSeen: d.now,
 			// A zone that is yet to be created has no past to wait for.
-			Start:     min(max(now.Add(-lookback), z.Created), now),
+			Start:     min(max(d.now.Add(-lookback), z.Created), d.now),
 			State:     Active,
 			AccountID: z.AccountID,
+		}
+		if z.State == Pending {
+			old.Start = d.now // nor has one that is yet to be activated
 		}
 	}
 	s := old.clone()
@@ -72,80 +125,18 @@ func (r Roster) next(now bucket.Time, old *Scope, z Seen, wanted bool, lookback 
 	}
 	switch {
 	case !wanted:
-		s.end(now, Excluded)
-	case !z.Active:
-		s.end(now, Paused)
+		s.end(d.now, Excluded)
+	case z.State != Active:
+		s.end(d.now, z.State)
 	case s.State != Active:
 		// Back again: what passed in between was not wanted then and is not now.
 		// What was open before still is, for as long as Cloudflare has it (G2).
-		s.Away = append(s.Away, Away{bucket.Window{Start: s.End, End: now}, s.State})
+		s.Away = append(s.Away, Away{bucket.Window{Start: s.End, End: d.now}, s.State})
 		s.Away = s.Away[max(0, len(s.Away)-maxAway):]
 		s.State, s.End = Active, 0
 		s.Checked = 0
 	}
-	// As long as the name is the same so is the label: whoever else has come or
-	// gone meanwhile, the series goes on.
-	zone, account := s.labels()
-	if was, _ := old.labels(); !usable(s.ZoneLabel) || zone != was || account != old.AccountLabel {
-		s.relabel(now, r.zoneLabel(now, s, zone, account), account)
-	}
 	return s
-}
-
-// relabel gives new labels and remembers the old ones.
-func (s *Scope) relabel(now bucket.Time, zone, account string) {
-	if usable(s.ZoneLabel) {
-		s.Former = append(s.Former, Label{Zone: s.ZoneLabel, Account: s.AccountLabel, Until: now})
-		s.Former = s.Former[max(0, len(s.Former)-maxFormer):]
-	}
-	s.ZoneLabel, s.AccountLabel = zone, account
-}
-
-// zoneLabel is the label that the scope's name makes, unless another scope has
-// it in the same account for an overlapping time, or had it before it was
-// renamed: then two zones would share one series.
-func (r Roster) zoneLabel(now bucket.Time, s *Scope, zone, account string) string {
-	// The oldest window that may still be stored under the new label.
-	from := s.Start
-	if keeps := s.keeps(); keeps > 0 {
-		from = max(from, now.Add(-keeps))
-	}
-	for id, o := range r {
-		if id != s.Scope && o.labelled(zone, account) > from {
-			// One that is cut for it still differs: its hash is of the whole.
-			name, _ := bucket.FitName(zone + "#" + s.ID[:8])
-			return name
-		}
-	}
-	return zone
-}
-
-// keeps is for how long Cloudflare keeps anything of the scope; 0: not known.
-func (s *Scope) keeps() (most time.Duration) {
-	for _, n := range s.Nodes {
-		if n.Enabled && n.NotOlderThan == 0 {
-			return 0
-		}
-		most = max(most, n.NotOlderThan)
-	}
-	return most
-}
-
-// labelled is until when the scope's windows may carry the labels: 0 when they
-// never did.
-func (s *Scope) labelled(zone, account string) (until bucket.Time) {
-	if s.ZoneLabel == zone && s.AccountLabel == account {
-		if s.End == 0 {
-			return math.MaxInt64
-		}
-		until = s.End
-	}
-	for _, l := range s.Former {
-		if l.Zone == zone && l.Account == account {
-			until = max(until, l.Until)
-		}
-	}
-	return until
 }
 
 func (s *Scope) end(now bucket.Time, state State) {
@@ -157,23 +148,13 @@ func (s *Scope) end(now bucket.Time, state State) {
 
 func (s *Scope) clone() *Scope {
 	c := *s
-	c.Nodes, c.Refusals, c.Former, c.grants = maps.Clone(s.Nodes), maps.Clone(s.Refusals), slices.Clone(s.Former), nil
-	c.Away = slices.Clone(s.Away)
+	c.Nodes, c.Refusals, c.grants = maps.Clone(s.Nodes), maps.Clone(s.Refusals), nil
+	c.Former, c.Earlier, c.Away = slices.Clone(s.Former), slices.Clone(s.Earlier), slices.Clone(s.Away)
 	return &c
 }
 
 func (s *Scope) sameFacts(o *Scope) bool {
 	return s.Name == o.Name && s.AccountID == o.AccountID && s.AccountName == o.AccountName && s.Plan == o.Plan &&
-		s.ZoneLabel == o.ZoneLabel && s.AccountLabel == o.AccountLabel && s.State == o.State &&
+		s.ZoneLabel == o.ZoneLabel && s.AccountLabel == o.AccountLabel && slices.Equal(s.Earlier, o.Earlier) && s.State == o.State &&
 		s.Start == o.Start && s.End == o.End && s.Checked == o.Checked
-}
-
-func cmpID(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }

@@ -26,8 +26,10 @@ type State string
 // The states.
 const (
 	Active   State = "active"
-	Paused   State = "paused" // Cloudflare says paused, pending or deactivated
-	Gone     State = "gone"   // no longer in the list that the token sees
+	Paused   State = "paused"   // Cloudflare says that it is paused
+	Pending  State = "pending"  // added to Cloudflare, and not activated yet
+	Inactive State = "inactive" // Cloudflare says moved, deactivated or another word than active
+	Gone     State = "gone"     // no longer in the list that the token sees
 	Excluded State = "excluded"
 )
 
@@ -37,9 +39,12 @@ type Scope struct {
 	Name        string `json:"name"`
 	AccountID   string `json:"account_id"`
 	AccountName string `json:"account_name"`
-	// ZoneLabel and AccountLabel are what new buckets carry.
+	// ZoneLabel and AccountLabel are what buckets of new windows carry.
 	ZoneLabel    string `json:"zone_label"`
 	AccountLabel string `json:"account_label"`
+	// Earlier are the labels of buckets of windows that begin before the last one
+	// of them ends, oldest first, without holes, at most [maxFormer]. See [Scope.Labels].
+	Earlier []Label `json:"earlier,omitempty"`
 	// Former are the labels that stored buckets of the scope may carry besides,
 	// oldest first, at most [maxFormer].
 	Former    []Label     `json:"former,omitempty"`
@@ -72,15 +77,8 @@ type Away struct {
 	State State `json:"state"` // what it was then
 }
 
-// maxFormer names are remembered of a scope that is renamed again and again.
+// maxFormer labels are remembered of a scope that is renamed again and again.
 const maxFormer = 8
-
-// Label is what a scope's buckets carried until it was renamed.
-type Label struct {
-	Zone    string      `json:"zone"`
-	Account string      `json:"account"`
-	Until   bucket.Time `json:"until"` // no window that ends later carries it
-}
 
 // Node is what a scope's plan says of one GraphQL node.
 type Node struct {
@@ -109,11 +107,15 @@ func (s *Scope) Record() store.Record {
 	if err != nil {
 		panic(err) // plain strings and numbers always encode
 	}
-	return store.Record{Kind: KindScope, Key: s.key(), Value: value}
+	return store.Record{Kind: KindScope, Key: s.Key(), Value: value}
 }
 
 // Roster is all scopes by identity.
 type Roster map[bucket.Scope]*Scope
+
+// Listed reports whether the scope was in the list that was seen last and is
+// selected: what was open of it can still be asked.
+func (s *Scope) Listed() bool { return s.State != Gone && s.State != Excluded }
 
 // Read decodes the records of kind [KindScope]. Those that cannot be read cost
 // themselves and are returned apart: a zone that Cloudflare still lists is found
@@ -126,7 +128,7 @@ func Read(records []store.Record) (out Roster, unreadable []store.Unreadable) {
 		if err == nil {
 			err = s.Validate()
 		}
-		if err == nil && s.key() != r.Key {
+		if err == nil && s.Key() != r.Key {
 			err = fmt.Errorf("it is of %s", s.Scope)
 		}
 		if err != nil {
@@ -138,4 +140,5 @@ func Read(records []store.Record) (out Roster, unreadable []store.Unreadable) {
 	return out, unreadable
 }
 
-func (s *Scope) key() string { return fmt.Sprintf("%d/%s", s.Kind, s.ID) }
+// Key is that of the scope's record in the store.
+func (s *Scope) Key() string { return fmt.Sprintf("%d/%s", s.Kind, s.ID) }

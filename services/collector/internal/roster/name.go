@@ -2,6 +2,7 @@ package roster
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -18,10 +19,10 @@ func (z Seen) fit() Seen {
 	return z
 }
 
-// Odd says what of a zone's names cannot be used as it is, and what is used
+// Odd says what of a zone's values cannot be used as it is, and what is used
 // instead; empty when all is well.
 func (z Seen) Odd() string {
-	var odd []string
+	odd := slices.Clone(z.Malformed)
 	for _, n := range []struct{ what, name, label string }{
 		{"name", z.Name, labelOf(z.fit().Name, z.ID)},
 		{"account's name", z.AccountName, labelOf(z.fit().AccountName, z.fit().AccountID)},

@@ -20,19 +20,28 @@ const (
 )
 
 func zoneA() roster.Seen {
-	return roster.Seen{ID: idA, Name: "a.example", AccountID: "acc", AccountName: "Acme", Plan: "Pro Website", Active: true, Created: noon.Add(-365 * 24 * time.Hour)}
+	return roster.Seen{ID: idA, Name: "a.example", AccountID: "acc", AccountName: "Acme", Plan: "Pro Website", State: roster.Active, Created: noon.Add(-365 * 24 * time.Hour)}
 }
 
 func scope(id string) bucket.Scope { return bucket.Scope{Kind: bucket.Zone, ID: id} }
 
+func discoverOf(t *testing.T, r roster.Roster, now bucket.Time, seen []roster.Seen, sel roster.Selection, lookback time.Duration) []*roster.Scope {
+	t.Helper()
+	changed, err := r.Discover(t.Context(), now, seen, sel, lookback, func(bucket.Scope) bucket.Time { return 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changed
+}
+
 func discover(t *testing.T, r roster.Roster, now bucket.Time, seen ...roster.Seen) int {
 	t.Helper()
-	return len(r.Discover(now, seen, roster.Selection{}, 24*time.Hour))
+	return len(discoverOf(t, r, now, seen, roster.Selection{}, 24*time.Hour))
 }
 
 func TestANewZoneGetsADayOfHistory(t *testing.T) {
 	r := roster.Roster{}
-	young := roster.Seen{ID: idB, Name: "b.example", AccountID: "acc", AccountName: "Acme", Active: true, Created: noon.Add(-time.Hour)}
+	young := roster.Seen{ID: idB, Name: "b.example", AccountID: "acc", AccountName: "Acme", State: roster.Active, Created: noon.Add(-time.Hour)}
 	if n := discover(t, r, noon, zoneA(), young); n != 2 {
 		t.Fatalf("%d scopes changed, want 2", n)
 	}
@@ -63,12 +72,12 @@ func TestTheLifeOfAZone(t *testing.T) {
 	if got := r[scope(idA)]; got.AccountLabel != "Other" || got.Checked != 0 {
 		t.Errorf("after a move: account label %q, entitlements read at %s", got.AccountLabel, got.Checked)
 	}
-	z.Active = false
+	z.State = roster.Paused
 	discover(t, r, noon+300, z)
 	if got := r[scope(idA)]; got.State != roster.Paused || got.End != noon+300 {
 		t.Errorf("after a pause: %s until %s", got.State, got.End)
 	}
-	z.Active = true
+	z.State = roster.Active
 	discover(t, r, noon+400, z)
 	if got := r[scope(idA)]; got.State != roster.Active || got.Start >= noon || got.End != 0 {
 		t.Errorf("after resuming: %s from %s until %d", got.State, got.Start, got.End)
@@ -83,7 +92,7 @@ func TestTheLifeOfAZone(t *testing.T) {
 
 func TestSelection(t *testing.T) {
 	a := zoneA()
-	b := roster.Seen{ID: idB, Name: "b.example", AccountID: "acc2", AccountName: "Bcme", Active: true}
+	b := roster.Seen{ID: idB, Name: "b.example", AccountID: "acc2", AccountName: "Bcme", State: roster.Active}
 	for name, c := range map[string]struct {
 		sel  roster.Selection
 		want []string
@@ -96,7 +105,7 @@ func TestSelection(t *testing.T) {
 		"by account's tag":  {roster.Selection{Accounts: []string{"acc2"}}, []string{idB}},
 	} {
 		r := roster.Roster{}
-		r.Discover(noon, []roster.Seen{a, b}, c.sel, time.Hour)
+		discoverOf(t, r, noon, []roster.Seen{a, b}, c.sel, time.Hour)
 		var got []string
 		for _, id := range []string{idA, idB} {
 			if r[scope(id)] != nil {
@@ -112,7 +121,7 @@ func TestSelection(t *testing.T) {
 func TestAZoneThatIsExcludedLaterEnds(t *testing.T) {
 	r := roster.Roster{}
 	discover(t, r, noon, zoneA())
-	r.Discover(noon+60, []roster.Seen{zoneA()}, roster.Selection{Exclude: []string{"a.example"}}, time.Hour)
+	discoverOf(t, r, noon+60, []roster.Seen{zoneA()}, roster.Selection{Exclude: []string{"a.example"}}, time.Hour)
 	if got := r[scope(idA)]; got.State != roster.Excluded || got.End != noon+60 {
 		t.Errorf("%s until %s", got.State, got.End)
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/weir-metrics/weir/internal/bucket"
 )
 
 const tagA, tagB = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
@@ -64,7 +66,10 @@ func TestSelectionKnowsEverySpelling(t *testing.T) {
 // The name that Cloudflare gives stays the label, however the setting spells it.
 func TestTheLabelIsCloudflaresName(t *testing.T) {
 	r := Roster{}
-	changed := r.Discover(1000, seenZones(), Selection{Zones: []string{"BÜCHER.example."}}, time.Hour)
+	changed, err := r.Discover(t.Context(), 1000, seenZones(), Selection{Zones: []string{"BÜCHER.example."}}, time.Hour, func(bucket.Scope) bucket.Time { return 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
 	if len(changed) != 1 || changed[0].ZoneLabel != "xn--bcher-kva.example" {
 		t.Errorf("got %+v", changed)
 	}

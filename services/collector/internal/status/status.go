@@ -275,13 +275,14 @@ func (s *Source) Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error) {
 	// Of the claims only the variants are told, which no window decides: what
 	// is stored, the one thing that is large, need not be read.
 	p.claim(s.Catalogue, store.Filter{}, roster.Terms{})
-	var out []*bucketv1.ScopeInfo
+	entitlements := p.entitlements()
+	out := make([]*bucketv1.ScopeInfo, 0, len(p.roster))
 	for _, sc := range p.roster {
 		out = append(out, &bucketv1.ScopeInfo{
 			Scope: wire.ProtoScope(sc.Scope), Name: sc.Name, AccountId: sc.AccountID, AccountName: sc.AccountName,
 			ZoneLabel: sc.ZoneLabel, AccountLabel: sc.AccountLabel, Plan: sc.Plan, State: state(sc.State),
 			FirstSeen: timestamppb.New(sc.FirstSeen.Std()), StartUnixSeconds: int64(sc.Start), EndUnixSeconds: int64(sc.End),
-			Entitlements: p.entitlements(sc),
+			Entitlements: entitlements[sc.Scope],
 		})
 	}
 	slices.SortFunc(out, func(a, b *bucketv1.ScopeInfo) int {
@@ -291,20 +292,18 @@ func (s *Source) Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error) {
 	return out, nil
 }
 
-func (p *picture) entitlements(sc *roster.Scope) []*bucketv1.Entitlement {
-	var out []*bucketv1.Entitlement
+// entitlements are those of each scope, in the order of the claims.
+func (p *picture) entitlements() map[bucket.Scope][]*bucketv1.Entitlement {
+	out := make(map[bucket.Scope][]*bucketv1.Entitlement, len(p.roster))
 	for _, c := range p.claims {
-		if c.Scope != sc {
-			continue
-		}
 		e := &bucketv1.Entitlement{Dataset: c.Dataset.Dataset, Reason: c.Refused}
 		if c.Variant != nil {
 			e.Variant = c.Variant.Name
 		}
-		if sc.Checked != 0 {
-			e.CheckedAt = timestamppb.New(sc.Checked.Std())
+		if c.Scope.Checked != 0 {
+			e.CheckedAt = timestamppb.New(c.Scope.Checked.Std())
 		}
-		out = append(out, e)
+		out[c.Scope.Scope] = append(out[c.Scope.Scope], e)
 	}
 	return out
 }
@@ -315,6 +314,10 @@ func state(s roster.State) bucketv1.ScopeState {
 		return bucketv1.ScopeState_SCOPE_STATE_ACTIVE
 	case roster.Paused:
 		return bucketv1.ScopeState_SCOPE_STATE_PAUSED
+	case roster.Pending:
+		return bucketv1.ScopeState_SCOPE_STATE_PENDING
+	case roster.Inactive:
+		return bucketv1.ScopeState_SCOPE_STATE_INACTIVE
 	case roster.Gone:
 		return bucketv1.ScopeState_SCOPE_STATE_GONE
 	case roster.Excluded:

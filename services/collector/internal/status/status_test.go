@@ -66,10 +66,12 @@ func story(t *testing.T) *status.Source {
 	for i, tag := range []string{tagA, tagB, tagC} {
 		seen = append(seen, roster.Seen{
 			ID: tag, Name: fmt.Sprintf("%c.example", 'a'+i), AccountID: "acc", AccountName: "Acme", Plan: "Pro Website",
-			Active: true, Created: noon.Add(-time.Hour),
+			State: roster.Active, Created: noon.Add(-time.Hour),
 		})
 	}
-	r.Discover(noon.Add(-30*time.Minute), seen, roster.Selection{}, time.Hour)
+	if _, err := r.Discover(t.Context(), noon.Add(-30*time.Minute), seen, roster.Selection{}, time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
+		t.Fatal(err)
+	}
 	for _, tag := range []string{tagA, tagB} {
 		r[zone(tag)].Entitle(noon, map[string]roster.Node{"httpRequests1mGroups": {Enabled: true}})
 	}

@@ -32,36 +32,53 @@ const (
 	maxMessage = 16 << 20
 )
 
-// resolve returns the scope of the zone with this name or id. An unknown or an
-// ambiguous one is a *[ParamError].
-func resolve(ctx context.Context, from Lister, zone string) (*bucketv1.Scope, error) {
+// resolve returns the scope with this id, or those of the zone with this label or
+// name: one that was deleted and added again has two, whose samples are of one
+// series. An unknown or an ambiguous one is a *[ParamError].
+func resolve(ctx context.Context, from Lister, zone string) ([]*bucketv1.Scope, error) {
 	answer, err := from.ListScopes(ctx, &bucketv1.ListScopesRequest{})
 	if err != nil {
 		return nil, fmt.Errorf("list scopes: %w", err)
 	}
-	var found []*bucketv1.ScopeInfo
+	var labelled, named []*bucketv1.ScopeInfo
 	for _, s := range answer.GetScopes() {
 		if s.GetScope().GetKind() != bucketv1.ScopeKind_SCOPE_KIND_ZONE {
 			continue
 		}
-		if s.GetScope().GetId() == zone || s.GetZoneLabel() == zone {
-			return s.GetScope(), nil // both are unique
+		if s.GetScope().GetId() == zone {
+			return []*bucketv1.Scope{s.GetScope()}, nil
+		}
+		if s.GetZoneLabel() == zone {
+			labelled = append(labelled, s)
 		}
 		if s.GetName() == zone {
-			found = append(found, s)
+			named = append(named, s)
 		}
 	}
-	switch len(found) {
-	case 0:
+	found := labelled
+	if len(found) == 0 {
+		found = named
+	}
+	if len(found) == 0 {
 		return nil, &ParamError{"zone", zone, "the name or the id of a zone that the collector has seen"}
-	case 1:
-		return found[0].GetScope(), nil
+	}
+	if len(found) == 1 || len(labelled) > 0 && oneAccount(labelled) {
+		var scopes []*bucketv1.Scope
+		for _, s := range found {
+			scopes = append(scopes, s.GetScope())
+		}
+		return scopes, nil
 	}
 	var labels []string
 	for _, s := range found {
 		labels = append(labels, s.GetScope().GetId()+" (account "+s.GetAccountLabel()+")")
 	}
 	return nil, &ParamError{"zone", zone, "one of the ids " + strings.Join(labels, ", ") + ": several zones have this name"}
+}
+
+// oneAccount reports whether zones of one label share their series.
+func oneAccount(scopes []*bucketv1.ScopeInfo) bool {
+	return !slices.ContainsFunc(scopes, func(s *bucketv1.ScopeInfo) bool { return s.GetAccountLabel() != scopes[0].GetAccountLabel() })
 }
 
 // listing reads the buckets of one dataset in order, across cuts of the

@@ -24,17 +24,17 @@ import (
 // A stored bucket that cannot be read costs itself: passed is told of it, once,
 // with its revision, and the output has all others. Nil: nobody is told.
 func Write(ctx context.Context, w io.Writer, from Lister, state *window.State, r *Request, now time.Time, passed func(revision uint64, err error)) error {
-	var scope *bucketv1.Scope
+	var scopes []*bucketv1.Scope
 	if r.Zone != "" {
 		var err error
-		if scope, err = resolve(ctx, from, r.Zone); err != nil {
+		if scopes, err = resolve(ctx, from, r.Zone); err != nil {
 			return err
 		}
 	}
 	// A listing that is given up half-way must end at the server too.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	out := writer{ctx: ctx, w: w, from: from, state: state, r: r, scope: scope, now: now, told: map[uint64]bool{}, passed: passed}
+	out := writer{ctx: ctx, w: w, from: from, state: state, r: r, scopes: scopes, now: now, told: map[uint64]bool{}, passed: passed}
 	for _, fam := range r.Families {
 		if err := out.family(fam); err != nil {
 			return fmt.Errorf("write family %s: %w", fam.Name, err)
@@ -45,14 +45,14 @@ func Write(ctx context.Context, w io.Writer, from Lister, state *window.State, r
 }
 
 type writer struct {
-	ctx   context.Context
-	w     io.Writer
-	from  Lister
-	state *window.State
-	r     *Request
-	scope *bucketv1.Scope
-	now   time.Time
-	buf   []byte // of one bucket's lines, reused
+	ctx    context.Context
+	w      io.Writer
+	from   Lister
+	state  *window.State
+	r      *Request
+	scopes []*bucketv1.Scope // empty: all
+	now    time.Time
+	buf    []byte // of one bucket's lines, reused
 
 	told   map[uint64]bool // buckets that passed has heard of: each comes once a family
 	passed func(revision uint64, err error)
@@ -122,10 +122,7 @@ func (o *writer) family(fam window.Family) error {
 }
 
 func (o *writer) list(dataset, family string, in bucket.Window) *source {
-	filter := &bucketv1.Filter{Datasets: []string{dataset}}
-	if o.scope != nil {
-		filter.Scopes = []*bucketv1.Scope{o.scope}
-	}
+	filter := &bucketv1.Filter{Datasets: []string{dataset}, Scopes: o.scopes}
 	return &source{listing: listing{from: o.from, ctx: o.ctx, passed: o.pass, req: &bucketv1.ListBucketsRequest{
 		Filter: filter, StartUnixSeconds: int64(in.Start), EndUnixSeconds: int64(in.End), Families: []string{family},
 	}}}

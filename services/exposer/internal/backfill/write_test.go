@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -71,7 +72,7 @@ func (l *listed) Recv() (*bucketv1.ListBucketsResponse, error) {
 			continue
 		}
 		scopes := l.req.GetFilter().GetScopes()
-		if b.Dataset != l.req.GetFilter().GetDatasets()[0] || len(scopes) > 0 && scopes[0].GetId() != b.Scope.ID ||
+		if b.Dataset != l.req.GetFilter().GetDatasets()[0] || len(scopes) > 0 && !slices.ContainsFunc(scopes, func(s *bucketv1.Scope) bool { return s.GetId() == b.Scope.ID }) ||
 			int64(b.Start) < l.req.GetStartUnixSeconds() || int64(b.Window().End) > l.req.GetEndUnixSeconds() {
 			continue
 		}
@@ -239,6 +240,37 @@ func TestZones(t *testing.T) {
 		if strings.Contains(out.String(), "a001") || !strings.Contains(out.String(), "a000") {
 			t.Errorf("%s: other zones are shown:\n%s", zone, out.String())
 		}
+	}
+}
+
+// lives is a store whose first two zones have one label.
+type lives struct {
+	*store
+	accounts [2]string
+}
+
+func (l *lives) ListScopes(context.Context, *bucketv1.ListScopesRequest, ...grpc.CallOption) (*bucketv1.ListScopesResponse, error) {
+	var out bucketv1.ListScopesResponse
+	for n, account := range l.accounts {
+		out.Scopes = append(out.Scopes, &bucketv1.ScopeInfo{Scope: wire.ProtoScope(feedtest.Zone(n)), Name: "shop.example", ZoneLabel: "shop.example", AccountLabel: account})
+	}
+	return &out, nil
+}
+
+// A zone that was deleted and added again has the samples of both of its lives;
+// two of one name in two accounts are not one.
+func TestAZoneWithTwoLives(t *testing.T) {
+	s, st := resized(t)
+	var out bytes.Buffer
+	if err := Write(t.Context(), &out, &lives{s, [2]string{"Example", "Example"}}, st, request(t, st, "zone=shop.example"), clockAt, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "a000") || !strings.Contains(out.String(), "a001") {
+		t.Errorf("a life is missing:\n%s", out.String())
+	}
+	err := Write(t.Context(), &out, &lives{s, [2]string{"Example", "Other"}}, st, request(t, st, "zone=shop.example"), clockAt, nil)
+	if err == nil || !strings.Contains(err.Error(), "several zones have this name") {
+		t.Errorf("zones of two accounts: %v", err)
 	}
 }
 

@@ -29,12 +29,17 @@ type ScopeState int32
 const (
 	ScopeState_SCOPE_STATE_UNSPECIFIED ScopeState = 0
 	ScopeState_SCOPE_STATE_ACTIVE      ScopeState = 1
-	// Cloudflare says that the zone is paused or not active.
+	// Cloudflare says that the zone is paused.
 	ScopeState_SCOPE_STATE_PAUSED ScopeState = 2
 	// No longer in the list that the token sees.
 	ScopeState_SCOPE_STATE_GONE ScopeState = 3
 	// Left out by the operator's settings.
 	ScopeState_SCOPE_STATE_EXCLUDED ScopeState = 4
+	// Added to Cloudflare and not activated yet. Earlier collectors say PAUSED.
+	ScopeState_SCOPE_STATE_PENDING ScopeState = 5
+	// Cloudflare says that the zone has moved away, is deactivated, or another
+	// word than active. Earlier collectors say PAUSED.
+	ScopeState_SCOPE_STATE_INACTIVE ScopeState = 6
 )
 
 // Enum value maps for ScopeState.
@@ -45,6 +50,8 @@ var (
 		2: "SCOPE_STATE_PAUSED",
 		3: "SCOPE_STATE_GONE",
 		4: "SCOPE_STATE_EXCLUDED",
+		5: "SCOPE_STATE_PENDING",
+		6: "SCOPE_STATE_INACTIVE",
 	}
 	ScopeState_value = map[string]int32{
 		"SCOPE_STATE_UNSPECIFIED": 0,
@@ -52,6 +59,8 @@ var (
 		"SCOPE_STATE_PAUSED":      2,
 		"SCOPE_STATE_GONE":        3,
 		"SCOPE_STATE_EXCLUDED":    4,
+		"SCOPE_STATE_PENDING":     5,
+		"SCOPE_STATE_INACTIVE":    6,
 	}
 )
 
@@ -924,7 +933,7 @@ type ScopeInfo struct {
 	AccountId   string `protobuf:"bytes,3,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	AccountName string `protobuf:"bytes,4,opt,name=account_name,json=accountName,proto3" json:"account_name,omitempty"`
 	// The value of the label "zone" for new buckets: the name, or name#xxxxxxxx
-	// where another zone owns it.
+	// while another zone owns it. Of several with one value at most one is active.
 	ZoneLabel string `protobuf:"bytes,5,opt,name=zone_label,json=zoneLabel,proto3" json:"zone_label,omitempty"`
 	// The value of the label "account" for new buckets.
 	AccountLabel string `protobuf:"bytes,6,opt,name=account_label,json=accountLabel,proto3" json:"account_label,omitempty"`
@@ -1917,14 +1926,16 @@ const file_weir_bucket_v1_service_proto_rawDesc = "" +
 	"\x0escopes_refused\x18\x05 \x01(\rR\rscopesRefused\x12'\n" +
 	"\x0fwindows_missing\x18\x06 \x01(\x04R\x0ewindowsMissing\x12'\n" +
 	"\x0fwindows_waiting\x18\a \x01(\x04R\x0ewindowsWaiting\x12-\n" +
-	"\x12windows_unreadable\x18\b \x01(\x04R\x11windowsUnreadable*\x89\x01\n" +
+	"\x12windows_unreadable\x18\b \x01(\x04R\x11windowsUnreadable*\xbc\x01\n" +
 	"\n" +
 	"ScopeState\x12\x1b\n" +
 	"\x17SCOPE_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SCOPE_STATE_ACTIVE\x10\x01\x12\x16\n" +
 	"\x12SCOPE_STATE_PAUSED\x10\x02\x12\x14\n" +
 	"\x10SCOPE_STATE_GONE\x10\x03\x12\x18\n" +
-	"\x14SCOPE_STATE_EXCLUDED\x10\x04*\xf2\x01\n" +
+	"\x14SCOPE_STATE_EXCLUDED\x10\x04\x12\x17\n" +
+	"\x13SCOPE_STATE_PENDING\x10\x05\x12\x18\n" +
+	"\x14SCOPE_STATE_INACTIVE\x10\x06*\xf2\x01\n" +
 	"\rCoverageState\x12\x1e\n" +
 	"\x1aCOVERAGE_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14COVERAGE_STATE_FINAL\x10\x01\x12\x1a\n" +

@@ -1,0 +1,78 @@
+package roster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+)
+
+func many(n int) []roster.Seen {
+	out := make([]roster.Seen, n)
+	for i := range out {
+		out[i] = zoneA()
+		out[i].ID, out[i].Name = fmt.Sprintf("%08x%024x", uint32(i)*2654435761, i), fmt.Sprintf("z%d.example", i)
+	}
+	return out
+}
+
+// A list of zones that nobody waits for any more is given up, and leaves the
+// roster as it was.
+func TestDiscoveryEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("the lease is lost")
+	cancel(why)
+	r := roster.Roster{}
+	discover(t, r, noon, zoneA())
+	if _, err := r.Discover(ctx, noon.Add(time.Hour), many(1000), roster.Selection{}, time.Hour, nil); !errors.Is(err, why) {
+		t.Errorf("the error is %v, want %v", err, why)
+	}
+	if len(r) != 1 || r[scope(idA)].State != roster.Active {
+		t.Errorf("the roster has changed: %d scopes, the first is %s", len(r), r[scope(idA)].State)
+	}
+}
+
+// The time that a zone takes does not grow with the number of zones: ten times as
+// many take some ten times as long, caches aside, and not a hundred times.
+func TestDiscoveryIsLinear(t *testing.T) {
+	each := func(n int) float64 {
+		seen, least := many(n), time.Duration(math.MaxInt64)
+		for range 3 {
+			began := time.Now()
+			find(t, seen)
+			least = min(least, time.Since(began))
+		}
+		return float64(least) / float64(n)
+	}
+	if few, lots := each(1000), each(10_000); lots > 8*few {
+		t.Errorf("a zone among 1,000 takes %.0f ns, among 10,000 %.0f ns", few, lots)
+	}
+}
+
+func find(t testing.TB, seen []roster.Seen) {
+	r := roster.Roster{}
+	for range 2 { // when all are new, and when all are known
+		if _, err := r.Discover(t.Context(), noon, seen, roster.Selection{}, time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// How the time for a list of zones grows with their number: ns/zone stays.
+func BenchmarkDiscover(b *testing.B) {
+	for _, n := range []int{1000, 10_000, 30_000} {
+		b.Run(fmt.Sprintf("zones=%d", n), func(b *testing.B) {
+			seen := many(n)
+			b.ReportAllocs()
+			for b.Loop() {
+				find(b, seen)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/zone")
+		})
+	}
+}
