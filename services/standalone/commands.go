@@ -75,6 +75,7 @@ func runCommand() cli.Command {
 			}
 			return errors.Join(bad...)
 		},
+		Hangup: c.Log.Hangup,
 		Run: func(ctx context.Context, _ []string) error {
 			log := c.Log.New(os.Stderr)
 			source := "Cloudflare, with the token given"
