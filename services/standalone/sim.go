@@ -36,6 +36,9 @@ func simCommand() cli.Command {
 			{Flag: "recorded", Key: "-", Value: cli.Text(&s.recorded), Help: "CSV file of readings of the real API to repeat (zone, asked_until, bucket_start, requests) instead of the demo's zones"},
 			{Flag: "at", Key: "-", Value: cli.Time(&s.at), Help: "stand still at this time instead of following the machine's clock"},
 		}, s.log.Settings()...),
+		Validate: func() error {
+			return errors.Join(cli.Apart(cli.Listener{Setting: "--admin-listen", Address: s.admin}, cli.Listener{Setting: "--listen", Address: s.listen})...)
+		},
 		Run: func(ctx context.Context, _ []string) error { return s.run(ctx) },
 	}
 }
