@@ -367,7 +367,7 @@ func (c *Config) transport(secrets *reload.Watch) (http.RoundTripper, error) {
 	kept, err := reload.Keep(secrets, "WEIR_CLOUDFLARE_CA_FILE", func() (string, error) {
 		content, err := smallfile.Read(c.CloudflareCA, smallfile.PEM)
 		return string(content), err
-	}, func(content string) (*http.Transport, error) {
+	}, func(content string) (*cloudflare.Carrier, error) {
 		if content == "" {
 			return nil, errors.New("the file is empty")
 		}

@@ -258,7 +258,7 @@ func (c *Config) retention() time.Duration {
 // of these without a word, and Cloudflare would be asked past the proxy. The
 // error does not repeat the address, which may hold a password.
 func checkProxies(getenv func(string) string) error {
-	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"} {
 		text := getenv(name)
 		if text == "" {
 			continue
