@@ -113,6 +113,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.Debug("request", "kind", entry.Kind, "path", r.URL.Path, "token", entry.Token, "queries", len(entry.Queries),
 			"zones", len(entry.Zones), "outcome", entry.Outcome, "status", entry.Status, "fault", string(entry.Fault))
 	}
+	if s.config.Announce {
+		out.header.Set(Announcement, "1")
+	}
 	send(w, r, out, fault)
 }
 

@@ -56,9 +56,11 @@ type Config struct {
 	Reflect   bool
 	Drain     time.Duration
 
-	// Simulated marks the store's data as no real zone's. Not a setting: only
-	// the standalone binary's simulator sets it.
+	// Simulated marks the store's data as no real zone's. Not a setting: the
+	// standalone binary sets it for its own simulator, and [New] for one that says
+	// so at CloudflareURL.
 	Simulated bool
+	anySource bool // nobody answered there, so the store's mark is believed
 }
 
 // DatabaseSettings is the part of the table that is about the store; "collector

@@ -37,7 +37,7 @@ func OpenStore(ctx context.Context, c Config, deps Deps) (Store, error) {
 
 // settings are the properties that a new store gets.
 func (c *Config) settings() store.Settings {
-	return store.Settings{SampleTimestamp: c.SampleTimestamp, Simulated: c.Simulated}
+	return store.Settings{SampleTimestamp: c.SampleTimestamp, Simulated: c.Simulated, AnySource: c.anySource}
 }
 
 // openStore opens the configured database, migrated where that is this

@@ -59,6 +59,7 @@ func (s *simSettings) run(ctx context.Context) error {
 			return err
 		}
 	}
+	config.Announce = true
 	config.Logger = s.log.New(os.Stderr)
 	sim, err := cfsim.New(config)
 	if err != nil {

@@ -38,7 +38,7 @@ func (s Settings) Match(want Settings) error {
 		return fmt.Errorf("%w: sample timestamp is %q, asked for %q; another one makes parallel samples in every Prometheus that scraped this store",
 			ErrSettings, s.SampleTimestamp, want.SampleTimestamp)
 	}
-	if s.Simulated != want.Simulated {
+	if s.Simulated != want.Simulated && !want.AnySource {
 		return fmt.Errorf("%w: simulated is %t, asked for %t; simulated and real data never share a store: use another database",
 			ErrSettings, s.Simulated, want.Simulated)
 	}
