@@ -50,9 +50,16 @@ type Config struct {
 	Latency time.Duration
 	// LogSize is how many requests the log keeps; 0 means 20,000.
 	LogSize int
+	// Announce puts [Announcement] into every answer, which Cloudflare never does:
+	// for whoever keeps simulated data apart from real data. Tests of a client leave
+	// it out.
+	Announce bool
 	// Logger gets one debug line for each request; nil means none.
 	Logger *slog.Logger
 }
+
+// Announcement is the header by which a simulator says that it is one.
+const Announcement = "Weir-Simulated"
 
 // Account is a Cloudflare account.
 type Account struct {

@@ -116,6 +116,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.config.Latency > 0 && !pause(r, s.config.Latency) {
 		panic(http.ErrAbortHandler)
 	}
+	if s.config.Announce {
+		out.header.Set(Announcement, "1")
+	}
 	send(w, r, out, fault)
 }
 

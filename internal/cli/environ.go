@@ -2,6 +2,7 @@ package cli
 
 import (
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -12,7 +13,8 @@ func readEnvironment(environ []string) environment {
 	env := environment{}
 	for _, entry := range environ {
 		name, value, ok := strings.Cut(entry, "=")
-		if ok && (strings.HasPrefix(name, "WEIR_") || strings.HasPrefix(name, "CF_")) {
+		clean := printable(name)
+		if ok && (strings.HasPrefix(clean, "WEIR_") || strings.HasPrefix(clean, "CF_")) {
 			env[name] = value
 		}
 	}
@@ -36,6 +38,10 @@ func (env environment) unknown(known []string) Problems {
 	var problems Problems
 	for _, name := range sortedKeys(env) {
 		if isKnown[name] || notSettings[name] || serviceLink(name, env[name]) {
+			continue
+		}
+		if clean := printable(name); clean != name {
+			problems = append(problems, Problem{Setting: strconv.Quote(name), Source: "environment", Reason: "unknown setting, with letters in it that do not show" + suggest(clean, known)})
 			continue
 		}
 		if strings.HasPrefix(name, "WEIR_") {

@@ -19,7 +19,7 @@ type given struct {
 // raw collects a flag's text. Its Set never fails, so that one bad value does
 // not hide the next; the values are checked later, with their source at hand.
 type raw struct {
-	into   map[string]string
+	into   *given
 	name   string
 	isBool bool
 	repeat bool // several times are a list
@@ -29,10 +29,14 @@ func (r raw) String() string   { return "" }
 func (r raw) IsBoolFlag() bool { return r.isBool }
 
 func (r raw) Set(text string) error {
-	if before, ok := r.into[r.name]; ok && r.repeat {
+	before, again := r.into.flags[r.name]
+	switch {
+	case again && r.repeat:
 		text = before + "," + text
+	case again:
+		r.into.problems = append(r.into.problems, Problem{Setting: "--" + r.name, Source: "flag", Reason: "is given more than once: only a list may be"})
 	}
-	r.into[r.name] = text
+	r.into.flags[r.name] = text
 	return nil
 }
 
@@ -53,7 +57,7 @@ func parse(opts []*option, args []string) given {
 			name += "-file"
 		}
 		_, isBool := o.Value.(*boolean)
-		set.Var(raw{into: g.flags, name: name, isBool: isBool, repeat: o.list()}, name, "")
+		set.Var(raw{into: &g, name: name, isBool: isBool, repeat: o.list()}, name, "")
 		names = append(names, "--"+name)
 	}
 	secrets := secretFlags(opts)

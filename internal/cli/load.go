@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -136,6 +137,8 @@ func (l *loader) apply(o *option) {
 				*v.(*secretText).p = secret
 			}
 		}
+	case from.text == "" && o.Default != "" && o.text():
+		err = errors.New("is empty; it must be " + o.Value.Allowed())
 	case from.source != defaults || from.text != "":
 		err = o.set(from.text)
 	}
@@ -225,7 +228,11 @@ func (l *loader) at(e entry) string { return fmt.Sprintf("%s:%d", l.file, e.line
 func (l *loader) unknownKeys(known []string) {
 	for _, key := range sortedKeys(l.entries) {
 		if !slices.Contains(known, key) {
-			l.problems = append(l.problems, Problem{Setting: key, Source: l.at(l.entries[key]), Reason: "unknown key" + suggest(key, known)})
+			p := Problem{Setting: key, Source: l.at(l.entries[key]), Reason: "unknown key" + suggest(key, known)}
+			if clean := printable(key); clean != key {
+				p.Setting, p.Reason = strconv.Quote(key), "unknown key, with letters in it that do not show"+suggest(clean, known)
+			}
+			l.problems = append(l.problems, p)
 		}
 	}
 }

@@ -376,3 +376,33 @@ func TestTableMistakesPanic(t *testing.T) {
 		}()
 	}
 }
+
+// What looks right and is not is told as what it is.
+func TestWhatLooksRight(t *testing.T) {
+	first := write(t, "first.yaml", "\ufeffcf_delay_seconds: 900\n")
+	second := write(t, "second.yaml", "retention: 30d\n\ufeffcf_delay_seconds: 900\n")
+	for name, test := range map[string]struct {
+		src  Sources
+		want string // empty: nothing is wrong
+	}{
+		"a byte-order mark":              {Sources{Args: []string{"--config", first}}, ""},
+		"one in the middle":              {Sources{Args: []string{"--config", second}}, `"\ufeffcf_delay_seconds" (` + second + `:2): unknown key, with letters in it that do not show; did you mean cf_delay_seconds?`},
+		"one in a variable's name":       {Sources{Environ: []string{"\ufeffCF_DELAY_SECONDS=900"}}, `"\ufeffCF_DELAY_SECONDS" (environment): unknown setting, with letters in it that do not show; did you mean CF_DELAY_SECONDS?`},
+		"a scalar twice":                 {Sources{Args: []string{"--cf-delay-seconds", "300", "--cf-delay-seconds=900"}}, "--cf-delay-seconds (flag): is given more than once: only a list may be"},
+		"a list twice":                   {Sources{Args: []string{"--cf-zones", "a.example", "--cf-zones=b.example"}}, ""},
+		"an address that is empty":       {Sources{Args: []string{"--listen="}}, "--listen (flag): is empty; it must be host:port"},
+		"an empty variable is not there": {Sources{Environ: []string{"WEIR_LISTEN="}}, ""},
+	} {
+		var c config
+		var listen string
+		test.src.Environ = append(test.src.Environ, "CF_API_TOKEN=t")
+		table := append(c.settings(), Setting{Env: "WEIR_LISTEN", Default: ":9820", Value: Address(&listen), Help: "where"})
+		_, err := Load(table, test.src, nil)
+		if want := "1 problem with the settings:\n  " + test.want; err == nil && test.want != "" || err != nil && err.Error() != want {
+			t.Errorf("%s: %v; want %q", name, err, test.want)
+		}
+		if err == nil && listen != ":9820" {
+			t.Errorf("%s: listens on %q", name, listen)
+		}
+	}
+}

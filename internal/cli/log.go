@@ -3,6 +3,7 @@ package cli
 import (
 	"io"
 	"log/slog"
+	"os"
 )
 
 // Log is the part of every service's Config that is about its log.
@@ -26,4 +27,9 @@ func (l *Log) New(w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, opts))
 	}
 	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// Hangup is a service's [Command.Hangup]: it says on stderr why nothing happens.
+func (l *Log) Hangup() {
+	l.New(os.Stderr).Info("SIGHUP changes nothing: certificates, tokens and web configuration are read again when they are used, other settings at a start")
 }

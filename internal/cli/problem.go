@@ -3,8 +3,10 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Problem is one thing that is wrong with the settings. A Config's Validate
@@ -61,6 +63,33 @@ func (ps Problems) Error() string {
 // Unwrap gives [errors.Is] and [errors.As] every problem.
 func (ps Problems) Unwrap() []error { return ps }
 
+// Listener is an address to listen on and the setting that gives it.
+type Listener struct{ Setting, Address string }
+
+// Apart returns a [Problem] for each listener that would find its address taken by
+// one after it. Port 0 is never taken, and neither is an address that is not set.
+func Apart(listeners ...Listener) []error {
+	var bad []error
+	for i, a := range listeners {
+		for _, b := range listeners[i+1:] {
+			if overlap(a.Address, b.Address) {
+				bad = append(bad, Problem{Setting: a.Setting, Reason: fmt.Sprintf("must not be the address of %s too (%s)", b.Setting, b.Address)})
+			}
+		}
+	}
+	return bad
+}
+
+func overlap(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	all := func(host string) bool { ip := net.ParseIP(host); return host == "" || ip != nil && ip.IsUnspecified() }
+	return hostA == hostB || all(hostA) || all(hostB)
+}
+
 // flatten takes joined errors apart, so that each is reported on its own line.
 func flatten(err error) []error {
 	if err == nil {
@@ -101,6 +130,16 @@ func suggest(name string, known []string) string {
 		return "; did you mean " + best + "?"
 	}
 	return ""
+}
+
+// printable is a name without what does not show, such as a byte-order mark.
+func printable(name string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, name)
 }
 
 // nearest returns the known name with the least edit distance to name, at most

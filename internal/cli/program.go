@@ -36,9 +36,13 @@ type Command struct {
 	// Validate checks what no single setting shows and returns every problem,
 	// as [Problem] where one setting is to blame. May be nil.
 	Validate func() error
-	// Run does it. Its context ends at SIGINT or SIGTERM; it returns nil when
-	// it has stopped because of that.
+	// Run does it. Its context ends at SIGINT or SIGTERM, and without Hangup at
+	// SIGHUP; it returns nil when it has stopped because of that.
 	Run func(ctx context.Context, args []string) error
+	// Hangup is called at each SIGHUP, which then ends nothing: for services,
+	// whose operators send it to have files read again. It is called from a
+	// goroutine of its own, one call at a time. May be nil.
+	Hangup func()
 	// Commands are the group's.
 	Commands []Command
 }
@@ -65,7 +69,8 @@ func Main(ctx context.Context, commands []Command, args []string) int {
 
 // Main runs the command that args name (without the program's own name) and
 // returns the exit code for [os.Exit]. The first SIGINT or SIGTERM ends the
-// command's context; a second one ends the process at once.
+// command's context, as does SIGHUP where the command has no Hangup; a second one
+// ends the process at once.
 func (p Program) Main(ctx context.Context, args []string) int {
 	if p.Stdout == nil {
 		p.Stdout = os.Stdout
@@ -147,7 +152,14 @@ func (p Program) run(ctx context.Context, path string, c Command, args []string)
 		return p.exit(path, err)
 	}
 
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	ends := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	switch {
+	case c.Hangup != nil:
+		defer onHangup(c.Hangup)()
+	case !signal.Ignored(syscall.SIGHUP): // as nohup wants it
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(ctx, ends...)
 	defer stop()
 	// From the first signal on, signals do again what they do by default, so
 	// that a second one ends a process that does not want to stop.
@@ -157,6 +169,20 @@ func (p Program) run(ctx context.Context, path string, c Command, args []string)
 		err = nil // it was told to stop, and did
 	}
 	return p.exit(path, err)
+}
+
+// onHangup calls do at each SIGHUP until it is stopped.
+func onHangup(do func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range hangups {
+			do()
+		}
+	}()
+	return func() { signal.Stop(hangups); close(hangups); <-done }
 }
 
 func (p Program) exit(path string, err error) int {

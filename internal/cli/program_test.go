@@ -92,10 +92,15 @@ func TestHelpAndMarkdown(t *testing.T) {
 }
 
 // TestSignals sends signals to a process of its own: the first ends the
-// context, a second one the process.
+// context, a second one the process. SIGHUP ends the context of what is no
+// service, and nothing of a service.
 func TestSignals(t *testing.T) {
 	if mode := os.Getenv("CLI_TEST_SIGNALS"); mode != "" {
-		os.Exit(Main(context.Background(), []Command{{Name: "wait", Summary: "wait", Run: func(ctx context.Context, _ []string) error {
+		var hangup func()
+		if mode == "service" {
+			hangup = func() { fmt.Println("hung up") }
+		}
+		os.Exit(Main(context.Background(), []Command{{Name: "wait", Summary: "wait", Hangup: hangup, Run: func(ctx context.Context, _ []string) error {
 			fmt.Println("waiting")
 			<-ctx.Done()
 			fmt.Println("stopping")
@@ -105,7 +110,7 @@ func TestSignals(t *testing.T) {
 			return ctx.Err()
 		}}}, []string{"wait"}))
 	}
-	for _, mode := range []string{"obedient", "stubborn"} {
+	for _, mode := range []string{"obedient", "hung up", "stubborn", "service"} {
 		t.Run(mode, func(t *testing.T) {
 			child := exec.Command(os.Args[0], "-test.run=^TestSignals$")
 			child.Env = append(os.Environ(), "CLI_TEST_SIGNALS="+mode)
@@ -123,16 +128,27 @@ func TestSignals(t *testing.T) {
 					t.Fatalf("the process said %q, want %q", lines.Text(), want)
 				}
 			}
-			signal := func() {
+			signal := func(s syscall.Signal) {
 				t.Helper()
-				if err := child.Process.Signal(syscall.SIGTERM); err != nil {
+				if err := child.Process.Signal(s); err != nil {
 					t.Fatal(err)
 				}
 			}
 			expect("waiting")
-			signal()
+			switch mode {
+			case "hung up":
+				signal(syscall.SIGHUP)
+			case "service":
+				for range 2 {
+					signal(syscall.SIGHUP)
+					expect("hung up")
+				}
+				fallthrough
+			default:
+				signal(syscall.SIGTERM)
+			}
 			expect("stopping")
-			if mode == "obedient" {
+			if mode != "stubborn" {
 				if err := child.Wait(); err != nil {
 					t.Errorf("a process that stopped when told ended with %v", err)
 				}

@@ -77,6 +77,7 @@ func (s Setting) name() string {
 
 func (s Setting) secret() bool { _, ok := s.Value.(*secretText); return ok }
 func (s Setting) list() bool   { _, ok := s.Value.(*list); return ok }
+func (s Setting) text() bool   { _, ok := s.Value.(*text); return ok }
 func (s Setting) tree() bool   { _, ok := s.Value.(*tree); return ok }
 
 // option is a setting with every value that it fills.

@@ -113,7 +113,7 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 		config.Holder = holder()
 	}
 	c := &Collector{config: config, deps: deps}
-	datasets, err := config.catalogue()
+	datasets, err := c.config.catalogue()
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +122,12 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	spoiled := unreadable.New(c.trouble, deps.Registry)
 	c.secrets = reload.NewWatch(deps.Logger, deps.Clock.Now)
 	deps.Registry.MustRegister(c.secrets)
+	if deps.Transport == nil {
+		if deps.Transport, err = c.source(ctx); err != nil {
+			return nil, err
+		}
+		config = c.config
+	}
 	upstream, err := config.upstream(deps, c.secrets)
 	if err != nil {
 		return nil, err
@@ -142,6 +148,13 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 			err = errors.Join(err, c.store.Close())
 		}
 	}()
+	if config.anySource {
+		head, err := c.store.Head(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c.config.Simulated = head.Simulated
+	}
 	if err = c.checkEncoding(ctx); err != nil {
 		return nil, err
 	}
@@ -330,13 +343,6 @@ func (c *Collector) ready() error {
 
 // upstream is the client of Cloudflare's API.
 func (c *Config) upstream(deps Deps, secrets *reload.Watch) (*cloudflare.Client, error) {
-	transport := deps.Transport
-	if transport == nil {
-		var err error
-		if transport, err = c.transport(secrets); err != nil {
-			return nil, err
-		}
-	}
 	token, err := c.token(secrets)
 	if err != nil {
 		return nil, err
@@ -345,7 +351,7 @@ func (c *Config) upstream(deps Deps, secrets *reload.Watch) (*cloudflare.Client,
 		deps.Logger.Warn("the API token is sent in plain text beyond this machine; use https:// for anything but a simulator", "WEIR_CLOUDFLARE_URL", c.CloudflareURL)
 	}
 	return cloudflare.New(cloudflare.Config{
-		BaseURL: c.CloudflareURL, Transport: transport, UserAgent: "weir/" + cli.BuildInfo().Version, Logger: deps.Logger,
+		BaseURL: c.CloudflareURL, Transport: deps.Transport, UserAgent: "weir/" + cli.BuildInfo().Version, Logger: deps.Logger,
 		Token: func() (string, error) { return token.Get(), nil },
 	})
 }
@@ -367,7 +373,7 @@ func (c *Config) transport(secrets *reload.Watch) (http.RoundTripper, error) {
 	kept, err := reload.Keep(secrets, "WEIR_CLOUDFLARE_CA_FILE", func() (string, error) {
 		content, err := smallfile.Read(c.CloudflareCA, smallfile.PEM)
 		return string(content), err
-	}, func(content string) (*http.Transport, error) {
+	}, func(content string) (*cloudflare.Carrier, error) {
 		if content == "" {
 			return nil, errors.New("the file is empty")
 		}

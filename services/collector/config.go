@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bearer"
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/tlsconf"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
@@ -55,9 +56,11 @@ type Config struct {
 	Reflect   bool
 	Drain     time.Duration
 
-	// Simulated marks the store's data as no real zone's. Not a setting: only
-	// the standalone binary's simulator sets it.
+	// Simulated marks the store's data as no real zone's. Not a setting: the
+	// standalone binary sets it for its own simulator, and [New] for one that says
+	// so at CloudflareURL.
 	Simulated bool
+	anySource bool // nobody answered there, so the store's mark is believed
 }
 
 // DatabaseSettings is the part of the table that is about the store; "collector
@@ -67,7 +70,7 @@ func (c *Config) DatabaseSettings() []cli.Setting {
 		{Env: "WEIR_DATABASE_URL", Value: cli.SecretText(&c.DatabaseURL), Help: "Postgres connection string (postgres://…); empty: a SQLite file"},
 		{Env: "WEIR_SQLITE_FILE", Default: "weir.db", Value: cli.Text(&c.SQLiteFile), Help: "SQLite file, used when no database URL is given; one process at a time"},
 		{Env: "WEIR_POSTGRES_POOLER", Default: "session", Value: cli.Enum(&c.Pooler, "session", "transaction"), Help: "transaction: work through a transaction-pooling proxy (no prepared statements, no LISTEN)"},
-		{Env: "CF_SAMPLE_TIMESTAMP", Default: "end", Value: cli.Enum(&c.SampleTimestamp, "end", "start"), Help: "instant of a window that its samples carry: its end minus one millisecond, or its start; a property of the store"},
+		{Env: "CF_SAMPLE_TIMESTAMP", Default: "end", Value: cli.Enum(&c.SampleTimestamp, "end", "start"), Help: "instant of a window that its samples carry: its end minus one millisecond, or its start (not for buckets of a day, unless they are asked for by name); a property of the store"},
 		{Env: "WEIR_CHANGE_SAMPLE_TIMESTAMP", Default: "false", Value: cli.Bool(&c.ChangeTimestamp), Help: "change CF_SAMPLE_TIMESTAMP on a living store, which makes parallel samples in Prometheus"},
 	}
 }
@@ -76,7 +79,7 @@ func (c *Config) DatabaseSettings() []cli.Setting {
 func (c *Config) CatalogueSettings() []cli.Setting {
 	return []cli.Setting{
 		{Env: "CF_BUCKET_SECONDS", Default: "300", Value: cli.DurationOneOf(&c.BucketSize, time.Minute, 5*time.Minute, 15*time.Minute, 30*time.Minute, time.Hour, 24*time.Hour), Help: "bucket size of the dataset http"},
-		{Env: "CF_DELAY_SECONDS", Default: "300", Value: cli.Duration(&c.Delay, time.Minute, 24*time.Hour), Help: "age of a window's end at which it is first asked for"},
+		{Env: "CF_DELAY_SECONDS", Default: "300", Value: cli.Duration(&c.Delay, time.Minute, 24*time.Hour), Help: "age of a window's end at which it is first asked for; how long it may be depends on the datasets: 2h20m at their defaults"},
 		{Env: "WEIR_CATALOGUE_FILE", Value: cli.Text(&c.CatalogueFile), Help: "YAML file with datasets on top of the built-in ones"},
 		{Env: "WEIR_DATASETS", Value: cli.List(&c.Enable), Help: "datasets to collect besides the default ones, by name or id"},
 		{Env: "WEIR_DISABLE_DATASETS", Value: cli.List(&c.Disable), Help: "datasets to leave out, by name or id"},
@@ -116,9 +119,15 @@ func (c *Config) Settings() []cli.Setting {
 // Validate checks what no single setting shows. It returns every problem.
 func (c *Config) Validate() error {
 	var bad cli.Problems
-	if _, err := c.catalogue(); err != nil {
+	if datasets, err := c.catalogue(); err != nil {
 		bad = append(bad, catalogueProblems(err)...)
+	} else if err := c.checkTimestamps(datasets); err != nil {
+		bad = append(bad, err)
 	}
+	if c.Pooler == "transaction" && c.DatabaseURL.IsZero() {
+		bad = append(bad, cli.Problem{Setting: "WEIR_POSTGRES_POOLER", Reason: "is for Postgres: WEIR_DATABASE_URL must be set with it"})
+	}
+	bad = append(bad, cli.Apart(cli.Listener{Setting: "WEIR_COLLECTOR_OPS_LISTEN", Address: c.OpsListen}, cli.Listener{Setting: "WEIR_COLLECTOR_LISTEN", Address: c.Listen})...)
 	if !c.Token.IsZero() {
 		if err := bearer.Check(c.Token.Reveal()); err != nil {
 			bad = append(bad, cli.Problem{Setting: "CF_API_TOKEN", Reason: c.Token.Flaw(err).Error()})
@@ -139,8 +148,8 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
-	if c.Delay > 0 && c.Lookback > 0 && c.Retention > 0 && c.Lookback > c.Retention {
-		bad = append(bad, fmt.Errorf("WEIR_INITIAL_LOOKBACK is %s and WEIR_RETENTION %s: the lookback must be the shorter one", c.Lookback, c.Retention))
+	if c.Lookback > 0 && c.Retention > 0 && c.Lookback > c.Retention {
+		bad = append(bad, cli.Problem{Setting: "WEIR_INITIAL_LOOKBACK", Reason: fmt.Sprintf("must be at most WEIR_RETENTION (%s)", cli.FormatDuration(c.Retention))})
 	}
 	if f := c.GRPCFiles; (f.CertFile == "") != (f.KeyFile == "") {
 		bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_CERT_FILE", Reason: "must be given together with WEIR_GRPC_KEY_FILE"})
@@ -181,13 +190,59 @@ func catalogueProblems(err error) []error {
 		return []error{err}
 	}
 	var out []error
+	var delays []string
 	for _, e := range list.Unwrap() {
+		if d := new(catalogue.DelayError); errors.As(e, &d) {
+			delays = append(delays, cli.FormatDuration(d.Most)+" for "+d.Dataset)
+			continue
+		}
 		if reason, about := strings.CutPrefix(e.Error(), "settings: "); about {
 			e = cli.Problem{Setting: "WEIR_DATASETS, WEIR_DISABLE_DATASETS", Reason: reason}
 		}
 		out = append(out, e)
 	}
+	if len(delays) > 0 {
+		out = append(out, cli.Problem{Setting: "CF_DELAY_SECONDS", Reason: "must be at most " + strings.Join(delays, ", ") +
+			", or buckets leave the replay before scrapes have seen them; for http larger CF_BUCKET_SECONDS allow more, others can be left out (WEIR_DISABLE_DATASETS)"})
+	}
 	return out
+}
+
+// replayDefault is CF_METRICS_REPLAY_HOURS of exposers where it is not set.
+const replayDefault = 24 * time.Hour
+
+// checkTimestamps refuses datasets whose samples would be older than a replay of
+// the default when they appear, and would never be seen, unless they are asked for
+// by name: the exposers' settings are not known here.
+func (c *Config) checkTimestamps(datasets *catalogue.Catalogue) error {
+	if c.SampleTimestamp != "start" {
+		return nil
+	}
+	for i := range datasets.Datasets {
+		d := &datasets.Datasets[i]
+		age := d.Delay + d.Size
+		if age < replayDefault || slices.Contains(c.Enable, d.Name) || slices.Contains(c.Enable, d.Dataset) {
+			continue
+		}
+		hours := int((age + 12*time.Hour + time.Hour - 1) / time.Hour) // as package replay of the exposer wants it
+		return cli.Problem{Setting: "CF_SAMPLE_TIMESTAMP", Reason: fmt.Sprintf(
+			"samples of %s would be %s old when they appear, and exposers repeat none that is older than CF_METRICS_REPLAY_HOURS (%g by default): it must be end; "+
+				"or leave %s out (WEIR_DISABLE_DATASETS); or name it in WEIR_DATASETS, with CF_METRICS_REPLAY_HOURS=%d or more at the exposers and an out_of_order_time_window of %dh or more in Prometheus",
+			d.Dataset, cli.FormatDuration(age), replayDefault.Hours(), d.Dataset, hours, hours+2)}
+	}
+	return nil
+}
+
+// Shown are the definitions of the datasets that are collected, and whether their
+// samples carry the starts of windows, for who has the exposer's settings too. The
+// settings must be valid.
+func (c *Config) Shown() (datasets []bucket.Definition, start bool) {
+	if all, err := c.catalogue(); err == nil {
+		for i := range all.Datasets {
+			datasets = append(datasets, all.Datasets[i].Definition)
+		}
+	}
+	return datasets, c.SampleTimestamp == "start"
 }
 
 // retention is the setting or the driver's default.
@@ -205,7 +260,7 @@ func (c *Config) retention() time.Duration {
 // of these without a word, and Cloudflare would be asked past the proxy. The
 // error does not repeat the address, which may hold a password.
 func checkProxies(getenv func(string) string) error {
-	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"} {
 		text := getenv(name)
 		if text == "" {
 			continue

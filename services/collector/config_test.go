@@ -18,14 +18,16 @@ func TestCheckProxies(t *testing.T) {
 		"ftp://user:hunter2@proxy.example":     false,
 		"http://":                              false,
 	} {
-		err := checkProxies(func(name string) string {
-			if name == "https_proxy" {
-				return text
+		for _, variable := range []string{"https_proxy", "ALL_PROXY"} {
+			err := checkProxies(func(name string) string {
+				if name == variable {
+					return text
+				}
+				return ""
+			})
+			if (err == nil) != ok || err != nil && (!strings.Contains(err.Error(), variable) || strings.Contains(err.Error(), "hunter2")) {
+				t.Errorf("%s=%q: error is %v, want one: %t", variable, text, err, !ok)
 			}
-			return ""
-		})
-		if (err == nil) != ok || err != nil && (!strings.Contains(err.Error(), "https_proxy") || strings.Contains(err.Error(), "hunter2")) {
-			t.Errorf("%q: error is %v, want one: %t", text, err, !ok)
 		}
 	}
 }

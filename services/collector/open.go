@@ -37,7 +37,7 @@ func OpenStore(ctx context.Context, c Config, deps Deps) (Store, error) {
 
 // settings are the properties that a new store gets.
 func (c *Config) settings() store.Settings {
-	return store.Settings{SampleTimestamp: c.SampleTimestamp, Simulated: c.Simulated}
+	return store.Settings{SampleTimestamp: c.SampleTimestamp, Simulated: c.Simulated, AnySource: c.anySource}
 }
 
 // openStore opens the configured database, migrated where that is this
@@ -123,7 +123,7 @@ func (c *Collector) checkEncoding(ctx context.Context) error {
 
 // explain names the settings behind a store's refusal.
 func explain(err error) error {
-	if errors.Is(err, store.ErrSettings) {
+	if errors.Is(err, store.ErrSettings) && !errors.Is(err, store.ErrSource) {
 		return fmt.Errorf("%w (set CF_SAMPLE_TIMESTAMP to what the store has, or WEIR_CHANGE_SAMPLE_TIMESTAMP=true to change the store)", err)
 	}
 	return err

@@ -16,6 +16,7 @@ func Commands() []cli.Command {
 		Summary:  "follow a collector and serve its buckets to Prometheus",
 		Settings: config.Settings(),
 		Validate: config.Validate,
+		Hangup:   config.Log.Hangup,
 		Run: func(ctx context.Context, _ []string) error {
 			x, err := New(config, Deps{Logger: config.Log.New(os.Stderr)})
 			if err != nil {

@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/services/exposer/internal/dial"
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/services/exposer/internal/replay"
 )
 
 // Config of an exposer. Fields are filled by the table of [Config.Settings].
@@ -70,8 +74,9 @@ func (c *Config) Validate() error {
 		problem("WEIR_COLLECTOR_ADDRESS", "must name at least one host:port")
 	}
 	for _, a := range d.Addresses {
-		if host, _, err := net.SplitHostPort(a); err != nil || host == "" {
-			problem("WEIR_COLLECTOR_ADDRESS", "%q must be host:port", a)
+		host, port, err := net.SplitHostPort(a)
+		if n, bad := strconv.ParseUint(port, 10, 16); err != nil || host == "" || bad != nil || n == 0 {
+			problem("WEIR_COLLECTOR_ADDRESS", "%q must be host:port, with a port from 1 to 65535", a)
 		}
 	}
 	if (d.CertFile == "") != (d.KeyFile == "") {
@@ -90,8 +95,26 @@ func (c *Config) Validate() error {
 			problem("WEIR_COLLECTOR_TLS", "must be true when WEIR_COLLECTOR_TOKEN is given and a collector is not on loopback: the token would be sent in the clear")
 		}
 	}
+	bad = append(bad, cli.Apart(cli.Listener{Setting: "WEIR_EXPOSER_OPS_LISTEN", Address: c.OpsListen}, cli.Listener{Setting: "WEIR_EXPOSER_LISTEN", Address: c.Listen})...)
 	if c.SoftSamples > c.HardSamples {
 		problem("WEIR_REPLAY_SOFT_SAMPLES", "must be at most WEIR_REPLAY_HARD_SAMPLES (%d)", c.HardSamples)
+	}
+	return errors.Join(bad...)
+}
+
+// CheckReplay returns a problem for each dataset of which nothing would ever be
+// shown, for who knows the datasets before a stream tells of them.
+func (c *Config) CheckReplay(datasets []bucket.Definition, start bool) error {
+	stamp := expo.End
+	if start {
+		stamp = expo.Start
+	}
+	var bad []error
+	for i := range datasets {
+		d, age := &datasets[i], time.Duration(c.ReplayHours)*time.Hour
+		if err := replay.Check(d, stamp, age); err != nil && replay.Span(d, stamp, age) == 0 {
+			bad = append(bad, cli.Problem{Setting: "CF_METRICS_REPLAY_HOURS", Reason: err.Error()})
+		}
 	}
 	return errors.Join(bad...)
 }

@@ -47,6 +47,21 @@ func both(c *collector.Config, x *exposer.Config) []cli.Setting {
 	return table
 }
 
+// cloudflareURL is WEIR_CLOUDFLARE_URL where it is not set.
+const cloudflareURL = "https://api.cloudflare.com/client/v4"
+
+// validate checks both services' settings, and what holds between them.
+func validate(c *collector.Config, x *exposer.Config) error {
+	bad := []error{c.Validate(), x.Validate()}
+	for _, l := range []cli.Listener{{Setting: "WEIR_EXPOSER_LISTEN", Address: x.Listen}, {Setting: "WEIR_EXPOSER_OPS_LISTEN", Address: x.OpsListen}} {
+		bad = append(bad, cli.Apart(cli.Listener{Setting: "WEIR_COLLECTOR_OPS_LISTEN", Address: c.OpsListen}, l)...)
+	}
+	if errors.Join(bad...) == nil {
+		bad = append(bad, x.CheckReplay(c.Shown()))
+	}
+	return errors.Join(bad...)
+}
+
 // inProcess fills what the exposer's own table would have.
 func inProcess(x *exposer.Config) { x.Collector.Addresses = []string{"127.0.0.1:9820"} }
 
@@ -66,8 +81,10 @@ func runCommand() cli.Command {
 			Help: "collect from a simulated Cloudflare instead of the real one, into weir-simulated.db unless a store is named",
 		}),
 		Validate: func() error {
-			bad := []error{c.Validate(), x.Validate()}
+			bad := []error{validate(&c, &x)}
 			switch {
+			case simulated && c.CloudflareURL != cloudflareURL:
+				bad = append(bad, cli.Problem{Setting: "WEIR_CLOUDFLARE_URL", Reason: "is not used with WEIR_SIMULATE; leave one of them out"})
 			case simulated && !c.Token.IsZero():
 				bad = append(bad, cli.Problem{Setting: "WEIR_SIMULATE", Reason: "is given together with a Cloudflare API token; leave one of them out"})
 			case !simulated && c.Token.IsZero():
@@ -75,6 +92,7 @@ func runCommand() cli.Command {
 			}
 			return errors.Join(bad...)
 		},
+		Hangup: c.Log.Hangup,
 		Run: func(ctx context.Context, _ []string) error {
 			log := c.Log.New(os.Stderr)
 			source := "Cloudflare, with the token given"
@@ -105,7 +123,11 @@ func demoCommand() cli.Command {
 	)
 	inProcess(&x)
 	table := slices.DeleteFunc(both(&c, &x), func(s cli.Setting) bool {
-		return s.Env == "CF_API_TOKEN" || s.Env == "WEIR_DATABASE_URL" || s.Env == "WEIR_SQLITE_FILE"
+		switch s.Env {
+		case "CF_API_TOKEN", "WEIR_CLOUDFLARE_URL", "WEIR_CLOUDFLARE_CA_FILE", "WEIR_DATABASE_URL", "WEIR_SQLITE_FILE", "WEIR_POSTGRES_POOLER", "WEIR_MIGRATE":
+			return true // the demo brings its own
+		}
+		return false
 	})
 	return cli.Command{
 		Name: "demo", Summary: "a simulated day at high speed, then in step with the clock",
@@ -113,7 +135,7 @@ func demoCommand() cli.Command {
 		Settings: append(table, cli.Setting{
 			Flag: "speed", Key: "-", Default: "600", Value: cli.Int(&speed, 2, 10_000), Help: "how many times faster than life the first day goes by",
 		}),
-		Validate: func() error { return errors.Join(c.Validate(), x.Validate()) },
+		Validate: func() error { return validate(&c, &x) },
 		Run: func(ctx context.Context, _ []string) error {
 			folder, err := os.MkdirTemp("", "weir-demo-")
 			if err != nil {

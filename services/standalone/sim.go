@@ -63,7 +63,7 @@ func simCommand() cli.Command {
 }
 
 func (s *simSettings) validate() error {
-	var bad []error
+	bad := cli.Apart(cli.Listener{Setting: "--admin-listen", Address: s.admin}, cli.Listener{Setting: "--listen", Address: s.listen})
 	for _, p := range s.plans {
 		if !slices.Contains(cfsim.Plans(), cfsim.Plan(p)) {
 			bad = append(bad, cli.Problem{Setting: "--plans", Value: p, Reason: "must be free, pro, business or enterprise"})
@@ -124,6 +124,7 @@ func (s *simSettings) run(ctx context.Context) error {
 	config.Sampling.Enabled, config.Latency = s.sampling, s.latency
 	config.Settling.Revisions, config.Settling.Downward = s.revised, s.shrunk
 	config.Faults = append(config.Faults, s.faults()...)
+	config.Announce = true
 	config.Logger = s.log.New(os.Stderr)
 	sim, err := cfsim.New(config)
 	if err != nil {

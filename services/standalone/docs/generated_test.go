@@ -32,7 +32,9 @@ func TestGeneratedFlags(t *testing.T) {
 
 Every setting is an environment variable, a flag and a key of the YAML file that
 ` + "`--config`" + ` names; a flag wins over the environment, the environment over the
-file. Durations are written as ` + "`300`, `300s` or `5m`" + `. Unknown flags and keys are
+file. Durations are written as ` + "`300`, `300s` or `5m`" + `. A flag is given once, save for lists. An empty variable or key counts
+as not there; an empty flag does not, and is refused where there is a default.
+Unknown flags and keys are
 errors, and all problems are reported at once. ` + "`--print-config`" + ` shows what is
 in force and where it comes from, without secrets. A secret can be read from a
 file instead, which keeps it out of the process list and lets it be rotated.

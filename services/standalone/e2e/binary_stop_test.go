@@ -351,3 +351,36 @@ func TestBinaryExposerDrains(t *testing.T) {
 		t.Errorf("the exposer ended with %s after a second SIGTERM, want to be ended by it", x.cmd.ProcessState)
 	}
 }
+
+// SIGHUP, which operators send for a reload, ends no service: each says that there
+// is nothing to do, also while it drains.
+func TestBinariesGoOnAfterAHangup(t *testing.T) {
+	t.Parallel()
+	sim := simulate(t, nil)
+	c := sim.startCollector(t)
+	x := startExposerBinary(t, []string{"WEIR_DRAIN=2s"}, c)
+	x.ready()
+	data, ops := address(t), address(t)
+	w := launch(t, "weir", command(t, program(t, "weir"), nil, "run", "--simulate",
+		"--exposer-listen", data, "--exposer-ops-listen", ops, "--collector-ops-listen", address(t)))
+	testkit.Eventually(t, 20*time.Second, func() error { _, err := page("http://" + data + "/-/ready"); return err })
+	for _, p := range []*process{c.process, x.process, w} {
+		p.signal(syscall.SIGHUP)
+		p.says(5*time.Second, "level=INFO", "SIGHUP changes nothing")
+	}
+	c.ready()
+	x.ready()
+	x.signal(syscall.SIGTERM)
+	testkit.Eventually(t, 5*time.Second, func() error {
+		if code, _, body := get(t, "http://"+x.data+"/-/ready"); code != http.StatusServiceUnavailable {
+			return fmt.Errorf("readiness says %d %s after SIGTERM", code, body)
+		}
+		return nil
+	})
+	x.signal(syscall.SIGHUP)
+	if end := x.wait(10 * time.Second); !end.Exited() || end.ExitStatus() != 0 {
+		t.Errorf("the exposer ended with %s after SIGTERM and SIGHUP, want exit status 0", x.cmd.ProcessState)
+	}
+	w.stop(5 * time.Second)
+	c.stop(5 * time.Second)
+}

@@ -51,6 +51,13 @@ func TestBinaryReachesCloudflareOverTLS(t *testing.T) {
 				return []string{"WEIR_CLOUDFLARE_CA_FILE=" + ca, "HTTPS_PROXY=" + proxy.url(marked)}
 			},
 		},
+		{
+			name: "ALL_PROXY",
+			host: "cf.example",
+			settings: func(ca string, proxy *connectProxy) []string {
+				return []string{"WEIR_CLOUDFLARE_CA_FILE=" + ca, "ALL_PROXY=" + proxy.url(marked)}
+			},
+		},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
@@ -109,7 +116,7 @@ func TestBinaryDistrustsAnUnknownAuthority(t *testing.T) {
 	proxy.refuse = true
 	c.again("WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "HTTPS_PROXY="+proxy.url(marked))
 	c.ready()
-	c.says(20*time.Second, "level=WARN", "class=transient", "Proxy Authentication Required")
+	c.says(20*time.Second, "level=WARN", "class=transient", "through the proxy http://"+proxy.address+": Proxy Authentication Required")
 	client, _ := api(t, c)
 	testkit.Eventually(t, 20*time.Second, func() error {
 		return missing(t, client, bucketv1.GapReason_GAP_REASON_UPSTREAM_ERROR, "Proxy Authentication Required")
@@ -117,6 +124,31 @@ func TestBinaryDistrustsAnUnknownAuthority(t *testing.T) {
 	c.ready()
 	if code, _, _ := get(t, "http://"+x.data+"/metrics"); code != http.StatusOK {
 		t.Errorf("the exposer answers %d while Cloudflare is out of reach, want what it has", code)
+	}
+}
+
+// An exposer goes past the proxies of its environment, to one collector as to several.
+func TestBinaryExposerUsesNoProxy(t *testing.T) {
+	t.Parallel()
+	sim := simulate(t, nil)
+	c := sim.startCollector(t)
+	proxy := startProxy(t, "http://"+c.data)
+	_, port, err := net.SplitHostPort(c.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// This machine, and not loopback to those who use no proxy for that.
+	name := "0.0.0.0:" + port
+	for _, addresses := range []string{name, name + "," + c.data} {
+		x := startExposerBinary(t, []string{
+			"HTTPS_PROXY=" + proxy.url(marked), "HTTP_PROXY=" + proxy.url(marked), "ALL_PROXY=" + proxy.url(marked),
+			"WEIR_COLLECTOR_ADDRESS=" + addresses,
+		}, c)
+		x.ready()
+		x.stop(5 * time.Second)
+		if asked := proxy.targets(); len(asked) > 0 {
+			t.Errorf("to %s through the proxy, which was asked for %q", addresses, asked)
+		}
 	}
 }
 

@@ -151,9 +151,59 @@ func TestBinaryKeepsSimulatedDataApart(t *testing.T) {
 		return err
 	})
 	p.stop(5 * time.Second)
-	o := complete(t, command(t, program(t, "weir"), append(listen(), "CF_API_TOKEN="+apiToken, "WEIR_CLOUDFLARE_URL=http://"+address(t)), "run"))
-	if o.code != 1 || !hasLine(o.stderr, store, "simulated") {
-		t.Errorf("a token on a simulated store: exit code %d, want 1 with the reason\n%s", o.code, o.stderr)
+	real := simulate(t, nil) // it does not say what it is
+	for _, at := range []string{real.url, "https://api.cloudflare.com/client/v4"} {
+		o := complete(t, command(t, program(t, "weir"), append(listen(), "CF_API_TOKEN="+apiToken, "WEIR_CLOUDFLARE_URL="+at), "run"))
+		if o.code != 1 || !hasLine(o.stderr, store, "simulated") || strings.Contains(o.stderr, "CF_SAMPLE_TIMESTAMP") {
+			t.Errorf("a token for %s on a simulated store: exit code %d, want 1 with the reason\n%s", at, o.code, o.stderr)
+		}
+	}
+}
+
+// Data of "weir sim" is marked like that of "weir run --simulate", and does not get
+// into a store of real data, also when the simulator comes up later.
+func TestBinaryKnowsASimulatorBehindAURL(t *testing.T) {
+	t.Parallel()
+	api := address(t)
+	begin := func() *process {
+		p := launch(t, "weir", command(t, program(t, "weir"), nil, "sim", "--listen", api, "--admin-listen", address(t)))
+		testkit.Eventually(t, 10*time.Second, func() error {
+			answer, err := http.Get("http://" + api + "/")
+			if err == nil {
+				err = answer.Body.Close()
+			}
+			return err
+		})
+		return p
+	}
+	real := simulate(t, nil)
+	settings := []string{"CF_API_TOKEN=" + cfsim.DemoToken, "WEIR_CLOUDFLARE_URL=http://" + api + "/client/v4"}
+
+	early := real.newCollector(t, settings...) // before there is a simulator
+	early.again()
+	early.says(20*time.Second, "whether it is a simulator is not known")
+	sim := begin()
+	early.says(60*time.Second, "level=WARN", "the answer is a simulator's: true, the store is for simulated data: false", "restart the collector")
+	early.stop(5 * time.Second)
+
+	c := real.startCollector(t, settings...)
+	x := startExposerBinary(t, nil, c)
+	x.ready()
+	if got := x.metric("weir_simulated"); got != 1 {
+		t.Errorf("weir_simulated is %v for the data of weir sim, want 1", got)
+	}
+	c.stop(5 * time.Second)
+	sim.stop(5 * time.Second)
+	c.again() // the store's mark is believed while nobody answers
+	c.ready()
+	begin()
+	c.stop(5 * time.Second)
+	c.again()
+	c.ready()
+	c.stop(5 * time.Second)
+	o := complete(t, c.command("run", "--cloudflare-url", real.url))
+	if o.code != 1 || !hasLine(o.stderr, "simulated is true, asked for false") {
+		t.Errorf("another source on a simulated store: exit code %d, want 1 with the reason\n%s", o.code, o.stderr)
 	}
 }
 

@@ -287,7 +287,7 @@ func (r *revoker) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	token := strings.TrimPrefix(q.Header.Get("Authorization"), "Bearer ")
 	r.mu.Lock()
 	r.used[token]++
-	if token == r.revoked {
+	if token != "" && token == r.revoked {
 		r.no++
 		q.Header.Set("Authorization", "Bearer revoked")
 	}

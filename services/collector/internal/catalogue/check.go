@@ -1,6 +1,7 @@
 package catalogue
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -313,10 +314,11 @@ func checkDataset(d *Dataset, s *spec, start bool, bad *problems) {
 	}
 	// A window has to be repeated by at least two scrapes after it fell due;
 	// with its start as timestamp it is one window older from the beginning.
-	least := 2 + int((d.Delay+d.Size-1)/d.Size)
-	if start {
-		least++
+	delay := d.Delay
+	if s.delay == nil {
+		delay = defaultDelay // whether that of the settings fits, is for checkDelay
 	}
+	least := shown(start) + int((delay+d.Size-1)/d.Size)
 	if d.Depth < least || d.Depth > maxDepth {
 		say("depth is %d; it must be %d (delay and two buckets) to %d", d.Depth, least, maxDepth)
 	}
@@ -333,6 +335,32 @@ func checkDataset(d *Dataset, s *spec, start bool, bad *problems) {
 		if v.Rows > 10000 {
 			say("variant %s: %d rows in one window are more than a page of 10000", v.Name, v.Rows)
 		}
+	}
+}
+
+// shown is for how many buckets a sample has to be repeated, delay apart.
+func shown(start bool) int {
+	if start {
+		return 3
+	}
+	return 2
+}
+
+// DelayError says that the delay of the settings is too long for a dataset that is
+// collected: its buckets would leave the replay before scrapes have seen them.
+type DelayError struct {
+	Dataset string
+	Most    time.Duration // that would do
+}
+
+func (e *DelayError) Error() string {
+	return fmt.Sprintf("settings: the delay must be at most %s for %s", e.Most, e.Dataset)
+}
+
+// checkDelay says whether a dataset can be collected with the settings' delay.
+func checkDelay(d *Dataset, s *spec, start bool, bad *problems) {
+	if most := time.Duration(d.Depth-shown(start)) * d.Size; s.delay == nil && d.Enabled && d.Delay > max(most, defaultDelay) {
+		bad.list = append(bad.list, &DelayError{Dataset: d.Dataset, Most: most})
 	}
 }
 

@@ -90,6 +90,7 @@ func Load(user []byte, o Options) (*Catalogue, error) {
 			d := s.expand(size, o.Delay)
 			checkDataset(&d, s, size == s.size && o.StartTimestamps, &bad)
 			if size == s.size {
+				checkDelay(&d, s, o.StartTimestamps, &bad)
 				if d.Enabled && d.ScopeKind == bucket.Account {
 					bad.add(s.place, "dataset %s is about accounts, and only zones are collected so far: disable it", s.name)
 				}

@@ -1,6 +1,7 @@
 package catalogue
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -295,5 +296,39 @@ func TestMissingAndWithout(t *testing.T) {
 	}
 	if adaptive.Without([]string{"avg_sampleInterval"}) != nil {
 		t.Error("a sampled variant does without its interval")
+	}
+}
+
+// The settings' delay has to fit what is collected, at its size, and nothing else.
+func TestTheDelayFitsWhatIsCollected(t *testing.T) {
+	for _, test := range []struct {
+		options Options
+		want    string // datasets and the most that each allows
+	}{
+		{Options{Delay: 140 * time.Minute}, ""},
+		{Options{Delay: 140*time.Minute + time.Second}, "http_5m 2h20m0s"},
+		{Options{Delay: 140 * time.Minute, StartTimestamps: true}, "http_5m 2h15m0s"},
+		{Options{Delay: 28 * time.Minute, HTTPSize: time.Minute}, ""},
+		{Options{Delay: 29 * time.Minute, HTTPSize: time.Minute}, "http_1m 28m0s"},
+		{Options{Delay: 5 * time.Hour, HTTPSize: time.Hour}, "content_types_1h 4h0m0s, countries_1h 4h0m0s"},
+		{Options{Delay: 5 * time.Hour, HTTPSize: time.Hour, Disable: []string{"countries_1h", "content_types_1h"}}, ""},
+		{Options{Delay: 24 * time.Hour, HTTPSize: 24 * time.Hour, Disable: []string{"countries_1h", "content_types_1h", "uniques_1h"}}, ""},
+	} {
+		var got []string
+		_, err := Load(nil, test.options)
+		if err != nil {
+			for _, e := range errors.Unwrap(err).(interface{ Unwrap() []error }).Unwrap() {
+				d := new(DelayError)
+				if !errors.As(e, &d) {
+					t.Errorf("%+v: %v", test.options, e)
+					continue
+				}
+				got = append(got, fmt.Sprint(d.Dataset, " ", d.Most))
+			}
+		}
+		slices.Sort(got)
+		if strings.Join(got, ", ") != test.want {
+			t.Errorf("%+v: %q, want %q", test.options, got, test.want)
+		}
 	}
 }

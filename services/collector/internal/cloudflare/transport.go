@@ -1,12 +1,17 @@
 package cloudflare
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
 	"time"
+
+	"golang.org/x/net/http/httpproxy"
 
 	"github.com/weir-metrics/weir/internal/tlsconf"
 )
@@ -20,10 +25,10 @@ type TransportOptions struct {
 	ConnectTimeout time.Duration
 }
 
-// Transport returns a transport with TLS 1.2 or newer, HTTP/2, and the proxy of
-// the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY). Clients of one process
-// may share it.
-func Transport(o TransportOptions) (*http.Transport, error) {
+// Transport returns a transport with TLS 1.2 or newer, HTTP/2, and the proxy that
+// the environment has now (HTTPS_PROXY, HTTP_PROXY, else ALL_PROXY; NO_PROXY), which
+// its errors name. Clients of one process may share it.
+func Transport(o TransportOptions) (*Carrier, error) {
 	if o.ConnectTimeout == 0 {
 		o.ConnectTimeout = 10 * time.Second
 	}
@@ -43,8 +48,9 @@ func Transport(o TransportOptions) (*http.Transport, error) {
 		conf.RootCAs = roots
 	}
 	dialer := &net.Dialer{Timeout: o.ConnectTimeout, KeepAlive: 30 * time.Second}
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
+	proxy := proxies()
+	return &Carrier{&http.Transport{
+		Proxy:                 func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		DialContext:           dialer.DialContext,
 		TLSClientConfig:       conf,
 		TLSHandshakeTimeout:   o.ConnectTimeout,
@@ -55,5 +61,29 @@ func Transport(o TransportOptions) (*http.Transport, error) {
 		ExpectContinueTimeout: time.Second,
 		// Cloudflare's are a few kilobytes; Go's default is ten megabytes.
 		MaxResponseHeaderBytes: 256 << 10,
-	}, nil
+	}}, nil
+}
+
+// proxies tells the proxy for a URL, as Go does, with ALL_PROXY for what has none of
+// its own, as curl has it.
+func proxies() func(*url.URL) (*url.URL, error) {
+	conf := httpproxy.FromEnvironment()
+	all := cmp.Or(os.Getenv("ALL_PROXY"), os.Getenv("all_proxy"))
+	conf.HTTPProxy, conf.HTTPSProxy = cmp.Or(conf.HTTPProxy, all), cmp.Or(conf.HTTPSProxy, all)
+	return conf.ProxyFunc()
+}
+
+// Carrier is a transport that says of an error that a proxy was on the way: of one
+// that refuses, Go's own have no more than "Forbidden".
+type Carrier struct{ *http.Transport }
+
+// RoundTrip implements [http.RoundTripper].
+func (c *Carrier) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := c.Transport.RoundTrip(r)
+	if err != nil {
+		if proxy, _ := c.Proxy(r); proxy != nil { // without its password
+			err = fmt.Errorf("through the proxy %s://%s: %w", proxy.Scheme, proxy.Host, err)
+		}
+	}
+	return answer, err
 }

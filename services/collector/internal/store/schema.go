@@ -28,6 +28,9 @@ func (s Schema) Check(known int) error {
 	return nil
 }
 
+// ErrSource is the ErrSettings of a store whose data is from elsewhere.
+var ErrSource = fmt.Errorf("%w", ErrSettings)
+
 // Match returns ErrSettings unless the store's settings are those wanted. An
 // empty SampleTimestamp in want asks for nothing: tools take what is there.
 func (s Settings) Match(want Settings) error {
@@ -38,9 +41,9 @@ func (s Settings) Match(want Settings) error {
 		return fmt.Errorf("%w: sample timestamp is %q, asked for %q; another one makes parallel samples in every Prometheus that scraped this store",
 			ErrSettings, s.SampleTimestamp, want.SampleTimestamp)
 	}
-	if s.Simulated != want.Simulated {
+	if s.Simulated != want.Simulated && !want.AnySource {
 		return fmt.Errorf("%w: simulated is %t, asked for %t; simulated and real data never share a store: use another database",
-			ErrSettings, s.Simulated, want.Simulated)
+			ErrSource, s.Simulated, want.Simulated)
 	}
 	return nil
 }

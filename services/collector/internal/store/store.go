@@ -77,6 +77,9 @@ type Settings struct {
 	StoreID         string // made by the driver at creation; ignored on input
 	SampleTimestamp string // "end" or "start"
 	Simulated       bool
+	// AnySource asks for either where settings are wanted; a new store then holds
+	// what Simulated says. Not stored.
+	AnySource bool
 }
 
 // Head is the state of the log row, read from the primary.

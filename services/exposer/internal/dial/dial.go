@@ -65,7 +65,7 @@ var redial = grpc.ConnectParams{
 	MinConnectTimeout: 10 * time.Second, // for one address; others wait for it
 }
 
-// Open returns a connection. Nothing is sent before the first call, so a
+// Open returns a connection, which goes past the proxies of the environment. Nothing is sent before the first call, so a
 // collector that is away is no error here. The watch is told of changes of the
 // files; nil: nobody is.
 func Open(c Config, watch *reload.Watch) (*grpc.ClientConn, error) {
@@ -79,6 +79,9 @@ func open(c Config, watch *reload.Watch, more ...grpc.DialOption) (*grpc.ClientC
 	}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(trust),
+		// gRPC's own way depends on the scheme of the target, and so on how many
+		// addresses there are: through HTTPS_PROXY to one, past it to several.
+		grpc.WithNoProxy(),
 		grpc.WithDefaultServiceConfig(balanced),
 		grpc.WithConnectParams(redial),
 		// Finds a dead peer behind a proxy that keeps the connection open. The

@@ -21,7 +21,7 @@ var (
 	revisionDesc  = desc("revision", "Revision of the log that is served.")
 	historyDesc   = desc("history_hash", "First 48 bits of the log's chain at the revision that is served, as a number: exposers of one store at one revision that differ here serve different histories.")
 	storeDesc     = desc("store_info", "Always 1; the labels name the store and its sample timestamp.", "store_id", "sample_timestamp")
-	simulatedDesc = prometheus.NewDesc("weir_simulated", "1 if the data was made by a simulator and describes no real zone.", nil, nil)
+	simulatedDesc = prometheus.NewDesc("weir_simulated", "1 if the data was made by a simulator of Weir's (weir run --simulate, weir demo, weir sim) and describes no real zone.", nil, nil)
 	progressDesc  = desc("progress_timestamp_seconds", "Stream time, by the clock of the leading collector: until then it lived, and all that it had stored is here. Says nothing about what is missing.")
 	lagDesc       = desc("progress_lag_seconds", "Age of the stream time: grows while no collector leads, or the stream stands still.")
 	heldDesc      = desc("samples_held", "Samples held in memory, whether or not they are served.")

@@ -40,10 +40,10 @@ func Check(d *bucket.Definition, stamp expo.Stamp, maxAge time.Duration) error {
 	hours := int((least + time.Hour - 1) / time.Hour)
 	if maxAge <= firstSeen(d, stamp) {
 		return fmt.Errorf("CF_METRICS_REPLAY_HOURS is %g; samples of %s are already %s old when they appear, so that none is ever served: "+
-			"it must be at least %d", maxAge.Hours(), d.Dataset, firstSeen(d, stamp), hours)
+			"it must be at least %d, and Prometheus's out_of_order_time_window %dh", maxAge.Hours(), d.Dataset, firstSeen(d, stamp), hours, hours+2)
 	}
-	return fmt.Errorf("CF_METRICS_REPLAY_HOURS is %g; %s needs %d for its buckets to outlast a few missed scrapes",
-		maxAge.Hours(), d.Dataset, hours)
+	return fmt.Errorf("CF_METRICS_REPLAY_HOURS is %g; %s needs %d (and Prometheus an out_of_order_time_window of %dh) for its buckets to outlast a few missed scrapes",
+		maxAge.Hours(), d.Dataset, hours, hours+2)
 }
 
 // Enough is how long a Prometheus should be able to stay away: a restart that reads

@@ -5,11 +5,14 @@ package sqlite
 import (
 	"errors"
 	"fmt"
-	"os"
 )
+
+type lock struct{}
+
+func (*lock) Close() error { return nil }
 
 // lockFile refuses: without a lock that ends with its process, two collectors
 // could open one file.
-func lockFile(string) (*os.File, error) {
+func lockFile(string, bool) (*lock, error) {
 	return nil, fmt.Errorf("a store in a SQLite file needs flock, which this platform lacks; use Postgres: %w", errors.ErrUnsupported)
 }

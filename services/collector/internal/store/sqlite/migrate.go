@@ -25,7 +25,7 @@ func Migrate(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return fmt.Errorf("migrate SQLite store: %w", err)
 	}
-	lock, err := lockFile(path + ".lock")
+	lock, err := lockFile(path, true)
 	if err != nil {
 		return fmt.Errorf("migrate SQLite store %s: %w", path, err)
 	}

@@ -8,12 +8,14 @@
 // take back would give the same revision to two different entries. The price is
 // one fsync a batch, and batches are seconds apart.
 //
-// The file belongs to one process at a time, held by flock on a file beside it:
-// SQLite itself would let two processes in, and then the wake-ups, and the
-// single writer connection on which readers' time-outs are sized, would be
-// wrong. Not locking_mode=EXCLUSIVE, because that shuts out this process's own
-// readers and an operator's sqlite3 as well. The kernel drops the lock when the
-// process ends, however it ends.
+// The file belongs to one process at a time: SQLite itself would let two processes
+// in, and then the wake-ups, and the single writer connection on which readers'
+// time-outs are sized, would be wrong; and by two hard links it would keep two -wal
+// files of one database. Held by flock on a file beside it, and by a lock on the
+// database file itself, which any other name of the file meets too. Not
+// locking_mode=EXCLUSIVE, because that shuts out this process's own readers and an
+// operator's sqlite3 as well. The kernel drops the locks when the process ends,
+// however it ends.
 package sqlite
 
 import (
@@ -71,7 +73,7 @@ type Store struct {
 	reader *sql.DB
 	scans  chan struct{}
 	wake   chan struct{}
-	lock   *os.File
+	lock   *lock
 	temp   string // folder to remove on Close
 }
 
@@ -108,15 +110,15 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.path, err = filepath.Abs(s.path); err != nil {
 		return nil, fmt.Errorf("open SQLite store: %w", err)
 	}
-	if s.lock, err = lockFile(s.path + ".lock"); err != nil {
+	if s.lock, err = lockFile(s.path, o.Ephemeral); errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("open SQLite store: %w: %w", store.ErrSchema, err)
+	} else if err != nil {
 		return nil, fmt.Errorf("open SQLite store %s: %w", s.path, err)
 	}
 	if o.Ephemeral {
 		if err = migrate(ctx, s.path, false); err != nil {
 			return nil, err
 		}
-	} else if _, err = os.Stat(s.path); err != nil {
-		return nil, fmt.Errorf("open SQLite store: %w: %w", store.ErrSchema, err)
 	}
 	if s.writer, err = connect(s.path, writing, !o.Ephemeral, 1); err != nil {
 		return nil, err

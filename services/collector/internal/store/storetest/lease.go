@@ -64,7 +64,7 @@ func testSettings(t *testing.T, d Driver) {
 		_, err := try(want)
 		wantError(t, fmt.Sprintf("open with %+v", want), err, store.ErrSettings)
 	}
-	for _, want := range []store.Settings{{SampleTimestamp: "start", Simulated: true}, {}} {
+	for _, want := range []store.Settings{{SampleTimestamp: "start", Simulated: true}, {SampleTimestamp: "start", AnySource: true}, {}} {
 		got, err := try(want)
 		if err != nil {
 			t.Errorf("open with %+v: %v", want, err)
