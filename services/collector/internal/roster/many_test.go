@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"testing"
 	"time"
 
@@ -34,23 +33,6 @@ func TestDiscoveryEndsWithItsContext(t *testing.T) {
 	}
 	if len(r) != 1 || r[scope(idA)].State != roster.Active {
 		t.Errorf("the roster has changed: %d scopes, the first is %s", len(r), r[scope(idA)].State)
-	}
-}
-
-// The time that a zone takes does not grow with the number of zones: ten times as
-// many take some ten times as long, caches aside, and not a hundred times.
-func TestDiscoveryIsLinear(t *testing.T) {
-	each := func(n int) float64 {
-		seen, least := many(n), time.Duration(math.MaxInt64)
-		for range 3 {
-			began := time.Now()
-			find(t, seen)
-			least = min(least, time.Since(began))
-		}
-		return float64(least) / float64(n)
-	}
-	if few, lots := each(1000), each(10_000); lots > 8*few {
-		t.Errorf("a zone among 1,000 takes %.0f ns, among 10,000 %.0f ns", few, lots)
 	}
 }
 
