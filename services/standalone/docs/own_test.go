@@ -49,8 +49,8 @@ func ownMetrics(t *testing.T) map[string][]metric {
 }
 
 // run runs both services for as long as the test, against a simulated
-// Cloudflare, and returns when the exposer has answered a scrape.
-func run(t *testing.T, forCollector, forExposer *prometheus.Registry) {
+// Cloudflare, and returns the exposer's address when it has answered a scrape.
+func run(t *testing.T, forCollector, forExposer *prometheus.Registry) string {
 	t.Helper()
 	sim, err := cfsim.New(cfsim.Demo(clock.System(), 1))
 	if err != nil {
@@ -87,6 +87,7 @@ func run(t *testing.T, forCollector, forExposer *prometheus.Registry) {
 	}
 	start(t, follower.Run)
 	testkit.Eventually(t, 30*time.Second, func() error { return scrape("http://" + data.Addr().String() + "/metrics") })
+	return data.Addr().String()
 }
 
 func scrape(url string) error {
