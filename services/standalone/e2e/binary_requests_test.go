@@ -181,15 +181,15 @@ func badCalls(t *testing.T, c *service) {
 		{"a scope that is none", watch(&bucketv1.WatchBucketsRequest{
 			Filter: zone("shop.example"), Start: &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{}},
 		}), codes.InvalidArgument, client.ReasonBadRequest, "filter.scopes[0]"},
-		{"a page token that is none", listing(&bucketv1.ListBucketsRequest{EndUnixSeconds: day, PageToken: "bogus"}), codes.InvalidArgument, client.ReasonBadRequest, "page_token"},
+		{"a page token that is none", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day, PageToken: "bogus"}), codes.InvalidArgument, client.ReasonBadRequest, "page_token"},
 		{"a range backwards", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: day, EndUnixSeconds: day - 1}), codes.InvalidArgument, client.ReasonBadRequest, "end_unix_seconds"},
-		{"no range", listing(&bucketv1.ListBucketsRequest{}), codes.InvalidArgument, client.ReasonBadRequest, "end_unix_seconds is 0"},
-		{"a dataset that is none", listing(&bucketv1.ListBucketsRequest{EndUnixSeconds: day, Filter: &bucketv1.Filter{Datasets: []string{"DROP TABLE"}}}), codes.InvalidArgument, client.ReasonBadRequest, "filter.datasets[0]"},
+		{"no range", listing(&bucketv1.ListBucketsRequest{}), codes.InvalidArgument, client.ReasonBadRequest, "start_unix_seconds is absent; it is required"},
+		{"a dataset that is none", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day, Filter: &bucketv1.Filter{Datasets: []string{"DROP TABLE"}}}), codes.InvalidArgument, client.ReasonBadRequest, "filter.datasets[0]"},
 		{"coverage backwards", func() error {
 			_, err := rpc.GetCoverage(t.Context(), &bucketv1.GetCoverageRequest{StartUnixSeconds: 9, EndUnixSeconds: 3})
 			return err
 		}, codes.InvalidArgument, client.ReasonBadRequest, "above start_unix_seconds, 9"},
-		{"a request too large", listing(&bucketv1.ListBucketsRequest{EndUnixSeconds: day, PageToken: strings.Repeat("x", 2<<20)}), codes.ResourceExhausted, "", "larger than max"},
+		{"a request too large", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day, PageToken: strings.Repeat("x", 2<<20)}), codes.ResourceExhausted, "", "larger than max"},
 	} {
 		err := test.call()
 		if status.Code(err) != test.code || client.Reason(err) != test.reason || !strings.Contains(status.Convert(err).Message(), test.says) {
@@ -198,10 +198,10 @@ func badCalls(t *testing.T, c *service) {
 	}
 	// Ids that the store does not know match nothing, and a token of one request
 	// is none of another.
-	if got := list(t, rpc, &bucketv1.ListBucketsRequest{EndUnixSeconds: day, Filter: zone(strings.Repeat("ab", 16))}); len(got) != 0 {
+	if got := list(t, rpc, &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day, Filter: zone(strings.Repeat("ab", 16))}); len(got) != 0 {
 		t.Errorf("an unknown zone has %d buckets", len(got))
 	}
-	s, err := rpc.ListBuckets(t.Context(), &bucketv1.ListBucketsRequest{EndUnixSeconds: day})
+	s, err := rpc.ListBuckets(t.Context(), &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func badCalls(t *testing.T, c *service) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = listing(&bucketv1.ListBucketsRequest{EndUnixSeconds: day - 300, PageToken: first.GetPageToken()})()
+	err = listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day - 300, PageToken: first.GetPageToken()})()
 	if client.Reason(err) != client.ReasonBadRequest {
 		t.Errorf("with the token of another request: %v, want reason %s", err, client.ReasonBadRequest)
 	}
