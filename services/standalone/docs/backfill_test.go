@@ -30,7 +30,7 @@ func TestBackfillRequestsOfThePage(t *testing.T) {
 		}
 		return today.AddDate(0, 0, n-8).Format(time.DateOnly)
 	})
-	exposer := run(t, prometheus.NewRegistry(), prometheus.NewRegistry())
+	_, exposer := run(t, prometheus.NewRegistry(), prometheus.NewRegistry())
 	ask := func(method, path string) (*http.Response, string, error) {
 		request, err := http.NewRequest(method, "http://"+exposer+path, nil)
 		if err != nil {
