@@ -52,6 +52,15 @@ func (l *LeftOut) wish(state *window.State, step time.Duration) string {
 		state.Dataset(l.Dataset).Size/time.Second, l.Dataset, l.Family, step/time.Second, l.Why)
 }
 
+// written are the datasets of which something is written, ascending.
+func (r *Request) written() (ids []string) {
+	for _, b := range r.Blocks {
+		ids = append(ids, b.Datasets...)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
 // step is how far apart the samples of repeated buckets of a size are.
 func (r *Request) step(size time.Duration) time.Duration {
 	if r.Step == 0 {

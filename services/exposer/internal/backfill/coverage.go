@@ -62,21 +62,26 @@ const (
 // survey asks for the coverage of the request's range. That the collector cannot
 // say is no reason to be without the history.
 func (j *Job) survey(ctx context.Context) error {
-	all, err := j.ask(ctx, j.r.Datasets)
+	datasets := j.r.written()
+	if len(datasets) == 0 {
+		j.Coverage.Known = true
+		return nil
+	}
+	all, err := j.ask(ctx, datasets)
 	j.Coverage.Known = err == nil
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err == nil:
-		for _, id := range j.r.Datasets {
+		for _, id := range datasets {
 			j.cover(id, all)
 		}
 		j.name(ctx)
 		return nil
 	}
 	j.Coverage.Known = true
-	for _, id := range j.r.Datasets {
-		if len(j.r.Datasets) > 1 && status.Code(err) == codes.InvalidArgument { // too much for one answer
+	for _, id := range datasets {
+		if len(datasets) > 1 && status.Code(err) == codes.InvalidArgument { // too much for one answer
 			one, err := j.ask(ctx, []string{id})
 			if err == nil {
 				j.cover(id, one)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
@@ -229,6 +230,15 @@ func TestCoverageIsTold(t *testing.T) {
 	var out bytes.Buffer
 	if err := j.Write(t.Context(), &out, clockAt, nil); err != nil || !strings.HasPrefix(out.String(), "# HELP weir_note_1 "+want[0]+"\n# HELP weir_note_2 "+want[1]+"\n") {
 		t.Errorf("%v, the file begins %.500s", err, out.String())
+	}
+
+	// What the output would not have anyway is not asked for.
+	hourly := feedtest.Definition("uniques_1h", 1)
+	hourly.Size = time.Hour
+	two := state(t, feedtest.Definition("http_5m", 1), hourly)
+	j, err = Prepare(t.Context(), s, two, request(t, two, "family=cloudflare_zone_uniques_1h_requests"))
+	if err != nil || j.Coverage.Lacking != 0 || strings.Contains(strings.Join(j.notes(), "\n"), "http_5m") {
+		t.Errorf("%v, %d lacking, %q", err, j.Coverage.Lacking, j.notes())
 	}
 
 	// A window across an end of the range is not in the output, so it is not counted.
