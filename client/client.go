@@ -173,9 +173,11 @@ func defaulted(d *time.Duration, v time.Duration) {
 	}
 }
 
-// Run follows until ctx ends, and then returns nil; trouble with the server is
-// reported to the handler and retried for ever. It returns an error at once for
-// misuse: a nil handler, or a second call on the same follower.
+// Run follows until ctx ends; trouble with the server is reported to the handler
+// and retried for ever. It returns nil when ctx was cancelled, and an error that
+// wraps context.DeadlineExceeded when its time was over: a tool that waits for
+// something, and cancels when it has it, so knows whether it has. It returns an
+// error at once for misuse: a nil handler, or a second call on the same follower.
 func (f *Follower) Run(ctx context.Context, h Handler) error {
 	if h == nil {
 		return errors.New("follow buckets: a handler is required")
@@ -193,7 +195,10 @@ func (f *Follower) Run(ctx context.Context, h Handler) error {
 		h.Disconnected(err, pause)
 		sleep(ctx, pause)
 	}
-	return nil //nolint:nilerr // the stream's error is that ctx ended, as it was asked to
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("follow buckets: %w", ctx.Err())
+	}
+	return nil // the stream's error is that ctx ended, as it was asked to
 }
 
 // settle draws the consequences of a stream's end and returns the pause before

@@ -8,6 +8,10 @@
 //	})
 //	err = follower.Run(ctx, handler)
 //
+// Besides following there are [List] for history, which goes on after a cut
+// connection, [Definitions] for rows with their labels, and [Coverage] for what is
+// stored and what is missing.
+//
 // # What a handler may rely on
 //
 // A [Handler] sees one history. Calls come from the goroutine that called Run,

@@ -213,7 +213,7 @@ func (r *reader) applied(revision uint64, chain []byte) {
 // everything reports whether every entry of the log matches, so that a hole in
 // the revisions is a lost entry.
 func (f *Follower) everything() bool {
-	return len(f.opts.Filter.GetDatasets()) == 0 && len(f.opts.Filter.GetScopes()) == 0
+	return len(f.opts.Filter.GetDatasets()) == 0 && len(f.opts.Filter.GetScopes()) == 0 && len(f.opts.Filter.GetZones()) == 0
 }
 
 // works notes that the present stream brings something: an entry or progress

@@ -2,6 +2,7 @@ package feedtest
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -22,6 +23,9 @@ func badFilters() map[string]*bucketv1.Filter {
 		"an empty dataset id":       {Datasets: []string{""}},
 		"1001 datasets":             {Datasets: slices.Repeat([]string{"http_5m"}, 1001)},
 		"1001 scopes":               {Scopes: many},
+		"1001 zones":                {Zones: slices.Repeat([]string{"example.com"}, 1001)},
+		"an empty zone":             {Zones: []string{""}},
+		"a zone of 513 bytes":       {Zones: []string{strings.Repeat("z", 513)}},
 		"a scope of unknown kind":   {Scopes: []*bucketv1.Scope{{Kind: 9, Id: Zone(1).ID}}},
 		"a scope without kind":      {Scopes: []*bucketv1.Scope{{Id: Zone(1).ID}}},
 		"a scope id that is a name": {Scopes: []*bucketv1.Scope{{Kind: 1, Id: "example.com"}}},

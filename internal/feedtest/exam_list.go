@@ -95,12 +95,37 @@ func listFilters(x *exam) {
 	got, _ = x.listed(req)
 	x.wantEntries(got, x.buckets(func(b *bucketv1.Bucket) bool { return b.GetScope().GetId() == Zone(2).ID }))
 
+	// A zone that is renamed is found under each name with the buckets of its time.
+	renamed := Bucket("http_5m", Zone(1), 3)
+	renamed.Zone = "new.example"
+	x.append(T0.Add(time.Hour), Entry{Bucket: renamed})
+	old := x.buckets(nil)[0].GetBucket().GetZone()
+	for _, names := range [][]string{{old}, {"new.example"}, {old, "new.example"}, {"never.example"}} {
+		all := listRequest(0, 4)
+		all.Filter = &bucketv1.Filter{Zones: names}
+		got, tokens := x.listed(all)
+		want := x.buckets(func(b *bucketv1.Bucket) bool { return slices.Contains(names, b.GetZone()) })
+		x.wantEntries(got, want)
+		if len(tokens) > 1 {
+			all.PageToken = tokens[0]
+			got, _ = x.listed(all)
+			x.wantEntries(got, want[1:])
+		}
+		// Zones and scopes are one restriction.
+		all = listRequest(0, 4)
+		all.Filter = &bucketv1.Filter{Zones: names, Scopes: []*bucketv1.Scope{wire.ProtoScope(Zone(2))}}
+		got, _ = x.listed(all)
+		x.wantEntries(got, x.buckets(func(b *bucketv1.Bucket) bool {
+			return slices.Contains(names, b.GetZone()) || b.GetScope().GetId() == Zone(2).ID
+		}))
+	}
+
 	req.Filter = &bucketv1.Filter{Datasets: []string{"never_1h"}}
 	got, _ = x.listed(req)
 	x.wantEntries(got, nil)
 
 	// Families: the other rows are gone, buckets without any are still there.
-	req = listRequest(0, 3)
+	req = listRequest(0, 4)
 	req.Families = []string{Breakdown("http_5m")}
 	want := x.buckets(nil)
 	for i := range want {
@@ -116,6 +141,8 @@ func listBadRequests(x *exam) {
 	x.fill(1)
 	requests := map[string]*bucketv1.ListBucketsRequest{
 		"no range":            {},
+		"no start":            {EndUnixSeconds: 600},
+		"no end":              {StartUnixSeconds: 300},
 		"an end before start": {StartUnixSeconds: 600, EndUnixSeconds: 300},
 		"an empty range":      {StartUnixSeconds: 300, EndUnixSeconds: 300},
 		"a negative start":    {StartUnixSeconds: -300, EndUnixSeconds: 300},

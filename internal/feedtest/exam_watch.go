@@ -142,6 +142,47 @@ func snapshotThenFollow(x *exam) {
 	x.wantEntries(again.until(x.head()), x.log[before:])
 }
 
+// watchZones: whichever way a bucket comes, it comes to those who asked for the
+// name that it bears, and a name that nobody bears yet is no error.
+func watchZones(x *exam) {
+	x.fill(2)
+	name := x.buckets(nil)[0].GetBucket().GetZone()
+	f := &bucketv1.Filter{Datasets: []string{"http_5m", "tunnels"}, Zones: []string{name, "new.example"}}
+	match := func(e *bucketv1.Entry) bool {
+		if e.GetDatasetVersion() != nil {
+			return e.GetDatasetVersion().GetDataset() == "http_5m"
+		}
+		zone := e.GetBucket().GetZone() + e.GetState().GetZone()
+		return e.GetBucket().GetDataset() != "dns_5m" && (zone == name || zone == "new.example")
+	}
+	t := x.watch(fromSnapshot(24*time.Hour, 0, f))
+	got, end := t.snapshot()
+	x.wantEntries(got, append(x.logged(func(e *bucketv1.Entry) bool { return e.GetDatasetVersion() != nil && match(e) }),
+		x.buckets(func(b *bucketv1.Bucket) bool { return b.GetDataset() == "http_5m" && b.GetZone() == name })...))
+	if n := uint64(len(got) - 1); end.GetBuckets() != n {
+		x.Fatalf("the snapshot counts %d buckets; want %d", end.GetBuckets(), n)
+	}
+
+	before := x.head()
+	renamed := Bucket("http_5m", Zone(1), 3)
+	renamed.Zone = "new.example"
+	x.append(T0.Add(time.Hour), append(x.window(2), Entry{Bucket: renamed},
+		Entry{Gap: Gap("http_5m", Zone(1), 1, 3)}, // bears no name
+		Entry{State: State("tunnels", Zone(1), T0.Add(time.Hour), 1)})...)
+	var want []*bucketv1.Entry
+	for _, e := range x.log[before:] {
+		if match(e) {
+			want = append(want, e)
+		}
+	}
+	if len(want) < 2 {
+		x.Fatalf("the exam itself: %d entries bear the names", len(want))
+	}
+	x.wantEntries(t.until(x.head()), want)
+	x.wantEntries(x.watch(resume(end.GetPoint(), f)).until(x.head()), want)
+	x.wantEntries(x.watch(resume(x.zero(), f)).until(x.head()), x.logged(match))
+}
+
 func snapshotEmpty(x *exam) {
 	t := x.watch(fromSnapshot(time.Hour, 0, nil))
 	got, end := t.snapshot()

@@ -105,6 +105,7 @@ var cases = []struct {
 	{"every stream gets the same", manyStreams},
 	{"progress comes after its data and keeps coming", progressAfterData},
 	{"snapshot is whole, ordered and followed without a hole", snapshotThenFollow},
+	{"streams are filtered by the names of zones", watchZones},
 	{"snapshot of an empty store", snapshotEmpty},
 	{"snapshot has every version of a dataset", snapshotVersions},
 	{"gap decisions and states come live, and not in a snapshot", otherKinds},

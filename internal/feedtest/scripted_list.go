@@ -1,6 +1,7 @@
 package feedtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -24,6 +25,9 @@ func (s *Scripted) ListBuckets(req *bucketv1.ListBucketsRequest, ss grpc.ServerS
 		return err
 	}
 	start, end := req.GetStartUnixSeconds(), req.GetEndUnixSeconds()
+	if start == 0 {
+		return badRequest("start_unix_seconds is absent; it is required")
+	}
 	if err := checkRange(start, end); err != nil {
 		return err
 	}
@@ -143,19 +147,27 @@ func matches(f *bucketv1.Filter, l *logged) bool {
 	if len(f.GetDatasets()) > 0 && l.key.Dataset != "" && !slices.Contains(f.GetDatasets(), l.key.Dataset) {
 		return false
 	}
-	if len(f.GetScopes()) == 0 || l.key.Scope.ID == "" {
+	if len(f.GetScopes())+len(f.GetZones()) == 0 || l.key.Scope.ID == "" {
+		return true
+	}
+	if zone := cmp.Or(l.entry.GetBucket().GetZone(), l.entry.GetState().GetZone()); zone != "" && slices.Contains(f.GetZones(), zone) {
 		return true
 	}
 	return slices.ContainsFunc(f.GetScopes(), func(s *bucketv1.Scope) bool { return s.GetId() == l.key.Scope.ID })
 }
 
 func checkFilter(f *bucketv1.Filter) error {
-	if len(f.GetDatasets()) > 1000 || len(f.GetScopes()) > 1000 {
+	if len(f.GetDatasets()) > 1000 || len(f.GetScopes()) > 1000 || len(f.GetZones()) > 1000 {
 		return badRequest("filter has more than 1000 elements")
 	}
 	for _, d := range f.GetDatasets() {
 		if err := wire.CheckDataset(d); err != nil {
 			return badRequest("filter.datasets: " + err.Error())
+		}
+	}
+	for _, name := range f.GetZones() {
+		if name == "" || len(name) > bucket.MaxName {
+			return badRequest("filter.zones: a name has 1 to 512 bytes")
 		}
 	}
 	for _, sc := range f.GetScopes() {

@@ -192,6 +192,26 @@ func keyOf(payload []byte) (key bucket.Key, err error) {
 	return key, nil
 }
 
+// ZoneLabel is the name of the zone that a stored bucket or state bears; empty
+// where there is none. The payload must have passed [CheckStored].
+func ZoneLabel(kind bucket.Kind, payload []byte) (zone string) {
+	var at protowire.Number
+	switch kind {
+	case bucket.KindBucket:
+		at = 6
+	case bucket.KindState:
+		at = 4
+	default:
+		return ""
+	}
+	each(payload, func(number protowire.Number, _ uint64, text []byte) {
+		if number == at && text != nil {
+			zone = string(text)
+		}
+	})
+	return zone
+}
+
 // each hands over the fields of a message that are varints or have a length.
 func each(b []byte, take func(number protowire.Number, n uint64, text []byte)) {
 	for len(b) > 0 {

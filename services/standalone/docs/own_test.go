@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -18,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/cli"
@@ -49,8 +47,8 @@ func ownMetrics(t *testing.T) map[string][]metric {
 }
 
 // run runs both services for as long as the test, against a simulated
-// Cloudflare, and returns when the exposer has answered a scrape.
-func run(t *testing.T, forCollector, forExposer *prometheus.Registry) {
+// Cloudflare, and returns where they listen when the exposer has answered a scrape.
+func run(t *testing.T, forCollector, forExposer *prometheus.Registry) (collectors, exposers string) {
 	t.Helper()
 	sim, err := cfsim.New(cfsim.Demo(clock.System(), 1))
 	if err != nil {
@@ -63,16 +61,15 @@ func run(t *testing.T, forCollector, forExposer *prometheus.Registry) {
 	cli.Defaults(c.Settings())
 	c.Token, c.CloudflareURL, c.Simulated = cli.NewSecret(cfsim.DemoToken), api.URL+"/client/v4", true
 	c.SQLiteFile, c.Drain = filepath.Join(t.TempDir(), "weir.db"), time.Second
-	memory := bufconn.Listen(1 << 20)
+	listener := testkit.Listen(t)
 	quiet := slog.New(slog.DiscardHandler)
-	served, err := collector.New(t.Context(), c, collector.Deps{Registry: forCollector, GRPC: memory, Ops: testkit.Listen(t), Logger: quiet})
+	served, err := collector.New(t.Context(), c, collector.Deps{Registry: forCollector, GRPC: listener, Ops: testkit.Listen(t), Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
 	start(t, served.Run)
 
-	conn, err := grpc.NewClient("passthrough:///memory", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return memory.DialContext(ctx) }))
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +84,7 @@ func run(t *testing.T, forCollector, forExposer *prometheus.Registry) {
 	}
 	start(t, follower.Run)
 	testkit.Eventually(t, 30*time.Second, func() error { return scrape("http://" + data.Addr().String() + "/metrics") })
+	return listener.Addr().String(), data.Addr().String()
 }
 
 func scrape(url string) error {

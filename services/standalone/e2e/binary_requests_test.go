@@ -79,7 +79,7 @@ func badQueries(t *testing.T, base string) {
 		{"/backfill?start=" + at(-time.Hour) + "&end=" + at(-2*time.Hour), []string{"start", "before the end"}},
 		{"/backfill?start=" + at(-time.Hour) + "&hours=1", []string{"hours", "left out when start is given"}},
 		{"/backfill?start=" + at(-80*time.Hour), []string{"start", "at most 72 hours", "in pieces"}},
-		{"/backfill?end=" + at(time.Hour), []string{"end", "at or before now"}},
+		{"/backfill?end=" + at(2*time.Hour), []string{"end", "at most 60 minutes after now"}},
 		{"/backfill?start=yesterday", []string{"start", `"yesterday"`, "RFC 3339"}},
 		{"/backfill?start=" + fmt.Sprint(now.Add(-time.Hour).UnixMilli()), []string{"start", "milliseconds"}},
 		{"/backfill?start=-5", []string{"start", "not negative"}},
@@ -89,7 +89,7 @@ func badQueries(t *testing.T, base string) {
 		{"/backfill?family=cloudflare_zone_nonsense", []string{"family", "cloudflare_zone_requests"}},
 		{"/backfill?format=json", []string{"format", `"json"`, "openmetrics or text"}},
 		{"/backfill?step_seconds=0", []string{"step_seconds", `"0"`, "from 1 to 86400"}},
-		{"/backfill?step_seconds=600", []string{"step_seconds", `"600"`, "at most 300", "http_5m"}},
+		{"/backfill?dataset=http_5m&step_seconds=420", []string{"step_seconds", `"420"`, "at most 300", "http_5m", "no multiple"}},
 		{"/backfill?extend_to_now=yes", []string{"extend_to_now", `"yes"`, "0 or 1"}},
 		{"/backfill?zone=" + strings.Repeat("z", 3000) + "&hours=nan", []string{"hours", `"nan"`}},
 		{"/cloudflare/backfill?hours=-3", []string{"hours", `"-3"`, "from 1 to 72"}},
@@ -181,15 +181,15 @@ func badCalls(t *testing.T, c *service) {
 		{"a scope that is none", watch(&bucketv1.WatchBucketsRequest{
 			Filter: zone("shop.example"), Start: &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{}},
 		}), codes.InvalidArgument, client.ReasonBadRequest, "filter.scopes[0]"},
-		{"a page token that is none", listing(&bucketv1.ListBucketsRequest{EndUnixSeconds: day, PageToken: "bogus"}), codes.InvalidArgument, client.ReasonBadRequest, "page_token"},
+		{"a page token that is none", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day, PageToken: "bogus"}), codes.InvalidArgument, client.ReasonBadRequest, "page_token"},
 		{"a range backwards", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: day, EndUnixSeconds: day - 1}), codes.InvalidArgument, client.ReasonBadRequest, "end_unix_seconds"},
-		{"no range", listing(&bucketv1.ListBucketsRequest{}), codes.InvalidArgument, client.ReasonBadRequest, "end_unix_seconds is 0"},
-		{"a dataset that is none", listing(&bucketv1.ListBucketsRequest{EndUnixSeconds: day, Filter: &bucketv1.Filter{Datasets: []string{"DROP TABLE"}}}), codes.InvalidArgument, client.ReasonBadRequest, "filter.datasets[0]"},
+		{"no range", listing(&bucketv1.ListBucketsRequest{}), codes.InvalidArgument, client.ReasonBadRequest, "start_unix_seconds is absent; it is required"},
+		{"a dataset that is none", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day, Filter: &bucketv1.Filter{Datasets: []string{"DROP TABLE"}}}), codes.InvalidArgument, client.ReasonBadRequest, "filter.datasets[0]"},
 		{"coverage backwards", func() error {
 			_, err := rpc.GetCoverage(t.Context(), &bucketv1.GetCoverageRequest{StartUnixSeconds: 9, EndUnixSeconds: 3})
 			return err
 		}, codes.InvalidArgument, client.ReasonBadRequest, "above start_unix_seconds, 9"},
-		{"a request too large", listing(&bucketv1.ListBucketsRequest{EndUnixSeconds: day, PageToken: strings.Repeat("x", 2<<20)}), codes.ResourceExhausted, "", "larger than max"},
+		{"a request too large", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day, PageToken: strings.Repeat("x", 2<<20)}), codes.ResourceExhausted, "", "larger than max"},
 	} {
 		err := test.call()
 		if status.Code(err) != test.code || client.Reason(err) != test.reason || !strings.Contains(status.Convert(err).Message(), test.says) {
@@ -198,10 +198,10 @@ func badCalls(t *testing.T, c *service) {
 	}
 	// Ids that the store does not know match nothing, and a token of one request
 	// is none of another.
-	if got := list(t, rpc, &bucketv1.ListBucketsRequest{EndUnixSeconds: day, Filter: zone(strings.Repeat("ab", 16))}); len(got) != 0 {
+	if got := list(t, rpc, &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day, Filter: zone(strings.Repeat("ab", 16))}); len(got) != 0 {
 		t.Errorf("an unknown zone has %d buckets", len(got))
 	}
-	s, err := rpc.ListBuckets(t.Context(), &bucketv1.ListBucketsRequest{EndUnixSeconds: day})
+	s, err := rpc.ListBuckets(t.Context(), &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func badCalls(t *testing.T, c *service) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = listing(&bucketv1.ListBucketsRequest{EndUnixSeconds: day - 300, PageToken: first.GetPageToken()})()
+	err = listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day - 300, PageToken: first.GetPageToken()})()
 	if client.Reason(err) != client.ReasonBadRequest {
 		t.Errorf("with the token of another request: %v, want reason %s", err, client.ReasonBadRequest)
 	}

@@ -232,7 +232,7 @@ func (r *recorder) whole(t *testing.T, c *service) {
 		}
 		return nil
 	})
-	stored := list(t, rpc, &bucketv1.ListBucketsRequest{EndUnixSeconds: time.Now().Unix()})
+	stored := list(t, rpc, &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: time.Now().Unix()})
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	keys := map[string]uint64{}
@@ -283,7 +283,7 @@ func TestBinaryCollectorStopsUnderAStalledReader(t *testing.T) {
 	x := startExposerBinary(t, nil, c)
 	sim.showsTruth(t, c, x, false)
 	rpc, _ := api(t, c)
-	request := &bucketv1.ListBucketsRequest{EndUnixSeconds: time.Now().Add(-time.Hour).Unix()}
+	request := &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: time.Now().Add(-time.Hour).Unix()}
 	all := list(t, rpc, request)
 
 	stream, err := rpc.ListBuckets(t.Context(), request)

@@ -49,6 +49,8 @@ type StatusSource interface {
 	// to now. The time is the trusted time for which it was computed.
 	Coverage(ctx context.Context, f store.Filter, w bucket.Window) ([]*bucketv1.Coverage, time.Time, error)
 	Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error)
+	// Named are the scopes whose stored buckets may bear one of the names.
+	Named(ctx context.Context, zones []string) ([]bucket.Scope, error)
 	Datasets(ctx context.Context) ([]*bucketv1.DatasetStatus, error)
 	// Problems are conditions that an operator has to mend, in the order of the
 	// contract.

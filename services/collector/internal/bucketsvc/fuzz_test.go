@@ -147,6 +147,7 @@ func (still) Coverage(context.Context, store.Filter, bucket.Window) ([]*bucketv1
 type stillStatus struct{ still }
 
 func (stillStatus) Datasets(context.Context) ([]*bucketv1.DatasetStatus, error) { return nil, nil }
+func (stillStatus) Named(context.Context, []string) ([]bucket.Scope, error)     { return nil, nil }
 func (stillStatus) Problems(context.Context) ([]*bucketv1.Problem, error)       { return nil, nil }
 
 // sink is the server's end of a stream, as far as the service uses it. It

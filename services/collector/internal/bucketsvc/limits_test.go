@@ -66,7 +66,7 @@ func TestWorkOfEachKindIsLimited(t *testing.T) {
 		return err
 	}
 	list := func(b *bench) error {
-		s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{EndUnixSeconds: 300})
+		s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: 300})
 		if err == nil {
 			_, err = s.Recv()
 		}
@@ -251,7 +251,7 @@ func TestSmallCallsAreAnsweredBesideAThousandStreams(t *testing.T) {
 		for range 20 { // a connection each: their windows fill
 			rpc := bucketv1.NewBucketServiceClient(connect())
 			open(rpc, 24*time.Hour)
-			if _, err := rpc.ListBuckets(ctx, &bucketv1.ListBucketsRequest{EndUnixSeconds: feedtest.T0.Add(time.Hour).Unix()}); err != nil {
+			if _, err := rpc.ListBuckets(ctx, &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: feedtest.T0.Add(time.Hour).Unix()}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -45,8 +45,15 @@ func (s *Server) list(ctx context.Context, req *bucketv1.ListBucketsRequest, sen
 		return err
 	}
 	defer release()
-	query := store.ListQuery{Filter: filter, Window: window, After: after}
+	of, keep, err := s.stored(ctx, filter)
+	if err != nil {
+		return err
+	}
+	query := store.ListQuery{Filter: of, Window: window, After: after}
 	err = s.c.Store.List(ctx, query, func(e store.Entry) error {
+		if !keep(&e) {
+			return nil
+		}
 		kind, payload := s.content(&e)
 		if families != nil && kind == bucket.KindBucket {
 			var err error

@@ -95,11 +95,15 @@ func (s *Server) GetCoverage(ctx context.Context, req *bucketv1.GetCoverageReque
 		}
 		var window bucket.Window
 		if req.GetStartUnixSeconds() != 0 || req.GetEndUnixSeconds() != 0 {
-			if window, err = parseWindow(req.GetStartUnixSeconds(), req.GetEndUnixSeconds()); err != nil {
+			if window, err = parseRange(req.GetStartUnixSeconds(), req.GetEndUnixSeconds()); err != nil {
 				return nil, err
 			}
 		}
-		coverages, asOf, err := s.c.Status.Coverage(ctx, filter, window)
+		of, _, err := s.stored(ctx, filter)
+		if err != nil {
+			return nil, err
+		}
+		coverages, asOf, err := s.c.Status.Coverage(ctx, of, window)
 		if err != nil {
 			return nil, fmt.Errorf("read coverage: %w", err)
 		}

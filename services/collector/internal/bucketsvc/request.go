@@ -1,11 +1,16 @@
 package bucketsvc
 
 import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/feed"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
@@ -18,8 +23,8 @@ const (
 	endOfTime = 253402300799
 )
 
-func parseFilter(m *bucketv1.Filter) (store.Filter, error) {
-	var f store.Filter
+func parseFilter(m *bucketv1.Filter) (feed.Filter, error) {
+	var f feed.Filter
 	if n := len(m.GetDatasets()); n > maxFilter {
 		return f, badRequest("filter.datasets has %d elements; at most %d", n, maxFilter)
 	}
@@ -39,7 +44,34 @@ func parseFilter(m *bucketv1.Filter) (store.Filter, error) {
 		}
 		f.Scopes = append(f.Scopes, s)
 	}
+	if n := len(m.GetZones()); n > maxFilter {
+		return f, badRequest("filter.zones has %d elements; at most %d", n, maxFilter)
+	}
+	for i, name := range m.GetZones() {
+		if name == "" || len(name) > bucket.MaxName {
+			return f, badRequest("filter.zones[%d] has %d bytes; it must be a zone's name of 1 to %d", i, len(name), bucket.MaxName)
+		}
+		f.Zones = append(f.Zones, name)
+	}
 	return f, nil
+}
+
+// stored is the filter as the store can apply it: where zones are named it lets
+// through everything that their scopes have, and keep has the last word.
+func (s *Server) stored(ctx context.Context, f feed.Filter) (of store.Filter, keep func(*store.Entry) bool, err error) {
+	if len(f.Zones) == 0 {
+		return f.Filter, func(*store.Entry) bool { return true }, nil
+	}
+	named, err := s.c.Status.Named(ctx, f.Zones)
+	if err != nil {
+		return of, nil, fmt.Errorf("look for the zones that are named: %w", err)
+	}
+	of = f.Filter
+	of.Scopes = slices.Concat(of.Scopes, named)
+	if len(of.Scopes) == 0 {
+		of.Scopes = []bucket.Scope{{Kind: bucket.Zone, ID: strings.Repeat("0", 32)}} // an empty list would mean all
+	}
+	return of, f.Matcher(), nil
 }
 
 // parseSnapshot returns the greatest age of a window's end and the most windows.
@@ -67,6 +99,18 @@ func (s *Server) parseSnapshot(m *bucketv1.SnapshotRequest) (maxAge time.Duratio
 }
 
 func parseWindow(start, end int64) (bucket.Window, error) {
+	var w bucket.Window
+	if start == 0 {
+		return w, badRequest("start_unix_seconds is absent; it is required, from 1 on")
+	}
+	if end == 0 {
+		return w, badRequest("end_unix_seconds is absent; it is required, above start_unix_seconds")
+	}
+	return parseRange(start, end)
+}
+
+// parseRange is parseWindow where a start of 0 means the beginning.
+func parseRange(start, end int64) (bucket.Window, error) {
 	w := bucket.Window{Start: bucket.Time(start), End: bucket.Time(end)}
 	if start < 0 || start > endOfTime {
 		return w, badRequest("start_unix_seconds is %d; it must be 0 to %d", start, int64(endOfTime))

@@ -224,7 +224,7 @@ func TestStoreErrorsHideTheirText(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			st := &stub{list: func(context.Context, func(store.Entry) error) error { return c.err }}
 			inBubble(t, st, nil, bucketsvc.Limits{}, func(b *bench) {
-				s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{EndUnixSeconds: 300})
+				s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: 300})
 				if err == nil {
 					_, err = s.Recv()
 				}
@@ -347,7 +347,7 @@ func TestPanicsAreAnswers(t *testing.T) {
 	inBubble(t, st, src, bucketsvc.Limits{}, func(b *bench) {
 		_, err := b.rpc.ListScopes(b.Context(), &bucketv1.ListScopesRequest{})
 		b.wantError(err, codes.Internal, "INTERNAL")
-		s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{EndUnixSeconds: 300})
+		s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: 300})
 		if err == nil {
 			_, err = s.Recv()
 		}
@@ -477,7 +477,7 @@ func TestPayloadsPassUnread(t *testing.T) {
 		return emit(store.Entry{NewEntry: store.NewEntry{Kind: bucket.KindBucket, Key: known.Key, Payload: payload}})
 	}}
 	inBubble(t, st, nil, bucketsvc.Limits{}, func(b *bench) {
-		s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{EndUnixSeconds: 300})
+		s, err := b.rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: 300})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
-	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/feed"
 )
 
 // A page token is base64url of
@@ -34,7 +34,7 @@ type tokens struct {
 }
 
 // newTokens binds tokens to a request. Lists are compared as sets.
-func newTokens(f store.Filter, w bucket.Window, families map[string]bool) tokens {
+func newTokens(f feed.Filter, w bucket.Window, families map[string]bool) tokens {
 	h := sha256.New()
 	number := func(n int64) { _ = binary.Write(h, binary.BigEndian, n) } // a hash's Write never fails
 	text := func(s string) { number(int64(len(s))); h.Write([]byte(s)) }
@@ -59,6 +59,9 @@ func newTokens(f store.Filter, w bucket.Window, families map[string]bool) tokens
 		names = append(names, n)
 	}
 	list(sorted(names, cmp.Compare[string]))
+	if len(f.Zones) > 0 { // else as before there were any: tokens outlive an upgrade
+		list(sorted(f.Zones, cmp.Compare[string]))
+	}
 	var t tokens
 	h.Sum(t.fingerprint[:0])
 	return t

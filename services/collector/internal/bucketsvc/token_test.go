@@ -6,11 +6,12 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/services/collector/internal/feed"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
 func sampleTokens() tokens {
-	f := store.Filter{Datasets: []string{"http_5m", "dns_5m"}, Scopes: []bucket.Scope{feedtest.Zone(1), feedtest.Zone(2)}}
+	f := feed.Filter{Filter: store.Filter{Datasets: []string{"http_5m", "dns_5m"}, Scopes: []bucket.Scope{feedtest.Zone(1), feedtest.Zone(2)}}}
 	return newTokens(f, bucket.Window{Start: 300, End: 900}, map[string]bool{"a": true, "b": true})
 }
 
@@ -37,7 +38,7 @@ func TestTokenRoundTrip(t *testing.T) {
 // The same request in other words is the same request.
 func TestTokenDoesNotDependOnOrder(t *testing.T) {
 	tokens := sampleTokens()
-	f := store.Filter{Datasets: []string{"dns_5m", "http_5m", "dns_5m"}, Scopes: []bucket.Scope{feedtest.Zone(2), feedtest.Zone(1)}}
+	f := feed.Filter{Filter: store.Filter{Datasets: []string{"dns_5m", "http_5m", "dns_5m"}, Scopes: []bucket.Scope{feedtest.Zone(2), feedtest.Zone(1)}}}
 	other := newTokens(f, bucket.Window{Start: 300, End: 900}, map[string]bool{"b": true, "a": true})
 	token := tokens.encode(bucket.Key{Dataset: "http_5m", Scope: feedtest.Zone(1), Start: 300})
 	if _, err := other.decode(token); err != nil {
@@ -55,7 +56,7 @@ func TestTokenTellsListsApart(t *testing.T) {
 	}{
 		{[]string{"ab"}, nil}, {[]string{"a", "b"}, nil}, {nil, map[string]bool{"ab": true}}, {[]string{"a"}, map[string]bool{"b": true}}, {nil, nil},
 	} {
-		p := newTokens(store.Filter{Datasets: f.datasets}, w, f.families).fingerprint
+		p := newTokens(feed.Filter{Filter: store.Filter{Datasets: f.datasets}}, w, f.families).fingerprint
 		if j, ok := seen[p]; ok {
 			t.Errorf("requests %d and %d have the same fingerprint", i, j)
 		}
@@ -88,7 +89,7 @@ func FuzzTokenOfAnotherRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, mine, other string, start, end int64, family string, at int, flip byte) {
 		w := bucket.Window{Start: bucket.Time(start), End: bucket.Time(end)}
 		of := func(dataset string) tokens {
-			return newTokens(store.Filter{Datasets: []string{dataset}}, w, map[string]bool{family: true})
+			return newTokens(feed.Filter{Filter: store.Filter{Datasets: []string{dataset}}}, w, map[string]bool{family: true})
 		}
 		ours, theirs := of(mine), of(other)
 		key := bucket.Key{Dataset: "http_5m", Scope: feedtest.Zone(1), Start: bucket.Time(start)}

@@ -81,7 +81,7 @@ var errReread = errors.New("stored entries were found that cannot be read; the v
 
 // snapshot sends info, the consistent view and its end, and returns the head at
 // which it was read.
-func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, filter store.Filter, send sender) (store.Head, error) {
+func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, filter feed.Filter, send sender) (store.Head, error) {
 	maxAge, maxWindows, err := s.parseSnapshot(req)
 	if err != nil {
 		return store.Head{}, err
@@ -96,6 +96,10 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 	ctx, cancel := context.WithTimeout(ctx, s.c.Limits.Snapshot)
 	defer cancel()
 
+	of, keep, err := s.stored(ctx, filter)
+	if err != nil {
+		return store.Head{}, err
+	}
 	before, err := s.c.Store.Head(ctx)
 	if err != nil {
 		return store.Head{}, fmt.Errorf("snapshot: %w", err)
@@ -103,7 +107,7 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 	if err := send(infoMessage(s.info(before.Settings))); err != nil {
 		return store.Head{}, err
 	}
-	query := store.SnapshotQuery{Filter: filter, Since: since(before, maxAge), MaxWindows: maxWindows}
+	query := store.SnapshotQuery{Filter: of, Since: since(before, maxAge), MaxWindows: maxWindows}
 	unread := s.c.Unreadable.Starts(query.Since)
 	if maxWindows > 0 {
 		query.MaxWindows += unread
@@ -115,6 +119,9 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 	}
 	holds := map[start]bool{} // something that a reader can read
 	head, err := s.c.Store.Snapshot(ctx, query, func(e store.Entry) error {
+		if !keep(&e) {
+			return nil
+		}
 		kind, payload := s.content(&e)
 		if kind == bucket.KindBucket {
 			buckets++

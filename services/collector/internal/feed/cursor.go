@@ -37,7 +37,7 @@ type Batch struct {
 // Open returns a cursor behind the position at of the store, and the store's
 // settings. Errors: [ErrOtherStore], [ErrHistoryChanged], [ErrFutureRevision],
 // [ErrBehind], store.ErrCompacted, store.ErrUnavailable, [ErrStopped], or ctx's.
-func (f *Feed) Open(ctx context.Context, storeID string, at bucket.Position, fl store.Filter) (*Cursor, store.Settings, error) {
+func (f *Feed) Open(ctx context.Context, storeID string, at bucket.Position, fl Filter) (*Cursor, store.Settings, error) {
 	c := &Cursor{f: f, filter: compile(fl), at: at, reported: time.Now()}
 	settings, err := c.open(ctx, storeID)
 	if err != nil {

@@ -12,6 +12,7 @@ type item struct {
 	at      bucket.Position
 	dataset string
 	scope   bucket.Scope
+	zone    string // the name that a bucket or a state bears
 	frame   []byte // shared by all streams, never written again
 }
 
@@ -27,6 +28,7 @@ func (f *Feed) encode(e *store.Entry) item {
 		at:      e.Position,
 		dataset: e.Key.Dataset,
 		scope:   e.Key.Scope,
+		zone:    wire.ZoneLabel(kind, payload),
 		frame:   wire.Frame(e.Position, e.CommittedAt, kind, payload),
 	}
 }
@@ -90,13 +92,33 @@ func (r *ring) position(rev bucket.Revision) (bucket.Position, bool) {
 // is valid until the next push.
 func (r *ring) after(rev bucket.Revision) []item { return r.items[rev-r.base.Revision:] }
 
-// filter is a compiled store.Filter; nil sets match everything.
+// Filter restricts a stream. Scopes and zones are one restriction: an entry
+// passes if it is of one of the scopes or bears one of the names.
+type Filter struct {
+	store.Filter
+	Zones []string
+}
+
+// Matcher tells of a stored entry whether a stream with this filter has it.
+func (f Filter) Matcher() func(*store.Entry) bool {
+	c := compile(f)
+	return func(e *store.Entry) bool {
+		i := item{dataset: e.Key.Dataset, scope: e.Key.Scope}
+		if c.zones != nil && unreadable.Check(e) == nil {
+			i.zone = wire.ZoneLabel(e.Kind, e.Payload)
+		}
+		return c.match(&i)
+	}
+}
+
+// filter is a compiled Filter; nil sets match everything.
 type filter struct {
 	datasets map[string]bool
 	scopes   map[bucket.Scope]bool
+	zones    map[string]bool
 }
 
-func compile(f store.Filter) filter {
+func compile(f Filter) filter {
 	var c filter
 	if len(f.Datasets) > 0 {
 		c.datasets = make(map[string]bool, len(f.Datasets))
@@ -110,6 +132,12 @@ func compile(f store.Filter) filter {
 			c.scopes[s] = true
 		}
 	}
+	if len(f.Zones) > 0 {
+		c.zones = make(map[string]bool, len(f.Zones))
+		for _, name := range f.Zones {
+			c.zones[name] = true
+		}
+	}
 	return c
 }
 
@@ -120,5 +148,5 @@ func (f *filter) match(i *item) bool {
 	if f.datasets != nil && i.dataset != "" && !f.datasets[i.dataset] {
 		return false
 	}
-	return f.scopes == nil || i.scope == (bucket.Scope{}) || f.scopes[i.scope]
+	return f.scopes == nil && f.zones == nil || i.scope == (bucket.Scope{}) || f.scopes[i.scope] || i.zone != "" && f.zones[i.zone]
 }

@@ -172,7 +172,7 @@ func inBubble(t *testing.T, c feed.Config, prepare func(*source), run func(*benc
 
 func (b *bench) open(at bucket.Position, f store.Filter) *feed.Cursor {
 	b.Helper()
-	c, _, err := b.feed.Open(b.Context(), "store-a", at, f)
+	c, _, err := b.feed.Open(b.Context(), "store-a", at, feed.Filter{Filter: f})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func TestHistoryChanges(t *testing.T) {
 				b.wantErr(c, feed.ErrHistoryChanged)
 
 				// The feed goes on with the new history.
-				if _, _, err := b.feed.Open(b.Context(), "store-a", old, store.Filter{}); err == nil {
+				if _, _, err := b.feed.Open(b.Context(), "store-a", old, feed.Filter{}); err == nil {
 					b.Error("the old point was accepted")
 				}
 				b.src.set(func() { b.src.id = "store-a" })
@@ -124,7 +124,7 @@ func TestOpenErrors(t *testing.T) {
 			"before the first, floor": {"store-a", bucket.Position{}, store.ErrCompacted},
 			"beyond the head":         {"store-a", bucket.Position{Revision: 11}, feed.ErrFutureRevision},
 		} {
-			if _, _, err := b.feed.Open(b.Context(), c.id, c.at, store.Filter{}); !errors.Is(err, c.want) {
+			if _, _, err := b.feed.Open(b.Context(), c.id, c.at, feed.Filter{}); !errors.Is(err, c.want) {
 				b.Errorf("%s: error is %v; want %v", name, err, c.want)
 			}
 		}
@@ -138,7 +138,7 @@ func TestOpenBehindARestoreThatNobodyHasSeen(t *testing.T) {
 	inBubble(t, feed.Config{Poll: time.Hour, Heartbeat: time.Hour}, func(s *source) { s.add(10) }, func(b *bench) {
 		at := b.src.log[6].Position
 		b.src.set(func() { b.src.log = b.src.log[:5] })
-		if _, _, err := b.feed.Open(b.Context(), "store-a", at, store.Filter{}); !errors.Is(err, feed.ErrFutureRevision) {
+		if _, _, err := b.feed.Open(b.Context(), "store-a", at, feed.Filter{}); !errors.Is(err, feed.ErrFutureRevision) {
 			b.Errorf("error is %v; want %v", err, feed.ErrFutureRevision)
 		}
 	})
@@ -160,7 +160,7 @@ func TestOpenSaysBehind(t *testing.T) {
 		head := b.src.head()
 		b.src.onRead = func() { time.Sleep(4 * time.Second) }
 		start := time.Now()
-		_, _, err := b.feed.Open(b.Context(), "store-a", head, store.Filter{})
+		_, _, err := b.feed.Open(b.Context(), "store-a", head, feed.Filter{})
 		if !errors.Is(err, feed.ErrBehind) || time.Since(start) != 3*time.Second {
 			b.Errorf("after %s the error is %v; want %v after 3 s", time.Since(start), err, feed.ErrBehind)
 		}
@@ -186,7 +186,7 @@ func TestStoreAway(t *testing.T) {
 			b.Errorf("the stream ended after %s; want 15 s or so", took)
 		}
 		heads := b.src.heads
-		if _, _, err := b.feed.Open(b.Context(), "store-a", b.src.head(), store.Filter{}); !errors.Is(err, store.ErrUnavailable) {
+		if _, _, err := b.feed.Open(b.Context(), "store-a", b.src.head(), feed.Filter{}); !errors.Is(err, store.ErrUnavailable) {
 			b.Errorf("opening during the outage: %v", err)
 		}
 		if b.src.heads != heads {
@@ -216,7 +216,7 @@ func TestFeedFallsBehindTheFloor(t *testing.T) {
 		b.src.add(10)
 		b.src.set(func() { b.src.floor = 12 })
 		b.wantErr(c, store.ErrCompacted) // the reader was not slow
-		if _, _, err := b.feed.Open(b.Context(), "store-a", at, store.Filter{}); !errors.Is(err, store.ErrCompacted) {
+		if _, _, err := b.feed.Open(b.Context(), "store-a", at, feed.Filter{}); !errors.Is(err, store.ErrCompacted) {
 			b.Errorf("resuming: %v; want %v", err, store.ErrCompacted)
 		}
 	})
@@ -227,7 +227,7 @@ func TestStopEndsEveryCursor(t *testing.T) {
 		c := b.open(b.src.head(), store.Filter{})
 		b.stop()
 		b.wantErr(c, feed.ErrStopped)
-		if _, _, err := b.feed.Open(b.Context(), "store-a", b.src.head(), store.Filter{}); !errors.Is(err, feed.ErrStopped) {
+		if _, _, err := b.feed.Open(b.Context(), "store-a", b.src.head(), feed.Filter{}); !errors.Is(err, feed.ErrStopped) {
 			b.Errorf("opening after the end: %v", err)
 		}
 	})
@@ -286,7 +286,7 @@ func TestTheQueueEndsWhenTheStoreIsAway(t *testing.T) {
 		var all sync.WaitGroup
 		for range 100 {
 			all.Go(func() {
-				if _, _, err := b.feed.Open(b.Context(), "store-a", b.src.log[3].Position, store.Filter{}); !errors.Is(err, store.ErrUnavailable) {
+				if _, _, err := b.feed.Open(b.Context(), "store-a", b.src.log[3].Position, feed.Filter{}); !errors.Is(err, store.ErrUnavailable) {
 					b.Errorf("error is %v; want %v", err, store.ErrUnavailable)
 				}
 			})

@@ -152,6 +152,22 @@ func (s *Source) scopes(ctx context.Context) (*picture, error) {
 	return p, nil
 }
 
+// Named are the scopes that have one of the names as the label of their zone, or
+// had it before a rename that is remembered.
+func (s *Source) Named(ctx context.Context, zones []string) ([]bucket.Scope, error) {
+	p, err := s.scopes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []bucket.Scope
+	for _, sc := range p.roster {
+		if slices.Contains(zones, sc.ZoneLabel) || slices.ContainsFunc(sc.Former, func(l roster.Label) bool { return slices.Contains(zones, l.Zone) }) {
+			out = append(out, sc.Scope)
+		}
+	}
+	return out, nil
+}
+
 // claim adds the claims that match, ordered by dataset and scope.
 func (p *picture) claim(c *catalogue.Catalogue, f store.Filter, terms roster.Terms) {
 	for _, c := range p.roster.Claims(p.now, c.Datasets, terms) {

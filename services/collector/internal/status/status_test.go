@@ -245,3 +245,27 @@ func TestAStandbyTellsTheProblemsOfThePresentLeader(t *testing.T) {
 		}
 	}
 }
+
+// A name is that of every scope that has it, or had it before a rename.
+func TestNamesOfZones(t *testing.T) {
+	r := roster.Roster{}
+	see := func(at bucket.Time, names ...string) {
+		var seen []roster.Seen
+		for i, name := range names {
+			seen = append(seen, roster.Seen{ID: []string{tagA, tagB}[i], Name: name, AccountID: "acc", AccountName: "Acme", State: roster.Active, Created: noon.Add(-time.Hour)})
+		}
+		if _, err := r.Discover(t.Context(), at, seen, roster.Selection{}, time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	see(noon, "a.example", "b.example")
+	see(noon.Add(time.Hour), "new.example", "b.example")
+	s := &shelf{records: map[string][]store.Record{roster.KindScope: {r[zone(tagA)].Record(), r[zone(tagB)].Record()}}}
+	source := &status.Source{Store: s, Clock: clock.NewManual(noon.Add(2 * time.Hour).Std())}
+	for name, want := range map[string]string{"a.example": tagA, "new.example": tagA, "b.example": tagB, "c.example": ""} {
+		got, err := source.Named(t.Context(), []string{name})
+		if err != nil || want == "" && len(got) > 0 || want != "" && (len(got) != 1 || got[0] != zone(want)) {
+			t.Errorf("%s is of %v (%v), want %s", name, got, err, want)
+		}
+	}
+}

@@ -21,6 +21,7 @@ import (
 type Lister interface {
 	ListBuckets(context.Context, *bucketv1.ListBucketsRequest, ...grpc.CallOption) (grpc.ServerStreamingClient[bucketv1.ListBucketsResponse], error)
 	ListScopes(context.Context, *bucketv1.ListScopesRequest, ...grpc.CallOption) (*bucketv1.ListScopesResponse, error)
+	GetCoverage(context.Context, *bucketv1.GetCoverageRequest, ...grpc.CallOption) (*bucketv1.GetCoverageResponse, error)
 }
 
 const (

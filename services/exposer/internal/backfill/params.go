@@ -16,25 +16,18 @@ import (
 
 // Request says what to write.
 type Request struct {
-	Range    bucket.Window   // windows that lie wholly inside
-	Datasets []string        // ids, ascending; at least one
-	Families []window.Family // ascending; at least one
-	Zone     string          // name or id; empty: every scope
-	Labels   []byte          // that every series has besides its own, as expo.AppendLabel writes them
+	Range    bucket.Window // windows that lie wholly inside
+	Datasets []string      // ids, ascending; at least one
+	Zone     string        // name or id; empty: every scope
+	Labels   []byte        // that every series has besides its own, as expo.AppendLabel writes them
 	Format   expo.Format
 
-	// Stepped output repeats each value at every multiple of Step inside its
-	// window, and with Extend the newest one up to now.
-	Stepped, Extend bool
-	Step            time.Duration // of datasets with larger buckets; 0: each one's own bucket size
-}
+	Step   time.Duration // 0: each dataset's own bucket size
+	Sum    bool          // Step was asked for, so smaller buckets are added up to it
+	Extend bool          // repeat the newest value up to now
 
-// step is what one dataset's output has, whose buckets are of a size.
-func (r *Request) step(size time.Duration) time.Duration {
-	if r.Step == 0 {
-		return size
-	}
-	return min(r.Step, size)
+	Blocks  []Block   // what is written, in this order; at least one
+	LeftOut []LeftOut // what was asked for and cannot be had with this step
 }
 
 // Defaults are what a path takes for parameters that are not given.
@@ -100,14 +93,18 @@ func Parse(q url.Values, state *window.State, d Defaults, b Bounds) (*Request, e
 	if err := p.span(r, state.Info.Retention, d, b); err != nil {
 		return nil, err
 	}
-	if err := p.what(r, state); err != nil {
+	families, err := p.what(r, state)
+	if err != nil {
 		return nil, err
 	}
 	if err := p.labels(r, state); err != nil {
 		return nil, err
 	}
-	if err := p.steps(r, state, d); err != nil {
+	if err := p.steps(r, d); err != nil {
 		return nil, err
+	}
+	if r.divide(state, families); len(r.Blocks) == 0 && len(r.LeftOut) > 0 {
+		return nil, p.bad("step_seconds", r.LeftOut[0].wish(state, r.Step))
 	}
 	return r, nil
 }
@@ -116,8 +113,14 @@ type params struct{ url.Values }
 
 func (p params) bad(name, want string) error { return &ParamError{name, p.Get(name), want} }
 
-// day is the longest bucket: no window reaches across a midnight of UTC.
-const day = 24 * time.Hour
+const (
+	// day is the longest bucket: no window reaches across a midnight of UTC.
+	day = 24 * time.Hour
+	// ahead is how far in the future an end may lie, as that of a client whose
+	// clock is fast or who rounds up to the hour. It is taken for now. What lies
+	// further ahead is a mistake, of the date perhaps.
+	ahead = time.Hour
+)
 
 // span reads hours, start and end.
 func (p params) span(r *Request, retention time.Duration, d Defaults, b Bounds) (err error) {
@@ -127,9 +130,10 @@ func (p params) span(r *Request, retention time.Duration, d Defaults, b Bounds) 
 		if r.Range.End, err = p.time("end"); err != nil {
 			return err
 		}
-		if r.Range.End > now {
-			return p.bad("end", "at or before now, "+now.String())
+		if r.Range.End > now.Add(ahead) {
+			return p.bad("end", fmt.Sprintf("at most %d minutes after now, %s; what lies ahead is cut", ahead/time.Minute, now))
 		}
+		r.Range.End = min(r.Range.End, now)
 	}
 	var oldest bucket.Time
 	if retention > 0 {
@@ -209,8 +213,8 @@ func (p params) time(name string) (bucket.Time, error) {
 	return bucket.TimeOf(t), nil
 }
 
-// what reads dataset and family.
-func (p params) what(r *Request, state *window.State) error {
+// what reads dataset and family, and returns the families asked for, ascending.
+func (p params) what(r *Request, state *window.State) (families []window.Family, err error) {
 	var ids []string
 	for i := range state.Datasets {
 		ids = append(ids, state.Datasets[i].Dataset)
@@ -218,7 +222,7 @@ func (p params) what(r *Request, state *window.State) error {
 	r.Datasets = ids
 	if p.Has("dataset") {
 		if !slices.Contains(ids, p.Get("dataset")) {
-			return p.bad("dataset", oneOf(ids))
+			return nil, p.bad("dataset", oneOf(ids))
 		}
 		r.Datasets = []string{p.Get("dataset")}
 	}
@@ -229,13 +233,13 @@ func (p params) what(r *Request, state *window.State) error {
 		}
 		names = append(names, fam.Name)
 		if !p.Has("family") || p.Get("family") == fam.Name {
-			r.Families = append(r.Families, fam)
+			families = append(families, fam)
 		}
 	}
-	if p.Has("family") && len(r.Families) == 0 {
-		return p.bad("family", oneOf(names))
+	if p.Has("family") && len(families) == 0 {
+		return nil, p.bad("family", oneOf(names))
 	}
-	return nil
+	return families, nil
 }
 
 func oneOf(words []string) string {
@@ -250,7 +254,7 @@ func oneOf(words []string) string {
 }
 
 // steps reads step_seconds and extend_to_now.
-func (p params) steps(r *Request, state *window.State, d Defaults) error {
+func (p params) steps(r *Request, d Defaults) error {
 	switch p.Get("extend_to_now") {
 	case "":
 		r.Extend = d.Extend && !p.Has("end")
@@ -263,22 +267,12 @@ func (p params) steps(r *Request, state *window.State, d Defaults) error {
 		return p.bad("extend_to_now", "0 or 1")
 	}
 	r.Step = d.Step
-	if p.Has("step_seconds") {
+	if r.Sum = p.Has("step_seconds"); r.Sum {
 		n, err := strconv.Atoi(p.Get("step_seconds"))
 		if err != nil || n < 1 || n > 86400 {
 			return p.bad("step_seconds", "a whole number from 1 to 86400")
 		}
 		r.Step = time.Duration(n) * time.Second
-	}
-	r.Stepped = r.Extend
-	for _, id := range r.Datasets {
-		size := state.Dataset(id).Size
-		// A default that is too long is nobody's mistake: such datasets keep
-		// the size of their buckets.
-		if p.Has("step_seconds") && r.Step > size {
-			return p.bad("step_seconds", fmt.Sprintf("at most %d, the bucket size of %s: a longer step would leave buckets out (choose other data with dataset)", size/time.Second, id))
-		}
-		r.Stepped = r.Stepped || r.step(size) != size
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"cmp"
 	"errors"
 	"net/url"
 	"strings"
@@ -29,6 +30,9 @@ func state(t testing.TB, definitions ...*bucket.Definition) *window.State {
 func twoDatasets(t testing.TB) *window.State {
 	hourly := feedtest.Definition("uniques_1h", 1)
 	hourly.Size = time.Hour
+	for i := range hourly.Families {
+		hourly.Families[i].Additive = false
+	}
 	return state(t, feedtest.Definition("http_5m", 1), hourly)
 }
 
@@ -55,6 +59,8 @@ func TestRanges(t *testing.T) {
 		{"start=1773100800&end=1773104400", "[2026-03-10T00:00:00Z, 2026-03-10T01:00:00Z)"},
 		{"end=2026-03-08T00:00:00Z&hours=2", "[2026-03-07T00:00:00Z, 2026-03-08T00:00:00Z)"},
 		{"end=2026-03-08T00:00:00Z&hours=24", "[2026-03-07T00:00:00Z, 2026-03-08T00:00:00Z)"},
+		{"end=2026-03-10T12:00:31Z&hours=1", "[2026-03-10T00:00:00Z, 2026-03-10T12:00:30Z)"}, // a little ahead is now
+		{"end=2026-03-10T13:00:30Z&hours=1", "[2026-03-10T00:00:00Z, 2026-03-10T12:00:30Z)"},
 		{"end=2026-02-09T00:00:00Z&hours=10", "[2026-02-08T12:00:30Z, 2026-02-09T00:00:00Z)"}, // no more than is kept
 		{"start=2026-02-20T00:00:00Z&end=2026-02-27T00:00:00Z", "[2026-02-20T00:00:00Z, 2026-02-27T00:00:00Z)"},
 	} {
@@ -66,7 +72,7 @@ func TestRanges(t *testing.T) {
 		if got := r.Range.String(); got != tc.want {
 			t.Errorf("%s: range is %s, want %s", tc.query, got, tc.want)
 		}
-		if r.Stepped || r.Format != expo.OpenMetrics || len(r.Datasets) != 2 || len(r.Families) != 4 {
+		if r.Format != expo.OpenMetrics || len(r.Datasets) != 2 || len(r.Blocks) != 4 || len(r.LeftOut) != 0 {
 			t.Errorf("%s: defaults are %+v", tc.query, r)
 		}
 	}
@@ -115,7 +121,7 @@ func TestRefused(t *testing.T) {
 		{"start=2026-03-10T02:00:00Z&end=2026-03-10T01:00:00Z", "start", "before the end, 2026-03-10T01:00:00Z"},
 		{"start=2026-03-10T01:00:00Z&end=2026-03-10T01:00:00Z", "start", "before the end"},
 		{"start=2026-03-10T13:00:00Z", "start", "before the end, 2026-03-10T12:00:30Z"},
-		{"end=2026-03-10T12:00:31Z", "end", "at or before now, 2026-03-10T12:00:30Z"},
+		{"end=2026-03-10T13:00:31Z", "end", "at most 60 minutes after now, 2026-03-10T12:00:30Z; what lies ahead is cut"},
 		{"start=2026-03-01T00:00:00Z", "start", "at or after 2026-03-03T12:00:30Z"},
 		{"start=2026-03-01T00:00:00Z", "start", "in pieces, cut at midnight UTC, because a range has those windows that lie wholly inside"},
 		{"hours=none", "hours", "the range begins at midnight UTC before"},
@@ -127,7 +133,10 @@ func TestRefused(t *testing.T) {
 		{"format=json", "format", "openmetrics or text"},
 		{"step_seconds=0", "step_seconds", "from 1 to 86400"},
 		{"step_seconds=1m", "step_seconds", "from 1 to 86400"},
-		{"step_seconds=600", "step_seconds", "at most 300, the bucket size of http_5m"},
+		{"dataset=uniques_1h&step_seconds=7200", "step_seconds", "at most 3600, the bucket size of uniques_1h, because cloudflare_zone_uniques_1h_requests cannot be had with a step of 7200: its values cannot be added up"},
+		{"dataset=http_5m&step_seconds=420", "step_seconds", "420 seconds are no multiple of its buckets' 300"},
+		{"dataset=http_5m&step_seconds=2100", "step_seconds", "a day is no multiple of 2100 seconds, and steps begin at midnight UTC"},
+		{"start=2026-03-10T12:30:00Z&end=2026-03-10T13:00:00Z", "start", "before the end, 2026-03-10T12:00:30Z"},
 		{"extend_to_now=yes", "extend_to_now", "0 or 1"},
 		{"extend_to_now=1&end=2026-03-10T01:00:00Z", "extend_to_now", "0 when end is given"},
 		{"family=" + long, "family", "one of"},
@@ -146,29 +155,42 @@ func TestRefused(t *testing.T) {
 
 func TestStepped(t *testing.T) {
 	original := Defaults{Hours: 168, Step: time.Minute, Extend: true}
+	const both = "http_5m plain, uniques_1h plain"
 	for _, tc := range []struct {
-		query           string
-		defaults        Defaults
-		stepped, extend bool
-		step            time.Duration
+		query    string
+		defaults Defaults
+		want     string
+		left     int
 	}{
-		{"", original, true, true, time.Minute},
-		{"end=2026-03-10T00:00:00Z", original, true, false, time.Minute},
-		{"extend_to_now=0&dataset=http_5m&step_seconds=300", original, false, false, 5 * time.Minute},
-		{"step_seconds=300", Defaults{Hours: 24}, true, false, 5 * time.Minute}, // uniques_1h has another size
-		{"dataset=http_5m&step_seconds=300", Defaults{Hours: 24}, false, false, 5 * time.Minute},
-		{"extend_to_now=1", Defaults{Hours: 24}, true, true, 0},
-		// A default step beyond a bucket was nobody's wish: it is not refused.
-		{"end=2026-03-10T00:00:00Z&dataset=http_5m", Defaults{Hours: 24, Step: 10 * time.Minute}, false, false, 10 * time.Minute},
-		{"end=2026-03-10T00:00:00Z", Defaults{Hours: 24, Step: 10 * time.Minute}, true, false, 10 * time.Minute}, // uniques_1h gets the step
+		{"", Defaults{Hours: 24}, both, 0},
+		{"", original, "http_5m _stepped, uniques_1h _stepped", 0},
+		{"end=2026-03-10T00:00:00Z", original, "http_5m _stepped, uniques_1h _stepped", 0},
+		{"extend_to_now=0&dataset=http_5m&step_seconds=300", original, "http_5m plain", 0},
+		{"step_seconds=300", Defaults{Hours: 24}, "http_5m plain, uniques_1h _stepped", 0},
+		{"extend_to_now=1", Defaults{Hours: 24}, "http_5m _stepped, uniques_1h _stepped", 0},
+		// A default step beyond a bucket was nobody's wish: nothing is added up.
+		{"end=2026-03-10T00:00:00Z&dataset=http_5m", Defaults{Hours: 24, Step: 10 * time.Minute}, "http_5m plain", 0},
+		{"end=2026-03-10T00:00:00Z", Defaults{Hours: 24, Step: 10 * time.Minute}, "http_5m plain, uniques_1h _stepped", 0},
+		// The URL of the exporter that Weir comes from, and steps around its.
+		{"hours=24&step_seconds=3600&extend_to_now=0", original, "http_5m _summed, uniques_1h plain", 0},
+		{"hours=24&step_seconds=3600", original, "http_5m _summed, uniques_1h _stepped", 0}, // sums are not extended
+		{"step_seconds=86400&extend_to_now=0", original, "http_5m _summed", 2},
+		{"step_seconds=5400", Defaults{Hours: 24}, "http_5m _summed", 2},
+		{"step_seconds=420", Defaults{Hours: 24}, "uniques_1h _stepped", 2},  // no multiple of 300
+		{"step_seconds=2100", Defaults{Hours: 24}, "uniques_1h _stepped", 2}, // 35 minutes: not of a day
 	} {
 		r, err := parse(t, tc.query, tc.defaults)
 		if err != nil {
 			t.Errorf("%s: %v", tc.query, err)
 			continue
 		}
-		if r.Stepped != tc.stepped || r.Extend != tc.extend || r.Step != tc.step {
-			t.Errorf("%s: stepped %v, extend %v, step %s", tc.query, r.Stepped, r.Extend, r.Step)
+		var got []string
+		for i := 0; i < len(r.Blocks); i += 2 { // each dataset has two families
+			b := r.Blocks[i]
+			got = append(got, b.Datasets[0]+" "+cmp.Or(b.Kind.Suffix(), "plain"))
+		}
+		if got := strings.Join(got, ", "); got != tc.want || len(r.LeftOut) != tc.left {
+			t.Errorf("%s: %s, left out %v; want %s and %d", tc.query, got, r.LeftOut, tc.want, tc.left)
 		}
 	}
 }
@@ -192,7 +214,7 @@ func FuzzParse(f *testing.F) {
 		switch {
 		case err != nil && !errors.As(err, &refused):
 			t.Errorf("error of another kind: %v", err)
-		case err == nil && (r.Range.Empty() || r.Range.Len() > longest || r.Range.End > bucket.TimeOf(now) || len(r.Families) == 0):
+		case err == nil && (r.Range.Empty() || r.Range.Len() > longest || r.Range.End > bucket.TimeOf(now) || len(r.Blocks) == 0):
 			t.Errorf("accepted %+v", r)
 		}
 	})

@@ -33,6 +33,9 @@ type store struct {
 	once    bool             // cut is counted over all streams: nothing comes after it
 	calls   int
 	spoil   func(n int, e *bucketv1.Entry) // of the n-th bucket; nil: all are whole
+
+	coverage   []*bucketv1.Coverage
+	noCoverage error
 }
 
 func (s *store) ListScopes(context.Context, *bucketv1.ListScopesRequest, ...grpc.CallOption) (*bucketv1.ListScopesResponse, error) {
@@ -41,6 +44,10 @@ func (s *store) ListScopes(context.Context, *bucketv1.ListScopesRequest, ...grpc
 		return &bucketv1.ScopeInfo{Scope: wire.ProtoScope(scope), Name: name, ZoneLabel: fmt.Sprintf("zone-%s.example", scope.ID[28:]), AccountLabel: "Example"}
 	}
 	return &bucketv1.ListScopesResponse{Scopes: []*bucketv1.ScopeInfo{zone(0, "one.example"), zone(1, "two.example"), zone(2, "two.example")}}, nil
+}
+
+func (s *store) GetCoverage(context.Context, *bucketv1.GetCoverageRequest, ...grpc.CallOption) (*bucketv1.GetCoverageResponse, error) {
+	return &bucketv1.GetCoverageResponse{Coverages: s.coverage}, s.noCoverage
 }
 
 func (s *store) ListBuckets(_ context.Context, req *bucketv1.ListBucketsRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[bucketv1.ListBucketsResponse], error) {
@@ -117,6 +124,15 @@ func resized(t *testing.T) (*store, *window.State) {
 // clockAt is when these backfills run: 55 minutes after the epoch.
 var clockAt = feedtest.T0.Add(55 * time.Minute)
 
+// Write prepares and writes in one.
+func Write(ctx context.Context, w io.Writer, from Lister, st *window.State, r *Request, now time.Time, passed func(uint64, error)) error {
+	j, err := Prepare(ctx, from, st, r)
+	if err != nil {
+		return err
+	}
+	return j.Write(ctx, w, now, passed)
+}
+
 func request(t *testing.T, st *window.State, query string) *Request {
 	t.Helper()
 	q, err := url.ParseQuery(query)
@@ -135,6 +151,7 @@ func TestWriteGolden(t *testing.T) {
 		"plain.om":    "",
 		"labels.om":   "label=job=weir&label=instance=a%22b=c&zone=one.example",
 		"plain.txt":   "format=text&zone=one.example&family=cloudflare_zone_http_5m_requests",
+		"summed.om":   "step_seconds=900",
 		"stepped.om":  "step_seconds=300&zone=zone-a001.example&family=cloudflare_zone_http_5m_requests",
 		"extended.om": "extend_to_now=1&dataset=http_15m&step_seconds=600&family=cloudflare_zone_http_5m_requests",
 	} {

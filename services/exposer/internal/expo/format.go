@@ -171,3 +171,14 @@ func appendValue(dst []byte, v float64) []byte {
 	}
 	return strconv.AppendFloat(dst, v, 'g', -1, 64)
 }
+
+// AppendNote appends a remark on the body itself, the n-th of it. OpenMetrics has
+// no comments, and promtool refuses a file with one; a family of which nothing is
+// known but its help is what every reader passes over.
+func AppendNote(dst []byte, f Format, n int, text string) []byte {
+	dst = append(dst, "# HELP weir_note_"...)
+	dst = strconv.AppendInt(dst, int64(n), 10)
+	dst = append(dst, ' ')
+	dst = appendHelp(dst, f, text)
+	return append(dst, '\n')
+}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -70,18 +71,22 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 
 	s := &stream{ctx: ctx, w: w, end: end, stall: h.limits.backfillStall, request: request, gzip: expo.NegotiateEncoding(r.Header.Get("Accept-Encoding")) == expo.Gzip}
 	s.wait()
-	if r.Method == http.MethodHead {
-		s.hurry()
-		s.begin()
-		return outcomeWhole
-	}
-	unreadable := 0
-	err = backfill.Write(ctx, s, h.Store, state, request, now, func(revision uint64, why error) {
-		unreadable++ // the collector has a list of all; see GetCoverage
-		h.often.Error("", "backfill passes over a stored bucket that cannot be read", "revision", revision, "err", why)
-	})
-	if unreadable > 0 {
-		s.announce("X-Weir-Unreadable", strconv.Itoa(unreadable))
+	job, err := backfill.Prepare(ctx, h.Store, state, request)
+	if err == nil {
+		describe(w.Header(), request, &job.Coverage)
+		if r.Method == http.MethodHead {
+			s.hurry()
+			s.begin()
+			return outcomeWhole
+		}
+		unreadable := 0
+		err = job.Write(ctx, s, now, func(revision uint64, why error) {
+			unreadable++ // the collector has a list of all; see GetCoverage
+			h.often.Error("", "backfill passes over a stored bucket that cannot be read", "revision", revision, "err", why)
+		})
+		s.announce("X-Weir-Unreadable", unreadable)
+		s.announce("X-Weir-Incomplete-Sums", job.Incomplete)
+		s.announce("X-Weir-Estimated-Sums", job.Estimates)
 	}
 	if err == nil {
 		err = s.close()
@@ -93,6 +98,9 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 		err = fmt.Errorf("%w (%s)", errTooLong, h.limits.backfill)
 	}
 	if !s.begun {
+		for _, name := range []string{"X-Weir-Range", "X-Weir-Lacks", "X-Weir-Left-Out"} {
+			w.Header().Del(name) // of a body that does not come
+		}
 		h.failed(w, err)
 		return outcomeRefused
 	}
@@ -196,7 +204,6 @@ func (s *stream) begin() {
 	header.Set("Content-Type", s.request.Format.ContentType())
 	header.Set("Vary", "Accept-Encoding")
 	header.Set("Cache-Control", "no-store")
-	header.Set("X-Weir-Range", s.request.Range.String())
 	if s.gzip {
 		header.Set("Content-Encoding", "gzip")
 		s.zip, _ = gzip.NewWriterLevel(s.w, gzip.BestSpeed) // no error: the level is a constant
@@ -204,13 +211,40 @@ func (s *stream) begin() {
 	s.w.WriteHeader(http.StatusOK)
 }
 
-// announce says something about the body that is known at its end only: in the
-// header if that is not sent yet, else behind the body.
-func (s *stream) announce(name, value string) {
+// announce says how many of something there are, if any, which is known at the
+// body's end only: in the header if that is not sent yet, else behind the body.
+func (s *stream) announce(name string, n int) {
+	if n == 0 {
+		return
+	}
 	if s.begun {
 		name = http.TrailerPrefix + name
 	}
-	s.w.Header().Set(name, value)
+	s.w.Header().Set(name, strconv.Itoa(n))
+}
+
+// mostNamed bounds a header: proxies refuse long ones. The body names more.
+const mostNamed = 20
+
+// describe puts on the answer what it will be, and what it will lack.
+func describe(header http.Header, r *backfill.Request, c *backfill.Coverage) {
+	header.Set("X-Weir-Range", r.Range.String())
+	lacks := "unknown"
+	if c.Known {
+		lacks = strconv.Itoa(c.Lacking)
+	}
+	header.Set("X-Weir-Lacks", lacks)
+	var names []string
+	for i, l := range r.LeftOut {
+		if i == mostNamed {
+			names = append(names, fmt.Sprintf("and %d more", len(r.LeftOut)-i))
+			break
+		}
+		names = append(names, l.Family)
+	}
+	if len(names) > 0 {
+		header.Set("X-Weir-Left-Out", strings.Join(names, ", "))
+	}
 }
 
 // close sends the rest and the end. It is for whole bodies alone.

@@ -67,6 +67,10 @@ func (s *source) ListScopes(context.Context, *bucketv1.ListScopesRequest, ...grp
 	return &bucketv1.ListScopesResponse{}, nil
 }
 
+func (s *source) GetCoverage(context.Context, *bucketv1.GetCoverageRequest, ...grpc.CallOption) (*bucketv1.GetCoverageResponse, error) {
+	return &bucketv1.GetCoverageResponse{}, nil
+}
+
 func (s *source) ListBuckets(ctx context.Context, _ *bucketv1.ListBucketsRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[bucketv1.ListBucketsResponse], error) {
 	return &listing{source: s, ctx: ctx}, nil
 }

@@ -214,14 +214,25 @@ func (Role) EnumDescriptor() ([]byte, []int) {
 	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{2}
 }
 
-// Filter restricts by dataset and scope. An empty list means all. At most 1,000
-// elements each. Ids that the store does not know match nothing (yet). What is
-// about no scope, such as a dataset version, is not restricted by scopes.
+// Filter restricts by dataset and scope. At most 1,000 elements in each list.
+// An empty list of datasets means all; scopes and zones are one restriction, and
+// both empty mean all. Ids and names that the store does not know match nothing
+// (yet). What is about no scope, such as a dataset version, is not restricted by
+// scopes and zones.
 type Filter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Dataset ids, for example "http_5m".
-	Datasets      []string `protobuf:"bytes,1,rep,name=datasets,proto3" json:"datasets,omitempty"`
-	Scopes        []*Scope `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	Datasets []string `protobuf:"bytes,1,rep,name=datasets,proto3" json:"datasets,omitempty"`
+	Scopes   []*Scope `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// Zones by name: buckets and states whose zone, the value of the label, is one
+	// of these, besides those of scopes. Names are compared as they are, 1 to 512
+	// bytes. A zone that is renamed matches with the buckets of the time in which
+	// it had the name; a zone that is deleted and added again, with the buckets of
+	// both. What bears no name (gap decisions, entries that cannot be read) is not
+	// matched. In a snapshot and in ListBuckets a name is found that a scope has or
+	// had in one of its last eight renames. In GetCoverage the scopes are matched
+	// that have or had the name. A collector of before this field ignores it.
+	Zones         []string `protobuf:"bytes,3,rep,name=zones,proto3" json:"zones,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -266,6 +277,13 @@ func (x *Filter) GetDatasets() []string {
 func (x *Filter) GetScopes() []*Scope {
 	if x != nil {
 		return x.Scopes
+	}
+	return nil
+}
+
+func (x *Filter) GetZones() []string {
+	if x != nil {
+		return x.Zones
 	}
 	return nil
 }
@@ -665,9 +683,9 @@ func (x *Progress) GetProgressTime() *timestamppb.Timestamp {
 type ListBucketsRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Filter *Filter                `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Windows that start at or after this time. Required. A window across either
-	// border is not sent: cut a long range in pieces at midnight UTC, which no
-	// window crosses.
+	// Windows that start at or after this time. Required: 0 is refused as absent,
+	// and 1 is before every window. A window across either border is not sent: cut a
+	// long range in pieces at midnight UTC, which no window crosses.
 	StartUnixSeconds int64 `protobuf:"varint,2,opt,name=start_unix_seconds,json=startUnixSeconds,proto3" json:"start_unix_seconds,omitempty"`
 	// Windows that end at or before this time. Required, above start.
 	EndUnixSeconds int64 `protobuf:"varint,3,opt,name=end_unix_seconds,json=endUnixSeconds,proto3" json:"end_unix_seconds,omitempty"`
@@ -1814,10 +1832,11 @@ var File_weir_bucket_v1_service_proto protoreflect.FileDescriptor
 
 const file_weir_bucket_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1cweir/bucket/v1/service.proto\x12\x0eweir.bucket.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bweir/bucket/v1/bucket.proto\"S\n" +
+	"\x1cweir/bucket/v1/service.proto\x12\x0eweir.bucket.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bweir/bucket/v1/bucket.proto\"i\n" +
 	"\x06Filter\x12\x1a\n" +
 	"\bdatasets\x18\x01 \x03(\tR\bdatasets\x12-\n" +
-	"\x06scopes\x18\x02 \x03(\v2\x15.weir.bucket.v1.ScopeR\x06scopes\"\xc4\x01\n" +
+	"\x06scopes\x18\x02 \x03(\v2\x15.weir.bucket.v1.ScopeR\x06scopes\x12\x14\n" +
+	"\x05zones\x18\x03 \x03(\tR\x05zones\"\xc4\x01\n" +
 	"\x13WatchBucketsRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.weir.bucket.v1.FilterR\x06filter\x125\n" +
 	"\x06resume\x18\x02 \x01(\v2\x1b.weir.bucket.v1.ResumePointH\x00R\x06resume\x12=\n" +

@@ -1,0 +1,160 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// ListOptions shape a [List]. Zero fields mean the default.
+type ListOptions struct {
+	// Backoff bounds the pauses after a cut; Long is not used.
+	Backoff Backoff
+	// Attempts is how often in a row the list is tried without a bucket, before
+	// the last error is given. Default 8, which with the default pauses is more
+	// than ten seconds: a collector that restarts is back by then.
+	Attempts int
+	// Idle is how long a stream may be silent before it is taken for cut.
+	// Default 1 min: the server's database may take that to find the first bucket.
+	Idle time.Duration
+}
+
+// List yields the entries of stored buckets of a range of windows, in ascending
+// order of dataset, window start and scope, each once, over as many streams as it
+// takes: after a cut it goes on behind the last bucket. Windows that lie wholly
+// inside [start, end) are listed; memory does not depend on their number.
+//
+// An entry whose content cannot be read has a nil bucket: go on. The last pair
+// has an error, or none comes. The error is that of ctx; one of the server that
+// does not pass, such as a malformed request ([Reason], google.golang.org/grpc/status);
+// the last of Attempts that might have passed; or wraps [ErrContract] when the
+// server sends what was not asked for.
+//
+// The request is not changed; its page token, if set, is where the list begins.
+// Each loop over the result lists anew.
+func List(ctx context.Context, conn grpc.ClientConnInterface, request *bucketv1.ListBucketsRequest, o ListOptions) iter.Seq2[*bucketv1.Entry, error] {
+	defaulted(&o.Backoff.Min, defaultMin)
+	defaulted(&o.Backoff.Max, max(defaultMax, o.Backoff.Min))
+	defaulted(&o.Idle, time.Minute)
+	if o.Attempts == 0 {
+		o.Attempts = 8
+	}
+	return func(yield func(*bucketv1.Entry, error) bool) {
+		l := &list{
+			rpc: bucketv1.NewBucketServiceClient(conn), o: o,
+			req:  proto.CloneOf(request),
+			wait: pauses{Backoff: o.Backoff, rng: rand.New(rand.NewPCG(rand.Uint64(), 0))},
+		}
+		failed := 0
+		for {
+			err := l.stream(ctx, func(e *bucketv1.Entry) bool {
+				failed = 0
+				l.wait.reset()
+				return yield(e, nil)
+			})
+			switch {
+			case errors.Is(err, io.EOF), errors.Is(err, errEnough):
+				return
+			case ctx.Err() != nil:
+				err = context.Cause(ctx)
+			case passing(err):
+				if failed++; failed < o.Attempts {
+					sleep(ctx, max(l.wait.next(), l.wait.hinted(retryDelay(err))))
+					continue
+				}
+			}
+			yield(nil, fmt.Errorf("list buckets: %w", err))
+			return
+		}
+	}
+}
+
+var errEnough = errors.New("the caller wants no more")
+
+// list is what a List knows between streams.
+type list struct {
+	rpc  bucketv1.BucketServiceClient
+	o    ListOptions
+	req  *bucketv1.ListBucketsRequest // with the token to go on from
+	last *bucketv1.Bucket             // the key of the newest that could be read
+	wait pauses
+}
+
+// stream opens one stream and gives what it brings. It always returns an error:
+// io.EOF at the end of the list.
+func (l *list) stream(parent context.Context, give func(*bucketv1.Entry) bool) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(l.o.Idle, func() { cancel(ErrIdle) })
+	defer watchdog.Stop()
+	ended := func(err error) error {
+		if errors.Is(context.Cause(ctx), ErrIdle) {
+			return fmt.Errorf("%w: nothing arrived for %s", ErrIdle, l.o.Idle)
+		}
+		return err
+	}
+	s, err := l.rpc.ListBuckets(ctx, l.req, grpc.MaxCallRecvMsgSize(maxMessage))
+	if err != nil {
+		return ended(err)
+	}
+	for {
+		m, err := s.Recv()
+		if err != nil {
+			return ended(err)
+		}
+		watchdog.Stop()
+		if err := l.check(m); err != nil {
+			return err
+		}
+		l.req.PageToken = m.GetPageToken()
+		if !give(m.GetEntry()) {
+			return errEnough
+		}
+		watchdog.Reset(l.o.Idle)
+	}
+}
+
+// check holds the server to the order, on which "each once" rests, and to the
+// range.
+func (l *list) check(m *bucketv1.ListBucketsResponse) error {
+	if m.GetEntry() == nil || m.GetPageToken() == "" {
+		return violation("a listed bucket without an entry or without a token")
+	}
+	b := m.GetEntry().GetBucket()
+	if b == nil {
+		return nil // cannot be read
+	}
+	datasets := l.req.GetFilter().GetDatasets()
+	end := b.GetStartUnixSeconds() + int64(b.GetSizeSeconds())
+	switch {
+	case l.last != nil && compareKeys(l.last, b) >= 0:
+		return violation("listed buckets do not ascend: %s after %s", keyString(b), keyString(l.last))
+	case b.GetStartUnixSeconds() < l.req.GetStartUnixSeconds(), end > l.req.GetEndUnixSeconds(), len(datasets) > 0 && !slices.Contains(datasets, b.GetDataset()):
+		return violation("bucket %s was not asked for", keyString(b))
+	}
+	l.last = &bucketv1.Bucket{Dataset: b.GetDataset(), Scope: b.GetScope(), StartUnixSeconds: b.GetStartUnixSeconds()}
+	return nil
+}
+
+// passing reports whether an error may be over in a moment.
+func passing(err error) bool {
+	if errors.Is(err, ErrIdle) {
+		return true
+	}
+	switch status.Code(err) {
+	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted:
+		return true
+	}
+	return false
+}

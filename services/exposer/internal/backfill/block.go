@@ -1,0 +1,132 @@
+package backfill
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/services/exposer/internal/window"
+)
+
+// Kind is what becomes of buckets.
+type Kind uint8
+
+// The kinds.
+const (
+	// Plain is one sample per bucket, as a scrape shows it.
+	Plain Kind = iota
+	// Stepped repeats a bucket's value at every multiple of the step inside its
+	// window: for the eye.
+	Stepped
+	// Summed adds up the buckets of each whole step: one sample per step, with the
+	// instant that a bucket of that length would have.
+	Summed
+)
+
+// Suffix tells a kind's families from those that a scrape shows. Under one name
+// with them, every sum over time would be wrong.
+func (k Kind) Suffix() string { return [...]string{"", "_stepped", "_summed"}[k] }
+
+// Block is one family of the output: what becomes of it in the buckets of some
+// datasets.
+type Block struct {
+	window.Family
+	Kind     Kind
+	Datasets []string // ids, ascending; at least one
+}
+
+// Title is the family's name in the output.
+func (b *Block) Title() string { return b.Name + b.Kind.Suffix() }
+
+// LeftOut is a family whose buckets of one dataset cannot be added up to a step.
+type LeftOut struct {
+	Family, Dataset string
+	Why             string
+}
+
+func (l *LeftOut) String() string { return fmt.Sprintf("%s of %s: %s", l.Family, l.Dataset, l.Why) }
+
+// wish is the step that would have brought the family.
+func (l *LeftOut) wish(state *window.State, step time.Duration) string {
+	return fmt.Sprintf("at most %d, the bucket size of %s, because %s cannot be had with a step of %d: %s",
+		state.Dataset(l.Dataset).Size/time.Second, l.Dataset, l.Family, step/time.Second, l.Why)
+}
+
+// written are the datasets of which something is written, ascending.
+func (r *Request) written() (ids []string) {
+	for _, b := range r.Blocks {
+		ids = append(ids, b.Datasets...)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// step is how far apart the samples of repeated buckets of a size are.
+func (r *Request) step(size time.Duration) time.Duration {
+	if r.Step == 0 {
+		return size
+	}
+	return min(r.Step, size)
+}
+
+func (r *Request) kind(size time.Duration) Kind {
+	switch {
+	case r.Sum && r.Step > size:
+		return Summed
+	case r.Extend || r.step(size) != size:
+		return Stepped
+	}
+	return Plain
+}
+
+// divide makes the blocks of the families, and what is left out.
+func (r *Request) divide(state *window.State, families []window.Family) {
+	for _, fam := range families {
+		blocks := map[Kind][]string{}
+		var whole []string // whose buckets are a step already
+		for _, id := range feeders(state, r.Datasets, fam.Name) {
+			size := state.Dataset(id).Size
+			kind := r.kind(size)
+			if kind == Summed {
+				if why := r.indivisible(fam, size); why != "" {
+					r.LeftOut = append(r.LeftOut, LeftOut{fam.Name, id, why})
+					continue
+				}
+			} else if size == r.Step {
+				whole = append(whole, id)
+			}
+			blocks[kind] = append(blocks[kind], id)
+		}
+		// After a change of bucket size, what is a step already stands with what
+		// becomes one: one series on both sides of the change.
+		for _, kind := range []Kind{Summed, Stepped} {
+			if len(whole) > 0 && len(blocks[kind]) > 0 {
+				for _, other := range []Kind{Plain, Stepped, Summed} {
+					blocks[other] = slices.DeleteFunc(blocks[other], func(id string) bool { return slices.Contains(whole, id) })
+				}
+				blocks[kind] = append(blocks[kind], whole...)
+				slices.Sort(blocks[kind])
+				break
+			}
+		}
+		for _, kind := range []Kind{Plain, Stepped, Summed} {
+			if len(blocks[kind]) > 0 {
+				r.Blocks = append(r.Blocks, Block{fam, kind, blocks[kind]})
+			}
+		}
+	}
+}
+
+// indivisible says why the family's buckets of a size cannot be added up to the
+// step; empty: they can.
+func (r *Request) indivisible(fam window.Family, size time.Duration) string {
+	switch {
+	case !fam.Additive:
+		return "its values cannot be added up (unique counts, quantiles, averages)"
+	case r.Step%size != 0:
+		return fmt.Sprintf("%d seconds are no multiple of its buckets' %d", r.Step/time.Second, size/time.Second)
+	case day%r.Step != 0:
+		return fmt.Sprintf("a day is no multiple of %d seconds, and steps begin at midnight UTC", r.Step/time.Second)
+	}
+	return ""
+}

@@ -1,0 +1,185 @@
+package backfill
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+)
+
+// mostRows bounds what is held of one step, in rows of all scopes: about 50 MB.
+const mostRows = 500_000
+
+// sum is what has come of one scope in one step.
+type sum struct {
+	bucket.Rows
+	family   *bucket.Family // nil: no rows yet
+	labels   expo.Labels    // of the newest bucket: a rename shows from the next step on
+	covered  time.Duration
+	until    bucket.Time // end of the newest bucket
+	spoiled  bool        // what came cannot make a sum
+	estimate bool
+	// Variants of the dataset that answered with rows, and without. One that never
+	// had rows, beside one that had, may not know the family: then nothing is not 0.
+	with, without []string
+}
+
+// add adds a bucket. fam is nil where the family was not collected.
+func (s *sum) add(b *bucket.Bucket, fam *bucket.Family, rows *bucket.Rows) {
+	if fam == nil || b.Start < s.until {
+		s.spoiled = true
+		return
+	}
+	s.labels = expo.Labels{Zone: b.Zone, Account: b.Account}
+	s.covered += b.Size
+	s.until = b.Window().End
+	s.estimate = s.estimate || b.SampleInterval > 1
+	if rows == nil {
+		s.without = with(s.without, b.Variant)
+		return
+	}
+	s.with = with(s.with, b.Variant)
+	if s.family != nil && !slices.Equal(s.family.Labels, fam.Labels) {
+		s.spoiled = true
+		return
+	}
+	s.Rows, s.family = plus(&s.Rows, rows), fam
+}
+
+func with(set []string, name string) []string {
+	if slices.Contains(set, name) {
+		return set
+	}
+	return append(set, name)
+}
+
+// whole reports whether every bucket of the step is in the sum.
+func (s *sum) whole(step time.Duration) bool {
+	if s.spoiled || s.covered != step || slices.ContainsFunc(s.Values, func(v float64) bool { return math.IsInf(v, 0) }) {
+		return false
+	}
+	if s.family == nil {
+		return true // nothing happened
+	}
+	if s.family.Role == bucket.Total && len(s.without) > 0 {
+		return false // a total always has its row, unless its variant does not know it
+	}
+	return !slices.ContainsFunc(s.without, func(v string) bool { return !slices.Contains(s.with, v) })
+}
+
+// plus adds rows of one family, both sorted, label values by label values.
+func plus(a, b *bucket.Rows) bucket.Rows {
+	if len(a.Values) == 0 {
+		return *b
+	}
+	n := b.Width()
+	out := bucket.Rows{
+		Family: b.Family,
+		Labels: make([]string, 0, max(len(a.Labels), len(b.Labels))),
+		Values: make([]float64, 0, max(len(a.Values), len(b.Values))),
+	}
+	for i, j := 0, 0; i < len(a.Values) || j < len(b.Values); {
+		order := 0
+		switch {
+		case i == len(a.Values):
+			order = 1
+		case j == len(b.Values):
+			order = -1
+		default:
+			order = slices.Compare(a.Labels[i*n:(i+1)*n], b.Labels[j*n:(j+1)*n])
+		}
+		value := 0.0
+		labels := b.Labels
+		at := j
+		if order <= 0 {
+			labels, at = a.Labels, i
+			value += a.Values[i]
+			i++
+		}
+		if order >= 0 {
+			value += b.Values[j]
+			j++
+		}
+		out.Labels = append(out.Labels, labels[at*n:(at+1)*n]...)
+		out.Values = append(out.Values, value)
+	}
+	return out
+}
+
+// summed writes a block of sums: of each step that lies wholly inside the range,
+// and of each scope whose buckets fill it.
+func (o *writer) summed(of *Block) error {
+	step := o.r.Step
+	in := bucket.Window{Start: o.r.Range.Start.Ceil(step), End: o.r.Range.End.Floor(step)}
+	if in.Empty() {
+		return nil
+	}
+	var start bucket.Time
+	scopes := map[bucket.Scope]*sum{}
+	rows := 0
+	flush := func() error {
+		w := bucket.Window{Start: start, End: start.Add(step)}
+		for _, scope := range slices.SortedFunc(maps.Keys(scopes), bucket.Scope.Compare) {
+			if err := o.sum(of, w, scopes[scope]); err != nil {
+				return fmt.Errorf("%s %s: %w", scope, w, err)
+			}
+		}
+		clear(scopes)
+		rows = 0
+		return nil
+	}
+	err := o.merged(of, in, func(s *source) error {
+		b := s.head
+		if at := b.Start.Floor(step); at != start {
+			if err := flush(); err != nil {
+				return err
+			}
+			start = at
+		}
+		r, fam, err := o.rows(of.Name, s)
+		if err != nil {
+			return err
+		}
+		total := scopes[b.Scope]
+		if total == nil {
+			total = &sum{}
+			scopes[b.Scope] = total
+		}
+		rows -= len(total.Values)
+		total.add(b, fam, r)
+		if rows += len(total.Values); rows > mostRows {
+			return &ParamError{"step_seconds", fmt.Sprint(int64(step / time.Second)), fmt.Sprintf("smaller, or left out, or asked for with one zone: a step of %s has more than %d rows", of.Name, mostRows)}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// sum writes the sum of one scope in one step, if it is one.
+func (o *writer) sum(of *Block, w bucket.Window, s *sum) error {
+	if !s.whole(w.Len()) {
+		o.Incomplete++
+		o.partly = o.partly.Add(w)
+		return nil
+	}
+	if s.family == nil {
+		return nil
+	}
+	at := o.state.Info.Stamp.Of(w)
+	if err := at.Check(o.now); err != nil {
+		return err
+	}
+	o.sums++
+	if s.estimate {
+		o.Estimates++
+	}
+	s.labels.More = o.r.Labels
+	return o.write(expo.AppendRows(o.buf[:0], o.r.Format, of.Title(), s.family, s.labels, &s.Rows, at))
+}
