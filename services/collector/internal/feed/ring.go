@@ -35,10 +35,10 @@ func (f *Feed) encode(e *store.Entry) item {
 
 // follows reports whether e is the entry right after p, by its number and by
 // its chain, which is computed rather than believed. The chain covers what was
-// committed; where that is damaged only the stored chain is left, and the next
-// entry's shows whether it is true.
+// committed; where that is damaged, or was dropped, only the stored chain is left,
+// and the next entry's shows whether it is true.
 func follows(p bucket.Position, e *store.Entry) bool {
-	return e.Revision == p.Revision+1 && (e.Damage != "" || e.Chain == p.Chain.Next(e.Kind, e.CommittedAt, e.Payload))
+	return e.Revision == p.Revision+1 && (e.Damage != "" || e.Kind == bucket.KindDropped || e.Chain == p.Chain.Next(e.Kind, e.CommittedAt, e.Payload))
 }
 
 // ring holds the newest entries of the log, contiguous, within two bounds. It

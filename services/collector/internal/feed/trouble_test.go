@@ -222,6 +222,26 @@ func TestFeedFallsBehindTheFloor(t *testing.T) {
 	})
 }
 
+// What retention dropped soon after it was committed has a place in the log still:
+// who comes to it passes it, as an entry without content.
+func TestFeedPassesWhatWasDropped(t *testing.T) {
+	inBubble(t, feed.Config{}, func(s *source) { s.add(5) }, func(b *bench) {
+		c := b.open(b.src.head(), store.Filter{})
+		b.until(c, 5)
+		b.src.set(func() { b.src.hang = true })
+		time.Sleep(time.Second)
+		b.src.add(10)
+		b.src.set(func() {
+			for _, i := range []int{2, 7, 8} {
+				b.src.log[i].Kind, b.src.log[i].Payload = bucket.KindDropped, nil
+			}
+			b.src.hang = false
+		})
+		wantRevisions(b.T, b.until(c, 15), []uint64{6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+		wantRevisions(b.T, b.until(b.open(bucket.Position{}, store.Filter{}), 15), []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
+	})
+}
+
 func TestStopEndsEveryCursor(t *testing.T) {
 	inBubble(t, feed.Config{}, func(s *source) { s.add(1) }, func(b *bench) {
 		c := b.open(b.src.head(), store.Filter{})
