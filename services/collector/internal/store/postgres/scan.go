@@ -112,6 +112,12 @@ func (s *Store) Snapshot(ctx context.Context, q store.SnapshotQuery, emit func(s
 	defer release()
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err = pgx.BeginTxFunc(ctx, s.reader, options, func(tx pgx.Tx) error {
+		if s.address.pooled {
+			// The session has no settings of ours, and this one ends with the transaction.
+			if _, err := tx.Exec(ctx, `SET LOCAL `+stalled+` = '`+session[reading][stalled]+`'`); err != nil {
+				return err
+			}
+		}
 		// Before the first SELECT, which fixes the moment that all others see:
 		// a partition that is dropped after that moment and before it is read
 		// would be missing without a trace. With the lock it cannot be.
