@@ -132,7 +132,7 @@ func (b *backoff) fail(now bucket.Time, p pauses, jitter float64) {
 
 func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	s := &state{
-		Poller: p, term: won.Term, at: won.Head.Position, last: later(won.Head.CommittedAt, won.Head.ProgressAt), streamed: won.Head.ProgressAt,
+		Poller: p, term: won.Term, at: won.Head.Position,
 		versions: map[string]uint32{}, defined: map[string]*bucket.Definition{}, settling: map[string]*settle.Dataset{},
 		tries: map[ledger.Series]*try{}, off: map[string]*backoff{},
 		changed: map[bucket.Scope]bool{}, unread: map[bucket.Scope]*unread{},
@@ -145,10 +145,11 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		return nil, err
 	}
 	s.leads = bucket.TimeOf(now)
-	if ahead := won.Head.ProgressAt.Sub(now); ahead > store.MaxAhead {
-		p.Logger.Warn("the stored stream time is too far ahead to be one, it is set to the present", "stream_time", won.Head.ProgressAt, "ahead", ahead)
-		s.streamed, s.last = time.Time{}, won.Head.CommittedAt
+	if err := p.checkHead(ctx, won.Head); err != nil {
+		return nil, err
 	}
+	s.streamed = p.possible("stream time", won.Head.ProgressAt, now)
+	s.last = later(s.streamed, p.possible("time of the newest entry", won.Head.CommittedAt, now))
 	if err := s.loadRecords(ctx); err != nil {
 		return nil, err
 	}
@@ -163,6 +164,41 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		return nil, err
 	}
 	return s, s.defineDatasets(ctx)
+}
+
+// possible is a stored time, or none where it is too far ahead of the trusted
+// clock to have been a leader's: commits are not dated by it.
+func (p *Poller) possible(what string, stored, now time.Time) time.Time {
+	if ahead := stored.Sub(now); ahead > store.MaxAhead {
+		p.Logger.Warn("the stored "+what+" is too far ahead to be one, it is not gone by", "stored", stored, "ahead", ahead)
+		return time.Time{}
+	}
+	return stored
+}
+
+// checkHead returns ErrCorrupt unless the newest entry is that of the head: what
+// is appended elsewhere is behind entries that nobody has, or in their places.
+func (p *Poller) checkHead(ctx context.Context, head store.Head) error {
+	after := head.Revision
+	if after > head.Floor {
+		after--
+	}
+	newest, err := p.Store.ReadLog(ctx, after, 2)
+	if err != nil {
+		return fmt.Errorf("read the newest entry: %w", err)
+	}
+	want := 1
+	if after == head.Revision {
+		want = 0
+	}
+	if len(newest) == want && (want == 0 || newest[0].Revision == head.Revision) {
+		return nil
+	}
+	is := "there is no such entry"
+	if len(newest) > 0 {
+		is = fmt.Sprintf("there is an entry of revision %d", newest[len(newest)-1].Revision)
+	}
+	return fmt.Errorf("%w: the log's head says revision %d, and %s", store.ErrCorrupt, head.Revision, is)
 }
 
 func later(a, b time.Time) time.Time {

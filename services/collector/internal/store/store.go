@@ -227,8 +227,9 @@ type Store interface {
 	Head(ctx context.Context) (Head, error)
 
 	// Acquire takes the lease for holder if it is free, has expired by the
-	// database's clock, or is already held by that very holder, and raises the
-	// term. ErrHeld otherwise. ttl is above zero.
+	// database's clock, ends more than MaxLease from now, or is already held by that
+	// very holder, and raises the term; see NextTerm. ErrHeld otherwise. ttl is above
+	// zero and MaxLease at most.
 	Acquire(ctx context.Context, holder string, ttl time.Duration) (Lease, error)
 	// Renew extends the lease and records the stream time (zero: leave it): the
 	// term dates no later commit before it. It never goes back, except that one

@@ -59,6 +59,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weir-metrics/weir/internal/quiet"
@@ -256,11 +257,19 @@ func (s *Store) scan(ctx context.Context) (release func(), err error) {
 	}
 }
 
-func utc(t *time.Time) time.Time {
-	if t == nil {
+// farthest is what a time beyond it is read as: the contract has none after it.
+var farthest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// utc is a stored time, the zero one where there is none. Postgres has infinity
+// too, and years that nothing else has.
+func utc(t pgtype.Timestamptz) time.Time {
+	switch {
+	case !t.Valid, t.InfinityModifier == pgtype.NegativeInfinity, t.InfinityModifier == pgtype.Finite && t.Time.Year() < 1:
 		return time.Time{}
+	case t.InfinityModifier == pgtype.Infinity, t.Time.After(farthest):
+		return farthest
 	}
-	return t.UTC()
+	return t.Time.UTC()
 }
 
 // nullable is how times are sent; zero is NULL.
