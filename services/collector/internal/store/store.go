@@ -264,7 +264,8 @@ type Store interface {
 	// belongs to emit only during the call. Emit must not begin another Snapshot,
 	// List or Coverage: there are few connections for those, and it could wait
 	// for its own. A reader that stalls for minutes may lose its snapshot
-	// (ErrUnavailable).
+	// (ErrUnavailable). An entry whose chain does not follow from the stored one of
+	// the entry before it has Damage.
 	Snapshot(ctx context.Context, q SnapshotQuery, emit func(Entry) error) (Head, error)
 	// List emits buckets by (dataset, start, scope) in bounded memory; it does
 	// not hold a transaction open while emit runs, so buckets that are appended

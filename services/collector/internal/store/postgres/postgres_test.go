@@ -33,8 +33,9 @@ func TestExam(t *testing.T) {
 		Create: func(t *testing.T) storetest.Opener { return at(t, migrated.DSN(t)) },
 		Alter: func(t *testing.T) (storetest.Opener, func(string), string) {
 			dsn := migrated.DSN(t)
-			return at(t, dsn), func(sql string) { pgtest.Exec(t, dsn, sql) }, "'infinity'"
+			return at(t, dsn), func(sql string) { pgtest.Exec(t, dsn, "SET session_replication_role = replica; "+sql) }, "'infinity'"
 		},
+		Bytes: func(b []byte) string { return fmt.Sprintf(`'\x%x'`, b) },
 		Damage: func(t *testing.T) (storetest.Opener, func(string, bucket.Revision)) {
 			dsn := migrated.DSN(t)
 			return at(t, dsn), func(column string, revision bucket.Revision) {

@@ -29,6 +29,8 @@ type Driver struct {
 	// and the literal of a time that is farther off than any. Nil: not asked of
 	// this one.
 	Alter func(t *testing.T) (o Opener, sql func(string), far string)
+	// Bytes is the literal of bytes in that SQL.
+	Bytes func([]byte) string
 	// Shared: several stores may be open on one database at the same time, as
 	// by several processes.
 	Shared bool
@@ -69,6 +71,7 @@ func Run(t *testing.T, d Driver) {
 		{"Scan/List", testList},
 		{"Scan/EmitError", testEmitError},
 		{"Scan/ManyReaders", testManyReaders},
+		{"Altered", testAltered},
 		{"Damaged", testDamaged},
 		{"Coverage", testCoverage},
 		{"Records", testRecords},
