@@ -225,5 +225,16 @@ func Misconfigured(err error) bool {
 		return strings.HasPrefix(e.Code, "28") || strings.HasPrefix(e.Code, "3D")
 	}
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
-	return untrusted || errors.Is(err, ErrTransactionPooler) || errors.Is(err, errDSN)
+	return untrusted || refusesTLS(err) || errors.Is(err, ErrTransactionPooler) || errors.Is(err, errDSN)
+}
+
+// refusesTLS reports whether the server does not speak TLS, and nothing else is
+// allowed.
+func refusesTLS(err error) bool {
+	e, ok := errors.AsType[*pgconn.ConnectError](err)
+	if !ok || e.Config == nil || e.Config.TLSConfig == nil {
+		return false
+	}
+	plain := slices.ContainsFunc(e.Config.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.TLSConfig == nil })
+	return !plain && strings.Contains(err.Error(), "server refused TLS connection")
 }
