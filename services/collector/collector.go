@@ -34,6 +34,7 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
 	"github.com/weir-metrics/weir/services/collector/internal/bucketsvc"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
 	"github.com/weir-metrics/weir/services/collector/internal/grpcserver"
@@ -88,10 +89,15 @@ type Collector struct {
 	trouble *trouble.Board
 	writes  *writes.Watch
 	dying   atomic.Pointer[error] // why this process's terms end at once
+
+	open     func(ctx context.Context) (store.Store, error)
+	assemble func() error          // makes what needs the store
+	away     atomic.Pointer[error] // why there is no store yet; nil: there is
 }
 
-// New opens the store and prepares everything; nothing is served or asked yet.
-// A Collector that is not run must be closed.
+// New opens the store and prepares everything; nothing is served or asked yet. A
+// Postgres that does not answer is no error: Run waits for it. A Collector that is
+// not run must be closed.
 func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error) {
 	if deps.Clock == nil {
 		deps.Clock = clock.System()
@@ -136,34 +142,65 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	if err != nil {
 		return nil, err
 	}
-	open := deps.OpenStore
-	if open == nil {
-		open = func(ctx context.Context) (Store, error) { return openStore(ctx, config, deps, c.secrets) }
+	c.open = deps.OpenStore
+	if c.open == nil {
+		c.open = func(ctx context.Context) (Store, error) { return openStore(ctx, config, deps, c.secrets) }
 	}
-	if c.store, err = open(ctx); err != nil {
+	registerStore(deps.Registry, c)
+	build := cli.BuildInfo()
+	if c.ops, err = ops.New(ops.Config{
+		Service: "weir-collector", Summary: "Settled Cloudflare buckets, each stored once and streamed over gRPC.",
+		Version: build.Version, Revision: build.Revision, Registry: deps.Registry, Ready: c.ready, Pprof: config.Pprof, Logger: deps.Logger,
+	}); err != nil {
 		return nil, err
 	}
+	c.assemble = func() error { return c.assembled(datasets, upstream, door, spoiled, ownTime) }
+	if err := c.begin(ctx); err != nil && !waits(ctx, err) {
+		return nil, err
+	}
+	return c, nil
+}
+
+// begin opens the store and makes what works with it.
+func (c *Collector) begin(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.store.Close())
+			c.away.Store(&err)
 		}
 	}()
-	if config.anySource {
-		head, err := c.store.Head(ctx)
-		if err != nil {
-			return nil, err
-		}
+	if c.store, err = c.open(ctx); err != nil {
+		c.store = nil
+		return err
+	}
+	if c.config.anySource {
+		var head store.Head
+		head, err = c.store.Head(ctx)
 		c.config.Simulated = head.Simulated
 	}
-	if err = c.checkEncoding(ctx); err != nil {
-		return nil, err
+	if err == nil {
+		err = c.checkEncoding(ctx)
 	}
+	if err == nil {
+		err = c.assemble()
+	}
+	if err != nil {
+		err = errors.Join(err, c.store.Close())
+		c.store = nil
+		return err
+	}
+	c.away.Store(nil)
+	return nil
+}
+
+// assembled makes what works with the store: once.
+func (c *Collector) assembled(datasets *catalogue.Catalogue, upstream *cloudflare.Client, door grpcserver.Config, spoiled *unreadable.Register, ownTime bool) error {
+	config, deps := c.config, c.deps
 	limiter, err := quota.New(quota.Config{
 		User: config.BudgetUser, Reserver: c.store, Clock: deps.BudgetClock, Share: config.BudgetShare,
 		Holder: config.Holder, OwnTime: ownTime, Logger: deps.Logger,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	registerQuota(deps.Registry, limiter)
 	var seed [8]byte
@@ -183,57 +220,70 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 			Trouble: c.trouble, Unreadable: spoiled,
 		},
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	door.OnDrain = c.service.Drain
 	door.Register = func(r grpc.ServiceRegistrar) { bucketv1.RegisterBucketServiceServer(r, c.service) }
 	if c.grpc, err = grpcserver.New(door); err != nil {
-		return nil, err
+		return err
 	}
 	registerFeed(deps.Registry, c.feed, c.service)
-	build := cli.BuildInfo()
-	c.ops, err = ops.New(ops.Config{
-		Service: "weir-collector", Summary: "Settled Cloudflare buckets, each stored once and streamed over gRPC.",
-		Version: build.Version, Revision: build.Revision, Registry: deps.Registry, Ready: c.ready, Pprof: config.Pprof, Logger: deps.Logger,
-	})
-	return c, err
+	return nil
 }
 
 // Close releases the store of a collector that is not run.
-func (c *Collector) Close() error { return c.store.Close() }
+func (c *Collector) Close() error {
+	if c.store == nil {
+		return nil
+	}
+	return c.store.Close()
+}
 
 // Run serves and, while it holds the lease, collects, until ctx ends. It says
 // "not ready" first, ends streams within the drain time, gives the lease back
-// and closes the store last.
+// and closes the store last. While Postgres does not answer at the start it waits,
+// and serves nothing but the operations listener, which says "not ready".
 func (c *Collector) Run(ctx context.Context) error {
+	// Ends with ctx and says "not ready" before anything else ends.
+	g := newGroup(ctx, c.ops.Drain)
+	// Serves health, readiness and own metrics.
+	g.add(func(ctx context.Context) error {
+		return ops.Serve(ctx, ops.ServerConfig{
+			Name: "operations", Address: c.config.OpsListen, Listener: c.deps.Ops, Logger: c.deps.Logger,
+			WebConfigFile: c.config.WebConfig, WebConfigSetting: "WEIR_COLLECTOR_WEB_CONFIG_FILE", Watch: c.secrets,
+		}, c.ops)
+	})
+	// Waits for the store, then does everything else.
+	g.add(func(ctx context.Context) error {
+		if away := c.away.Load(); away != nil {
+			if err := wait(ctx, c.deps.Logger, *away, c.begin); err != nil {
+				if ctx.Err() != nil {
+					err = nil // it was asked to end, and waiting was all it did
+				}
+				return errors.Join(err, c.closeListener())
+			}
+		}
+		return c.serve(ctx)
+	})
+	return errors.Join(g.Run(), c.Close())
+}
+
+// serve does all that takes a store, until ctx ends.
+func (c *Collector) serve(ctx context.Context) error {
 	listener := c.deps.GRPC
 	if listener == nil {
 		var err error
 		if listener, err = net.Listen("tcp", c.config.Listen); err != nil {
-			return errors.Join(fmt.Errorf("gRPC listener: %w", err), c.store.Close())
+			return fmt.Errorf("gRPC listener: %w", err)
 		}
 	}
-	var g run.Group
-	actor := func(work func(context.Context) error) {
-		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		g.Add(func() error { return work(ctx) }, func(error) { cancel() })
-	}
-	// Ends with ctx and takes the others along.
-	ended := make(chan struct{})
-	g.Add(func() error {
-		select {
-		case <-ctx.Done():
-			c.ops.Drain()
-		case <-ended:
-		}
-		return nil
-	}, func(error) { close(ended) })
+	g := newGroup(ctx, func() {})
 	// Campaigns for the lease; while it holds, collects.
-	actor(c.campaign)
+	g.add(c.campaign)
 	// Follows the log for all streams; must outlive them, so it ends by itself
 	// only after the server below has drained.
 	served := make(chan struct{})
-	actor(func(stop context.Context) error {
+	g.add(func(stop context.Context) error {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
 		defer cancel()
 		go func() {
@@ -246,16 +296,9 @@ func (c *Collector) Run(ctx context.Context) error {
 		return c.feed.Run(ctx)
 	})
 	// Serves the BucketService.
-	actor(func(ctx context.Context) error { defer close(served); return c.grpc.Run(ctx, listener) })
-	// Serves health, readiness and own metrics.
-	actor(func(ctx context.Context) error {
-		return ops.Serve(ctx, ops.ServerConfig{
-			Name: "operations", Address: c.config.OpsListen, Listener: c.deps.Ops, Logger: c.deps.Logger,
-			WebConfigFile: c.config.WebConfig, WebConfigSetting: "WEIR_COLLECTOR_WEB_CONFIG_FILE", Watch: c.secrets,
-		}, c.ops)
-	})
+	g.add(func(ctx context.Context) error { defer close(served); return c.grpc.Run(ctx, listener) })
 	// Tells gRPC health checks what readiness tells HTTP ones.
-	actor(func(ctx context.Context) error {
+	g.add(func(ctx context.Context) error {
 		for {
 			c.grpc.SetServing(c.ready() == nil)
 			select {
@@ -265,7 +308,42 @@ func (c *Collector) Run(ctx context.Context) error {
 			}
 		}
 	})
-	return errors.Join(g.Run(), c.store.Close())
+	return g.Run()
+}
+
+// closeListener closes the listener that was given, where nothing will serve it.
+func (c *Collector) closeListener() error {
+	if c.deps.GRPC == nil {
+		return nil
+	}
+	return c.deps.GRPC.Close()
+}
+
+// group are actors that end together.
+type group struct {
+	run.Group
+	ctx context.Context //nolint:containedctx // the values of the actors' own
+}
+
+// newGroup returns a group that ends with ctx, after a call of first.
+func newGroup(ctx context.Context, first func()) *group {
+	g := &group{ctx: ctx}
+	ended := make(chan struct{})
+	g.Add(func() error {
+		select {
+		case <-ctx.Done():
+			first()
+		case <-ended:
+		}
+		return nil
+	}, func(error) { close(ended) })
+	return g
+}
+
+// add adds an actor, which ends when its context does.
+func (g *group) add(work func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(g.ctx))
+	g.Add(func() error { return work(ctx) }, func(error) { cancel() })
 }
 
 func (c *Collector) campaign(ctx context.Context) error {
@@ -329,6 +407,9 @@ func (c *Collector) contested(holder string) {
 // ready says whether the store answers, takes what this process has to write and
 // holds what it can go on from; leading or standing by is all the same.
 func (c *Collector) ready() error {
+	if err := c.away.Load(); err != nil {
+		return fmt.Errorf("the store does not answer: %w", *err)
+	}
 	if err := c.feed.Stats().Err; err != nil {
 		return fmt.Errorf("the store does not answer: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"slices"
 
@@ -13,7 +14,7 @@ import (
 // Commands are the subcommands of the collector's binary; "version" comes with
 // every program.
 func Commands() []cli.Command {
-	var run, migrate, list Config
+	var run, database, list Config
 	var grants Grants
 	return []cli.Command{
 		{
@@ -30,17 +31,11 @@ func Commands() []cli.Command {
 		},
 		{
 			Name: "migrate", Summary: "bring the database schema up to this version",
-			Help: "Safe to repeat and to run from several places at once. An older collector of the previous minor version goes on working on the migrated schema.\n\n" +
+			Help: "Safe to repeat and to run from several places at once. An older collector of the previous minor version goes on working on the migrated schema. A Postgres that does not answer is waited for, for a minute.\n\n" +
 				"On Postgres the role that migrates owns the tables. A collector should run as another, which --grant-writer gives what it needs.",
-			Settings: slices.Concat(migrate.DatabaseSettings(), grants.Settings()),
+			Settings: slices.Concat(database.DatabaseSettings(), grants.Settings()),
 			Run: func(ctx context.Context, _ []string) error {
-				if err := Migrate(ctx, migrate); err != nil {
-					return err
-				}
-				if err := checkEncodingOf(ctx, migrate); err != nil {
-					return err
-				}
-				return Grant(ctx, migrate, grants)
+				return migrate(ctx, database, grants, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 			},
 		},
 		driftCommand(),

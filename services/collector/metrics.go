@@ -33,13 +33,17 @@ func registerFeed(reg prometheus.Registerer, f *feed.Feed, s *bucketsvc.Server) 
 		return 0
 	})
 	gauge(reg, "feed_bytes", "Encoded entries held in memory for streams.", func() float64 { return float64(f.Stats().Bytes) })
+	gauge(reg, "streams", "WatchBuckets and ListBuckets calls being served.", func() float64 { return float64(s.Streams()) })
+}
+
+// registerStore exposes whether there is a store, from the start on.
+func registerStore(reg prometheus.Registerer, c *Collector) {
 	gauge(reg, "store_up", "1 while the store answers this process.", func() float64 {
-		if f.Stats().Err != nil {
+		if c.away.Load() != nil || c.feed.Stats().Err != nil {
 			return 0
 		}
 		return 1
 	})
-	gauge(reg, "streams", "WatchBuckets and ListBuckets calls being served.", func() float64 { return float64(s.Streams()) })
 }
 
 func gauge(reg prometheus.Registerer, name, help string, value func() float64) {

@@ -126,6 +126,9 @@ func explain(err error) error {
 	if errors.Is(err, store.ErrSettings) && !errors.Is(err, store.ErrSource) {
 		return fmt.Errorf("%w (set CF_SAMPLE_TIMESTAMP to what the store has, or WEIR_CHANGE_SAMPLE_TIMESTAMP=true to change the store)", err)
 	}
+	if errors.Is(err, postgres.ErrTransactionPooler) {
+		return fmt.Errorf("%w (set WEIR_POSTGRES_POOLER=transaction, or the pooler to session mode)", err)
+	}
 	return err
 }
 

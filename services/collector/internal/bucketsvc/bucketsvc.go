@@ -11,7 +11,8 @@
 // A stream ends with an error of one table, errors.go. No stream holds
 // anything for a client that does not read: sending one message may take
 // Limits.Stall, then the stream is cut, and with it the transaction of a
-// snapshot.
+// snapshot, whose reader has to take Limits.Pace bytes in each Limits.Progress that
+// it is waited for: a snapshot holds a place that others wait for.
 package bucketsvc
 
 import (
@@ -73,12 +74,20 @@ type Limits struct {
 	// Calls is the most calls with one answer at once. Default 64.
 	Calls int
 	// Queue is how long a snapshot, a list or a call waits for a place before it
-	// is refused. Default 10 s: a fleet of exposers that starts at once is served
-	// one after the other, and nobody waits for as long as the public client
-	// takes a silent stream for dead (30 s).
+	// is refused. Default 15 s: a fleet of exposers that starts at once is served
+	// one after the other, a snapshot that is not read ends within it (Progress), and
+	// nobody waits for as long as the public client takes a silent stream for dead
+	// (30 s).
 	Queue time.Duration
 	// Stall is how long a client may take to make room for one message. Default 30 s.
 	Stall time.Duration
+	// Progress is how long, all in all, a snapshot may wait for its reader to take
+	// Pace bytes more; the store's own time does not count. Default 10 s.
+	Progress time.Duration
+	// Pace is how many bytes a snapshot's reader has to take in Progress. Default
+	// 256 KiB: at less than that, a snapshot is not whole within Limits.Snapshot
+	// unless it is small.
+	Pace int
 	// Snapshot bounds the transaction of one snapshot. Default 5 min.
 	Snapshot time.Duration
 	// Unary bounds calls with one answer, where the client sets no shorter
@@ -129,15 +138,17 @@ func New(c Config) (*Server, error) {
 		return nil, errors.New("bucket service: store, feed and status source are required")
 	}
 	l := &c.Limits
-	if min(l.Streams, l.Snapshots, l.Lists, l.Calls, l.Message) < 0 || min(l.Queue, l.Stall, l.Snapshot, l.Unary, c.Retention) < 0 {
+	if min(l.Streams, l.Snapshots, l.Lists, l.Calls, l.Message, l.Pace) < 0 || min(l.Queue, l.Stall, l.Progress, l.Snapshot, l.Unary, c.Retention) < 0 {
 		return nil, errors.New("bucket service: no limit may be negative")
 	}
 	setDefault(&l.Streams, 2048)
 	setDefault(&l.Snapshots, 4)
 	setDefault(&l.Lists, 8)
 	setDefault(&l.Calls, 64)
-	setDefault(&l.Queue, 10*time.Second)
+	setDefault(&l.Queue, 15*time.Second)
 	setDefault(&l.Stall, 30*time.Second)
+	setDefault(&l.Progress, 10*time.Second)
+	setDefault(&l.Pace, 256<<10)
 	setDefault(&l.Snapshot, 5*time.Minute)
 	setDefault(&l.Unary, 30*time.Second)
 	setDefault(&l.Message, 16<<20)

@@ -21,6 +21,7 @@ var (
 	errManyLists      = errors.New("as many lists as may be are being read")
 	errManyCalls      = errors.New("as many calls as may be are being answered")
 	errStalled        = errors.New("client did not make room for a message in time")
+	errSlowSnapshot   = errors.New("client took too little of a snapshot in time")
 )
 
 // requestError is a fault of the request. Its text names field and value and
@@ -68,6 +69,7 @@ var table = []struct {
 	{errReread, codes.Unavailable, "BEHIND", "stored entries were found that cannot be read, and the view lacks as many windows; try again", slog.LevelInfo, 0},
 	{feed.ErrSlowReader, codes.ResourceExhausted, "SLOW_READER", "the stream fell behind the lag limit; resume where it is", slog.LevelInfo, 0},
 	{errStalled, codes.ResourceExhausted, "SLOW_READER", "the client did not read for too long; resume where it is", slog.LevelInfo, 0},
+	{errSlowSnapshot, codes.ResourceExhausted, "SLOW_READER", "the client took too little of the snapshot for too long, and others wait for its place; read it as it comes, or ask for less", slog.LevelInfo, 0},
 	{errTooManyStreams, codes.ResourceExhausted, "TOO_MANY_STREAMS", "the limit of streams of this collector is reached; back off, or try another one", slog.LevelInfo, retryStream},
 	{errManySnapshots, codes.ResourceExhausted, "TOO_MANY_STREAMS", "this collector is reading as many snapshots as it may; back off, or try another one", slog.LevelInfo, retryRead},
 	{errManyLists, codes.ResourceExhausted, "TOO_MANY_STREAMS", "this collector is reading as many lists as it may; back off, or try another one", slog.LevelInfo, retryRead},

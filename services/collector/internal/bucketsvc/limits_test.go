@@ -130,6 +130,62 @@ func TestWorkOfEachKindIsLimited(t *testing.T) {
 	}
 }
 
+// Readers that take a message now and then hold no place for longer than a snapshot
+// may wait for its reader; whoever reads gets in meanwhile, and a reader that is slow
+// but reads has all of it.
+func TestSlowReadersOfSnapshotsGiveWay(t *testing.T) {
+	const messages = 4000 // far more than buffers and windows of flow control take
+	large := feedtest.Bucket("http_5m", feedtest.Zone(1), 0)
+	large.Variant = strings.Repeat("x", 1<<15)
+	entry := store.Entry{NewEntry: newEntry(feedtest.Entry{Bucket: large})}
+	st := &stub{snapshot: func(_ context.Context, emit func(store.Entry) error) error {
+		for range messages {
+			if err := emit(entry); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+	inBubble(t, st, nil, bucketsvc.Limits{}, func(b *bench) {
+		read := func(pause time.Duration) (n int, err error) {
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			s, err := b.rpc.WatchBuckets(ctx, &bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Snapshot{}})
+			for err == nil {
+				var m *bucketv1.WatchBucketsResponse
+				if m, err = s.Recv(); m.GetSnapshotEnd() != nil {
+					return n, nil
+				}
+				n++
+				time.Sleep(pause)
+			}
+			return n, err
+		}
+		slow := make(chan error, 4)
+		for range 4 {
+			go func() {
+				_, err := read(9 * time.Second)
+				slow <- err
+			}()
+		}
+		time.Sleep(time.Second)
+		began := time.Now()
+		if n, err := read(0); err != nil || n <= messages {
+			b.Errorf("beside slow readers %d messages, %v", n, err)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			b.Errorf("a snapshot had to wait for %s", took)
+		}
+		for range 4 {
+			b.wantError(<-slow, codes.ResourceExhausted, "SLOW_READER")
+		}
+		// Two minutes for all of it is slow, and fast enough.
+		if n, err := read(30 * time.Millisecond); err != nil || n <= messages {
+			b.Errorf("slowly, %d messages, %v", n, err)
+		}
+	})
+}
+
 // gated is a status source whose scopes and coverage take as long as pass does.
 type gated struct {
 	noStatus

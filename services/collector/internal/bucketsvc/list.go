@@ -17,8 +17,8 @@ import (
 
 // ListBuckets implements bucketv1.BucketServiceServer.
 func (s *Server) ListBuckets(req *bucketv1.ListBucketsRequest, ss grpc.ServerStreamingServer[bucketv1.ListBucketsResponse]) error {
-	return s.stream(ss, "ListBuckets", func(ctx context.Context, send sender) error {
-		return s.list(ctx, req, send)
+	return s.stream(ss, "ListBuckets", func(ctx context.Context, out *outlet) error {
+		return s.list(ctx, req, out.send)
 	})
 }
 

@@ -4,13 +4,59 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
+	"github.com/weir-metrics/weir/services/collector/internal/rawcodec"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 )
 
 // sender sends one message: a rawcodec.Frame or a proto.Message.
 type sender func(m any) error
+
+// outlet is where a stream's messages go.
+type outlet struct {
+	ss     grpc.ServerStream
+	limits Limits
+	stall  *time.Timer // goes off when the client makes no room
+
+	// Inside a snapshot, which holds a place and a transaction while its reader
+	// reads, waiting adds up until the reader has taken Limits.Pace bytes more.
+	hurried atomic.Bool
+	waited  time.Duration
+	taken   int
+}
+
+// hurry begins and ends what is said of snapshots.
+func (o *outlet) hurry(on bool) {
+	o.hurried.Store(on)
+	o.waited, o.taken = 0, 0
+}
+
+func (o *outlet) send(m any) error {
+	most := o.limits.Stall
+	if o.hurried.Load() {
+		most = min(most, o.limits.Progress-o.waited)
+	}
+	began := time.Now()
+	o.stall.Reset(max(most, 0))
+	defer o.stall.Stop()
+	if err := o.ss.SendMsg(m); err != nil {
+		return &sendError{err}
+	}
+	o.waited += time.Since(began)
+	switch m := m.(type) {
+	case rawcodec.Frame:
+		o.taken += len(m)
+	case proto.Message:
+		o.taken += proto.Size(m)
+	}
+	if o.taken >= o.limits.Pace {
+		o.waited, o.taken = 0, 0
+	}
+	return nil
+}
 
 // outcome is how produce ended: with an error or with a panic.
 type outcome struct {
@@ -23,10 +69,11 @@ type outcome struct {
 // Sending blocks while the client makes no room, and gRPC has no deadline for
 // it: the only way to break off is to return from the handler. So produce runs
 // in a goroutine of its own, and this one, the handler, watches: it returns when
-// produce does, or when one message has been waiting for Limits.Stall. In that
+// produce does, or when one message has been waiting for Limits.Stall, or a snapshot
+// for Limits.Progress. In that
 // case the goroutine is still inside SendMsg; returning ends the stream, which
 // makes SendMsg fail, and produce with it.
-func (s *Server) stream(ss grpc.ServerStream, call string, produce func(ctx context.Context, send sender) error) error {
+func (s *Server) stream(ss grpc.ServerStream, call string, produce func(ctx context.Context, out *outlet) error) error {
 	release, err := s.admit()
 	if err != nil {
 		return s.status(ss.Context(), call, err)
@@ -36,14 +83,7 @@ func (s *Server) stream(ss grpc.ServerStream, call string, produce func(ctx cont
 
 	stall := time.NewTimer(s.c.Limits.Stall)
 	stall.Stop()
-	send := func(m any) error {
-		stall.Reset(s.c.Limits.Stall)
-		defer stall.Stop()
-		if err := ss.SendMsg(m); err != nil {
-			return &sendError{err}
-		}
-		return nil
-	}
+	out := &outlet{ss: ss, limits: s.c.Limits, stall: stall}
 	done := make(chan outcome, 1) // buffered: after a stall nobody receives
 	go func() {
 		defer release()
@@ -55,7 +95,7 @@ func (s *Server) stream(ss grpc.ServerStream, call string, produce func(ctx cont
 			}
 			done <- o
 		}()
-		o.err = produce(ctx, send)
+		o.err = produce(ctx, out)
 	}()
 
 	draining := s.draining
@@ -71,6 +111,9 @@ func (s *Server) stream(ss grpc.ServerStream, call string, produce func(ctx cont
 			}
 			return s.status(ss.Context(), call, o.err)
 		case <-stall.C:
+			if out.hurried.Load() {
+				return s.status(ss.Context(), call, errSlowSnapshot)
+			}
 			return s.status(ss.Context(), call, errStalled)
 		case <-draining:
 			cancel(errDraining)

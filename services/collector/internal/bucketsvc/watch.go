@@ -18,12 +18,13 @@ import (
 
 // WatchBuckets implements bucketv1.BucketServiceServer.
 func (s *Server) WatchBuckets(req *bucketv1.WatchBucketsRequest, ss grpc.ServerStreamingServer[bucketv1.WatchBucketsResponse]) error {
-	return s.stream(ss, "WatchBuckets", func(ctx context.Context, send sender) error {
-		return s.watch(ctx, req, send)
+	return s.stream(ss, "WatchBuckets", func(ctx context.Context, out *outlet) error {
+		return s.watch(ctx, req, out)
 	})
 }
 
-func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, send sender) error {
+func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, out *outlet) error {
+	send := out.send
 	filter, err := parseFilter(req.GetFilter())
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, s
 			return err
 		}
 	case *bucketv1.WatchBucketsRequest_Snapshot:
-		head, err := s.snapshot(ctx, start.Snapshot, filter, send)
+		head, err := s.snapshot(ctx, start.Snapshot, filter, out)
 		if err != nil {
 			return err
 		}
@@ -81,7 +82,8 @@ var errReread = errors.New("stored entries were found that cannot be read; the v
 
 // snapshot sends info, the consistent view and its end, and returns the head at
 // which it was read.
-func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, filter feed.Filter, send sender) (store.Head, error) {
+func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, filter feed.Filter, out *outlet) (store.Head, error) {
+	send := out.send
 	maxAge, maxWindows, err := s.parseSnapshot(req)
 	if err != nil {
 		return store.Head{}, err
@@ -91,8 +93,10 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 		return store.Head{}, err
 	}
 	defer release()
-	// An open transaction hinders vacuum and retention, so it has a bound of
-	// its own, besides the one on each message.
+	// An open transaction hinders vacuum and retention, and a place is another's
+	// wait, so a snapshot has bounds of its own, besides the one on each message.
+	out.hurry(true)
+	defer out.hurry(false)
 	ctx, cancel := context.WithTimeout(ctx, s.c.Limits.Snapshot)
 	defer cancel()
 

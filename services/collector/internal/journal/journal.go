@@ -61,16 +61,16 @@ type Journal struct {
 	held     map[recordID]*heldBack
 }
 
-// Open returns the journal of a term at the head that it was won at. A stream time
-// too far ahead of now to be one is not gone by; the next that is recorded replaces
-// it.
-func Open(c Config, won store.Lease, now time.Time) *Journal {
-	j := &Journal{Config: c, term: won.Term, at: won.Head.Position, last: won.Head.CommittedAt, held: map[recordID]*heldBack{}}
-	if stream := won.Head.ProgressAt; stream.Sub(now) <= store.MaxAhead {
-		j.streamed = stream
-		if stream.After(j.last) {
-			j.last = stream
-		}
+// Open returns the journal of a term at the head that it was won at. Nothing is
+// dated before the head's commit and stream times, so they must be ones that a
+// leader can have had.
+func Open(c Config, won store.Lease) *Journal {
+	j := &Journal{
+		Config: c, term: won.Term, at: won.Head.Position, last: won.Head.CommittedAt, streamed: won.Head.ProgressAt,
+		held: map[recordID]*heldBack{},
+	}
+	if j.streamed.After(j.last) {
+		j.last = j.streamed
 	}
 	return j
 }

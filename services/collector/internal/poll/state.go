@@ -45,9 +45,11 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ahead := won.Head.ProgressAt.Sub(now); ahead > store.MaxAhead {
-		p.Logger.Warn("the stored stream time is too far ahead to be one, it is set to the present", "stream_time", won.Head.ProgressAt, "ahead", ahead)
+	if err := p.checkHead(ctx, won.Head); err != nil {
+		return nil, err
 	}
+	won.Head.ProgressAt = p.possible("stream time", won.Head.ProgressAt, now)
+	won.Head.CommittedAt = p.possible("time of the newest entry", won.Head.CommittedAt, now)
 	s := p.compose(won, now)
 	if err := s.loadRecords(ctx); err != nil {
 		return nil, err
@@ -59,6 +61,41 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		return nil, err
 	}
 	return s, s.defineDatasets(ctx)
+}
+
+// possible is a stored time, or none where it is too far ahead of the trusted
+// clock to have been a leader's: commits are not dated by it.
+func (p *Poller) possible(what string, stored, now time.Time) time.Time {
+	if ahead := stored.Sub(now); ahead > store.MaxAhead {
+		p.Logger.Warn("the stored "+what+" is too far ahead to be one, it is not gone by", "stored", stored, "ahead", ahead)
+		return time.Time{}
+	}
+	return stored
+}
+
+// checkHead returns ErrCorrupt unless the newest entry is that of the head: what
+// is appended elsewhere is behind entries that nobody has, or in their places.
+func (p *Poller) checkHead(ctx context.Context, head store.Head) error {
+	after := head.Revision
+	if after > head.Floor {
+		after--
+	}
+	newest, err := p.Store.ReadLog(ctx, after, 2)
+	if err != nil {
+		return fmt.Errorf("read the newest entry: %w", err)
+	}
+	want := 1
+	if after == head.Revision {
+		want = 0
+	}
+	if len(newest) == want && (want == 0 || newest[0].Revision == head.Revision) {
+		return nil
+	}
+	is := "there is no such entry"
+	if len(newest) > 0 {
+		is = fmt.Sprintf("there is an entry of revision %d", newest[len(newest)-1].Revision)
+	}
+	return fmt.Errorf("%w: the log's head says revision %d, and %s", store.ErrCorrupt, head.Revision, is)
 }
 
 // compose puts the parts of a term together. They know nothing yet.
@@ -75,7 +112,7 @@ func (p *Poller) compose(won store.Lease, now time.Time) *state {
 	w := &writer{Poller: p, faults: f, journal: journal.Open(journal.Config{
 		Store: p.Store, Clock: p.Clock, Trusted: p.trusted, LeaseTTL: p.LeaseTTL, Jitter: p.rng.Float64,
 		Writes: p.Writes, Trouble: p.Trouble, Revision: p.Metrics.revision, Stream: p.Metrics.progress,
-	}, won, now)}
+	}, won)}
 	damaged := &damage{Poller: p, books: b, inspected: won.Head.Floor, until: won.Head.Revision}
 	a := &asker{Poller: p, faults: f, books: b, writer: w}
 	u := &auditor{Poller: p, faults: f, books: b, writer: w, asker: a}

@@ -2,6 +2,10 @@ package poll_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -9,6 +13,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/poll"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
@@ -155,4 +160,47 @@ func TestAStreamTimeFarAheadIsSetBack(t *testing.T) {
 	w.run(20 * time.Minute)
 	check("after one that appeared meanwhile")
 	w.checkTruth()
+}
+
+// ahead is a store whose head's newest entry is dated a year ahead.
+type ahead struct {
+	store.Store
+	w *world
+}
+
+func (a *ahead) Acquire(ctx context.Context, holder string, ttl time.Duration) (store.Lease, error) {
+	won, err := a.Store.Acquire(ctx, holder, ttl)
+	won.Head.CommittedAt = a.w.clock.Now().AddDate(1, 0, 0)
+	return won, err
+}
+
+// A time of the newest entry that has not come dates no commit.
+func TestACommitThatHasNotComeIsNotGoneBy(t *testing.T) {
+	w := newWorld(t, zones("shop.example"))
+	w.store = &ahead{Store: w.store, w: w}
+	seen := &streamWatch{Store: w.store, w: w}
+	w.config.Store = seen
+	w.run(20 * time.Minute)
+	if seen.appended == 0 || seen.committed.After(w.clock.Now()) {
+		t.Errorf("%d commits, the newest of %s at %s", seen.appended, seen.committed, w.clock.Now())
+	}
+}
+
+// A head that is not that of the log begins no term: what would be appended is behind
+// entries that nobody has, or in their places.
+func TestAHeadThatTheLogDoesNotHave(t *testing.T) {
+	w := newWorld(t, zones("shop.example"))
+	w.run(20 * time.Minute)
+	won, err := w.store.Acquire(t.Context(), "test", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := won.Head.Revision
+	for _, wrong := range []bucket.Revision{right + 1, math.MaxInt64, right - 1, 0} {
+		won.Head.Revision = wrong
+		err := poll.New(w.config).Lead(t.Context(), won)
+		if !errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), fmt.Sprint("head says revision ", wrong)) {
+			t.Errorf("a term that begins at revision %d of %d ends with %v", wrong, right, err)
+		}
+	}
 }

@@ -3,9 +3,32 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 )
+
+// MaxLease bounds a lease. One that ends later, by the database's clock, is
+// nobody's: whoever lives renews it to less, so the row was altered or the clock
+// was set back. Acquire takes it as one that has expired.
+const MaxLease = 2 * time.Hour
+
+// MaxTerm bounds the terms that are counted on from. Raised every second, a term
+// would not come to it in an age of the earth: one beyond it, or below zero, was
+// written by somebody else.
+const MaxTerm Term = 1<<62 - 1
+
+// NextTerm is the term after t. After one that cannot be it is drawn at random, far
+// from those of leaders that may live: the first terms would be theirs again.
+func NextTerm(t Term) Term {
+	if t < MaxTerm {
+		return t + 1
+	}
+	return FreshTerm()
+}
+
+// FreshTerm is a term that no leader has had, for all that is likely.
+func FreshTerm() Term { return 1<<40 + Term(rand.Uint64N(1<<60)) } //nolint:gosec // it is no secret
 
 // HeldError is an ErrHeld that says who holds the lease.
 type HeldError struct {
@@ -51,6 +74,9 @@ func ValidLease(holder string, ttl time.Duration) error {
 func ValidTTL(ttl time.Duration) error {
 	if ttl < time.Millisecond {
 		return fmt.Errorf("lease of %s: it must last at least a millisecond", ttl)
+	}
+	if ttl > MaxLease {
+		return fmt.Errorf("lease of %s: it may last %s at most", ttl, MaxLease)
 	}
 	return nil
 }

@@ -230,8 +230,9 @@ type Store interface {
 	Head(ctx context.Context) (Head, error)
 
 	// Acquire takes the lease for holder if it is free, has expired by the
-	// database's clock, or is already held by that very holder, and raises the
-	// term. ErrHeld otherwise. ttl is above zero.
+	// database's clock, ends more than MaxLease from now, or is already held by that
+	// very holder, and raises the term; see NextTerm. ErrHeld otherwise. ttl is above
+	// zero and MaxLease at most.
 	Acquire(ctx context.Context, holder string, ttl time.Duration) (Lease, error)
 	// Renew extends the lease and records the stream time (zero: leave it): the
 	// term dates no later commit before it. It never goes back, except that one
@@ -266,7 +267,8 @@ type Store interface {
 	// belongs to emit only during the call. Emit must not begin another Snapshot,
 	// List or Coverage: there are few connections for those, and it could wait
 	// for its own. A reader that stalls for minutes may lose its snapshot
-	// (ErrUnavailable).
+	// (ErrUnavailable). An entry whose chain does not follow from the stored one of
+	// the entry before it has Damage.
 	Snapshot(ctx context.Context, q SnapshotQuery, emit func(Entry) error) (Head, error)
 	// List emits buckets by (dataset, start, scope) in bounded memory; it does
 	// not hold a transaction open while emit runs, so buckets that are appended

@@ -3,8 +3,13 @@ package postgres
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"maps"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,19 +38,22 @@ const (
 	writing
 )
 
-// session are the settings of our connections, where there is no pooler.
+const stalled = "idle_in_transaction_session_timeout"
+
+// session are the settings of our connections, unless a pooler shares its
+// sessions among clients: there they would be somebody else's next.
 var session = map[access]map[string]string{
 	writing: {
-		"statement_timeout":                   "4s",
-		"lock_timeout":                        "3s",
-		"idle_in_transaction_session_timeout": "4s",
+		"statement_timeout": "4s",
+		"lock_timeout":      "3s",
+		stalled:             "4s",
 	},
 	reading: {
 		"default_transaction_read_only": "on",
 		// Coverage of a year at start-up is the longest thing that is read.
 		"statement_timeout": "5min",
 		// A snapshot whose reader has stalled keeps old rows and partitions alive.
-		"idle_in_transaction_session_timeout": "1min",
+		stalled: "1min",
 	},
 }
 
@@ -108,10 +116,10 @@ func prepare(c *pgx.ConnConfig, pooled bool, session map[string]string) {
 	if pooled {
 		c.DefaultQueryExecMode = pgx.QueryExecModeExec
 		c.StatementCacheCapacity, c.DescriptionCacheCapacity = 0, 0
-	} else {
-		for name, value := range session {
-			c.RuntimeParams[name] = value
-		}
+	} else if len(session) > 0 {
+		// Not as start-up parameters, which a pooler refuses unless it was told of
+		// each. One in session mode resets what is set before another client comes.
+		c.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error { return begin(ctx, conn, session) }
 	}
 	// After a failover the old primary may come back as a replica behind the
 	// same name. Everything here is about the primary's head.
@@ -124,9 +132,109 @@ func prepare(c *pgx.ConnConfig, pooled bool, session map[string]string) {
 		// hangs up (FATAL: bad client state), and it serves others too.
 		return
 	}
-	// When a context ends, tell the server, and wait a little for its answer:
-	// closing the connection alone would let the statement go on.
-	c.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
+	c.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler { return &watcher{conn: conn} }
+}
+
+// proxied is what a connection's custom data has once it is known that a pooler is
+// in between.
+const proxied = "proxied"
+
+// begin gives a new connection its settings, in one message, and notes whether
+// there is a pooler: the process that serves is then another than the one that
+// the connection was told of.
+func begin(ctx context.Context, conn *pgconn.PgConn, session map[string]string) error {
+	var sql strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(session)) {
+		fmt.Fprintf(&sql, "SET %s = '%s'; ", name, session[name])
 	}
+	results, err := conn.Exec(ctx, sql.String()+`SELECT pg_backend_pid()`).ReadAll()
+	if err != nil {
+		return fmt.Errorf("set up the session: %w", err)
+	}
+	last := results[len(results)-1]
+	conn.CustomData()[proxied] = string(last.Rows[0][0]) != strconv.FormatUint(uint64(conn.PID()), 10)
+	return nil
+}
+
+// watcher acts when a context ends: it tells the server, and waits a little for its
+// answer, since closing the connection alone would let the statement go on. Through
+// a pooler it only closes; statement_timeout ends what goes on.
+type watcher struct {
+	conn   *pgconn.PgConn
+	chosen ctxwatch.Handler
+}
+
+// HandleCancel implements [ctxwatch.Handler].
+func (w *watcher) HandleCancel(ctx context.Context) {
+	if through, _ := w.conn.CustomData()[proxied].(bool); through {
+		w.chosen = &pgconn.DeadlineContextWatcherHandler{Conn: w.conn.Conn()}
+	} else {
+		w.chosen = &pgconn.CancelRequestContextWatcherHandler{Conn: w.conn, DeadlineDelay: time.Second}
+	}
+	w.chosen.HandleCancel(ctx)
+}
+
+// HandleUnwatchAfterCancel implements [ctxwatch.Handler].
+func (w *watcher) HandleUnwatchAfterCancel() { w.chosen.HandleUnwatchAfterCancel() }
+
+// ErrTransactionPooler: without [Options.TransactionPooling], a pooler gave two
+// connections one session. What one sets would be the other's, and that of
+// whoever else uses the pooler.
+var ErrTransactionPooler = errors.New("a pooler in transaction mode is in between, which hands one session to several connections")
+
+// checkPooler returns ErrTransactionPooler if two connections that are open at
+// once are seen in one session. Under other load of the pooler it may miss that.
+func checkPooler(ctx context.Context, dsn string) error {
+	seen := map[int64]int{}
+	var conns [2]*pgx.Conn
+	for range 2 {
+		for i := range conns {
+			if conns[i] == nil {
+				conn, err := dial(ctx, dsn)
+				if err != nil {
+					return err
+				}
+				defer conn.Close(context.WithoutCancel(ctx))
+				conns[i] = conn
+			}
+			var pid int64
+			if err := conns[i].QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(&pid); err != nil {
+				return failed(ctx, "look for a pooler", false, err)
+			}
+			if pid == int64(conns[i].PgConn().PID()) {
+				return nil
+			}
+			if other, known := seen[pid]; known && other != i {
+				return ErrTransactionPooler
+			}
+			seen[pid] = i
+		}
+	}
+	return nil
+}
+
+// Misconfigured reports whether an error of connecting is one that waiting does
+// not mend, as far as anybody can tell: a credential or a database that the server
+// does not know, a certificate that is not trusted, a pooler that does not fit.
+func Misconfigured(err error) bool {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if e.Code == protocolViolation { // all that PgBouncer says has it, or had
+			return slices.ContainsFunc([]string{"unsupported startup parameter", "no such database", "no such user", "authentication failed"},
+				func(s string) bool { return strings.Contains(e.Message, s) })
+		}
+		return strings.HasPrefix(e.Code, "28") || strings.HasPrefix(e.Code, "3D")
+	}
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	return untrusted || refusesTLS(err) || errors.Is(err, ErrTransactionPooler) || errors.Is(err, errDSN)
+}
+
+// refusesTLS reports whether the server does not speak TLS, and nothing else is
+// allowed.
+func refusesTLS(err error) bool {
+	e, ok := errors.AsType[*pgconn.ConnectError](err)
+	if !ok || e.Config == nil || e.Config.TLSConfig == nil {
+		return false
+	}
+	plain := slices.ContainsFunc(e.Config.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.TLSConfig == nil })
+	return !plain && strings.Contains(err.Error(), "server refused TLS connection")
 }

@@ -35,6 +35,7 @@ const (
 	idleInTransaction = "25P03"
 	undefinedObject   = "42704"
 	lacksRight        = "42501"
+	protocolViolation = "08P01"
 )
 
 // failed turns whatever went wrong into an error of package store and says what

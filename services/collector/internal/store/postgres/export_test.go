@@ -1,5 +1,7 @@
 package postgres
 
+import "context"
+
 // WriterRights are the rights of a collector's role, as GRANT spells them.
 func WriterRights() []string {
 	out := make([]string, len(writerRights))
@@ -11,3 +13,15 @@ func WriterRights() []string {
 
 // SchemaVersion is the newest migration.
 const SchemaVersion = schemaVersion
+
+// Reading asks one value of one of the store's connections for reading.
+func Reading(ctx context.Context, s *Store, sql string, into any) error {
+	return s.reader.QueryRow(ctx, sql).Scan(into)
+}
+
+// SetStalled changes how long a snapshot's reader may stay away.
+func SetStalled(to string) (restore func()) {
+	was := session[reading][stalled]
+	session[reading][stalled] = to
+	return func() { session[reading][stalled] = was }
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
@@ -17,12 +18,13 @@ const headColumns = `store_id, sample_timestamp, simulated, head, chain, committ
 func scanHead(row pgx.Row) (store.Head, error) {
 	var h store.Head
 	var chain []byte
-	var committed, progress, expires *time.Time
-	err := row.Scan(&h.StoreID, &h.SampleTimestamp, &h.Simulated, &h.Revision, &chain, &committed, &progress, &h.Floor, &h.Term, &h.Holder, &expires, &h.Now)
+	var committed, progress, expires pgtype.Timestamptz
+	var term int64 // one below zero too: it is compared, and replaced by Acquire
+	err := row.Scan(&h.StoreID, &h.SampleTimestamp, &h.Simulated, &h.Revision, &chain, &committed, &progress, &h.Floor, &term, &h.Holder, &expires, &h.Now)
 	if err != nil {
 		return store.Head{}, err
 	}
-	h.Chain = bucket.Chain(chain)
+	h.Chain, h.Term = bucket.Chain(chain), store.Term(term)
 	h.CommittedAt, h.ProgressAt, h.ExpiresAt, h.Now = utc(committed), utc(progress), utc(expires), h.Now.UTC()
 	return h, nil
 }
@@ -33,6 +35,9 @@ func (s *Store) Head(ctx context.Context) (store.Head, error) {
 	return h, s.failed(ctx, "read the head", false, err)
 }
 
+// nextTerm is [store.NextTerm], but for the term that is drawn.
+var nextTerm = fmt.Sprintf(`CASE WHEN term >= 0 AND term < %d THEN term + 1 ELSE `, int64(store.MaxTerm))
+
 // Acquire implements [store.Store]. now() is the moment at which the statement
 // arrived: waiting for an append to finish makes nobody's lease look older.
 func (s *Store) Acquire(ctx context.Context, holder string, ttl time.Duration) (store.Lease, error) {
@@ -41,8 +46,9 @@ func (s *Store) Acquire(ctx context.Context, holder string, ttl time.Duration) (
 	}
 	bounded, cancel := write(ctx)
 	defer cancel()
-	h, err := scanHead(s.writer.QueryRow(bounded, `UPDATE log SET term = term + 1, holder = $1, expires_at = now() + $2
-		WHERE holder = $1 OR expires_at IS NULL OR expires_at <= now() RETURNING `+headColumns, holder, ttl))
+	h, err := scanHead(s.writer.QueryRow(bounded, `UPDATE log SET term = `+nextTerm+`$3 END, holder = $1, expires_at = now() + $2
+		WHERE holder = $1 OR expires_at IS NULL OR expires_at <= now() OR expires_at > now() + $4::interval RETURNING `+headColumns,
+		holder, ttl, int64(store.FreshTerm()), store.MaxLease))
 	if errors.Is(err, pgx.ErrNoRows) {
 		h, err := s.Head(ctx)
 		if err != nil {
@@ -78,6 +84,6 @@ func (s *Store) Renew(ctx context.Context, term store.Term, ttl time.Duration, p
 func (s *Store) Release(ctx context.Context, term store.Term) error {
 	bounded, cancel := write(ctx)
 	defer cancel()
-	_, err := s.writer.Exec(bounded, `UPDATE log SET term = term + 1, expires_at = now() WHERE term = $1`, int64(term))
+	_, err := s.writer.Exec(bounded, `UPDATE log SET term = `+nextTerm+`$2 END, expires_at = now() WHERE term = $1`, int64(term), int64(store.FreshTerm()))
 	return s.failed(ctx, "release the lease", true, err)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
@@ -32,7 +33,7 @@ type queryer interface {
 func scanEntry(row pgx.CollectableRow) (store.Entry, error) {
 	var e store.Entry
 	var scope, chain, sum []byte
-	var committed time.Time
+	var committed pgtype.Timestamptz
 	var size int64
 	err := row.Scan(&e.Kind, &e.Revision, &e.Key.Dataset, &e.Key.Scope.Kind, &scope, &e.Key.Start, &e.End, &committed,
 		&e.SampleInterval, &e.Rows, &e.Finality, &e.Origin, &e.Variant, &chain, &sum, &size, &e.Payload)
@@ -40,7 +41,7 @@ func scanEntry(row pgx.CollectableRow) (store.Entry, error) {
 		return store.Entry{}, err
 	}
 	e.Key.Scope.ID = hex.EncodeToString(scope)
-	e.CommittedAt = committed.UTC()
+	e.CommittedAt = utc(committed)
 	e.Verify(sum, size)
 	e.ReadChain(chain)
 	return e, nil
@@ -164,8 +165,12 @@ func (s *Store) reserve(ctx context.Context, p store.Permits) (grant store.Grant
 	if grant, blocks = p.GrantAt(now, p.Known(stored, now)); blocks == nil {
 		return grant, true, nil
 	}
-	tag, err := s.writer.Exec(ctx, `INSERT INTO permit (username, number, blocks) VALUES ($1, $2 + 1, $3::text::jsonb)
+	next := number + 1
+	if next < number {
+		next = 0 // it only has to differ
+	}
+	tag, err := s.writer.Exec(ctx, `INSERT INTO permit (username, number, blocks) VALUES ($1, $4, $3::text::jsonb)
 		ON CONFLICT (username) DO UPDATE SET number = excluded.number, blocks = excluded.blocks WHERE permit.number = $2`,
-		p.User, number, store.EncodePermits(blocks))
+		p.User, number, store.EncodePermits(blocks), next)
 	return grant, err == nil && tag.RowsAffected() == 1, err
 }

@@ -1,7 +1,9 @@
 package postgres_test
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/pgtest"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
@@ -23,17 +26,104 @@ import (
 // TestExamThroughPgBouncer: the whole exam, every statement on whichever
 // session PgBouncer picks.
 func TestExamThroughPgBouncer(t *testing.T) {
-	storetest.Run(t, throughPgBouncer(newPgBouncer(t, migrated.DSN(t)), migrated.DSN))
+	storetest.Run(t, throughPgBouncer(newPgBouncer(t, transactions, migrated.DSN(t)), true, migrated.DSN))
+}
+
+// TestExamThroughSessions: the whole exam once more, through a PgBouncer that
+// nobody configured.
+func TestExamThroughSessions(t *testing.T) {
+	storetest.Run(t, throughPgBouncer(newPgBouncer(t, sessions, migrated.DSN(t)), false, migrated.DSN))
+}
+
+// What a connection sets is in force behind a pooler in session mode, and the
+// pooler's next client does not have it.
+func TestSessionsEndWithTheirClient(t *testing.T) {
+	direct := migrated.DSN(t)
+	dsn := newPgBouncer(t, sessions, direct)(direct)
+	s, err := postgres.Open(t.Context(), postgres.Options{DSN: dsn, Settings: store.Settings{SampleTimestamp: "end"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var during string
+	if _, err := s.Snapshot(t.Context(), store.SnapshotQuery{}, func(store.Entry) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := postgres.Reading(t.Context(), s, `SELECT current_setting('idle_in_transaction_session_timeout')`, &during); err != nil || during != "1min" {
+		t.Errorf("a reader's idle_in_transaction_session_timeout is %q, %v", during, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, time.Minute, func() error {
+		if got := pgtest.Exec(t, dsn, `SELECT current_setting('statement_timeout') || ' ' || current_setting('idle_in_transaction_session_timeout')`); got != "0 0" {
+			return fmt.Errorf("another client of the pooler has time-outs %q", got)
+		}
+		return nil
+	})
+}
+
+// Through a pooler in transaction mode that nobody told us of, what is set would be
+// other clients' too: it is refused, before anything is set.
+func TestATransactionPoolerIsNoticed(t *testing.T) {
+	direct := migrated.DSN(t)
+	dsn := newPgBouncer(t, transactions, direct)(direct)
+	_, err := postgres.Open(t.Context(), postgres.Options{DSN: dsn, Settings: store.Settings{SampleTimestamp: "end"}})
+	if !errors.Is(err, postgres.ErrTransactionPooler) || !postgres.Misconfigured(err) {
+		t.Errorf("opened without TransactionPooling: %v", err)
+	}
+	if got := pgtest.Exec(t, dsn, `SELECT current_setting('statement_timeout')`); got != "0" {
+		t.Errorf("the pooler's session has statement_timeout %s", got)
+	}
+}
+
+// Behind a pooler in transaction mode a snapshot has its time-out all the same, for
+// as long as its transaction.
+func TestASnapshotThroughTransactions(t *testing.T) {
+	defer postgres.SetStalled("200ms")()
+	direct := migrated.DSN(t)
+	dsn := newPgBouncer(t, transactions, direct)(direct)
+	s, err := postgres.Open(t.Context(), postgres.Options{DSN: dsn, TransactionPooling: true, Settings: store.Settings{SampleTimestamp: "end"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	lease, err := s.Acquire(t.Context(), "a", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch := store.Batch{CommittedAt: time.Now(), Entries: []store.NewEntry{{Kind: bucket.KindDatasetVersion, Key: bucket.Key{Dataset: "d"}, Payload: []byte("x")}}}
+	if _, err := s.Append(t.Context(), lease.Term, lease.Head.Position, batch); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Snapshot(t.Context(), store.SnapshotQuery{}, func(store.Entry) error {
+		testkit.Eventually(t, time.Minute, func() error { // its reader stays away
+			if got := pgtest.Exec(t, direct, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`); got != "0" {
+				return fmt.Errorf("%s transactions are open", got)
+			}
+			return nil
+		})
+		return nil
+	})
+	if !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a snapshot whose reader stalled ended with %v", err)
+	}
+	if got := pgtest.Exec(t, dsn, `SELECT current_setting('idle_in_transaction_session_timeout')`); got != "0" {
+		t.Errorf("the pooler's session has kept idle_in_transaction_session_timeout %s", got)
+	}
 }
 
 // throughPgBouncer is the driver on databases that create makes.
-func throughPgBouncer(pooled func(dsn string) string, create func(testing.TB) string) storetest.Driver {
+func throughPgBouncer(pooled func(dsn string) string, shared bool, create func(testing.TB) string) storetest.Driver {
 	return storetest.Driver{
 		Shared: true,
 		Create: func(t *testing.T) storetest.Opener {
 			dsn := pooled(create(t))
 			return func(settings store.Settings) (store.Store, error) {
-				return opened(postgres.Open(t.Context(), postgres.Options{DSN: dsn, TransactionPooling: true, Settings: settings}))
+				return opened(postgres.Open(t.Context(), postgres.Options{DSN: dsn, TransactionPooling: shared, Settings: settings}))
 			}
 		},
 	}
@@ -41,7 +131,7 @@ func throughPgBouncer(pooled func(dsn string) string, create func(testing.TB) st
 
 func TestMigrateThroughPgBouncer(t *testing.T) {
 	direct := pgtest.DSN(t)
-	dsn := newPgBouncer(t, direct)(direct)
+	dsn := newPgBouncer(t, transactions, direct)(direct)
 	for range 2 {
 		if err := postgres.Migrate(t.Context(), dsn); err != nil {
 			t.Fatal(err)
@@ -49,19 +139,28 @@ func TestMigrateThroughPgBouncer(t *testing.T) {
 	}
 }
 
-// newPgBouncer starts PgBouncer in transaction mode, as strict as it comes: it
-// knows no start-up parameter that it was not told of. It connects to dsn's server
+// Configurations of PgBouncer. Without ignore_startup_parameters it is as strict
+// as it comes; in session mode everything about sessions is its default.
+const (
+	sessions     = ""
+	transactions = `pool_mode = transaction
+default_pool_size = 12
+server_reset_query_always = 1
+`
+)
+
+// newPgBouncer starts PgBouncer with a configuration. It connects to dsn's server
 // as dsn's user, with its password and TLS if dsn has them. The result turns the
 // address of a database into one through it. It listens on a Unix socket, so
 // that no port can be taken.
-func newPgBouncer(t *testing.T, dsn string) func(dsn string) string {
+func newPgBouncer(t *testing.T, configuration, dsn string) func(dsn string) string {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("the exam a second time, through PgBouncer, is left out of short runs")
+		t.Skip("what goes through PgBouncer is left out of short runs")
 	}
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
-		testkit.Missing(t, "PgBouncer is not installed (Debian: pgbouncer); the exam through a transaction pooler needs it")
+		testkit.Missing(t, "PgBouncer is not installed (Debian: pgbouncer); tests through a pooler need it")
 	}
 	server, err := url.Parse(dsn)
 	if err != nil {
@@ -83,15 +182,12 @@ func newPgBouncer(t *testing.T, dsn string) func(dsn string) string {
 	config := fmt.Sprintf(`[databases]
 * = host=%s port=%s %s
 [pgbouncer]
-pool_mode = transaction
 auth_type = any
 listen_port = 6432
 unix_socket_dir = %s
-default_pool_size = 12
 server_idle_timeout = 2
-server_reset_query_always = 1
 server_tls_sslmode = %s
-`, server.Hostname(), server.Port(), login, dir, tls)
+%s`, server.Hostname(), server.Port(), login, dir, tls, configuration)
 	file := filepath.Join(dir, "pgbouncer.ini")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
@@ -122,7 +218,8 @@ server_tls_sslmode = %s
 		cmd.Wait()
 	})
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(dir, ".s.PGSQL.6432")); err == nil {
+		if conn, err := net.Dial("unix", filepath.Join(dir, ".s.PGSQL.6432")); err == nil {
+			conn.Close()
 			break
 		}
 		if time.Now().After(end) {

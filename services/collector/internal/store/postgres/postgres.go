@@ -25,10 +25,12 @@
 // be another's: the holder trusts its lease for 10 s of 15 s, so there are 5 s.
 // Writer sessions get statement_timeout and idle_in_transaction_session_timeout
 // of 4 s, and every write a context of 5 s, whose end sends the server a cancel
-// request. A pooler refuses such session settings when it connects, so behind
-// one a context that ends closes the connection and no more; give the role the
+// request. They are set once a connection is made, since a pooler refuses such
+// start-up parameters. A transaction pooler would give them to whoever comes next,
+// so behind one there are none, but for a snapshot's transaction; give the role the
 // same limits (ALTER ROLE … SET statement_timeout), or the pooler its own
-// (query_timeout). This is about how soon a successor can begin. That only one
+// (query_timeout). Through any pooler a context that ends closes the connection
+// and no more. This is about how soon a successor can begin. That only one
 // of them writes is settled by the term, not by a clock.
 //
 // # Roles
@@ -57,6 +59,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/weir-metrics/weir/internal/quiet"
@@ -112,7 +115,8 @@ type Store struct {
 var _ store.Store = (*Store)(nil)
 
 // Open connects to a migrated database; see [Migrate]. ErrUnavailable when it
-// cannot be reached, ErrSchema when it is not migrated or too new, ErrSettings
+// cannot be reached ([Misconfigured] says when waiting does not help),
+// ErrTransactionPooler, ErrSchema when it is not migrated or too new, ErrSettings
 // when the store was created with others. Whether its role may do all that a
 // collector does is for [Store.CheckRights] to say.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
@@ -143,6 +147,13 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	if err := checkTLS(s.reader.Config().ConnConfig); err != nil {
 		o.Logger.Warn("Postgres is on another machine", "err", err)
+	}
+	if !o.TransactionPooling {
+		s.adopt(ctx)
+		dsn, _ := s.address.current()
+		if err := checkPooler(ctx, dsn); err != nil {
+			return nil, fmt.Errorf("open Postgres store: %w", err)
+		}
 	}
 	if err := s.ready(ctx, o); err != nil {
 		return nil, fmt.Errorf("open Postgres store: %w", err)
@@ -246,11 +257,19 @@ func (s *Store) scan(ctx context.Context) (release func(), err error) {
 	}
 }
 
-func utc(t *time.Time) time.Time {
-	if t == nil {
+// farthest is what a time beyond it is read as: the contract has none after it.
+var farthest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// utc is a stored time, the zero one where there is none. Postgres has infinity
+// too, and years that nothing else has.
+func utc(t pgtype.Timestamptz) time.Time {
+	switch {
+	case !t.Valid, t.InfinityModifier == pgtype.NegativeInfinity, t.InfinityModifier == pgtype.Finite && t.Time.Year() < 1:
 		return time.Time{}
+	case t.InfinityModifier == pgtype.Infinity, t.Time.After(farthest):
+		return farthest
 	}
-	return t.UTC()
+	return t.Time.UTC()
 }
 
 // nullable is how times are sent; zero is NULL.

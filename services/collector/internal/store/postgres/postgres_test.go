@@ -31,6 +31,11 @@ func TestExam(t *testing.T) {
 		Shared: true,
 		Wakes:  true,
 		Create: func(t *testing.T) storetest.Opener { return at(t, migrated.DSN(t)) },
+		Alter: func(t *testing.T) (storetest.Opener, func(string), string) {
+			dsn := migrated.DSN(t)
+			return at(t, dsn), func(sql string) { pgtest.Exec(t, dsn, "SET session_replication_role = replica; "+sql) }, "'infinity'"
+		},
+		Bytes: func(b []byte) string { return fmt.Sprintf(`'\x%x'`, b) },
 		Damage: func(t *testing.T) (storetest.Opener, func(string, bucket.Revision)) {
 			dsn := migrated.DSN(t)
 			return at(t, dsn), func(column string, revision bucket.Revision) {
@@ -220,6 +225,26 @@ func TestViews(t *testing.T) {
 			t.Errorf("%s:\n%s\nwant\n%s", sql, got, want)
 		}
 	}
+}
+
+// TestPermitsAreCountedOn: the number that a row of permits is compared by may be
+// the largest that there is.
+func TestPermitsAreCountedOn(t *testing.T) {
+	t.Parallel()
+	dsn := migrated.DSN(t)
+	s := open(t, dsn)
+	now := time.Now()
+	reserve := func() {
+		t.Helper()
+		grant, err := s.Reserve(t.Context(), store.Permits{User: "u", Want: 1, Limit: 9, Now: now, UseBy: now.Add(time.Minute), Span: time.Minute})
+		if err != nil || grant.N != 1 {
+			t.Errorf("%d permits, %v; want one", grant.N, err)
+		}
+	}
+	reserve()
+	pgtest.Exec(t, dsn, `UPDATE permit SET number = 9223372036854775807`)
+	reserve()
+	reserve()
 }
 
 // TestPartitions: they are made while others read and before they are needed.

@@ -32,8 +32,8 @@ func TestRoles(t *testing.T) {
 	})
 	t.Run("ExamThroughPgBouncer", func(t *testing.T) {
 		t.Parallel()
-		pooled := newPgBouncer(t, s.as(s.template, writer))
-		storetest.Run(t, throughPgBouncer(pooled, func(testing.TB) string { return s.Copy(s.template) }))
+		pooled := newPgBouncer(t, transactions, s.as(s.template, writer))
+		storetest.Run(t, throughPgBouncer(pooled, true, func(testing.TB) string { return s.Copy(s.template) }))
 	})
 	t.Run("Reader", func(t *testing.T) { t.Parallel(); testReader(t, s) })
 	t.Run("Forbidden", func(t *testing.T) { t.Parallel(); testForbidden(t, s) })

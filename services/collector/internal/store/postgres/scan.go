@@ -112,6 +112,12 @@ func (s *Store) Snapshot(ctx context.Context, q store.SnapshotQuery, emit func(s
 	defer release()
 	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err = pgx.BeginTxFunc(ctx, s.reader, options, func(tx pgx.Tx) error {
+		if s.address.pooled {
+			// The session has no settings of ours, and this one ends with the transaction.
+			if _, err := tx.Exec(ctx, `SET LOCAL `+stalled+` = '`+session[reading][stalled]+`'`); err != nil {
+				return err
+			}
+		}
 		// Before the first SELECT, which fixes the moment that all others see:
 		// a partition that is dropped after that moment and before it is read
 		// would be missing without a trace. With the lock it cannot be.
@@ -138,7 +144,7 @@ func (s *Store) Snapshot(ctx context.Context, q store.SnapshotQuery, emit func(s
 }
 
 func snapshot(ctx context.Context, tx pgx.Tx, q store.SnapshotQuery, emit func(store.Entry) error) error {
-	versions, err := collect(ctx, tx, selectEvent+` WHERE kind = $1 ORDER BY revision`, int16(bucket.KindDatasetVersion))
+	versions, err := chained(ctx, tx)(collect(ctx, tx, selectEvent+` WHERE kind = $1 ORDER BY revision`, int16(bucket.KindDatasetVersion)))
 	if err != nil {
 		return err
 	}
@@ -178,7 +184,35 @@ func snapshotDataset(ctx context.Context, tx pgx.Tx, dataset string, q store.Sna
 		}
 		w.and(`window_start >= ?`, *oldest)
 	}
-	return pages(emit, func(after *bucket.Key) ([]store.Entry, error) { return page(ctx, tx, w, after) }, nil)
+	return pages(emit, func(after *bucket.Key) ([]store.Entry, error) { return chained(ctx, tx)(page(ctx, tx, w, after)) }, nil)
+}
+
+// chained holds entries that were read against the chain of the log: most follow
+// one another, and the chains before the others are read.
+func chained(ctx context.Context, db queryer) func([]store.Entry, error) ([]store.Entry, error) {
+	return func(entries []store.Entry, err error) ([]store.Entry, error) {
+		if err != nil {
+			return nil, err
+		}
+		before := store.Before{}
+		if missing := before.Missing(entries); len(missing) > 0 {
+			rows, err := db.Query(ctx, `SELECT revision, chain FROM bucket WHERE revision = ANY ($1::bigint[])
+				UNION ALL SELECT revision, chain FROM event WHERE revision = ANY ($1::bigint[])`, missing)
+			if err != nil {
+				return nil, err
+			}
+			var revision bucket.Revision
+			var chain []byte
+			if _, err := pgx.ForEachRow(rows, []any{&revision, &chain}, func() error {
+				before[revision] = slices.Clone(chain)
+				return nil
+			}); err != nil {
+				return nil, err
+			}
+		}
+		before.Check(entries)
+		return entries, nil
+	}
 }
 
 // pages emits page after page, until one is not full.

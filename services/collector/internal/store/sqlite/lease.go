@@ -26,12 +26,13 @@ func (s *Store) head(ctx context.Context, tx *sql.Tx) (store.Head, error) {
 	var h store.Head
 	var chain []byte
 	var committed, progress, expires sql.NullInt64
+	var term int64 // one below zero too: it is compared, and replaced by Acquire
 	err := tx.QueryRowContext(ctx, `SELECT store_id, sample_timestamp, simulated, head, chain, committed_at, progress_at, floor, term, holder, expires_at FROM log`).
-		Scan(&h.StoreID, &h.SampleTimestamp, &h.Simulated, &h.Revision, &chain, &committed, &progress, &h.Floor, &h.Term, &h.Holder, &expires)
+		Scan(&h.StoreID, &h.SampleTimestamp, &h.Simulated, &h.Revision, &chain, &committed, &progress, &h.Floor, &term, &h.Holder, &expires)
 	if err != nil {
 		return store.Head{}, err
 	}
-	h.Chain = bucket.Chain(chain)
+	h.Chain, h.Term = bucket.Chain(chain), store.Term(term)
 	h.CommittedAt, h.ProgressAt, h.ExpiresAt = fromMillis(committed), fromMillis(progress), fromMillis(expires)
 	h.Now = store.Millis(s.clock.Now())
 	return h, nil
@@ -47,10 +48,10 @@ func (s *Store) Acquire(ctx context.Context, holder string, ttl time.Duration) (
 		if err != nil {
 			return err
 		}
-		if h.Holder != holder && h.ExpiresAt.After(h.Now) {
+		if h.Holder != holder && h.ExpiresAt.After(h.Now) && !h.ExpiresAt.After(h.Now.Add(store.MaxLease)) {
 			return &store.HeldError{Holder: h.Holder, Until: h.ExpiresAt}
 		}
-		h.Term, h.Holder, h.ExpiresAt = h.Term+1, holder, h.Now.Add(ttl)
+		h.Term, h.Holder, h.ExpiresAt = store.NextTerm(h.Term), holder, h.Now.Add(ttl)
 		lease = store.Lease{Term: h.Term, Head: h}
 		_, err = tx.ExecContext(ctx, `UPDATE log SET term = ?, holder = ?, expires_at = ?`, int64(h.Term), h.Holder, millis(h.ExpiresAt))
 		return err
@@ -82,7 +83,7 @@ func (s *Store) Renew(ctx context.Context, term store.Term, ttl time.Duration, p
 func (s *Store) Release(ctx context.Context, term store.Term) error {
 	return s.write(ctx, "release the lease", func(tx *sql.Tx) error {
 		// The next term belongs to nobody: that is what ends this one.
-		_, err := tx.ExecContext(ctx, `UPDATE log SET term = term + 1, expires_at = ?2 WHERE term = ?1`, int64(term), millis(s.clock.Now()))
+		_, err := tx.ExecContext(ctx, `UPDATE log SET term = ?3, expires_at = ?2 WHERE term = ?1`, int64(term), millis(s.clock.Now()), int64(store.NextTerm(term)))
 		return err
 	})
 }

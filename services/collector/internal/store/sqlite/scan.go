@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -79,13 +80,34 @@ func (w *where) endsAfter(t bucket.Time) {
 
 // Snapshot implements [store.Store].
 func (s *Store) Snapshot(ctx context.Context, q store.SnapshotQuery, emit func(store.Entry) error) (head store.Head, err error) {
-	emitOne := func(e store.Entry) error {
-		if err := emit(e); err != nil {
-			return foreign{err}
-		}
-		return nil
-	}
 	err = s.scan(ctx, "snapshot", func(tx *sql.Tx) error {
+		before, err := tx.PrepareContext(ctx, `SELECT chain FROM bucket WHERE revision = ?1 UNION ALL SELECT chain FROM event WHERE revision = ?1`)
+		if err != nil {
+			return err
+		}
+		defer before.Close()
+		var last bucket.Position // most entries follow the one that came before them
+		emitOne := func(e store.Entry) error {
+			one, known := []store.Entry{e}, store.Before{}
+			if last.Revision > 0 {
+				known[last.Revision] = last.Chain[:]
+			}
+			for _, revision := range known.Missing(one) {
+				var chain []byte
+				if err := before.QueryRowContext(ctx, revision).Scan(&chain); err != nil && !errors.Is(err, sql.ErrNoRows) {
+					return err
+				}
+				known[bucket.Revision(revision)] = chain
+			}
+			known.Check(one)
+			if last = e.Position; e.Damage != "" {
+				last = bucket.Position{}
+			}
+			if err := emit(one[0]); err != nil {
+				return foreign{err}
+			}
+			return nil
+		}
 		// The first read fixes the moment that all others see.
 		if head, err = s.head(ctx, tx); err != nil {
 			return err

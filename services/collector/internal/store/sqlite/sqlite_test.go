@@ -25,6 +25,12 @@ func TestExam(t *testing.T) {
 	}
 	storetest.Run(t, storetest.Driver{
 		Create: func(t *testing.T) storetest.Opener { return at(t, newFile(t)) },
+		Alter: func(t *testing.T) (storetest.Opener, func(string), string) {
+			path := newFile(t)
+			mustExecute(t, path, `DROP TRIGGER bucket_is_final; DROP TRIGGER event_is_final`)
+			return at(t, path), func(sql string) { mustExecute(t, path, sql) }, "9223372036854775807"
+		},
+		Bytes: func(b []byte) string { return fmt.Sprintf(`x'%x'`, b) },
 		Damage: func(t *testing.T) (storetest.Opener, func(string, bucket.Revision)) {
 			path := newFile(t)
 			mustExecute(t, path, `DROP TRIGGER bucket_is_final; DROP TRIGGER event_is_final`)

@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"testing"
 	"time"
 
@@ -79,4 +81,34 @@ func testDamaged(t *testing.T, d Driver) {
 	_, err = s.Append(t.Context(), l.term, l.at, l.batch(five(1, 1)))
 	wantError(t, "the key of what is damaged", err, store.ErrDuplicate)
 	l.append(five(1, 6))
+}
+
+// testAltered: a snapshot is held against the chain of the log: a payload that was
+// altered together with its checksum is not handed out, and no other is missed.
+func testAltered(t *testing.T, d Driver) {
+	if d.Alter == nil {
+		t.Skip("asked of the same driver elsewhere")
+	}
+	opener, alter, _ := d.Alter(t)
+	s := reopen(t, opener)
+	l := lead(t, s, "a")
+	all := l.append(version("http_5m", 1))
+	for n := range 6 {
+		all = append(all, l.append(five(2, n), five(1, n))...)
+	}
+	for _, row := range []int{3, 8} {
+		forged := sha256.Sum256([]byte("forged"))
+		alter(fmt.Sprintf(`UPDATE bucket SET payload = %[1]s, checksum = %[2]s WHERE revision = %[3]d`,
+			d.Bytes([]byte("forged")), d.Bytes(forged[:]), all[row].Revision))
+	}
+	head, entries := snapshot(t, s, store.SnapshotQuery{Since: origin})
+	if len(entries) != len(all) || head.Revision != all[len(all)-1].Revision {
+		t.Fatalf("%d entries at revision %d, want %d", len(entries), head.Revision, len(all))
+	}
+	for _, e := range entries {
+		forged := e.Revision == all[3].Revision || e.Revision == all[8].Revision
+		if (e.Damage != "") != forged || (e.Payload == nil) != forged {
+			t.Errorf("revision %d (forged: %t) came with %d bytes, damage %q", e.Revision, forged, len(e.Payload), e.Damage)
+		}
+	}
 }

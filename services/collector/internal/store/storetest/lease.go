@@ -245,3 +245,57 @@ func testContended(t *testing.T, d Driver) {
 		t.Errorf("head has term %d at %v, the winner has %d", h.Term, h.Position, won[0])
 	}
 }
+
+// testImpossible: whatever stands in the row of the lease, somebody can lead.
+func testImpossible(t *testing.T, d Driver) {
+	if d.Alter == nil {
+		t.Skip("asked of the same driver elsewhere")
+	}
+	opener, alter, far := d.Alter(t)
+	s := reopen(t, opener)
+	deposed := lead(t, s, "a")
+	terms := map[store.Term]bool{deposed.term: true}
+	for i, row := range []string{
+		"term = 9223372036854775807", "term = 9223372036854775806", "term = -1", "term = -9223372036854775807",
+		"expires_at = " + far, "term = 9223372036854775807, holder = 'x', expires_at = " + far,
+		"committed_at = " + far, "progress_at = " + far,
+	} {
+		alter("UPDATE log SET " + row)
+		mustHead(t, s)
+		lease, err := s.Acquire(t.Context(), "b", long)
+		if i < 4 { // a has it, and its lease is a lease
+			wantError(t, "acquire with "+row, err, store.ErrHeld)
+			lease, err = s.Acquire(t.Context(), "a", long)
+		}
+		if err != nil {
+			t.Fatalf("acquire with %s: %v", row, err)
+		}
+		if terms[lease.Term] || lease.Term > store.MaxTerm {
+			t.Errorf("with %s the lease has term %d", row, lease.Term)
+		}
+		terms[lease.Term] = true
+		wantError(t, "append by who led before", func() error {
+			_, err := s.Append(t.Context(), deposed.term, deposed.at, deposed.batch(five(1, i)))
+			return err
+		}(), store.ErrDeposed)
+		at, err := s.Append(t.Context(), lease.Term, deposed.at, deposed.batch(five(1, i)))
+		if err != nil {
+			t.Fatalf("append with %s: %v", row, err)
+		}
+		deposed.at = at
+		if err := s.Renew(t.Context(), lease.Term, long, commitTime(i)); err != nil {
+			t.Errorf("renew with %s: %v", row, err)
+		}
+	}
+	for term := range terms { // of the last leader too
+		if err := s.Release(t.Context(), term); err != nil {
+			t.Errorf("release: %v", err)
+		}
+	}
+	if _, err := s.Acquire(t.Context(), "c", long); err != nil {
+		t.Errorf("acquire what was released: %v", err)
+	}
+	if _, err := s.Acquire(t.Context(), "c", 2*store.MaxLease); err == nil {
+		t.Error("a lease may be longer than the longest")
+	}
+}

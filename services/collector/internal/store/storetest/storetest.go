@@ -25,6 +25,12 @@ type Driver struct {
 	// a revision behind the store's back: to replace a payload, to cut a chain.
 	// Nil: not asked of this one.
 	Damage func(t *testing.T) (Opener, func(column string, revision bucket.Revision))
+	// Alter makes one like Create's, a way to execute SQL behind the store's back,
+	// and the literal of a time that is farther off than any. Nil: not asked of
+	// this one.
+	Alter func(t *testing.T) (o Opener, sql func(string), far string)
+	// Bytes is the literal of bytes in that SQL.
+	Bytes func([]byte) string
 	// Shared: several stores may be open on one database at the same time, as
 	// by several processes.
 	Shared bool
@@ -45,6 +51,7 @@ func Run(t *testing.T, d Driver) {
 		{"Lease/Renew", testRenew},
 		{"Lease/Release", testRelease},
 		{"Lease/Contended", testContended},
+		{"Lease/Impossible", testImpossible},
 		{"Append/Positions", testPositions},
 		{"Append/RoundTrip", testRoundTrip},
 		{"Append/Deposed", testDeposed},
@@ -64,6 +71,7 @@ func Run(t *testing.T, d Driver) {
 		{"Scan/List", testList},
 		{"Scan/EmitError", testEmitError},
 		{"Scan/ManyReaders", testManyReaders},
+		{"Altered", testAltered},
 		{"Damaged", testDamaged},
 		{"Coverage", testCoverage},
 		{"Records", testRecords},
