@@ -48,3 +48,25 @@ func TestAPauseDropsNothingThatWasOpenBeforeIt(t *testing.T) {
 		t.Errorf("%d windows of the pause were stored", have)
 	}
 }
+
+// Half of the zones were paused before they were first seen. Their last windows are
+// silent, and no reason to take the dataset for late: the others have their data at
+// once.
+func TestZonesThatWerePausedDelayNobody(t *testing.T) {
+	w := newWorld(t, func(c *cfsim.Config) {
+		zones("shop.example", "blog.example", "media.example", "api.example")(c)
+		for i := range c.Zones {
+			if name := c.Zones[i].Name; name == "media.example" || name == "api.example" {
+				c.Zones[i].Events = []cfsim.ZoneEvent{{At: began.Add(-time.Hour), Pause: true}}
+			}
+		}
+	})
+	w.only("http_5m")
+	w.run(3 * time.Hour)
+	for _, zone := range []string{"shop.example", "blog.example"} {
+		if n := w.missing(cfsim.Tag("zone:"+zone), began.Add(-3*time.Hour)); n != 0 {
+			t.Errorf("%s: %d windows are missing, %v", zone, n, w.gaps("http_5m", cfsim.Tag("zone:"+zone)))
+		}
+	}
+	w.checkTruth()
+}

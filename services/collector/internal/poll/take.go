@@ -44,6 +44,9 @@ func (j *judge) take(ctx context.Context, r plan.Request, answer *cloudflare.Ans
 		return err
 	}
 	for _, l := range looks {
+		for sc := range l.readings {
+			j.settling[l.sel.Dataset.Dataset].End(sc, j.roster[sc].End != 0)
+		}
 		j.settling[l.sel.Dataset.Dataset].Note(readAt, l.readings)
 		j.Metrics.lastSuccess.WithLabelValues(l.sel.Dataset.Dataset).Set(float64(readAt))
 	}

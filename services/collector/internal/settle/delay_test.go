@@ -49,3 +49,28 @@ func TestZonesWhoseWindowIsFinalCountAgainstADelay(t *testing.T) {
 	see(at(6*time.Minute), 95) // the three that look well are final
 	see(at(7*time.Minute), 100)
 }
+
+// Zones that were paused are silent from then on, whatever the dataset does: they
+// are no evidence that it is late, and what they have to wait is their own matter.
+func TestZonesThatHaveEndedMakeNoDelay(t *testing.T) {
+	for name, ended := range map[string]bool{"all are collected": false, "two are paused": true} {
+		t.Run(name, func(t *testing.T) {
+			d := settle.New(policy)
+			answer := map[bucket.Scope][]settle.Reading{}
+			for i := range 5 {
+				z := bucket.Scope{Kind: bucket.Zone, ID: fmt.Sprintf("%032x", i+1)}
+				d.Restore(z, settle.Past{FirstSeen: noon.Add(-72 * time.Hour), Recent: busy()})
+				d.End(z, ended && i < 2)
+				level := 100.0
+				if i < 2 {
+					level = 0
+				}
+				answer[z] = []settle.Reading{reading(noon, level)}
+			}
+			observe(d, at(5*time.Minute), answer)
+			if _, delayed := d.Delayed(); delayed == ended {
+				t.Errorf("late: %v", delayed)
+			}
+		})
+	}
+}

@@ -34,8 +34,8 @@
 //     is late, and every window that reaches into that hole, or stands just
 //     before it, may be half filled though it looks ordinary: it is doubtful,
 //     and needs the ten minutes too.
-//   - When more than a third of the scopes with traffic look suspect in one
-//     window, the dataset itself is late: nothing from that window on becomes
+//   - When more than a third of the scopes with traffic, those that have ended
+//     aside, look suspect in one window, the dataset itself is late: nothing from that window on becomes
 //     final before it is a day old, unless the dataset recovers. When ordinary
 //     windows have come after it, what still looks suspect in it waits alone.
 //

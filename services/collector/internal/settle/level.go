@@ -63,6 +63,9 @@ func (d *Dataset) judgeDelay(now bucket.Time) {
 	type count struct{ low, open, traffic int }
 	windows := map[bucket.Time]*count{}
 	for _, sc := range d.scopes {
+		if sc.ended {
+			continue
+		}
 		for start, p := range sc.pending {
 			if p.last == 0 || !p.traffic || now.Sub(start.Add(d.policy.Size)) >= DelayedAge {
 				continue
@@ -91,7 +94,7 @@ func (d *Dataset) judgeDelay(now bucket.Time) {
 		// Scopes whose window is final have traffic too: without them two quiet
 		// zones and a straggler would be a late dataset.
 		for _, sc := range d.scopes {
-			if sc.pending[start] == nil && sc.ordinary >= start {
+			if !sc.ended && sc.pending[start] == nil && sc.ordinary >= start {
 				c.traffic++
 			}
 		}

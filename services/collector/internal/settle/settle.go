@@ -31,6 +31,9 @@ type scope struct {
 	hole bucket.Time
 	// keeps is how long Cloudflare keeps the scope's data; 0: not known.
 	keeps time.Duration
+	// ended: the scope is not collected any more, so that its last windows are
+	// silent whatever the dataset does.
+	ended bool
 }
 
 type level struct {
@@ -105,6 +108,15 @@ func (d *Dataset) Expire(s bucket.Scope, horizon bucket.Time) {
 	if sc := d.scopes[s]; sc != nil {
 		maps.DeleteFunc(sc.pending, func(start bucket.Time, _ *pending) bool { return start < horizon })
 		sc.closeHole()
+	}
+}
+
+// End tells whether a scope has ended, by a pause say: what is open of it is still
+// judged, and its silence says nothing about the dataset. A scope that is not known
+// is left alone.
+func (d *Dataset) End(s bucket.Scope, ended bool) {
+	if sc := d.scopes[s]; sc != nil {
+		sc.ended = ended
 	}
 }
 
