@@ -3,8 +3,8 @@
 -- Retention drops months of windows. A window that came late has a high revision,
 -- and raising the floor to it would send everybody who follows the log back to a
 -- snapshot. So a bucket that was committed lately leaves an event of kind 6 in its
--- place, without content, until it is old enough to be forgotten. The releases
--- before pass such an event: they know no content of its kind.
+-- place, without content, until it is old enough to be forgotten. A release before
+-- takes such an event for another history, and sends who comes to it to a snapshot.
 
 -- Raises the floor to a revision of which nothing before is needed, if leader is the
 -- newest term; false, and nothing changed, if it is not.
