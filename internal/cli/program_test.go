@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	ossignal "os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -110,6 +111,10 @@ func TestSignals(t *testing.T) {
 			return ctx.Err()
 		}}}, []string{"wait"}))
 	}
+	// Where SIGHUP is ignored, as under nohup, children would ignore it too.
+	hangups := make(chan os.Signal, 1)
+	ossignal.Notify(hangups, syscall.SIGHUP)
+	defer ossignal.Stop(hangups)
 	for _, mode := range []string{"obedient", "hung up", "stubborn", "service"} {
 		t.Run(mode, func(t *testing.T) {
 			child := exec.Command(os.Args[0], "-test.run=^TestSignals$")
