@@ -44,7 +44,10 @@ func TestBinaryExposerUnderOverload(t *testing.T) {
 	for _, accept := range []string{text, open} {
 		bodies[accept] = reference(t, url+"/metrics", accept)
 	}
-	history := reference(t, url+"/backfill?hours=24", "")
+	// Both ends are given: what a file says of its range would differ each second.
+	end := time.Now().UTC().Truncate(time.Second)
+	past := fmt.Sprintf("%s/backfill?start=%s&end=%s", url, end.Add(-24*time.Hour).Truncate(24*time.Hour).Format(time.RFC3339), end.Format(time.RFC3339))
+	history := reference(t, past, "")
 	if n := strings.Count(string(bodies[text]), "\ncloudflare_zone_"); n < *overloadZones*1200 {
 		t.Fatalf("%d samples, want a large body", n)
 	}
@@ -71,7 +74,7 @@ func TestBinaryExposerUnderOverload(t *testing.T) {
 	}
 	for range 4 {
 		from := c.caller()
-		c.member(func() { c.backfill(from, url+"/backfill?hours=24", history) })
+		c.member(func() { c.backfill(from, past, history) })
 	}
 	get := "GET /metrics HTTP/1.1\r\nHost: weir\r\nAccept-Encoding: identity\r\n\r\n"
 	for range 20 {

@@ -120,6 +120,7 @@ func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
 	}
 	spoiled, bad := ledger.ReadUnreadable(records)
 	s.Unreadable.Records(ledger.KindUnreadable, bad)
+	s.Unreadable.Learn(spoiled)
 	p.spoiled = make(map[ledger.Series]bucket.Spans, len(spoiled))
 	for _, u := range spoiled {
 		p.spoiled[ledger.Series{Dataset: u.Dataset, Scope: u.Scope}] = u.Spans

@@ -12,6 +12,7 @@ package unreadable
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -190,6 +191,23 @@ func (r *Register) Adopt(known []ledger.Unreadable) {
 	for i := range known {
 		if of := (ledger.Series{Dataset: known[i].Dataset, Scope: known[i].Scope}); known[i].Windows() == r.series[of].Windows() {
 			delete(r.changed, of)
+		}
+	}
+}
+
+// Learn takes what another process has written down, so that a standby tells what
+// its leader came upon.
+func (r *Register) Learn(known []ledger.Unreadable) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range known {
+		of := ledger.Series{Dataset: known[i].Dataset, Scope: known[i].Scope}
+		u := r.series[of]
+		if u == nil || slices.ContainsFunc(known[i].Spans, func(w bucket.Window) bool { return !u.Spans.Contains(w) }) {
+			r.add(of, &known[i])
 		}
 	}
 }
