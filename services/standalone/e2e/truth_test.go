@@ -123,7 +123,11 @@ func expected(t *testing.T, sim *cfsim.Server, zones []zoneStory, until time.Tim
 				at, must := start.Add(f.size).UnixMilli()-1, !start.Before(z.must.Truncate(f.size))
 				base := fmt.Sprintf("%s{%s,%s,", name, z.Name, z.account)
 				if f.value != nil {
-					add(point{base + "}", at}, float64(f.value(truth)), must)
+					v := f.value(truth)
+					if z.Name == "quiet.example" && v == 0 {
+						must = false // a zero amid traffic is believed after hours
+					}
+					add(point{base + "}", at}, float64(v), must)
 					continue
 				}
 				values := f.values(truth)
