@@ -9,8 +9,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
 // Handler receives what a [Follower] reads. All calls come from one goroutine,
@@ -188,7 +191,7 @@ func (f *Follower) Run(ctx context.Context, h Handler) error {
 	for ctx.Err() == nil {
 		f.since = time.Time{}
 		err := f.stream(ctx, h)
-		if ctx.Err() != nil {
+		if ended(ctx, err) {
 			break
 		}
 		pause := f.settle(judge(err), err)
@@ -199,6 +202,15 @@ func (f *Follower) Run(ctx context.Context, h Handler) error {
 		return fmt.Errorf("follow buckets: %w", ctx.Err())
 	}
 	return nil // the stream's error is that ctx ended, as it was asked to
+}
+
+// ended reports whether a stream ended because ctx has, or is about to: the server
+// knows of its deadline, and may be there first.
+func ended(ctx context.Context, err error) bool {
+	if end, ok := ctx.Deadline(); ok && status.Code(err) == codes.DeadlineExceeded && time.Until(end) < time.Second {
+		<-ctx.Done()
+	}
+	return ctx.Err() != nil
 }
 
 // settle draws the consequences of a stream's end and returns the pause before

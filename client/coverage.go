@@ -34,8 +34,12 @@ type Report struct {
 	Refused []Span
 }
 
-// Whole reports whether everything that should be there is.
-func (r *Report) Whole() bool { return len(r.Lacking) == 0 }
+// Empty reports whether nothing was wanted: of what was asked for the store knows no
+// dataset, no scope or no window. A name that is mistyped is known to nobody.
+func (r *Report) Empty() bool { return len(r.Stored)+len(r.Lacking)+len(r.Refused) == 0 }
+
+// Whole reports whether everything that should be there is, and anything should.
+func (r *Report) Whole() bool { return len(r.Lacking) == 0 && !r.Empty() }
 
 // Coverage asks what the store has of the windows in [start, end). Both zero: from
 // the beginning of each scope to now. A nil filter means all; an answer that would

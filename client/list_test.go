@@ -327,6 +327,16 @@ func TestCoverage(t *testing.T) {
 	})
 }
 
+// What nobody knows is not whole.
+func TestAnEmptyReportIsNotWhole(t *testing.T) {
+	if r := (&Report{}); r.Whole() || !r.Empty() {
+		t.Error("a report of nothing is whole")
+	}
+	if r := (&Report{Stored: []Span{{}}}); !r.Whole() || r.Empty() {
+		t.Error("a report without a gap is not whole")
+	}
+}
+
 // nothing is a handler that wants nothing.
 type nothing struct{ done func() }
 

@@ -7,12 +7,14 @@
 package ops
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -110,7 +112,19 @@ type scrapeErrors struct{ log *quiet.Log }
 
 // Println implements [promhttp.Logger].
 func (e scrapeErrors) Println(words ...any) {
-	e.log.Error("", "own metrics could not be gathered or sent", "err", strings.TrimSuffix(fmt.Sprintln(words...), "\n"))
+	text := strings.TrimSuffix(fmt.Sprintln(words...), "\n")
+	if hungUp(text) {
+		e.log.Log(context.Background(), slog.LevelDebug, "", "a client of own metrics went away", "err", text)
+		return
+	}
+	e.log.Error("", "own metrics could not be gathered or sent", "err", text)
+}
+
+// hungUp reports whether what was said is that the client hung up. promhttp gives no
+// more than words.
+func hungUp(text string) bool {
+	return slices.ContainsFunc([]string{context.Canceled.Error(), "broken pipe", "connection reset by peer", "i/o timeout"},
+		func(part string) bool { return strings.Contains(text, part) })
 }
 
 func landingPage(cfg Config) (http.Handler, error) {

@@ -45,7 +45,7 @@ func (z *Zone) UnmarshalJSON(text []byte) error {
 		Plan    json.RawMessage `json:"plan"`
 	}
 	if err := json.Unmarshal(text, &raw); err != nil {
-		return err
+		return fmt.Errorf("an entry of the list is no zone with an id: %s", clip(string(text)))
 	}
 	*z = Zone{ID: raw.ID}
 	read(z, "name", raw.Name, &z.Name, "", "it has no name")

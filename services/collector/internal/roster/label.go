@@ -38,6 +38,13 @@ func (s *Scope) Labels(start bucket.Time) (zone, account string) {
 	return s.ZoneLabel, s.AccountLabel
 }
 
+// Bears reports whether buckets of the scope may carry a zone label, or did before
+// a rename that is remembered.
+func (s *Scope) Bears(zone string) bool {
+	is := func(l Label) bool { return l.Zone == zone }
+	return s.ZoneLabel == zone || slices.ContainsFunc(s.Earlier, is) || slices.ContainsFunc(s.Former, is)
+}
+
 // never is the end of what has none.
 const never = bucket.Time(math.MaxInt64)
 

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/wire"
@@ -20,7 +22,6 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // Store is the part of store.Store that is read here.
@@ -162,7 +163,7 @@ func (s *Source) Named(ctx context.Context, zones []string) ([]bucket.Scope, err
 	}
 	var out []bucket.Scope
 	for _, sc := range p.roster {
-		if slices.Contains(zones, sc.ZoneLabel) || slices.ContainsFunc(sc.Former, func(l roster.Label) bool { return slices.Contains(zones, l.Zone) }) {
+		if slices.ContainsFunc(zones, sc.Bears) {
 			out = append(out, sc.Scope)
 		}
 	}

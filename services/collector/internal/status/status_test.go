@@ -260,9 +260,10 @@ func TestNamesOfZones(t *testing.T) {
 	}
 	see(noon, "a.example", "b.example")
 	see(noon.Add(time.Hour), "new.example", "b.example")
+	r[zone(tagB)].Earlier = []roster.Label{{Zone: "b.example#22222222", Account: "Acme", Until: noon}} // while another had the name
 	s := &shelf{records: map[string][]store.Record{roster.KindScope: {r[zone(tagA)].Record(), r[zone(tagB)].Record()}}}
 	source := &status.Source{Store: s, Clock: clock.NewManual(noon.Add(2 * time.Hour).Std())}
-	for name, want := range map[string]string{"a.example": tagA, "new.example": tagA, "b.example": tagB, "c.example": ""} {
+	for name, want := range map[string]string{"a.example": tagA, "new.example": tagA, "b.example": tagB, "b.example#22222222": tagB, "c.example": ""} {
 		got, err := source.Named(t.Context(), []string{name})
 		if err != nil || want == "" && len(got) > 0 || want != "" && (len(got) != 1 || got[0] != zone(want)) {
 			t.Errorf("%s is of %v (%v), want %s", name, got, err, want)

@@ -42,14 +42,20 @@ func (b *Block) Title() string { return b.Name + b.Kind.Suffix() }
 type LeftOut struct {
 	Family, Dataset string
 	Why             string
+	additive        bool // with another step they could
 }
 
 func (l *LeftOut) String() string { return fmt.Sprintf("%s of %s: %s", l.Family, l.Dataset, l.Why) }
 
 // wish is the step that would have brought the family.
 func (l *LeftOut) wish(state *window.State, step time.Duration) string {
-	return fmt.Sprintf("at most %d, the bucket size of %s, because %s cannot be had with a step of %d: %s",
-		state.Dataset(l.Dataset).Size/time.Second, l.Dataset, l.Family, step/time.Second, l.Why)
+	size := state.Dataset(l.Dataset).Size / time.Second
+	or := ""
+	if l.additive {
+		or = fmt.Sprintf("a multiple of %d that divides a day, or ", size)
+	}
+	return fmt.Sprintf("%sat most %d, the bucket size of %s, because %s cannot be had with a step of %d: %s",
+		or, size, l.Dataset, l.Family, step/time.Second, l.Why)
 }
 
 // written are the datasets of which something is written, ascending.
@@ -89,7 +95,7 @@ func (r *Request) divide(state *window.State, families []window.Family) {
 			kind := r.kind(size)
 			if kind == Summed {
 				if why := r.indivisible(fam, size); why != "" {
-					r.LeftOut = append(r.LeftOut, LeftOut{fam.Name, id, why})
+					r.LeftOut = append(r.LeftOut, LeftOut{fam.Name, id, why, fam.Additive})
 					continue
 				}
 			} else if size == r.Step {

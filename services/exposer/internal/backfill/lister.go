@@ -35,7 +35,9 @@ const (
 
 // resolve returns the scope with this id, or those of the zone with this label or
 // name: one that was deleted and added again has two, whose samples are of one
-// series. An unknown or an ambiguous one is a *[ParamError].
+// series. A name with the first digits of an id, as buckets carry it while another
+// zone has the name, means the scope of that id. An unknown or an ambiguous one is
+// a *[ParamError].
 func resolve(ctx context.Context, from Lister, zone string) ([]*bucketv1.Scope, error) {
 	answer, err := from.ListScopes(ctx, &bucketv1.ListScopesRequest{})
 	if err != nil {
@@ -46,7 +48,7 @@ func resolve(ctx context.Context, from Lister, zone string) ([]*bucketv1.Scope, 
 		if s.GetScope().GetKind() != bucketv1.ScopeKind_SCOPE_KIND_ZONE {
 			continue
 		}
-		if s.GetScope().GetId() == zone {
+		if id := s.GetScope().GetId(); id == zone || zone == s.GetName()+"#"+id[:min(8, len(id))] {
 			return []*bucketv1.Scope{s.GetScope()}, nil
 		}
 		if s.GetZoneLabel() == zone {

@@ -285,6 +285,15 @@ func TestAZoneWithTwoLives(t *testing.T) {
 	if !strings.Contains(out.String(), "a000") || !strings.Contains(out.String(), "a001") {
 		t.Errorf("a life is missing:\n%s", out.String())
 	}
+	// While the other had the name, the first bore it with digits.
+	out.Reset()
+	if err := Write(t.Context(), &out, &lives{s, [2]string{"Example", "Example"}}, st, request(t, st, "zone=shop.example%23"+feedtest.Zone(0).ID[:8]), clockAt, nil); err == nil {
+		if strings.Contains(out.String(), "a001") == strings.Contains(out.String(), "a000") {
+			t.Errorf("by digits:\n%s", out.String())
+		}
+	} else {
+		t.Errorf("by digits: %v", err)
+	}
 	err := Write(t.Context(), &out, &lives{s, [2]string{"Example", "Other"}}, st, request(t, st, "zone=shop.example"), clockAt, nil)
 	if err == nil || !strings.Contains(err.Error(), "several zones have this name") {
 		t.Errorf("zones of two accounts: %v", err)

@@ -219,7 +219,7 @@ func checkPooler(ctx context.Context, dsn string) error {
 func Misconfigured(err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		if e.Code == protocolViolation { // all that PgBouncer says has it, or had
-			return slices.ContainsFunc([]string{"unsupported startup parameter", "no such database", "no such user", "authentication failed"},
+			return slices.ContainsFunc([]string{"unsupported startup parameter", "no such database", "no such user", "does not exist", "authentication failed"},
 				func(s string) bool { return strings.Contains(e.Message, s) })
 		}
 		return strings.HasPrefix(e.Code, "28") || strings.HasPrefix(e.Code, "3D")

@@ -1,6 +1,10 @@
 package postgres
 
-import "context"
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
 
 // WriterRights are the rights of a collector's role, as GRANT spells them.
 func WriterRights() []string {
@@ -24,4 +28,13 @@ func SetStalled(to string) (restore func()) {
 	was := session[reading][stalled]
 	session[reading][stalled] = to
 	return func() { session[reading][stalled] = was }
+}
+
+// PlainText returns what is warned of a connection string; nil: nothing.
+func PlainText(dsn string) error {
+	c, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return err
+	}
+	return checkTLS(c)
 }

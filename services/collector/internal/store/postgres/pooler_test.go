@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/pgtest"
 	"github.com/weir-metrics/weir/internal/testkit"
@@ -233,5 +235,19 @@ server_tls_sslmode = %s
 			t.Fatal(err)
 		}
 		return fmt.Sprintf("host=%s port=6432 user=%s dbname=%s sslmode=disable", dir, name, strings.TrimPrefix(u.Path, "/"))
+	}
+}
+
+// What PgBouncer says of a database or a role that the server does not know has its
+// own code: waiting does not help.
+func TestWhatAPoolerSaysOfAMistake(t *testing.T) {
+	t.Parallel()
+	for message, want := range map[string]bool{
+		`database "nope" does not exist`: true, "no such database: nope": true, `password authentication failed for user "weir"`: true,
+		"server conn crashed?": false, "the database system is starting up": false, "client_login_timeout (server down)": false,
+	} {
+		if got := postgres.Misconfigured(fmt.Errorf("connect: %w", &pgconn.PgError{Code: "08P01", Message: message})); got != want {
+			t.Errorf("%s: a mistake: %t, want %t", message, got, want)
+		}
 	}
 }

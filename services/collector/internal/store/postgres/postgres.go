@@ -145,9 +145,6 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.reader, err = s.newPool(reading, o.MaxReaders); err != nil {
 		return nil, fmt.Errorf("open Postgres store: %w", err)
 	}
-	if err := checkTLS(s.reader.Config().ConnConfig); err != nil {
-		o.Logger.Warn("Postgres is on another machine", "err", err)
-	}
 	if !o.TransactionPooling {
 		s.adopt(ctx)
 		dsn, _ := s.address.current()
@@ -157,6 +154,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	if err := s.ready(ctx, o); err != nil {
 		return nil, fmt.Errorf("open Postgres store: %w", err)
+	}
+	if err := checkTLS(s.reader.Config().ConnConfig); err != nil { // once, however often it was tried
+		o.Logger.Warn("Postgres is on another machine", "err", err)
 	}
 	background, stop := context.WithCancel(context.Background()) // until Close, not until ctx ends
 	s.stop = stop
