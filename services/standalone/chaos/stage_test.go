@@ -287,7 +287,8 @@ func (w *world) checkFounded(name string) {
 		case "INVALID_VALUE":
 			founded = w.has(cfsim.FaultZoneName, cfsim.FaultAccountName, cfsim.FaultDimension, cfsim.FaultTime, cfsim.FaultNumber, cfsim.FaultDuplicate, cfsim.FaultHuge)
 		case "UNKNOWN_REFUSAL":
-			founded = w.has(cfsim.FaultRefusal, cfsim.FaultChallenge, cfsim.FaultHTML, cfsim.FaultEmptyBody)
+			// Too many fields for many zones at once is believed only when it is said again.
+			founded = w.has(cfsim.FaultRefusal, cfsim.FaultChallenge, cfsim.FaultHTML, cfsim.FaultEmptyBody, cfsim.FaultTooManyFields)
 		case "TOKEN_REFUSED":
 			founded = w.has(cfsim.FaultLocation, cfsim.FaultZonesDenied) || done(badToken) // all zones are denied
 		default:
