@@ -164,19 +164,25 @@ func TestASpoiltTokenFileChangesNothing(t *testing.T) {
 	if usable() != 1 {
 		t.Errorf("weir_secret_usable is %v at the start", usable())
 	}
-	for i, spoilt := range []string{`"` + cfsim.DemoToken + `"`, cfsim.DemoToken + " " + cfsim.DemoToken, "\xff\xfet\x00o\x00k\x00"} {
-		if err := os.WriteFile(path, []byte(spoilt), 0o600); err != nil {
+	replace := func(content string) { // at once: nobody finds an empty file in between
+		t.Helper()
+		err := os.WriteFile(path+".next", []byte(content), 0o600)
+		if err == nil {
+			err = os.Rename(path+".next", path)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	for i, spoilt := range []string{`"` + cfsim.DemoToken + `"`, cfsim.DemoToken + " " + cfsim.DemoToken, "\xff\xfet\x00o\x00k\x00"} {
+		replace(spoilt)
 		eventually("weir_secret_usable is 0", func() bool { return usable() == 0 })
 		asked("with the token before")
 		if got := said.Count("cannot use what was replaced"); got != i+1 {
 			t.Errorf("said %d times for %d spoilt files", got, i+1)
 		}
 	}
-	if err := os.WriteFile(path, []byte("  "+cfsim.DemoToken+" \n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	replace("  " + cfsim.DemoToken + " \n")
 	eventually("weir_secret_usable is 1", func() bool { return usable() == 1 })
 	asked("again")
 	if all, good := transport.count(); all != good {
