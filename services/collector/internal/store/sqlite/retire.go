@@ -70,7 +70,9 @@ func fence(ctx context.Context, tx *sql.Tx, term store.Term) error {
 // highest revision of those that were committed at or before forget; the others
 // leave an event in their place.
 func retireSome(ctx context.Context, tx *sql.Tx, dataset string, before bucket.Time, forget any) (n int, err error) {
-	const some = `revision IN (SELECT revision FROM bucket WHERE dataset = ?1 AND window_start < ?2 AND window_end <= ?2 ORDER BY window_start LIMIT ?3)`
+	// Both statements must mean the same rows, so the order is total.
+	const some = `revision IN (SELECT revision FROM bucket WHERE dataset = ?1 AND window_start < ?2 AND window_end <= ?2
+		ORDER BY window_start, scope_kind, scope_id LIMIT ?3)`
 	_, err = tx.ExecContext(ctx, `INSERT INTO event (kind, `+columns+`)
 		SELECT ?5, `+strings.TrimSuffix(columns, `checksum, payload`)+`?6, x'' FROM bucket WHERE committed_at > ?4 AND `+some,
 		dataset, int64(before), retireBatch, forget, int64(bucket.KindDropped), noContent[:])

@@ -361,6 +361,18 @@ func testRetireLately(t *testing.T, d Driver) {
 	drop(8)
 	retire(committed[1], 5)
 	retire(commitTime(1<<20), 8)
+
+	// More windows of one time than a driver deletes at once: each keeps its place.
+	var many []store.NewEntry
+	for n := range 1100 {
+		many = append(many, five(10+n, 4))
+	}
+	late := l.append(many...)
+	all = append(all, late...)
+	for _, e := range late {
+		drop(e.Revision)
+	}
+	retire(committed[0], 8)
 }
 
 func testRetireFenced(t *testing.T, d Driver) {
