@@ -70,9 +70,8 @@ type outcome struct {
 // it: the only way to break off is to return from the handler. So produce runs
 // in a goroutine of its own, and this one, the handler, watches: it returns when
 // produce does, or when one message has been waiting for Limits.Stall, or a snapshot
-// for Limits.Progress. In that
-// case the goroutine is still inside SendMsg; returning ends the stream, which
-// makes SendMsg fail, and produce with it.
+// for Limits.Progress. In that case the goroutine is still inside SendMsg; returning
+// ends the stream, which makes SendMsg fail, and produce with it.
 func (s *Server) stream(ss grpc.ServerStream, call string, produce func(ctx context.Context, out *outlet) error) error {
 	release, err := s.admit()
 	if err != nil {

@@ -65,9 +65,9 @@ var redial = grpc.ConnectParams{
 	MinConnectTimeout: 10 * time.Second, // for one address; others wait for it
 }
 
-// Open returns a connection, which goes past the proxies of the environment. Nothing is sent before the first call, so a
-// collector that is away is no error here. The watch is told of changes of the
-// files; nil: nobody is.
+// Open returns a connection, which uses no proxy. Nothing is sent before the first
+// call, so a collector that is away is no error here. The watch is told of changes
+// of the files; nil: nobody is.
 func Open(c Config, watch *reload.Watch) (*grpc.ClientConn, error) {
 	return open(c, watch)
 }
