@@ -150,7 +150,15 @@ func (f Fault) check() error {
 type ActiveFault struct {
 	ID    int `json:"id"`
 	Fault `json:"fault"`
-	Fired int `json:"fired"` // how often it happened
+	Fired int       `json:"fired"`          // how often it happened
+	First time.Time `json:"first,omitzero"` // when it happened first, of the simulator's clock
+}
+
+// fire notes that the fault happens. Callers hold the set's mu.
+func (f *ActiveFault) fire(now time.Time) {
+	if f.Fired++; f.Fired == 1 {
+		f.First = now
+	}
 }
 
 // faultSet holds the injected faults.
@@ -204,7 +212,7 @@ func (s *faultSet) fires(f *ActiveFault, now time.Time) bool {
 	if f.Probability > 0 && traffic.Unit(traffic.Hash(s.seed, 41, s.asked)) >= f.Probability {
 		return false
 	}
-	f.Fired++
+	f.fire(now)
 	return true
 }
 

@@ -82,7 +82,7 @@ func (s *faultSet) odd(kind FaultKind, dataset, zone string, identity uint64, va
 		if f.Probability > 0 && traffic.Unit(h) >= f.Probability {
 			continue
 		}
-		f.Fired++
+		f.fire(now)
 		from := f.Odd
 		if len(from) == 0 {
 			from = OddStrings()[:9]

@@ -40,6 +40,7 @@ type surroundings struct {
 	slow    time.Duration         // that each read of little takes; 0: none
 	refused time.Time             // nobody can connect to it before
 	trap    *event                // the call at which the process dies
+	met     time.Time             // when a write first met the staged fault
 	conns   map[net.Conn]struct{} // that it opened
 }
 
@@ -108,6 +109,15 @@ func writes(op collectortest.Op) []string {
 		return nil
 	}
 	return []string{"store", strings.ToLower(op.Name)}
+}
+
+// meet notes that a write met the staged fault.
+func (s *surroundings) meet() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.met.IsZero() {
+		s.met = time.Now()
+	}
 }
 
 // trouble is what is wrong with the store at the moment.
@@ -251,6 +261,9 @@ func (l *life) Before(ctx context.Context, op collectortest.Op) (context.Context
 			}
 		default:
 			if err := unwritable[e.Kind]; err != nil && slices.Contains(writes(op), e.Call) {
+				if e.Staged {
+					l.meet()
+				}
 				return nil, err
 			}
 		}

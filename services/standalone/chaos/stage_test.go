@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"cmp"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -46,6 +47,10 @@ const anyGap = "gap"
 // question about a zone is asked every five minutes, a window is a gap when it has
 // been due for some minutes, zones are listed every hour.
 const (
+	// toldWithin is from the first refused request, or failed write, until the
+	// problem is told. An alert on it has three minutes more until it fires: a
+	// scrape, an evaluation, and its own. What is told is heard once a minute.
+	toldWithin  = 2 * time.Minute
 	heardWithin = 10 * time.Minute
 	gapWithin   = 25 * time.Minute
 	overWithin  = 30 * time.Minute
@@ -193,6 +198,42 @@ func (e event) lasts() time.Duration { return max(e.For, heardWithin+time.Minute
 type played struct {
 	event
 	heard map[signal]time.Duration // when first, after the fault began
+	met   time.Time                // when a process met it first; zero: not yet, or not known of its kind
+}
+
+// toldSoon are problems that are told soon after whatever they tell of was met.
+var toldSoon = []string{"UNKNOWN_REFUSAL", "TOKEN_REFUSED", "STORE_NOT_WRITABLE"}
+
+// meets finds out when a process first met the staged fault.
+func (w *world) meets(p *played) {
+	if !p.met.IsZero() {
+		return
+	}
+	began := w.Began.Add(p.At)
+	switch {
+	case p.Kind == api:
+		for _, f := range w.sim.Faults() {
+			if f.Kind == p.Fault.Kind && f.Zone == p.Fault.Zone && f.Dataset == p.Fault.Dataset && f.From.Equal(began) {
+				p.met = f.First
+			}
+		}
+	case p.Kind == badToken:
+		for _, r := range w.sim.Requests() {
+			if !r.Time.Before(began) && (r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden) {
+				p.met = r.Time
+				return
+			}
+		}
+	case unwritable[p.Kind] != nil:
+		for _, name := range collectors {
+			s := w.processes[name].surroundings
+			s.mu.Lock()
+			if at := s.met; !at.IsZero() && (p.met.IsZero() || at.Before(p.met)) {
+				p.met = at
+			}
+			s.mu.Unlock()
+		}
+	}
 }
 
 // staged is the schedule's staged fault, or nil.
@@ -230,6 +271,7 @@ func (w *world) listen(at time.Duration) {
 			heard = append(heard, w.checkCoverage(name, false)...)
 		}
 	}
+	w.meets(p)
 	since := at - p.At
 	if on && since >= gapWithin {
 		w.checkNeighbours(p, heard)
@@ -246,7 +288,13 @@ func (w *world) listen(at time.Duration) {
 			w.report("%q is told %s after its end: %s", want, (since - p.For).Round(time.Second), p.event)
 		case on && is && !was:
 			p.heard[want] = since
-			w.tally.hear(want, since)
+			w.tally.hear(want.Code, since)
+			if known := w.Began.Add(at).Sub(p.met); !p.met.IsZero() && slices.Contains(toldSoon, want.Code) {
+				w.tally.hear(want.Code+", after it was met", known)
+				if known > toldWithin+time.Minute {
+					w.report("%q is told only %s after it was met: %s", want, known.Round(time.Second), p.event)
+				}
+			}
 		case on && !was && since >= within:
 			p.heard[want] = since // once
 			w.report("%q is not told after %s (heard: %v): %s", want, since.Round(time.Second), compact(heard), p.event)

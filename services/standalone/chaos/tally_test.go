@@ -33,8 +33,8 @@ type tally struct {
 
 func newTally() *tally { return &tally{faults: map[string]int{}, heard: map[string][]time.Duration{}} }
 
-// hear takes a signal of a staged fault.
-func (t *tally) hear(s signal, after time.Duration) { t.heard[s.Code] = append(t.heard[s.Code], after) }
+// hear takes after how long a signal of a staged fault was heard.
+func (t *tally) hear(what string, after time.Duration) { t.heard[what] = append(t.heard[what], after) }
 
 // add takes in the end of a world.
 func (t *tally) add(w *world) {
