@@ -8,7 +8,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/weir-metrics/weir/internal/bucket"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
-	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
@@ -26,10 +25,15 @@ func gap(i int, reason ledger.Reason, attempts int) ledger.Gap {
 	}
 }
 
+func joined(gaps ...ledger.Gap) (out []ledger.Gap) {
+	for _, g := range gaps {
+		out = ledger.Join(out, g)
+	}
+	return out
+}
+
 func TestNeighboursThatSayTheSameAreOneGap(t *testing.T) {
-	got := ledger.Merge([]ledger.Gap{
-		gap(0, ledger.Suspect, 1), gap(1, ledger.Suspect, 1), gap(2, ledger.Delayed, 1), gap(4, ledger.Delayed, 1), gap(5, ledger.Delayed, 2),
-	})
+	got := joined(gap(0, ledger.Suspect, 1), gap(1, ledger.Suspect, 1), gap(2, ledger.Delayed, 1), gap(4, ledger.Delayed, 1), gap(5, ledger.Delayed, 2))
 	var windows []bucket.Window
 	for _, g := range got {
 		windows = append(windows, g.Window)
@@ -92,11 +96,6 @@ func TestDecisionsComeBack(t *testing.T) {
 	if diff := cmp.Diff(map[ledger.Series]*ledger.Decision{{Dataset: "http_5m", Scope: zone}: d}, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	have := bucket.Spans{gap(0, "", 0).Window}
-	closed := ledger.Closed(have, d, nil)
-	if len(closed) != 2 || len(have) != 1 || !closed.Contains(gap(3, "", 0).Window) {
-		t.Errorf("closed is %v, have %v", closed, have)
-	}
 }
 
 // Windows that are lost one after the other are one range, and what is too old
@@ -139,28 +138,6 @@ func TestEveryReasonIsInTheContract(t *testing.T) {
 	}
 }
 
-// A new bucket size begins where both sizes have a border and the old one ended.
-func TestNoWindowIsCoveredAtTwoSizes(t *testing.T) {
-	c, err := catalogue.Load(nil, catalogue.Options{HTTPSize: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	end := noon.Add(25 * time.Minute)
-	have, begin := ledger.Cover([]store.Run{
-		{Dataset: "http_5m", Scope: zone, Window: bucket.Window{Start: noon, End: end}},
-		{Dataset: "uniques_1h", Scope: zone, Window: bucket.Window{Start: noon, End: noon.Add(time.Hour)}},
-	}, c.Datasets)
-	if got := begin[ledger.Series{Dataset: "http_1h", Scope: zone}]; got != noon.Add(time.Hour) {
-		t.Errorf("http_1h begins at %s, want %s", got, noon.Add(time.Hour))
-	}
-	if len(begin) != 1 {
-		t.Errorf("other datasets are bounded too: %v", begin)
-	}
-	if !have[ledger.Series{Dataset: "uniques_1h", Scope: zone}].Contains(bucket.Window{Start: noon, End: noon.Add(time.Hour)}) {
-		t.Errorf("coverage is lost: %v", have)
-	}
-}
-
 // Windows that wait to be believed each at their own time are one record, like
 // windows that are lost each at their own time; one that waits no more is another.
 func TestWhatWaitsIsOneRecord(t *testing.T) {
@@ -170,7 +147,7 @@ func TestWhatWaitsIsOneRecord(t *testing.T) {
 			Dataset: "http_5m", Scope: zone, Window: bucket.Window{Start: start, End: start + 300}, Reason: ledger.Suspect, LostAt: start + 86400, WaitsUntil: until,
 		}
 	}
-	got := ledger.Merge([]ledger.Gap{gap(0, 0), gap(300, 900), gap(600, 1200), gap(900, 1500)})
+	got := joined(gap(0, 0), gap(300, 900), gap(600, 1200), gap(900, 1500))
 	if len(got) != 2 || got[1].Window.End != 1200 || got[1].WaitsUntil != 900 {
 		t.Fatalf("%+v, want one that is missing and one of three windows that waits as long as its oldest", got)
 	}

@@ -33,7 +33,7 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 		batch.Records = append(batch.Records, store.Record{Kind: r.Kind, Key: r.Key})
 	}
 	batch.Records = append(batch.Records, s.Unreadable.Changed()...)
-	batch.Records = append(batch.Records, ledger.Diff(s.gaps, gaps)...)
+	batch.Records = append(batch.Records, ledger.Diff(s.coverage.AllGaps(), gaps)...)
 	for sc := range s.changed {
 		batch.Records = append(batch.Records, s.roster[sc].Record())
 	}
@@ -49,7 +49,8 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 		}
 	}
 	s.countFilled(gaps)
-	s.gaps, s.told = gaps, told
+	s.coverage.SetGaps(gaps)
+	s.told = told
 	if s.damaged.gaps != nil {
 		s.damaged.gaps = nil
 		s.Unreadable.Records(ledger.KindGap, nil)
@@ -65,15 +66,15 @@ func (b *books) decideLost(batch *store.Batch, c roster.Claim) error {
 	if c.Variant == nil || c.Keeps == 0 {
 		return nil
 	}
-	lost := b.closed(c.Dataset, c.Scope).Missing(bucket.Window{Start: c.Wanted, End: c.Window.Start})
+	lost := b.coverage.Closed(c.Dataset, c.Scope).Missing(bucket.Window{Start: c.Wanted, End: c.Window.Start})
 	if len(lost) == 0 {
 		return nil
 	}
-	d, count := b.decided[of], 0
+	d, count := b.coverage.Decided[of], 0
 	for _, w := range lost {
 		count += int(w.Len() / c.Dataset.Size)
 		reason := b.reasonBefore(of, w.Start)
-		d = d.Decide(of, ledger.Decided{Window: w, Reason: reason}, b.kept)
+		d = d.Decide(of, ledger.Decided{Window: w, Reason: reason}, b.coverage.Keep)
 		payload, err := wire.EncodeGapDecision(&bucketv1.GapDecision{
 			Kind: bucketv1.GapDecision_KIND_LOST, Dataset: of.Dataset, Scope: wire.ProtoScope(of.Scope),
 			StartUnixSeconds: int64(w.Start), EndUnixSeconds: int64(w.End), Reason: reason.Proto(),
@@ -89,17 +90,15 @@ func (b *books) decideLost(batch *store.Batch, c roster.Claim) error {
 	all := bucket.Window{Start: lost[0].Start, End: lost[len(lost)-1].End}
 	b.often.Error(of.Dataset+" "+of.Scope.ID, "windows are lost: Cloudflare no longer has them", "dataset", of.Dataset, "zone", of.Scope.ID,
 		"windows", count, "within", all.String(), "reason", b.reasonBefore(of, all.Start))
-	b.decided[of] = d
+	b.coverage.Decided[of] = d
 	batch.Records = append(batch.Records, d.Record())
 	return nil
 }
 
 // reasonBefore is why a window was missing, from the ledger as stored.
 func (b *books) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason {
-	for _, g := range b.gaps {
-		if g.Of() == of && g.Window.Contains(start) {
-			return g.Reason
-		}
+	if g := b.coverage.Gap(of, start); g != nil {
+		return g.Reason
 	}
 	return ledger.Pending
 }
@@ -109,15 +108,13 @@ func (b *books) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason 
 // yet: coverage shows them as pending without a record.
 func (b *books) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
 	var out []ledger.Gap
-	stored := bySeries(b.gaps)
 	for _, c := range claims {
 		if c.Variant == nil {
 			continue
 		}
-		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
-		for _, span := range b.closed(c.Dataset, c.Scope).Missing(c.Window) {
+		for _, span := range b.coverage.Closed(c.Dataset, c.Scope).Missing(c.Window) {
 			for start := span.Start; start < span.End; start = start.Add(c.Dataset.Size) {
-				if g, ok := b.gap(now, c, stored[of], start); ok {
+				if g, ok := b.gap(now, c, start); ok {
 					out = ledger.Join(out, g)
 				}
 			}
@@ -141,8 +138,7 @@ const (
 )
 
 // gap is why a window is not final; false where that is not worth a record yet.
-// stored are the gaps of its series as they were.
-func (b *books) gap(now bucket.Time, c roster.Claim, stored []ledger.Gap, start bucket.Time) (ledger.Gap, bool) {
+func (b *books) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledger.Gap, bool) {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	g := ledger.Gap{
 		Dataset: of.Dataset, Scope: of.Scope, Window: bucket.Window{Start: start, End: start.Add(c.Dataset.Size)},
@@ -161,7 +157,7 @@ func (b *books) gap(now bucket.Time, c roster.Claim, stored []ledger.Gap, start 
 		g.Reason, g.Detail, g.Attempts = ledger.Invalid, w.detail, w.Failures
 		return g, true
 	}
-	w := b.waiting(of, stored, start)
+	w := b.waiting(of, start)
 	reason := ledger.Suspect
 	switch w.Reason {
 	case settle.Delayed:
@@ -195,38 +191,28 @@ func (b *books) gap(now bucket.Time, c roster.Claim, stored []ledger.Gap, start 
 
 // waiting is how a window waits to be believed, as far as readings tell; of a
 // scope that was not read since this process leads, as far as the ledger does.
-func (b *books) waiting(of ledger.Series, stored []ledger.Gap, start bucket.Time) settle.Waiting {
+func (b *books) waiting(of ledger.Series, start bucket.Time) settle.Waiting {
 	rules := b.settling[of.Dataset]
 	if rules.Known(of.Scope) {
 		w, _ := rules.Waiting(of.Scope, start)
 		return w
 	}
-	for _, g := range stored {
-		if !g.Window.Contains(start) || g.WaitsUntil == 0 && !g.Suspected() {
-			continue
-		}
-		w := settle.Waiting{Reason: settle.Settling}
-		switch {
-		case g.Suspected() && g.Reason == ledger.Delayed:
-			w.Reason = settle.Delayed
-		case g.Suspected():
-			w.Reason = settle.Suspect
-		default:
-		}
-		if g.WaitsUntil != 0 {
-			w.Believed = g.WaitsUntil.Add(start.Sub(g.Window.Start) - waitOver)
-		}
-		return w
+	g := b.coverage.Gap(of, start)
+	if g == nil || g.WaitsUntil == 0 && !g.Suspected() {
+		return settle.Waiting{}
 	}
-	return settle.Waiting{}
-}
-
-func bySeries(gaps []ledger.Gap) map[ledger.Series][]ledger.Gap {
-	out := map[ledger.Series][]ledger.Gap{}
-	for _, g := range gaps {
-		out[g.Of()] = append(out[g.Of()], g)
+	w := settle.Waiting{Reason: settle.Settling}
+	switch {
+	case g.Suspected() && g.Reason == ledger.Delayed:
+		w.Reason = settle.Delayed
+	case g.Suspected():
+		w.Reason = settle.Suspect
+	default:
 	}
-	return out
+	if g.WaitsUntil != 0 {
+		w.Believed = g.WaitsUntil.Add(start.Sub(g.Window.Start) - waitOver)
+	}
+	return w
 }
 
 // countFilled compares the ledger before and after: what left it and is stored
@@ -236,14 +222,19 @@ func (b *books) countFilled(after []ledger.Gap) {
 	for _, g := range after {
 		still[g.Of()] = still[g.Of()].Add(g.Window)
 	}
-	for _, g := range b.gaps {
-		size := b.sizeOf(g.Dataset)
-		if size == 0 || g.WaitsUntil != 0 {
+	for of, gaps := range b.coverage.Gaps {
+		size := b.sizeOf(of.Dataset)
+		if size == 0 {
 			continue
 		}
-		for _, left := range still[g.Of()].Missing(g.Window) {
-			for _, filled := range b.have[g.Of()].Within(left) {
-				b.Metrics.filled.WithLabelValues(g.Dataset).Add(float64(filled.Len() / size))
+		for _, g := range gaps {
+			if g.WaitsUntil != 0 {
+				continue
+			}
+			for _, left := range still[of].Missing(g.Window) {
+				for _, filled := range b.coverage.Final[of].Within(left) {
+					b.Metrics.filled.WithLabelValues(of.Dataset).Add(float64(filled.Len() / size))
+				}
 			}
 		}
 	}
@@ -260,19 +251,21 @@ func (r *reporter) report(now bucket.Time, claims []roster.Claim) {
 	m.waiting.Reset()
 	m.repairBy.Reset()
 	leaves := map[string]bucket.Time{}
-	for _, g := range r.gaps {
-		size := r.sizeOf(g.Dataset)
+	for of, gaps := range r.coverage.Gaps {
+		size := r.sizeOf(of.Dataset)
 		if size == 0 {
 			continue
 		}
-		n := float64(g.Window.Len() / size)
-		if g.Waits(now) {
-			m.waiting.WithLabelValues(g.Dataset, string(g.Reason)).Add(n)
-			continue
-		}
-		m.gaps.WithLabelValues(g.Dataset, string(g.Reason)).Add(n)
-		if g.LostAt != 0 && (leaves[g.Dataset] == 0 || g.LostAt < leaves[g.Dataset]) {
-			leaves[g.Dataset] = g.LostAt
+		for _, g := range gaps {
+			n := float64(g.Window.Len() / size)
+			if g.Waits(now) {
+				m.waiting.WithLabelValues(g.Dataset, string(g.Reason)).Add(n)
+				continue
+			}
+			m.gaps.WithLabelValues(g.Dataset, string(g.Reason)).Add(n)
+			if g.LostAt != 0 && (leaves[g.Dataset] == 0 || g.LostAt < leaves[g.Dataset]) {
+				leaves[g.Dataset] = g.LostAt
+			}
 		}
 	}
 	for dataset, at := range leaves {
@@ -289,18 +282,17 @@ func (r *reporter) report(now bucket.Time, claims []roster.Claim) {
 // reportComplete tells of each dataset how far it is accounted for, of each
 // series how it fares, and of each dataset how many scopes are refused.
 func (r *reporter) reportComplete(now bucket.Time, claims []roster.Claim) {
-	m, gaps := r.Metrics, bySeries(r.gaps)
+	m := r.Metrics
 	// Of what no zone is asked there is nothing to be complete.
 	m.completeUntil.Reset()
 	m.refused.Reset()
 	complete, overdue, refused, refusedBy := map[string]bucket.Time{}, map[string]bucket.Time{}, map[string]int{}, map[string]int{}
 	standings := make([]standing, 0, len(claims))
 	for _, c := range claims {
-		id := c.Dataset.Dataset
-		of := ledger.Series{Dataset: id, Scope: c.Scope.Scope}
+		id, view := c.Dataset.Dataset, r.coverage.View(c, now)
 		refused[id] += 0
 		if c.Scope.End == 0 || c.Scope.Listed() || now.Sub(c.Scope.End) < goneFor {
-			standings = append(standings, r.standing(now, c, gaps[of]))
+			standings = append(standings, r.standing(now, c, view))
 		}
 		if c.Scope.State == roster.Active && c.Scope.RefusedByAnswers(id) {
 			refusedBy[id]++
@@ -314,9 +306,8 @@ func (r *reporter) reportComplete(now bucket.Time, claims []roster.Claim) {
 		if c.Scope.End != 0 || c.Window.Empty() {
 			continue
 		}
-		until := c.Window.End
-		if holes := ledger.Unaccounted(r.closed(c.Dataset, c.Scope), gaps[of], now, c.Window); len(holes) > 0 {
-			until = holes[0].Start
+		until := view.CompleteUntil()
+		if until < c.Window.End {
 			if due := until.Add(c.Dataset.Size + c.Dataset.Delay); overdue[id] == 0 || due < overdue[id] {
 				overdue[id] = due
 			}

@@ -194,7 +194,7 @@ func (u *auditor) auditable(ctx context.Context, now bucket.Time, look *auditLoo
 		if t := u.tries[of]; t != nil && t.reason != "" || u.isOff(of.Dataset) {
 			continue // it would only spoil the others' answer
 		}
-		if c.Variant != nil && !c.Variant.Sampled && c.Scope.State == roster.Active && look.Start >= c.Window.Start && u.have[of].Contains(window) {
+		if c.Variant != nil && !c.Variant.Sampled && c.Scope.State == roster.Active && look.Start >= c.Window.Start && u.coverage.Final[of].Contains(window) {
 			byScope[of.Scope] = c
 		}
 	}

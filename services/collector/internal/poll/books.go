@@ -8,6 +8,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/coverage"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
@@ -15,8 +16,8 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
-// books is what a term knows: who there is, what is stored, decided and missing,
-// and what readings say of windows that are not final.
+// books is what a term knows: who there is, what is stored, decided and missing
+// (the coverage), and what readings say of windows that are not final.
 type books struct {
 	*Poller
 	*faults
@@ -25,28 +26,14 @@ type books struct {
 	changed  map[bucket.Scope]bool // scopes whose record is to be written
 	versions map[string]uint32     // by dataset id
 	defined  map[string]*bucket.Definition
-	have     map[ledger.Series]bucket.Spans
-	begin    map[ledger.Series]bucket.Time // where another bucket size ends
-	decided  map[ledger.Series]*ledger.Decision
-	gaps     []ledger.Gap // as stored
+	coverage *coverage.Book
 	settling map[string]*settle.Dataset
-	kept     bucket.Time // nothing before was wanted, or is
 }
 
+// claims is what is wanted at now.
 func (b *books) claims(now bucket.Time) []roster.Claim {
-	return b.roster.Claims(now, b.Catalogue.Datasets, roster.Terms{
-		Keep: b.keep(now),
-		Begin: func(dataset string, sc bucket.Scope) bucket.Time {
-			return b.begin[ledger.Series{Dataset: dataset, Scope: sc}]
-		},
-	})
-}
-
-// keep is where retention lets wanting begin. It never goes back, whatever clocks
-// and settings do: what was dropped must not be wanted again.
-func (b *books) keep(now bucket.Time) bucket.Time {
-	b.kept = max(b.kept, roster.Keep(now, b.Retention))
-	return b.kept
+	b.coverage.Keep = max(b.coverage.Keep, roster.Keep(now, b.Retention))
+	return b.roster.Claims(now, b.Catalogue.Datasets, b.coverage.Terms())
 }
 
 func (b *books) wants(claims []roster.Claim) []plan.Want {
@@ -62,17 +49,10 @@ func (b *books) wants(claims []roster.Claim) []plan.Want {
 		}
 		out = append(out, plan.Want{
 			Dataset: c.Dataset, Variant: c.Variant, Scope: c.Scope.Scope,
-			Window: bucket.Window{Start: c.Askable, End: c.Window.End}, Have: b.closed(c.Dataset, c.Scope), Limits: limits,
+			Window: bucket.Window{Start: c.Askable, End: c.Window.End}, Have: b.coverage.Closed(c.Dataset, c.Scope), Limits: limits,
 		})
 	}
 	return out
-}
-
-// closed is what of a series is final, decided, or of a time in which its scope
-// was away.
-func (b *books) closed(d *catalogue.Dataset, sc *roster.Scope) bucket.Spans {
-	of := ledger.Series{Dataset: d.Dataset, Scope: sc.Scope}
-	return ledger.Closed(b.have[of], b.decided[of], sc.Absent(d.Size))
 }
 
 // Again implements plan.State.
@@ -105,11 +85,11 @@ func (b *books) hole(sc bucket.Scope) (first bucket.Time) {
 // readings are the windows of an answer, ascending. Those that are not due, not
 // wanted, or final already, show how far the data has come.
 func (b *books) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[bucket.Time]catalogue.Folded, readAt bucket.Time) []settle.Reading {
-	from, until := max(b.roster[sc].Start.Floor(d.Size), b.begin[ledger.Series{Dataset: d.Dataset, Scope: sc}]), plan.Due(readAt, d.Size, d.Delay)
+	from, until := max(b.roster[sc].Start.Floor(d.Size), b.coverage.Begin(ledger.Series{Dataset: d.Dataset, Scope: sc})), plan.Due(readAt, d.Size, d.Delay)
 	if end := b.roster[sc].End; end != 0 {
 		until = min(until, end.Floor(d.Size))
 	}
-	closed := b.closed(d, b.roster[sc])
+	closed := b.coverage.Closed(d, b.roster[sc])
 	out := make([]settle.Reading, 0, len(windows))
 	for _, start := range slices.Sorted(maps.Keys(windows)) {
 		f, end := windows[start], start.Add(d.Size)

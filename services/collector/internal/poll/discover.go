@@ -112,9 +112,7 @@ func standingOf(z *cloudflare.Zone) roster.State {
 // is.
 func (d *discoverer) newest(of bucket.Scope) (end bucket.Time) {
 	for i := range d.Catalogue.Datasets {
-		if have := d.have[ledger.Series{Dataset: d.Catalogue.Datasets[i].Dataset, Scope: of}]; len(have) > 0 {
-			end = max(end, have[len(have)-1].End)
-		}
+		end = max(end, d.coverage.Newest(ledger.Series{Dataset: d.Catalogue.Datasets[i].Dataset, Scope: of}))
 	}
 	return end
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/coverage"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
@@ -45,14 +46,15 @@ var byUrgency = []string{
 // fine is a standing of which nobody needs to know when there are too many.
 func (s *standing) fine() bool { return s.state == stateWaiting || s.state == stateCollecting }
 
-// standing says how a claim fares, by the gaps of its series.
-func (r *reporter) standing(now bucket.Time, c roster.Claim, gaps []ledger.Gap) standing {
+// standing says how a claim fares.
+func (r *reporter) standing(now bucket.Time, c roster.Claim, view coverage.View) standing {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
-	out := standing{zone: strings.ToValidUTF8(c.Scope.ZoneLabel, "\uFFFD"), dataset: of.Dataset, state: stateCollecting, ended: c.Scope.End}
-	if have := r.have[of]; len(have) > 0 {
-		out.newest = have[len(have)-1].End
+	out := standing{
+		zone: strings.ToValidUTF8(c.Scope.ZoneLabel, "\uFFFD"), dataset: of.Dataset, state: stateCollecting,
+		ended: c.Scope.End, newest: view.Newest(),
 	}
 	var waits, misses *ledger.Gap
+	gaps := view.Gaps()
 	for i := range gaps {
 		if gaps[i].Waits(now) {
 			waits = &gaps[i]

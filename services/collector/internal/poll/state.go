@@ -8,6 +8,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/backoff"
+	"github.com/weir-metrics/weir/services/collector/internal/coverage"
 	"github.com/weir-metrics/weir/services/collector/internal/journal"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
@@ -51,13 +52,10 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	won.Head.ProgressAt = p.possible("stream time", won.Head.ProgressAt, now)
 	won.Head.CommittedAt = p.possible("time of the newest entry", won.Head.CommittedAt, now)
 	s := p.compose(won, now)
-	if err := s.loadRecords(ctx); err != nil {
+	if err := s.loadRecords(ctx, bucket.TimeOf(now)); err != nil {
 		return nil, err
 	}
 	if s.drift, err = p.loadDrift(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.loadCoverage(ctx, bucket.TimeOf(now)); err != nil {
 		return nil, err
 	}
 	return s, s.defineDatasets(ctx)
@@ -126,62 +124,44 @@ func (p *Poller) compose(won store.Lease, now time.Time) *state {
 	}
 }
 
-// loadRecords reads what leaders before this one have written beside the log. A
-// record that cannot be read costs itself, never the term: whoever leads next
-// would come to it too.
-func (s *state) loadRecords(ctx context.Context) error {
+// loadRecords reads what leaders before this one have written. A record that
+// cannot be read costs itself, never the term: whoever leads next would come to it
+// too.
+func (s *state) loadRecords(ctx context.Context, now bucket.Time) error {
 	// Everything here is read after the term is committed, so no other leader's
 	// append can still come in between.
-	records, err := s.Store.Records(ctx, roster.KindScope)
+	scopes, err := s.Store.Records(ctx, roster.KindScope)
+	if err != nil {
+		return fmt.Errorf("read scopes: %w", err)
+	}
+	s.roster, s.damaged.scopes = roster.Read(scopes)
+	s.Unreadable.Records(roster.KindScope, s.damaged.scopes)
+	records, err := coverage.ReadRecords(ctx, s.Store)
 	if err != nil {
 		return err
 	}
-	s.roster, s.damaged.scopes = roster.Read(records)
-	s.Unreadable.Records(roster.KindScope, s.damaged.scopes)
-	if records, err = s.Store.Records(ctx, ledger.KindGap); err != nil {
-		return err
+	for kind, bad := range records.Bad {
+		s.Unreadable.Records(kind, bad)
 	}
-	s.gaps, s.damaged.gaps = ledger.Gaps(records)
-	s.Unreadable.Records(ledger.KindGap, s.damaged.gaps)
-	if records, err = s.Store.Records(ctx, ledger.KindDecided); err != nil {
-		return err
-	}
-	var bad []store.Unreadable
-	s.decided, bad = ledger.Decisions(records)
-	s.Unreadable.Records(ledger.KindDecided, bad)
-	if records, err = s.Store.Records(ctx, ledger.KindRetired); err != nil {
-		return err
-	}
-	s.retired, bad = ledger.Retired(records)
-	s.Unreadable.Records(ledger.KindRetired, bad)
-	if s.damaged.retired = len(bad) > 0; s.damaged.retired {
-		if s.retired, err = s.oldest(ctx); err != nil {
+	s.Unreadable.Adopt(records.Unreadable)
+	s.damaged.gaps = records.Bad[ledger.KindGap]
+	if s.damaged.retired = len(records.Bad[ledger.KindRetired]) > 0; s.damaged.retired {
+		if records.Retired, err = s.oldest(ctx); err != nil {
 			return err
 		}
 	}
-	s.kept = s.retired
-	if records, err = s.Store.Records(ctx, ledger.KindUnreadable); err != nil {
+	s.retired = records.Retired
+	if s.coverage, err = records.Read(ctx, s.Store, nil, roster.Keep(now, s.Retention), s.Catalogue.Datasets); err != nil {
 		return err
 	}
-	known, bad := ledger.ReadUnreadable(records)
-	s.Unreadable.Records(ledger.KindUnreadable, bad)
-	s.Unreadable.Adopt(known)
-	if records, err = s.Store.Records(ctx, trouble.KindProblems); err != nil {
-		return err
+	problems, err := s.Store.Records(ctx, trouble.KindProblems)
+	if err != nil {
+		return fmt.Errorf("read problems: %w", err)
 	}
 	s.told = trouble.Record(s.journal.Term(), nil)
-	if len(records) > 0 {
-		s.told = records[0]
+	if len(problems) > 0 {
+		s.told = problems[0]
 	}
-	return nil
-}
-
-func (s *state) loadCoverage(ctx context.Context, now bucket.Time) error {
-	runs, err := s.Store.Coverage(ctx, store.Filter{}, s.keep(now))
-	if err != nil {
-		return fmt.Errorf("read coverage: %w", err)
-	}
-	s.have, s.begin = ledger.Cover(runs, s.Catalogue.Datasets)
 	return nil
 }
 

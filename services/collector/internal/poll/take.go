@@ -159,7 +159,7 @@ type settled struct {
 func (j *judge) stored(done settled) {
 	b := done.b
 	of := ledger.Series{Dataset: b.Dataset, Scope: b.Scope}
-	j.have[of] = j.have[of].Add(b.Window())
+	j.coverage.Final[of] = j.coverage.Final[of].Add(b.Window())
 	j.settling[b.Dataset].Stored(b.Scope, settle.Final{Start: b.Start, Level: done.folded.Level, Empty: done.folded.Empty})
 	j.Metrics.buckets.WithLabelValues(b.Dataset, finality(b.Finality), origin(b.Origin)).Inc()
 	j.noteSettled(done)
@@ -224,8 +224,7 @@ func (j *judge) past(ctx context.Context, d *catalogue.Dataset, sc bucket.Scope)
 		past.Keeps = who.Nodes[v.Node].NotOlderThan
 	}
 	of := ledger.Series{Dataset: d.Dataset, Scope: sc}
-	if have := j.have[of]; len(have) > 0 {
-		end := have[len(have)-1].End
+	if end := j.coverage.Newest(of); end != 0 {
 		err := j.Store.List(ctx, store.ListQuery{
 			Filter: store.Filter{Datasets: []string{d.Dataset}, Scopes: []bucket.Scope{sc}},
 			Window: bucket.Window{Start: end.Add(-12 * d.Size), End: end},
@@ -242,8 +241,8 @@ func (j *judge) past(ctx context.Context, d *catalogue.Dataset, sc bucket.Scope)
 			return past, err
 		}
 	}
-	for _, g := range j.gaps {
-		if g.Of() == of && g.Suspected() {
+	for _, g := range j.coverage.Gaps[of] {
+		if g.Suspected() {
 			for start := g.Window.Start; start < g.Window.End; start = start.Add(d.Size) {
 				past.Suspect = append(past.Suspect, start)
 			}

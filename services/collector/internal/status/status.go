@@ -17,7 +17,7 @@ import (
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
-	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/coverage"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
@@ -78,16 +78,12 @@ func (s *Source) Problems(ctx context.Context) ([]*bucketv1.Problem, error) {
 	return out, nil
 }
 
-// picture is what the answers are made of; of scopes alone, have, decided and
-// gaps are not read.
+// picture is what the answers are made of; of scopes alone there is no book.
 type picture struct {
-	now     bucket.Time
-	claims  []roster.Claim
-	roster  roster.Roster
-	have    map[ledger.Series]bucket.Spans
-	decided map[ledger.Series]*ledger.Decision
-	gaps    map[ledger.Series][]ledger.Gap
-	spoiled map[ledger.Series]bucket.Spans // stored, and not to be read
+	now    bucket.Time
+	claims []roster.Claim
+	roster roster.Roster
+	book   *coverage.Book
 }
 
 func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
@@ -95,49 +91,18 @@ func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := s.Store.Records(ctx, ledger.KindDecided)
+	records, err := coverage.ReadRecords(ctx, s.Store)
 	if err != nil {
-		return nil, fmt.Errorf("read decisions: %w", err)
+		return nil, err
 	}
-	var bad []store.Unreadable
-	p.decided, bad = ledger.Decisions(records)
-	s.Unreadable.Records(ledger.KindDecided, bad)
-	if records, err = s.Store.Records(ctx, ledger.KindGap); err != nil {
-		return nil, fmt.Errorf("read gaps: %w", err)
+	for kind, bad := range records.Bad {
+		s.Unreadable.Records(kind, bad)
 	}
-	gaps, bad := ledger.Gaps(records)
-	s.Unreadable.Records(ledger.KindGap, bad)
-	p.gaps = map[ledger.Series][]ledger.Gap{}
-	for _, g := range gaps {
-		p.gaps[g.Of()] = append(p.gaps[g.Of()], g)
+	s.Unreadable.Learn(records.Unreadable)
+	if p.book, err = records.Read(ctx, s.Store, f.Scopes, roster.Keep(p.now, s.Retention), s.Catalogue.Datasets); err != nil {
+		return nil, err
 	}
-	if records, err = s.Store.Records(ctx, ledger.KindRetired); err != nil {
-		return nil, fmt.Errorf("read what retention dropped: %w", err)
-	}
-	retired, bad := ledger.Retired(records)
-	s.Unreadable.Records(ledger.KindRetired, bad)
-	if records, err = s.Store.Records(ctx, ledger.KindUnreadable); err != nil {
-		return nil, fmt.Errorf("read what cannot be read: %w", err)
-	}
-	spoiled, bad := ledger.ReadUnreadable(records)
-	s.Unreadable.Records(ledger.KindUnreadable, bad)
-	s.Unreadable.Learn(spoiled)
-	p.spoiled = make(map[ledger.Series]bucket.Spans, len(spoiled))
-	for _, u := range spoiled {
-		p.spoiled[ledger.Series{Dataset: u.Dataset, Scope: u.Scope}] = u.Spans
-	}
-	keep := max(retired, roster.Keep(p.now, s.Retention)) // as the collector's loop has it
-	// Not filtered by dataset: another size of a dataset bounds this one.
-	runs, err := s.Store.Coverage(ctx, store.Filter{Scopes: f.Scopes}, keep)
-	if err != nil {
-		return nil, fmt.Errorf("read coverage: %w", err)
-	}
-	var begin map[ledger.Series]bucket.Time
-	p.have, begin = ledger.Cover(runs, s.Catalogue.Datasets)
-	p.claim(s.Catalogue, f, roster.Terms{
-		Keep:  keep,
-		Begin: func(d string, sc bucket.Scope) bucket.Time { return begin[ledger.Series{Dataset: d, Scope: sc}] },
-	})
+	p.claim(s.Catalogue, f, p.book.Terms())
 	return p, nil
 }
 
@@ -204,84 +169,37 @@ func (s *Source) Coverage(ctx context.Context, f store.Filter, window bucket.Win
 			Dataset: c.Dataset.Dataset, Scope: wire.ProtoScope(c.Scope.Scope), HorizonUnixSeconds: int64(c.Window.Start),
 		}
 		if !asked.Empty() {
-			cov.Ranges = p.ranges(c, asked)
+			for _, r := range p.book.View(c, p.now).Ranges(asked) {
+				cov.Ranges = append(cov.Ranges, protoRange(r))
+			}
 		}
 		out = append(out, cov)
 	}
 	return out, p.now.Std(), nil
 }
 
-// ranges fills the asked window without hole or overlap.
-func (p *picture) ranges(c roster.Claim, asked bucket.Window) []*bucketv1.CoverageRange {
-	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
-	var out []*bucketv1.CoverageRange
-	add := func(w bucket.Window, r *bucketv1.CoverageRange) {
-		if w = w.Intersect(asked); w.Empty() {
-			return
-		}
-		r.StartUnixSeconds, r.EndUnixSeconds = int64(w.Start), int64(w.End)
-		out = append(out, r)
-	}
-	for _, w := range p.have[of] {
-		for _, final := range p.spoiled[of].Missing(w) {
-			add(final, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_FINAL})
-		}
-		for _, spoiled := range p.spoiled[of].Within(w) {
-			add(spoiled, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_UNREADABLE})
-		}
-	}
-	if d := p.decided[of]; d != nil {
-		for _, span := range d.Spans {
-			state := bucketv1.CoverageState_COVERAGE_STATE_LOST
-			if span.Accepted {
-				state = bucketv1.CoverageState_COVERAGE_STATE_ACCEPTED
-			}
-			add(span.Window, &bucketv1.CoverageRange{State: state, Reason: span.Reason.Proto()})
-		}
-	}
-	for _, hole := range ledger.Closed(p.have[of], p.decided[of], nil).Missing(asked) {
-		if c.Variant == nil {
-			add(hole, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_REFUSED, Detail: c.Refused})
-			continue
-		}
-		rest := bucket.Spans{hole}
-		for _, a := range c.Scope.Away {
-			away := a.Windows(c.Dataset.Size)
-			for _, part := range rest.Within(away) {
-				add(part, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_REFUSED, Detail: "zone was " + string(a.State)})
-			}
-			rest = rest.Remove(away)
-		}
-		for _, g := range p.gaps[of] {
-			for _, part := range rest.Within(g.Window) {
-				add(part, missing(g, p.now))
-			}
-			rest = rest.Remove(g.Window)
-		}
-		for _, w := range rest {
-			add(w, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_MISSING, Reason: bucketv1.GapReason_GAP_REASON_PENDING})
-		}
-	}
-	slices.SortFunc(out, func(a, b *bucketv1.CoverageRange) int { return int(a.StartUnixSeconds - b.StartUnixSeconds) })
-	return out
+var protoStates = map[coverage.State]bucketv1.CoverageState{
+	coverage.Final:      bucketv1.CoverageState_COVERAGE_STATE_FINAL,
+	coverage.Unreadable: bucketv1.CoverageState_COVERAGE_STATE_UNREADABLE,
+	coverage.Waiting:    bucketv1.CoverageState_COVERAGE_STATE_WAITING,
+	coverage.Missing:    bucketv1.CoverageState_COVERAGE_STATE_MISSING,
+	coverage.Refused:    bucketv1.CoverageState_COVERAGE_STATE_REFUSED,
+	coverage.Lost:       bucketv1.CoverageState_COVERAGE_STATE_LOST,
+	coverage.Accepted:   bucketv1.CoverageState_COVERAGE_STATE_ACCEPTED,
 }
 
-func missing(g ledger.Gap, now bucket.Time) *bucketv1.CoverageRange {
-	state := bucketv1.CoverageState_COVERAGE_STATE_MISSING
-	if g.Waits(now) {
-		state = bucketv1.CoverageState_COVERAGE_STATE_WAITING
+func protoRange(r coverage.Range) *bucketv1.CoverageRange {
+	out := &bucketv1.CoverageRange{
+		StartUnixSeconds: int64(r.Start), EndUnixSeconds: int64(r.End),
+		State: protoStates[r.State], Reason: r.Reason.Proto(), Detail: r.Detail, Attempts: uint32(r.Attempts),
 	}
-	r := &bucketv1.CoverageRange{
-		State: state, Reason: g.Reason.Proto(), Detail: g.Detail,
-		Attempts: uint32(g.Attempts),
+	if r.Next != 0 {
+		out.NextAttempt = timestamppb.New(r.Next.Std())
 	}
-	if g.Next != 0 {
-		r.NextAttempt = timestamppb.New(g.Next.Std())
+	if r.LostAt != 0 {
+		out.LostAt = timestamppb.New(r.LostAt.Std())
 	}
-	if g.LostAt != 0 {
-		r.LostAt = timestamppb.New(g.LostAt.Std())
-	}
-	return r
+	return out
 }
 
 // Scopes lists every zone that was ever collected, with what it may be asked.
@@ -365,15 +283,10 @@ func (s *Source) Datasets(ctx context.Context) ([]*bucketv1.DatasetStatus, error
 }
 
 func (p *picture) add(d *bucketv1.DatasetStatus, c roster.Claim) {
-	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
-	if have := p.have[of]; len(have) > 0 {
-		d.NewestEndUnixSeconds = max(d.NewestEndUnixSeconds, int64(have[len(have)-1].End))
-	}
-	for _, have := range p.have[of] {
-		for _, spoiled := range p.spoiled[of].Within(have) {
-			d.WindowsUnreadable += uint64(spoiled.Len() / c.Dataset.Size)
-		}
-	}
+	view := p.book.View(c, p.now)
+	d.NewestEndUnixSeconds = max(d.NewestEndUnixSeconds, int64(view.Newest()))
+	windows := view.Count()
+	d.WindowsUnreadable += windows[coverage.Unreadable]
 	switch {
 	case c.Scope.State != roster.Active:
 		return
@@ -382,23 +295,9 @@ func (p *picture) add(d *bucketv1.DatasetStatus, c roster.Claim) {
 		return
 	}
 	d.ScopesActive++
-	until := c.Window.End
-	closed := ledger.Closed(p.have[of], p.decided[of], c.Scope.Absent(c.Dataset.Size))
-	holes := ledger.Unaccounted(closed, p.gaps[of], p.now, c.Window)
-	if len(holes) > 0 {
-		until = holes[0].Start
+	d.WindowsMissing += windows[coverage.Missing]
+	d.WindowsWaiting += windows[coverage.Waiting]
+	if until := int64(view.CompleteUntil()); d.CompleteUntilUnixSeconds == 0 || until < d.CompleteUntilUnixSeconds {
+		d.CompleteUntilUnixSeconds = until
 	}
-	missing := windows(holes, c.Dataset.Size)
-	d.WindowsMissing += missing
-	d.WindowsWaiting += windows(closed.Missing(c.Window), c.Dataset.Size) - missing
-	if d.CompleteUntilUnixSeconds == 0 || int64(until) < d.CompleteUntilUnixSeconds {
-		d.CompleteUntilUnixSeconds = int64(until)
-	}
-}
-
-func windows(spans []bucket.Window, size time.Duration) (n uint64) {
-	for _, w := range spans {
-		n += uint64(w.Len() / size)
-	}
-	return n
 }

@@ -1,0 +1,145 @@
+package coverage
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+)
+
+// State is what a window is. Each is in exactly one.
+type State uint8
+
+// The states.
+const (
+	Final      State = iota + 1 // stored
+	Unreadable                  // stored, and no reader can use it
+	Waiting                     // answered; becomes final by itself when its silence is believed
+	Missing                     // due and not final, for a reason
+	Refused                     // nobody may ask: the plan, or the scope was away
+	Lost                        // Cloudflare dropped it before it was final
+	Accepted                    // an operator does without it
+)
+
+var states = [...]string{Final: "final", Unreadable: "unreadable", Waiting: "waiting", Missing: "missing", Refused: "refused", Lost: "lost", Accepted: "accepted"}
+
+func (s State) String() string { return states[s] }
+
+// Range is a span of windows of one series that share a state and its ground.
+type Range struct {
+	bucket.Window
+	State  State
+	Reason ledger.Reason // of what is missing, waiting, lost or accepted
+	Detail string        // of what is missing or refused
+	// Of what is missing or waiting: how often it failed, when it is asked for
+	// again, and when Cloudflare drops its oldest window; 0 where not known.
+	Attempts     int
+	Next, LostAt bucket.Time
+}
+
+// View is the picture of one claim at one time.
+type View struct {
+	book  *Book
+	claim roster.Claim
+	of    ledger.Series
+	now   bucket.Time
+}
+
+// View is the picture of a claim at now.
+func (b *Book) View(c roster.Claim, now bucket.Time) View {
+	return View{book: b, claim: c, of: ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}, now: now}
+}
+
+// Ranges says of every window inside asked what it is, ascending, without hole or
+// overlap.
+func (v View) Ranges(asked bucket.Window) []Range {
+	var out []Range
+	add := func(w bucket.Window, r Range) {
+		if r.Window = w.Intersect(asked); !r.Window.Empty() {
+			out = append(out, r)
+		}
+	}
+	final, unreadable := v.book.Final[v.of], v.book.Unreadable[v.of]
+	rest := bucket.Spans{asked}
+	for _, w := range final {
+		for _, good := range unreadable.Missing(w) {
+			add(good, Range{State: Final})
+		}
+		for _, bad := range unreadable.Within(w) {
+			add(bad, Range{State: Unreadable})
+		}
+		rest = rest.Remove(w)
+	}
+	// What is left belongs to the first that claims it.
+	claim := func(w bucket.Window, r Range) {
+		for _, part := range rest.Within(w) {
+			add(part, r)
+		}
+		rest = rest.Remove(w)
+	}
+	if d := v.book.Decided[v.of]; d != nil {
+		for _, span := range d.Spans {
+			state := Lost
+			if span.Accepted {
+				state = Accepted
+			}
+			claim(span.Window, Range{State: state, Reason: span.Reason})
+		}
+	}
+	if v.claim.Variant == nil {
+		claim(asked, Range{State: Refused, Detail: v.claim.Refused})
+	}
+	for _, a := range v.claim.Scope.Away {
+		claim(a.Windows(v.claim.Dataset.Size), Range{State: Refused, Detail: "zone was " + string(a.State)})
+	}
+	for _, g := range v.book.Gaps[v.of] {
+		r := Range{State: Missing, Reason: g.Reason, Detail: g.Detail, Attempts: g.Attempts, Next: g.Next, LostAt: g.LostAt}
+		if g.Waits(v.now) {
+			r.State = Waiting
+		}
+		claim(g.Window, r)
+	}
+	claim(asked, Range{State: Missing, Reason: ledger.Pending})
+	slices.SortFunc(out, func(a, b Range) int { return cmp.Compare(a.Start, b.Start) })
+	return out
+}
+
+// Newest is the end of the newest final window, or 0.
+func (v View) Newest() bucket.Time { return v.book.Newest(v.of) }
+
+// Gaps are the series' gaps, ascending by window.
+func (v View) Gaps() []ledger.Gap { return v.book.Gaps[v.of] }
+
+// Holes are the windows of the claim that are missing: neither closed nor waiting
+// to be believed.
+func (v View) Holes() bucket.Spans {
+	holes := v.book.Closed(v.claim.Dataset, v.claim.Scope).Missing(v.claim.Window)
+	for _, g := range v.book.Gaps[v.of] {
+		if g.Waits(v.now) {
+			holes = holes.Remove(g.Window)
+		}
+	}
+	return holes
+}
+
+// CompleteUntil is the time up to which nothing of the claim is missing.
+func (v View) CompleteUntil() bucket.Time {
+	if holes := v.Holes(); len(holes) > 0 {
+		return holes[0].Start
+	}
+	return v.claim.Window.End
+}
+
+// Count is a number of windows in each state.
+type Count [len(states)]uint64
+
+// Count counts the windows of the claim since it would have begun without
+// Cloudflare's retention.
+func (v View) Count() (n Count) {
+	for _, r := range v.Ranges(bucket.Window{Start: v.claim.Wanted, End: v.claim.Window.End}) {
+		n[r.State] += uint64(r.Len() / v.claim.Dataset.Size)
+	}
+	return n
+}
