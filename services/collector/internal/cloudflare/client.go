@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -161,7 +160,7 @@ func (c *Client) send(ctx context.Context, method string, u *url.URL, body []byt
 	if r.status != http.StatusOK {
 		most = min(most, mostRefusal)
 	}
-	r.body, err = io.ReadAll(io.LimitReader(resp.Body, most+1))
+	r.body, err = readBody(resp.Body, most, &r.bounds)
 	c.log.DebugContext(ctx, "cloudflare replied", "method", method, "path", u.Path, "status", r.status, "ray", r.ray,
 		"bytes", len(r.body), "duration", time.Since(began))
 	if err != nil {

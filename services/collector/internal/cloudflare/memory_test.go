@@ -237,17 +237,42 @@ func TestCompressionBombs(t *testing.T) {
 		}, nil)
 		var err error
 		used := allocated(func() { _, err = c.Query(t.Context(), exampleQuery()) })
-		q := exampleQuery()
-		most, class := uint64((&Client{maxReply: DefaultMaxReply}).queryBounds(&q).bytes), TooBig
+		class := BadAnswer
 		if status != 200 {
-			most, class = mostRefusal, Unknown
+			class = Unknown
 		}
-		if e := failure(t, err); e.Class != class || !strings.Contains(e.Message, "larger than") {
+		// It is not read to its end to find that out.
+		if e := failure(t, err); e.Class != class || !strings.Contains(e.Message, "something follows the JSON value at byte 2") {
 			t.Errorf("status %d: %v, want class %s", status, err, class)
 		}
-		if used > 4*most+mib {
+		if used > 5*mib {
 			t.Errorf("status %d: 128 MB of {} allocated %d MB", status, used/mib)
 		}
+	}
+}
+
+// A body that goes on being good is read up to the limit, wherever its beginnings
+// are cut; one that cannot become good is left.
+func TestABodyIsJudgedWhileItIsRead(t *testing.T) {
+	q := exampleQuery()
+	b := (&Client{maxReply: DefaultMaxReply}).queryBounds(&q)
+	good := `{"data":{"viewer":null,"text":"\u00e9\\\"","n":[-0.5e+10,0,true,false,null,"x"],"o":{"p":{}}}} `
+	for i := range len(good) {
+		if hopeless([]byte(good[:i]), &b) {
+			t.Errorf("%q is given up", good[:i])
+		}
+	}
+	for _, bad := range []string{`{"a":1,"A"`, `{} {`, `[nulk`, `{"a":tru1`, "[\"\x00", `[01`, strings.Repeat("[", 40)} {
+		if !hopeless([]byte(bad), &b) {
+			t.Errorf("%q is not given up", bad)
+		}
+	}
+	long := `{"data":"` + strings.Repeat("x", 5*mib) + `"}`
+	if got, err := readBody(strings.NewReader(long), int64(len(long)), &b); err != nil || string(got) != long {
+		t.Errorf("of %d bytes %d are read: %v", len(long), len(got), err)
+	}
+	if got, err := readBody(strings.NewReader(long), 3*mib, &b); err != nil || len(got) != 3*mib+1 {
+		t.Errorf("up to a limit of 3 MiB %d bytes are read: %v", len(got), err)
 	}
 }
 

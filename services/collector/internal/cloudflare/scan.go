@@ -79,22 +79,35 @@ type scanner struct {
 	bounds *bounds
 	names  []uint64
 	found  members
+	ended  bool // the body ended before its value did
 }
 
 // scan judges a body. Names that differ in case alone are the same, as they are to
 // encoding/json, which would melt two objects into one: down to the groups of one
 // zone under the tag of another.
 func scan(body []byte, b *bounds) (members, error) {
-	s := &scanner{b: body, bounds: b, names: make([]uint64, 0, 64)}
+	s := newScanner(body, b)
+	if err := s.whole(); err != nil {
+		return members{}, err
+	}
+	return s.found, nil
+}
+
+func newScanner(body []byte, b *bounds) *scanner {
+	return &scanner{b: body, bounds: b, names: make([]uint64, 0, 64)}
+}
+
+// whole reads one value and finds nothing behind it.
+func (s *scanner) whole() error {
 	s.space()
 	if err := s.value(0, mostItems, TooBig); err != nil {
-		return members{}, err
+		return err
 	}
 	s.space()
 	if s.at < len(s.b) {
-		return members{}, s.broken("something follows the JSON value")
+		return s.broken("something follows the JSON value")
 	}
-	return s.found, nil
+	return nil
 }
 
 func (s *scanner) broken(what string) error {
@@ -104,6 +117,7 @@ func (s *scanner) broken(what string) error {
 // unexpected is the error of the byte at hand.
 func (s *scanner) unexpected(want string) error {
 	if s.at >= len(s.b) {
+		s.ended = true
 		return s.broken("it ends before " + want)
 	}
 	return s.broken(fmt.Sprintf("%q instead of %s", s.b[s.at], want))
@@ -365,7 +379,8 @@ func (s *scanner) digits() bool {
 }
 
 func (s *scanner) literal(word string) error {
-	if !bytes.HasPrefix(s.b[s.at:], []byte(word)) {
+	if rest := s.b[s.at:]; !bytes.HasPrefix(rest, []byte(word)) {
+		s.ended = bytes.HasPrefix([]byte(word), rest)
 		return s.unexpected("a value")
 	}
 	s.at += len(word)
