@@ -290,6 +290,7 @@ func (w *world) listen(at time.Duration) {
 			p.heard[want] = since
 			w.tally.hear(want.Code, since)
 			if known := w.Began.Add(at).Sub(p.met); !p.met.IsZero() && slices.Contains(toldSoon, want.Code) {
+				known -= w.stopped(p.met, w.Began.Add(at))
 				w.tally.hear(want.Code+", after it was met", known)
 				if known > toldWithin+time.Minute {
 					w.report("%q is told only %s after it was met: %s", want, known.Round(time.Second), p.event)
@@ -300,6 +301,17 @@ func (w *world) listen(at time.Duration) {
 			w.report("%q is not told after %s (heard: %v): %s", want, since.Round(time.Second), compact(heard), p.event)
 		}
 	}
+}
+
+// stopped is for how long no collector ran, of the time between two instants:
+// entries are spoilt while all are stopped.
+func (w *world) stopped(from, to time.Time) (d time.Duration) {
+	for _, e := range w.Events {
+		if at := w.Began.Add(e.At); e.Kind == poison && at.After(from) && at.Before(to) {
+			d += e.Amount
+		}
+	}
+	return d
 }
 
 // checkNeighbours: while Cloudflare refuses one zone, or one dataset of it, nothing
