@@ -1,7 +1,7 @@
 package ledger
 
 import (
-	"strings"
+	"slices"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
@@ -26,7 +26,7 @@ func Cover(runs []store.Run, datasets []catalogue.Dataset) (have map[Series]buck
 		}
 		for i := range datasets {
 			d := &datasets[i]
-			if size, ok := strings.CutPrefix(r.Dataset, d.Name+"_"); ok && !strings.Contains(size, "_") {
+			if slices.Contains(d.Others, r.Dataset) {
 				now := Series{d.Dataset, r.Scope}
 				begin[now] = max(begin[now], r.Window.End.Ceil(d.Size))
 			}

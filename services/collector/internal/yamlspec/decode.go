@@ -1,0 +1,388 @@
+package yamlspec
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/weir-metrics/weir/internal/yamldoc"
+)
+
+// Decode reads the only document of a text into the struct that to points to and
+// returns every mistake in it, in the order of the file. What is wrong is left as
+// it was, except for text that breaks a rule: others may refer to it. name is the
+// file's name in the places and the mistakes.
+func (f Format) Decode(name string, text []byte, to any) []error {
+	d := decoder{format: f, file: name}
+	if root := d.parse(text); root != nil {
+		d.object(root, reflect.ValueOf(to).Elem(), path{"file", ""}, d.at(root))
+	}
+	return d.problems
+}
+
+type decoder struct {
+	format   Format
+	file     string
+	problems []error
+}
+
+// path is how messages call a value: its name, and the objects around it.
+type path struct{ name, around string }
+
+func (p path) String() string { return p.around + p.name }
+
+// in is the path of a key of the object at p.
+func (p path) in(key string) path {
+	if p.name == "file" {
+		return path{key, ""}
+	}
+	return path{key, p.String() + ": "}
+}
+
+func (d *decoder) add(n ast.Node, format string, args ...any) {
+	d.problems = append(d.problems, d.at(n).Problemf(format, args...))
+}
+
+// at is where a node is declared.
+func (d *decoder) at(n ast.Node) Place {
+	p := Place{File: d.file, Line: 1}
+	if n != nil && n.GetToken() != nil && n.GetToken().Position != nil {
+		p.Line = n.GetToken().Position.Line
+	}
+	return p
+}
+
+// parse returns the root of the only document, nil when there is none.
+func (d *decoder) parse(text []byte) ast.Node {
+	f, err := yamldoc.Parse(text)
+	if err != nil {
+		d.add(nil, "not YAML: %s", strings.Join(strings.Fields(err.Error()), " "))
+		return nil
+	}
+	var root ast.Node
+	for _, doc := range f.Docs {
+		switch {
+		case doc.Body == nil:
+		case root != nil:
+			d.add(doc.Body, "second document; a file holds one")
+		default:
+			root = doc.Body
+		}
+	}
+	return root
+}
+
+type entry struct {
+	key         string
+	node, value ast.Node
+}
+
+// entries are the keys and values of an object.
+func (d *decoder) entries(n ast.Node, p path) []entry {
+	var values []*ast.MappingValueNode
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		values = n.Values
+	case *ast.MappingValueNode:
+		values = []*ast.MappingValueNode{n}
+	default:
+		d.add(n, "%s is %s; it must be an object", p, describe(n))
+		return nil
+	}
+	var out []entry
+	for _, v := range values {
+		key, ok := v.Key.(ast.ScalarNode)
+		if !ok || v.Key.IsMergeKey() {
+			d.add(v.Key, "%s has a key that is not plain text", p)
+			continue
+		}
+		text := fmt.Sprint(key.GetValue())
+		if slices.ContainsFunc(out, func(e entry) bool { return e.key == text }) {
+			d.add(v.Key, "%s has key %q twice", p, text)
+			continue
+		}
+		out = append(out, entry{text, v.Key, v.Value})
+	}
+	return out
+}
+
+// object decodes a struct that is declared at a place.
+func (d *decoder) object(n ast.Node, to reflect.Value, p path, at Place) {
+	known := fields(to.Type())
+	if f := to.FieldByName("Place"); f.IsValid() && f.Type() == placeType {
+		f.Set(reflect.ValueOf(at))
+	}
+	entries := d.entries(n, p)
+	if entries == nil && !isEmptyObject(n) {
+		return
+	}
+	for _, f := range known {
+		i := slices.IndexFunc(entries, func(e entry) bool { return e.key == f.key })
+		switch required := f.Tag.Get("required"); {
+		case required != "" && i < 0:
+			d.add(n, "%s has no %s", p, f.key)
+		case required == "id" && i >= 0:
+			if text, ok := textOf(entries[i].value); ok {
+				p.name += " " + clip(text)
+			}
+		}
+	}
+	for _, e := range entries {
+		i := slices.IndexFunc(known, func(f field) bool { return f.key == e.key })
+		if i < 0 {
+			var keys []string
+			for _, f := range known {
+				keys = append(keys, f.key)
+			}
+			slices.Sort(keys)
+			d.add(e.node, "%s has unknown key %q; known are %s", p, e.key, strings.Join(keys, ", "))
+			continue
+		}
+		d.value(e.value, to.FieldByIndex(known[i].Index), p.in(e.key), known[i].Tag)
+	}
+}
+
+func isEmptyObject(n ast.Node) bool {
+	m, ok := n.(*ast.MappingNode)
+	return ok && len(m.Values) == 0
+}
+
+// value decodes one value by the type of where it goes.
+func (d *decoder) value(n ast.Node, to reflect.Value, p path, tag reflect.StructTag) {
+	if u, ok := to.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		text, ok := textOf(n)
+		if err := u.UnmarshalText([]byte(text)); !ok || err != nil {
+			d.add(n, "%s is %s; it must be %v", p, describe(n), err)
+		}
+		return
+	}
+	switch {
+	case to.Type() == durationType:
+		text, _ := textOf(n)
+		v, ok := ParseDuration(text)
+		if !ok {
+			d.add(n, "%s is %s; it must be a duration such as 300, 5m, 1h or 1d", p, describe(n))
+			return
+		}
+		to.SetInt(int64(v))
+	case to.Kind() == reflect.Pointer:
+		v := reflect.New(to.Type().Elem())
+		if d.sound(n, v.Elem(), p, tag) {
+			to.Set(v)
+		}
+	case to.Kind() == reflect.Struct:
+		d.object(n, to, p, d.at(n))
+	case to.Kind() == reflect.Slice:
+		d.list(n, to, p, tag)
+	case to.Kind() == reflect.Map:
+		d.table(n, to, p, tag)
+	case to.Kind() == reflect.String:
+		text, ok := textOf(n)
+		if !ok {
+			d.add(n, "%s is %s; it must be text", p, describe(n))
+		} else {
+			d.text(n, p, text, tag.Get("is"))
+			to.SetString(text)
+		}
+	case to.Kind() == reflect.Int:
+		d.number(n, to, p, d.format.rule(tag.Get("is")))
+	case to.Kind() == reflect.Bool:
+		b, ok := n.(*ast.BoolNode)
+		if !ok {
+			d.add(n, "%s is %s; it must be true or false", p, describe(n))
+			return
+		}
+		to.SetBool(b.Value)
+	case to.Kind() == reflect.Interface:
+		if v, ok := d.plain(n, p); ok {
+			to.Set(reflect.ValueOf(v))
+		}
+	default:
+		panic(fmt.Sprintf("yamlspec: field %s of type %s", p, to.Type()))
+	}
+}
+
+// sound decodes a value and reports whether it is worth keeping: an object or a
+// text with a mistake still is, a wrong number is not.
+func (d *decoder) sound(n ast.Node, to reflect.Value, p path, tag reflect.StructTag) bool {
+	before := len(d.problems)
+	d.value(n, to, p, tag)
+	switch to.Kind() {
+	case reflect.Struct, reflect.String:
+		return true
+	case reflect.Pointer:
+		return !to.IsNil()
+	default:
+		return len(d.problems) == before
+	}
+}
+
+// list decodes each element. A list that is present is never nil, so that an
+// overlay can empty one.
+func (d *decoder) list(n ast.Node, to reflect.Value, p path, tag reflect.StructTag) {
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		d.add(n, "%s is %s; it must be a list", p, describe(n))
+		return
+	}
+	if name, ok := tag.Lookup("each"); ok {
+		p.name = name
+	} else {
+		p.name += " element"
+	}
+	to.Set(reflect.MakeSlice(to.Type(), 0, len(seq.Values)))
+	for _, v := range seq.Values {
+		element := reflect.New(to.Type().Elem()).Elem()
+		if d.sound(v, element, p, tag) {
+			to.Set(reflect.Append(to, element))
+		}
+	}
+}
+
+// table decodes a map.
+func (d *decoder) table(n ast.Node, to reflect.Value, p path, tag reflect.StructTag) {
+	to.Set(reflect.MakeMap(to.Type()))
+	name, object := tag.Lookup("each")
+	for _, e := range d.entries(n, p) {
+		key := reflect.New(to.Type().Key()).Elem()
+		if key.Type() == durationType {
+			v, ok := ParseDuration(e.key)
+			if !ok {
+				d.add(e.node, "key of %s is %q; it must be a duration such as 5m", p, clip(e.key))
+				continue
+			}
+			key.SetInt(int64(v))
+		} else if key.SetString(e.key); !d.text(e.node, path{"key of " + p.name, p.around}, e.key, tag.Get("keys")) {
+			continue
+		}
+		element := reflect.New(to.Type().Elem()).Elem()
+		if object {
+			d.object(e.value, element, path{name + " " + clip(e.key), p.around}, d.at(e.node))
+		} else if !d.sound(e.value, element, path{p.name + " " + clip(e.key), p.around}, tag) {
+			continue
+		}
+		to.SetMapIndex(key, element)
+	}
+}
+
+// text checks a text against the rule of a tag.
+func (d *decoder) text(n ast.Node, p path, text, tag string) bool {
+	switch r := d.format.rule(tag); {
+	case r.oneOf != nil && !slices.Contains(r.oneOf, text):
+		d.add(n, "%s is %q; it must be %s", p, clip(text), strings.Join(r.oneOf, " or "))
+	case r.pattern.Regexp != nil && !r.pattern.MatchString(text):
+		d.add(n, "%s is %q; it must %s", p, clip(text), r.pattern.Want)
+	default:
+		return true
+	}
+	return false
+}
+
+func (d *decoder) number(n ast.Node, to reflect.Value, p path, r rule) {
+	v, ok := 0, false
+	if i, isInteger := n.(*ast.IntegerNode); isInteger {
+		var err error
+		v, err = strconv.Atoi(fmt.Sprint(i.Value))
+		ok = err == nil
+	}
+	switch {
+	case !ok:
+		d.add(n, "%s is %s; it must be a whole number", p, describe(n))
+	case r.ranged && (v < r.low || v > r.high):
+		d.add(n, "%s is %d; it must be %d to %d", p, v, r.low, r.high)
+	default:
+		to.SetInt(int64(v))
+	}
+}
+
+// plain decodes text, a whole number, or a list of both.
+func (d *decoder) plain(n ast.Node, p path) (any, bool) {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.IntegerNode:
+		if i, err := strconv.ParseInt(fmt.Sprint(n.Value), 10, 64); err == nil {
+			return i, true
+		}
+	case *ast.SequenceNode:
+		list := make([]any, 0, len(n.Values))
+		for _, v := range n.Values {
+			if _, nested := v.(*ast.SequenceNode); nested {
+				d.add(v, "%s element is a list; it must be text or a whole number", p)
+			} else if value, ok := d.plain(v, path{p.name + " element", p.around}); ok {
+				list = append(list, value)
+			}
+		}
+		return list, true
+	}
+	d.add(n, "%s is %s; it must be text or a whole number", p, describe(n))
+	return nil, false
+}
+
+// textOf is the text of a scalar that is meant as text. Numbers are taken as
+// written, since 404 and 5 are label values too.
+func textOf(n ast.Node) (string, bool) {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.LiteralNode:
+		return strings.TrimSpace(n.Value.Value), true
+	case *ast.IntegerNode:
+		return n.GetToken().Value, true
+	}
+	return "", false
+}
+
+// ParseDuration reads 300 (seconds), 5m, 1h30m or 1d.
+func ParseDuration(text string) (time.Duration, bool) {
+	unit := time.Duration(0)
+	digits, isDays := strings.CutSuffix(text, "d")
+	if isDays {
+		unit = 24 * time.Hour
+	} else if _, err := strconv.Atoi(text); err == nil {
+		unit, digits = time.Second, text
+	}
+	if unit == 0 {
+		d, err := time.ParseDuration(text)
+		return d, err == nil && d >= 0
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 0 || n > 1e6 {
+		return 0, false
+	}
+	return time.Duration(n) * unit, true
+}
+
+// describe names a value for an error message.
+func describe(n ast.Node) string {
+	switch n := n.(type) {
+	case nil, *ast.NullNode:
+		return "empty"
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "an object"
+	case *ast.SequenceNode:
+		return "a list"
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
+		return "an anchor, alias, tag or merge, which are not supported here"
+	case *ast.LiteralNode:
+		return "a block of text"
+	case ast.ScalarNode:
+		return strconv.Quote(clip(n.GetToken().Value))
+	}
+	return "something else"
+}
+
+// clip keeps messages short whatever a file holds.
+func clip(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}
