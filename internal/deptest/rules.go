@@ -36,7 +36,7 @@ var Rules = []Rule{
 	},
 	{
 		Of: []string{
-			collector + "/internal/plan", collector + "/internal/settle", collector + "/internal/audit",
+			collector + "/internal/plan", collector + "/internal/settle", collector + "/internal/audit", collector + "/internal/yamlspec",
 			exposer + "/internal/window", exposer + "/internal/replay", exposer + "/internal/expo",
 		},
 		Never:   outside,

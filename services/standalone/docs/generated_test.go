@@ -115,6 +115,14 @@ newest buckets ` + "`/metrics`" + ` repeats at most.
 	golden(t, "datasets.md", b.String())
 }
 
+func TestGeneratedCatalogueSchema(t *testing.T) {
+	var b bytes.Buffer
+	if err := collector.WriteCatalogueSchema(&b); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "catalogue.schema.json", b.String())
+}
+
 func TestGeneratedMetrics(t *testing.T) {
 	// The catalogue keeps this table as a golden file of its own.
 	families, err := os.ReadFile("../../collector/internal/catalogue/testdata/metrics.md")

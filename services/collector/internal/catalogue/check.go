@@ -60,10 +60,8 @@ func (s *spec) check(bad *problems) {
 
 func (s *spec) checkSizes(say sayer) {
 	for i, size := range s.Sizes {
-		if err := bucket.ValidSize(size); err != nil {
-			say(s.Place, "%v", err)
-		} else if slices.Contains(s.Sizes[:i], size) {
-			say(s.Place, "size %s is there twice", bucket.SizeName(size))
+		if slices.Contains(s.Sizes[:i], size) {
+			say(s.Place, "size %s is there twice", short(size))
 		}
 	}
 	switch {
@@ -72,12 +70,12 @@ func (s *spec) checkSizes(say sayer) {
 	case s.Size == 0:
 		say(s.Place, "can be collected at %s; say with size at which", sizeNames(s.can))
 	case !slices.Contains(s.can, s.Size):
-		say(s.Place, "size is %s; it must be one of %s", s.Size, sizeNames(s.can))
+		say(s.Place, "size is %s; it must be one of %s", short(s.Size), sizeNames(s.can))
 	}
 	for _, size := range s.Sizes {
 		variants := s.variants(size)
 		if len(variants) == 0 {
-			say(s.Place, "no variant can ask at size %s", size)
+			say(s.Place, "no variant can ask at size %s", short(size))
 		}
 		for i := range variants {
 			if why := s.unaddable(&variants[i], size); why != "" {
@@ -158,15 +156,10 @@ func (s *spec) checkVariant(v *variantSpec, say sayer) {
 	}
 	for step := range v.Times {
 		if step < time.Minute || 24*time.Hour%step != 0 {
-			say(v.Place, "groups of %s; the length must be at least a minute and divide a day", step)
+			say(v.Place, "groups of %s; the length must be at least a minute and divide a day", short(step))
 		}
 		if (v.FilterField == "date" || v.Times[step] == "date") && step != 24*time.Hour {
-			say(v.Place, "groups of %s by a date; they must be 1d", step)
-		}
-	}
-	for _, size := range v.Sizes {
-		if err := bucket.ValidSize(size); err != nil {
-			say(v.Place, "%v", err)
+			say(v.Place, "groups of %s by a date; they must be 1d", short(step))
 		}
 	}
 	if or(v.Sampled, false) && v.Interval == "" {

@@ -51,7 +51,7 @@ func (k *declared) put(u *spec, bad *problems) {
 	}
 	if size != 0 {
 		if u.Size != 0 && u.Size != size {
-			bad.add(u.Place, "dataset %s has the size %s, and its name says %s", u.Name, u.Size, bucket.SizeName(size))
+			bad.add(u.Place, "dataset %s has the size %s, and its name says %s", u.Name, short(u.Size), short(size))
 		}
 		u.Size = size
 	}
@@ -142,7 +142,7 @@ func (k *declared) choose(o *Options, bad *problems) {
 	settings := yamlspec.Place{}
 	if s, _ := k.find(httpDataset); s != nil {
 		if s.Size != 0 && s.Size != o.HTTPSize {
-			bad.add(s.Place, "size of dataset http is %s, but the setting CF_BUCKET_SECONDS makes it %s; leave it out here", s.Size, o.HTTPSize)
+			bad.add(s.Place, "size of dataset http is %s, but the setting CF_BUCKET_SECONDS makes it %s; leave it out here", short(s.Size), short(o.HTTPSize))
 		}
 		s.Size = o.HTTPSize
 	}
@@ -169,9 +169,9 @@ func (k *declared) choose(o *Options, bad *problems) {
 		switch had := enabled[s]; {
 		case size == 0 || size == s.Size && had == 0:
 		case s.Name == httpDataset:
-			bad.add(settings, "dataset %q: the bucket size of http is %s by CF_BUCKET_SECONDS; set it there", name, o.HTTPSize)
+			bad.add(settings, "dataset %q: the bucket size of http is %s by CF_BUCKET_SECONDS; set it there", name, short(o.HTTPSize))
 		case had != 0 && had != size:
-			bad.add(settings, "dataset %s is enabled at two bucket sizes, %s and %s; no window is collected at two", s.Name, bucket.SizeName(had), bucket.SizeName(size))
+			bad.add(settings, "dataset %s is enabled at two bucket sizes, %s and %s; no window is collected at two", s.Name, short(had), short(size))
 		case !slices.Contains(s.can, size):
 			bad.add(settings, "dataset %q: %s can be collected at %s", name, s.Name, sizeNames(s.can))
 		default:

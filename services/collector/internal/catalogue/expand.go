@@ -113,7 +113,7 @@ func (vs *variantSpec) at(size time.Duration, drop []string) (Variant, bool) {
 func (s *spec) unaddable(v *Variant, size time.Duration) string {
 	for i := range v.Measures {
 		if f := s.family(v.Measures[i].Family); f != nil && !f.additive() && v.Step != size {
-			return fmt.Sprintf("groups of %s make buckets of %s, but family %s cannot be added up", v.Step, size, f.Name)
+			return fmt.Sprintf("groups of %s make buckets of %s, but family %s cannot be added up", short(v.Step), short(size), f.Name)
 		}
 	}
 	return ""

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/weir-metrics/weir/internal/bucket"
 )
 
 //go:embed datasets/*.yaml
@@ -140,7 +138,7 @@ var sizes = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 *
 func sizeNames(of []time.Duration) string {
 	names := make([]string, len(of))
 	for i, size := range of {
-		names[i] = bucket.SizeName(size)
+		names[i] = short(size)
 	}
 	return strings.Join(names, ", ")
 }

@@ -71,7 +71,7 @@ func TestHTTPSizes(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, text)
 		}
 	}
-	if _, err := Load(nil, Options{HTTPSize: 10 * time.Minute}); err == nil || !strings.Contains(err.Error(), "size is 10m0s; it must be one of") {
+	if _, err := Load(nil, Options{HTTPSize: 10 * time.Minute}); err == nil || !strings.Contains(err.Error(), "size is 10m; it must be one of") {
 		t.Errorf("a size that Cloudflare cannot express: %v", err)
 	}
 }
@@ -182,8 +182,8 @@ func TestProblems(t *testing.T) {
 				`user.yaml:11: dataset http is declared twice`,
 				`dataset asn_1h: needs a description`,
 				`dataset asn_1h: needs families`,
-				`dataset asn_1h: bucket size is 7m0s`,
-				`size of dataset http is 1m0s, but the setting CF_BUCKET_SECONDS makes it 5m0s`,
+				`user.yaml:5: dataset asn_1h: sizes element is "7m"; it must be one of 1m, 5m, 15m, 30m, 1h, 1d`,
+				`size of dataset http is 1m, but the setting CF_BUCKET_SECONDS makes it 5m`,
 			},
 		},
 		"not YAML":         {"datasets: [", []string{"user.yaml:1: not YAML"}},
@@ -216,14 +216,14 @@ func TestProblems(t *testing.T) {
 		"time filter":    {strings.Replace(asn, "requestSource: eyeball", "datetime_geq: x", 1), []string{"times are filtered by the planner alone"}},
 		"not additive": {
 			strings.NewReplacer("labels: [asn]}", "labels: [asn], additive: false}", "{1h: datetimeHour}", "{15m: datetimeFifteenMinutes}", "[clientAsn]", "[clientAsn, coloCode]").Replace(asn),
-			[]string{"groups of 15m0s make buckets of 1h0m0s, but family cloudflare_zone_requests_by_asn cannot be added up", "dimension coloCode must be one of its labels"},
+			[]string{"groups of 15m make buckets of 1h, but family cloudflare_zone_requests_by_asn cannot be added up", "dimension coloCode must be one of its labels"},
 		},
-		"no variant fits":  {strings.NewReplacer("{1h: datetimeHour}", "{1d: date}").Replace(asn), []string{"no variant can ask at size 1h0m0s"}},
-		"rows":             {strings.Replace(asn, "rows: 1000", "rows: 0", 1), []string{"rows is 0; it must be 1 to 10000"}},
+		"no variant fits":    {strings.NewReplacer("{1h: datetimeHour}", "{1d: date}").Replace(asn), []string{"no variant can ask at size 1h"}},
+		"rows":               {strings.Replace(asn, "rows: 1000", "rows: 0", 1), []string{"rows is 0; it must be 1 to 10000"}},
 		"other size in name": {strings.ReplaceAll(asn, "asn_1h", "asn_5m"), []string{"name ends in _5m, so sizes must be [5m]"}},
 		"bad variant": {
 			strings.NewReplacer("name: adaptive", "name: A", "node: httpRequestsAdaptiveGroups", "node: 'x{y}'", "filter_field: datetime", "filter_field: date").Replace(asn),
-			[]string{`variant A: name is "A"`, `variant A: node is "x{y}"; it must be a GraphQL name`, "groups of 1h0m0s by a date"},
+			[]string{`variant A: name is "A"`, `variant A: node is "x{y}"; it must be a GraphQL name`, "groups of 1h by a date"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

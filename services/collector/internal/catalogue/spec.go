@@ -44,7 +44,7 @@ type nodeSpec struct {
 	yamlspec.Place
 	FilterField string                   `yaml:"filter_field" is:"datetime|date" doc:"Field that bounds the time range: datetime, or date where the node has nothing finer."`
 	Times       map[time.Duration]string `yaml:"times" is:"graphql" doc:"Time dimension for each length of group, for example {5m: datetimeFiveMinutes}. The longest that divides the bucket size is used."`
-	Sizes       []time.Duration          `yaml:"sizes" doc:"The only bucket sizes that this is used for."`
+	Sizes       []time.Duration          `yaml:"sizes" is:"1m|5m|15m|30m|1h|1d" doc:"The only bucket sizes that this is used for."`
 	Sampled     *bool                    `yaml:"sampled" doc:"The node may answer from a sample of events."`
 	Interval    string                   `yaml:"interval" is:"path" doc:"Path of the average sample interval, for example avg.sampleInterval."`
 }
@@ -52,22 +52,22 @@ type nodeSpec struct {
 // spec is a dataset as declared.
 type spec struct {
 	yamlspec.Place
-	Name        string                `yaml:"name" required:"id" is:"dataset" doc:"Name of the dataset. Name and bucket size make the id: http_5m. In a file that changes a known dataset, the id may stand here; it also chooses the bucket size."`
-	Description *string               `yaml:"description" is:"line" doc:"What the dataset is about, in one line."`
-	Enabled     *bool                 `yaml:"enabled" doc:"Whether it is collected where the settings do not say; default true."`
-	Scope       string                `yaml:"scope" is:"zone|account" doc:"Whom the dataset is about."`
-	Sizes       []time.Duration       `yaml:"sizes" doc:"Bucket sizes that it can be collected at; default: all that its variants can make."`
-	Size        time.Duration         `yaml:"size" doc:"Bucket size that it is collected at where the settings do not say."`
-	Delay       *time.Duration        `yaml:"delay" doc:"Age of a window's end at which the window is first asked for; default: CF_DELAY_SECONDS."`
-	Deadline    *time.Duration        `yaml:"deadline" doc:"Age at which the last reading is stored even if readings still differ; default: the delay and 15 minutes."`
-	Confirm     *int                  `yaml:"confirm" is:"1..10" doc:"Number of equal readings that make a bucket final; default 2."`
-	Depth       *depth                `yaml:"depth" doc:"How much each scrape repeats: a number of buckets, or a time such as 6h, which is at least 4 and at most 30 buckets; default: a day."`
-	Level       string                `yaml:"level" doc:"Family whose sum tells an ordinary bucket from a suspect one. Every variant feeds it."`
-	Families    []familySpec          `yaml:"families" each:"family" doc:"Metric families that the answers become."`
-	Measures    []measureSpec         `yaml:"measures" each:"measure" doc:"How groups become rows, in every variant that does not say otherwise."`
-	Variants    []variantSpec         `yaml:"variants" each:"variant" doc:"Ways of asking, in order of preference. The first that a zone may use is used."`
+	Name        string               `yaml:"name" required:"id" is:"dataset" doc:"Name of the dataset. Name and bucket size make the id: http_5m. In a file that changes a known dataset, the id may stand here; it also chooses the bucket size."`
+	Description *string              `yaml:"description" is:"line" doc:"What the dataset is about, in one line."`
+	Enabled     *bool                `yaml:"enabled" doc:"Whether it is collected where the settings do not say; default true."`
+	Scope       string               `yaml:"scope" is:"zone|account" doc:"Whom the dataset is about."`
+	Sizes       []time.Duration      `yaml:"sizes" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket sizes that it can be collected at; default: all that its variants can make."`
+	Size        time.Duration        `yaml:"size" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket size that it is collected at where the settings do not say."`
+	Delay       *time.Duration       `yaml:"delay" doc:"Age of a window's end at which the window is first asked for; default: CF_DELAY_SECONDS."`
+	Deadline    *time.Duration       `yaml:"deadline" doc:"Age at which the last reading is stored even if readings still differ; default: the delay and 15 minutes."`
+	Confirm     *int                 `yaml:"confirm" is:"1..10" doc:"Number of equal readings that make a bucket final; default 2."`
+	Depth       *depth               `yaml:"depth" doc:"How much each scrape repeats: a number of buckets, or a time such as 6h, which is at least 4 and at most 30 buckets; default: a day."`
+	Level       string               `yaml:"level" doc:"Family whose sum tells an ordinary bucket from a suspect one. Every variant feeds it."`
+	Families    []familySpec         `yaml:"families" each:"family" doc:"Metric families that the answers become."`
+	Measures    []measureSpec        `yaml:"measures" each:"measure" doc:"How groups become rows, in every variant that does not say otherwise."`
+	Variants    []variantSpec        `yaml:"variants" each:"variant" doc:"Ways of asking, in order of preference. The first that a zone may use is used."`
 	Limits      map[string]limitSpec `yaml:"limits" each:"limit" doc:"Bounds of the number of label values, by family."`
-	Drop        []string              `yaml:"drop" doc:"Families that are not asked for."`
+	Drop        []string             `yaml:"drop" doc:"Families that are not asked for."`
 
 	builtIn bool
 	can     []time.Duration // sizes that it can be collected at, ascending; see [spec.resolve]

@@ -141,19 +141,24 @@ func TestEveryReasonIsInTheContract(t *testing.T) {
 
 // A new bucket size begins where both sizes have a border and the old one ended.
 func TestNoWindowIsCoveredAtTwoSizes(t *testing.T) {
-	c, err := catalogue.Load(nil, catalogue.Options{HTTPSize: time.Hour})
+	c, err := catalogue.Load(nil, catalogue.Options{HTTPSize: time.Hour, Enable: []string{"countries_30m"}, Disable: []string{"uniques_1d"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	end := noon.Add(25 * time.Minute)
 	have, begin := ledger.Cover([]store.Run{
 		{Dataset: "http_5m", Scope: zone, Window: bucket.Window{Start: noon, End: end}},
+		{Dataset: "countries_1h", Scope: zone, Window: bucket.Window{Start: noon, End: noon.Add(time.Hour)}},
+		{Dataset: "uniques_1d", Scope: zone, Window: bucket.Window{Start: noon, End: noon.Add(24 * time.Hour)}}, // of other families than those of the hour
 		{Dataset: "uniques_1h", Scope: zone, Window: bucket.Window{Start: noon, End: noon.Add(time.Hour)}},
 	}, c.Datasets)
 	if got := begin[ledger.Series{Dataset: "http_1h", Scope: zone}]; got != noon.Add(time.Hour) {
 		t.Errorf("http_1h begins at %s, want %s", got, noon.Add(time.Hour))
 	}
-	if len(begin) != 1 {
+	if got := begin[ledger.Series{Dataset: "countries_30m", Scope: zone}]; got != noon.Add(time.Hour) {
+		t.Errorf("countries_30m begins at %s, want %s", got, noon.Add(time.Hour))
+	}
+	if len(begin) != 2 {
 		t.Errorf("other datasets are bounded too: %v", begin)
 	}
 	if !have[ledger.Series{Dataset: "uniques_1h", Scope: zone}].Contains(bucket.Window{Start: noon, End: noon.Add(time.Hour)}) {

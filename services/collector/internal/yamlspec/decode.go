@@ -2,6 +2,7 @@ package yamlspec
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/weir-metrics/weir/internal/yamldoc"
@@ -62,7 +64,11 @@ func (d *decoder) at(n ast.Node) Place {
 func (d *decoder) parse(text []byte) ast.Node {
 	f, err := yamldoc.Parse(text)
 	if err != nil {
-		d.add(nil, "not YAML: %s", strings.Join(strings.Fields(err.Error()), " "))
+		at, what := d.at(nil), err.Error()
+		if s := new(yaml.SyntaxError); errors.As(err, &s) && s.Token != nil && s.Token.Position != nil {
+			at.Line, what = s.Token.Position.Line, s.Message
+		}
+		d.problems = append(d.problems, at.Problemf("not YAML: %s", strings.Join(strings.Fields(what), " ")))
 		return nil
 	}
 	var root ast.Node
@@ -164,13 +170,7 @@ func (d *decoder) value(n ast.Node, to reflect.Value, p path, tag reflect.Struct
 	}
 	switch {
 	case to.Type() == durationType:
-		text, _ := textOf(n)
-		v, ok := ParseDuration(text)
-		if !ok {
-			d.add(n, "%s is %s; it must be a duration such as 300, 5m, 1h or 1d", p, describe(n))
-			return
-		}
-		to.SetInt(int64(v))
+		d.duration(n, to, p, d.format.rule(tag.Get("is")))
 	case to.Kind() == reflect.Pointer:
 		v := reflect.New(to.Type().Elem())
 		if d.sound(n, v.Elem(), p, tag) {
@@ -275,13 +275,26 @@ func (d *decoder) table(n ast.Node, to reflect.Value, p path, tag reflect.Struct
 func (d *decoder) text(n ast.Node, p path, text, tag string) bool {
 	switch r := d.format.rule(tag); {
 	case r.oneOf != nil && !slices.Contains(r.oneOf, text):
-		d.add(n, "%s is %q; it must be %s", p, clip(text), strings.Join(r.oneOf, " or "))
+		d.add(n, "%s is %q; it must be %s", p, clip(text), r.alternatives())
 	case r.pattern.Regexp != nil && !r.pattern.MatchString(text):
 		d.add(n, "%s is %q; it must %s", p, clip(text), r.pattern.Want)
 	default:
 		return true
 	}
 	return false
+}
+
+func (d *decoder) duration(n ast.Node, to reflect.Value, p path, r rule) {
+	text, _ := textOf(n)
+	v, ok := ParseDuration(text)
+	switch {
+	case r.oneOf != nil && !slices.ContainsFunc(r.oneOf, func(s string) bool { one, _ := ParseDuration(s); return ok && v == one }):
+		d.add(n, "%s is %s; it must be %s", p, describe(n), r.alternatives())
+	case !ok:
+		d.add(n, "%s is %s; it must be a duration such as 300, 5m, 1h or 1d", p, describe(n))
+	default:
+		to.SetInt(int64(v))
+	}
 }
 
 func (d *decoder) number(n ast.Node, to reflect.Value, p path, r rule) {

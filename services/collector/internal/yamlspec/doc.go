@@ -70,6 +70,13 @@ type rule struct {
 	pattern   Pattern
 }
 
+func (r rule) alternatives() string {
+	if len(r.oneOf) > 2 {
+		return "one of " + strings.Join(r.oneOf, ", ")
+	}
+	return strings.Join(r.oneOf, " or ")
+}
+
 // rule reads a tag. A tag that names no pattern is a mistake of the program.
 func (f Format) rule(tag string) rule {
 	if tag == "" {

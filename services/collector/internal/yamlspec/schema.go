@@ -1,6 +1,9 @@
 package yamlspec
 
-import "reflect"
+import (
+	"reflect"
+	"time"
+)
 
 // Schemer is a type with UnmarshalText that says how the schema describes it.
 type Schemer interface {
@@ -49,6 +52,13 @@ func (s schemer) value(t reflect.Type, tag reflect.StructTag) map[string]any {
 		return v.YAMLSchema()
 	}
 	switch {
+	case t == durationType && r.oneOf != nil:
+		var alternatives []any
+		for _, s := range r.oneOf {
+			d, _ := ParseDuration(s)
+			alternatives = append(alternatives, s, int(d/time.Second))
+		}
+		return map[string]any{"enum": alternatives}
 	case t == durationType:
 		return DurationSchema()
 	case t.Kind() == reflect.Pointer:
