@@ -15,13 +15,13 @@ import (
 // gives the same text.
 func (c *Catalogue) DatasetsMarkdown() string {
 	var b strings.Builder
-	b.WriteString("| dataset | scope | bucket | other sizes | collected | delay | deadline | replay | what |\n")
+	b.WriteString("| dataset | scope | bucket | collected | delay | deadline | replay | other sizes | what |\n")
 	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for i := range c.Available {
 		d := &c.Available[i]
 		others := slices.DeleteFunc(slices.Clone(d.Sizes), func(size time.Duration) bool { return size == d.Size })
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s | %d buckets | %s |\n", d.Dataset, d.ScopeKind, short(d.Size), sizeNames(others),
-			yesNo(d.Enabled, "by default", "on request"), short(d.Delay), short(d.Deadline), d.Depth, cell(d.Description))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %d buckets | %s | %s |\n", d.Dataset, d.ScopeKind, short(d.Size),
+			yesNo(d.Enabled, "by default", "on request"), short(d.Delay), short(d.Deadline), d.Depth, sizeNames(others), cell(d.Description))
 	}
 	for i := range c.Available {
 		c.Available[i].section(&b)
