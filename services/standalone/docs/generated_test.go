@@ -101,7 +101,10 @@ bucket size, delay. Its answer becomes the families in [metrics.md](metrics.md).
 out, and ` + "`WEIR_CATALOGUE_FILE`" + ` declares your own in the format of the
 built-in ones (` + "[services/collector/internal/catalogue/datasets](../services/collector/internal/catalogue/datasets)" + `).
 ` + "`collector catalogue`" + ` prints this page for the settings that you give it,
-` + "`collector catalogue schema`" + ` the JSON Schema of such files ([catalogue.schema.json](catalogue.schema.json)).
+` + "`collector catalogue schema`" + ` the JSON Schema of such files ([catalogue.schema.json](catalogue.schema.json)). An
+editor with a YAML language server completes and checks a file that begins with
+
+    # yaml-language-server: $schema=catalogue.schema.json
 
 An id in ` + "`WEIR_DATASETS`" + ` chooses the bucket size too, of those below: with ` + "`countries_5m`" + `
 the dataset ` + "`countries`" + ` is collected by five minutes instead of by the hour. For ` + "`http`" + `
