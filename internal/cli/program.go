@@ -20,8 +20,8 @@ const (
 	ExitUsage = 2 // the command line or the settings are wrong; nothing ran
 )
 
-// Command is something that a binary does: one with Run, or a group of others
-// with Commands.
+// Command is something that a binary does: one with Run, a group of others with
+// Commands, or both: then Run is what the group's name alone does.
 type Command struct {
 	Name string
 	// Summary is one line for the list of commands, without a full stop.
@@ -111,17 +111,17 @@ func (p Program) Main(ctx context.Context, args []string) int {
 func (p Program) find(args []string) (path string, command Command, rest []string, err error) {
 	command = Command{Name: p.Name, Summary: p.Summary, Commands: p.Commands}
 	path, rest = p.Name, args
-	for command.Run == nil {
-		word := ""
+	for len(command.Commands) > 0 {
+		word, after := "", rest
 		if len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
-			word, rest = rest[0], rest[1:]
+			word, after = rest[0], rest[1:]
 		} else if path == p.Name && p.Default != "" {
 			word = p.Default
 		}
-		if word == "" {
+		i := slices.IndexFunc(command.Commands, func(c Command) bool { return c.Name == word })
+		if word == "" || i < 0 && command.Run != nil {
 			return path, command, rest, nil
 		}
-		i := slices.IndexFunc(command.Commands, func(c Command) bool { return c.Name == word })
 		if i < 0 {
 			var names []string
 			for _, c := range command.Commands {
@@ -129,6 +129,7 @@ func (p Program) find(args []string) (path string, command Command, rest []strin
 			}
 			return "", Command{}, nil, fmt.Errorf("unknown command %q%s", word, suggest(word, names))
 		}
+		rest = after
 		command = command.Commands[i]
 		path += " " + word
 	}

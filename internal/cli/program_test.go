@@ -30,6 +30,7 @@ func program(c *config, stdout, stderr *bytes.Buffer) Program {
 			{Name: "backfill", Summary: "bring history in", Commands: []Command{
 				{Name: "plan", Summary: "say what would be asked", Args: "[ZONE ...]", Run: run},
 				{Name: "fail", Summary: "fail", Run: func(context.Context, []string) error { return errors.New("the store is away") }},
+				{Name: "show", Summary: "show", Settings: c.settings(), Run: run, Commands: []Command{{Name: "all", Summary: "show all", Args: "[ZONE ...]", Run: run}}},
 				{Name: "misuse", Summary: "misuse", Run: func(context.Context, []string) error { return Usagef("name a zone") }},
 			}},
 		},
@@ -60,6 +61,10 @@ func TestProgram(t *testing.T) {
 		{"backfill --help", ExitOK, "Usage: weir backfill COMMAND", ""},
 		{"backfill pla", ExitUsage, "", "did you mean plan?"},
 		{"backfill plan a.example -- -b", ExitOK, "ran [a.example -b]", ""},
+		{"backfill show", ExitOK, "ran [] 5m0s", ""},
+		{"backfill show --cf-delay-seconds 7m", ExitOK, "ran [] 7m0s", ""},
+		{"backfill show all a.example", ExitOK, "ran [a.example]", ""},
+		{"backfill show al", ExitUsage, "", `unexpected argument "al"`},
 		{"backfill fail", ExitError, "", "weir backfill fail: the store is away"},
 		{"backfill misuse", ExitUsage, "", "name a zone"},
 	} {

@@ -50,6 +50,11 @@ var Rules = []Rule{
 		Because: "the catalogue says what is asked and what becomes of it; how it is sent is the client's matter",
 	},
 	{
+		Of:      []string{collector + "/internal/yamlspec"},
+		Never:   append([]string{"services/..."}, outside...),
+		Because: "it decodes any file whose format is a struct; which file that is, and who reads it, is for its callers",
+	},
+	{
 		Of:      []string{collector + "/internal/cloudflare"},
 		Never:   []string{collector + "/internal/catalogue", collector + "/internal/store/...", exposer + "/..."},
 		Because: "the API client knows documents, windows and errors but no metrics; poll is where catalogue and client meet",

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 )
 
 // Commands are the subcommands of the collector's binary; "version" comes with
@@ -41,11 +43,16 @@ func Commands() []cli.Command {
 		driftCommand(),
 		{
 			Name: "catalogue", Summary: "print the datasets that would be collected, as Markdown",
+			Help:     "\"collector catalogue schema\" prints the JSON Schema of catalogue files, by which editors complete and check them.",
 			Settings: list.CatalogueSettings(),
 			Validate: list.Validate,
 			Run: func(context.Context, []string) error {
 				return list.WriteCatalogue(os.Stdout)
 			},
+			Commands: []cli.Command{{
+				Name: "schema", Summary: "print the JSON Schema of catalogue files",
+				Run: func(context.Context, []string) error { return WriteCatalogueSchema(os.Stdout) },
+			}},
 		},
 	}
 }
@@ -59,6 +66,18 @@ func (c *Config) WriteCatalogue(w io.Writer) error {
 	_, err = io.WriteString(w, datasets.DatasetsMarkdown())
 	if err != nil {
 		return fmt.Errorf("print catalogue: %w", err)
+	}
+	return nil
+}
+
+// WriteCatalogueSchema prints the JSON Schema of catalogue files.
+func WriteCatalogueSchema(w io.Writer) error {
+	text, err := json.MarshalIndent(catalogue.Schema(), "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the schema of catalogue files: %w", err)
+	}
+	if _, err := fmt.Fprintf(w, "%s\n", text); err != nil {
+		return fmt.Errorf("print the schema of catalogue files: %w", err)
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func (c *Config) CatalogueSettings() []cli.Setting {
 		{Env: "CF_BUCKET_SECONDS", Default: "300", Value: cli.DurationOneOf(&c.BucketSize, time.Minute, 5*time.Minute, 15*time.Minute, 30*time.Minute, time.Hour, 24*time.Hour), Help: "bucket size of the dataset http"},
 		{Env: "CF_DELAY_SECONDS", Default: "300", Value: cli.Duration(&c.Delay, time.Minute, 24*time.Hour), Help: "age of a window's end at which it is first asked for; how long it may be depends on the datasets: 2h20m at their defaults"},
 		{Env: "WEIR_CATALOGUE_FILE", Value: cli.Text(&c.CatalogueFile), Help: "YAML file with datasets on top of the built-in ones"},
-		{Env: "WEIR_DATASETS", Value: cli.List(&c.Enable), Help: "datasets to collect besides the default ones, by name or id"},
+		{Env: "WEIR_DATASETS", Value: cli.List(&c.Enable), Help: "datasets to collect besides the default ones, by name or id; an id also chooses the bucket size (countries_5m)"},
 		{Env: "WEIR_DISABLE_DATASETS", Value: cli.List(&c.Disable), Help: "datasets to leave out, by name or id"},
 	}
 }

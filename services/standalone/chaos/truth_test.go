@@ -75,9 +75,9 @@ var families = map[string]map[string]amounts{
 	},
 }
 
-// sampleInterval is the family that says which buckets of a dataset are estimates:
-// of the only one here with a sampled variant.
-var sampleInterval = map[string]string{"http_5m": "cloudflare_zone_http_sample_interval"}
+// sampleInterval is the family that says which buckets are estimates, with the
+// dataset's id as label.
+const sampleInterval = "cloudflare_sample_interval"
 
 // differs says how a stored bucket differs from totals; empty if it does not.
 func differs(s *shown, t cfsim.Totals) string {
@@ -95,11 +95,11 @@ func differs(s *shown, t cfsim.Totals) string {
 		have[rows.Family] = values
 	}
 	// What was sampled says so, and nothing else does (G12).
-	interval, estimated := have[sampleInterval[s.Dataset]]
-	if estimated != (s.SampleInterval > 1) || estimated && interval[""] != s.SampleInterval {
+	interval, estimated := have[sampleInterval]
+	if estimated != (s.SampleInterval > 1) || estimated && interval[s.Dataset] != s.SampleInterval {
 		return fmt.Sprintf("its sample interval is %v, the family says %v", s.SampleInterval, interval)
 	}
-	delete(have, sampleInterval[s.Dataset])
+	delete(have, sampleInterval)
 	equal := func(got float64, want uint64) bool { return got == float64(want) }
 	if estimated {
 		equal = near(s.SampleInterval)

@@ -78,13 +78,13 @@ func TestBackfillRequestsOfThePage(t *testing.T) {
 				// The original's URL on a default install: sums, what is an hour already, and what cannot be had.
 				for _, want := range []string{
 					"\ncloudflare_zone_requests_summed{", "\ncloudflare_zone_unique_visitors{", "\ncloudflare_zone_requests_by_country{",
-					"left out: cloudflare_zone_http_sample_interval of http_5m: its values cannot be added up",
+					"left out: cloudflare_sample_interval of http_5m: its values cannot be added up",
 				} {
 					if !strings.Contains(body, want) {
 						t.Errorf("GET %s lacks %q", path, want)
 					}
 				}
-				if got := got.Header.Get("X-Weir-Left-Out"); got != "cloudflare_zone_http_sample_interval" {
+				if got := got.Header.Get("X-Weir-Left-Out"); got != "cloudflare_sample_interval" {
 					t.Errorf("GET %s: X-Weir-Left-Out is %q", path, got)
 				}
 			}

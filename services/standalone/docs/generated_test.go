@@ -100,7 +100,15 @@ bucket size, delay. Its answer becomes the families in [metrics.md](metrics.md).
 ` + "`WEIR_DATASETS`" + ` adds datasets by name, ` + "`WEIR_DISABLE_DATASETS`" + ` leaves some
 out, and ` + "`WEIR_CATALOGUE_FILE`" + ` declares your own in the format of the
 built-in ones (` + "[services/collector/internal/catalogue/datasets](../services/collector/internal/catalogue/datasets)" + `).
-` + "`collector catalogue`" + ` prints this page for the settings that you give it.
+` + "`collector catalogue`" + ` prints this page for the settings that you give it,
+` + "`collector catalogue schema`" + ` the JSON Schema of such files ([catalogue.schema.json](catalogue.schema.json)). An
+editor with a YAML language server completes and checks a file that begins with
+
+    # yaml-language-server: $schema=catalogue.schema.json
+
+An id in ` + "`WEIR_DATASETS`" + ` chooses the bucket size too, of those below: with ` + "`countries_5m`" + `
+the dataset ` + "`countries`" + ` is collected by five minutes instead of by the hour. For ` + "`http`" + `
+the setting is ` + "`CF_BUCKET_SECONDS`" + `. A dataset has one size at a time.
 
 *Delay* is the age of a window's end at which it is first asked for; at its
 *deadline* it is stored even if readings still differ; *replay* is how many of its
@@ -113,6 +121,14 @@ newest buckets ` + "`/metrics`" + ` repeats at most.
 		t.Fatal(err)
 	}
 	golden(t, "datasets.md", b.String())
+}
+
+func TestGeneratedCatalogueSchema(t *testing.T) {
+	var b bytes.Buffer
+	if err := collector.WriteCatalogueSchema(&b); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "catalogue.schema.json", b.String())
 }
 
 func TestGeneratedMetrics(t *testing.T) {
@@ -129,8 +145,9 @@ func TestGeneratedMetrics(t *testing.T) {
 Every family is a gauge: one sample is the amount in one bucket, at the time of
 that bucket. Add buckets up with ` + "`sum_over_time`" + `; never use ` + "`rate`" + ` on them (see
 [prometheus.md](prometheus.md)). Uniques are per bucket and may not be added up.
-A dataset's ` + "`…_sample_interval`" + ` has a sample beside those of a bucket that Cloudflare answered from
-a sample of events: its numbers are estimates.
+` + "`cloudflare_sample_interval`" + ` has a sample beside those of a bucket that Cloudflare answered from a
+sample of events, with the dataset's id as label: the numbers of the bucket are estimates. A store that
+began before there was this family shows the older buckets' under ` + "`cloudflare_zone_<dataset>_sample_interval`" + `.
 Which datasets are collected by default is in [datasets.md](datasets.md).
 
 `)

@@ -108,8 +108,8 @@ func TestBinaryRefusesSettings(t *testing.T) {
 		},
 		{
 			name: "an unknown dataset left out", program: "collector", args: []string{"catalogue"},
-			settings: []string{"WEIR_DISABLE_DATASETS=countries,nonsense"},
-			lines:    [][]string{{`"nonsense"`, "countries_1h"}, {`"countries"`, "countries_1h"}},
+			settings: []string{"WEIR_DISABLE_DATASETS=country,nonsense"},
+			lines:    [][]string{{`"nonsense"`, "countries_1h"}, {`"country"`, "countries_1h"}},
 		},
 		{
 			name: "a catalogue that is not there", program: "collector", args: []string{"run"},

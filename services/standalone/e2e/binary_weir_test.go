@@ -390,6 +390,7 @@ func TestBinaryPrints(t *testing.T) {
 		{"collector", nil, []string{"run", "--help"}, []string{"--cf-api-token-file", "CF_API_TOKEN_FILE", "--drain", "default 10s", "required"}},
 		{"exposer", nil, []string{"run", "--help"}, []string{"--collector-address", "[WEIR_COLLECTOR_ADDRESS]", "default 127.0.0.1:9820"}},
 		{"collector", nil, []string{"catalogue"}, []string{"| `http_5m` | zone | 5m | by default |", "| `colos_1h` | zone | 1h | on request |"}},
+		{"collector", nil, []string{"catalogue", "schema"}, []string{`"$schema": "http://json-schema.org/draft-07/schema#"`, `"additionalProperties": false`, `"filter_field"`}},
 		{"collector", []string{"CF_BUCKET_SECONDS=3600", "WEIR_DATASETS=colos_1h", "WEIR_CATALOGUE_FILE=" + extra}, []string{"catalogue"}, []string{"| `http_1h` | zone | 1h |"}},
 	} {
 		o := complete(t, command(t, program(t, test.program), test.settings, test.args...))

@@ -2,22 +2,12 @@ package catalogue
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-)
-
-var (
-	namePattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
-	// familyPattern: the prefix says whose numbers these are, and the scope what
-	// the labels zone and account mean.
-	familyPattern = regexp.MustCompile(`^cloudflare_(zone|account)_[a-z0-9]+(_[a-z0-9]+)*$`)
-	labelPattern  = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
-	fieldPattern  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
-	pathPattern   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*$`)
+	"github.com/weir-metrics/weir/services/collector/internal/yamlspec"
 )
 
 // counterSuffixes would claim a type that a gauge does not have.
@@ -26,237 +16,200 @@ var counterSuffixes = []string{"_total", "_count", "_sum", "_bucket", "_info", "
 // reservedLabels are set by Weir, by a scrape, or mean something to Prometheus.
 var reservedLabels = []string{"zone", "account", "instance", "job", "le", "quantile", "dataset", "scope"}
 
-// check says what is wrong with a dataset whatever its size.
+// intervalSuffix ends the names of families that say which buckets are estimates:
+// one for all datasets today, one for each in buckets of earlier versions.
+const intervalSuffix = "_sample_interval"
+
+type sayer func(at yamlspec.Place, format string, args ...any)
+
+// check says what is wrong with a dataset whatever its size, beyond what the
+// format of the file shows.
 func (s *spec) check(bad *problems) {
-	say := func(at place, format string, args ...any) {
-		bad.add(at, "dataset %s: "+format, append([]any{s.name}, args...)...)
+	say := func(at yamlspec.Place, format string, args ...any) {
+		bad.add(at, "dataset %s: "+format, append([]any{s.Name}, args...)...)
 	}
-	if !namePattern.MatchString(s.name) {
-		say(s.place, "name must match %s", namePattern)
+	if s.Description == nil {
+		say(s.Place, "needs a description of one line")
 	}
-	if s.description == nil || *s.description == "" || strings.Contains(*s.description, "\n") {
-		say(s.place, "needs a description of one line")
-	}
-	if s.scope == 0 {
-		say(s.place, "needs a scope: zone or account")
+	if s.Scope == "" {
+		say(s.Place, "needs a scope: zone or account")
 	}
 	s.checkSizes(say)
 	s.checkFamilies(say)
 	s.checkLimits(say)
-	for _, name := range s.drop {
-		if !slices.ContainsFunc(s.families, func(f familySpec) bool { return f.Name == name }) {
-			say(s.place, "drop names %q, which is not a family of the dataset", name)
+	for _, name := range s.Drop {
+		if s.family(name) == nil {
+			say(s.Place, "drop names %q, which is not a family of the dataset", name)
 		}
-		if name == s.level {
-			say(s.place, "drop names %q, which is the level and has to stay", name)
+		if name == s.Level {
+			say(s.Place, "drop names %q, which is the level and has to stay", name)
 		}
 	}
 	names := map[string]bool{}
-	for i := range s.variants {
-		v := &s.variants[i]
-		if !namePattern.MatchString(v.Name) || names[v.Name] {
-			say(v.place, "variant name is %q; it must match %s and be used once", v.Name, namePattern)
+	for i := range s.Variants {
+		v := &s.Variants[i]
+		if names[v.Name] {
+			say(v.Place, "variant %s is there twice", v.Name)
 		}
 		names[v.Name] = true
-		s.checkVariant(v, say)
+		s.checkVariant(v, func(at yamlspec.Place, format string, args ...any) {
+			say(at, "variant %s: "+format, append([]any{v.Name}, args...)...)
+		})
 	}
 }
 
-type sayer func(at place, format string, args ...any)
-
 func (s *spec) checkSizes(say sayer) {
-	if len(s.sizes) == 0 {
-		say(s.place, "needs sizes, for example [5m, 1h]")
-	}
-	for i, size := range s.sizes {
-		if err := bucket.ValidSize(size); err != nil {
-			say(s.place, "%v", err)
-		}
-		if slices.Contains(s.sizes[:i], size) {
-			say(s.place, "size %s is there twice", size)
+	for i, size := range s.Sizes {
+		if slices.Contains(s.Sizes[:i], size) {
+			say(s.Place, "size %s is there twice", short(size))
 		}
 	}
-	if s.size == 0 {
-		say(s.place, "has several sizes; say with size which one to collect")
-	} else if len(s.sizes) > 0 && !slices.Contains(s.sizes, s.size) {
-		say(s.place, "size is %s; it must be one of %v", s.size, s.sizes)
+	switch {
+	case len(s.can) == 0:
+		say(s.Place, "no variant can make buckets of any size; see times and sizes of the variants and their nodes")
+	case s.Size == 0:
+		say(s.Place, "can be collected at %s; say with size at which", sizeNames(s.can))
+	case !slices.Contains(s.can, s.Size):
+		say(s.Place, "size is %s; it must be one of %s", short(s.Size), sizeNames(s.can))
 	}
-	// The size is part of the id, and a family is never covered at two sizes: a
-	// dataset of one size has it in its name, so that the name is the id.
-	if len(s.sizes) == 1 && !strings.HasSuffix(s.name, "_"+bucket.SizeName(s.sizes[0])) {
-		say(s.place, "has one size, so its name must end in _%s", bucket.SizeName(s.sizes[0]))
+	for _, size := range s.Sizes {
+		variants := s.variants(size)
+		if len(variants) == 0 {
+			say(s.Place, "no variant can ask at size %s", short(size))
+		}
+		for i := range variants {
+			if why := s.unaddable(&variants[i], size); why != "" {
+				say(s.Place, "variant %s: %s", variants[i].Name, why)
+			}
+		}
+	}
+	// The size is part of the id, so a name with another one would mislead.
+	for _, size := range sizes {
+		if strings.HasSuffix(s.Name, "_"+bucket.SizeName(size)) && !slices.Equal(s.can, []time.Duration{size}) {
+			say(s.Place, "name ends in _%s, so sizes must be [%s]", bucket.SizeName(size), bucket.SizeName(size))
+		}
 	}
 }
 
 func (s *spec) checkFamilies(say sayer) {
-	if len(s.families) == 0 {
-		say(s.place, "needs families")
+	if len(s.Families) == 0 {
+		say(s.Place, "needs families")
 	}
 	names := map[string]bool{}
-	for _, f := range s.families {
+	for _, f := range s.Families {
 		if names[f.Name] {
-			say(f.place, "family %s is there twice", f.Name)
+			say(f.Place, "family %s is there twice", f.Name)
 		}
 		names[f.Name] = true
-		if !familyPattern.MatchString(f.Name) {
-			say(f.place, "family name is %q; it must match %s", f.Name, familyPattern)
-		} else if s.scope != 0 && !strings.HasPrefix(f.Name, "cloudflare_"+s.scope.String()+"_") {
-			say(f.place, "family %s belongs to a %s dataset; its name must begin with cloudflare_%s_", f.Name, s.scope, s.scope)
+		if s.Scope != "" && f.Name != "" && !strings.HasPrefix(f.Name, "cloudflare_"+s.Scope+"_") {
+			say(f.Place, "family %s belongs to a %s dataset; its name must begin with cloudflare_%s_", f.Name, s.Scope, s.Scope)
 		}
 		for _, suffix := range counterSuffixes {
 			if strings.HasSuffix(f.Name, suffix) {
-				say(f.place, "family %s ends in %s, but every family is a gauge: the amount in one bucket", f.Name, suffix)
+				say(f.Place, "family %s ends in %s, but every family is a gauge: the amount in one bucket", f.Name, suffix)
 			}
 		}
 		if strings.HasSuffix(f.Name, intervalSuffix) {
-			say(f.place, "family %s ends in %s; such names are for the families that say which buckets are estimates", f.Name, intervalSuffix)
+			say(f.Place, "family %s ends in %s; such names are for the families that say which buckets are estimates", f.Name, intervalSuffix)
 		}
 		if p, ok := peers[f.Name]; ok {
-			say(f.place, "family %s is a %s of %s with another meaning (the amount in one bucket is a gauge of its own); choose another name", f.Name, p.kind, p.by)
-		}
-		if f.Help == "" || strings.ContainsAny(f.Help, "\n\r") {
-			say(f.place, "family %s needs a help text of one line", f.Name)
+			say(f.Place, "family %s is a %s of %s with another meaning (the amount in one bucket is a gauge of its own); choose another name", f.Name, p.kind, p.by)
 		}
 		if f.Unit != "" && !strings.HasSuffix(f.Name, "_"+f.Unit) {
-			say(f.place, "family %s has unit %s; OpenMetrics wants its name to end in _%s", f.Name, f.Unit, f.Unit)
+			say(f.Place, "family %s has unit %s; OpenMetrics wants its name to end in _%s", f.Name, f.Unit, f.Unit)
 		}
 		for i, l := range f.Labels {
-			if !labelPattern.MatchString(l) || strings.HasPrefix(l, "exported_") || slices.Contains(reservedLabels, l) {
-				say(f.place, "family %s has label %q; it must match %s and be none of %v", f.Name, l, labelPattern, reservedLabels)
+			if strings.HasPrefix(l, "exported_") || slices.Contains(reservedLabels, l) {
+				say(f.Place, "family %s has label %q; it must be none of %v and not begin with exported_", f.Name, l, reservedLabels)
 			}
 			if slices.Contains(f.Labels[:i], l) {
-				say(f.place, "family %s has label %q twice", f.Name, l)
+				say(f.Place, "family %s has label %q twice", f.Name, l)
 			}
 		}
 	}
-	if i := slices.IndexFunc(s.families, func(f familySpec) bool { return f.Name == s.level }); i < 0 {
-		say(s.place, "level is %q; it must be a family of the dataset", s.level)
+	if s.family(s.Level) == nil {
+		say(s.Place, "level is %q; it must be a family of the dataset", s.Level)
 	}
-}
-
-func (s *spec) family(name string) *familySpec {
-	for i := range s.families {
-		if s.families[i].Name == name {
-			return &s.families[i]
-		}
-	}
-	return nil
 }
 
 func (s *spec) checkLimits(say sayer) {
-	for name, l := range s.limits {
-		f := s.family(name)
+	for _, name := range sortedKeys(s.Limits) {
+		l, f := s.Limits[name], s.family(name)
 		switch {
 		case f == nil:
-			say(l.place, "limit for %q, which is not a family of the dataset", name)
+			say(l.Place, "limit for %q, which is not a family of the dataset", name)
 			continue
-		case f.Role != bucket.Breakdown:
-			say(l.place, "limit for %s, which has one series per scope", name)
-		}
-		if l.Top < 0 || l.Top > 1000 {
-			say(l.place, "limit top of %s is %d; it must be 1 to 1000, or left out", name, l.Top)
-		}
-		if l.Other == "" {
-			say(l.place, "limit other of %s must not be empty: Prometheus drops empty labels", name)
+		case len(f.Labels) == 0:
+			say(l.Place, "limit for %s, which has one series per scope", name)
 		}
 		if l.By != "" {
-			if by := s.family(l.By); by == nil || slices.Contains(s.drop, l.By) || !slices.Equal(by.Labels, f.Labels) {
-				say(l.place, "limit of %s ranks by %q; that must be a family of the dataset, not dropped, with labels %v", name, l.By, f.Labels)
+			if by := s.family(l.By); by == nil || slices.Contains(s.Drop, l.By) || !slices.Equal(by.Labels, f.Labels) {
+				say(l.Place, "limit of %s ranks by %q; that must be a family of the dataset, not dropped, with labels %v", name, l.By, f.Labels)
 			}
 		}
 	}
 }
 
 func (s *spec) checkVariant(v *variantSpec, say sayer) {
-	if !fieldPattern.MatchString(v.Node) {
-		say(v.place, "variant %s: node is %q; it must be a GraphQL name", v.Name, v.Node)
+	if v.FilterField == "" || len(v.Times) == 0 {
+		say(v.Place, "needs filter_field and times, since no file says under nodes how %q is asked", v.Node)
 	}
-	if v.FilterField != "datetime" && v.FilterField != "date" {
-		say(v.place, "variant %s: filter_field is %q; it must be datetime or date", v.Name, v.FilterField)
-	}
-	if len(v.times) == 0 {
-		say(v.place, "variant %s: needs times, for example {5m: datetimeFiveMinutes}", v.Name)
-	}
-	for step, dimension := range v.times {
-		if !fieldPattern.MatchString(dimension) {
-			say(v.place, "variant %s: time dimension is %q; it must be a GraphQL name", v.Name, dimension)
-		}
+	for step := range v.Times {
 		if step < time.Minute || 24*time.Hour%step != 0 {
-			say(v.place, "variant %s: groups of %s; the length must be at least a minute and divide a day", v.Name, step)
+			say(v.Place, "groups of %s; the length must be at least a minute and divide a day", short(step))
 		}
-		if (v.FilterField == "date" || dimension == "date") && step != 24*time.Hour {
-			say(v.place, "variant %s: groups of %s by a date; they must be 1d", v.Name, step)
-		}
-	}
-	for _, size := range v.sizes {
-		if !slices.Contains(s.sizes, size) {
-			say(v.place, "variant %s: size %s is not one of the dataset's %v", v.Name, size, s.sizes)
+		if (v.FilterField == "date" || v.Times[step] == "date") && step != 24*time.Hour {
+			say(v.Place, "groups of %s by a date; they must be 1d", short(step))
 		}
 	}
-	if v.Interval != "" && !pathPattern.MatchString(v.Interval) {
-		say(v.place, "variant %s: interval is %q; it must be a path such as avg.sampleInterval", v.Name, v.Interval)
+	if or(v.Sampled, false) && v.Interval == "" {
+		say(v.Place, "is sampled and needs interval, or nobody sees how coarse its numbers are")
 	}
-	if v.Sampled && v.Interval == "" {
-		say(v.place, "variant %s: is sampled and needs interval, or nobody sees how coarse its numbers are", v.Name)
-	}
-	if v.Rows < 1 || v.Rows > 10000 {
-		say(v.place, "variant %s: rows is %d; it must be 1 to 10000, the page size", v.Name, v.Rows)
-	}
-	for name := range v.Filter {
-		if !fieldPattern.MatchString(name) {
-			say(v.place, "variant %s: filter field is %q; it must be a GraphQL name", v.Name, name)
-		}
+	for _, name := range sortedKeys(v.Filter) {
 		if strings.HasPrefix(name, "date") {
-			say(v.place, "variant %s: filter %s; times are filtered by the planner alone", v.Name, name)
+			say(v.Place, "filter %s; times are filtered by the planner alone", name)
 		}
 	}
 	for i, dim := range v.Dimensions {
-		if !fieldPattern.MatchString(dim) || slices.Contains(v.Dimensions[:i], dim) || strings.HasPrefix(dim, "date") {
-			say(v.place, "variant %s: dimension is %q; it must be a GraphQL name, not a time, and there once", v.Name, dim)
+		if slices.Contains(v.Dimensions[:i], dim) || strings.HasPrefix(dim, "date") {
+			say(v.Place, "dimension is %q; it must not be a time, and be there once", dim)
 		}
 	}
 	fed := map[string]bool{}
-	for i := range v.measures {
-		m := &v.measures[i]
+	for i := range v.Measures {
+		m := &v.Measures[i]
 		if fed[m.Family] {
-			say(m.place, "variant %s: two measures feed %s", v.Name, m.Family)
+			say(m.Place, "two measures feed %s", m.Family)
 		}
 		fed[m.Family] = true
-		s.checkMeasure(v, m, say)
+		s.checkMeasure(v, m, func(format string, args ...any) {
+			say(m.Place, "measure of %s: "+format, append([]any{m.Family}, args...)...)
+		})
 	}
-	if !fed[s.level] {
-		say(v.place, "variant %s: does not feed the level %q", v.Name, s.level)
+	if !fed[s.Level] {
+		say(v.Place, "does not feed the level %q", s.Level)
 	}
 }
 
-func (s *spec) checkMeasure(v *variantSpec, m *measureSpec, say sayer) {
-	wrong := func(format string, args ...any) {
-		say(m.place, "variant %s: measure of %s: "+format, append([]any{v.Name, m.Family}, args...)...)
-	}
+func (s *spec) checkMeasure(v *variantSpec, m *measureSpec, wrong func(format string, args ...any)) {
 	f := s.family(m.Family)
 	if f == nil {
 		wrong("is not a family of the dataset")
 		return
 	}
-	if !pathPattern.MatchString(m.Field) {
-		wrong("field is %q; it must be a path such as sum.requests", m.Field)
-	}
-	if m.Map != "" && (!pathPattern.MatchString(m.Map) || strings.Contains(m.Field, ".")) {
+	if m.Map != "" && strings.Contains(m.Field, ".") {
 		wrong("map is %q and field %q; they must be a path and a name, such as sum.countryMap and requests", m.Map, m.Field)
 	}
-	if m.Optional && m.Family == s.level {
+	if m.Optional && m.Family == s.Level {
 		wrong("is the level and cannot be optional")
 	}
 	if len(m.Labels) != len(f.Labels) {
 		wrong("gives %d labels; the family has %v", len(m.Labels), f.Labels)
 	}
-	for label, src := range m.Labels {
-		field, _ := labelSource(src)
+	for _, label := range sortedKeys(m.Labels) {
+		field, _ := labelSource(m.Labels[label])
 		if !slices.Contains(f.Labels, label) {
 			wrong("gives label %q; the family has %v", label, f.Labels)
-		}
-		if !fieldPattern.MatchString(field) {
-			wrong("label %s comes from %q; it must be a field, or class(field)", label, src)
 		}
 		if m.Map == "" && !slices.Contains(v.Dimensions, field) {
 			wrong("label %s comes from %q, which is not a dimension of the variant", label, field)
@@ -265,43 +218,44 @@ func (s *spec) checkMeasure(v *variantSpec, m *measureSpec, say sayer) {
 	if m.Map != "" && len(f.Labels) == 0 {
 		wrong("a map feeds a family without labels")
 	}
-	for dim, values := range m.When {
+	for _, dim := range sortedKeys(m.When) {
 		if !slices.Contains(v.Dimensions, strings.TrimPrefix(dim, "!")) {
 			wrong("condition on %q, which is not a dimension of the variant", dim)
 		}
-		if len(values) == 0 {
+		if len(m.When[dim]) == 0 {
 			wrong("condition on %q without values", dim)
 		}
 	}
-	if f.Additive {
+	if f.additive() {
 		return
 	}
 	// Distinct counts cannot be added up: one group has to be one row.
+	sources := m.sources()
 	for _, dim := range v.Dimensions {
-		if !labelled(m.Labels, dim) {
+		if !slices.Contains(sources, dim) {
 			wrong("the family is not additive, so dimension %s must be one of its labels", dim)
 		}
 	}
-	for label, src := range m.Labels {
-		if _, class := labelSource(src); class {
+	for _, label := range sortedKeys(m.Labels) {
+		if _, class := labelSource(m.Labels[label]); class {
 			wrong("the family is not additive, so label %s cannot be a class", label)
 		}
 	}
 }
 
-func labelled(labels map[string]string, dim string) bool {
-	for _, src := range labels {
-		if src == dim {
-			return true
-		}
+// sources are where the labels come from.
+func (m *Measure) sources() (out []string) {
+	for _, source := range m.Labels {
+		out = append(out, source)
 	}
-	return false
+	return out
 }
 
-// checkDataset says what is wrong with a dataset at one of its sizes.
-func checkDataset(d *Dataset, s *spec, start bool, bad *problems) {
+// checkExpanded says what is wrong with a dataset at the size that it would be
+// collected at.
+func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 	say := func(format string, args ...any) {
-		bad.add(s.place, "dataset %s: "+format, append([]any{d.Dataset}, args...)...)
+		bad.add(s.Place, "dataset %s: "+format, append([]any{d.Dataset}, args...)...)
 	}
 	if d.Delay < time.Minute || d.Delay > 24*time.Hour || d.Delay%time.Second != 0 {
 		say("delay is %s; it must be whole seconds from 1m to 24h", d.Delay)
@@ -309,32 +263,26 @@ func checkDataset(d *Dataset, s *spec, start bool, bad *problems) {
 	if d.Deadline < d.Delay {
 		say("deadline is %s; it must not be before the delay, %s", d.Deadline, d.Delay)
 	}
-	if d.Confirm < 1 || d.Confirm > 10 {
-		say("confirm is %d; it must be 1 to 10", d.Confirm)
-	}
 	// A window has to be repeated by at least two scrapes after it fell due;
 	// with its start as timestamp it is one window older from the beginning.
 	delay := d.Delay
-	if s.delay == nil {
-		delay = defaultDelay // whether that of the settings fits, is for checkDelay
+	if s.Delay == nil {
+		delay = defaultDelay // whether that of the settings fits, is said below
 	}
 	least := shown(start) + int((delay+d.Size-1)/d.Size)
 	if d.Depth < least || d.Depth > maxDepth {
-		say("depth is %d; it must be %d (delay and two buckets) to %d", d.Depth, least, maxDepth)
+		say("depth is %d; it must be %d (delay and %d buckets) to %d", d.Depth, least, shown(start), maxDepth)
 	}
-	if len(d.Variants) == 0 {
-		say("no variant can ask at size %s", d.Size)
+	if most := time.Duration(d.Depth-shown(start)) * d.Size; s.Delay == nil && d.Enabled && d.Delay > max(most, defaultDelay) {
+		*bad = append(*bad, &DelayError{Dataset: d.Dataset, Most: most})
 	}
 	for i := range d.Variants {
-		v := &d.Variants[i]
-		for j := range v.Measures {
-			if f := d.family(v.Measures[j].Family); f >= 0 && !d.Families[f].Additive && v.Step != d.Size {
-				say("variant %s: groups of %s make buckets of %s, but family %s cannot be added up", v.Name, v.Step, d.Size, d.Families[f].Name)
-			}
-		}
-		if v.Rows > 10000 {
+		if v := &d.Variants[i]; v.Rows > 10000 {
 			say("variant %s: %d rows in one window are more than a page of 10000", v.Name, v.Rows)
 		}
+	}
+	if d.Enabled && d.ScopeKind == bucket.Account {
+		say("is about accounts, and only zones are collected so far: disable it")
 	}
 }
 
@@ -355,32 +303,4 @@ type DelayError struct {
 
 func (e *DelayError) Error() string {
 	return fmt.Sprintf("settings: the delay must be at most %s for %s", e.Most, e.Dataset)
-}
-
-// checkDelay says whether a dataset can be collected with the settings' delay.
-func checkDelay(d *Dataset, s *spec, start bool, bad *problems) {
-	if most := time.Duration(d.Depth-shown(start)) * d.Size; s.delay == nil && d.Enabled && d.Delay > max(most, defaultDelay) {
-		bad.list = append(bad.list, &DelayError{Dataset: d.Dataset, Most: most})
-	}
-}
-
-// checkTogether says what is wrong between datasets.
-func checkTogether(specs []*spec, bad *problems) {
-	ids := map[string]*spec{}
-	families := map[string]*spec{}
-	for _, s := range specs {
-		for _, size := range s.sizes {
-			id := s.id(size)
-			if o, taken := ids[id]; taken && o != s {
-				bad.add(s.place, "datasets %s and %s share the id %s", o.name, s.name, id)
-			}
-			ids[id] = s
-		}
-		for _, f := range s.families {
-			if o, taken := families[f.Name]; taken && o != s {
-				bad.add(f.place, "family %s belongs to the datasets %s and %s; a family has one source", f.Name, o.name, s.name)
-			}
-			families[f.Name] = s
-		}
-	}
 }

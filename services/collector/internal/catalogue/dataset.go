@@ -20,10 +20,15 @@ type Dataset struct {
 	// Definition is what readers of the buckets need. Its Version is 0 here:
 	// the store gives versions.
 	bucket.Definition
-	// Name is the name in the catalogue: "http", whose ids are http_5m and so
-	// on, or "uniques_1h", whose only size is in its name. Two datasets of one
-	// name feed the same families and never cover the same window.
+	// Name is the name in the catalogue: "http", whose ids are http_5m and so on,
+	// or "uniques_1d", whose only size is in its name.
 	Name string
+	// Sizes are those that it could be collected at, ascending.
+	Sizes []time.Duration
+	// Others are its ids at other sizes. A store may have buckets of them, from
+	// before the size was changed; they feed the same families, and no window is
+	// covered at two sizes.
+	Others []string
 	// Enabled: it is collected unless settings say otherwise.
 	Enabled bool
 	// Confirm is the number of equal readings that make a bucket final, at
@@ -35,10 +40,8 @@ type Dataset struct {
 	// Level is the family whose bucket sum tells an ordinary bucket from a
 	// suspect one; always fed by every variant.
 	Level string
-	// Interval is the last family: the sample interval of a bucket that Cloudflare
-	// answered from a sample, without which an estimate would look like a count (G12).
-	// Fed by no measure, and without rows where nothing was sampled; empty: no
-	// variant says.
+	// Interval is the last family, [SampleInterval]; empty: no variant says how it
+	// was sampled.
 	Interval string
 	// Limits caps breakdown families, by family name.
 	Limits map[string]Limit
@@ -50,19 +53,12 @@ type Dataset struct {
 // away is summed into one row whose labels are all Other where the family is
 // additive, else dropped; either way it is counted.
 type Limit struct {
-	// Top keeps the rows with the largest values, 1 to 1000; 0 keeps all. Rows
-	// of equal value are ranked by their labels.
-	Top int
-	// Other is the label value of the rest: "other".
-	Other string
-	// By names the family of the same dataset and labels whose values rank the
-	// label values, so that two families keep the same ones; empty: itself.
-	By string
-	// Allow keeps only rows that have one of these values in every label;
-	// empty: all.
-	Allow []string
-	// Deny folds rows that have one of these values in any label.
-	Deny []string
+	// Rows of equal value are ranked by their labels.
+	Top   int      `yaml:"top" is:"0..1000" doc:"Rows with the largest values that are kept; default: all."`
+	Other string   `yaml:"other" is:"value" doc:"Label value of the rest; default: other."`
+	By    string   `yaml:"by" doc:"Family of the same labels whose values rank the rows, so that two families keep the same ones; default: the family itself."`
+	Allow []string `yaml:"allow" doc:"Only rows with one of these values in every label are kept; default: all."`
+	Deny  []string `yaml:"deny" doc:"Rows with one of these values in any label are folded away."`
 }
 
 // Variant is one way of asking: a node with the fields to select.
@@ -97,23 +93,30 @@ type Variant struct {
 	Measures []Measure
 }
 
-// Measure feeds one family from the groups of a node.
+// Measure feeds one family from the groups of a node. Optional ones may be left
+// out where a scope may not ask for their field; see [Variant.Without].
 type Measure struct {
-	// Family is the family that is fed.
-	Family string
-	// Field is the path of the value inside a group: "sum.requests", "count".
-	// With Map it is the value field inside each element: "requests".
-	Field string
-	// Map is the path of an array of objects: "sum.countryMap".
-	Map string
-	// Labels says where each of the family's labels comes from: label name to
-	// field of the map's element, or to dimension. "class(field)" makes status
-	// classes of it: 404 becomes "4xx".
-	Labels map[string]string
-	// When keeps only groups whose dimension has one of the values; a leading
-	// "!" on the dimension inverts. Several conditions must all hold.
-	When map[string][]string
-	// Optional measures may be left out where a scope may not ask for their
-	// field; see [Variant.Without].
-	Optional bool
+	Family   string              `yaml:"family" required:"id" doc:"Family that is fed."`
+	Field    string              `yaml:"field" required:"true" is:"path" doc:"Path of the value in a group, such as sum.requests or count; with map, name of the value in each element."`
+	Map      string              `yaml:"map" is:"path" doc:"Path of a list of objects, such as sum.countryMap, each of which is a row."`
+	Labels   map[string]string   `yaml:"labels" keys:"label" is:"source" doc:"Where each label of the family comes from: a dimension, with map a field of the element. class(field) makes 4xx of 404."`
+	When     map[string][]string `yaml:"when" keys:"condition" doc:"Values that a dimension must have for the group to count; with ! before the dimension, must not have. All conditions must hold."`
+	Optional bool                `yaml:"optional" doc:"The variant may be used without this measure where a plan does not grant its field."`
+}
+
+// SampleInterval is the family that says which buckets are estimates, without
+// which an estimate would look like a count (G12). All datasets share it and are
+// told apart by their id. No measure feeds it, and it has no row where nothing was
+// sampled.
+const SampleInterval = "cloudflare_sample_interval"
+
+// sampleInterval is the same for every dataset, help text included: the exposition
+// has one header for the family.
+var sampleInterval = bucket.Family{
+	Name:   SampleInterval,
+	Help:   "Events that one event of Cloudflare's sample stands for: the numbers of the dataset are estimates in this bucket. Absent where all events were counted.",
+	Labels: []string{"dataset"},
+	// The contract has no totals with labels. A view that is cut short drops it
+	// with the dataset's breakdowns.
+	Role: bucket.Breakdown,
 }

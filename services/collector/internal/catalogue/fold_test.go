@@ -117,7 +117,7 @@ func TestFoldAdaptive(t *testing.T) {
 		"cloudflare_zone_cached_requests[]": 207, "cloudflare_zone_cached_bytes[]": 2070,
 		"cloudflare_zone_encrypted_requests[]": 240, "cloudflare_zone_encrypted_bytes[]": 2400,
 		"cloudflare_zone_requests_by_status[200]": 240, "cloudflare_zone_requests_by_status[404]": 7, "cloudflare_zone_requests_by_status[503]": 0,
-		"cloudflare_zone_http_sample_interval[]": got[0].SampleInterval,
+		"cloudflare_sample_interval[http_30m]": got[0].SampleInterval,
 	}
 	if diff := cmp.Diff(want, flatten(got[0])); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)

@@ -71,7 +71,7 @@ func TestHTTPSizes(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, text)
 		}
 	}
-	if _, err := Load(nil, Options{HTTPSize: 10 * time.Minute}); err == nil || !strings.Contains(err.Error(), "size is 10m0s; it must be one of") {
+	if _, err := Load(nil, Options{HTTPSize: 10 * time.Minute}); err == nil || !strings.Contains(err.Error(), "size is 10m; it must be one of") {
 		t.Errorf("a size that Cloudflare cannot express: %v", err)
 	}
 }
@@ -174,34 +174,34 @@ func TestProblems(t *testing.T) {
     size: 1m
   - name: http
 `, []string{
-				`user.yaml:3: dataset has unknown key "depht"; known are confirm, deadline, delay, depth`,
-				`user.yaml:4: scope is "galaxy"; it must be zone or account`,
-				`user.yaml:6: confirm is "yes"; it must be a whole number`,
-				`user.yaml:8: dataset has unknown key "detph"`,
-				`user.yaml:9: delay is "soon"; it must be a duration`,
+				`user.yaml:3: dataset asn_1h has unknown key "depht"; known are confirm, deadline, delay, depth`,
+				`user.yaml:4: dataset asn_1h: scope is "galaxy"; it must be zone or account`,
+				`user.yaml:6: dataset asn_1h: confirm is "yes"; it must be a whole number`,
+				`user.yaml:8: dataset http has unknown key "detph"`,
+				`user.yaml:9: dataset http: delay is "soon"; it must be a duration`,
 				`user.yaml:11: dataset http is declared twice`,
 				`dataset asn_1h: needs a description`,
 				`dataset asn_1h: needs families`,
-				`dataset asn_1h: bucket size is 7m0s`,
-				`size of dataset http is 1m0s, but the setting CF_BUCKET_SECONDS makes it 5m0s`,
+				`user.yaml:5: dataset asn_1h: sizes element is "7m"; it must be one of 1m, 5m, 15m, 30m, 1h, 1d`,
+				`size of dataset http is 1m, but the setting CF_BUCKET_SECONDS makes it 5m`,
 			},
 		},
 		"not YAML":         {"datasets: [", []string{"user.yaml:1: not YAML"}},
 		"a list":           {"- a", []string{"file is a list; it must be an object"}},
 		"two documents":    {"datasets: []\n---\ndatasets: []", []string{"second document"}},
 		"anchors":          {"datasets: &a []", []string{"anchor"}},
-		"nameless":         {"datasets:\n  - enabled: true", []string{"user.yaml:2: dataset without a name"}},
+		"nameless":         {"datasets:\n  - enabled: true", []string{"user.yaml:2: dataset has no name"}},
 		"nothing at all":   {"datasets:", []string{"datasets is empty; it must be a list"}},
 		"scope changed":    {"datasets: [{name: http, scope: account}]", []string{"is about a zone; that cannot be changed"}},
 		"depth":            {"datasets: [{name: http, depth: 31}, {name: countries_1h, depth: 2}]", []string{"depth is 31; it must be 3", "depth is 2; it must be 3"}},
 		"delay":            {"datasets: [{name: http, delay: 10s}]", []string{"delay is 10s; it must be whole seconds from 1m to 24h"}},
 		"deadline":         {"datasets: [{name: http, deadline: 1m}]", []string{"deadline is 1m0s; it must not be before the delay"}},
 		"drop level":       {"datasets: [{name: http, drop: [cloudflare_zone_requests, nope]}]", []string{"is the level and has to stay", `drop names "nope"`}},
-		"limit":            {"datasets: [{name: http, limits: {nope: {top: 1}, cloudflare_zone_bytes: {top: 2000, other: ''}, cloudflare_zone_requests_by_status: {by: cloudflare_zone_bytes}}}]", []string{`limit for "nope"`, "limit for cloudflare_zone_bytes, which has one series", "top of cloudflare_zone_bytes is 2000", "other of cloudflare_zone_bytes must not be empty", "ranks by"}},
+		"limit":            {"datasets: [{name: http, limits: {nope: {top: 1}, cloudflare_zone_bytes: {top: 2000, other: ''}, cloudflare_zone_requests_by_status: {by: cloudflare_zone_bytes}}}]", []string{`limit for "nope"`, "limit for cloudflare_zone_bytes, which has one series", "limit cloudflare_zone_bytes: top is 2000; it must be 0 to 1000", `limit cloudflare_zone_bytes: other is ""; it must not be empty`, "ranks by"}},
 		"duplicate family": {strings.ReplaceAll(asn, "requests_by_asn", "requests_by_country"), []string{"family cloudflare_zone_requests_by_country belongs to the datasets"}},
 		"peer's name":      {strings.ReplaceAll(asn, "requests_by_asn", "requests_asn"), []string{"family cloudflare_zone_requests_asn is a counter of lablabs/cloudflare-exporter"}},
 		"counter's name":   {strings.ReplaceAll(asn, "requests_by_asn", "requests_by_asn_total"), []string{"ends in _total, but every family is a gauge"}},
-		"foreign name":     {strings.ReplaceAll(asn, "cloudflare_zone_requests_by_asn", "weir_requests"), []string{"family name is"}},
+		"foreign name":     {strings.ReplaceAll(asn, "cloudflare_zone_requests_by_asn", "weir_requests"), []string{`family weir_requests: name is "weir_requests"; it must match`}},
 		"an account's": {
 			strings.NewReplacer("scope: zone", "scope: account", "cloudflare_zone_", "cloudflare_account_").Replace(asn),
 			[]string{"is about accounts, and only zones are collected so far: disable it"},
@@ -212,18 +212,18 @@ func TestProblems(t *testing.T) {
 		"label mismatch": {strings.Replace(asn, "{asn: clientAsn}", "{as: clientAsn}", 1), []string{`gives label "as"; the family has [asn]`}},
 		"unknown family": {strings.Replace(asn, "- {family: cloudflare_zone_requests_by_asn", "- {family: nope", 1), []string{"measure of nope: is not a family", "does not feed the level"}},
 		"no dimension":   {strings.Replace(asn, "[clientAsn]", "[clientCountryName]", 1), []string{"which is not a dimension of the variant"}},
-		"unsampled":      {strings.Replace(asn, "interval: avg.sampleInterval", "", 1), []string{"is sampled and needs interval"}},
+		"unsampled":      {strings.NewReplacer("interval: avg.sampleInterval", "", "httpRequestsAdaptiveGroups", "otherGroups").Replace(asn), []string{"is sampled and needs interval"}},
 		"time filter":    {strings.Replace(asn, "requestSource: eyeball", "datetime_geq: x", 1), []string{"times are filtered by the planner alone"}},
 		"not additive": {
 			strings.NewReplacer("labels: [asn]}", "labels: [asn], additive: false}", "{1h: datetimeHour}", "{15m: datetimeFifteenMinutes}", "[clientAsn]", "[clientAsn, coloCode]").Replace(asn),
-			[]string{"groups of 15m0s make buckets of 1h0m0s, but family cloudflare_zone_requests_by_asn cannot be added up", "dimension coloCode must be one of its labels"},
+			[]string{"groups of 15m make buckets of 1h, but family cloudflare_zone_requests_by_asn cannot be added up", "dimension coloCode must be one of its labels"},
 		},
-		"no variant fits":  {strings.NewReplacer("{1h: datetimeHour}", "{1d: date}").Replace(asn), []string{"no variant can ask at size 1h0m0s"}},
-		"rows":             {strings.Replace(asn, "rows: 1000", "rows: 0", 1), []string{"rows is 0; it must be 1 to 10000"}},
-		"size not in name": {strings.ReplaceAll(asn, "asn_1h", "asn"), []string{"its name must end in _1h"}},
+		"no variant fits":    {strings.NewReplacer("{1h: datetimeHour}", "{1d: date}").Replace(asn), []string{"no variant can ask at size 1h"}},
+		"rows":               {strings.Replace(asn, "rows: 1000", "rows: 0", 1), []string{"rows is 0; it must be 1 to 10000"}},
+		"other size in name": {strings.ReplaceAll(asn, "asn_1h", "asn_5m"), []string{"name ends in _5m, so sizes must be [5m]"}},
 		"bad variant": {
 			strings.NewReplacer("name: adaptive", "name: A", "node: httpRequestsAdaptiveGroups", "node: 'x{y}'", "filter_field: datetime", "filter_field: date").Replace(asn),
-			[]string{`variant name is "A"`, `node is "x{y}"`, "groups of 1h0m0s by a date"},
+			[]string{`variant A: name is "A"`, `variant A: node is "x{y}"; it must be a GraphQL name`, "groups of 1h by a date"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -15,12 +15,13 @@ import (
 // gives the same text.
 func (c *Catalogue) DatasetsMarkdown() string {
 	var b strings.Builder
-	b.WriteString("| dataset | scope | bucket | collected | delay | deadline | replay | what |\n")
-	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("| dataset | scope | bucket | collected | delay | deadline | replay | other sizes | what |\n")
+	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for i := range c.Available {
 		d := &c.Available[i]
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %d buckets | %s |\n", d.Dataset, d.ScopeKind, short(d.Size),
-			yesNo(d.Enabled, "by default", "on request"), short(d.Delay), short(d.Deadline), d.Depth, cell(d.Description))
+		others := slices.DeleteFunc(slices.Clone(d.Sizes), func(size time.Duration) bool { return size == d.Size })
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %d buckets | %s | %s |\n", d.Dataset, d.ScopeKind, short(d.Size),
+			yesNo(d.Enabled, "by default", "on request"), short(d.Delay), short(d.Deadline), d.Depth, sizeNames(others), cell(d.Description))
 	}
 	for i := range c.Available {
 		c.Available[i].section(&b)
@@ -100,9 +101,12 @@ func (c *Catalogue) MetricsMarkdown() string {
 	var lines []line
 	for i := range c.Available {
 		for _, f := range c.Available[i].Families {
-			lines = append(lines, line{f, &c.Available[i]})
+			if f.Name != SampleInterval {
+				lines = append(lines, line{f, &c.Available[i]})
+			}
 		}
 	}
+	lines = append(lines, line{sampleInterval, &Dataset{Definition: bucket.Definition{Dataset: "any", ScopeKind: bucket.Zone}}})
 	slices.SortFunc(lines, func(a, b line) int { return strings.Compare(a.Name, b.Name) })
 	for _, l := range lines {
 		labels := []string{"account"}

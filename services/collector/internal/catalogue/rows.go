@@ -37,7 +37,7 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 		family := &f.d.Families[i]
 		if family.Name == f.d.Interval {
 			if out.SampleInterval > 1 {
-				out.Families = append(out.Families, bucket.Rows{Family: family.Name, Values: []float64{out.SampleInterval}})
+				out.Families = append(out.Families, bucket.Rows{Family: family.Name, Labels: []string{f.d.Dataset}, Values: []float64{out.SampleInterval}})
 			}
 			continue
 		}

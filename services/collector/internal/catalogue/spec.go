@@ -1,248 +1,152 @@
 package catalogue
 
 import (
-	"fmt"
+	"errors"
+	"regexp"
 	"strconv"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
-
-	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/yamlspec"
 )
 
-// spec is one dataset as declared, before a bucket size is chosen. Nil and zero
-// mean "not said", so that a user's file can say only what differs.
+// The structs here are the format of a catalogue file: what a field's tags say is
+// what [Load] accepts and what the JSON Schema tells an editor. Nil and zero mean
+// "not said", so that a user's file can say only what differs.
+
+// format holds the rules that the tags name.
+var format = yamlspec.Format{
+	"dataset": {Regexp: regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`), Want: "match ^[a-z][a-z0-9_]{0,62}$"},
+	// The prefix says whose numbers these are, and the scope what the labels zone
+	// and account mean.
+	"family":    {Regexp: familyPattern, Want: "match " + familyPattern.String()},
+	"label":     {Regexp: labelPattern, Want: "match " + labelPattern.String()},
+	"graphql":   {Regexp: regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`), Want: "be a GraphQL name"},
+	"path":      {Regexp: regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*$`), Want: "be a path such as sum.requests"},
+	"source":    {Regexp: regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]*|class\([A-Za-z][A-Za-z0-9_]*\))$`), Want: "be a field, or class(field)"},
+	"condition": {Regexp: regexp.MustCompile(`^!?[A-Za-z][A-Za-z0-9_]*$`), Want: "be a dimension, or a dimension after !"},
+	"line":      {Regexp: regexp.MustCompile(`^[^\r\n]+$`), Want: "be one line of text"},
+	"value":     {Regexp: regexp.MustCompile(`^(.|\n)+$`), Want: "not be empty: Prometheus drops empty labels"},
+}
+
+var (
+	familyPattern = regexp.MustCompile(`^cloudflare_(zone|account)_[a-z0-9]+(_[a-z0-9]+)*$`)
+	labelPattern  = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+)
+
+// file is a catalogue file.
+type file struct {
+	Nodes    map[string]nodeSpec `yaml:"nodes" keys:"graphql" each:"node" doc:"What nodes of Cloudflare's GraphQL API can make, by name. A variant that names the node need not repeat it."`
+	Datasets []*spec             `yaml:"datasets" each:"dataset" doc:"Datasets. One of a new name is added; of a known name, what is said here replaces what was declared: lists whole, limits family by family."`
+}
+
+// nodeSpec says how a node of the API is asked.
+type nodeSpec struct {
+	yamlspec.Place
+	FilterField string                   `yaml:"filter_field" is:"datetime|date" doc:"Field that bounds the time range: datetime, or date where the node has nothing finer."`
+	Times       map[time.Duration]string `yaml:"times" is:"graphql" doc:"Time dimension for each length of group, for example {5m: datetimeFiveMinutes}. The longest that divides the bucket size is used."`
+	Sizes       []time.Duration          `yaml:"sizes" is:"1m|5m|15m|30m|1h|1d" doc:"The only bucket sizes that this is used for."`
+	Sampled     *bool                    `yaml:"sampled" doc:"The node may answer from a sample of events."`
+	Interval    string                   `yaml:"interval" is:"path" doc:"Path of the average sample interval, for example avg.sampleInterval."`
+}
+
+// spec is a dataset as declared.
 type spec struct {
-	place
-	name        string
-	description *string
-	enabled     *bool
-	scope       bucket.ScopeKind
-	sizes       []time.Duration // that it can be collected at, ascending
-	size        time.Duration   // that it is collected at
-	delay       *time.Duration
-	deadline    *time.Duration
-	confirm     *int
-	depth       *int
-	level       string
-	families    []familySpec
-	variants    []variantSpec
-	limits      map[string]limitSpec
-	drop        []string // families that are not asked for
+	yamlspec.Place
+	Name        string               `yaml:"name" required:"id" is:"dataset" doc:"Name of the dataset. Name and bucket size make the id: http_5m. In a file that changes a known dataset, the id may stand here; it also chooses the bucket size."`
+	Description *string              `yaml:"description" is:"line" doc:"What the dataset is about, in one line."`
+	Enabled     *bool                `yaml:"enabled" doc:"Whether it is collected where the settings do not say; default true."`
+	Scope       string               `yaml:"scope" is:"zone|account" doc:"Whom the dataset is about."`
+	Sizes       []time.Duration      `yaml:"sizes" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket sizes that it can be collected at; default: all that its variants can make."`
+	Size        time.Duration        `yaml:"size" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket size that it is collected at where the settings do not say."`
+	Delay       *time.Duration       `yaml:"delay" doc:"Age of a window's end at which the window is first asked for; default: CF_DELAY_SECONDS."`
+	Deadline    *time.Duration       `yaml:"deadline" doc:"Age at which the last reading is stored even if readings still differ; default: the delay and 15 minutes."`
+	Confirm     *int                 `yaml:"confirm" is:"1..10" doc:"Number of equal readings that make a bucket final; default 2."`
+	Depth       *depth               `yaml:"depth" doc:"How much each scrape repeats: a number of buckets, or a time such as 6h, which is at least 4 and at most 30 buckets; default: a day."`
+	Level       string               `yaml:"level" doc:"Family whose sum tells an ordinary bucket from a suspect one. Every variant feeds it."`
+	Families    []familySpec         `yaml:"families" each:"family" doc:"Metric families that the answers become."`
+	Measures    []measureSpec        `yaml:"measures" each:"measure" doc:"How groups become rows, in every variant that does not say otherwise."`
+	Variants    []variantSpec        `yaml:"variants" each:"variant" doc:"Ways of asking, in order of preference. The first that a zone may use is used."`
+	Limits      map[string]limitSpec `yaml:"limits" each:"limit" doc:"Bounds of the number of label values, by family."`
+	Drop        []string             `yaml:"drop" doc:"Families that are not asked for."`
+
+	builtIn bool
+	can     []time.Duration // sizes that it can be collected at, ascending; see [spec.resolve]
 }
 
 type familySpec struct {
-	place
-	bucket.Family
+	yamlspec.Place
+	Name     string   `yaml:"name" required:"id" is:"family" doc:"Name of the metric family: cloudflare_zone_…"`
+	Help     string   `yaml:"help" required:"true" is:"line" doc:"Help text, in one line."`
+	Unit     string   `yaml:"unit" doc:"Base unit. OpenMetrics wants the name to end in it."`
+	Labels   []string `yaml:"labels" is:"label" doc:"Labels besides zone and account."`
+	Additive *bool    `yaml:"additive" doc:"Whether values of disjoint windows may be added; default true, false for distinct counts."`
 }
 
 type limitSpec struct {
-	place
+	yamlspec.Place
 	Limit
 }
 
 type variantSpec struct {
-	place
-	Variant
-	// times gives the time dimension for each length of group that the node can
-	// make; the longest that divides the bucket size is used.
-	times map[time.Duration]string
-	// sizes restricts the variant to these bucket sizes; empty: all.
-	sizes    []time.Duration
-	measures []measureSpec
+	yamlspec.Place
+	nodeSpec
+	Name       string         `yaml:"name" required:"id" is:"dataset" doc:"Name of the variant. It is recorded with every bucket."`
+	Node       string         `yaml:"node" required:"true" is:"graphql" doc:"Node of Cloudflare's GraphQL API."`
+	Filter     map[string]any `yaml:"filter" keys:"graphql" doc:"Fixed part of the filter, for example {requestSource: eyeball}."`
+	Dimensions []string       `yaml:"dimensions" is:"graphql" doc:"Dimensions that groups are made by besides time."`
+	Rows       int            `yaml:"rows" required:"true" is:"1..10000" doc:"Most groups to expect in one group of time and scope."`
+	Measures   []measureSpec  `yaml:"measures" each:"measure" doc:"Measures that this variant has instead of the dataset's of the same family, or besides them."`
+	Without    []string       `yaml:"without" doc:"Families of the dataset's measures that this variant does not feed."`
 }
 
 type measureSpec struct {
-	place
+	yamlspec.Place
 	Measure
 }
 
-// specs decodes a whole file: {datasets: [...]}.
-func (r reader) specs(text []byte) []*spec {
-	root := r.parse(text)
-	if root == nil {
-		return nil
-	}
-	var out []*spec
-	r.mapping(root, "file", map[string]field{
-		"datasets": r.list("datasets", func(n ast.Node) {
-			if s := r.spec(n); s != nil {
-				out = append(out, s)
-			}
-		}),
-	})
-	return out
+// depth is a number of buckets, or the time that they cover.
+type depth struct {
+	buckets int
+	span    time.Duration
 }
 
-func (r reader) spec(n ast.Node) *spec {
-	s := &spec{place: r.at(n)}
-	r.mapping(n, "dataset", map[string]field{
-		"name":        r.text("name", func(v string) { s.name = v }),
-		"description": r.text("description", func(v string) { s.description = &v }),
-		"enabled":     r.boolean("enabled", func(v bool) { s.enabled = &v }),
-		"scope":       r.scope("scope", &s.scope),
-		"sizes":       r.durations("sizes", &s.sizes),
-		"size":        r.duration("size", func(v time.Duration) { s.size = v }),
-		"delay":       r.duration("delay", func(v time.Duration) { s.delay = &v }),
-		"deadline":    r.duration("deadline", func(v time.Duration) { s.deadline = &v }),
-		"confirm":     r.number("confirm", func(v int) { s.confirm = &v }),
-		"depth":       r.number("depth", func(v int) { s.depth = &v }),
-		"level":       r.text("level", func(v string) { s.level = v }),
-		"families":    r.list("families", func(n ast.Node) { s.families = append(s.families, r.family(n)) }),
-		"variants":    r.list("variants", func(n ast.Node) { s.variants = append(s.variants, r.variant(n)) }),
-		"limits": func(n ast.Node) {
-			s.limits = map[string]limitSpec{}
-			for _, e := range r.entries(n, "limits") {
-				s.limits[e.key] = r.limit(e)
-			}
-		},
-		"drop": r.texts("drop", &s.drop),
-	})
-	if s.name == "" {
-		r.add(s.place, "dataset without a name")
+// UnmarshalText reads 6 or 6h.
+func (d *depth) UnmarshalText(text []byte) error {
+	if n, err := strconv.Atoi(string(text)); err == nil {
+		*d = depth{buckets: n}
 		return nil
 	}
+	span, ok := yamlspec.ParseDuration(string(text))
+	if !ok || span == 0 {
+		return errors.New("a number of buckets such as 6, or a duration such as 6h")
+	}
+	*d = depth{span: span}
+	return nil
+}
+
+// YAMLSchema describes a depth.
+func (*depth) YAMLSchema() map[string]any {
+	s := yamlspec.DurationSchema()
+	s["minimum"], s["maximum"] = minDepth, maxDepth
 	return s
 }
 
-func (r reader) scope(what string, to *bucket.ScopeKind) field {
-	return r.choice(what, map[string]func(){
-		"zone":    func() { *to = bucket.Zone },
-		"account": func() { *to = bucket.Account },
-	}, "zone or account")
-}
-
-func (r reader) choice(what string, of map[string]func(), allowed string) field {
-	return func(n ast.Node) {
-		r.text(what, func(v string) {
-			if set, ok := of[v]; ok {
-				set()
-				return
-			}
-			r.add(r.at(n), "%s is %q; it must be %s", what, v, allowed)
-		})(n)
+// at is the depth at a bucket size.
+func (d depth) at(size time.Duration) int {
+	if d.span == 0 {
+		return d.buckets
 	}
+	return min(max(int(d.span/size), 4), maxDepth)
 }
 
-func (r reader) durations(what string, to *[]time.Duration) field {
-	return r.list(what, func(n ast.Node) {
-		r.duration(what+" element", func(d time.Duration) { *to = append(*to, d) })(n)
-	})
+// problems collects what is wrong, in the order found.
+type problems []error
+
+func (p *problems) add(at yamlspec.Place, format string, args ...any) {
+	*p = append(*p, at.Problemf(format, args...))
 }
 
-func (r reader) family(n ast.Node) familySpec {
-	f := familySpec{place: r.at(n)}
-	f.Additive = true // most are: the exception is worth a word, the rule is not
-	r.mapping(n, "family", map[string]field{
-		"name":     r.text("name", func(v string) { f.Name = v }),
-		"help":     r.text("help", func(v string) { f.Help = v }),
-		"unit":     r.text("unit", func(v string) { f.Unit = v }),
-		"labels":   r.texts("labels", &f.Labels),
-		"additive": r.boolean("additive", func(v bool) { f.Additive = v }),
-	})
-	// A family with labels of its own has several series per scope: nothing
-	// else makes it a breakdown, so nobody has to say it.
-	f.Role = bucket.Total
-	if len(f.Labels) > 0 {
-		f.Role = bucket.Breakdown
-	} else {
-		f.Labels = nil
-	}
-	return f
-}
-
-func (r reader) limit(e yamlEntry) limitSpec {
-	l := limitSpec{place: r.at(e.node), Limit: Limit{Other: "other"}}
-	r.mapping(e.value, "limit", map[string]field{
-		"top":   r.number("top", func(v int) { l.Top = v }),
-		"other": r.text("other", func(v string) { l.Other = v }),
-		"by":    r.text("by", func(v string) { l.By = v }),
-		"allow": r.texts("allow", &l.Allow),
-		"deny":  r.texts("deny", &l.Deny),
-	})
-	return l
-}
-
-func (r reader) variant(n ast.Node) variantSpec {
-	v := variantSpec{place: r.at(n), times: map[time.Duration]string{}}
-	r.mapping(n, "variant", map[string]field{
-		"name":         r.text("name", func(s string) { v.Name = s }),
-		"node":         r.text("node", func(s string) { v.Node = s }),
-		"filter_field": r.text("filter_field", func(s string) { v.FilterField = s }),
-		"times": func(n ast.Node) {
-			for _, e := range r.entries(n, "times") {
-				step, ok := parseDuration(e.key)
-				if !ok {
-					r.add(r.at(e.node), "key of times is %q; it must be a duration such as 5m", e.key)
-					continue
-				}
-				r.text("times "+e.key, func(s string) { v.times[step] = s })(e.value)
-			}
-		},
-		"sizes":      r.durations("sizes", &v.sizes),
-		"sampled":    r.boolean("sampled", func(b bool) { v.Sampled = b }),
-		"interval":   r.text("interval", func(s string) { v.Interval = s }),
-		"filter":     func(n ast.Node) { v.Filter = r.filter(n) },
-		"dimensions": r.texts("dimensions", &v.Dimensions),
-		"rows":       r.number("rows", func(i int) { v.Rows = i }),
-		"measures":   r.list("measures", func(n ast.Node) { v.measures = append(v.measures, r.measure(n)) }),
-	})
-	return v
-}
-
-func (r reader) measure(n ast.Node) measureSpec {
-	m := measureSpec{place: r.at(n)}
-	r.mapping(n, "measure", map[string]field{
-		"family":   r.text("family", func(s string) { m.Family = s }),
-		"field":    r.text("field", func(s string) { m.Field = s }),
-		"map":      r.text("map", func(s string) { m.Map = s }),
-		"optional": r.boolean("optional", func(b bool) { m.Optional = b }),
-		"labels": func(n ast.Node) {
-			m.Labels = map[string]string{}
-			for _, e := range r.entries(n, "labels") {
-				r.text("labels "+e.key, func(s string) { m.Labels[e.key] = s })(e.value)
-			}
-		},
-		"when": func(n ast.Node) {
-			m.When = map[string][]string{}
-			for _, e := range r.entries(n, "when") {
-				var values []string
-				r.texts("when "+e.key, &values)(e.value)
-				m.When[e.key] = values
-			}
-		},
-	})
-	return m
-}
-
-// filter decodes fixed filter values: text, whole numbers, and lists of them.
-func (r reader) filter(n ast.Node) map[string]any {
-	out := map[string]any{}
-	for _, e := range r.entries(n, "filter") {
-		if seq, ok := e.value.(*ast.SequenceNode); ok {
-			list := []any{}
-			for _, v := range seq.Values {
-				if value, ok := r.filterValue(e.key, v); ok {
-					list = append(list, value)
-				}
-			}
-			out[e.key] = list
-		} else if value, ok := r.filterValue(e.key, e.value); ok {
-			out[e.key] = value
-		}
-	}
-	return out
-}
-
-func (r reader) filterValue(key string, n ast.Node) (any, bool) {
-	switch n := n.(type) {
-	case *ast.StringNode:
-		return n.Value, true
-	case *ast.IntegerNode:
-		if i, err := strconv.ParseInt(fmt.Sprint(n.Value), 10, 64); err == nil {
-			return i, true
-		}
-	}
-	r.add(r.at(n), "filter %s is %s; it must be text or a whole number", key, describe(n))
-	return nil, false
+// Schema returns the JSON Schema of catalogue files.
+func Schema() map[string]any {
+	return format.Schema("Weir catalogue", file{})
 }

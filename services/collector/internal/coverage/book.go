@@ -3,7 +3,7 @@ package coverage
 import (
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
@@ -109,7 +109,7 @@ func New(runs []store.Run, datasets []catalogue.Dataset) *Book {
 		}
 		for i := range datasets {
 			d := &datasets[i]
-			if size, ok := strings.CutPrefix(r.Dataset, d.Name+"_"); ok && !strings.Contains(size, "_") {
+			if slices.Contains(d.Others, r.Dataset) {
 				now := ledger.Series{Dataset: d.Dataset, Scope: r.Scope}
 				b.begin[now] = max(b.begin[now], r.Window.End.Ceil(d.Size))
 			}

@@ -20,23 +20,23 @@ var zone = bucket.Scope{Kind: bucket.Zone, ID: "0000000000000000000000000000000a
 
 // A new bucket size begins where both sizes have a border and the old one ended.
 func TestNoWindowIsCoveredAtTwoSizes(t *testing.T) {
-	c, err := catalogue.Load(nil, catalogue.Options{HTTPSize: time.Hour})
+	c, err := catalogue.Load(nil, catalogue.Options{HTTPSize: time.Hour, Enable: []string{"countries_30m"}, Disable: []string{"uniques_1d"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := noon.Add(25 * time.Minute)
+	hour := bucket.Window{Start: noon, End: noon.Add(time.Hour)}
 	b := coverage.New([]store.Run{
-		{Dataset: "http_5m", Scope: zone, Window: bucket.Window{Start: noon, End: end}},
-		{Dataset: "uniques_1h", Scope: zone, Window: bucket.Window{Start: noon, End: noon.Add(time.Hour)}},
+		{Dataset: "http_5m", Scope: zone, Window: bucket.Window{Start: noon, End: noon.Add(25 * time.Minute)}},
+		{Dataset: "countries_1h", Scope: zone, Window: hour},
+		{Dataset: "uniques_1d", Scope: zone, Window: bucket.Window{Start: noon, End: noon.Add(24 * time.Hour)}}, // of other families than those of the hour
+		{Dataset: "uniques_1h", Scope: zone, Window: hour},
 	}, c.Datasets)
-	if got := b.Begin(ledger.Series{Dataset: "http_1h", Scope: zone}); got != noon.Add(time.Hour) {
-		t.Errorf("http_1h begins at %s, want %s", got, noon.Add(time.Hour))
+	for dataset, want := range map[string]bucket.Time{"http_1h": hour.End, "countries_30m": hour.End, "uniques_1h": 0, "content_types_1h": 0} {
+		if got := b.Begin(ledger.Series{Dataset: dataset, Scope: zone}); got != want {
+			t.Errorf("%s begins at %s, want %s", dataset, got, want)
+		}
 	}
-	uniques := ledger.Series{Dataset: "uniques_1h", Scope: zone}
-	if got := b.Begin(uniques); got != 0 {
-		t.Errorf("uniques_1h is bounded too: it begins at %s", got)
-	}
-	if !b.Final[uniques].Contains(bucket.Window{Start: noon, End: noon.Add(time.Hour)}) {
+	if uniques := b.Final[ledger.Series{Dataset: "uniques_1h", Scope: zone}]; !uniques.Contains(hour) {
 		t.Errorf("coverage is lost: %v", b.Final)
 	}
 }
