@@ -1,4 +1,4 @@
-package window
+package recent
 
 import (
 	"fmt"
@@ -6,15 +6,13 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
 )
 
 // slot holds all buckets of a dataset in one window.
 type slot struct {
 	window  bucket.Window
 	buckets []Rendered // ascending scope
-	samples [replay.Roles]int
-	bytes   [expo.Formats]int
+	samples [Roles]int
 	// shared: a State has it, so it is copied before it grows.
 	shared bool
 }
@@ -57,10 +55,7 @@ func (s *slot) add(key bucket.Key, segments []expo.Segment) (samples int, err er
 	for j := range segments {
 		n := segments[j].Samples()
 		samples += n
-		s.samples[replay.Index(segments[j].Role)] += n
-		for f := range expo.Format(expo.Formats) {
-			s.bytes[f] += len(segments[j].Lines(f))
-		}
+		s.samples[Index(segments[j].Role)] += n
 	}
 	return samples, nil
 }
