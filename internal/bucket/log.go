@@ -56,3 +56,17 @@ func (c Chain) Next(kind Kind, committedAt time.Time, payload []byte) Chain {
 	copy(next[:], h.Sum(nil))
 	return next
 }
+
+// Entry is one entry of the log as its readers have it.
+type Entry struct {
+	Position
+	CommittedAt time.Time
+	// Kind says what the entry holds; 0 where that cannot be had: retention dropped
+	// it, it cannot be read, or a later release wrote it. Such an entry has its place
+	// in the order and the chain all the same.
+	Kind Kind
+	// Bucket is that of a KindBucket, and the corrected one of a KindRestatement.
+	Bucket *Bucket
+	// Definition is the version that a KindDatasetVersion brings.
+	Definition *Definition
+}

@@ -37,7 +37,7 @@ var Rules = []Rule{
 	{
 		Of: []string{
 			collector + "/internal/plan", collector + "/internal/settle", collector + "/internal/audit",
-			exposer + "/internal/window", exposer + "/internal/replay", exposer + "/internal/expo",
+			"internal/sample", exposer + "/internal/recent", exposer + "/internal/expo",
 		},
 		Never:   outside,
 		Because: "this is a pure core: all it knows comes in as arguments, which is what makes it testable at any moment of any day",
@@ -86,6 +86,16 @@ var Rules = []Rule{
 		Of:      []string{collector + "/internal/store/postgres/...", collector + "/internal/store/sqlite/..."},
 		Never:   []string{collector + "/internal/poll", collector + "/internal/plan", collector + "/internal/feed", collector + "/internal/bucketsvc", collector + "/internal/adminsvc"},
 		Because: "a driver stores; what is stored when, and who reads it, is decided above it",
+	},
+	{
+		Of:      []string{"internal/sample"},
+		Only:    []string{"std", "internal/bucket"},
+		Because: "what the samples of a bucket are depends on the bucket, and on no output",
+	},
+	{
+		Of:      []string{exposer + "/internal/follow"},
+		Never:   []string{exposer + "/internal/recent", exposer + "/internal/expo", exposer + "/internal/view"},
+		Because: "the stream is read once for all sinks and knows none of them",
 	},
 	{
 		Of:      []string{exposer + "/..."},

@@ -11,7 +11,7 @@ import (
 
 // A writer's own mistakes are caught before they are stored for ever.
 func TestCheckBucketRefuses(t *testing.T) {
-	if err := wire.CheckBucket(sample()); err != nil {
+	if err := wire.CheckBucket(example()); err != nil {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(*bucket.Bucket){
@@ -30,7 +30,7 @@ func TestCheckBucketRefuses(t *testing.T) {
 		"family twice":        func(b *bucket.Bucket) { b.Families[1].Family = b.Families[0].Family },
 		"labels without rows": func(b *bucket.Bucket) { b.Families[0].Values = nil; b.Families[0].Labels = []string{"a"} },
 	} {
-		b := sample()
+		b := example()
 		spoil(b)
 		if wire.CheckBucket(b) == nil {
 			t.Errorf("%s: a bucket that no reader takes may be written", name)

@@ -18,14 +18,14 @@ import (
 func TestFrameIsTheMessage(t *testing.T) {
 	gap := &bucketv1.GapDecision{Kind: bucketv1.GapDecision_KIND_LOST, Dataset: "http_5m", Scope: wire.ProtoScope(zone), StartUnixSeconds: 300, EndUnixSeconds: 600}
 	state := &bucketv1.State{Dataset: "tunnels", DatasetVersion: 1}
-	restatement := &bucketv1.Restatement{Bucket: wire.ProtoBucket(sample()), Actor: "ops"}
+	restatement := &bucketv1.Restatement{Bucket: wire.ProtoBucket(example()), Actor: "ops"}
 	kinds := []struct {
 		kind    bucket.Kind
 		payload proto.Message
 		set     func(*bucketv1.Entry)
 	}{
-		{bucket.KindBucket, wire.ProtoBucket(sample()), func(e *bucketv1.Entry) {
-			e.Kind = &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(sample())}
+		{bucket.KindBucket, wire.ProtoBucket(example()), func(e *bucketv1.Entry) {
+			e.Kind = &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(example())}
 		}},
 		{bucket.KindDatasetVersion, wire.ProtoDefinition(definition()), func(e *bucketv1.Entry) {
 			e.Kind = &bucketv1.Entry_DatasetVersion{DatasetVersion: wire.ProtoDefinition(definition())}
@@ -71,7 +71,7 @@ func TestFrameIsTheMessage(t *testing.T) {
 
 // One entry, one sequence of bytes, in memory of its own.
 func TestFrameIsDeterministicAndOwned(t *testing.T) {
-	payload := wire.EncodeBucket(sample())
+	payload := wire.EncodeBucket(example())
 	p := bucket.Position{Revision: 5, Chain: bucket.Chain{1}}
 	a := wire.Frame(p, time.Unix(1, 0), bucket.KindBucket, payload)
 	b := wire.Frame(p, time.Unix(1, 0), bucket.KindBucket, payload)

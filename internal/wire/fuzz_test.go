@@ -15,7 +15,7 @@ import (
 // Whatever decodes is valid, encodes, and comes back the same. Whatever does
 // not is an error, never a panic.
 func FuzzBucket(f *testing.F) {
-	b := sample()
+	b := example()
 	f.Add(wire.EncodeBucket(b))
 	b.Families = nil
 	f.Add(wire.EncodeBucket(b))
@@ -67,7 +67,7 @@ func FuzzDefinition(f *testing.F) {
 // reads back is what went in, whatever the payload, and a payload that is no
 // message spoils nothing but its own frame.
 func FuzzFrame(f *testing.F) {
-	f.Add(uint64(1), int64(1e18), byte(1), wire.EncodeBucket(sample()), "token")
+	f.Add(uint64(1), int64(1e18), byte(1), wire.EncodeBucket(example()), "token")
 	f.Add(uint64(0), int64(0), byte(2), wire.EncodeDefinition(definition()), "")
 	f.Add(uint64(1<<63), int64(-1), byte(9), []byte{0xff}, "\xff")
 	f.Fuzz(func(t *testing.T, revision uint64, nanos int64, kind byte, payload []byte, token string) {
@@ -135,7 +135,7 @@ func FuzzPosition(f *testing.F) {
 // The kinds that only pass through: what is encoded is a message that says the
 // same, in bytes that do not depend on who encodes it.
 func FuzzOther(f *testing.F) {
-	scope := wire.ProtoScope(sample().Scope)
+	scope := wire.ProtoScope(example().Scope)
 	add := func(m proto.Message) {
 		b, err := proto.Marshal(m)
 		if err != nil {

@@ -15,7 +15,7 @@ import (
 
 // sealed is a bucket with its definition, as they are stored.
 func sealed() (*bucket.Bucket, *bucket.Definition) {
-	b, d := sample(), definition()
+	b, d := example(), definition()
 	d.Dataset, d.Version, d.Size = b.Dataset, b.Version, b.Size
 	d.Families = nil
 	for i := range b.Families {
@@ -94,9 +94,9 @@ func TestSealRefuses(t *testing.T) {
 // FuzzStored: what CheckStored lets through arrives in a message that a reader
 // can take apart, and what it holds back cannot be, or is of another key.
 func FuzzStored(f *testing.F) {
-	f.Add(uint8(bucket.KindBucket), wire.EncodeBucket(sample()))
+	f.Add(uint8(bucket.KindBucket), wire.EncodeBucket(example()))
 	f.Add(uint8(bucket.KindDatasetVersion), wire.EncodeDefinition(definition()))
-	f.Add(uint8(bucket.KindBucket), append(wire.EncodeBucket(sample()), 0x6a, 0x03, 0x1a, 0x01, 0x07))
+	f.Add(uint8(bucket.KindBucket), append(wire.EncodeBucket(example()), 0x6a, 0x03, 0x1a, 0x01, 0x07))
 	f.Add(uint8(bucket.KindState), []byte{0x32, 0x02, 0x08, 0xff})
 	f.Add(uint8(bucket.KindGapDecision), []byte("\x0b\x0c"))
 	f.Fuzz(func(t *testing.T, kind uint8, payload []byte) {
@@ -144,7 +144,7 @@ func FuzzStored(f *testing.F) {
 }
 
 func BenchmarkCheckStored(b *testing.B) {
-	s := sample()
+	s := example()
 	payload := wire.EncodeBucket(s)
 	b.SetBytes(int64(len(payload)))
 	b.ReportAllocs()

@@ -21,7 +21,7 @@ var (
 	account = bucket.Scope{Kind: bucket.Account, ID: "fedcba9876543210fedcba9876543210"}
 )
 
-func sample() *bucket.Bucket {
+func example() *bucket.Bucket {
 	return &bucket.Bucket{
 		Key:  bucket.Key{Dataset: "http_5m", Scope: zone, Start: 1_700_000_100},
 		Size: 5 * time.Minute, Version: 3, Zone: "example.com", Account: "Example Inc",
@@ -47,11 +47,11 @@ func definition() *bucket.Definition {
 }
 
 func TestBucketRoundTrip(t *testing.T) {
-	empty := sample()
+	empty := example()
 	empty.Families = nil
-	ofAccount := sample()
+	ofAccount := example()
 	ofAccount.Scope, ofAccount.Zone = account, ""
-	for name, want := range map[string]*bucket.Bucket{"full": sample(), "without rows": empty, "of an account": ofAccount} {
+	for name, want := range map[string]*bucket.Bucket{"full": example(), "without rows": empty, "of an account": ofAccount} {
 		payload := wire.EncodeBucket(want)
 		got, err := wire.DecodeBucket(payload)
 		if err != nil {
@@ -80,12 +80,12 @@ func TestDefinitionRoundTrip(t *testing.T) {
 // A bucket as a rename or a new release would send it: unknown fields are
 // ignored, as the contract promises.
 func TestUnknownFieldsAreIgnored(t *testing.T) {
-	payload := append(wire.EncodeBucket(sample()), 0xf8, 0x07, 0x01) // field 127, varint 1
+	payload := append(wire.EncodeBucket(example()), 0xf8, 0x07, 0x01) // field 127, varint 1
 	got, err := wire.DecodeBucket(payload)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(sample(), got); d != "" {
+	if d := cmp.Diff(example(), got); d != "" {
 		t.Error(d)
 	}
 }
@@ -132,7 +132,7 @@ func TestDecodeBucketRefuses(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			m := wire.ProtoBucket(sample())
+			m := wire.ProtoBucket(example())
 			c.spoil(m)
 			payload, err := proto.Marshal(m)
 			if err != nil {
@@ -191,7 +191,7 @@ func TestDecodeDefinitionRefuses(t *testing.T) {
 // A label that is not UTF-8 must not stop a collector; it is stored as what
 // can be read of it.
 func TestEncodeReplacesWhatIsNotUTF8(t *testing.T) {
-	b := sample()
+	b := example()
 	b.Zone = "a\xffb"
 	b.Families[1].Labels[0] = "\xfe"
 	if err := wire.CheckBucket(b); err == nil {
@@ -296,8 +296,8 @@ func TestEncodeState(t *testing.T) {
 }
 
 func TestEncodeRestatement(t *testing.T) {
-	first := wire.EncodeBucket(sample())
-	payload, err := wire.EncodeRestatement(sample(), first, "ops", "Cloudflare corrected itself")
+	first := wire.EncodeBucket(example())
+	payload, err := wire.EncodeRestatement(example(), first, "ops", "Cloudflare corrected itself")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,16 +309,16 @@ func TestEncodeRestatement(t *testing.T) {
 	if err != nil || len(got.GetReplacesSha256()) != 32 || got.GetActor() != "ops" {
 		t.Errorf("restatement is %v, %v", &got, err)
 	}
-	if d := cmp.Diff(sample(), b, cmpopts.EquateEmpty()); d != "" {
+	if d := cmp.Diff(example(), b, cmpopts.EquateEmpty()); d != "" {
 		t.Error(d)
 	}
-	bad := sample()
+	bad := example()
 	bad.Version = 0
 	for name, encode := range map[string]func() ([]byte, error){
 		"bucket":   func() ([]byte, error) { return wire.EncodeRestatement(bad, first, "ops", "why") },
-		"replaced": func() ([]byte, error) { return wire.EncodeRestatement(sample(), nil, "ops", "why") },
-		"actor":    func() ([]byte, error) { return wire.EncodeRestatement(sample(), first, "", "why") },
-		"reason":   func() ([]byte, error) { return wire.EncodeRestatement(sample(), first, "ops", "") },
+		"replaced": func() ([]byte, error) { return wire.EncodeRestatement(example(), nil, "ops", "why") },
+		"actor":    func() ([]byte, error) { return wire.EncodeRestatement(example(), first, "", "why") },
+		"reason":   func() ([]byte, error) { return wire.EncodeRestatement(example(), first, "ops", "") },
 	} {
 		if _, err := encode(); err == nil {
 			t.Errorf("a restatement with a bad %s was encoded", name)

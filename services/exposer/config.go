@@ -10,9 +10,9 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/exposer/internal/dial"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
 // Config of an exposer. Fields are filled by the table of [Config.Settings].
@@ -105,14 +105,14 @@ func (c *Config) Validate() error {
 // CheckReplay returns a problem for each dataset of which nothing would ever be
 // shown, for who knows the datasets before a stream tells of them.
 func (c *Config) CheckReplay(datasets []bucket.Definition, start bool) error {
-	stamp := expo.End
+	stamp := sample.End
 	if start {
-		stamp = expo.Start
+		stamp = sample.Start
 	}
 	var bad []error
 	for i := range datasets {
 		d, age := &datasets[i], time.Duration(c.ReplayHours)*time.Hour
-		if err := replay.Check(d, stamp, age); err != nil && replay.Span(d, stamp, age) == 0 {
+		if err := recent.Check(d, stamp, age); err != nil && recent.Span(d, stamp, age) == 0 {
 			bad = append(bad, cli.Problem{Setting: "CF_METRICS_REPLAY_HOURS", Reason: err.Error()})
 		}
 	}

@@ -29,7 +29,7 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/dial"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
 	"github.com/weir-metrics/weir/services/exposer/internal/meter"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 	"github.com/weir-metrics/weir/services/exposer/internal/web"
 )
@@ -93,16 +93,16 @@ func New(config Config, deps Deps) (_ *Exposer, err error) {
 	}()
 	replayAge := time.Duration(config.ReplayHours) * time.Hour
 	x.meter = meter.New(deps.Registry)
-	x.board = view.NewBoard(deps.Clock, replay.Limits{
+	x.board = view.NewBoard(deps.Clock, recent.Limits{
 		MaxAge: replayAge, Soft: config.SoftSamples, Hard: config.HardSamples,
 	}, x.meter.Built)
 	deps.Registry.MustRegister(meter.Watch(x.board))
-	x.ingest = follow.New(x.board, x.meter, replayAge, deps.Logger)
+	x.ingest = follow.New(x.meter, deps.Logger, x.board.Sink(x.meter, deps.Logger))
 	x.follower, err = client.New(x.deps.Conn, client.Options{
 		// More than a replay can want of any dataset: the store measures age
 		// from its progress time, this process from the later of that and its
 		// own clock.
-		Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(replayAge), MaxWindows: replay.MaxDepth},
+		Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(replayAge), MaxWindows: recent.MaxDepth},
 		Logger:   deps.Logger, Backoff: deps.Backoff,
 	})
 	if err != nil {

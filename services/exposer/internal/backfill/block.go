@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
 // Kind is what becomes of buckets.
@@ -30,7 +30,7 @@ func (k Kind) Suffix() string { return [...]string{"", "_stepped", "_summed"}[k]
 // Block is one family of the output: what becomes of it in the buckets of some
 // datasets.
 type Block struct {
-	window.Family
+	recent.Family
 	Kind     Kind
 	Datasets []string // ids, ascending; at least one
 }
@@ -48,7 +48,7 @@ type LeftOut struct {
 func (l *LeftOut) String() string { return fmt.Sprintf("%s of %s: %s", l.Family, l.Dataset, l.Why) }
 
 // wish is the step that would have brought the family.
-func (l *LeftOut) wish(state *window.State, step time.Duration) string {
+func (l *LeftOut) wish(state *recent.State, step time.Duration) string {
 	size := state.Dataset(l.Dataset).Size / time.Second
 	or := ""
 	if l.additive {
@@ -86,7 +86,7 @@ func (r *Request) kind(size time.Duration) Kind {
 }
 
 // divide makes the blocks of the families, and what is left out.
-func (r *Request) divide(state *window.State, families []window.Family) {
+func (r *Request) divide(state *recent.State, families []recent.Family) {
 	for _, fam := range families {
 		blocks := map[Kind][]string{}
 		var whole []string // whose buckets are a step already
@@ -125,7 +125,7 @@ func (r *Request) divide(state *window.State, families []window.Family) {
 
 // indivisible says why the family's buckets of a size cannot be added up to the
 // step; empty: they can.
-func (r *Request) indivisible(fam window.Family, size time.Duration) string {
+func (r *Request) indivisible(fam recent.Family, size time.Duration) string {
 	switch {
 	case !fam.Additive:
 		return "its values cannot be added up (unique counts, quantiles, averages)"

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
+	"github.com/weir-metrics/weir/internal/sample"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
 const (
@@ -20,7 +20,7 @@ var labelName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 
 // labels reads label=name=value, as often as it is given: what a scrape job adds
 // to each series, for importers that cannot.
-func (p params) labels(r *Request, state *window.State) error {
+func (p params) labels(r *Request, state *recent.State) error {
 	given := p.Values["label"]
 	if len(given) > maxLabels {
 		return &ParamError{"label", strings.Join(given, " and "), fmt.Sprintf("given at most %d times", maxLabels)}
@@ -45,7 +45,7 @@ func (p params) labels(r *Request, state *window.State) error {
 			return bad("of another name: this one is taken by the data or given twice")
 		}
 		taken = append(taken, name)
-		r.Labels = expo.AppendLabel(r.Labels, name, value)
+		r.Labels = append(r.Labels, sample.Label{Name: name, Value: value})
 	}
 	return nil
 }

@@ -94,9 +94,9 @@ type listing struct {
 	failed int
 	last   bucket.Key
 	// passed is told of buckets that are stored and cannot be read.
-	passed func(revision uint64, err error)
+	passed func(revision bucket.Revision, err error)
 	// revision is that of the bucket that was returned last.
-	revision uint64
+	revision bucket.Revision
 }
 
 // next returns the next bucket that can be read, or io.EOF after the last.
@@ -105,22 +105,22 @@ func (l *listing) next() (*bucket.Bucket, error) {
 		m, err := l.receive()
 		if err == nil {
 			l.failed = 0
-			b, err := wire.Bucket(m.GetEntry().GetBucket())
+			e, err := wire.Entry(m.GetEntry())
 			switch {
 			case m.GetEntry() == nil:
 				return nil, errors.New("list buckets: a message without an entry")
-			case m.GetEntry().GetKind() == nil:
+			case err == nil && e.Kind != bucket.KindBucket:
 				err = errors.New("the collector cannot read what is stored")
 				fallthrough
 			case err != nil:
 				// What is there stays there: to ask for it again would bring the
 				// same. The others are worth having.
-				l.passed(m.GetEntry().GetRevision(), err)
+				l.passed(e.Revision, err)
 				l.req.PageToken = m.GetPageToken()
 				continue
 			}
-			l.revision = m.GetEntry().GetRevision()
-			return b, l.check(b, m.GetPageToken())
+			l.revision = e.Revision
+			return e.Bucket, l.check(e.Bucket, m.GetPageToken())
 		}
 		if errors.Is(err, io.EOF) {
 			return nil, io.EOF

@@ -10,16 +10,17 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
 // Request says what to write.
 type Request struct {
-	Range    bucket.Window // windows that lie wholly inside
-	Datasets []string      // ids, ascending; at least one
-	Zone     string        // name or id; empty: every scope
-	Labels   []byte        // that every series has besides its own, as expo.AppendLabel writes them
+	Range    bucket.Window  // windows that lie wholly inside
+	Datasets []string       // ids, ascending; at least one
+	Zone     string         // name or id; empty: every scope
+	Labels   []sample.Label // that every series has besides its own
 	Format   expo.Format
 
 	Step   time.Duration // 0: each dataset's own bucket size
@@ -67,7 +68,7 @@ var known = []string{"dataset", "end", "extend_to_now", "family", "format", "hou
 // Parse reads the parameters of a request. Every error is a *[ParamError]:
 // nothing is clamped and nothing is ignored, since a backfill that silently
 // covers another range than asked for is found out months later.
-func Parse(q url.Values, state *window.State, d Defaults, b Bounds) (*Request, error) {
+func Parse(q url.Values, state *recent.State, d Defaults, b Bounds) (*Request, error) {
 	for _, name := range slices.Sorted(maps.Keys(q)) {
 		if !slices.Contains(known, name) {
 			return nil, &ParamError{name, q.Get(name), "left out: the parameters are " + strings.Join(known, ", ")}
@@ -90,7 +91,7 @@ func Parse(q url.Values, state *window.State, d Defaults, b Bounds) (*Request, e
 			return nil, p.bad("format", "openmetrics or text")
 		}
 	}
-	if err := p.span(r, state.Info.Retention, d, b); err != nil {
+	if err := p.span(r, state.Store.Retention, d, b); err != nil {
 		return nil, err
 	}
 	families, err := p.what(r, state)
@@ -214,7 +215,7 @@ func (p params) time(name string) (bucket.Time, error) {
 }
 
 // what reads dataset and family, and returns the families asked for, ascending.
-func (p params) what(r *Request, state *window.State) (families []window.Family, err error) {
+func (p params) what(r *Request, state *recent.State) (families []recent.Family, err error) {
 	var ids []string
 	for i := range state.Datasets {
 		ids = append(ids, state.Datasets[i].Dataset)
@@ -278,11 +279,11 @@ func (p params) steps(r *Request, d Defaults) error {
 }
 
 // feeders returns those of the datasets that have the family in any version.
-func feeders(state *window.State, datasets []string, family string) []string {
+func feeders(state *recent.State, datasets []string, family string) []string {
 	var out []string
 	for _, id := range datasets {
 		for _, version := range state.Dataset(id).Versions {
-			if expo.FamilyOf(version, family) != nil {
+			if sample.FamilyOf(version, family) != nil {
 				out = append(out, id)
 				break
 			}

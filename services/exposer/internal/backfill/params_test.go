@@ -10,15 +10,16 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
 var now = time.Date(2026, 3, 10, 12, 0, 30, 0, time.UTC)
 
-func state(t testing.TB, definitions ...*bucket.Definition) *window.State {
+func state(t testing.TB, definitions ...*bucket.Definition) *recent.State {
 	t.Helper()
-	r := window.New(window.Info{StoreID: "test", Stamp: expo.End, Retention: 30 * 24 * time.Hour}, 24*time.Hour)
+	r := recent.New(sample.Store{ID: "test", Stamp: sample.End, Retention: 30 * 24 * time.Hour}, 24*time.Hour)
 	for _, d := range definitions {
 		if err := r.Define(d); err != nil {
 			t.Fatal(err)
@@ -27,7 +28,7 @@ func state(t testing.TB, definitions ...*bucket.Definition) *window.State {
 	return r.State(bucket.Position{})
 }
 
-func twoDatasets(t testing.TB) *window.State {
+func twoDatasets(t testing.TB) *recent.State {
 	hourly := feedtest.Definition("uniques_1h", 1)
 	hourly.Size = time.Hour
 	for i := range hourly.Families {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 )
 
@@ -16,9 +17,8 @@ const mostRows = 500_000
 
 // sum is what has come of one scope in one step.
 type sum struct {
-	bucket.Rows
-	family   *bucket.Family // nil: no rows yet
-	labels   expo.Labels    // of the newest bucket: a rename shows from the next step on
+	set      sample.Set  // but for its instant; its labels are the newest bucket's: a rename shows from the next step on
+	rows     bucket.Rows // of the set
 	covered  time.Duration
 	until    bucket.Time // end of the newest bucket
 	spoiled  bool        // what came cannot make a sum
@@ -28,26 +28,27 @@ type sum struct {
 	with, without []string
 }
 
-// add adds a bucket. fam is nil where the family was not collected.
-func (s *sum) add(b *bucket.Bucket, fam *bucket.Family, rows *bucket.Rows) {
-	if fam == nil || b.Start < s.until {
+// add adds a bucket, of which the family was not collected, or had no rows, or had
+// those of the set.
+func (s *sum) add(b *bucket.Bucket, collected bool, set *sample.Set) {
+	if !collected || b.Start < s.until {
 		s.spoiled = true
 		return
 	}
-	s.labels = expo.Labels{Zone: b.Zone, Account: b.Account}
+	s.set.Zone, s.set.Account = b.Zone, b.Account
 	s.covered += b.Size
 	s.until = b.Window().End
 	s.estimate = s.estimate || b.SampleInterval > 1
-	if rows == nil {
+	if set == nil {
 		s.without = with(s.without, b.Variant)
 		return
 	}
 	s.with = with(s.with, b.Variant)
-	if s.family != nil && !slices.Equal(s.family.Labels, fam.Labels) {
+	if s.set.Family != nil && !slices.Equal(s.set.Family.Labels, set.Family.Labels) {
 		s.spoiled = true
 		return
 	}
-	s.Rows, s.family = plus(&s.Rows, rows), fam
+	s.rows, s.set.Family = plus(&s.rows, set.Rows), set.Family
 }
 
 func with(set []string, name string) []string {
@@ -59,13 +60,13 @@ func with(set []string, name string) []string {
 
 // whole reports whether every bucket of the step is in the sum.
 func (s *sum) whole(step time.Duration) bool {
-	if s.spoiled || s.covered != step || slices.ContainsFunc(s.Values, func(v float64) bool { return math.IsInf(v, 0) }) {
+	if s.spoiled || s.covered != step || slices.ContainsFunc(s.rows.Values, func(v float64) bool { return math.IsInf(v, 0) }) {
 		return false
 	}
-	if s.family == nil {
+	if s.set.Family == nil {
 		return true // nothing happened
 	}
-	if s.family.Role == bucket.Total && len(s.without) > 0 {
+	if s.set.Family.Role == bucket.Total && len(s.without) > 0 {
 		return false // a total always has its row, unless its variant does not know it
 	}
 	return !slices.ContainsFunc(s.without, func(v string) bool { return !slices.Contains(s.with, v) })
@@ -140,7 +141,7 @@ func (o *writer) summed(of *Block) error {
 			}
 			start = at
 		}
-		r, fam, err := o.rows(of.Name, s)
+		set, collected, err := o.set(of, s)
 		if err != nil {
 			return err
 		}
@@ -149,9 +150,9 @@ func (o *writer) summed(of *Block) error {
 			total = &sum{}
 			scopes[b.Scope] = total
 		}
-		rows -= len(total.Values)
-		total.add(b, fam, r)
-		if rows += len(total.Values); rows > mostRows {
+		rows -= len(total.rows.Values)
+		total.add(b, collected, set)
+		if rows += len(total.rows.Values); rows > mostRows {
 			return &ParamError{"step_seconds", fmt.Sprint(int64(step / time.Second)), fmt.Sprintf("smaller, or left out, or asked for with one zone: a step of %s has more than %d rows", of.Name, mostRows)}
 		}
 		return nil
@@ -169,17 +170,17 @@ func (o *writer) sum(of *Block, w bucket.Window, s *sum) error {
 		o.partly = o.partly.Add(w)
 		return nil
 	}
-	if s.family == nil {
+	if s.set.Family == nil {
 		return nil
 	}
-	at := o.state.Info.Stamp.Of(w)
-	if err := at.Check(o.now); err != nil {
+	set := s.set
+	set.Name, set.More, set.Rows, set.At = of.Title(), o.r.Labels, &s.rows, o.state.Store.Stamp.Of(w)
+	if err := set.At.Check(o.now); err != nil {
 		return err
 	}
 	o.sums++
 	if s.estimate {
 		o.Estimates++
 	}
-	s.labels.More = o.r.Labels
-	return o.write(expo.AppendRows(o.buf[:0], o.r.Format, of.Title(), s.family, s.labels, &s.Rows, at))
+	return o.write(expo.AppendSet(o.buf[:0], o.r.Format, &set))
 }

@@ -15,15 +15,15 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
 // quarters is a store with three steps of 15 minutes of one zone, of which the
 // middle one was treated.
-func quarters(t *testing.T, treat func(middle []*bucket.Bucket) []*bucket.Bucket) (*store, *window.State) {
+func quarters(t *testing.T, treat func(middle []*bucket.Bucket) []*bucket.Bucket) (*store, *recent.State) {
 	t.Helper()
 	second := feedtest.Definition("http_5m", 2)
 	second.Families = second.Families[:1] // the breakdown is gone
@@ -153,8 +153,8 @@ func TestSums(t *testing.T) {
 // the instant that a bucket of the step's length would have.
 func TestStepsLieWhollyInside(t *testing.T) {
 	s, st := quarters(t, func(b []*bucket.Bucket) []*bucket.Bucket { return b })
-	for stamp, want := range map[expo.Stamp]string{expo.End: " 12144 1772324999.999\n", expo.Start: " 12144 1772324100.000\n"} {
-		st.Info.Stamp = stamp
+	for stamp, want := range map[sample.Stamp]string{sample.End: " 12144 1772324999.999\n", sample.Start: " 12144 1772324100.000\n"} {
+		st.Store.Stamp = stamp
 		r := request(t, st, "step_seconds=900&family=cloudflare_zone_http_5m_requests&start=2026-03-01T00:05:00Z&end=2026-03-01T00:40:00Z")
 		var out bytes.Buffer
 		if err := Write(t.Context(), &out, s, st, r, clockAt, nil); err != nil {

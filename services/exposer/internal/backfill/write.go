@@ -11,16 +11,17 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/sample"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
 // Job is a request that can be written: its zone is known, and what the answer
 // will lack. It is for one goroutine, and is written once.
 type Job struct {
 	from   Lister
-	state  *window.State
+	state  *recent.State
 	r      *Request
 	scopes []*bucketv1.Scope // empty: all
 
@@ -33,7 +34,7 @@ type Job struct {
 
 // Prepare looks for the request's zone and asks what is stored of the range.
 // The error is a *[ParamError] for an unknown zone.
-func Prepare(ctx context.Context, from Lister, state *window.State, r *Request) (*Job, error) {
+func Prepare(ctx context.Context, from Lister, state *recent.State, r *Request) (*Job, error) {
 	j := &Job{from: from, state: state, r: r}
 	if r.Zone != "" {
 		var err error
@@ -55,7 +56,7 @@ func (j *Job) Write(ctx context.Context, w io.Writer, now time.Time, passed func
 	// A listing that is given up half-way must end at the server too.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	out := writer{Job: j, ctx: ctx, w: w, now: now, told: map[uint64]bool{}, passed: passed}
+	out := writer{Job: j, ctx: ctx, w: w, now: now, told: map[bucket.Revision]bool{}, passed: passed}
 	for _, text := range j.notes() {
 		if err := out.note(text); err != nil {
 			return err
@@ -80,19 +81,20 @@ type writer struct {
 	ctx    context.Context
 	w      io.Writer
 	now    time.Time
-	buf    []byte // of one bucket's lines, reused
+	buf    []byte     // of one bucket's lines, reused
+	one    sample.Set // likewise, of its samples
 	noted  int
 	sums   int          // written
 	partly bucket.Spans // steps of which some sum is left out
 
-	told   map[uint64]bool // buckets that passed has heard of: each comes once a family
+	told   map[bucket.Revision]bool // buckets that passed has heard of: each comes once a family
 	passed func(revision uint64, err error)
 }
 
-func (o *writer) pass(revision uint64, err error) {
+func (o *writer) pass(revision bucket.Revision, err error) {
 	if o.passed != nil && !o.told[revision] {
 		o.told[revision] = true
-		o.passed(revision, err)
+		o.passed(uint64(revision), err)
 	}
 }
 
@@ -189,65 +191,62 @@ func (o *writer) extend(b *Block, dataset string, newest bucket.Window) error {
 }
 
 // instants yields those at which a bucket's samples stand, ascending.
-func (o *writer) instants(of *Block, b *bucket.Bucket) iter.Seq[expo.Millis] {
+func (o *writer) instants(of *Block, b *bucket.Bucket) iter.Seq[sample.Millis] {
 	if of.Kind == Plain {
-		return func(yield func(expo.Millis) bool) { yield(o.state.Info.Stamp.Of(b.Window())) }
+		return func(yield func(sample.Millis) bool) { yield(o.state.Store.Stamp.Of(b.Window())) }
 	}
 	return o.multiples(b.Window(), b.Size)
 }
 
 // multiples yields the multiples of the step in w.
-func (o *writer) multiples(w bucket.Window, size time.Duration) iter.Seq[expo.Millis] {
+func (o *writer) multiples(w bucket.Window, size time.Duration) iter.Seq[sample.Millis] {
 	step := o.r.step(size)
-	return func(yield func(expo.Millis) bool) {
-		for t := w.Start.Ceil(step); t < w.End && yield(expo.Millis(t)*1000); {
+	return func(yield func(sample.Millis) bool) {
+		for t := w.Start.Ceil(step); t < w.End && yield(sample.Millis(t)*1000); {
 			t = t.Add(step)
 		}
 	}
 }
 
-// rows returns the rows of the source's bucket and the definition under which
-// they were collected. No definition: the family was not collected then, or the
-// bucket cannot be read. No rows: a confirmed absence of them.
-func (o *writer) rows(family string, s *source) (*bucket.Rows, *bucket.Family, error) {
+// set returns the block's samples of the source's bucket, and whether its family
+// was collected then and can be read. No samples and collected: a confirmed
+// absence of them. The set is valid until the next call.
+func (o *writer) set(of *Block, s *source) (set *sample.Set, collected bool, err error) {
 	b := s.head
-	var rows *bucket.Rows
-	if i := slices.IndexFunc(b.Families, func(r bucket.Rows) bool { return r.Family == family }); i >= 0 {
-		rows = &b.Families[i]
-	}
+	at := slices.IndexFunc(b.Families, func(r bucket.Rows) bool { return r.Family == of.Name })
 	version := o.state.Dataset(b.Dataset).Version(b.Version)
-	if version == nil {
-		if rows == nil {
-			return nil, nil, nil
-		}
-		if s.revision > 0 && s.revision <= uint64(o.state.Position.Revision) {
-			// All that came before the bucket is here; its definition cannot be read.
-			o.pass(s.revision, fmt.Errorf("bucket %s was collected under version %d of its dataset, which cannot be read", b.Key, b.Version))
-			return nil, nil, nil
-		}
-		return nil, nil, fmt.Errorf("bucket %s was collected under version %d of its dataset, which has not reached this exposer", b.Key, b.Version)
+	switch {
+	case version == nil && at < 0:
+		return nil, false, nil
+	case version == nil && s.revision > 0 && s.revision <= o.state.Position.Revision:
+		// All that came before the bucket is here; its definition cannot be read.
+		o.pass(s.revision, fmt.Errorf("bucket %s was collected under version %d of its dataset, which cannot be read", b.Key, b.Version))
+		return nil, false, nil
+	case version == nil:
+		return nil, false, fmt.Errorf("bucket %s was collected under version %d of its dataset, which has not reached this exposer", b.Key, b.Version)
+	case at < 0:
+		return nil, sample.FamilyOf(version, of.Name) != nil, nil
 	}
-	fam := expo.FamilyOf(version, family)
-	if rows != nil && (fam == nil || rows.Width() != len(fam.Labels)) {
-		o.pass(s.revision, fmt.Errorf("bucket %s does not fit version %d of its dataset", b.Key, b.Version))
-		return nil, nil, nil
+	if o.one, err = sample.Of(b, at, version, o.state.Store.Stamp); err != nil {
+		o.pass(s.revision, err)
+		return nil, false, nil
 	}
-	return rows, fam, nil
+	o.one.Name, o.one.More = of.Title(), o.r.Labels
+	return &o.one, true, nil
 }
 
-// bucket writes the block's rows of the source's bucket at each of the instants.
-func (o *writer) bucket(of *Block, s *source, at iter.Seq[expo.Millis]) error {
-	b := s.head
-	rows, fam, err := o.rows(of.Name, s)
-	if err != nil || rows == nil {
+// bucket writes the block's samples of the source's bucket at each of the instants.
+func (o *writer) bucket(of *Block, s *source, at iter.Seq[sample.Millis]) error {
+	set, _, err := o.set(of, s)
+	if err != nil || set == nil {
 		return err
 	}
 	o.buf = o.buf[:0]
-	for t := range at {
-		if err := t.Check(o.now); err != nil {
-			return fmt.Errorf("bucket %s: %w", b.Key, err)
+	for set.At = range at {
+		if err := set.At.Check(o.now); err != nil {
+			return fmt.Errorf("bucket %s: %w", s.head.Key, err)
 		}
-		o.buf = expo.AppendRows(o.buf, o.r.Format, of.Title(), fam, expo.Labels{Zone: b.Zone, Account: b.Account, More: o.r.Labels}, rows, t)
+		o.buf = expo.AppendSet(o.buf, o.r.Format, set)
 		if len(o.buf) > 1<<16 { // a day at a step of a second is large
 			if err := o.write(o.buf); err != nil {
 				return err

@@ -22,7 +22,7 @@ import (
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
 // store is a Lister in memory that fails on demand.
@@ -101,7 +101,7 @@ func (l *listed) Recv() (*bucketv1.ListBucketsResponse, error) {
 
 // resized is a store after a change of bucket size: http_5m until 00:15,
 // http_15m from then on, both with the families of http_5m.
-func resized(t *testing.T) (*store, *window.State) {
+func resized(t *testing.T) (*store, *recent.State) {
 	five := feedtest.Definition("http_5m", 1)
 	quarter := feedtest.Definition("http_5m", 1)
 	quarter.Dataset, quarter.Size = "http_15m", 15*time.Minute
@@ -125,7 +125,7 @@ func resized(t *testing.T) (*store, *window.State) {
 var clockAt = feedtest.T0.Add(55 * time.Minute)
 
 // Write prepares and writes in one.
-func Write(ctx context.Context, w io.Writer, from Lister, st *window.State, r *Request, now time.Time, passed func(uint64, error)) error {
+func Write(ctx context.Context, w io.Writer, from Lister, st *recent.State, r *Request, now time.Time, passed func(uint64, error)) error {
 	j, err := Prepare(ctx, from, st, r)
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func Write(ctx context.Context, w io.Writer, from Lister, st *window.State, r *R
 	return j.Write(ctx, w, now, passed)
 }
 
-func request(t *testing.T, st *window.State, query string) *Request {
+func request(t *testing.T, st *recent.State, query string) *Request {
 	t.Helper()
 	q, err := url.ParseQuery(query)
 	if err != nil {

@@ -13,5 +13,5 @@
 // not noticed at once: text with seconds is dropped as out of bounds,
 // OpenMetrics with milliseconds makes blocks dated in the year 58,000 whose
 // loading deletes all others through retention. An instant therefore has one
-// type, [Millis], and one function for each spelling.
+// type, [sample.Millis], and one function for each spelling.
 package expo

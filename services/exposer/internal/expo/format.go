@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/sample"
 )
 
 // Format is an exposition format.
@@ -71,55 +72,55 @@ func AppendEnd(dst []byte, f Format) []byte {
 	return dst
 }
 
-// Labels says where the samples of a bucket come from. Zone is empty for an
-// account scope, and an empty label is no label to Prometheus: it is left out.
-// More are labels of every row besides, as [AppendLabel] writes them.
-type Labels struct {
-	Zone, Account string
-	More          []byte
-}
-
-// AppendRows appends one line per row: rows of one family in one bucket, at
-// one instant. Rows must have been validated and be as wide as fam.Labels.
-func AppendRows(dst []byte, f Format, name string, fam *bucket.Family, of Labels, rows *bucket.Rows, at Millis) []byte {
+// AppendSet appends one line per sample of the set.
+func AppendSet(dst []byte, f Format, set *sample.Set) []byte {
 	var scratch [256]byte
-	prefix := append(scratch[:0], name...)
+	prefix := append(scratch[:0], set.Name...)
 	prefix = append(prefix, '{')
-	if of.Zone != "" {
-		prefix = AppendLabel(prefix, "zone", of.Zone)
+	for name, value := range set.Common() {
+		prefix = appendLabel(prefix, name, value)
 	}
-	if of.Account != "" {
-		prefix = AppendLabel(prefix, "account", of.Account)
-	}
-	prefix = append(prefix, of.More...)
-	n := len(fam.Labels)
-	for i, v := range rows.Values {
+	for i := range set.Len() {
 		dst = append(dst, prefix...)
-		for j, label := range fam.Labels {
-			dst = AppendLabel(dst, label, rows.Labels[i*n+j])
+		own := set.Own(i)
+		for j, name := range set.Family.Labels {
+			dst = appendLabel(dst, name, own[j])
 		}
 		switch dst[len(dst)-1] {
 		case ',':
 			dst[len(dst)-1] = '}'
-		case '{': // neither zone nor account nor labels: a bare name
+		case '{': // no label at all: a bare name
 			dst = dst[:len(dst)-1]
 		}
 		dst = append(dst, ' ')
-		dst = appendValue(dst, v)
+		dst = appendValue(dst, set.Value(i))
 		dst = append(dst, ' ')
 		if f == OpenMetrics {
-			dst = appendSeconds(dst, at)
+			dst = appendSeconds(dst, set.At)
 		} else {
-			dst = appendMillis(dst, at)
+			dst = appendMillis(dst, set.At)
 		}
 		dst = append(dst, '\n')
 	}
 	return dst
 }
 
-// AppendLabel appends name="value", with a comma behind it. An empty value is
-// written, so that the rows of a family all show the same labels.
-func AppendLabel(dst []byte, name, value string) []byte {
+// appendMillis spells an instant for text 0.0.4: 1795341599999.
+func appendMillis(dst []byte, t sample.Millis) []byte {
+	return strconv.AppendInt(dst, int64(t), 10)
+}
+
+// appendSeconds spells an instant for OpenMetrics: 1795341599.999. Prometheus
+// reads three decimals back to exactly the same millisecond. t must not be
+// negative.
+func appendSeconds(dst []byte, t sample.Millis) []byte {
+	dst = strconv.AppendInt(dst, int64(t/1000), 10)
+	ms := t % 1000
+	return append(dst, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
+}
+
+// appendLabel appends name="value", with a comma behind it.
+func appendLabel(dst []byte, name, value string) []byte {
 	dst = append(dst, name...)
 	dst = append(dst, '=', '"')
 	dst = appendEscaped(dst, value, true)

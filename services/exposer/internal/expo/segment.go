@@ -2,12 +2,12 @@ package expo
 
 import (
 	"bytes"
-	"fmt"
 	"hash/maphash"
 	"slices"
 	"strings"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/sample"
 )
 
 // Segment is one family of one bucket in both formats. It is immutable and may
@@ -37,37 +37,29 @@ func (s *Segment) Equal(o *Segment) bool {
 // it should be: they are for counting, not for identity.
 var seed = maphash.MakeSeed()
 
-// Render renders b, which was collected under d, into one segment per family,
-// sorted by family name. A bucket that does not fit its definition, or whose
-// instant cannot be right, is an error: rendered, it could cost the whole scrape.
-func Render(b *bucket.Bucket, d *bucket.Definition, stamp Stamp) ([]Segment, error) {
-	at := stamp.Of(b.Window())
-	if at <= Earliest {
-		return nil, fmt.Errorf("render bucket %s: sample timestamp is %d ms; it must be above %d", b.Key, at, Earliest)
+// Render renders the samples of b, which was collected under d, into one segment
+// per family, sorted by family name. What [sample.Append] refuses is refused.
+func Render(b *bucket.Bucket, d *bucket.Definition, stamp sample.Stamp) ([]Segment, error) {
+	var room [16]sample.Set // more than a dataset usually has
+	sets, err := sample.Append(room[:0], b, d, stamp)
+	if err != nil {
+		return nil, err
 	}
-	of := Labels{Zone: b.Zone, Account: b.Account}
-	segments := make([]Segment, 0, len(b.Families))
+	segments := make([]Segment, 0, len(sets))
 	// One buffer for all lines of both formats: a held bucket then costs two
 	// allocations however many families it has.
 	buf := make([]byte, 0, 2*112*b.Len())
 	var ends [][Formats]int
 	series := make([]uint64, 0, b.Len())
-	for i := range b.Families {
-		rows := &b.Families[i]
-		fam := FamilyOf(d, rows.Family)
-		if fam == nil {
-			return nil, fmt.Errorf("render bucket %s: version %d of the dataset has no family %q", b.Key, b.Version, rows.Family)
-		}
-		if err := fits(rows, fam); err != nil {
-			return nil, fmt.Errorf("render bucket %s: %w", b.Key, err)
-		}
+	for i := range sets {
+		set := &sets[i]
 		first, start := len(series), len(buf)
-		buf = AppendRows(buf, Text, fam.Name, fam, of, rows, at)
+		buf = AppendSet(buf, Text, set)
 		series = appendSeries(series, buf[start:])
 		textEnd := len(buf)
-		buf = AppendRows(buf, OpenMetrics, fam.Name, fam, of, rows, at)
+		buf = AppendSet(buf, OpenMetrics, set)
 		ends = append(ends, [Formats]int{textEnd, len(buf)})
-		segments = append(segments, Segment{Family: fam.Name, Role: fam.Role, Series: series[first:len(series):len(series)]})
+		segments = append(segments, Segment{Family: set.Name, Role: set.Family.Role, Series: series[first:len(series):len(series)]})
 	}
 	buf, start := slices.Clone(buf), 0 // held for hours: without spare capacity
 	for i, end := range ends {
@@ -77,27 +69,6 @@ func Render(b *bucket.Bucket, d *bucket.Definition, stamp Stamp) ([]Segment, err
 	}
 	slices.SortFunc(segments, func(a, b Segment) int { return strings.Compare(a.Family, b.Family) })
 	return segments, nil
-}
-
-// FamilyOf returns the family of d with this name, or nil.
-func FamilyOf(d *bucket.Definition, name string) *bucket.Family {
-	for i := range d.Families {
-		if d.Families[i].Name == name {
-			return &d.Families[i]
-		}
-	}
-	return nil
-}
-
-func fits(rows *bucket.Rows, fam *bucket.Family) error {
-	if err := rows.Validate(); err != nil {
-		return err
-	}
-	if rows.Width() != len(fam.Labels) {
-		return fmt.Errorf("family %s has rows with %d labels; its definition has %d (%s)",
-			fam.Name, rows.Width(), len(fam.Labels), strings.Join(fam.Labels, ", "))
-	}
-	return nil
 }
 
 // appendSeries hashes what stands before each line's value. A line ends with

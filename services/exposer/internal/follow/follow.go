@@ -1,20 +1,18 @@
-// Package follow applies the collector's stream to the held buckets and
-// publishes a state whenever the stream confirms a point.
+// Package follow reads the collector's log, decodes each entry once and hands it
+// to sinks: the replay, and whatever else is made of buckets as they come.
 //
 // What is kept here is small because the client package keeps the rest: it
 // resumes, takes a new snapshot when a point was compacted or the history
 // changed, and never ends a snapshot at a lower revision of the same history.
-// A new snapshot is built in a [window.Recent] of its own; until it is complete
-// the last published state is served.
+// A new snapshot is read into sinks of its own; until it is complete the old ones
+// show what they showed.
 //
-// A bucket that cannot be shown (it does not fit its definition, or says
-// something that this release does not know) is rejected, counted and logged,
-// and the rest goes on: one odd bucket must not take a whole exposition with
-// it, and asking for it again would bring the same bytes.
+// An entry that cannot be decoded, or that a sink cannot use, is rejected, counted
+// and logged, and the rest goes on: one odd bucket must not take a whole
+// exposition with it, and asking for it again would bring the same bytes.
 package follow
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,48 +21,81 @@ import (
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/quiet"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
 )
 
-// Board is where states go; package view has it.
-type Board interface {
-	Publish(*window.State)
-	Confirm(progress time.Time)
-	Now() time.Time
+// ErrAnew, wrapped in a sink's error, says that what the sink holds can only be
+// made right by a new snapshot.
+var ErrAnew = errors.New("a new snapshot is needed")
+
+// Sink takes one history of one store: what a snapshot holds, then every entry
+// after it. All calls come from one goroutine.
+type Sink interface {
+	// Entry takes an entry: inside a snapshot dataset versions, then buckets, whose
+	// revisions do not ascend; from then on in order, without a hole. A bucket comes
+	// with the definition under which it was collected. What cannot be had comes
+	// without content, for the sake of its place.
+	//
+	// The entry is valid during the call; its bucket and definition may be kept, and
+	// must not be changed. An error rejects the entry for this sink, unless it wraps
+	// [ErrAnew].
+	Entry(*bucket.Entry) error
+	// Confirm says that nothing is missing up to a point. The first time, the
+	// snapshot is complete, and the sink takes the place of the one before it.
+	Confirm(Point)
+}
+
+// Open returns a new sink for a snapshot of a store. If the snapshot breaks off,
+// the sink is dropped without another call.
+type Open func(sample.Store) Sink
+
+// Point is what the stream has confirmed.
+type Point struct {
+	bucket.Position
+	// Progress is the time of the leading collector when it last said that it
+	// lives; zero if that is not known.
+	Progress time.Time
+	// Retention is how long the store keeps buckets now; 0: not said.
+	Retention time.Duration
 }
 
 // Meter is told what happens; package meter has it.
 type Meter interface {
-	Rendered(samples int, took time.Duration)
 	Rejected()
-	Published()
 	Connected()
 	Disconnected(reason string)
 }
 
 // Ingest is the [client.Handler] of an exposer.
 type Ingest struct {
-	board  Board
-	meter  Meter
-	log    *slog.Logger
-	often  *quiet.Log
-	maxAge time.Duration
+	meter Meter
+	log   *slog.Logger
+	often *quiet.Log
+	open  []Open
 
-	current   *window.Recent // what is published; nil before the first view
-	building  *window.Recent // inside a snapshot; nil otherwise
-	published bucket.Position
-	changed   bool            // the view is not the published one
-	told      map[string]bool // what was logged of replays: a snapshot defines every dataset again
-	again     error           // why the view must be built anew, found where no error can be returned
+	current  *reading // confirmed; nil before the first snapshot is complete
+	building *reading // inside a snapshot; nil otherwise
+	again    error    // why a new snapshot is needed, found where no error can be returned
 }
 
-// New returns an Ingest for samples younger than maxAge.
-func New(board Board, meter Meter, maxAge time.Duration, log *slog.Logger) *Ingest {
-	return &Ingest{board: board, meter: meter, maxAge: maxAge, log: log, often: quiet.New(log, time.Minute), told: map[string]bool{}}
+// reading is one history as it is read.
+type reading struct {
+	store    sample.Store
+	versions map[version]*bucket.Definition
+	sinks    []Sink
+	entry    bucket.Entry // that the sinks are told, one after another
+}
+
+type version struct {
+	dataset string
+	number  uint32
+}
+
+// New returns an Ingest that feeds a sink of each opener.
+func New(meter Meter, log *slog.Logger, open ...Open) *Ingest {
+	return &Ingest{meter: meter, log: log, often: quiet.New(log, time.Minute), open: open}
 }
 
 var _ client.Handler = (*Ingest)(nil)
@@ -72,8 +103,16 @@ var _ client.Handler = (*Ingest)(nil)
 // SnapshotBegin implements [client.Handler].
 func (in *Ingest) SnapshotBegin(m *bucketv1.StoreInfo) {
 	in.meter.Connected()
-	in.building = window.New(info(m), in.maxAge)
-	in.again = nil
+	r := &reading{versions: map[version]*bucket.Definition{}}
+	if r.store, in.again = wire.Store(m); in.again != nil {
+		in.log.Error("snapshot cannot be used; what is served stays as it is", "err", in.again)
+		in.current, in.building = nil, nil // nothing that is confirmed from here on is theirs
+		return
+	}
+	for _, open := range in.open {
+		r.sinks = append(r.sinks, open(r.store))
+	}
+	in.building = r
 }
 
 // Info implements [client.Handler].
@@ -83,93 +122,70 @@ func (in *Ingest) Info(m *bucketv1.StoreInfo) {
 	if in.current == nil {
 		return
 	}
-	now := info(m)
-	if in.current.Info().Retention != now.Retention {
-		// A collector with another setting has taken over: of use to backfills,
-		// and no reason to doubt what is held.
-		in.current.Retain(now.Retention)
-		in.changed = true
+	now, err := wire.Store(m)
+	if err != nil {
+		in.again = err
+		return
 	}
-	if in.current.Info() != now {
-		// Every held sample carries the old timestamp or the old truth.
-		in.again = fmt.Errorf("the store's properties changed from %+v to %+v", in.current.Info(), now)
+	// A collector with another setting may have taken over: of use to backfills,
+	// and no reason to doubt what is held.
+	in.current.store.Retention = now.Retention
+	if in.current.store != now {
+		// Every sample so far carries the old timestamp or the old truth.
+		in.again = fmt.Errorf("the store's properties changed from %+v to %+v", in.current.store, now)
 	}
 }
 
 // Entry implements [client.Handler].
-func (in *Ingest) Entry(e *bucketv1.Entry) error {
+func (in *Ingest) Entry(m *bucketv1.Entry) error {
 	if in.again != nil {
 		return in.again
 	}
-	recent := in.current
+	r := in.current
 	if in.building != nil {
-		recent = in.building
+		r = in.building
 	}
-	if recent == nil {
+	if r == nil {
 		return errors.New("an entry came before any snapshot")
 	}
 	var err error
-	switch kind := e.GetKind().(type) {
-	case *bucketv1.Entry_DatasetVersion:
-		err = in.define(recent, kind.DatasetVersion)
-	case *bucketv1.Entry_Bucket:
-		err = in.add(recent, kind.Bucket)
-	default:
-		// Gap decisions, states and restatements change no replay; kinds of a
-		// later release are none of this one's business.
+	if r.entry, err = r.decode(m); err != nil {
+		in.reject(r.entry.Revision, err)
+		r.entry = bucket.Entry{Position: r.entry.Position, CommittedAt: r.entry.CommittedAt}
 	}
-	switch {
-	case errors.Is(err, window.ErrDeeper):
-		return err
-	case err != nil:
-		in.reject(e.GetRevision(), err)
+	for _, sink := range r.sinks {
+		switch err := sink.Entry(&r.entry); {
+		case errors.Is(err, ErrAnew):
+			return err
+		case err != nil:
+			in.reject(r.entry.Revision, err)
+		}
 	}
 	return nil
 }
 
-func (in *Ingest) define(recent *window.Recent, m *bucketv1.DatasetVersion) error {
-	d, err := wire.Definition(m)
+// decode decodes an entry and finds the definition of its bucket.
+func (r *reading) decode(m *bucketv1.Entry) (bucket.Entry, error) {
+	e, err := wire.Entry(m)
 	if err != nil {
-		return err
+		return e, err
 	}
-	if err := recent.Define(d); err != nil {
-		return err
+	if d := e.Definition; d != nil {
+		v := version{d.Dataset, d.Version}
+		if had := r.versions[v]; had != nil && !had.Same(d) {
+			return e, fmt.Errorf("define dataset %s: version %d came twice with different contents", d.Dataset, d.Version)
+		}
+		r.versions[v] = d
 	}
-	in.changed = true
-	in.tell(d, recent.Info().Stamp)
-	return nil
+	if b := e.Bucket; b != nil {
+		if e.Definition = r.versions[version{b.Dataset, b.Version}]; e.Definition == nil {
+			return e, fmt.Errorf("bucket %s: version %d of the dataset has not been defined", b.Key, b.Version)
+		}
+	}
+	return e, nil
 }
 
-// tell says once how a dataset's replay falls short. A setting that is too low is to
-// be mended; small buckets were asked for.
-func (in *Ingest) tell(d *bucket.Definition, stamp expo.Stamp) {
-	level, short := slog.LevelWarn, replay.Check(d, stamp, in.maxAge)
-	if short == nil {
-		level, short = slog.LevelInfo, replay.Shallow(d, stamp, in.maxAge)
-	}
-	if short == nil || in.told[short.Error()] {
-		return
-	}
-	in.told[short.Error()] = true
-	in.log.Log(context.Background(), level, "replay is too short for a dataset", "dataset", d.Dataset,
-		"span", replay.Span(d, stamp, in.maxAge), "err", short)
-}
-
-func (in *Ingest) add(recent *window.Recent, m *bucketv1.Bucket) error {
-	began := time.Now() // a latency of this machine, not calendar time
-	b, err := wire.Bucket(m)
-	if err != nil {
-		return err
-	}
-	held, err := recent.Add(b, in.board.Now())
-	if held {
-		in.changed = true
-		in.meter.Rendered(b.Len(), time.Since(began))
-	}
-	return err
-}
-
-func (in *Ingest) reject(revision uint64, err error) {
+func (in *Ingest) reject(revision bucket.Revision, err error) {
 	in.meter.Rejected()
 	in.often.Error(quiet.Cause(err), "entry rejected; the rest of the exposition goes on", "revision", revision, "err", err)
 }
@@ -179,10 +195,8 @@ func (in *Ingest) SnapshotEnd(point *bucketv1.ResumePoint, progress time.Time) {
 	if in.building == nil {
 		return
 	}
-	old := in.published
-	in.current, in.building, in.changed = in.building, nil, true
+	in.current, in.building = in.building, nil
 	in.confirm(point, progress)
-	in.log.Info("view replaced by a snapshot", "revision", in.published.Revision, "was", old.Revision, "samples", in.current.Samples())
 }
 
 // Progress implements [client.Handler].
@@ -190,28 +204,18 @@ func (in *Ingest) Progress(point *bucketv1.ResumePoint, progress time.Time) {
 	in.confirm(point, progress)
 }
 
-// confirm publishes what was applied: up to point nothing is missing.
 func (in *Ingest) confirm(point *bucketv1.ResumePoint, progress time.Time) {
 	if in.current == nil {
 		return
 	}
-	if !progress.IsZero() {
-		in.board.Confirm(progress)
-	}
 	_, at, err := wire.Position(point)
-	if err != nil { // the client checks points; a bug then, and the old state is still true
+	if err != nil { // the client checks points; a bug then, and what is shown is still true
 		in.log.Error("confirmed point is malformed", "err", err)
 		return
 	}
-	in.current.Expire(in.board.Now())
-	if !in.changed && at == in.published {
-		return
+	for _, sink := range in.current.sinks {
+		sink.Confirm(Point{Position: at, Progress: progress, Retention: in.current.store.Retention})
 	}
-	// Entries that no replay shows move the revision alone. The state is
-	// replaced for them too: equal revisions must mean equal bytes.
-	in.published, in.changed = at, false
-	in.board.Publish(in.current.State(at))
-	in.meter.Published()
 }
 
 // Disconnected implements [client.Handler]. The client has logged it.
@@ -234,17 +238,4 @@ func reason(err error) string {
 		return "REFUSED_HERE"
 	}
 	return "TRANSPORT"
-}
-
-func info(m *bucketv1.StoreInfo) window.Info {
-	i := window.Info{
-		StoreID:   m.GetStoreId(),
-		Stamp:     expo.End,
-		Simulated: m.GetSimulated(),
-		Retention: m.GetRetention().AsDuration(),
-	}
-	if m.GetSampleTimestamp() == bucketv1.SampleTimestamp_SAMPLE_TIMESTAMP_START {
-		i.Stamp = expo.Start
-	}
-	return i
 }

@@ -1,254 +1,300 @@
 package follow_test
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
 )
 
-// board keeps what is published.
-type board struct {
-	now    time.Time
-	states []*window.State
+// tape records what the sinks of all snapshots are told, one line each.
+type tape struct {
+	lines  []string
+	opened int
+	refuse map[bucket.Revision]error // what a sink says of an entry
 }
 
-func (b *board) Publish(s *window.State) { b.states = append(b.states, s) }
-func (b *board) Confirm(time.Time)       {}
-func (b *board) Now() time.Time          { return b.now }
+func (r *tape) open(store sample.Store) follow.Sink {
+	r.opened++
+	r.say(r.opened, "opened for %s, %s, kept for %s", store.ID, store.Stamp, store.Retention)
+	return &sink{r, r.opened}
+}
 
-func (b *board) last(t *testing.T) *window.State {
-	t.Helper()
-	if len(b.states) == 0 {
-		t.Fatal("nothing was published")
+func (r *tape) say(sink int, format string, args ...any) {
+	r.lines = append(r.lines, fmt.Sprintf("%d: ", sink)+fmt.Sprintf(format, args...))
+}
+
+type sink struct {
+	*tape
+	n int
+}
+
+func (s *sink) Entry(e *bucket.Entry) error {
+	what := "nothing"
+	switch e.Kind {
+	case bucket.KindDatasetVersion:
+		what = fmt.Sprintf("version %d of %s", e.Definition.Version, e.Definition.Dataset)
+	case bucket.KindBucket, bucket.KindRestatement:
+		what = fmt.Sprintf("kind %d, %s, origin %d, collected under version %d", e.Kind, e.Bucket.Start.Std().Format("15:04"), e.Bucket.Origin, e.Definition.Version)
+	case bucket.KindGapDecision:
+		what = "a gap decision"
 	}
-	return b.states[len(b.states)-1]
+	if e.Kind == 0 && (e.Bucket != nil || e.Definition != nil) {
+		what = "content of no kind"
+	}
+	s.say(s.n, "%d %x %s: %s", e.Revision, e.Chain[:1], e.CommittedAt.Format("15:04"), what)
+	return s.refuse[e.Revision]
+}
+
+func (s *sink) Confirm(p follow.Point) {
+	progress := "not known"
+	if !p.Progress.IsZero() {
+		progress = p.Progress.Format("15:04")
+	}
+	s.say(s.n, "confirmed up to %d, progress %s, kept for %s", p.Revision, progress, p.Retention)
 }
 
 // meter counts rejections.
 type meter struct{ rejected int }
 
-func (*meter) Rendered(int, time.Duration) {}
-func (m *meter) Rejected()                 { m.rejected++ }
-func (*meter) Published()                  {}
-func (*meter) Connected()                  {}
-func (*meter) Disconnected(string)         {}
+func (m *meter) Rejected()         { m.rejected++ }
+func (*meter) Connected()          {}
+func (*meter) Disconnected(string) {}
 
 func at(n int) time.Time { return feedtest.T0.Add(time.Duration(n) * 5 * time.Minute) }
 
-func info(stamp bucketv1.SampleTimestamp) *bucketv1.StoreInfo {
-	return &bucketv1.StoreInfo{StoreId: "test", SampleTimestamp: stamp, Retention: durationpb.New(90 * 24 * time.Hour)}
+func info(days int) *bucketv1.StoreInfo {
+	return &bucketv1.StoreInfo{StoreId: "test", SampleTimestamp: bucketv1.SampleTimestamp_SAMPLE_TIMESTAMP_END, Retention: durationpb.New(time.Duration(days) * 24 * time.Hour)}
 }
-
-const (
-	end   = bucketv1.SampleTimestamp_SAMPLE_TIMESTAMP_END
-	start = bucketv1.SampleTimestamp_SAMPLE_TIMESTAMP_START
-)
 
 func point(revision uint64) *bucketv1.ResumePoint {
 	return wire.ResumePoint("test", bucket.Position{Revision: bucket.Revision(revision)})
 }
 
-// ingest is an Ingest after a snapshot that holds window 0 and stands at 2.
-func ingest(t *testing.T, stamp bucketv1.SampleTimestamp) (*follow.Ingest, *board, *meter) {
-	t.Helper()
-	b, m := &board{now: at(4)}, &meter{}
-	in := follow.New(b, m, 24*time.Hour, testkit.Logger(t))
-	in.SnapshotBegin(info(stamp))
-	define(t, in, 1)
-	add(t, in, 2, 0)
-	in.SnapshotEnd(point(2), at(3))
-	return in, b, m
+// entry is revision n, committed n windows after the epoch; kind is a bucket, a
+// definition, a message of the contract, or nil.
+func entry(n int, kind any) *bucketv1.Entry {
+	e := &bucketv1.Entry{Revision: uint64(n), Chain: append([]byte{byte(n)}, make([]byte, 15)...), CommittedAt: wire.Timestamp(at(n))}
+	switch k := kind.(type) {
+	case *bucket.Bucket:
+		e.Kind = &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(k)}
+	case *bucket.Definition:
+		e.Kind = &bucketv1.Entry_DatasetVersion{DatasetVersion: wire.ProtoDefinition(k)}
+	case *bucketv1.Restatement:
+		e.Kind = &bucketv1.Entry_Restatement{Restatement: k}
+	case *bucketv1.GapDecision:
+		e.Kind = &bucketv1.Entry_GapDecision{GapDecision: k}
+	}
+	return e
 }
 
-func define(t *testing.T, in *follow.Ingest, revision uint64) {
-	t.Helper()
-	e := &bucketv1.Entry{Revision: revision, Kind: &bucketv1.Entry_DatasetVersion{DatasetVersion: wire.ProtoDefinition(feedtest.Definition("http_5m", 1))}}
-	if err := in.Entry(e); err != nil {
-		t.Fatal(err)
-	}
+func number(n int) *bucket.Bucket { return feedtest.Bucket("http_5m", feedtest.Zone(0), n) }
+
+func version(n int, help string) *bucket.Definition {
+	d := feedtest.Definition("http_5m", uint32(n))
+	d.Families[0].Help = help
+	return d
 }
 
-func add(t *testing.T, in *follow.Ingest, revision uint64, n int) {
-	t.Helper()
-	e := &bucketv1.Entry{Revision: revision, Kind: &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(feedtest.Bucket("http_5m", feedtest.Zone(0), n))}}
-	if err := in.Entry(e); err != nil {
-		t.Fatal(err)
-	}
+func of(version uint32, b *bucket.Bucket) *bucket.Bucket {
+	b.Version = version
+	return b
 }
 
-// The store's property decides which instant a sample carries.
-func TestStampIsTheStores(t *testing.T) {
-	for stamp, want := range map[bucketv1.SampleTimestamp]expo.Stamp{end: expo.End, start: expo.Start} {
-		_, b, _ := ingest(t, stamp)
-		if got := b.last(t).Info.Stamp; got != want {
-			t.Errorf("the stamp is %s, want %s", got, want)
-		}
-	}
-}
-
-// Nothing of a batch is shown before the stream confirms it, and the revision
-// that is shown moves with entries that no replay shows: equal revisions mean
-// equal bytes (G5).
-func TestStatesFollowTheConfirmedPoint(t *testing.T) {
-	in, b, m := ingest(t, end)
-	add(t, in, 3, 1)
-	if n := len(b.states); n != 1 {
-		t.Fatalf("%d states are published before progress, want the snapshot's", n)
-	}
-	in.Progress(point(3), at(4))
-	if s := b.last(t); s.Position.Revision != 3 || s.Samples != 6 {
-		t.Errorf("revision %d with %d samples is published, want 3 with 6", s.Position.Revision, s.Samples)
-	}
-	if err := in.Entry(&bucketv1.Entry{Revision: 4, Kind: &bucketv1.Entry_GapDecision{GapDecision: &bucketv1.GapDecision{}}}); err != nil {
-		t.Fatal(err)
-	}
-	in.Progress(point(4), at(4))
-	if s := b.last(t); s.Position.Revision != 4 || s.Samples != 6 {
-		t.Errorf("revision %d with %d samples is published, want 4 with 6", s.Position.Revision, s.Samples)
-	}
-	n := len(b.states)
-	in.Progress(point(4), at(5)) // time alone
-	if len(b.states) != n || m.rejected != 0 {
-		t.Errorf("%d states more without anything new, %d entries rejected", len(b.states)-n, m.rejected)
-	}
-}
-
-// What passes the age bound is let go, so that memory does not follow uptime.
-func TestOldWindowsAreLetGo(t *testing.T) {
-	in, b, _ := ingest(t, end)
-	b.now = at(1).Add(24 * time.Hour)
-	add(t, in, 3, 280)
-	in.Progress(point(3), b.now)
-	if s := b.last(t); s.Samples != 3 {
-		t.Errorf("%d samples are held when the oldest window is a day old, want 3", s.Samples)
-	}
-}
-
-// A stream that breaks inside a snapshot and is then resumed feeds the view that
-// is shown, not the one that was never complete.
-func TestAnUnfinishedSnapshotIsDropped(t *testing.T) {
-	in, b, _ := ingest(t, end)
-	in.SnapshotBegin(info(end))
-	define(t, in, 1)
-	in.Info(info(end))
-	add(t, in, 3, 1)
-	in.Progress(point(3), at(4))
-	if s := b.last(t); s.Position.Revision != 3 || s.Samples != 6 {
-		t.Errorf("revision %d with %d samples is published, want 3 with 6", s.Position.Revision, s.Samples)
-	}
-}
-
-// Until a new snapshot is complete the old view is served as it was.
-func TestASnapshotIsShownWhole(t *testing.T) {
-	in, b, _ := ingest(t, end)
-	in.SnapshotBegin(info(end))
-	define(t, in, 1)
-	add(t, in, 5, 2)
-	if n := len(b.states); n != 1 || b.last(t).Samples != 3 {
-		t.Fatalf("%d states are published inside a snapshot", n)
-	}
-	in.SnapshotEnd(point(5), at(4))
-	if s := b.last(t); s.Position.Revision != 5 || s.Samples != 3 || s.Dataset("http_5m").Window(0).Start != bucket.TimeOf(at(2)) {
-		t.Errorf("after the snapshot revision %d with %d samples is published", s.Position.Revision, s.Samples)
-	}
-}
-
-// A store that stamps its samples otherwise makes every held sample wrong: a
-// new snapshot is asked for.
-func TestChangedPropertiesNeedASnapshot(t *testing.T) {
-	in, b, _ := ingest(t, end)
-	in.Info(info(start))
-	e := &bucketv1.Entry{Revision: 3, Kind: &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(feedtest.Bucket("http_5m", feedtest.Zone(0), 1))}}
-	if err := in.Entry(e); err == nil || !strings.Contains(err.Error(), "properties changed") {
-		t.Fatalf("error is %v, want one that says that the store's properties changed", err)
-	}
-	in.SnapshotBegin(info(start)) // which the client asks for then
-	define(t, in, 1)
-	in.SnapshotEnd(point(3), at(4))
-	if s := b.last(t); s.Info.Stamp != expo.Start || s.Position.Revision != 3 {
-		t.Errorf("after the snapshot revision %d with stamp %s is published", s.Position.Revision, s.Info.Stamp)
-	}
-}
-
-// A collector with another retention is no reason to build the view anew; what
-// it says reaches those who ask for history.
-func TestAnotherRetentionNeedsNoSnapshot(t *testing.T) {
-	in, b, _ := ingest(t, end)
-	longer := info(end)
-	longer.Retention = durationpb.New(120 * 24 * time.Hour)
-	in.Info(longer)
-	add(t, in, 3, 1)
-	in.Progress(point(3), at(4))
-	if s := b.last(t); s.Position.Revision != 3 || s.Samples != 6 || s.Info.Retention != 120*24*time.Hour {
-		t.Errorf("revision %d with %d samples and retention %s is published, want 3 with 6 and 120 days", s.Position.Revision, s.Samples, s.Info.Retention)
-	}
-	in.Info(info(end)) // and back, with nothing new in the log
-	in.Progress(point(3), at(4))
-	if s := b.last(t); s.Info.Retention != 90*24*time.Hour {
-		t.Errorf("retention %s is published, want 90 days", s.Info.Retention)
-	}
-}
-
-// One odd bucket does not take the others with it.
-func TestAnOddBucketIsRejectedAlone(t *testing.T) {
-	in, b, m := ingest(t, end)
-	odd := wire.ProtoBucket(feedtest.Bucket("http_5m", feedtest.Zone(0), 1))
-	odd.DatasetVersion = 9
-	if err := in.Entry(&bucketv1.Entry{Revision: 3, Kind: &bucketv1.Entry_Bucket{Bucket: odd}}); err != nil {
-		t.Fatalf("the stream ends with %v", err)
-	}
-	add(t, in, 4, 2)
-	in.Progress(point(4), at(4))
-	if s := b.last(t); m.rejected != 1 || s.Samples != 6 || s.Position.Revision != 4 {
-		t.Errorf("%d rejected, revision %d with %d samples; want 1, 4 and 6", m.rejected, s.Position.Revision, s.Samples)
-	}
-}
-
-// Buckets that were asked to be small are a line of the log, not a warning, and one,
-// however often a snapshot defines the dataset again; a setting that is too low is a
-// warning; the defaults say nothing.
-func TestAShortReplayIsToldOnce(t *testing.T) {
-	for _, tc := range []struct {
-		name  string
-		size  time.Duration
-		age   time.Duration
-		level string // empty: nothing is said
+// Each story feeds an Ingest that has taken a snapshot of version 1 and window 0.
+func TestStories(t *testing.T) {
+	for _, story := range []struct {
+		name     string
+		tell     func(t *testing.T, in *follow.Ingest, feed func(*bucketv1.Entry))
+		want     string
+		rejected int
 	}{
-		{"defaults", 5 * time.Minute, 24 * time.Hour, ""},
-		{"small buckets", time.Minute, 24 * time.Hour, "INFO"},
-		{"a setting too low", 24 * time.Hour, 12 * time.Hour, "WARN"},
-	} {
-		logger, logs := testkit.RecordingLogger(t)
-		in := follow.New(&board{now: at(4)}, &meter{}, tc.age, logger)
-		for range 3 {
-			in.SnapshotBegin(info(end))
-			d := feedtest.Definition("http", 1)
-			d.Size = tc.size
-			if err := in.Entry(&bucketv1.Entry{Revision: 1, Kind: &bucketv1.Entry_DatasetVersion{DatasetVersion: wire.ProtoDefinition(d)}}); err != nil {
-				t.Fatal(err)
+		{"entries come with their place, and buckets with their definition", func(_ *testing.T, in *follow.Ingest, feed func(*bucketv1.Entry)) {
+			feed(entry(3, version(2, "Other words.")))
+			feed(entry(4, of(2, number(1))))
+			feed(entry(5, number(2)))
+			feed(entry(6, feedtest.Gap("http_5m", feedtest.Zone(0), 3, 4)))
+			in.Progress(point(6), at(9))
+			in.Progress(point(6), time.Time{})
+		}, `
+1: 3 03 00:15: version 2 of http_5m
+1: 4 04 00:20: kind 1, 00:05, origin 1, collected under version 2
+1: 5 05 00:25: kind 1, 00:10, origin 1, collected under version 1
+1: 6 06 00:30: a gap decision
+1: confirmed up to 6, progress 00:45, kept for 2160h0m0s
+1: confirmed up to 6, progress not known, kept for 2160h0m0s`, 0},
+
+		{"a restatement is told apart from the bucket that it corrects", func(_ *testing.T, _ *follow.Ingest, feed func(*bucketv1.Entry)) {
+			feed(entry(3, &bucketv1.Restatement{Bucket: wire.ProtoBucket(number(0))}))
+			feed(entry(4, &bucketv1.Restatement{}))
+		}, `
+1: 3 03 00:15: kind 5, 00:00, origin 1, collected under version 1
+1: 4 04 00:20: nothing`, 1},
+
+		{"what cannot be had has its place without content", func(_ *testing.T, in *follow.Ingest, feed func(*bucketv1.Entry)) {
+			feed(entry(3, nil)) // dropped, or the collector cannot read it
+			feed(entry(4, of(9, number(1))))
+			odd := number(1)
+			odd.Size = 7 * time.Second
+			feed(entry(5, odd))
+			feed(entry(6, version(1, "Version 1 says something else.")))
+			feed(entry(7, version(1, "Requests in the window."))) // the same again
+			feed(entry(8, number(2)))
+			in.Progress(point(8), at(9))
+		}, `
+1: 3 03 00:15: nothing
+1: 4 04 00:20: nothing
+1: 5 05 00:25: nothing
+1: 6 06 00:30: nothing
+1: 7 07 00:35: version 1 of http_5m
+1: 8 08 00:40: kind 1, 00:10, origin 1, collected under version 1
+1: confirmed up to 8, progress 00:45, kept for 2160h0m0s`, 3},
+
+		{"a snapshot has a sink of its own, and no definitions but its own", func(_ *testing.T, in *follow.Ingest, feed func(*bucketv1.Entry)) {
+			in.SnapshotBegin(info(90))
+			feed(entry(8, number(2)))
+			feed(entry(7, version(1, "Requests in the window.")))
+			feed(entry(9, number(3)))
+			in.SnapshotEnd(point(9), at(9))
+			feed(entry(10, number(4)))
+			in.Progress(point(10), at(11))
+		}, `
+2: opened for test, end, kept for 2160h0m0s
+2: 8 08 00:40: nothing
+2: 7 07 00:35: version 1 of http_5m
+2: 9 09 00:45: kind 1, 00:15, origin 1, collected under version 1
+2: confirmed up to 9, progress 00:45, kept for 2160h0m0s
+2: 10 0a 00:50: kind 1, 00:20, origin 1, collected under version 1
+2: confirmed up to 10, progress 00:55, kept for 2160h0m0s`, 1},
+
+		{"a snapshot that breaks off is dropped, whether a new one or the old view follows", func(_ *testing.T, in *follow.Ingest, feed func(*bucketv1.Entry)) {
+			in.SnapshotBegin(info(90))
+			feed(entry(3, version(1, "Requests in the window.")))
+			in.SnapshotBegin(info(90))
+			in.Info(info(120)) // by a collector with another setting
+			feed(entry(3, number(1)))
+			in.Progress(point(3), at(4))
+			in.SnapshotEnd(point(3), at(4)) // of none
+		}, `
+2: opened for test, end, kept for 2160h0m0s
+2: 3 03 00:15: version 1 of http_5m
+3: opened for test, end, kept for 2160h0m0s
+1: 3 03 00:15: kind 1, 00:05, origin 1, collected under version 1
+1: confirmed up to 3, progress 00:20, kept for 2880h0m0s`, 0},
+
+		{"a sink rejects an entry for itself, or asks for a new snapshot", func(t *testing.T, in *follow.Ingest, feed func(*bucketv1.Entry)) {
+			feed(entry(20, number(1)))
+			feed(entry(21, number(2)))
+			if err := in.Entry(entry(22, number(3))); !errors.Is(err, follow.ErrAnew) {
+				t.Errorf("error is %v, want ErrAnew", err)
 			}
-			in.SnapshotEnd(point(1), at(3))
+		}, `
+1: 20 14 01:40: kind 1, 00:05, origin 1, collected under version 1
+1: 21 15 01:45: kind 1, 00:10, origin 1, collected under version 1
+1: 22 16 01:50: kind 1, 00:15, origin 1, collected under version 1`, 1},
+
+		{"a store of other properties needs a snapshot", func(t *testing.T, in *follow.Ingest, feed func(*bucketv1.Entry)) {
+			other := info(90)
+			other.SampleTimestamp = bucketv1.SampleTimestamp_SAMPLE_TIMESTAMP_START
+			in.Info(other)
+			if err := in.Entry(entry(3, number(1))); err == nil || !strings.Contains(err.Error(), "properties changed") {
+				t.Errorf("error is %v, want one that says that the store's properties changed", err)
+			}
+			in.SnapshotBegin(other)
+			in.SnapshotEnd(point(3), at(4))
+		}, `
+2: opened for test, start, kept for 2160h0m0s
+2: confirmed up to 3, progress 00:20, kept for 2160h0m0s`, 0},
+
+		{"nothing is shown of a store whose samples stand at an unknown instant", func(t *testing.T, in *follow.Ingest, feed func(*bucketv1.Entry)) {
+			strange := info(90)
+			strange.SampleTimestamp = 7
+			in.Info(strange)
+			for range 2 {
+				if err := in.Entry(entry(3, number(1))); err == nil || !strings.Contains(err.Error(), "this release knows the end") {
+					t.Errorf("error is %v, want one that says what this release knows", err)
+				}
+				in.SnapshotBegin(strange)
+			}
+			in.SnapshotEnd(point(3), at(4)) // without an entry that could be refused
+			in.Progress(point(3), at(5))
+			in.Info(strange)
+		}, "", 0},
+	} {
+		t.Run(story.name, func(t *testing.T) {
+			r, m := &tape{refuse: map[bucket.Revision]error{
+				20: errors.New("odd"), 22: fmt.Errorf("too deep: %w", follow.ErrAnew),
+			}}, &meter{}
+			in := follow.New(m, testkit.Logger(t), r.open)
+			feed := func(e *bucketv1.Entry) {
+				t.Helper()
+				if err := in.Entry(e); err != nil {
+					t.Fatal(err)
+				}
+			}
+			in.SnapshotBegin(info(90))
+			feed(entry(1, version(1, "Requests in the window.")))
+			feed(entry(2, number(0)))
+			in.SnapshotEnd(point(2), at(3))
+			begin := len(r.lines)
+			story.tell(t, in, feed)
+			got := ""
+			if len(r.lines) > begin {
+				got = "\n" + strings.Join(r.lines[begin:], "\n")
+			}
+			if diff := cmp.Diff(story.want, got); diff != "" {
+				t.Errorf("the sinks were told (-want +got):\n%s", diff)
+			}
+			if m.rejected != story.rejected {
+				t.Errorf("%d entries are rejected, want %d", m.rejected, story.rejected)
+			}
+		})
+	}
+}
+
+// Every sink is told the same, decoded once; one that rejects an entry does not
+// keep it from the others.
+func TestSinksAreApart(t *testing.T) {
+	one, two, m := &tape{refuse: map[bucket.Revision]error{2: errors.New("odd")}}, &tape{}, &meter{}
+	in := follow.New(m, testkit.Logger(t), one.open, two.open)
+	in.SnapshotBegin(info(90))
+	for _, e := range []*bucketv1.Entry{entry(1, version(1, "Requests in the window.")), entry(2, number(0)), entry(3, of(9, number(1)))} {
+		if err := in.Entry(e); err != nil {
+			t.Fatal(err)
 		}
-		text, want := logs.String(), 1
-		if tc.level == "" {
-			want = 0
-		}
-		if n := strings.Count(text, "replay is too short"); n != want || !strings.Contains(text, "level="+tc.level) {
-			t.Errorf("%s: said %d times, want %d at %q:\n%s", tc.name, n, want, tc.level, text)
-		}
-		if tc.level != "WARN" && strings.Contains(text, "level=WARN") {
-			t.Errorf("%s: there is a warning:\n%s", tc.name, text)
-		}
+	}
+	in.SnapshotEnd(point(3), at(3))
+	if diff := cmp.Diff(one.lines, two.lines); diff != "" || len(one.lines) != 5 {
+		t.Errorf("two sinks are told differently:\n%s", diff)
+	}
+	if m.rejected != 2 { // what one sink refused, and, once, what cannot be decoded
+		t.Errorf("%d entries are rejected, want 2", m.rejected)
+	}
+}
+
+func TestNothingBeforeASnapshot(t *testing.T) {
+	r := &tape{}
+	in := follow.New(&meter{}, testkit.Logger(t), r.open)
+	in.Info(info(90))
+	in.Progress(point(3), at(3))
+	if err := in.Entry(entry(3, number(0))); err == nil || !strings.Contains(err.Error(), "before any snapshot") {
+		t.Errorf("error is %v", err)
+	}
+	in.Disconnected(client.ErrIdle, 0)
+	if len(r.lines) > 0 {
+		t.Errorf("a sink was told:\n%s", strings.Join(r.lines, "\n"))
 	}
 }

@@ -6,10 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -37,7 +35,7 @@ var (
 	spanDesc      = desc("replay_span_seconds", "How long a sample of the dataset stays in /metrics: a Prometheus that was away for longer misses some, until they are backfilled.", "dataset")
 )
 
-var roles = [replay.Roles]string{"total", "breakdown"}
+var roles = [recent.Roles]string{"total", "breakdown"}
 
 // Watch returns a collector that reads the board when it is scraped, so that
 // its numbers are those of that moment.
@@ -65,8 +63,8 @@ func (w watcher) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(revisionDesc, float64(state.Position.Revision))
 	gauge(historyDesc, float64(binary.BigEndian.Uint64(state.Position.Chain[:8])>>16))
-	gauge(storeDesc, 1, state.Info.StoreID, state.Info.Stamp.String())
-	gauge(simulatedDesc, truth(state.Info.Simulated))
+	gauge(storeDesc, 1, state.Store.ID, state.Store.Stamp.String())
+	gauge(simulatedDesc, truth(state.Store.Simulated))
 	gauge(heldDesc, float64(state.Samples))
 	if progress := w.board.Progress(); !progress.IsZero() {
 		gauge(progressDesc, seconds(progress))
@@ -78,33 +76,32 @@ func (w watcher) Collect(ch chan<- prometheus.Metric) {
 			gauge(newestDesc, float64(newest), d.Dataset)
 		}
 	}
-	maxAge := time.Duration(w.board.Hours()) * time.Hour
-	reach := func(d *window.Dataset, stamp expo.Stamp, span time.Duration) {
+	stamp, maxAge := state.Store.Stamp, time.Duration(w.board.Hours())*time.Hour
+	reach := func(d *recent.Held, span time.Duration) {
 		gauge(spanDesc, span.Seconds(), d.Dataset)
-		gauge(shortDesc, truth(replay.Check(d.Definition, stamp, maxAge) != nil || span < replay.Enough && d.Len() > 0), d.Dataset)
+		gauge(shortDesc, truth(recent.Check(d.Definition, stamp, maxAge) != nil || span < recent.Enough && d.Len() > 0), d.Dataset)
 	}
 	v, err := w.board.View(view.Default)
 	gauge(refusedDesc, truth(err != nil))
 	if err != nil {
 		for i := range state.Datasets {
 			d := &state.Datasets[i]
-			reach(d, state.Info.Stamp, replay.Span(d.Definition, state.Info.Stamp, maxAge))
+			reach(d, recent.Span(d.Definition, stamp, maxAge))
 		}
 		return
 	}
-	gauge(samplesDesc, float64(v.Samples))
+	gauge(samplesDesc, float64(v.Choice.Samples))
 	gauge(seriesDesc, float64(v.Series()))
 	if !v.Choice.Expires.IsZero() {
 		gauge(expiresDesc, seconds(v.Choice.Expires))
 	}
-	for i := range v.State.Datasets {
-		d := &v.State.Datasets[i]
-		stamp := v.State.Info.Stamp
-		reach(d, stamp, v.Choice.Span(i, d.Size, replay.Span(d.Definition, stamp, maxAge)))
+	for i := range v.Choice.Datasets {
+		d := &v.Choice.Datasets[i]
+		reach(d.Held, d.Span(stamp, maxAge))
 		oldest := d.Len()
-		for role, serve := range v.Choice.Serve[i] {
+		for role, serve := range d.Serve {
 			gauge(windowsDesc, float64(serve.Len()), d.Dataset, roles[role])
-			gauge(trimmedDesc, float64(v.Choice.Trimmed[i][role]), d.Dataset, roles[role])
+			gauge(trimmedDesc, float64(d.Trimmed[role]), d.Dataset, roles[role])
 			if serve.Len() > 0 {
 				oldest = min(oldest, serve.From)
 			}

@@ -48,7 +48,7 @@ func New(r prometheus.Registerer) *Meter {
 		published:   counter("views_published_total", "Points of the log that were published."),
 		rendered:    counter("samples_rendered_total", "Samples rendered from buckets, each once in both formats."),
 		renderSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "weir_exposer_bucket_render_seconds", Help: "Time to decode, check and render one bucket.",
+			Name: "weir_exposer_bucket_render_seconds", Help: "Time to render one bucket and to hold it.",
 			Buckets: prometheus.ExponentialBuckets(10e-6, 4, 8),
 		}),
 		bodyBytes: prometheus.NewGaugeVec(prometheus.GaugeOpts{

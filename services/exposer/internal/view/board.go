@@ -9,11 +9,10 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/clock"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
-// Default asks for the configured replay.
+// Default asks for the configured recent.
 const Default = -1
 
 // cachedViews bounds the variants that are kept at once: jobs that ask for
@@ -32,10 +31,10 @@ var (
 // concurrent use.
 type Board struct {
 	clock  clock.Clock
-	limits replay.Limits
+	limits recent.Limits
 	built  Built
 
-	state    atomic.Pointer[window.State]
+	state    atomic.Pointer[recent.State]
 	progress atomic.Pointer[time.Time]
 	draining atomic.Bool
 
@@ -49,12 +48,12 @@ type cached struct {
 }
 
 // NewBoard returns an empty board. built may be nil.
-func NewBoard(c clock.Clock, limits replay.Limits, built Built) *Board {
+func NewBoard(c clock.Clock, limits recent.Limits, built Built) *Board {
 	return &Board{clock: c, limits: limits, built: built}
 }
 
 // Publish replaces the present state.
-func (b *Board) Publish(s *window.State) { b.state.Store(s) }
+func (b *Board) Publish(s *recent.State) { b.state.Store(s) }
 
 // Confirm says up to when the store was complete, by the leader's clock. It is
 // apart from Publish because it moves when nothing else does, and bodies that
@@ -70,7 +69,7 @@ func (b *Board) Progress() time.Time {
 }
 
 // State returns the present state, nil before the first.
-func (b *Board) State() *window.State { return b.state.Load() }
+func (b *Board) State() *recent.State { return b.state.Load() }
 
 // Drain makes [Board.Ready] say no. Views are served on, for scrapes that a
 // balancer still sends here.
@@ -98,11 +97,11 @@ func (b *Board) Now() time.Time {
 	return now
 }
 
-// Hours is the configured length of the replay.
+// Hours is the configured length of the recent.
 func (b *Board) Hours() int { return int(b.limits.MaxAge / time.Hour) }
 
 // View returns the present view for a replay of so many hours, or [Default]; 0
-// is the newest bucket alone. Errors: [ErrNotReady], a *[replay.TooManyError],
+// is the newest bucket alone. Errors: [ErrNotReady], a *[recent.TooManyError],
 // or hours beyond the configured length.
 func (b *Board) View(hours int) (*View, error) {
 	if hours == b.Hours() {

@@ -4,26 +4,27 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/weir-metrics/weir/internal/sample"
+
 	"github.com/weir-metrics/weir/internal/clock"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
 // The hard limit holds for the newest buckets alone too (G8).
 func TestTheNewestAreBoundedToo(t *testing.T) {
-	state := build(t, expo.End, nil)
+	state := build(t, sample.End, nil)
 	newest, err := view.Build(state, true, at(4), limits(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for hard, want := range map[int]bool{newest.Samples: true, newest.Samples - 1: false} {
+	for hard, want := range map[int]bool{newest.Choice.Samples: true, newest.Choice.Samples - 1: false} {
 		bounds := limits()
 		bounds.Hard = hard
 		_, err := view.Build(state, true, at(4), bounds, nil)
-		var many *replay.TooManyError
-		if want && err != nil || !want && (!errors.As(err, &many) || many.Samples != newest.Samples || many.Hard != hard) {
-			t.Errorf("%d samples with a limit of %d: %v", newest.Samples, hard, err)
+		var many *recent.TooManyError
+		if want && err != nil || !want && (!errors.As(err, &many) || many.Samples != newest.Choice.Samples || many.Hard != hard) {
+			t.Errorf("%d samples with a limit of %d: %v", newest.Choice.Samples, hard, err)
 		}
 	}
 }
@@ -32,7 +33,7 @@ func TestTheNewestAreBoundedToo(t *testing.T) {
 // them up (G8).
 func TestViewsDoNotPileUp(t *testing.T) {
 	board := view.NewBoard(clock.NewManual(at(4)), limits(), nil)
-	board.Publish(build(t, expo.End, nil))
+	board.Publish(build(t, sample.End, nil))
 	get := func(hours int) *view.View {
 		t.Helper()
 		v, err := board.View(hours)

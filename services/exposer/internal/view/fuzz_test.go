@@ -18,12 +18,12 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
 )
 
 // FuzzBody holds whole bodies against Prometheus's own parsers: whatever
@@ -39,16 +39,16 @@ func FuzzBody(f *testing.F) {
 	f.Add([]byte(strings.Repeat("\x02\x01a\x00b\x04\x7f\xe1\x02", 60)))
 	f.Fuzz(func(t *testing.T, seed []byte) {
 		d := &draw{bytes: seed}
-		info := window.Info{StoreID: "fuzz", Stamp: expo.Stamp(1 + d.n(2))}
-		recent := window.New(info, 720*time.Hour)
+		store := sample.Store{ID: "fuzz", Stamp: sample.Stamp(1 + d.n(2))}
+		held := recent.New(store, 720*time.Hour)
 		now := feedtest.T0.Add(24 * time.Hour)
-		want := map[string][]sample{}
+		want := map[string][]point{}
 		for i := range 1 + d.n(3) {
 			def := d.definition(i)
 			if err := wire.CheckDefinition(def); err != nil {
 				t.Fatal(err)
 			}
-			if err := recent.Define(def); err != nil {
+			if err := held.Define(def); err != nil {
 				t.Fatal(err)
 			}
 			for n := range 1 + d.n(6) {
@@ -62,14 +62,14 @@ func FuzzBody(f *testing.F) {
 						t.Fatalf("it was sealed, and cannot be read: %v", err)
 					}
 				}
-				if held, err := recent.Add(b, now); err != nil || !held {
+				if kept, err := held.Add(b, def, now); err != nil || !kept {
 					t.Fatalf("bucket %s is not held: %v", b.Key, err)
 				}
-				collect(want, b, def, info.Stamp)
+				collect(want, b, def, store.Stamp)
 			}
 		}
-		limits := replay.Limits{MaxAge: 720 * time.Hour, Soft: math.MaxInt, Hard: math.MaxInt}
-		v, err := view.Build(recent.State(bucket.Position{Revision: 1}), false, now, limits, nil)
+		limits := recent.Limits{MaxAge: 720 * time.Hour, Soft: math.MaxInt, Hard: math.MaxInt}
+		v, err := view.Build(held.State(bucket.Position{Revision: 1}), false, now, limits, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,24 +83,24 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// sample is a value at an instant, bit by bit.
-type sample struct {
+// point is a value at an instant, bit by bit.
+type point struct {
 	at   int64 // milliseconds
 	bits uint64
 }
 
 // collect notes what a bucket must look like to Prometheus.
-func collect(want map[string][]sample, b *bucket.Bucket, def *bucket.Definition, stamp expo.Stamp) {
+func collect(want map[string][]point, b *bucket.Bucket, def *bucket.Definition, stamp sample.Stamp) {
 	for i := range b.Families {
 		rows := &b.Families[i]
-		fam := expo.FamilyOf(def, rows.Family)
+		fam := sample.FamilyOf(def, rows.Family)
 		for row, v := range rows.Values {
 			labels := []string{"zone", b.Zone, "account", b.Account}
 			for j, name := range fam.Labels {
 				labels = append(labels, name, rows.Labels[row*len(fam.Labels)+j])
 			}
 			key := series(fam.Name, labels)
-			want[key] = append(want[key], sample{int64(stamp.Of(b.Window())), math.Float64bits(v + 0)}) // a zero has no sign to Weir
+			want[key] = append(want[key], point{int64(stamp.Of(b.Window())), math.Float64bits(v + 0)}) // a zero has no sign to Weir
 		}
 	}
 }
@@ -118,12 +118,12 @@ func series(name string, labels []string) string {
 	return name + "{" + strings.Join(pairs, ",") + "}"
 }
 
-func compare(t *testing.T, format expo.Format, got parsed, want map[string][]sample, plain string) {
+func compare(t *testing.T, format expo.Format, got parsed, want map[string][]point, plain string) {
 	t.Helper()
 	if got.Error != "" {
 		t.Fatalf("%s: Prometheus refuses the body: %s\n%.4000s", format, got.Error, plain)
 	}
-	have := map[string][]sample{}
+	have := map[string][]point{}
 	announced, current := map[string]bool{}, ""
 	for _, e := range got.Entries {
 		switch {
@@ -138,7 +138,7 @@ func compare(t *testing.T, format expo.Format, got parsed, want map[string][]sam
 			if s := have[key]; len(s) > 0 && s[len(s)-1].at > e.Time {
 				t.Fatalf("%s: samples of %s do not ascend", format, key)
 			}
-			have[key] = append(have[key], sample{e.Time, e.Bits})
+			have[key] = append(have[key], point{e.Time, e.Bits})
 		case e.Kind == "help":
 			if announced[e.Name] {
 				t.Fatalf("%s: family %s is announced twice", format, e.Name)
@@ -148,9 +148,9 @@ func compare(t *testing.T, format expo.Format, got parsed, want map[string][]sam
 			t.Fatalf("%s: family %s is a %s below the header of %s", format, e.Name, e.Text, current)
 		}
 	}
-	for _, m := range []map[string][]sample{have, want} {
+	for _, m := range []map[string][]point{have, want} {
 		for _, s := range m { // of equal instants, which two datasets may have, any order will do
-			slices.SortFunc(s, func(a, b sample) int {
+			slices.SortFunc(s, func(a, b point) int {
 				if a.at != b.at {
 					return int(a.at - b.at)
 				}
@@ -158,7 +158,7 @@ func compare(t *testing.T, format expo.Format, got parsed, want map[string][]sam
 			})
 		}
 	}
-	if diff := cmp.Diff(want, have, cmp.AllowUnexported(sample{})); diff != "" {
+	if diff := cmp.Diff(want, have, cmp.AllowUnexported(point{})); diff != "" {
 		t.Fatalf("%s: Prometheus reads other samples (-want +got):\n%s\n%.4000s", format, diff, plain)
 	}
 }
@@ -228,7 +228,7 @@ func (d *draw) definition(i int) *bucket.Definition {
 		if fam.Role == bucket.Breakdown {
 			fam.Labels = slices.Clone(labels[:d.n(len(labels)+1)])
 		}
-		if expo.FamilyOf(def, fam.Name) == nil {
+		if sample.FamilyOf(def, fam.Name) == nil {
 			def.Families = append(def.Families, fam)
 		}
 	}

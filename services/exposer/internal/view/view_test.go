@@ -17,24 +17,24 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
 )
 
-func limits() replay.Limits {
-	return replay.Limits{MaxAge: 24 * time.Hour, Soft: 100_000, Hard: 250_000}
+func limits() recent.Limits {
+	return recent.Limits{MaxAge: 24 * time.Hour, Soft: 100_000, Hard: 250_000}
 }
 
 func at(n int) time.Time { return feedtest.T0.Add(time.Duration(n) * 5 * time.Minute) }
 
 // build makes a state of two datasets, of which b_5m lags, and one bucket
 // without rows.
-func build(t testing.TB, stamp expo.Stamp, order func([]*bucket.Bucket)) *window.State {
+func build(t testing.TB, stamp sample.Stamp, order func([]*bucket.Bucket)) *recent.State {
 	t.Helper()
-	r := window.New(window.Info{StoreID: "test", Stamp: stamp}, 24*time.Hour)
+	r := recent.New(sample.Store{ID: "test", Stamp: stamp}, 24*time.Hour)
 	for _, id := range []string{"b_5m", "a_5m"} {
 		if err := r.Define(feedtest.Definition(id, 1)); err != nil {
 			t.Fatal(err)
@@ -51,7 +51,7 @@ func build(t testing.TB, stamp expo.Stamp, order func([]*bucket.Bucket)) *window
 		order(buckets)
 	}
 	for _, b := range buckets {
-		if _, err := r.Add(b, at(4)); err != nil {
+		if _, err := r.Add(b, feedtest.Definition(b.Dataset, 1), at(4)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,14 +78,14 @@ func body(t testing.TB, v *view.View, f expo.Format, e expo.Encoding) string {
 func TestGolden(t *testing.T) {
 	for _, tc := range []struct {
 		file   string
-		stamp  expo.Stamp
+		stamp  sample.Stamp
 		newest bool
 		format expo.Format
 	}{
-		{"replay.txt", expo.End, false, expo.Text},
-		{"replay.om", expo.End, false, expo.OpenMetrics},
-		{"replay_start.txt", expo.Start, false, expo.Text},
-		{"newest.txt", expo.End, true, expo.Text},
+		{"replay.txt", sample.End, false, expo.Text},
+		{"replay.om", sample.End, false, expo.OpenMetrics},
+		{"replay_start.txt", sample.Start, false, expo.Text},
+		{"newest.txt", sample.End, true, expo.Text},
 	} {
 		t.Run(tc.file, func(t *testing.T) {
 			v, err := view.Build(build(t, tc.stamp, nil), tc.newest, at(4), limits(), nil)
@@ -97,8 +97,8 @@ func TestGolden(t *testing.T) {
 			if zipped := body(t, v, tc.format, expo.Gzip); zipped != got {
 				t.Error("the gzip body is another one")
 			}
-			if lines := strings.Count(got, "\n") - strings.Count(got, "#"); lines != v.Samples {
-				t.Errorf("%d samples in the body, the view says %d", lines, v.Samples)
+			if lines := strings.Count(got, "\n") - strings.Count(got, "#"); lines != v.Choice.Samples {
+				t.Errorf("%d samples in the body, the view says %d", lines, v.Choice.Samples)
 			}
 			if tc.format == expo.Text {
 				parser := expfmt.NewTextParser(model.LegacyValidation)
@@ -113,8 +113,8 @@ func TestGolden(t *testing.T) {
 // Two exposers with the same history give the same bytes, in whatever order
 // its buckets came, compressed too (G5).
 func TestSameBytes(t *testing.T) {
-	one := build(t, expo.End, nil)
-	two := build(t, expo.End, func(b []*bucket.Bucket) {
+	one := build(t, sample.End, nil)
+	two := build(t, sample.End, func(b []*bucket.Bucket) {
 		for i, j := 0, len(b)-1; i < j; i, j = i+1, j-1 {
 			b[i], b[j] = b[j], b[i]
 		}
@@ -141,7 +141,7 @@ func TestSameBytes(t *testing.T) {
 // A body must never be empty: Prometheus takes that for a healthy target
 // without data.
 func TestEmptyStore(t *testing.T) {
-	none := window.New(window.Info{StoreID: "test", Stamp: expo.End}, time.Hour).State(bucket.Position{})
+	none := recent.New(sample.Store{ID: "test", Stamp: sample.End}, time.Hour).State(bucket.Position{})
 	v, err := view.Build(none, false, at(0), limits(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -153,17 +153,17 @@ func TestEmptyStore(t *testing.T) {
 		t.Errorf("OpenMetrics of a store without datasets is %q", got)
 	}
 	// All samples aged away: the families are announced all the same.
-	v, err = view.Build(build(t, expo.End, nil), false, at(0).Add(48*time.Hour), limits(), nil)
+	v, err = view.Build(build(t, sample.End, nil), false, at(0).Add(48*time.Hour), limits(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := body(t, v, expo.Text, expo.Identity); !strings.HasPrefix(got, "# HELP cloudflare_zone_a_5m_requests ") || v.Samples != 0 {
-		t.Errorf("two days later there are %d samples in:\n%s", v.Samples, got)
+	if got := body(t, v, expo.Text, expo.Identity); !strings.HasPrefix(got, "# HELP cloudflare_zone_a_5m_requests ") || v.Choice.Samples != 0 {
+		t.Errorf("two days later there are %d samples in:\n%s", v.Choice.Samples, got)
 	}
 }
 
 func TestSeries(t *testing.T) {
-	v, err := view.Build(build(t, expo.End, nil), false, at(4), limits(), nil)
+	v, err := view.Build(build(t, sample.End, nil), false, at(4), limits(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestBoard(t *testing.T) {
 	if _, err := board.View(view.Default); !errors.Is(err, view.ErrNotReady) || !errors.Is(board.Ready(), view.ErrNotReady) {
 		t.Errorf("an empty board gives %v and is ready: %v", err, board.Ready())
 	}
-	state := build(t, expo.End, nil)
+	state := build(t, sample.End, nil)
 	board.Publish(state)
 	get := func(hours int) *view.View {
 		t.Helper()
@@ -206,12 +206,12 @@ func TestBoard(t *testing.T) {
 	if after == kept {
 		t.Error("a view is served beyond its validity")
 	}
-	if got, want := after.Samples, kept.Samples-9; got != want {
+	if got, want := after.Choice.Samples, kept.Choice.Samples-9; got != want {
 		t.Errorf("%d samples after the oldest windows expired, want %d", got, want)
 	}
 	// The collector knows better what time it is: all is too old by then.
 	board.Confirm(at(4).Add(72 * time.Hour))
-	if got := get(view.Default).Samples; got != 0 {
+	if got := get(view.Default).Choice.Samples; got != 0 {
 		t.Errorf("%d samples are served that the newest progress time makes too old", got)
 	}
 	board.Drain()
@@ -225,7 +225,7 @@ func TestReplayHours(t *testing.T) {
 	// Windows 0, 1 and 2 end at 5, 10 and 15 minutes.
 	now := at(0).Add(time.Hour + 7*time.Minute)
 	board := view.NewBoard(clock.NewManual(now), limits(), nil)
-	board.Publish(build(t, expo.End, nil))
+	board.Publish(build(t, sample.End, nil))
 	v, err := board.View(1)
 	if err != nil {
 		t.Fatal(err)
@@ -234,14 +234,14 @@ func TestReplayHours(t *testing.T) {
 	if old := strconv.FormatInt(at(1).UnixMilli()-1, 10); strings.Contains(got, old) {
 		t.Error("replay_hours=1 shows a sample of an hour ago")
 	}
-	if v.Samples != 7+3 {
-		t.Errorf("%d samples, want those of windows 1 and 2, 10", v.Samples)
+	if v.Choice.Samples != 7+3 {
+		t.Errorf("%d samples, want those of windows 1 and 2, 10", v.Choice.Samples)
 	}
 	newest, err := board.View(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if newest.Samples != 3 { // window 2 of zone 0, 52 minutes old; all others are above 55
-		t.Errorf("the newest alone has %d samples, want 3:\n%s", newest.Samples, body(t, newest, expo.Text, expo.Identity))
+	if newest.Choice.Samples != 3 { // window 2 of zone 0, 52 minutes old; all others are above 55
+		t.Errorf("the newest alone has %d samples, want 3:\n%s", newest.Choice.Samples, body(t, newest, expo.Text, expo.Identity))
 	}
 }

@@ -17,11 +17,11 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 	"github.com/weir-metrics/weir/services/exposer/internal/web"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
 )
 
 var million = flag.Bool("million", false, "also run the scrape benchmarks with 960,000 samples")
@@ -30,12 +30,12 @@ var million = flag.Bool("million", false, "also run the scrape benchmarks with 9
 const depth = 24
 
 // store is a state with 40 series a zone in a breakdown, 24 windows each.
-func store(tb testing.TB, zones int) (*window.State, time.Time) {
+func store(tb testing.TB, zones int) (*recent.State, time.Time) {
 	tb.Helper()
 	const labels = 40
 	d := feedtest.Definition("countries_1h", 1)
 	d.Size, d.Depth = time.Hour, depth
-	r := window.New(window.Info{StoreID: "bench", Stamp: expo.End}, 48*time.Hour)
+	r := recent.New(sample.Store{ID: "bench", Stamp: sample.End}, 48*time.Hour)
 	if err := r.Define(d); err != nil {
 		tb.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func store(tb testing.TB, zones int) (*window.State, time.Time) {
 				rows.Values = append(rows.Values, float64(w*100_000+z*17+i))
 			}
 			b.Families = []bucket.Rows{rows}
-			if _, err := r.Add(b, now); err != nil {
+			if _, err := r.Add(b, d, now); err != nil {
 				tb.Fatal(err)
 			}
 		}
@@ -58,8 +58,8 @@ func store(tb testing.TB, zones int) (*window.State, time.Time) {
 	return r.State(bucket.Position{Revision: 1}), now
 }
 
-func exposition(state *window.State, now time.Time) http.Handler {
-	board := view.NewBoard(clock.NewManual(now), replay.Limits{MaxAge: 48 * time.Hour, Soft: 10_000_000, Hard: 10_000_000}, nil)
+func exposition(state *recent.State, now time.Time) http.Handler {
+	board := view.NewBoard(clock.NewManual(now), recent.Limits{MaxAge: 48 * time.Hour, Soft: 10_000_000, Hard: 10_000_000}, nil)
 	board.Publish(state)
 	return web.New(web.Config{Board: board, Meter: &events{}, MaxScrapes: 10, MaxBackfills: 1, MaxBackfillHours: 1, Logger: slog.New(slog.DiscardHandler)})
 }
@@ -159,7 +159,7 @@ func BenchmarkScrape(b *testing.B) {
 	for _, zones := range sizes {
 		for _, encoding := range []string{"identity", "gzip"} {
 			state, now := store(b, zones)
-			v, err := view.Build(state, false, now, replay.Limits{MaxAge: 48 * time.Hour, Soft: 1 << 30, Hard: 1 << 30}, nil)
+			v, err := view.Build(state, false, now, recent.Limits{MaxAge: 48 * time.Hour, Soft: 1 << 30, Hard: 1 << 30}, nil)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -180,7 +180,7 @@ func BenchmarkScrape(b *testing.B) {
 				{"static", func() http.Handler { return static }},
 				{"client_golang", func() http.Handler { return ordinary(b, zones) }},
 			} {
-				b.Run(fmt.Sprintf("samples=%d/%s/%s", v.Samples, encoding, side.name), func(b *testing.B) {
+				b.Run(fmt.Sprintf("samples=%d/%s/%s", v.Choice.Samples, encoding, side.name), func(b *testing.B) {
 					server := httptest.NewServer(side.make())
 					defer server.Close()
 					fetch(b, server, encoding) // Weir builds a body once per revision; see BenchmarkBuild

@@ -13,12 +13,11 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/testkit"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 	"github.com/weir-metrics/weir/services/exposer/internal/web"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
 )
 
 // FuzzQuery: whatever is asked of the data port, the answer is the data, or 400
@@ -35,7 +34,7 @@ func FuzzQuery(f *testing.F) {
 	f.Add(uint8(3), "", "text/html", "")
 
 	now := feedtest.T0.Add(4*time.Hour + 30*time.Second)
-	r := window.New(window.Info{StoreID: "test", Stamp: expo.End, Retention: 40 * time.Hour}, 24*time.Hour)
+	r := recent.New(sample.Store{ID: "test", Stamp: sample.End, Retention: 40 * time.Hour}, 24*time.Hour)
 	for _, id := range []string{"http_5m", "http_1m"} {
 		d := feedtest.Definition(id, 1)
 		if id == "http_1m" {
@@ -45,7 +44,7 @@ func FuzzQuery(f *testing.F) {
 			f.Fatal(err)
 		}
 	}
-	board := view.NewBoard(clock.NewManual(now), replay.Limits{MaxAge: 24 * time.Hour, Soft: 1000, Hard: 2000}, nil)
+	board := view.NewBoard(clock.NewManual(now), recent.Limits{MaxAge: 24 * time.Hour, Soft: 1000, Hard: 2000}, nil)
 	board.Publish(r.State(bucket.Position{Revision: 1}))
 	handler := web.New(web.Config{
 		Board: board, Store: &source{err: io.EOF}, Meter: &events{}, MaxScrapes: 4, MaxBackfills: 4, MaxBackfillHours: 48,

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
@@ -64,7 +64,7 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 		p.NotReady = err.Error()
 	}
 	if state := h.Board.State(); state != nil {
-		p.Store, p.Revision, p.Simulated, p.Stamp = state.Info.StoreID, uint64(state.Position.Revision), state.Info.Simulated, state.Info.Stamp.String()
+		p.Store, p.Revision, p.Simulated, p.Stamp = state.Store.ID, uint64(state.Position.Revision), state.Store.Simulated, state.Store.Stamp.String()
 		p.Held = state.Samples
 	}
 	if progress := h.Board.Progress(); !progress.IsZero() {
@@ -98,26 +98,24 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *page) show(v *view.View) {
-	p.Samples = v.Samples
+	p.Samples = v.Choice.Samples
 	if !v.Choice.Expires.IsZero() {
 		p.Expires = v.Choice.Expires.UTC().Format(time.RFC3339)
 	}
-	maxAge := time.Duration(p.Hours) * time.Hour
-	for i := range v.State.Datasets {
-		d := &v.State.Datasets[i]
-		serve, trimmed := v.Choice.Serve[i], v.Choice.Trimmed[i]
+	stamp, maxAge := v.State.Store.Stamp, time.Duration(p.Hours)*time.Hour
+	for i := range v.Choice.Datasets {
+		d := &v.Choice.Datasets[i]
 		r := row{
 			ID: d.Dataset, Description: d.Description, Size: bucket.SizeName(d.Size),
-			Depth: d.Depth, Held: d.Len(), Served: max(serve[0].Len(), serve[1].Len()),
-			TrimmedTotals: trimmed[0], TrimmedBreak: trimmed[1],
+			Depth: d.Depth, Held: d.Len(), Served: max(d.Serve[0].Len(), d.Serve[1].Len()),
+			TrimmedTotals: d.Trimmed[0], TrimmedBreak: d.Trimmed[1],
 		}
 		if d.Len() > 0 {
 			oldest, newest := d.Ends()
 			r.Oldest, r.Newest = oldest.String(), newest.String()
 		}
-		stamp := v.State.Info.Stamp
-		r.Span = v.Choice.Span(i, d.Size, replay.Span(d.Definition, stamp, maxAge)).String()
-		if err := cmp.Or(replay.Check(d.Definition, stamp, maxAge), replay.Shallow(d.Definition, stamp, maxAge)); err != nil {
+		r.Span = d.Span(stamp, maxAge).String()
+		if err := cmp.Or(recent.Check(d.Definition, stamp, maxAge), recent.Shallow(d.Definition, stamp, maxAge)); err != nil {
 			r.Short = err.Error()
 		}
 		if f := d.Families[0]; r.Served > 0 && (p.Example == "" || !p.sums && f.Role == bucket.Total && f.Additive) {

@@ -19,13 +19,13 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 	"github.com/weir-metrics/weir/services/exposer/internal/web"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
 )
 
 // port is a data port whose connections buffer nothing: what is written is
@@ -85,9 +85,9 @@ func history(t testing.TB, from *source, limits web.Limits) *port {
 }
 
 // historic is the state of an exposer that knows http_5m and holds nothing.
-func historic(t testing.TB) *window.State {
+func historic(t testing.TB) *recent.State {
 	t.Helper()
-	r := window.New(window.Info{StoreID: "test", Stamp: expo.End}, 24*time.Hour)
+	r := recent.New(sample.Store{ID: "test", Stamp: sample.End}, 24*time.Hour)
 	if err := r.Define(feedtest.Definition("http_5m", 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -112,13 +112,13 @@ func pages(board *view.Board, from backfill.Lister, e *events, limits web.Limits
 	return web.New(config.With(limits))
 }
 
-func boardOf(state *window.State, now time.Time) *view.Board {
-	board := view.NewBoard(clock.NewManual(now), replay.Limits{MaxAge: 48 * time.Hour, Soft: 10_000_000, Hard: 10_000_000}, nil)
+func boardOf(state *recent.State, now time.Time) *view.Board {
+	board := view.NewBoard(clock.NewManual(now), recent.Limits{MaxAge: 48 * time.Hour, Soft: 10_000_000, Hard: 10_000_000}, nil)
 	board.Publish(state)
 	return board
 }
 
-func listen(t testing.TB, state *window.State, now time.Time, from *source, limits web.Limits, scrapes int) *port {
+func listen(t testing.TB, state *recent.State, now time.Time, from *source, limits web.Limits, scrapes int) *port {
 	t.Helper()
 	board := boardOf(state, now)
 	p := &port{pipes: newPipes()}
@@ -311,8 +311,8 @@ func (p *port) ended(t *testing.T, outcome string) {
 func TestManyScrapersShareOneBody(t *testing.T) {
 	p := open(t, 262, web.Limits{}, 200)
 	size := len(p.view.Body(expo.Text, expo.Identity))
-	if p.view.Samples < 250_000 {
-		t.Fatalf("%d samples", p.view.Samples)
+	if p.view.Choice.Samples < 250_000 {
+		t.Fatalf("%d samples", p.view.Choice.Samples)
 	}
 	const scrapers = 200
 	var before, after runtime.MemStats

@@ -21,13 +21,12 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/testkit"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 	"github.com/weir-metrics/weir/services/exposer/internal/web"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
 )
 
 var since = time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
@@ -54,8 +53,8 @@ func page(ctx context.Context, t *testing.T, h http.Handler) string {
 }
 
 func landing(t *testing.T, from web.Status) http.Handler {
-	board := view.NewBoard(clock.NewManual(since), replay.Limits{MaxAge: time.Hour, Soft: 100, Hard: 100}, nil)
-	board.Publish(window.New(window.Info{StoreID: "test", Stamp: expo.End}, time.Hour).State(bucket.Position{Revision: 1}))
+	board := view.NewBoard(clock.NewManual(since), recent.Limits{MaxAge: time.Hour, Soft: 100, Hard: 100}, nil)
+	board.Publish(recent.New(sample.Store{ID: "test", Stamp: sample.End}, time.Hour).State(bucket.Position{Revision: 1}))
 	return web.New(web.Config{Board: board, Status: from, Meter: &events{}, MaxScrapes: 1, MaxBackfills: 1, MaxBackfillHours: 1, Logger: testkit.Logger(t)})
 }
 

@@ -22,7 +22,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
@@ -108,7 +108,7 @@ func text(w http.ResponseWriter, code int, line string) {
 // that is.
 func (h *handler) stand(header http.Header, v *view.View) {
 	header.Set("X-Weir-Revision", strconv.FormatUint(uint64(v.State.Position.Revision), 10))
-	header.Set("X-Weir-Store", v.State.Info.StoreID)
+	header.Set("X-Weir-Store", v.State.Store.ID)
 	if progress := h.Board.Progress(); !progress.IsZero() {
 		age := h.Board.Now().Sub(progress)
 		header.Set("X-Weir-Age-Seconds", strconv.FormatInt(int64(age/time.Second), 10))
@@ -117,7 +117,7 @@ func (h *handler) stand(header http.Header, v *view.View) {
 
 // refuse answers for an error of the board.
 func (h *handler) refuse(w http.ResponseWriter, err error) int {
-	var many *replay.TooManyError
+	var many *recent.TooManyError
 	switch {
 	case errors.Is(err, view.ErrNotReady):
 		w.Header().Set("Retry-After", "5")

@@ -18,15 +18,15 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/feedtest"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
-	"github.com/weir-metrics/weir/services/exposer/internal/replay"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 	"github.com/weir-metrics/weir/services/exposer/internal/web"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
 )
 
 // events counts what the meter is told.
@@ -103,8 +103,8 @@ const windows = 1500 // a body well above the buffer of the stream
 func serve(t *testing.T, from backfill.Lister, e *events) string {
 	t.Helper()
 	board := view.NewBoard(clock.NewManual(feedtest.T0.Add(windows*5*time.Minute+time.Second)),
-		replay.Limits{MaxAge: 24 * time.Hour, Soft: 100_000, Hard: 250_000}, nil)
-	r := window.New(window.Info{StoreID: "test", Stamp: expo.End}, 24*time.Hour)
+		recent.Limits{MaxAge: 24 * time.Hour, Soft: 100_000, Hard: 250_000}, nil)
+	r := recent.New(sample.Store{ID: "test", Stamp: sample.End}, 24*time.Hour)
 	if err := r.Define(feedtest.Definition("http_5m", 1)); err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,7 @@
-package expo
+package sample
 
 import (
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -67,16 +66,11 @@ func (s Stamp) Of(w bucket.Window) Millis {
 	return Millis(w.End)*1000 - 1
 }
 
-// appendMillis spells an instant for text 0.0.4: 1795341599999.
-func appendMillis(dst []byte, t Millis) []byte {
-	return strconv.AppendInt(dst, int64(t), 10)
-}
-
-// appendSeconds spells an instant for OpenMetrics: 1795341599.999. Prometheus
-// reads three decimals back to exactly the same millisecond. t must not be
-// negative.
-func appendSeconds(dst []byte, t Millis) []byte {
-	dst = strconv.AppendInt(dst, int64(t/1000), 10)
-	ms := t % 1000
-	return append(dst, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
+// Age is how old a sample of the dataset is when it can first be seen. One at the
+// start of its window is as old as the window is long when the window ends.
+func (s Stamp) Age(d *bucket.Definition) time.Duration {
+	if s == Start {
+		return d.Delay + d.Size
+	}
+	return d.Delay
 }

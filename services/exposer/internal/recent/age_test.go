@@ -1,4 +1,4 @@
-package window_test
+package recent_test
 
 import (
 	"testing"
@@ -6,23 +6,23 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/feedtest"
-	"github.com/weir-metrics/weir/services/exposer/internal/window"
+	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
-// At the age bound a sample is too old, as it is where the replay is chosen
-// (replay: TestAgeIsExact): what is held and what is served agree.
+// At the age bound a sample is too old, as it is where what is shown is
+// chosen (TestAgeIsExact): what is held and what is served agree.
 func TestHeldUpToTheAgeBoundAlone(t *testing.T) {
 	bound := at(1).Add(-time.Millisecond).Add(day) // window 0's sample is as old as it may not be
 	for _, tc := range []struct {
 		now  time.Time
 		held bool
 	}{{bound.Add(-time.Millisecond), true}, {bound, false}} {
-		r := window.New(info, day)
+		r := recent.New(store, day)
 		define(t, r, feedtest.Definition("http_5m", 1))
 		if held := add(t, r, feedtest.Bucket("http_5m", feedtest.Zone(0), 0), tc.now); held != tc.held {
 			t.Errorf("added at %s: held %t, want %t", tc.now, held, tc.held)
 		}
-		r = window.New(info, day)
+		r = recent.New(store, day)
 		define(t, r, feedtest.Definition("http_5m", 1))
 		add(t, r, feedtest.Bucket("http_5m", feedtest.Zone(0), 0), at(2))
 		r.Expire(tc.now)
@@ -35,7 +35,7 @@ func TestHeldUpToTheAgeBoundAlone(t *testing.T) {
 // An older version that comes after a newer one (a snapshot sends all of them)
 // describes the buckets that were collected under it and nothing else.
 func TestAnOlderVersionDoesNotReplaceANewer(t *testing.T) {
-	r := window.New(info, day)
+	r := recent.New(store, day)
 	newer := feedtest.Definition("http_5m", 2)
 	newer.Families[0].Help = "Better words."
 	define(t, r, newer)

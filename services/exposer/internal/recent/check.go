@@ -1,11 +1,11 @@
-package replay
+package recent
 
 import (
 	"fmt"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/internal/sample"
 )
 
 // patience is the longest bucket for which two of them are asked: nobody
@@ -18,29 +18,22 @@ const patience = 6 * time.Hour
 // comes one bucket late still finds it; for buckets above six hours, twelve
 // hours more. A sample at the start of its window is one bucket old when the
 // window ends.
-func Least(d *bucket.Definition, stamp expo.Stamp) time.Duration {
-	return firstSeen(d, stamp) + 2*min(d.Size, patience)
-}
-
-func firstSeen(d *bucket.Definition, stamp expo.Stamp) time.Duration {
-	if stamp == expo.Start {
-		return d.Delay + d.Size
-	}
-	return d.Delay
+func Least(d *bucket.Definition, stamp sample.Stamp) time.Duration {
+	return stamp.Age(d) + 2*min(d.Size, patience)
 }
 
 // Check reports why a replay of maxAge is too short for a dataset, if it is.
 // The exposer learns its datasets from the stream, so it cannot refuse to
 // start over this; it says so in its log, its metrics and on its page.
-func Check(d *bucket.Definition, stamp expo.Stamp, maxAge time.Duration) error {
+func Check(d *bucket.Definition, stamp sample.Stamp, maxAge time.Duration) error {
 	least := Least(d, stamp)
 	if maxAge >= least {
 		return nil
 	}
 	hours := int((least + time.Hour - 1) / time.Hour)
-	if maxAge <= firstSeen(d, stamp) {
+	if maxAge <= stamp.Age(d) {
 		return fmt.Errorf("CF_METRICS_REPLAY_HOURS is %g; samples of %s are already %s old when they appear, so that none is ever served: "+
-			"it must be at least %d, and Prometheus's out_of_order_time_window %dh", maxAge.Hours(), d.Dataset, firstSeen(d, stamp), hours, hours+2)
+			"it must be at least %d, and Prometheus's out_of_order_time_window %dh", maxAge.Hours(), d.Dataset, stamp.Age(d), hours, hours+2)
 	}
 	return fmt.Errorf("CF_METRICS_REPLAY_HOURS is %g; %s needs %d (and Prometheus an out_of_order_time_window of %dh) for its buckets to outlast a few missed scrapes",
 		maxAge.Hours(), d.Dataset, hours, hours+2)
@@ -53,34 +46,32 @@ const Enough = time.Hour
 // Span is how long a sample stays in the replay: a Prometheus that was away for
 // longer misses some. It ends when as many newer windows are there as one body may
 // repeat, or, where that is sooner, at the age at which samples leave.
-func Span(d *bucket.Definition, stamp expo.Stamp, maxAge time.Duration) time.Duration {
-	return max(0, min(time.Duration(depth(d.Depth))*d.Size, maxAge-firstSeen(d, stamp)))
+func Span(d *bucket.Definition, stamp sample.Stamp, maxAge time.Duration) time.Duration {
+	return max(0, min(time.Duration(depth(d))*d.Size, maxAge-stamp.Age(d)))
 }
 
-// Span is that of the i-th dataset of the choice, whose definition allows whole: the
-// limit on samples may have left less.
-func (c *Choice) Span(i int, size, whole time.Duration) time.Duration {
-	for role, r := range c.Serve[i] {
-		if c.Trimmed[i][role] > 0 {
-			whole = min(whole, time.Duration(r.Len())*size)
+// Span is that of a dataset in a choice: the limit on samples may have left less.
+func (d *Shown) Span(stamp sample.Stamp, maxAge time.Duration) time.Duration {
+	span := Span(d.Definition, stamp, maxAge)
+	for role, r := range d.Serve {
+		if d.Trimmed[role] > 0 {
+			span = min(span, time.Duration(r.Len())*d.Size)
 		}
 	}
-	return whole
+	return span
 }
 
 // Shallow reports why a dataset has less than [Enough]. Nothing of it is wrong: small
 // buckets and a short replay are asked for, and backfills have the rest.
-func Shallow(d *bucket.Definition, stamp expo.Stamp, maxAge time.Duration) error {
+func Shallow(d *bucket.Definition, stamp sample.Stamp, maxAge time.Duration) error {
 	span := Span(d, stamp, maxAge)
 	if span >= Enough {
 		return nil
 	}
 	lost := fmt.Sprintf("a Prometheus that is away for longer than %s misses some, until they are backfilled", bucket.SizeName(span.Truncate(time.Minute)))
-	if span < time.Duration(depth(d.Depth))*d.Size {
-		return fmt.Errorf("CF_METRICS_REPLAY_HOURS is %g and samples of %s are %s old when they appear: %s", maxAge.Hours(), d.Dataset, firstSeen(d, stamp), lost)
+	if span < time.Duration(depth(d))*d.Size {
+		return fmt.Errorf("CF_METRICS_REPLAY_HOURS is %g and samples of %s are %s old when they appear: %s", maxAge.Hours(), d.Dataset, stamp.Age(d), lost)
 	}
 	return fmt.Errorf("%s repeats %d buckets of %s, whatever CF_METRICS_REPLAY_HOURS is: %s; larger buckets reach further",
-		d.Dataset, depth(d.Depth), bucket.SizeName(d.Size), lost)
+		d.Dataset, depth(d), bucket.SizeName(d.Size), lost)
 }
-
-func depth(declared int) int { return min(max(declared, 1), MaxDepth) }
