@@ -1,10 +1,12 @@
 package backfill
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
@@ -43,6 +45,19 @@ type LeftOut struct {
 	Family, Dataset string
 	Why             string
 	additive        bool // with another step they could
+	role            bucket.Role
+}
+
+// worthier orders what a refusal names first: what another step would bring, and
+// totals, before what only goes along with them.
+func (l *LeftOut) worthier(o *LeftOut) int {
+	if l.additive != o.additive {
+		if l.additive {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Compare(l.role, o.role)
 }
 
 func (l *LeftOut) String() string { return fmt.Sprintf("%s of %s: %s", l.Family, l.Dataset, l.Why) }
@@ -95,7 +110,7 @@ func (r *Request) divide(state *recent.State, families []recent.Family) {
 			kind := r.kind(size)
 			if kind == Summed {
 				if why := r.indivisible(fam, size); why != "" {
-					r.LeftOut = append(r.LeftOut, LeftOut{fam.Name, id, why, fam.Additive})
+					r.LeftOut = append(r.LeftOut, LeftOut{fam.Name, id, why, fam.Additive, fam.Role})
 					continue
 				}
 			} else if size == r.Step {
@@ -104,9 +119,11 @@ func (r *Request) divide(state *recent.State, families []recent.Family) {
 			blocks[kind] = append(blocks[kind], id)
 		}
 		// After a change of bucket size, what is a step already stands with what
-		// becomes one: one series on both sides of the change.
+		// becomes one: one series on both sides of the change. Datasets that are told
+		// apart by a label have no series in common.
+		apart := slices.Contains(fam.Labels, "dataset")
 		for _, kind := range []Kind{Summed, Stepped} {
-			if len(whole) > 0 && len(blocks[kind]) > 0 {
+			if len(whole) > 0 && len(blocks[kind]) > 0 && !apart {
 				for _, other := range []Kind{Plain, Stepped, Summed} {
 					blocks[other] = slices.DeleteFunc(blocks[other], func(id string) bool { return slices.Contains(whole, id) })
 				}

@@ -105,7 +105,8 @@ func Parse(q url.Values, state *recent.State, d Defaults, b Bounds) (*Request, e
 		return nil, err
 	}
 	if r.divide(state, families); len(r.Blocks) == 0 && len(r.LeftOut) > 0 {
-		return nil, p.bad("step_seconds", r.LeftOut[0].wish(state, r.Step))
+		first := slices.MinFunc(r.LeftOut, func(a, b LeftOut) int { return a.worthier(&b) })
+		return nil, p.bad("step_seconds", first.wish(state, r.Step))
 	}
 	return r, nil
 }
