@@ -78,14 +78,6 @@ type Account struct {
 	Name string `json:"name"`
 }
 
-// Token is what Cloudflare says about the token that asked.
-type Token struct {
-	ID        string     `json:"id"`
-	Status    string     `json:"status"` // "active", "disabled", "expired"
-	NotBefore *time.Time `json:"not_before"`
-	ExpiresOn *time.Time `json:"expires_on"`
-}
-
 type resultInfo struct {
 	Page       int `json:"page"`
 	TotalPages int `json:"total_pages"`
@@ -128,27 +120,6 @@ func (c *Client) Accounts(ctx context.Context) ([]Account, error) {
 		return nil, fmt.Errorf("list accounts: %w", err)
 	}
 	return list, nil
-}
-
-// VerifyToken asks about a token that belongs to a user.
-func (c *Client) VerifyToken(ctx context.Context) (Token, error) {
-	return c.verify(ctx, c.base.JoinPath("user", "tokens", "verify"))
-}
-
-// VerifyAccountToken asks about a token that belongs to the account.
-func (c *Client) VerifyAccountToken(ctx context.Context, accountID string) (Token, error) {
-	if !tagPattern.MatchString(accountID) {
-		return Token{}, &Error{Class: Ours, Message: fmt.Sprintf("account is %q; it must be 32 lower-case hexadecimal digits", accountID)}
-	}
-	return c.verify(ctx, c.base.JoinPath("accounts", accountID, "tokens", "verify"))
-}
-
-func (c *Client) verify(ctx context.Context, u *url.URL) (Token, error) {
-	t, _, err := get[Token](ctx, c, u, 1)
-	if err != nil {
-		return Token{}, fmt.Errorf("verify token: %w", err)
-	}
-	return t, nil
 }
 
 // pages walks a list. total_pages has been seen to be wrong, so the walk ends

@@ -117,16 +117,6 @@ func (g *Gap) key() string {
 	return fmt.Sprintf("%s/%d/%s/%012d", g.Dataset, g.Scope.Kind, g.Scope.ID, g.Window.Start)
 }
 
-// Merge joins neighbours of one series that say the same. The input is
-// ascending by window within each series.
-func Merge(gaps []Gap) []Gap {
-	var out []Gap
-	for _, g := range gaps {
-		out = Join(out, g)
-	}
-	return out
-}
-
 // Join appends a gap, or lets the last one grow by it when it follows at once
 // and says the same: an outage of days is thousands of windows and few gaps.
 func Join(gaps []Gap, g Gap) []Gap {

@@ -26,10 +26,18 @@ func gap(i int, reason ledger.Reason, attempts int) ledger.Gap {
 	}
 }
 
+// merged joins gaps as the loop does, one after the other.
+func merged(gaps ...ledger.Gap) (out []ledger.Gap) {
+	for _, g := range gaps {
+		out = ledger.Join(out, g)
+	}
+	return out
+}
+
 func TestNeighboursThatSayTheSameAreOneGap(t *testing.T) {
-	got := ledger.Merge([]ledger.Gap{
+	got := merged(
 		gap(0, ledger.Suspect, 1), gap(1, ledger.Suspect, 1), gap(2, ledger.Delayed, 1), gap(4, ledger.Delayed, 1), gap(5, ledger.Delayed, 2),
-	})
+	)
 	var windows []bucket.Window
 	for _, g := range got {
 		windows = append(windows, g.Window)
@@ -170,7 +178,7 @@ func TestWhatWaitsIsOneRecord(t *testing.T) {
 			Dataset: "http_5m", Scope: zone, Window: bucket.Window{Start: start, End: start + 300}, Reason: ledger.Suspect, LostAt: start + 86400, WaitsUntil: until,
 		}
 	}
-	got := ledger.Merge([]ledger.Gap{gap(0, 0), gap(300, 900), gap(600, 1200), gap(900, 1500)})
+	got := merged(gap(0, 0), gap(300, 900), gap(600, 1200), gap(900, 1500))
 	if len(got) != 2 || got[1].Window.End != 1200 || got[1].WaitsUntil != 900 {
 		t.Fatalf("%+v, want one that is missing and one of three windows that waits as long as its oldest", got)
 	}
