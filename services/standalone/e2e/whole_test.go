@@ -146,20 +146,6 @@ func TestAllInOneHoldsTheTruth(t *testing.T) {
 	theEnd(t, w, prometheus)
 }
 
-// lacks is nil when everything that must be there is.
-func lacks(got map[point]float64, want truth) error {
-	for p := range want.must {
-		if _, there := got[p]; !there {
-			return missingError(p)
-		}
-	}
-	return nil
-}
-
-type missingError point
-
-func (e missingError) Error() string { return "missing: " + point(e).String() }
-
 // sameBytes checks G5: at one revision, one body.
 func sameBytes(t *testing.T, a, b string) {
 	t.Helper()
