@@ -181,6 +181,7 @@ func TestVictoria(t *testing.T) {
 	}
 }
 
+// Debian's Prometheus is the version that its package says.
 func TestDebian(t *testing.T) {
 	testkit.InAll(t)
 	tools := Debian(t)
