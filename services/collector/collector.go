@@ -200,8 +200,6 @@ func (c *Collector) assembled(datasets *catalogue.Catalogue, upstream *cloudflar
 		return err
 	}
 	registerQuota(deps.Registry, limiter)
-	var seed [8]byte
-	_, _ = rand.Read(seed[:]) // never fails (crypto/rand since Go 1.24)
 	c.poller = poll.New(poll.Config{
 		Store: c.store, Upstream: upstream, Budget: limiter, Clock: deps.Clock, Catalogue: datasets,
 		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Writes: c.writes, Unreadable: spoiled, Passed: func() { c.dies(nil) }, Logger: deps.Logger,
