@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
 )
 
 // Zone is a zone as the REST API lists it.
@@ -45,7 +47,7 @@ func (z *Zone) UnmarshalJSON(text []byte) error {
 		Plan    json.RawMessage `json:"plan"`
 	}
 	if err := json.Unmarshal(text, &raw); err != nil {
-		return fmt.Errorf("an entry of the list is no zone with an id: %s", clip(string(text)))
+		return fmt.Errorf("an entry of the list is no zone with an id: %s", bucket.Clip(string(text)))
 	}
 	*z = Zone{ID: raw.ID}
 	read(z, "name", raw.Name, &z.Name, "", "it has no name")
@@ -68,7 +70,7 @@ func read[T any](z *Zone, what string, text json.RawMessage, value *T, instead T
 	}
 	if err := json.Unmarshal(text, value); err != nil {
 		*value = instead
-		z.Malformed = append(z.Malformed, fmt.Sprintf("the zone's %s is %s, which is none; %s", what, clip(string(text)), effect))
+		z.Malformed = append(z.Malformed, fmt.Sprintf("the zone's %s is %s, which is none; %s", what, bucket.Clip(string(text)), effect))
 	}
 }
 
@@ -142,7 +144,7 @@ func pages[T any](ctx context.Context, c *Client, path string, params url.Values
 		for i := range list {
 			key := id(&list[i])
 			if !tagPattern.MatchString(key) {
-				return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("page %d has an entry with id %q", page, clip(key))}
+				return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("page %d has an entry with id %q", page, bucket.Clip(key))}
 			}
 			if !seen[key] { // an entry that moved a page down while we walked
 				seen[key] = true
