@@ -58,7 +58,7 @@ func (g *Group) Run() (err error) {
 	}
 	end()
 	for range running {
-		<-ended
+		_ = <-ended // why the group ended is known; these were told to
 	}
 	return err
 }

@@ -33,6 +33,7 @@ const (
 func TestWhatPrometheusHoldsIsTheTruth(t *testing.T) {
 	t.Parallel()
 	database := pgtest.Start(t)
+	dsn := database.DSN()
 	data := []string{address(t), address(t)}
 	prometheus := startPrometheus(t, back+30*time.Hour, data...)
 	w := newWorld(t, back, speed, func(began time.Time) []cfsim.Fault {
@@ -45,7 +46,7 @@ func TestWhatPrometheusHoldsIsTheTruth(t *testing.T) {
 		}
 	})
 	grpc := []string{address(t), address(t)}
-	collectors := []*actor{w.startCollector("one", database.DSN(), grpc[0]), w.startCollector("two", database.DSN(), grpc[1])}
+	collectors := []*actor{w.startCollector("one", dsn, grpc[0]), w.startCollector("two", dsn, grpc[1])}
 	exposers := []*actor{w.startExposer("exposer-1", data[0], grpc...), w.startExposer("exposer-2", data[1], grpc...)}
 	restart := func(all []*actor) {
 		for _, a := range all {
