@@ -2,7 +2,10 @@
 // which order, and how many do the same work at a time.
 package proc
 
-import "context"
+import (
+	"context"
+	"sync"
+)
 
 // Group is a set of parts that end together. The order in which they end is
 // what they are told: [Group.Add] for parts that stop at once, [Group.AddUnder]
@@ -42,23 +45,19 @@ func (g *Group) AddUnder(done <-chan struct{}, part func(context.Context) error)
 // nil when ctx did.
 func (g *Group) Run() (err error) {
 	ctx, end := context.WithCancel(context.WithoutCancel(g.ctx))
-	defer end()
-	ended := make(chan error, len(g.parts))
+	var running sync.WaitGroup
+	ended := make(chan error, len(g.parts)) // of which the first is read
 	for _, part := range g.parts {
-		go func() { ended <- part(ctx) }()
+		running.Go(func() { ended <- part(ctx) })
 	}
-	running := len(g.parts)
 	select {
 	case <-g.ctx.Done():
 		if g.leave != nil {
 			g.leave()
 		}
 	case err = <-ended:
-		running--
 	}
 	end()
-	for range running {
-		_ = <-ended // why the group ended is known; these were told to
-	}
+	running.Wait()
 	return err
 }
