@@ -47,9 +47,15 @@ image: build ## container images weir/collector, weir/exposer and weir/weir, fro
 ##@ test
 
 .PHONY: test
-test: test-tools ## all tests of all modules; needs a Postgres, builds a Prometheus on first use
+test: test-tools ## the tests of all modules, save those of docs/test-all.md; needs a Postgres, builds a Prometheus on first use
 	go test -timeout 20m $(TESTFLAGS) work
 	@echo "make test: every module on its own"
+	tools/modules.sh go build ./...
+
+.PHONY: test-all
+test-all: test-tools ## every test there is, campaigns and matrices too; before a release
+	TEST_ALL=1 go test -timeout 40m $(TESTFLAGS) work
+	@echo "make test-all: every module on its own"
 	tools/modules.sh go build ./...
 
 .PHONY: test-tools
@@ -61,20 +67,20 @@ test-tools:
 
 .PHONY: race
 race: test-tools ## all tests under the race detector
-	go test -race -timeout 40m $(TESTFLAGS) work
+	TEST_ALL=1 go test -race -timeout 40m $(TESTFLAGS) work
 
 .PHONY: e2e
 e2e: test-tools ## the whole system: binaries, Postgres, Prometheus; faults included
-	go test -count=1 -v -timeout 40m $(TESTFLAGS) ./services/standalone/e2e/...
+	TEST_ALL=1 go test -count=1 -v -timeout 40m $(TESTFLAGS) ./services/standalone/e2e/...
 
 .PHONY: chaos
 chaos: ## the fault campaign: the whole system in virtual time; SEED=first seed, RUNS=number of seeds, two at a time
-	go test ./services/standalone/chaos -count=1 -run '^TestChaos$$' -timeout 0 -parallel 2 -v \
+	TEST_ALL=1 go test ./services/standalone/chaos -count=1 -run '^TestChaos$$' -timeout 0 -parallel 2 -v \
 		-chaos.seed=$(or $(SEED),1) -chaos.runs=$(or $(RUNS),1000) $(if $(VERBOSE),-chaos.v) | grep --line-buffered -v '^ *=== '
 
 .PHONY: chaos-long
 chaos-long: test-tools ## the long fault campaign: real processes, Postgres and Prometheus; SEED=n begins, RUNS=n repeats, HOURS=n of the clock each
-	go test -count=1 -v -timeout $$(( $(or $(RUNS),20) * 6 + 10 ))m -run '^TestCampaign$$' ./services/standalone/e2e \
+	TEST_ALL=1 go test -count=1 -v -timeout $$(( $(or $(RUNS),20) * 6 + 10 ))m -run '^TestCampaign$$' ./services/standalone/e2e \
 		-campaign.seed $(or $(SEED),9) -campaign.runs $(or $(RUNS),20) -campaign.hours $(or $(HOURS),3)
 
 .PHONY: mutants

@@ -58,6 +58,15 @@ func cut(s string, n int) string {
 	return s[:n] // no UTF-8 at all
 }
 
+// Clip is the beginning of a text from elsewhere, short enough for a message.
+func Clip(text string) string {
+	const most = 80
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(cut(text, most), "\uFFFD") + "…"
+}
+
 // Printable reports whether a name can be read by people: it shows something,
 // and holds neither a control character, nor one that turns the direction of text
 // around, nor U+FFFD, which stands for what was no text.

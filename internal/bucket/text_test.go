@@ -60,3 +60,14 @@ func FuzzFitLabel(f *testing.F) {
 		}
 	})
 }
+
+func TestClip(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", strings.Repeat("a", 80): strings.Repeat("a", 80), strings.Repeat("a", 81): strings.Repeat("a", 80) + "…",
+		strings.Repeat("a", 79) + "ä": strings.Repeat("a", 79) + "…", "\xff" + strings.Repeat("a", 80): "\uFFFD" + strings.Repeat("a", 79) + "…",
+	} {
+		if got := bucket.Clip(text); got != want {
+			t.Errorf("%q is clipped to %q, want %q", text, got, want)
+		}
+	}
+}

@@ -12,12 +12,12 @@ import (
 
 const day = 24 * time.Hour
 
-// ParseDuration reads 5m, 2h30m, 400d, 1w, 1.5h, and a bare number as that many
-// units. Days have 24 hours.
-func ParseDuration(text string, unit time.Duration) (time.Duration, error) {
+// ParseDuration reads 5m, 2h30m, 400d, 1w, 1.5h, and a bare number of seconds.
+// Days have 24 hours.
+func ParseDuration(text string) (time.Duration, error) {
 	text = strings.TrimSpace(text)
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return times(n, unit)
+		return times(n, time.Second)
 	}
 	rest, negative := text, false
 	if after, ok := strings.CutPrefix(text, "-"); ok {
@@ -91,29 +91,22 @@ func FormatDuration(d time.Duration) string {
 
 // Duration is a duration from lowest to highest; a bare number is seconds.
 func Duration(p *time.Duration, lowest, highest time.Duration) Value {
-	return &duration{p: p, unit: time.Second, lowest: lowest, highest: highest}
-}
-
-// Hours is a [Duration] whose bare number is hours, for settings that say so in
-// their name.
-func Hours(p *time.Duration, lowest, highest time.Duration) Value {
-	return &duration{p: p, unit: time.Hour, lowest: lowest, highest: highest}
+	return &duration{p: p, lowest: lowest, highest: highest}
 }
 
 // DurationOneOf is one of a few durations; a bare number is seconds.
 func DurationOneOf(p *time.Duration, allowed ...time.Duration) Value {
-	return &duration{p: p, unit: time.Second, lowest: slices.Min(allowed), highest: slices.Max(allowed), allowed: allowed}
+	return &duration{p: p, lowest: slices.Min(allowed), highest: slices.Max(allowed), allowed: allowed}
 }
 
 type duration struct {
 	p               *time.Duration
-	unit            time.Duration
 	lowest, highest time.Duration
 	allowed         []time.Duration // nil: all between
 }
 
 func (v *duration) Set(text string) error {
-	d, err := ParseDuration(text, v.unit)
+	d, err := ParseDuration(text)
 	if err != nil || d < v.lowest || d > v.highest || v.allowed != nil && !slices.Contains(v.allowed, d) {
 		return fmt.Errorf("must be %s", v.Allowed())
 	}
@@ -124,16 +117,12 @@ func (v *duration) Set(text string) error {
 func (v *duration) String() string { return FormatDuration(*v.p) }
 
 func (v *duration) Allowed() string {
-	bare := "seconds"
-	if v.unit == time.Hour {
-		bare = "hours"
-	}
 	if v.allowed == nil {
-		return fmt.Sprintf("a duration from %s to %s (a bare number is %s)", FormatDuration(v.lowest), FormatDuration(v.highest), bare)
+		return fmt.Sprintf("a duration from %s to %s (a bare number is seconds)", FormatDuration(v.lowest), FormatDuration(v.highest))
 	}
 	words := make([]string, len(v.allowed))
 	for i, d := range v.allowed {
 		words[i] = FormatDuration(d)
 	}
-	return fmt.Sprintf("one of %s (a bare number is %s)", strings.Join(words, ", "), bare)
+	return fmt.Sprintf("one of %s (a bare number is seconds)", strings.Join(words, ", "))
 }

@@ -21,7 +21,6 @@ type config struct {
 	Bucket      time.Duration
 	Retention   time.Duration
 	Share       float64
-	Body        int64
 	Parallel    int
 	Timestamp   string
 	Simulate    bool
@@ -39,11 +38,10 @@ func (c *config) settings() []Setting {
 		{Env: "CF_API_TOKEN", Required: true, Value: SecretText(&c.Token), Help: "Cloudflare API token"},
 		{Env: "CF_ZONES", Value: List(&c.Zones), Help: "zones to collect"},
 		{Env: "CF_DELAY_SECONDS", Default: "300", Value: Duration(&c.Delay, time.Minute, 6*time.Hour), Help: "age at which a window is first trusted"},
-		{Env: "CF_METRICS_REPLAY_HOURS", Default: "24", Value: Hours(&c.Replay, time.Hour, 48*time.Hour), Help: "how far back a scrape repeats"},
+		{Env: "CF_METRICS_REPLAY_HOURS", Default: "24h", Value: Duration(&c.Replay, time.Hour, 48*time.Hour), Help: "how far back a scrape repeats"},
 		{Env: "CF_BUCKET_SECONDS", Default: "300", Value: DurationOneOf(&c.Bucket, time.Minute, 5*time.Minute, time.Hour), Help: "bucket size"},
 		{Env: "WEIR_RETENTION", Default: "400d", Value: Duration(&c.Retention, 24*time.Hour, 10*366*24*time.Hour), Help: "how long buckets are kept"},
 		{Env: "WEIR_BUDGET_SHARE", Default: "50%", Value: Share(&c.Share, 0.01, 1), Help: "share of the limit"},
-		{Env: "WEIR_MAX_BODY", Default: "4MiB", Value: Size(&c.Body, 1<<10, 1<<30), Help: "largest body"},
 		{Env: "WEIR_PARALLEL", Default: "4", Value: Int(&c.Parallel, 1, 64), Help: "requests at once"},
 		{Env: "CF_SAMPLE_TIMESTAMP", Default: "end", Value: Enum(&c.Timestamp, "end", "start"), Help: "which end of a window is a sample's time"},
 		{Flag: "simulate", Value: Bool(&c.Simulate), Help: "use the simulator"},
@@ -96,7 +94,7 @@ func TestPrecedence(t *testing.T) {
 	c.Token = Secret{}
 	want := config{
 		Zones: []string{"a.example", "b.example"}, Delay: 10 * time.Minute, Replay: 24 * time.Hour, Bucket: 5 * time.Minute,
-		Retention: 30 * 24 * time.Hour, Share: 0.5, Body: 4 << 20, Parallel: 4, Timestamp: "end",
+		Retention: 30 * 24 * time.Hour, Share: 0.5, Parallel: 4, Timestamp: "end",
 	}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
@@ -130,7 +128,7 @@ func TestEveryProblemAtOnce(t *testing.T) {
   --simulat (flag): unknown flag; did you mean --simulate?
   --body (flag): unknown flag
   CF_API_TOKEN (default): is required: set CF_API_TOKEN or CF_API_TOKEN_FILE or --cf-api-token-file or the file's cf_api_token
-  CF_METRICS_REPLAY_HOURS="72" (environment): must be a duration from 1h to 2d (a bare number is hours)
+  CF_METRICS_REPLAY_HOURS="72" (environment): must be a duration from 1h to 2d (a bare number is seconds)
   CF_BUCKET_SECONDS="120" (environment): must be one of 1m, 5m, 1h (a bare number is seconds)
   retention="3h" (weir.yaml:1): must be a duration from 24h to 3660d (a bare number is seconds)
   WEIR_BUDGET_SHARE="150%" (environment): must be a share from 1% to 100%
@@ -296,7 +294,7 @@ func TestFileThatIsNoMapping(t *testing.T) {
 // TestPrintIsAConfigurationFile loads what --print-config wrote and expects the
 // same settings.
 func TestPrintIsAConfigurationFile(t *testing.T) {
-	env := []string{"CF_API_TOKEN=t", "CF_ZONES=a.example,b.example", "CF_DELAY_SECONDS=2h30m", "WEIR_BUDGET_SHARE=12.5%", "WEIR_MAX_BODY=1000000"}
+	env := []string{"CF_API_TOKEN=t", "CF_ZONES=a.example,b.example", "CF_DELAY_SECONDS=2h30m", "WEIR_BUDGET_SHARE=12.5%"}
 	var first, second config
 	loaded, err := first.load(t, Sources{Environ: env})
 	if err != nil {

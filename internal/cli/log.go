@@ -15,8 +15,16 @@ type Log struct {
 // Settings is the table of the log's settings.
 func (l *Log) Settings() []Setting {
 	return []Setting{
-		{Env: "WEIR_LOG_LEVEL", Default: "info", Value: Parsed(&l.Level, "one of debug, info, warn, error"), Help: "least level that is logged"},
+		{Env: "WEIR_LOG_LEVEL", Default: "info", Value: level(&l.Level), Help: "least level that is logged"},
 		{Env: "WEIR_LOG_FORMAT", Default: "text", Value: Enum(&l.Format, "text", "json"), Help: "form of a log record"},
+	}
+}
+
+func level(p *slog.Level) Value {
+	return &simple{
+		allowed: "one of debug, info, warn, error",
+		set:     func(text string) bool { return p.UnmarshalText([]byte(text)) == nil },
+		get:     p.String,
 	}
 }
 

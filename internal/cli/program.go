@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -59,12 +58,6 @@ type Program struct {
 	// Stdout, Stderr and Environ replace those of the process in tests.
 	Stdout, Stderr io.Writer
 	Environ        []string
-}
-
-// Main runs the command that args name (without the program's own name) and
-// returns the exit code for [os.Exit].
-func Main(ctx context.Context, commands []Command, args []string) int {
-	return Program{Name: filepath.Base(os.Args[0]), Commands: commands}.Main(ctx, args)
 }
 
 // Main runs the command that args name (without the program's own name) and

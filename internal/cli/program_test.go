@@ -106,7 +106,7 @@ func TestSignals(t *testing.T) {
 		if mode == "service" {
 			hangup = func() { fmt.Println("hung up") }
 		}
-		os.Exit(Main(context.Background(), []Command{{Name: "wait", Summary: "wait", Hangup: hangup, Run: func(ctx context.Context, _ []string) error {
+		os.Exit(Program{Name: "test", Commands: []Command{{Name: "wait", Summary: "wait", Hangup: hangup, Run: func(ctx context.Context, _ []string) error {
 			fmt.Println("waiting")
 			<-ctx.Done()
 			fmt.Println("stopping")
@@ -114,7 +114,7 @@ func TestSignals(t *testing.T) {
 				select {}
 			}
 			return ctx.Err()
-		}}}, []string{"wait"}))
+		}}}}.Main(context.Background(), []string{"wait"}))
 	}
 	// Where SIGHUP is ignored, as under nohup, children would ignore it too.
 	hangups := make(chan os.Signal, 1)

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding"
 	"errors"
 	"fmt"
 	"math"
@@ -224,61 +223,6 @@ func Share(p *float64, lowest, highest float64) Value {
 
 func percent(f float64) string { return strconv.FormatFloat(f*100, 'g', 6, 64) + "%" }
 
-// Size is a number of bytes from lowest to highest: 1048576, 1MiB, 10MB.
-func Size(p *int64, lowest, highest int64) Value {
-	return &simple{
-		allowed: fmt.Sprintf("a size from %s to %s", formatSize(lowest), formatSize(highest)),
-		set: func(text string) bool {
-			n, ok := parseSize(text)
-			if ok = ok && n >= lowest && n <= highest; ok {
-				*p = n
-			}
-			return ok
-		},
-		get: func() string { return formatSize(*p) },
-	}
-}
-
-var sizeUnits = []struct {
-	name  string
-	bytes int64
-}{
-	{"TiB", 1 << 40},
-	{"GiB", 1 << 30},
-	{"MiB", 1 << 20},
-	{"KiB", 1 << 10},
-	{"TB", 1e12},
-	{"GB", 1e9},
-	{"MB", 1e6},
-	{"KB", 1e3},
-	{"kB", 1e3},
-	{"B", 1},
-}
-
-func parseSize(text string) (int64, bool) {
-	unit := int64(1)
-	for _, u := range sizeUnits {
-		if number, ok := strings.CutSuffix(text, u.name); ok {
-			text, unit = strings.TrimSpace(number), u.bytes
-			break
-		}
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 || n > math.MaxInt64/unit {
-		return 0, false
-	}
-	return n * unit, true
-}
-
-func formatSize(n int64) string {
-	for _, u := range sizeUnits {
-		if n >= u.bytes && n%u.bytes == 0 {
-			return strconv.FormatInt(n/u.bytes, 10) + u.name
-		}
-	}
-	return strconv.FormatInt(n, 10)
-}
-
 // Enum is one of a few words.
 func Enum[T ~string](p *T, allowed ...T) Value {
 	words := make([]string, len(allowed))
@@ -317,25 +261,6 @@ func Time(p *time.Time) Value {
 				return ""
 			}
 			return p.Format(time.RFC3339)
-		},
-	}
-}
-
-// Parsed is a type that reads and writes its own text; allowed describes it.
-func Parsed(p interface {
-	encoding.TextMarshaler
-	encoding.TextUnmarshaler
-}, allowed string,
-) Value {
-	return &simple{
-		allowed: allowed,
-		set:     func(text string) bool { return p.UnmarshalText([]byte(text)) == nil },
-		get: func() string {
-			text, err := p.MarshalText()
-			if err != nil {
-				return ""
-			}
-			return string(text)
 		},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/loopback"
 	"github.com/weir-metrics/weir/internal/reload"
 )
 
@@ -133,19 +134,12 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 // read on the way.
 func tellPlain(log *slog.Logger, a net.Addr, passwords bool, setting string) {
 	switch {
-	case local(a):
+	case loopback.Addr(a):
 	case passwords:
 		log.Warn("passwords are asked for in plain text beyond this machine; unless something in front of it adds TLS, add tls_server_config to the file of "+setting, "address", a.String())
 	default:
 		log.Info("serving HTTP in plain text beyond this machine; unless something in front of it adds TLS, set "+setting, "address", a.String())
 	}
-}
-
-// local reports whether only this machine reaches the address: loopback, a
-// Unix socket, memory.
-func local(a net.Addr) bool {
-	tcp, ok := a.(*net.TCPAddr)
-	return !ok || tcp.IP.IsLoopback()
 }
 
 // linger waits for d, or for the server to fail meanwhile.

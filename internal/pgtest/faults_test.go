@@ -11,7 +11,9 @@ import (
 	"github.com/weir-metrics/weir/internal/testkit"
 )
 
+// A server that is frozen answers nobody, and goes on when it is thawed.
 func TestFrozen(t *testing.T) {
+	testkit.InAll(t)
 	s := Start(t)
 	dsn := s.DSN()
 	s.Freeze()
@@ -31,7 +33,9 @@ func TestFrozen(t *testing.T) {
 	}
 }
 
+// A server whose connections are all taken refuses others, until they are released.
 func TestOccupied(t *testing.T) {
+	testkit.InAll(t)
 	s := Start(t, "max_connections=10")
 	dsn := s.DSN()
 	release := s.Occupy()
@@ -53,7 +57,9 @@ func TestOccupied(t *testing.T) {
 	})
 }
 
+// A disk that is filled refuses writes, and takes them again when it is freed.
 func TestDiskFull(t *testing.T) {
+	testkit.InAll(t)
 	s, disk, err := StartOnDisk(t, 160<<20)
 	if errors.Is(err, ErrNoMount) {
 		t.Skip(err)
@@ -79,6 +85,7 @@ func TestDiskFull(t *testing.T) {
 // TestPowerCut: what was synced is there when the power is back, and what was
 // not is gone.
 func TestPowerCut(t *testing.T) {
+	testkit.InAll(t)
 	disk, err := NewPoweredDisk(t, 32<<20)
 	if errors.Is(err, ErrNoMount) {
 		t.Skip(err)

@@ -13,7 +13,9 @@ import (
 	"github.com/weir-metrics/weir/internal/testkit"
 )
 
+// Each test has a database of its own.
 func TestDatabasesAreApart(t *testing.T) {
+	testkit.InAll(t)
 	testkit.NoLeaks(t)
 	a, b := DSN(t), DSN(t)
 	Exec(t, a, "CREATE TABLE buckets (id int); INSERT INTO buckets VALUES (1), (2)")
@@ -28,7 +30,9 @@ func TestDatabasesAreApart(t *testing.T) {
 	}
 }
 
+// A test's database goes with the test.
 func TestDatabaseIsDropped(t *testing.T) {
+	testkit.InAll(t)
 	var dsn string
 	t.Run("inner", func(t *testing.T) { dsn = DSN(t) })
 	name := dsn[strings.LastIndex(dsn, "/")+1 : strings.Index(dsn, "?")]
@@ -49,7 +53,9 @@ var withTable = NewTemplate(func(dsn string) error {
 	return err
 })
 
+// A template is prepared once, and its copies share no rows.
 func TestTemplate(t *testing.T) {
+	testkit.InAll(t)
 	a, b := withTable.DSN(t), withTable.DSN(t)
 	Exec(t, a, "INSERT INTO log VALUES (7)")
 	if got := Exec(t, b, "SELECT count(*) FROM log"); got != "0" {
@@ -64,7 +70,9 @@ func TestTemplate(t *testing.T) {
 	}
 }
 
+// A server that was killed or stopped begins again with its data, on its port.
 func TestServerKeepsDataAndPort(t *testing.T) {
+	testkit.InAll(t)
 	s := Start(t, "max_connections=17")
 	dsn, addr := s.DSN(), s.Addr()
 	Exec(t, dsn, "CREATE TABLE log (head bigint); INSERT INTO log VALUES (1)")
@@ -99,6 +107,7 @@ func TestServerKeepsDataAndPort(t *testing.T) {
 // TestNothingStaysBehind kills a test binary that has both kinds of server and
 // expects their processes and folders to go.
 func TestNothingStaysBehind(t *testing.T) {
+	testkit.InAll(t)
 	if out := os.Getenv("PGTEST_STAY"); out != "" {
 		s := Start(t)
 		DSN(t)
@@ -136,7 +145,9 @@ func TestNothingStaysBehind(t *testing.T) {
 	})
 }
 
+// A server that is not ours is used by its address, which no error shows.
 func TestForeignServer(t *testing.T) {
+	testkit.InAll(t)
 	s := Start(t)
 	target, err := foreignTarget(s.programs, s.url("postgres"))
 	if err != nil {
@@ -166,6 +177,7 @@ func TestMajor(t *testing.T) {
 // TestAuthenticate: a server that asks for passwords asks everybody but its own
 // test.
 func TestAuthenticate(t *testing.T) {
+	testkit.InAll(t)
 	s := Start(t)
 	dsn := s.DSN()
 	s.Authenticate("host all all 127.0.0.1/32 scram-sha-256")
@@ -178,7 +190,9 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
+// A server of another major version can be had.
 func TestStartMajor(t *testing.T) {
+	testkit.InAll(t)
 	s := StartMajor(t, 18)
 	if got := Exec(t, s.DSN(), "SHOW server_version_num"); !strings.HasPrefix(got, "18") {
 		t.Errorf("server_version_num is %s, want 18", got)

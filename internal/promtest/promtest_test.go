@@ -31,6 +31,7 @@ scrape_configs:
 // TestScrape follows two timestamped samples from a target into the database
 // and through a restart.
 func TestScrape(t *testing.T) {
+	testkit.InAll(t)
 	testkit.NoLeaks(t)
 	now := time.Now().UTC().Truncate(time.Second)
 	want := []Sample{{now.Add(-10 * time.Minute), 41}, {now.Add(-5 * time.Minute), 42}}
@@ -151,6 +152,7 @@ func TestWithDefaults(t *testing.T) {
 
 // The programs of all versions store and tell the same.
 func TestVictoria(t *testing.T) {
+	testkit.InAll(t)
 	testkit.NoLeaks(t)
 	now := time.Now().UTC().Truncate(time.Second)
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -179,7 +181,9 @@ func TestVictoria(t *testing.T) {
 	}
 }
 
+// Debian's Prometheus is the version that its package says.
 func TestDebian(t *testing.T) {
+	testkit.InAll(t)
 	tools := Debian(t)
 	if out, _, err := tools.Run("--version"); err != nil || !strings.Contains(out, "version "+tools.Version) {
 		t.Errorf("version: %v, %s", err, out)

@@ -25,6 +25,7 @@ import (
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/ops"
+	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/internal/smallfile"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
@@ -199,8 +200,6 @@ func (c *Collector) assembled(datasets *catalogue.Catalogue, upstream *cloudflar
 		return err
 	}
 	registerQuota(deps.Registry, limiter)
-	var seed [8]byte
-	_, _ = rand.Read(seed[:]) // never fails (crypto/rand since Go 1.24)
 	c.poller = poll.New(poll.Config{
 		Store: c.store, Upstream: upstream, Budget: limiter, Clock: deps.Clock, Catalogue: datasets,
 		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Writes: c.writes, Unreadable: spoiled, Passed: func() { c.dies(nil) }, Logger: deps.Logger,
@@ -241,16 +240,16 @@ func (c *Collector) Close() error {
 // and serves nothing but the operations listener, which says "not ready".
 func (c *Collector) Run(ctx context.Context) error {
 	// Ends with ctx and says "not ready" before anything else ends.
-	g := newGroup(ctx, c.ops.Drain)
+	g := proc.NewGroup(ctx, c.ops.Drain)
 	// Serves health, readiness and own metrics.
-	g.add(func(ctx context.Context) error {
+	g.Add(func(ctx context.Context) error {
 		return ops.Serve(ctx, ops.ServerConfig{
 			Name: "operations", Address: c.config.OpsListen, Listener: c.deps.Ops, Logger: c.deps.Logger,
 			WebConfigFile: c.config.WebConfig, WebConfigSetting: "WEIR_COLLECTOR_WEB_CONFIG_FILE", Watch: c.secrets,
 		}, c.ops)
 	})
 	// Waits for the store, then does everything else.
-	g.add(func(ctx context.Context) error {
+	g.Add(func(ctx context.Context) error {
 		if away := c.away.Load(); away != nil {
 			if err := wait(ctx, c.deps.Logger, *away, c.begin); err != nil {
 				if ctx.Err() != nil {
@@ -273,28 +272,16 @@ func (c *Collector) serve(ctx context.Context) error {
 			return fmt.Errorf("gRPC listener: %w", err)
 		}
 	}
-	g := newGroup(ctx, func() {})
+	g := proc.NewGroup(ctx, nil)
 	// Campaigns for the lease; while it holds, collects.
-	g.add(c.campaign)
-	// Follows the log for all streams; must outlive them, so it ends by itself
-	// only after the server below has drained.
+	g.Add(c.campaign)
+	// Follows the log for all streams, until the server below has drained.
 	served := make(chan struct{})
-	g.add(func(stop context.Context) error {
-		ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
-		defer cancel()
-		go func() {
-			select { // a feed that fails by itself ends the group
-			case <-served:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-		return c.feed.Run(ctx)
-	})
+	g.AddUnder(served, c.feed.Run)
 	// Serves the BucketService.
-	g.add(func(ctx context.Context) error { defer close(served); return c.grpc.Run(ctx, listener) })
+	g.Add(func(ctx context.Context) error { defer close(served); return c.grpc.Run(ctx, listener) })
 	// Tells gRPC health checks what readiness tells HTTP ones.
-	g.add(func(ctx context.Context) error {
+	g.Add(func(ctx context.Context) error {
 		for {
 			c.grpc.SetServing(c.ready() == nil)
 			select {

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 
 	"github.com/weir-metrics/weir/internal/bearer"
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/loopback"
 	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/internal/smallfile"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
@@ -21,18 +21,13 @@ func (c *Config) upstream(deps Deps, secrets *reload.Watch) (*cloudflare.Client,
 	if err != nil {
 		return nil, err
 	}
-	if base, err := url.Parse(c.CloudflareURL); err == nil && base.Scheme == "http" && !loopback(base.Hostname()) {
+	if base, err := url.Parse(c.CloudflareURL); err == nil && base.Scheme == "http" && !loopback.Host(base.Hostname()) {
 		deps.Logger.Warn("the API token is sent in plain text beyond this machine; use https:// for anything but a simulator", "WEIR_CLOUDFLARE_URL", c.CloudflareURL)
 	}
 	return cloudflare.New(cloudflare.Config{
 		BaseURL: c.CloudflareURL, Transport: deps.Transport, UserAgent: "weir/" + cli.BuildInfo().Version, Logger: deps.Logger,
 		Token: func() (string, error) { return token.Get(), nil },
 	})
-}
-
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // transport carries requests to Cloudflare; another one when the authorities to

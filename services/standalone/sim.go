@@ -10,11 +10,10 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/oklog/run"
-
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/proc"
 )
 
 // simSettings are those of "weir sim".
@@ -139,13 +138,8 @@ func (s *simSettings) run(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("admin listener: %w", err), api.Close())
 	}
 	fmt.Printf("weir sim: WEIR_CLOUDFLARE_URL=http://%s/client/v4 CF_API_TOKEN=%s\nweir sim: admin at http://%s/\n", api.Addr(), cfsim.DemoToken, admin.Addr())
-	var g run.Group
-	for _, serve := range []func(context.Context) error{
-		func(ctx context.Context) error { return sim.Serve(ctx, api) },
-		func(ctx context.Context) error { return sim.ServeAdmin(ctx, admin) },
-	} {
-		ctx, cancel := context.WithCancel(ctx)
-		g.Add(func() error { return serve(ctx) }, func(error) { cancel() })
-	}
+	g := proc.NewGroup(ctx, nil)
+	g.Add(func(ctx context.Context) error { return sim.Serve(ctx, api) })
+	g.Add(func(ctx context.Context) error { return sim.ServeAdmin(ctx, admin) })
 	return g.Run()
 }

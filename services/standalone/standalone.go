@@ -10,12 +10,12 @@ import (
 	"log/slog"
 	"net"
 
-	"github.com/oklog/run"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/services/collector"
 	"github.com/weir-metrics/weir/services/exposer"
 )
@@ -51,14 +51,12 @@ func Run(ctx context.Context, c collector.Config, x exposer.Config, deps Deps) e
 	if err != nil {
 		return errors.Join(err, conn.Close(), served.Close())
 	}
-	var g run.Group
-	actor := func(work func(context.Context) error) {
-		ctx, cancel := context.WithCancel(ctx)
-		g.Add(func() error { return work(ctx) }, func(error) { cancel() })
-	}
+	// What a service says at its end counts also when it was told to end.
+	var collected, exposed error
+	g := proc.NewGroup(ctx, nil)
 	// Collects, stores, streams.
-	actor(served.Run)
+	g.Add(func(ctx context.Context) error { collected = served.Run(ctx); return nil })
 	// Follows, renders, serves.
-	actor(follower.Run)
-	return errors.Join(g.Run(), conn.Close())
+	g.Add(func(ctx context.Context) error { exposed = follower.Run(ctx); return nil })
+	return errors.Join(g.Run(), collected, exposed, conn.Close())
 }

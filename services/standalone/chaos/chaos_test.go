@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/weir-metrics/weir/internal/testkit"
 )
 
 var (
@@ -21,8 +23,9 @@ var (
 )
 
 // TestChaos plays the schedules of a number of seeds and prints what they
-// amounted to. To replay one: -chaos.seed=SEED -chaos.runs=1.
+// amounted to. To replay one: TEST_ALL=1, -chaos.seed=SEED -chaos.runs=1.
 func TestChaos(t *testing.T) {
+	testkit.InAll(t)
 	// The garbage of one world is small beside the time that collecting it takes.
 	defer debug.SetGCPercent(debug.SetGCPercent(1000))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(3 << 30)) // names of megabytes are another matter

@@ -4,7 +4,7 @@
 // last fault is over and a calm time has passed, what must always be true is
 // checked against what the simulator knows to have happened.
 //
-//	go test ./services/standalone/chaos -run TestChaos -chaos.seed=17 -chaos.runs=1
+//	TEST_ALL=1 go test ./services/standalone/chaos -run TestChaos -chaos.seed=17 -chaos.runs=1
 //
 // # What is real
 //

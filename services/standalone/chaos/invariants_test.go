@@ -15,6 +15,7 @@ import (
 	"github.com/weir-metrics/weir/internal/cfsim"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/standalone/chaos/tsdbtest"
+	"github.com/weir-metrics/weir/services/standalone/truth"
 )
 
 // settleFor is how long before the end a window must have ended to be final for
@@ -101,27 +102,27 @@ func (w *world) checkTruth() {
 			continue
 		}
 		from, to := s.Start.Std(), s.Window().End.Std()
-		truth, err := w.sim.True(s.Scope.ID, from, to)
+		totals, err := w.sim.True(s.Scope.ID, from, to)
 		if err != nil {
 			w.report("truth of %s: %v", s.Key, err)
 			continue
 		}
 		if w.Sampling.Enabled && s.Variant == "adaptive" && s.SampleInterval != 1 {
 			held[s.Zone] += requestsIn(s)
-			happened[s.Zone] += truth.Requests
+			happened[s.Zone] += totals.Requests
 		}
-		wrong := differs(s, truth)
+		wrong := truth.Differs(s.Bucket, totals)
 		if wrong == "" || w.Revisions && w.wasShown(s) {
 			continue
 		}
-		if w.Sampling.Enabled && s.Variant == "adaptive" && s.SampleInterval == 0 && truth.Requests < 150 {
+		if w.Sampling.Enabled && s.Variant == "adaptive" && s.SampleInterval == 0 && totals.Requests < 150 {
 			continue // a sample without a hit; its answer is that of no traffic
 		}
 		w.report("bucket %s (revision %d, found %s after its end, finality %d, variant %s): %s",
 			s.Key, s.revision, s.found.Sub(to).Round(time.Second), s.Finality, s.Variant, wrong)
 	}
 	for zone, n := range happened {
-		if !near(10)(held[zone], n) {
+		if !truth.Near(10)(held[zone], n) {
 			w.report("estimates of %s make %v requests together, the truth is %d", zone, held[zone], n)
 		}
 	}
@@ -155,11 +156,24 @@ func (w *world) wasShown(s *shown) bool {
 			return false
 		}
 		t, err := w.sim.Shown(s.Scope.ID, node(s.Variant, s.Size), s.Start.Std(), s.Window().End.Std(), at)
-		if err == nil && differs(s, t) == "" {
+		if err == nil && truth.Differs(s.Bucket, t) == "" {
 			return true
 		}
 	}
 	return false
+}
+
+// node answers a variant of a dataset of a size.
+func node(variant string, size time.Duration) string {
+	switch {
+	case size == time.Hour:
+		return "httpRequests1hGroups"
+	case size == 24*time.Hour:
+		return "httpRequests1dGroups"
+	case variant == "adaptive":
+		return "httpRequestsAdaptiveGroups"
+	}
+	return "httpRequests1mGroups"
 }
 
 // checkCoverage: from the horizon to now less the delay every window is final or
@@ -268,28 +282,17 @@ func (w *world) wrongRange(zone, dataset string, r *bucketv1.CoverageRange, atTh
 	default:
 	}
 	started := time.Unix(r.GetStartUnixSeconds(), 0)
-	if atTheEnd && !w.Starved && lively[zone] && time.Since(started.Add(sizeOf(dataset))) > settleFor {
+	if atTheEnd && !w.Starved && lively[zone] && time.Since(started.Add(truth.Size(dataset))) > settleFor {
 		return "not final: " + what
 	}
 	return ""
-}
-
-// sizeOf is how long a window of a dataset is.
-func sizeOf(dataset string) time.Duration {
-	switch dataset {
-	case "uniques_1d":
-		return 24 * time.Hour
-	case "uniques_1h", "browsers_1h", "countries_1h", "content_types_1h":
-		return time.Hour
-	}
-	return fiveMinutes
 }
 
 // justDue reports whether nothing of a range is late: its turn comes within minutes.
 func justDue(dataset string, r *bucketv1.CoverageRange) bool {
 	const turn = 15 * time.Minute
 	return r.GetReason() == bucketv1.GapReason_GAP_REASON_PENDING &&
-		time.Since(time.Unix(r.GetStartUnixSeconds(), 0).Add(sizeOf(dataset))) < turn
+		time.Since(time.Unix(r.GetStartUnixSeconds(), 0).Add(truth.Size(dataset))) < turn
 }
 
 // checkExposers: at the end both are ready and show the head (G5).

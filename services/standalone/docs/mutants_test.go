@@ -27,6 +27,7 @@ func TestGeneratedMutants(t *testing.T) {
 	if err := yaml.UnmarshalWithOptions(text, &mutants, yaml.Strict()); err != nil {
 		t.Fatal(err)
 	}
+	left := tr.leftOut(t)
 	guarantees := tr.page(t, "docs/guarantees.md")
 	var b strings.Builder
 	b.WriteString(notice + `# Broken on purpose
@@ -49,6 +50,11 @@ places, one at a time, and runs the tests beside it, which must then fail.
 		for _, caught := range m.Caught {
 			folder, test, _ := strings.Cut(caught, ": ")
 			function, _, _ := strings.Cut(test, "/") // cases of an exam are found by running it
+			for _, name := range []string{folder + ": " + function, caught} {
+				if _, there := left[name]; there {
+					t.Errorf("%s: %s: caught by %q, which make test does not run", list, m.Breaks, caught)
+				}
+			}
 			if problem := tr.lacks(folder, function); problem != "" {
 				t.Errorf("%s: %s: caught by %q: %s", list, m.Breaks, caught, problem)
 			}

@@ -25,6 +25,7 @@ import (
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/testkit"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/standalone/truth"
 )
 
 const apiToken = marked + "-token-0123456789abcdef0123456789abcdef"
@@ -34,7 +35,7 @@ const apiToken = marked + "-token-0123456789abcdef0123456789abcdef"
 type simulated struct {
 	*cfsim.Server
 	began time.Time
-	zones []zoneStory
+	zones []truth.Zone
 	url   string // of the API
 }
 
@@ -48,13 +49,7 @@ func simulate(t *testing.T, conf *tls.Config, tokens ...cfsim.Token) *simulated 
 	// With 0.4 requests a minute a bucket may be empty, and an empty bucket is
 	// believed after hours, not seconds.
 	c.Zones = slices.DeleteFunc(c.Zones, func(z cfsim.Zone) bool { return z.Name == "quiet.example" })
-	accounts := map[string]string{}
-	for _, a := range c.Accounts {
-		accounts[a.ID] = a.Name
-	}
-	for _, z := range c.Zones {
-		s.zones = append(s.zones, zoneStory{Zone: z, account: accounts[z.Account], silent: z.Traffic.RequestsPerMinute == 0})
-	}
+	s.zones = stories(c)
 	var err error
 	if s.Server, err = cfsim.New(c); err != nil {
 		t.Fatal(err)
@@ -80,7 +75,7 @@ func simulate(t *testing.T, conf *tls.Config, tokens ...cfsim.Token) *simulated 
 // each zone, up to half an hour and a bit before the simulator began, which is
 // the longest deadline of the default datasets, and where the first answer shows
 // more after them than the beginning of another.
-func (s *simulated) expected(t *testing.T, api bucketv1.BucketServiceClient) (want truth, until time.Time) {
+func (s *simulated) expected(t *testing.T, api bucketv1.BucketServiceClient) (want truth.Samples, until time.Time) {
 	t.Helper()
 	scopes, err := api.ListScopes(t.Context(), &bucketv1.ListScopesRequest{})
 	if err != nil {
@@ -96,17 +91,16 @@ func (s *simulated) expected(t *testing.T, api bucketv1.BucketServiceClient) (wa
 		if !seen {
 			t.Fatalf("the collector does not know zone %s", zones[i].Name)
 		}
-		zones[i].from = start
-		zones[i].must = zones[i].from
+		zones[i].From = start
+		zones[i].Must = start
 		if zones[i].Name == "media.example" {
-			zones[i].must = s.began // in some hours of some days one of its windows is suspect, and rightly waits
+			zones[i].Must = s.began // in some hours of some days one of its windows is suspect, and rightly waits
 		}
 	}
 	until = s.began.Add(-35 * time.Minute)
 	want = expected(t, s.Server, zones, until)
-	maps.DeleteFunc(want.must, func(p point, _ bool) bool {
-		name, _, _ := strings.Cut(p.series, "{")
-		next := time.UnixMilli(p.at + 1).Add(families[name].size)
+	maps.DeleteFunc(want.Must, func(p truth.Point, _ bool) bool {
+		next := p.End().Add(truth.Families[p.Family()].Size())
 		return next.After(s.began.Add(-3 * time.Minute))
 	})
 	return want, until
@@ -248,12 +242,12 @@ func api(t *testing.T, c *service) (bucketv1.BucketServiceClient, *grpc.ClientCo
 var sampleLine = regexp.MustCompile(`^([a-z_:]+)\{(.*)\} ([0-9.e+]+) ([0-9]+)$`)
 
 // samples reads Weir's samples from a page in Prometheus's text format.
-func samples(url string) (map[point]float64, error) {
+func samples(url string) (map[truth.Point]float64, error) {
 	body, err := page(url)
 	if err != nil {
 		return nil, err
 	}
-	out := map[point]float64{}
+	out := map[truth.Point]float64{}
 	for line := range strings.Lines(body) {
 		line = strings.TrimSuffix(line, "\n")
 		if strings.HasPrefix(line, "#") {
@@ -263,7 +257,7 @@ func samples(url string) (map[point]float64, error) {
 		if m == nil {
 			return nil, fmt.Errorf("%s has a line that is no sample with a timestamp: %s", url, line)
 		}
-		f, known := families[m[1]]
+		f, known := truth.Families[m[1]]
 		if !known {
 			return nil, fmt.Errorf("%s has a family that nothing is known of: %s", url, m[1])
 		}
@@ -280,7 +274,7 @@ func samples(url string) (map[point]float64, error) {
 		if err != nil {
 			return nil, err
 		}
-		p := point{fmt.Sprintf("%s{%s,%s,%s}", m[1], labels["zone"], labels["account"], labels[f.label]), at}
+		p := truth.Of(m[1], labels["zone"], labels["account"], labels[f.Label], time.UnixMilli(at+1))
 		if _, twice := out[p]; twice {
 			return nil, fmt.Errorf("%s has %s twice", url, p)
 		}
@@ -302,8 +296,6 @@ func (s *simulated) showsTruth(t *testing.T, c, x *service, replayHoldsAll bool)
 	t.Helper()
 	x.ready()
 	client, _ := api(t, c)
-	var want truth
-	var until time.Time
 	testkit.Eventually(t, 30*time.Second, func() error {
 		scopes, err := client.ListScopes(t.Context(), &bucketv1.ListScopesRequest{})
 		if err != nil {
@@ -314,13 +306,13 @@ func (s *simulated) showsTruth(t *testing.T, c, x *service, replayHoldsAll bool)
 		}
 		return nil
 	})
-	want, until = s.expected(t, client)
+	want, until := s.expected(t, client)
 	addresses := []string{x.history()}
 	if replayHoldsAll {
 		addresses = append(addresses, "http://"+x.data+"/metrics")
 	}
 	for _, url := range addresses {
-		var got map[point]float64
+		var got map[truth.Point]float64
 		read := uint64(0)
 		testkit.Eventually(t, 30*time.Second, func() error {
 			revision, err := x.shows()

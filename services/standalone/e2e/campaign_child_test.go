@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -52,6 +55,14 @@ const (
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(childVariable); spec != "" {
 		os.Exit(child(spec))
+	}
+	// These tests wait more than they work, so more of them run at a time than there
+	// are processors, unless somebody says how many.
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))) // a number is always accepted
 	}
 	os.Exit(m.Run())
 }

@@ -15,6 +15,7 @@ import (
 // What a client says and what a server does are both cut in their middle, also
 // where one side says next to nothing.
 func TestProxyCutsWhatEitherSideSays(t *testing.T) {
+	testkit.InAll(t)
 	t.Parallel()
 	const question, answer, rounds, connections = 100, 5000, 50, 40
 	l := testkit.Listen(t)

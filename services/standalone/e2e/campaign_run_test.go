@@ -27,8 +27,9 @@ var (
 //
 // A run with another seed, or many of them, as "make chaos-long" does:
 //
-//	go test -run '^TestCampaign$' -timeout 2h -v -campaign.seed 7 -campaign.runs 20 -campaign.hours 4
+//	TEST_ALL=1 go test -run '^TestCampaign$' -timeout 2h -v -campaign.seed 7 -campaign.runs 20 -campaign.hours 4
 func TestCampaign(t *testing.T) {
+	testkit.InAll(t)
 	t.Parallel()
 	sum := &tally{done: map[string]int{}}
 	for i := range *campaignRuns {

@@ -10,7 +10,10 @@ import (
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/testkit"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/standalone/truth"
 )
+
+const fiveMinutes = 5 * time.Minute
 
 // reach is how long a window may take to become final when everything that can
 // go wrong does: later than that, a zone may be gone before anybody came by.
@@ -18,15 +21,15 @@ const reach = 105 * time.Minute
 
 // expected is the truth by zones' tags: what they were called when is another
 // question. Nothing of it has to be held yet; [campaign.must] says what does.
-func (c *campaign) expected(until time.Time) truth {
+func (c *campaign) expected(until time.Time) truth.Samples {
 	c.t.Helper()
 	c.fates()
 	zones := slices.Clone(c.zones)
 	for i := range zones {
 		z := &zones[i]
-		z.from = later(c.began.Add(-c.lookback), z.Created)
-		z.must = z.from
-		z.Name, z.account = z.ID, ""
+		z.From = later(c.began.Add(-c.lookback), z.Created)
+		z.Must = z.From
+		z.Name, z.AccountName = z.ID, ""
 		if slices.ContainsFunc(z.Events, func(e cfsim.ZoneEvent) bool { return e.Plan != "" }) {
 			z.Plan = cfsim.Business // what it may once have had
 		}
@@ -35,8 +38,8 @@ func (c *campaign) expected(until time.Time) truth {
 }
 
 // must is what has to be held by now, for all that has happened to zones.
-func (c *campaign) must(want truth) map[point]bool {
-	out := maps.Clone(want.must)
+func (c *campaign) must(want truth.Samples) map[truth.Point]bool {
+	out := maps.Clone(want.Must)
 	started, listings := c.started(), c.listings()
 	for _, z := range c.zones {
 		begins, began := started[z.ID], started[z.ID]
@@ -47,18 +50,17 @@ func (c *campaign) must(want truth) map[point]bool {
 		if latest := c.listed(z.Created).Add(reach - c.lookback); begins.After(latest) && !away {
 			c.violations("beginning", []string{fmt.Sprintf("history of %s begins at %s; it was there to be listed before %s", z.Name, begins, latest)})
 		}
-		for p := range want.must {
-			id, name := p.zone()
-			if id != z.ID {
+		for p := range want.Must {
+			if id, _, _ := p.Labels(); id != z.ID {
 				continue
 			}
-			size := families[name].size
-			end := time.UnixMilli(p.at + 1)
+			name, end := p.Family(), p.End()
+			size := truth.Families[name].Size()
 			if end.Add(-size).Before(began.Truncate(size)) || c.excused(z, name, end.Add(-size), end, begins, listings) {
 				delete(out, p)
 			}
 			if z.Name == "quiet.example" && size == fiveMinutes { // a zero is believed after hours
-				if v, err := c.sim.True(id, end.Add(-size), end); err != nil || v.Requests == 0 {
+				if v, err := c.sim.True(z.ID, end.Add(-size), end); err != nil || v.Requests == 0 {
 					delete(out, p)
 				}
 			}
@@ -69,7 +71,7 @@ func (c *campaign) must(want truth) map[point]bool {
 
 // excused says whether what happened to a zone is a reason for not having a
 // window.
-func (c *campaign) excused(z zoneStory, family string, start, end, begins time.Time, listings []time.Time) bool {
+func (c *campaign) excused(z truth.Zone, family string, start, end, begins time.Time, listings []time.Time) bool {
 	for i, e := range z.Events {
 		switch {
 		case e.Delete: // and nobody may have come by in time
@@ -91,7 +93,7 @@ func (c *campaign) excused(z zoneStory, family string, start, end, begins time.T
 			}
 		case e.Plan != "" && z.Plan == cfsim.Free:
 			// It gets the better variant when that has been noticed.
-			if families[family].rollup {
+			if truth.Families[family].Rollup {
 				return true
 			}
 		}
@@ -131,20 +133,13 @@ func (c *campaign) started() map[string]time.Time {
 	return out
 }
 
-// zone is the tag of the zone and the family of a point that has tags for names.
-func (p point) zone() (id, family string) {
-	family, rest, _ := strings.Cut(p.series, "{")
-	id, _, _ = strings.Cut(rest, ",")
-	return id, family
-}
-
 // aliases are all names that each zone ever had, with the account's, in the
 // order in which it had them.
 func (c *campaign) aliases() map[string][]string {
 	accounts := map[string]string{cfsim.Tag("account:retail"): "Example Retail", cfsim.Tag("account:labs"): "Example Labs"}
 	out := map[string][]string{}
 	for _, z := range c.zones {
-		name, account := z.Name, z.account
+		name, account := z.Name, z.AccountName
 		out[z.ID] = []string{name + "," + account}
 		for _, e := range c.script.events[z.ID] {
 			switch {
@@ -163,24 +158,23 @@ func (c *campaign) aliases() map[string][]string {
 
 // byTag puts zones' tags in the place of their names. A point that has two
 // names is a violation.
-func (c *campaign) byTag(of string, points map[point]float64) map[point]float64 {
+func (c *campaign) byTag(of string, points map[truth.Point]float64) map[truth.Point]float64 {
 	tags := map[string]string{}
 	for id, names := range c.aliases() {
 		for _, n := range names {
 			tags[n] = id
 		}
 	}
-	out := map[point]float64{}
+	out := map[truth.Point]float64{}
 	var wrong []string
 	for p, v := range points {
-		family, rest, _ := strings.Cut(p.series, "{")
-		parts := strings.SplitN(strings.TrimSuffix(rest, "}"), ",", 3)
-		id, known := tags[parts[0]+","+parts[1]]
+		zone, account, label := p.Labels()
+		id, known := tags[zone+","+account]
 		if !known {
 			wrong = append(wrong, fmt.Sprintf("%s is of a zone that never had that name", p))
 			continue
 		}
-		q := point{fmt.Sprintf("%s{%s,,%s}", family, id, parts[2]), p.at}
+		q := truth.Of(p.Family(), id, "", label, p.End())
 		if _, twice := out[q]; twice {
 			wrong = append(wrong, fmt.Sprintf("%s is there under two names", p))
 		}
@@ -191,8 +185,8 @@ func (c *campaign) byTag(of string, points map[point]float64) map[point]float64 
 }
 
 // logged is what the entries of the log say, and when each window was committed.
-func (c *campaign) logged(entries []*bucketv1.Entry) (points map[point]float64, committed map[point]time.Time) {
-	points, committed = map[point]float64{}, map[point]time.Time{}
+func (c *campaign) logged(entries []*bucketv1.Entry) (points map[truth.Point]float64, committed map[truth.Point]time.Time) {
+	points, committed = map[truth.Point]float64{}, map[truth.Point]time.Time{}
 	var wrong []string
 	names := map[string]int{}
 	aliases := c.aliases()
@@ -202,7 +196,7 @@ func (c *campaign) logged(entries []*bucketv1.Entry) (points map[point]float64, 
 			continue
 		}
 		id := b.GetScope().GetId()
-		at := 1000*(b.GetStartUnixSeconds()+int64(b.GetSizeSeconds())) - 1
+		end := time.Unix(b.GetStartUnixSeconds()+int64(b.GetSizeSeconds()), 0)
 		// Names go forward only: a bucket never has an older name than one
 		// that was stored before it.
 		name := slices.Index(aliases[id], b.GetZone()+","+b.GetAccount())
@@ -219,7 +213,7 @@ func (c *campaign) logged(entries []*bucketv1.Entry) (points map[point]float64, 
 				if len(f.GetLabelValues()) > 0 {
 					label = f.GetLabelValues()[i]
 				}
-				p := point{fmt.Sprintf("%s{%s,,%s}", f.GetFamily(), id, label), at}
+				p := truth.Of(f.GetFamily(), id, "", label, end)
 				if _, twice := points[p]; twice {
 					wrong = append(wrong, fmt.Sprintf("%s is stored twice", p))
 				}
@@ -244,24 +238,6 @@ func depths(entries []*bucketv1.Entry) map[string]time.Duration {
 	return out
 }
 
-// differences are what is missing, wrong or extra, compared with the truth.
-func differences(got map[point]float64, want truth, must map[point]bool, until time.Time) (missing []point, wrong []string) {
-	for p := range must {
-		if _, there := got[p]; !there {
-			missing = append(missing, p)
-		}
-	}
-	for p, v := range got {
-		switch truth, there := want.may[p]; {
-		case there && v != truth:
-			wrong = append(wrong, fmt.Sprintf("%s is %v, truth is %v", p, v, truth))
-		case !there && p.at < until.UnixMilli():
-			wrong = append(wrong, fmt.Sprintf("%s, %v, must not be there", p, v))
-		}
-	}
-	return missing, wrong
-}
-
 // checkTruth compares log and Prometheus with the truth up to until.
 func (c *campaign) checkTruth(until time.Time) {
 	t := c.t
@@ -271,23 +247,19 @@ func (c *campaign) checkTruth(until time.Time) {
 	_ = testkit.Poll(90*time.Second, func() error { // what is missing after that is told below
 		entries, _, _ := c.diary.sofar()
 		got, _ := c.logged(entries)
-		if missing, _ := differences(got, want, c.must(want), until); len(missing) > 0 {
-			return missingError(missing[0])
-		}
-		return nil
+		return lacks(got, truth.Samples{Must: c.must(want)})
 	})
 	must := c.must(want)
 	t.Logf("calm %s after the trouble ended, on the clock", c.clock.Now().Sub(until).Round(time.Second))
 	entries, _, _ := c.diary.sofar()
 	inLog, committed := c.logged(entries)
-	report := func(of string, got map[point]float64, excuse func(point) bool) {
-		missing, wrong := differences(got, want, must, until)
-		for _, p := range missing {
+	report := func(of string, got map[truth.Point]float64, excuse func(truth.Point) bool) {
+		wrong := want.Wrong(got, until)
+		for _, p := range truth.Missing(got, must) {
 			if excuse == nil || !excuse(p) {
-				wrong = append(wrong, fmt.Sprintf("%s, %v, is missing", p, want.may[p]))
+				wrong = append(wrong, fmt.Sprintf("%s, %v, is missing", p, want.May[p]))
 			}
 		}
-		slices.Sort(wrong)
 		c.violations(of, wrong)
 	}
 	report("log and truth", inLog, nil)
@@ -296,14 +268,12 @@ func (c *campaign) checkTruth(until time.Time) {
 	depth := depths(entries)
 	// A window that became final when the replay had nearly moved on was shown
 	// to Prometheus for a moment, or not at all: that is what backfills are for.
-	excuse := func(p point) bool {
-		_, name := p.zone()
+	excuse := func(p truth.Point) bool {
 		at, there := committed[p]
-		return there && at.Sub(time.UnixMilli(p.at)) > depth[name]-45*time.Minute
+		return there && at.Sub(p.End()) > depth[p.Family()]-45*time.Minute
 	}
 	_ = testkit.Poll(20*time.Second, func() error { // as above
-		missing, _ := differences(c.byTag("Prometheus", held(t, c.prometheus, since)), want, must, until)
-		for _, p := range missing {
+		for _, p := range truth.Missing(c.byTag("Prometheus", held(t, c.prometheus, since)), must) {
 			if !excuse(p) {
 				return missingError(p)
 			}
@@ -311,7 +281,7 @@ func (c *campaign) checkTruth(until time.Time) {
 		return nil
 	})
 	inPrometheus := c.byTag("Prometheus", held(t, c.prometheus, since))
-	report("Prometheus and truth", inPrometheus, func(p point) bool {
+	report("Prometheus and truth", inPrometheus, func(p truth.Point) bool {
 		if !excuse(p) {
 			return false
 		}

@@ -41,6 +41,7 @@ type launcher func(t *testing.T, target string) *promtest.Server
 // time, by a signal or by SIGKILL. In the end each holds the truth, whole and
 // alone, and so all hold the same: two that are alike are an HA pair.
 func TestEveryNeighbourHoldsTheTruth(t *testing.T) {
+	testkit.InAll(t)
 	t.Parallel()
 	const (
 		back  = 6 * time.Hour

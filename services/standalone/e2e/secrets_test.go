@@ -387,7 +387,7 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 		{name: "a Cloudflare that refuses nodes to the token it repeats", settings: []string{"WEIR_CLOUDFLARE_URL=" + entitled}, runs: true, says: []string{"[redacted]"}, shows: []string{"[redacted]"}},
 		{
 			name: "a database that goes away at work", settings: []string{"WEIR_DATABASE_URL=" + u.String(), "WEIR_MIGRATE=true"}, runs: true,
-			trouble: func() { database.refuse.Store(true); database.cut() }, says: []string{"level=WARN", "failed to connect to"}, shows: []string{"STORE_UNAVAILABLE"},
+			trouble: func() { database.refuse.Store(true); database.cut() }, says: []string{"failed to connect to"}, shows: []string{"STORE_UNAVAILABLE"},
 		},
 		{name: "a proxy that refuses", settings: []string{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "HTTPS_PROXY=" + proxied.url(marked)}, runs: true, says: []string{"Proxy Authentication Required"}},
 		{name: "a proxy that is away", settings: []string{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "HTTPS_PROXY=http://weir:" + marked + "@" + away}, runs: true, says: []string{"cannot list zones"}},

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector"
 	"github.com/weir-metrics/weir/services/exposer"
+	"github.com/weir-metrics/weir/services/standalone/truth"
 )
 
 // world is everything outside Weir: time, Cloudflare, Prometheus.
@@ -30,7 +33,7 @@ type world struct {
 	began  time.Time
 	sim    *cfsim.Server
 	simURL string
-	zones  []zoneStory
+	zones  []truth.Zone
 	// lookback is the history that zones get; short enough for every window to
 	// be in the replay when Prometheus comes for the first time.
 	lookback time.Duration
@@ -82,15 +85,7 @@ func (w *world) serve(c cfsim.Config) {
 		t.Fatal(err)
 	}
 	w.sim = sim
-	accounts := map[string]string{}
-	for _, a := range c.Accounts {
-		accounts[a.ID] = a.Name
-	}
-	for _, z := range c.Zones {
-		w.zones = append(w.zones, zoneStory{
-			Zone: z, account: accounts[z.Account], silent: z.Traffic.RequestsPerMinute == 0,
-		})
-	}
+	w.zones = stories(c)
 	listener := testkit.Listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -159,12 +154,25 @@ func startActor(t *testing.T, name string, run func(context.Context) error) *act
 	return a
 }
 
-// address reserves a loopback address that a restarted process can take again.
+// addresses counts those that this process has given out.
+var addresses atomic.Uint32
+
+// address is a loopback address that nobody has now and that a restarted process
+// can take again. Its port is below those that systems give to connections and to
+// who listens on port 0, so that none of these takes it in between.
 func address(t *testing.T) string {
 	t.Helper()
-	l := testkit.Listen(t)
-	defer l.Close()
-	return l.Addr().String()
+	const lowest, ports = 12000, 20000
+	for range ports {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+(37*os.Getpid()+int(addresses.Add(1)))%ports))
+		if err != nil {
+			continue // somebody has it
+		}
+		defer l.Close()
+		return l.Addr().String()
+	}
+	t.Fatal("no loopback port is free")
+	return ""
 }
 
 // collectorConfig is the default one, pointed at the simulator.
@@ -285,17 +293,16 @@ func startPrometheusOf(t *testing.T, tools promtest.Tools, window time.Duration,
 }
 
 // held is what Prometheus has stored of Weir's families.
-func held(t *testing.T, p *promtest.Server, since time.Time) map[point]float64 {
+func held(t *testing.T, p *promtest.Server, since time.Time) map[truth.Point]float64 {
 	t.Helper()
-	out := map[point]float64{}
+	out := map[truth.Point]float64{}
 	for _, s := range p.Samples(`{__name__=~"cloudflare_.*"}`, since, time.Now()) {
-		f, known := families[s.Labels["__name__"]]
+		f, known := truth.Families[s.Labels["__name__"]]
 		if !known {
 			t.Fatalf("Prometheus holds a family that nothing is known of: %s", s.Name())
 		}
-		name := fmt.Sprintf("%s{%s,%s,%s}", s.Labels["__name__"], s.Labels["zone"], s.Labels["account"], s.Labels[f.label])
 		for _, sample := range s.Samples {
-			p := point{name, sample.Time.UnixMilli()}
+			p := truth.Of(s.Labels["__name__"], s.Labels["zone"], s.Labels["account"], s.Labels[f.Label], sample.Time.Add(time.Millisecond))
 			if _, twice := out[p]; twice {
 				t.Fatalf("Prometheus holds two series for %s", p)
 			}
@@ -303,35 +310,6 @@ func held(t *testing.T, p *promtest.Server, since time.Time) map[point]float64 {
 		}
 	}
 	return out
-}
-
-// compare reports every sample of windows that end at or before until which is
-// missing, extra or wrong.
-func compare(t *testing.T, got map[point]float64, want truth, until time.Time) {
-	t.Helper()
-	counts := map[string]int{}
-	report := func(kind, format string, args ...any) {
-		if counts[kind]++; counts[kind] <= 10 {
-			t.Errorf(kind+": "+format, args...)
-		}
-	}
-	for p := range want.must {
-		if _, there := got[p]; !there {
-			report("missing", "%s, %v", p, want.may[p])
-		}
-	}
-	for p, v := range got {
-		switch truth, there := want.may[p]; {
-		case there && v != truth:
-			report("wrong", "%s is %v, truth is %v", p, v, truth)
-		case !there && p.at < until.UnixMilli():
-			report("extra", "%s, %v", p, v)
-		}
-	}
-	t.Logf("%d samples compared with the truth; missing, wrong, extra: %v", len(want.must), counts)
-	if len(want.must) < 500 {
-		t.Errorf("only %d samples were expected: the test has lost its subject", len(want.must))
-	}
 }
 
 // quiet checks that Prometheus has nothing to complain about.

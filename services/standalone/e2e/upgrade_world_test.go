@@ -23,6 +23,7 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector"
 	"github.com/weir-metrics/weir/services/collector/collectortest"
+	"github.com/weir-metrics/weir/services/standalone/truth"
 )
 
 // upgrade is one store and everybody who has to do with it.
@@ -186,7 +187,7 @@ func (u *upgrade) holds() {
 	t := u.t
 	t.Helper()
 	collected := *u.sim
-	collected.zones = slices.DeleteFunc(slices.Clone(u.sim.zones), func(z zoneStory) bool { return !slices.Contains(u.zones, z.Name) })
+	collected.zones = slices.DeleteFunc(slices.Clone(u.sim.zones), func(z truth.Zone) bool { return !slices.Contains(u.zones, z.Name) })
 	for _, x := range u.exposers {
 		collected.showsTruth(t, u.leader, x, true)
 	}

@@ -16,6 +16,7 @@
 package bucketsvc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -24,6 +25,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/internal/quiet"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
@@ -121,9 +123,9 @@ type Server struct {
 	log     *quiet.Log // clients can cause the same again and again
 	streams atomic.Int64
 
-	snapshots, lists, calls places
+	snapshots, lists, calls proc.Places
 
-	summing places // one: whoever has it owns the next two
+	summing proc.Places // one: whoever has it owns the next two
 	summary []*bucketv1.DatasetStatus
 	summed  time.Time // zero: not yet
 
@@ -141,31 +143,25 @@ func New(c Config) (*Server, error) {
 	if min(l.Streams, l.Snapshots, l.Lists, l.Calls, l.Message, l.Pace) < 0 || min(l.Queue, l.Stall, l.Progress, l.Snapshot, l.Unary, c.Retention) < 0 {
 		return nil, errors.New("bucket service: no limit may be negative")
 	}
-	setDefault(&l.Streams, 2048)
-	setDefault(&l.Snapshots, 4)
-	setDefault(&l.Lists, 8)
-	setDefault(&l.Calls, 64)
-	setDefault(&l.Queue, 15*time.Second)
-	setDefault(&l.Stall, 30*time.Second)
-	setDefault(&l.Progress, 10*time.Second)
-	setDefault(&l.Pace, 256<<10)
-	setDefault(&l.Snapshot, 5*time.Minute)
-	setDefault(&l.Unary, 30*time.Second)
-	setDefault(&l.Message, 16<<20)
+	l.Streams = cmp.Or(l.Streams, 2048)
+	l.Snapshots = cmp.Or(l.Snapshots, 4)
+	l.Lists = cmp.Or(l.Lists, 8)
+	l.Calls = cmp.Or(l.Calls, 64)
+	l.Queue = cmp.Or(l.Queue, 15*time.Second)
+	l.Stall = cmp.Or(l.Stall, 30*time.Second)
+	l.Progress = cmp.Or(l.Progress, 10*time.Second)
+	l.Pace = cmp.Or(l.Pace, 256<<10)
+	l.Snapshot = cmp.Or(l.Snapshot, 5*time.Minute)
+	l.Unary = cmp.Or(l.Unary, 30*time.Second)
+	l.Message = cmp.Or(l.Message, 16<<20)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Server{
 		c: c, log: quiet.New(c.Logger, time.Minute), draining: make(chan struct{}),
-		snapshots: make(places, l.Snapshots), lists: make(places, l.Lists), calls: make(places, l.Calls),
-		summing: make(places, 1),
+		snapshots: make(proc.Places, l.Snapshots), lists: make(proc.Places, l.Lists), calls: make(proc.Places, l.Calls),
+		summing: make(proc.Places, 1),
 	}, nil
-}
-
-func setDefault[T int | time.Duration](v *T, d T) {
-	if *v == 0 {
-		*v = d
-	}
 }
 
 // Drain ends every stream with DRAINING and refuses new ones, so that clients
@@ -190,29 +186,12 @@ func (s *Server) admit() (release func(), err error) {
 	return func() { s.streams.Add(-1) }, nil
 }
 
-// places are what work of one kind takes while it is done. Whoever waits is
-// served in the order of coming.
-type places chan struct{}
-
-// take waits for a place, at most for the time given, and returns how to give
-// it back. full is the error when there is none; otherwise it is ctx's cause.
-func (p places) take(ctx context.Context, patience time.Duration, full error) (release func(), err error) {
-	release = func() { <-p }
-	select {
-	case p <- struct{}{}:
-		return release, nil
-	default:
-	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case p <- struct{}{}:
-		return release, nil
-	case <-timer.C:
-		return nil, full
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+// enter takes a place, and waits for one no longer than the queue allows; full is
+// the error then. The caller leaves the place.
+func (s *Server) enter(ctx context.Context, places proc.Places, full error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.c.Limits.Queue, full)
+	defer cancel()
+	return places.Enter(ctx)
 }
 
 // info describes the store to readers.

@@ -40,11 +40,10 @@ func (s *Server) list(ctx context.Context, req *bucketv1.ListBucketsRequest, sen
 	if err != nil {
 		return err
 	}
-	release, err := s.lists.take(ctx, s.c.Limits.Queue, errManyLists)
-	if err != nil {
+	if err := s.enter(ctx, s.lists, errManyLists); err != nil {
 		return err
 	}
-	defer release()
+	defer s.lists.Leave()
 	of, keep, err := s.stored(ctx, filter)
 	if err != nil {
 		return err

@@ -24,9 +24,9 @@ func answer[T proto.Message](ctx context.Context, s *Server, call string, do fun
 	bounded, cancel := context.WithTimeout(ctx, s.c.Limits.Unary)
 	defer cancel()
 	var m T
-	release, err := in.take(bounded, s.c.Limits.Queue, full)
+	err := s.enter(bounded, in, full)
 	if err == nil {
-		defer release()
+		defer in.Leave()
 		m, err = do(bounded)
 	}
 	if err == nil {
@@ -157,11 +157,10 @@ const summaryAge = 5 * time.Second
 // datasets is their state, read by one call at a time; those that wait get what
 // that one read.
 func (s *Server) datasets(ctx context.Context) ([]*bucketv1.DatasetStatus, error) {
-	release, err := s.summing.take(ctx, s.c.Limits.Queue, errManyCalls)
-	if err != nil {
+	if err := s.enter(ctx, s.summing, errManyCalls); err != nil {
 		return nil, err
 	}
-	defer release()
+	defer s.summing.Leave()
 	if !s.summed.IsZero() && time.Since(s.summed) < summaryAge {
 		return s.summary, nil
 	}

@@ -88,11 +88,10 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 	if err != nil {
 		return store.Head{}, err
 	}
-	release, err := s.snapshots.take(ctx, s.c.Limits.Queue, errManySnapshots)
-	if err != nil {
+	if err := s.enter(ctx, s.snapshots, errManySnapshots); err != nil {
 		return store.Head{}, err
 	}
-	defer release()
+	defer s.snapshots.Leave()
 	// An open transaction hinders vacuum and retention, and a place is another's
 	// wait, so a snapshot has bounds of its own, besides the one on each message.
 	out.hurry(true)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/weir-metrics/weir/internal/bucket"
 )
 
 // envelope is every body that the API sends: GraphQL's and REST's.
@@ -287,7 +289,7 @@ func (s *scopes) byTag(q *Query) (zones map[string]map[string]any, account map[s
 	for _, z := range list {
 		tag, _ := z["zoneTag"].(string)
 		if !slices.Contains(q.Zones, tag) {
-			return nil, nil, fmt.Errorf("zone %q was not asked for", clip(tag))
+			return nil, nil, fmt.Errorf("zone %q was not asked for", bucket.Clip(tag))
 		}
 		if _, dup := zones[tag]; dup {
 			return nil, nil, fmt.Errorf("zone %s is there twice", tag)
@@ -358,11 +360,4 @@ func (q *Query) groups(scope map[string]any) (map[string][]map[string]any, error
 		out[s.Alias] = groups
 	}
 	return out, nil
-}
-
-func clip(s string) string {
-	if len(s) <= 80 {
-		return s
-	}
-	return strings.ToValidUTF8(s[:80], "") + "…"
 }

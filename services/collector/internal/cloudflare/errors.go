@@ -101,10 +101,6 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Names reports whether the error names a zone or a selection, so that what it
-// says is about that and not about the rest of the question.
-func (e *Error) Names() bool { return e.Zone != "" || len(e.Zones) > 0 || e.Alias != "" }
-
 // weight orders the errors of one reply: what concerns every further question
 // comes first.
 func (c Class) weight() int {

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
 )
 
 // Zone is a zone as the REST API lists it.
@@ -45,7 +47,7 @@ func (z *Zone) UnmarshalJSON(text []byte) error {
 		Plan    json.RawMessage `json:"plan"`
 	}
 	if err := json.Unmarshal(text, &raw); err != nil {
-		return fmt.Errorf("an entry of the list is no zone with an id: %s", clip(string(text)))
+		return fmt.Errorf("an entry of the list is no zone with an id: %s", bucket.Clip(string(text)))
 	}
 	*z = Zone{ID: raw.ID}
 	read(z, "name", raw.Name, &z.Name, "", "it has no name")
@@ -68,7 +70,7 @@ func read[T any](z *Zone, what string, text json.RawMessage, value *T, instead T
 	}
 	if err := json.Unmarshal(text, value); err != nil {
 		*value = instead
-		z.Malformed = append(z.Malformed, fmt.Sprintf("the zone's %s is %s, which is none; %s", what, clip(string(text)), effect))
+		z.Malformed = append(z.Malformed, fmt.Sprintf("the zone's %s is %s, which is none; %s", what, bucket.Clip(string(text)), effect))
 	}
 }
 
@@ -76,14 +78,6 @@ func read[T any](z *Zone, what string, text json.RawMessage, value *T, instead T
 type Account struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
-}
-
-// Token is what Cloudflare says about the token that asked.
-type Token struct {
-	ID        string     `json:"id"`
-	Status    string     `json:"status"` // "active", "disabled", "expired"
-	NotBefore *time.Time `json:"not_before"`
-	ExpiresOn *time.Time `json:"expires_on"`
 }
 
 type resultInfo struct {
@@ -130,27 +124,6 @@ func (c *Client) Accounts(ctx context.Context) ([]Account, error) {
 	return list, nil
 }
 
-// VerifyToken asks about a token that belongs to a user.
-func (c *Client) VerifyToken(ctx context.Context) (Token, error) {
-	return c.verify(ctx, c.base.JoinPath("user", "tokens", "verify"))
-}
-
-// VerifyAccountToken asks about a token that belongs to the account.
-func (c *Client) VerifyAccountToken(ctx context.Context, accountID string) (Token, error) {
-	if !tagPattern.MatchString(accountID) {
-		return Token{}, &Error{Class: Ours, Message: fmt.Sprintf("account is %q; it must be 32 lower-case hexadecimal digits", accountID)}
-	}
-	return c.verify(ctx, c.base.JoinPath("accounts", accountID, "tokens", "verify"))
-}
-
-func (c *Client) verify(ctx context.Context, u *url.URL) (Token, error) {
-	t, _, err := get[Token](ctx, c, u, 1)
-	if err != nil {
-		return Token{}, fmt.Errorf("verify token: %w", err)
-	}
-	return t, nil
-}
-
 // pages walks a list. total_pages has been seen to be wrong, so the walk ends
 // with the first page that brings nothing new, or once as many are known as
 // Cloudflare counts; and it is bounded.
@@ -171,7 +144,7 @@ func pages[T any](ctx context.Context, c *Client, path string, params url.Values
 		for i := range list {
 			key := id(&list[i])
 			if !tagPattern.MatchString(key) {
-				return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("page %d has an entry with id %q", page, clip(key))}
+				return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("page %d has an entry with id %q", page, bucket.Clip(key))}
 			}
 			if !seen[key] { // an entry that moved a page down while we walked
 				seen[key] = true

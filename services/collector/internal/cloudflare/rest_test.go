@@ -120,24 +120,6 @@ func TestAValueOfAZoneCostsItself(t *testing.T) {
 	}
 }
 
-func TestVerifyToken(t *testing.T) {
-	c, _ := client(t, func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, `{"result":{"id":%q,"status":"active","expires_on":"2027-01-01T00:00:00Z"},"success":true,"errors":[],"messages":[{"message":%q}]}`, zoneA, r.URL.Path)
-	}, nil)
-	for _, verify := range []func() (Token, error){
-		func() (Token, error) { return c.VerifyToken(t.Context()) },
-		func() (Token, error) { return c.VerifyAccountToken(t.Context(), accountA) },
-	} {
-		token, err := verify()
-		if err != nil || token.ID != zoneA || token.Status != "active" || token.NotBefore != nil || token.ExpiresOn == nil {
-			t.Errorf("token %+v, %v", token, err)
-		}
-	}
-	if _, err := c.VerifyAccountToken(t.Context(), "../../zones"); err == nil {
-		t.Error("took a path for an account")
-	}
-}
-
 func TestRESTReplies(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int

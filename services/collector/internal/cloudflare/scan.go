@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/weir-metrics/weir/internal/bucket"
 )
 
 // A body is judged before anything is made of it: [scan] reads it once without
@@ -249,7 +251,7 @@ func (s *scanner) name(name []byte, hash uint64, n, first int) error {
 	}
 	for _, h := range s.names[first:] {
 		if h == hash {
-			return s.broken(fmt.Sprintf("an object has the name %s twice", clip(string(name))))
+			return s.broken(fmt.Sprintf("an object has the name %s twice", bucket.Clip(string(name))))
 		}
 	}
 	s.names = append(s.names, hash)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
 )
 
 // Settings is what a zone or account may ask of one node.
@@ -108,7 +110,7 @@ func settingsOf(scope map[string]any, nodes []string) (map[string]Settings, erro
 			num, _ := raw[field].(json.Number)
 			v, e := num.Int64()
 			if err == nil && (e != nil || v < 0) {
-				err = fmt.Errorf("settings of %s: %s is %q; it must be a whole number, not negative", n, field, clip(num.String()))
+				err = fmt.Errorf("settings of %s: %s is %q; it must be a whole number, not negative", n, field, bucket.Clip(num.String()))
 			}
 			return v
 		}

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,15 +95,15 @@ type Feed struct {
 
 // New returns a feed; it reads nothing until Run.
 func New(c Config) *Feed {
-	setDefault(&c.Poll, time.Second)
-	setDefault(&c.Heartbeat, 2*time.Second)
-	setDefault(&c.Away, 15*time.Second)
-	setDefault(&c.Catchup, 2*time.Second)
-	setDefault(&c.Timeout, 5*time.Second)
-	setDefault(&c.Entries, 16384)
-	setDefault(&c.Bytes, 64<<20)
-	setDefault(&c.Page, 256)
-	setDefault(&c.Readers, 4)
+	c.Poll = cmp.Or(c.Poll, time.Second)
+	c.Heartbeat = cmp.Or(c.Heartbeat, 2*time.Second)
+	c.Away = cmp.Or(c.Away, 15*time.Second)
+	c.Catchup = cmp.Or(c.Catchup, 2*time.Second)
+	c.Timeout = cmp.Or(c.Timeout, 5*time.Second)
+	c.Entries = cmp.Or(c.Entries, 16384)
+	c.Bytes = cmp.Or(c.Bytes, 64<<20)
+	c.Page = cmp.Or(c.Page, 256)
+	c.Readers = cmp.Or(c.Readers, 4)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -112,12 +113,6 @@ func New(c Config) *Feed {
 		turns:   make(chan struct{}, c.Readers),
 		ring:    ring{maxEntries: c.Entries, maxBytes: c.Bytes},
 		changed: make(chan struct{}),
-	}
-}
-
-func setDefault[T time.Duration | int](v *T, d T) {
-	if *v <= 0 {
-		*v = d
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/weir-metrics/weir/internal/loopback"
 	"github.com/weir-metrics/weir/services/collector/internal/rawcodec"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -182,7 +183,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	if s.used.Swap(true) {
 		return errors.New("grpc server: it runs once; make another")
 	}
-	if s.c.Reflection || local(l.Addr()) {
+	if s.c.Reflection || loopback.Addr(l.Addr()) {
 		reflection.Register(s.grpc)
 	}
 	if s.c.TLS == nil {
@@ -232,7 +233,7 @@ func (s *Server) stop() {
 // on the way.
 func tellPlain(log *slog.Logger, a net.Addr, tokens bool) {
 	switch {
-	case local(a):
+	case loopback.Addr(a):
 	case tokens:
 		log.Warn("bearer tokens are asked for in plain text beyond this machine; unless something in front of it adds TLS, set WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE",
 			"listener", "gRPC", "address", a.String())
@@ -240,11 +241,4 @@ func tellPlain(log *slog.Logger, a net.Addr, tokens bool) {
 		log.Info("serving gRPC in plain text beyond this machine; unless something in front of it adds TLS, set WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE",
 			"listener", "gRPC", "address", a.String())
 	}
-}
-
-// local reports whether only this machine reaches the address: loopback, a
-// Unix socket, memory.
-func local(a net.Addr) bool {
-	tcp, ok := a.(*net.TCPAddr)
-	return !ok || tcp.IP.IsLoopback()
 }

@@ -25,6 +25,7 @@ func gap(i int, reason ledger.Reason, attempts int) ledger.Gap {
 	}
 }
 
+// joined joins gaps as the loop does, one after the other.
 func joined(gaps ...ledger.Gap) (out []ledger.Gap) {
 	for _, g := range gaps {
 		out = ledger.Join(out, g)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/poll"
@@ -117,14 +118,18 @@ func TestDeniedZonesDoNotUseUpTheBudget(t *testing.T) {
 		tokens   map[time.Duration]string
 		open     bool
 		datasets []string
+		all      bool
 	}{
-		{"never allowed", 150, .5, map[time.Duration]string{0: narrow}, false, []string{"http_5m"}},
-		{"never allowed, small share", 150, .12, map[time.Duration]string{0: narrow}, false, []string{"http_5m"}},
-		{"narrowed", 150, .2, map[time.Duration]string{0: cfsim.DemoToken, time.Hour: narrow}, false, []string{"http_5m"}},
-		{"narrowed, several datasets", 50, .1, map[time.Duration]string{0: cfsim.DemoToken, time.Hour: narrow}, false, []string{"http_5m", "uniques_1h", "countries_1h"}},
-		{"settings are shown", 150, .5, map[time.Duration]string{0: narrow}, true, []string{"http_5m"}},
+		{"never allowed", 150, .5, map[time.Duration]string{0: narrow}, false, []string{"http_5m"}, true},
+		{"never allowed, small share", 150, .12, map[time.Duration]string{0: narrow}, false, []string{"http_5m"}, false},
+		{"narrowed", 150, .2, map[time.Duration]string{0: cfsim.DemoToken, time.Hour: narrow}, false, []string{"http_5m"}, true},
+		{"narrowed, several datasets", 50, .1, map[time.Duration]string{0: cfsim.DemoToken, time.Hour: narrow}, false, []string{"http_5m", "uniques_1h", "countries_1h"}, false},
+		{"settings are shown", 150, .5, map[time.Duration]string{0: narrow}, true, []string{"http_5m"}, false},
 	} {
 		t.Run(story.name, func(t *testing.T) {
+			if story.all {
+				testkit.InAll(t)
+			}
 			t.Parallel()
 			var shop string
 			w := newWorld(t, func(c *cfsim.Config) {

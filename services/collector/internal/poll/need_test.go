@@ -83,6 +83,9 @@ func TestNeedIsWhatIsSent(t *testing.T) {
 		{300, []cfsim.Plan{cfsim.Pro}, 1},
 	} {
 		t.Run(fmt.Sprint(story.zones), func(t *testing.T) {
+			if story.zones > 60 {
+				testkit.InAll(t)
+			}
 			t.Parallel()
 			w := newWorld(t, many(story.zones, story.plans...))
 			w.config.Lookback = 15 * time.Minute
@@ -157,6 +160,9 @@ func TestASaturatedShareIsUsedUp(t *testing.T) {
 		share float64
 	}{{300, .1}, {1000, .5}} {
 		t.Run(fmt.Sprintf("%.0f%%", 100*story.share), func(t *testing.T) {
+			if story.zones > 300 {
+				testkit.InAll(t)
+			}
 			t.Parallel()
 			const each = 10 * time.Minute // whole spans: what is sent comes in bursts
 			w := newWorld(t, many(story.zones, cfsim.Pro))

@@ -231,6 +231,7 @@ func TestACrashLoopStaysWithinTheBudget(t *testing.T) {
 // Four weeks in which everything happens, across the end of summer time in
 // Europe and in America.
 func TestFourWeeks(t *testing.T) {
+	t.Parallel()
 	began := time.Date(2026, 10, 11, 22, 10, 0, 0, time.UTC)
 	at := func(d float64) time.Time { return began.Add(time.Duration(d * float64(day))) }
 	w := newWeeks(t, began, []string{"shop.example", "media.example"},

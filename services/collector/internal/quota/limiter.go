@@ -173,25 +173,6 @@ func New(c Config) (*Limiter, error) {
 	return l, nil
 }
 
-// Take waits until one request may be sent and takes the permit for it. The
-// request has to go out within seconds, and [Limiter.Over] be told when it is
-// over. It returns ctx's cause when ctx ends first, and the store's error when permits
-// cannot be reserved: then nothing may be sent.
-func (l *Limiter) Take(ctx context.Context, lane Lane) error {
-	for {
-		ok, retryAt, err := l.try(ctx, lane)
-		if err != nil {
-			return fmt.Errorf("take permit of user %s: %w", l.c.User, err)
-		}
-		if ok {
-			return nil
-		}
-		if err := l.c.Clock.WaitUntil(ctx, retryAt); err != nil {
-			return fmt.Errorf("wait for permit of user %s until %s: %w", l.c.User, retryAt.Format(time.RFC3339), err)
-		}
-	}
-}
-
 // TryTake takes a permit if there is one now, and otherwise says how long to wait
 // before it is worth trying again: not until when, since the limiter's clock need
 // not be that of the caller.
@@ -442,13 +423,6 @@ func (l *Limiter) Refused(retryAfter time.Duration) {
 	l.mu.Unlock()
 	l.often.Warn("", "Cloudflare says that the query budget is used up", "user", l.c.User, "sent_in_span", sent,
 		"limit", l.c.Limit, "shared", shared, "paused_until", until)
-}
-
-// Pause sends nothing before until. A pause that is already longer stays.
-func (l *Limiter) Pause(until time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pausedUntil = later(l.pausedUntil, until)
 }
 
 func later(a, b time.Time) time.Time {

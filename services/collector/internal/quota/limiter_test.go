@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/clock"
@@ -117,7 +116,7 @@ func TestSpareStopsAtHalf(t *testing.T) {
 	if ok, _, err := l.TryTake(t.Context(), Spare); !ok || err != nil {
 		t.Fatalf("%t, %v", ok, err)
 	}
-	if left := l.Left(); left != 149 {
+	if left := l.State().Left; left != 149 {
 		t.Errorf("%d are left of 150 after one was spared", left)
 	}
 	l = limiter(t, Config{Reserver: new(ledger), Clock: clock.NewManual(start)})
@@ -202,8 +201,8 @@ func TestStoreAway(t *testing.T) {
 			t.Fatal("the block in hand was not used up")
 		}
 	}
-	if err := l.Take(t.Context(), Urgent); !errors.Is(err, store.ErrUnavailable) {
-		t.Errorf("Take without block and store: %v, want %v", err, store.ErrUnavailable)
+	if _, _, err := l.TryTake(t.Context(), Urgent); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("TryTake without block and store: %v, want %v", err, store.ErrUnavailable)
 	}
 }
 
@@ -243,44 +242,6 @@ func TestOwnBudgetErrorDoesNotHalve(t *testing.T) {
 	if s := l.State(); s.Shared || s.Limit != 20 {
 		t.Errorf("state %+v, want not shared: we had sent the whole limit", s)
 	}
-}
-
-func TestPauseUntilToldOtherwise(t *testing.T) {
-	clk := clock.NewManual(start)
-	l := limiter(t, Config{Reserver: new(ledger), Clock: clk})
-	l.Pause(start.Add(time.Minute))
-	if ok, at := take(t, l, Urgent); ok || !at.Equal(start.Add(time.Minute)) {
-		t.Errorf("took %v, retry at %s; want a refusal until the pause ends", ok, at)
-	}
-	clk.Advance(time.Minute)
-	if ok, _ := take(t, l, Urgent); !ok {
-		t.Error("no permit after the pause")
-	}
-}
-
-func TestTakeWaitsByTheClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := limiter(t, Config{Reserver: new(ledger), Clock: clock.System(), Limit: 20})
-		began := time.Now()
-		for range 11 {
-			if err := l.Take(t.Context(), Urgent); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if waited := time.Since(began); waited != 6*time.Minute {
-			t.Errorf("the eleventh of ten permits took %s, want 6m", waited)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		for {
-			if err := l.Take(ctx, Urgent); err != nil {
-				if !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("Take after its context ended: %v", err)
-				}
-				return
-			}
-		}
-	})
 }
 
 // Many takers, one block: nobody gets a permit that somebody else has.

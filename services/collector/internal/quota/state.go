@@ -46,6 +46,3 @@ func (l *Limiter) State() State {
 	}
 	return s
 }
-
-// Left is [State].Left.
-func (l *Limiter) Left() int { return l.State().Left }

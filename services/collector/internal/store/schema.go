@@ -1,7 +1,9 @@
 package store
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 )
 
@@ -31,25 +33,42 @@ func (s Schema) Check(known int) error {
 // ErrSource is the ErrSettings of a store whose data is from elsewhere.
 var ErrSource = fmt.Errorf("%w", ErrSettings)
 
-// Match returns ErrSettings unless the store's settings are those wanted. An
-// empty SampleTimestamp in want asks for nothing: tools take what is there.
-func (s Settings) Match(want Settings) error {
+// Settle returns the settings that a store which has these goes on with, for who
+// wants others, and ErrSettings where the two do not go together. Change takes the
+// sample timestamp that is wanted. An empty one asks for nothing: tools take what
+// is there.
+func (s Settings) Settle(want Settings, change bool) (Settings, error) {
 	if want.SampleTimestamp == "" {
-		return nil
+		return s, nil
+	}
+	if change {
+		if err := want.validate(); err != nil {
+			return s, err
+		}
+		s.SampleTimestamp = want.SampleTimestamp
 	}
 	if s.SampleTimestamp != want.SampleTimestamp {
-		return fmt.Errorf("%w: sample timestamp is %q, asked for %q; another one makes parallel samples in every Prometheus that scraped this store",
+		return s, fmt.Errorf("%w: sample timestamp is %q, asked for %q; another one makes parallel samples in every Prometheus that scraped this store",
 			ErrSettings, s.SampleTimestamp, want.SampleTimestamp)
 	}
 	if s.Simulated != want.Simulated && !want.AnySource {
-		return fmt.Errorf("%w: simulated is %t, asked for %t; simulated and real data never share a store: use another database",
+		return s, fmt.Errorf("%w: simulated is %t, asked for %t; simulated and real data never share a store: use another database",
 			ErrSource, s.Simulated, want.Simulated)
 	}
-	return nil
+	return s, nil
 }
 
-// Validate reports what is wrong with settings for a new store, if anything.
-func (s Settings) Validate() error {
+// NewID is the identity of a new store with these settings.
+func (s Settings) NewID() (string, error) {
+	if err := s.validate(); err != nil {
+		return "", fmt.Errorf("the store is new: %w", err)
+	}
+	id := make([]byte, 16)
+	rand.Read(id) // never fails
+	return hex.EncodeToString(id), nil
+}
+
+func (s Settings) validate() error {
 	if s.SampleTimestamp != "end" && s.SampleTimestamp != "start" {
 		return fmt.Errorf("sample timestamp is %q; it must be \"end\" or \"start\"", s.SampleTimestamp)
 	}

@@ -34,6 +34,7 @@ func TestExamThroughPgBouncer(t *testing.T) {
 // TestExamThroughSessions: the whole exam once more, through a PgBouncer that
 // nobody configured.
 func TestExamThroughSessions(t *testing.T) {
+	testkit.InAll(t)
 	storetest.Run(t, throughPgBouncer(newPgBouncer(t, sessions, migrated.DSN(t)), false, migrated.DSN))
 }
 
@@ -157,9 +158,6 @@ server_reset_query_always = 1
 // that no port can be taken.
 func newPgBouncer(t *testing.T, configuration, dsn string) func(dsn string) string {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("what goes through PgBouncer is left out of short runs")
-	}
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
 		testkit.Missing(t, "PgBouncer is not installed (Debian: pgbouncer); tests through a pooler need it")

@@ -50,8 +50,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -183,15 +181,14 @@ func (s *Store) ready(ctx context.Context, o Options) error {
 	}
 	have, err := s.settings(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
-		if err := o.Settings.Validate(); err != nil {
-			return fmt.Errorf("the store is new: %w", err)
+		id, err := o.Settings.NewID()
+		if err != nil {
+			return err
 		}
-		id := make([]byte, 16)
-		rand.Read(id) // never fails
 		// Several processes may begin at once: one row wins, all compare with it.
-		_, err := s.writer.Exec(ctx, `INSERT INTO log (store_id, sample_timestamp, simulated, chain, floor_chain)
+		_, err = s.writer.Exec(ctx, `INSERT INTO log (store_id, sample_timestamp, simulated, chain, floor_chain)
 			VALUES ($1, $2, $3, decode(repeat('00', 16), 'hex'), decode(repeat('00', 16), 'hex')) ON CONFLICT DO NOTHING`,
-			hex.EncodeToString(id), o.Settings.SampleTimestamp, o.Settings.Simulated)
+			id, o.Settings.SampleTimestamp, o.Settings.Simulated)
 		if err != nil {
 			return s.failed(ctx, "create the log", true, err)
 		}
@@ -203,19 +200,12 @@ func (s *Store) ready(ctx context.Context, o Options) error {
 		return s.failed(ctx, "read settings", false, err)
 	}
 	s.address.opened(have.StoreID)
-	want := o.Settings
-	if o.ChangeSampleTimestamp && want.SampleTimestamp != "" && want.SampleTimestamp != have.SampleTimestamp {
-		if err := want.Validate(); err != nil {
-			return err
-		}
-		have.SampleTimestamp = want.SampleTimestamp
-		if err := have.Match(want); err != nil {
-			return err
-		}
-		_, err := s.writer.Exec(ctx, `UPDATE log SET sample_timestamp = $1`, want.SampleTimestamp)
-		return s.failed(ctx, "change the sample timestamp", true, err)
+	settled, err := have.Settle(o.Settings, o.ChangeSampleTimestamp)
+	if err != nil || settled == have {
+		return err
 	}
-	return have.Match(want)
+	_, err = s.writer.Exec(ctx, `UPDATE log SET sample_timestamp = $1`, settled.SampleTimestamp)
+	return s.failed(ctx, "change the sample timestamp", true, err)
 }
 
 func (s *Store) settings(ctx context.Context) (have store.Settings, err error) {

@@ -27,10 +27,12 @@ func TestRoles(t *testing.T) {
 	t.Parallel()
 	s := secure(t, pgtest.Start(t))
 	t.Run("Exam", func(t *testing.T) {
+		testkit.InAll(t)
 		t.Parallel()
 		storetest.Run(t, s.driver(t))
 	})
 	t.Run("ExamThroughPgBouncer", func(t *testing.T) {
+		testkit.InAll(t)
 		t.Parallel()
 		pooled := newPgBouncer(t, transactions, s.as(s.template, writer))
 		storetest.Run(t, throughPgBouncer(pooled, true, func(testing.TB) string { return s.Copy(s.template) }))

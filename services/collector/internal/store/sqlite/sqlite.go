@@ -20,9 +20,7 @@ package sqlite
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -144,28 +142,22 @@ func (s *Store) settle(ctx context.Context, o Options) error {
 		var have store.Settings
 		err := tx.QueryRowContext(ctx, `SELECT sample_timestamp, simulated FROM log`).Scan(&have.SampleTimestamp, &have.Simulated)
 		if errors.Is(err, sql.ErrNoRows) {
-			if err := o.Settings.Validate(); err != nil {
-				return fmt.Errorf("the store is new: %w", err)
+			id, err := o.Settings.NewID()
+			if err != nil {
+				return err
 			}
-			id := make([]byte, 16)
-			rand.Read(id) // never fails
-			_, err := tx.ExecContext(ctx, `INSERT INTO log (one, store_id, sample_timestamp, simulated, chain, floor_chain)
-				VALUES (1, ?, ?, ?, zeroblob(16), zeroblob(16))`, hex.EncodeToString(id), o.Settings.SampleTimestamp, o.Settings.Simulated)
+			_, err = tx.ExecContext(ctx, `INSERT INTO log (one, store_id, sample_timestamp, simulated, chain, floor_chain)
+				VALUES (1, ?, ?, ?, zeroblob(16), zeroblob(16))`, id, o.Settings.SampleTimestamp, o.Settings.Simulated)
 			return err
 		}
 		if err != nil {
 			return err
 		}
-		if o.ChangeSampleTimestamp && o.Settings.SampleTimestamp != "" {
-			if err := o.Settings.Validate(); err != nil {
-				return err
-			}
-			have.SampleTimestamp = o.Settings.SampleTimestamp
-		}
-		if err := have.Match(o.Settings); err != nil {
+		settled, err := have.Settle(o.Settings, o.ChangeSampleTimestamp)
+		if err != nil || settled == have {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE log SET sample_timestamp = ? WHERE sample_timestamp <> ?1`, have.SampleTimestamp)
+		_, err = tx.ExecContext(ctx, `UPDATE log SET sample_timestamp = ?`, settled.SampleTimestamp)
 		return err
 	})
 }
