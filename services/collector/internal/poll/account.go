@@ -35,7 +35,11 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 	batch.Records = append(batch.Records, s.Unreadable.Changed()...)
 	batch.Records = append(batch.Records, ledger.Diff(s.gaps, gaps)...)
 	for sc := range s.changed {
-		batch.Records = append(batch.Records, s.roster[sc].Record())
+		batch.Records = append(batch.Records, s.contents.Records(s.roster[sc])...)
+	}
+	if now >= s.dropAt {
+		s.dropAt = now.Add(dropEvery)
+		batch.Records = append(batch.Records, s.contents.Drop(s.roster)...)
 	}
 	batch.Records = append(batch.Records, s.drift.flush(now)...)
 	told := trouble.Record(s.journal.Term(), s.Trouble.List(true))
@@ -49,10 +53,15 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 		}
 	}
 	s.countFilled(gaps)
-	s.gaps, s.told = gaps, told
+	s.setGaps(gaps)
+	s.told = told
 	if s.damaged.gaps != nil {
 		s.damaged.gaps = nil
 		s.Unreadable.Records(ledger.KindGap, nil)
+	}
+	if s.damaged.contents {
+		s.damaged.contents = false
+		s.Unreadable.Records(roster.KindEntitlements, nil)
 	}
 	clear(s.changed)
 	return nil
@@ -96,8 +105,8 @@ func (b *books) decideLost(batch *store.Batch, c roster.Claim) error {
 
 // reasonBefore is why a window was missing, from the ledger as stored.
 func (b *books) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason {
-	for _, g := range b.gaps {
-		if g.Of() == of && g.Window.Contains(start) {
+	for _, g := range b.gapsOf[of] {
+		if g.Window.Contains(start) {
 			return g.Reason
 		}
 	}
@@ -109,15 +118,17 @@ func (b *books) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason 
 // yet: coverage shows them as pending without a record.
 func (b *books) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
 	var out []ledger.Gap
-	stored := bySeries(b.gaps)
 	for _, c := range claims {
+		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
+		if c.Unread { // what is known of its windows goes on to hold
+			out = append(out, b.gapsOf[of]...)
+		}
 		if c.Variant == nil {
 			continue
 		}
-		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 		for _, span := range b.closed(c.Dataset, c.Scope).Missing(c.Window) {
 			for start := span.Start; start < span.End; start = start.Add(c.Dataset.Size) {
-				if g, ok := b.gap(now, c, stored[of], start); ok {
+				if g, ok := b.gap(now, c, b.gapsOf[of], start); ok {
 					out = ledger.Join(out, g)
 				}
 			}
@@ -289,7 +300,7 @@ func (r *reporter) report(now bucket.Time, claims []roster.Claim) {
 // reportComplete tells of each dataset how far it is accounted for, of each
 // series how it fares, and of each dataset how many scopes are refused.
 func (r *reporter) reportComplete(now bucket.Time, claims []roster.Claim) {
-	m, gaps := r.Metrics, bySeries(r.gaps)
+	m, gaps := r.Metrics, r.gapsOf
 	// Of what no zone is asked there is nothing to be complete.
 	m.completeUntil.Reset()
 	m.refused.Reset()
@@ -306,7 +317,7 @@ func (r *reporter) reportComplete(now bucket.Time, claims []roster.Claim) {
 			refusedBy[id]++
 		}
 		if c.Variant == nil {
-			if c.Scope.State == roster.Active {
+			if c.Scope.State == roster.Active && !c.Unread {
 				refused[id]++
 			}
 			continue

@@ -22,16 +22,22 @@ type books struct {
 	*faults
 	leads    bucket.Time // since when
 	roster   roster.Roster
+	contents *roster.Contents      // what the roster's scopes are entitled to
 	changed  map[bucket.Scope]bool // scopes whose record is to be written
 	versions map[string]uint32     // by dataset id
 	defined  map[string]*bucket.Definition
 	have     map[ledger.Series]bucket.Spans
 	begin    map[ledger.Series]bucket.Time // where another bucket size ends
 	decided  map[ledger.Series]*ledger.Decision
-	gaps     []ledger.Gap // as stored
+	gaps     []ledger.Gap // as stored; see setGaps
+	gapsOf   map[ledger.Series][]ledger.Gap
 	settling map[string]*settle.Dataset
-	kept     bucket.Time // nothing before was wanted, or is
+	recent   map[ledger.Series][]settle.Final // newest buckets of series that settling does not know yet
+	kept     bucket.Time                      // nothing before was wanted, or is
 }
+
+// setGaps replaces the ledger's gaps.
+func (b *books) setGaps(gaps []ledger.Gap) { b.gaps, b.gapsOf = gaps, bySeries(gaps) }
 
 func (b *books) claims(now bucket.Time) []roster.Claim {
 	return b.roster.Claims(now, b.Catalogue.Datasets, roster.Terms{
@@ -184,7 +190,7 @@ func (b *books) correct(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error
 	if e.Limit <= 0 {
 		return
 	}
-	b.roster[sc].Correct(sel.Variant.Node, func(node *roster.Node) {
+	b.roster[sc].Correct(b.contents, sel.Variant.Node, func(node *roster.Node) {
 		if e.Age {
 			node.NotOlderThan = e.Limit
 		} else {

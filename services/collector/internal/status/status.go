@@ -148,9 +148,14 @@ func (s *Source) scopes(ctx context.Context) (*picture, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read scopes: %w", err)
 	}
-	var bad []store.Unreadable
-	p.roster, bad = roster.Read(records)
-	s.Unreadable.Records(roster.KindScope, bad)
+	contents, err := s.Store.Records(ctx, roster.KindEntitlements) // behind the scopes
+	if err != nil {
+		return nil, fmt.Errorf("read entitlements: %w", err)
+	}
+	stored := roster.Read(records, contents)
+	p.roster = stored.Roster
+	s.Unreadable.Records(roster.KindScope, stored.Unreadable)
+	s.Unreadable.Records(roster.KindEntitlements, stored.Damaged)
 	return p, nil
 }
 
@@ -240,7 +245,7 @@ func (p *picture) ranges(c roster.Claim, asked bucket.Window) []*bucketv1.Covera
 		}
 	}
 	for _, hole := range ledger.Closed(p.have[of], p.decided[of], nil).Missing(asked) {
-		if c.Variant == nil {
+		if c.Variant == nil && !c.Unread {
 			add(hole, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_REFUSED, Detail: c.Refused})
 			continue
 		}
@@ -259,7 +264,7 @@ func (p *picture) ranges(c roster.Claim, asked bucket.Window) []*bucketv1.Covera
 			rest = rest.Remove(g.Window)
 		}
 		for _, w := range rest {
-			add(w, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_MISSING, Reason: bucketv1.GapReason_GAP_REASON_PENDING})
+			add(w, &bucketv1.CoverageRange{State: bucketv1.CoverageState_COVERAGE_STATE_MISSING, Reason: bucketv1.GapReason_GAP_REASON_PENDING, Detail: c.Refused})
 		}
 	}
 	slices.SortFunc(out, func(a, b *bucketv1.CoverageRange) int { return int(a.StartUnixSeconds - b.StartUnixSeconds) })
@@ -376,6 +381,8 @@ func (p *picture) add(d *bucketv1.DatasetStatus, c roster.Claim) {
 	}
 	switch {
 	case c.Scope.State != roster.Active:
+		return
+	case c.Unread: // neither collected nor refused
 		return
 	case c.Variant == nil:
 		d.ScopesRefused++
