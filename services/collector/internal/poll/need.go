@@ -24,13 +24,13 @@ const settingsLate = 10 * time.Minute
 
 // outstanding are how many zones' settings are still to be asked for the first time,
 // and how many are known. Those that could not be read are neither.
-func (g *settings) outstanding() (waiting, known int) {
-	for id, sc := range g.roster {
+func (s *settings) outstanding() (waiting, known int) {
+	for id, sc := range s.roster {
 		switch {
 		case sc.State != roster.Active:
 		case sc.Checked != 0:
 			known++
-		case g.unread[id] == nil:
+		case s.unread[id] == nil:
 			waiting++
 		}
 	}

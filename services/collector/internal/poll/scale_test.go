@@ -304,10 +304,10 @@ func set(into map[string]any, path []string, amount int64) {
 				list = append(list, map[string]any{})
 			}
 			element := list[i].(map[string]any)
-			switch leaf := path[1]; {
-			case leaf == "edgeResponseStatus":
+			switch leaf := path[1]; leaf {
+			case "edgeResponseStatus":
 				element[leaf] = number(200 + i)
-			case leaf == "requests" || leaf == "bytes":
+			case "requests", "bytes":
 				element[leaf] = number(amount / 20)
 			default:
 				element[leaf] = fmt.Sprintf("K%d", i)

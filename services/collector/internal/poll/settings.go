@@ -3,9 +3,7 @@ package poll
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -204,27 +202,6 @@ func (s *settings) anySettings() bool {
 	return false
 }
 
-// settingsRefusedAlike takes the blame back from scopes whose settings were
-// refused, since everything was, and leaves the rest of the list for later. Where
-// nothing is known by which anything could be asked, it returns the time before
-// which nothing need be sent.
-func (s *settings) settingsRefusedAlike(l *list, e *cloudflare.Error, zones []bucket.Scope) bucket.Time {
-	for _, sc := range l.suspects {
-		s.unread[sc].blamed = false
-	}
-	s.leaveUnread(settingsAway, e, zones...)
-	l.voided, l.suspects = mostVoided, nil
-	if s.anySettings() {
-		return 0
-	}
-	return s.away(e, reasonOf(e.Class), unknownForAll)
-}
-
-// saysNothing reports whether an error is evidence about nobody by itself.
-func saysNothing(e *cloudflare.Error) bool {
-	return e.Class == cloudflare.Unknown || e.Class == cloudflare.BadAnswer
-}
-
 // nodes are the GraphQL nodes that any variant asks.
 func (s *settings) nodes() []string {
 	used := map[string]bool{}
@@ -273,158 +250,4 @@ func (s *settings) send(ctx context.Context, l *list) (blocked bucket.Time, err 
 		blocked = s.settingsRefusedAlike(l, s.unread[l.suspects[0]].refusal, nil)
 	}
 	return blocked, err
-}
-
-// answered takes in an answer, and grants what it completes.
-func (s *settings) answered(ctx context.Context, l *list, ask plan.Ask, answer map[string]map[string]cloudflare.Settings) error {
-	l.granting, l.suspects, s.outage = true, nil, outage{}
-	now, nodes := s.trusted.Second(), s.nodes()
-	var complete []*roster.Scope
-	for _, id := range ask.Zones {
-		sc := s.roster[id]
-		byNode, visible := answer[id.ID]
-		if !visible {
-			s.often.Log(ctx, s.leaveUnread(settingsDenied, nil, id), id.ID, "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", id.ID, "name", sc.Name)
-			continue
-		}
-		if all := s.hear(now, id, ask.Nodes, byNode); all.has(nodes) {
-			delete(s.unread, id)
-			delete(s.heard, id)
-			s.grant(now, sc, all)
-			complete = append(complete, sc)
-		}
-	}
-	return s.save(ctx, s.contents, complete)
-}
-
-// hear notes what was answered of some nodes of a scope.
-func (s *settings) hear(now bucket.Time, id bucket.Scope, asked []string, byNode map[string]cloudflare.Settings) *heard {
-	h := s.heard[id]
-	if h == nil || now.Sub(h.at) >= heardFor {
-		h = &heard{at: now, nodes: map[string]*roster.Node{}}
-		s.heard[id] = h
-	}
-	for _, name := range asked {
-		h.nodes[name] = nil
-	}
-	for name, n := range byNode {
-		h.nodes[name] = &roster.Node{
-			Enabled: n.Enabled, MaxDuration: n.MaxDuration, MaxFields: n.MaxFields,
-			MaxPageSize: n.MaxPageSize, NotOlderThan: n.NotOlderThan, Fields: fields(n.Available),
-		}
-	}
-	return h
-}
-
-func (h *heard) has(nodes []string) bool {
-	return !slices.ContainsFunc(nodes, func(n string) bool { _, known := h.nodes[n]; return !known })
-}
-
-// failed deals with a request that failed. Where one zone voided the answer for all
-// it is the one that is named, or in one of the halves, which are asked next.
-func (s *settings) failed(ctx context.Context, l *list, ask plan.Ask, failure error) (bucket.Time, error) {
-	l.voided++
-	blamed, wait, rest := ask.Zones, settingsDenied, []plan.Ask(nil)
-	e := (*cloudflare.Error)(nil)
-	if errors.As(failure, &e) {
-		named, others := apartFrom(ask, e)
-		if e.Class == cloudflare.Unknown {
-			wait = settingsUnknown
-		}
-		switch {
-		case e.Class == cloudflare.Budget || e.Class == cloudflare.Auth || e.Class == cloudflare.Transient && len(named) == 0:
-			wait, l.voided = settingsAway, mostVoided // nobody in it is to blame: others would fare alike
-		case saysNothing(e) && !l.granting && l.voided > cellsAsked:
-			// Whoever was asked was refused alike.
-			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-			return s.settingsRefusedAlike(l, e, ask.Zones), nil
-		case e.Class == cloudflare.TooBig && len(ask.Zones)*len(ask.Nodes) > 1:
-			s.ceilings.Selections = min(s.ceilings.Selections, len(ask.Zones)*len(ask.Nodes)/2)
-			blamed, rest = nil, plan.Settings(ask.Zones, ask.Nodes, s.ceilings)
-		case len(ask.Zones) == 1:
-		case len(named) > 0:
-			blamed, rest = named, []plan.Ask{{Zones: others, Nodes: ask.Nodes}}
-		default:
-			half := len(ask.Zones) / 2
-			blamed, rest = nil, []plan.Ask{{Zones: ask.Zones[:half], Nodes: ask.Nodes}, {Zones: ask.Zones[half:], Nodes: ask.Nodes}}
-		}
-	}
-	l.queue = append(rest, l.queue...)
-	if len(blamed) == 0 {
-		return 0, nil
-	}
-	level := s.leaveUnread(wait, e, blamed...)
-	if e != nil && saysNothing(e) && !l.granting {
-		l.suspects = append(l.suspects, blamed...)
-	}
-	return s.upstreamFailed(ctx, level, "read entitlements", failure)
-}
-
-// apartFrom are the zones of a document that an error names, and the others.
-func apartFrom(ask plan.Ask, e *cloudflare.Error) (named, others []bucket.Scope) {
-	for _, sc := range ask.Zones {
-		if sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID) {
-			named = append(named, sc)
-		} else {
-			others = append(others, sc)
-		}
-	}
-	return named, others
-}
-
-// leaveUnread puts off asking for the settings of scopes and returns how loudly to
-// say so: of each scope once.
-func (s *settings) leaveUnread(wait backoff.Pauses, e *cloudflare.Error, scopes ...bucket.Scope) slog.Level {
-	level, jitter := slog.LevelDebug, s.rng.Float64()
-	for _, sc := range scopes {
-		if s.unread[sc] == nil {
-			s.unread[sc], level = &unread{}, slog.LevelWarn
-		}
-		u := s.unread[sc]
-		u.blamed = wait != settingsAway
-		u.refusal = e
-		u.Fail(s.trusted.Second(), wait, jitter)
-	}
-	return level
-}
-
-// grant notes a scope's entitlements and says once what is not collected.
-func (s *settings) grant(now bucket.Time, sc *roster.Scope, all *heard) {
-	entitled := make(map[string]roster.Node, len(all.nodes))
-	for name, n := range all.nodes {
-		if n != nil {
-			entitled[name] = *n
-		}
-	}
-	first := sc.Checked == 0
-	sc.Entitle(now, s.contents.Of(entitled))
-	if !first {
-		return
-	}
-	for _, c := range (roster.Roster{sc.Scope: sc}).Claims(now, s.Catalogue.Datasets, roster.Terms{}) {
-		if c.Variant == nil {
-			s.often.Info(c.Dataset.Dataset, "dataset is not collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "reason", c.Refused)
-			continue
-		}
-		s.Logger.Debug("dataset is collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "variant", c.Variant.Name)
-	}
-}
-
-// fields are the names that GraphQL allows. A field of another name cannot be asked
-// for, and a record that holds it may be one that no database takes.
-func fields(available []string) []string {
-	const most = 4000 // of a node; Cloudflare's largest has some hundreds
-	out := slices.DeleteFunc(slices.Clone(available), func(name string) bool { return !isName(name) })
-	return out[:min(len(out), most)]
-}
-
-func isName(s string) bool {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', c == '_', i > 0 && '0' <= c && c <= '9':
-		default:
-			return false
-		}
-	}
-	return s != "" && len(s) <= 128
 }

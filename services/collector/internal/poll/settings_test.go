@@ -12,6 +12,7 @@ import (
 	"github.com/weir-metrics/weir/internal/cfsim"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/poll"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
@@ -251,5 +252,37 @@ func TestEntitlementsThatNobodyHasAreDropped(t *testing.T) {
 	}
 	if len(before) == 0 {
 		t.Error("nothing was stored")
+	}
+}
+
+// While the settings of a zone are not known, what the ledger says of its windows
+// goes on to hold: one that was suspect is so for good.
+func TestWhatIsSuspectStaysSoWhileSettingsAreUnread(t *testing.T) {
+	shop := cfsim.Tag("zone:shop.example")
+	w := newWorld(t, zones("shop.example", "blog.example", "media.example", "api.example"))
+	w.only("http_5m")
+	silent := false
+	w.stand(&between{answer: func(a *cloudflare.Answer) {
+		for alias := range a.Zones[shop] {
+			if silent {
+				a.Zones[shop][alias] = nil
+			}
+		}
+	}})
+	s := &sick{Upstream: w.config.Upstream}
+	w.config.Upstream = s
+	w.run(time.Hour)
+	silent = true
+	w.run(30 * time.Minute)
+	before := w.gaps("http_5m", shop)[ledger.Suspect]
+	var gone []store.Record
+	for _, r := range w.records(roster.KindEntitlements) {
+		gone = append(gone, store.Record{Kind: r.Kind, Key: r.Key})
+	}
+	w.rewrite(gone...)
+	s.class = cloudflare.Transient
+	w.run(10 * time.Minute)
+	if after := w.gaps("http_5m", shop)[ledger.Suspect]; before < 3 || after != before {
+		t.Errorf("%d windows were suspect, and %d are while settings cannot be read", before, after)
 	}
 }

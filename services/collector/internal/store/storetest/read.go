@@ -276,9 +276,12 @@ func testBuckets(t *testing.T, d Driver) {
 		return out
 	}
 	strangers := []bucket.Key{
-		{Dataset: "http_5m", Scope: zone(zones + 1), Start: all[0].Key.Start}, {Dataset: "unknown", Scope: zone(1), Start: all[0].Key.Start},
-		{Dataset: "http_5m", Scope: account(1), Start: all[0].Key.Start}, {Dataset: "http_5m", Scope: zone(1), Start: all[0].Key.Start + 1},
-		{Dataset: "http_5m", Scope: zone(1), Start: origin.Add(5000 * time.Hour)}, {Dataset: "http_5m", Start: all[0].Key.Start},
+		{Dataset: "http_5m", Scope: zone(zones + 1), Start: all[0].Key.Start},
+		{Dataset: "unknown", Scope: zone(1), Start: all[0].Key.Start},
+		{Dataset: "http_5m", Scope: account(1), Start: all[0].Key.Start},
+		{Dataset: "http_5m", Scope: zone(1), Start: all[0].Key.Start + 1},
+		{Dataset: "http_5m", Scope: zone(1), Start: origin.Add(5000 * time.Hour)},
+		{Dataset: "http_5m", Start: all[0].Key.Start},
 	}
 	some := append(slices.Clone(all[3:9]), all[len(all)-5:]...)
 	for what, q := range map[string]struct {
