@@ -188,6 +188,10 @@ type Switches struct {
 	RetryAfter bool
 	// MultiplyBudget charges scopes × datasets instead of one per request.
 	MultiplyBudget bool
+	// FreeSettings leaves the settings of a dataset out of scopes × datasets. Whether
+	// they count is not documented; a client that stays under the limit either way
+	// works either way.
+	FreeSettings bool
 	// ExpiredUnauthorized answers an expired token with a GraphQL error of that
 	// name instead of the REST envelope. Both have status 401.
 	ExpiredUnauthorized bool

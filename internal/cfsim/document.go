@@ -19,7 +19,7 @@ type document struct {
 	log       *Request
 	pending   []*pending
 	charges   []string // budget keys, one for each scope block
-	scopes    int      // scopes times datasets
+	scopes    int      // scopes times datasets, those whose settings are asked included
 	errors    []*gqlError
 	left      int // budget after this request
 }
@@ -191,6 +191,9 @@ func (d *document) settings(f query.Field, scope schema.Scope, plan Plan) (any, 
 		if sub.Name == "__typename" {
 			out.set(sub.Alias, "settings")
 			continue
+		}
+		if !d.s.config.Switches.FreeSettings {
+			d.scopes++
 		}
 		ds := schema.Lookup(scope, sub.Name)
 		if ds == nil {

@@ -76,6 +76,29 @@ func TestScopesTimesNodes(t *testing.T) {
 	}
 }
 
+// Whose settings are asked counts too, beside data and alone.
+func TestScopesTimesSettings(t *testing.T) {
+	names := []string{
+		"httpRequests1mGroups", "httpRequests1hGroups", "httpRequests1dGroups", "httpRequestsAdaptiveGroups", "firewallEventsAdaptiveGroups", "dnsAnalyticsAdaptiveGroups",
+	}
+	document := func(settings int, data string) string {
+		return `{ viewer { zones(filter: {zoneTag_in: $zones}) { zoneTag settings { __typename ` + strings.Join(names[:settings], "{enabled} ") + `{enabled} } ` + data + ` } } }`
+	}
+	const data = `httpRequests1mGroups(limit: 1, filter: {datetime: "2026-11-22T11:00:00Z"}) { sum { requests } }`
+	vars := map[string]any{"zones": manyTags(10)}
+	w := newWorld(t, manyZones(10))
+	w.good(document(5, ""), vars)
+	w.good(document(4, data), vars)
+	for _, over := range []string{document(6, ""), document(5, data)} {
+		if e := w.bad(over, vars); e.Message != "in combination, your request queries too many nodes, zones and accounts" {
+			t.Errorf("60 zones times nodes: %+v", e)
+		}
+	}
+	w.bad(`{ viewer { accounts(filter: {accountTag: "`+account("retail")+`"}) { zones(filter: {zoneTag_in: $zones}) { settings { `+strings.Join(names, "{enabled} ")+`{enabled} } } } } }`, vars)
+	w = newWorld(t, func(c *cfsim.Config) { manyZones(10)(c); c.Switches.FreeSettings = true })
+	w.good(document(6, data), vars)
+}
+
 func TestBudgetSlides(t *testing.T) {
 	w := newWorld(t, func(c *cfsim.Config) {
 		second := cfsim.GoodToken("another-token-of-the-same-user")

@@ -54,6 +54,14 @@ func (s *Shared) List(ctx context.Context, q store.ListQuery, emit func(store.En
 	})
 }
 
+// Buckets implements [collector.Store].
+func (s *Shared) Buckets(ctx context.Context, keys []bucket.Key, emit func(store.Entry) error) error {
+	return s.Store.Buckets(ctx, keys, func(e store.Entry) error {
+		s.spoil(&e)
+		return emit(e)
+	})
+}
+
 // open is a gate through which everything passes.
 type open struct{}
 

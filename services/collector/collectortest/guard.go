@@ -103,6 +103,10 @@ func (g *guard) List(ctx context.Context, q store.ListQuery, emit func(store.Ent
 	return act(ctx, g, reading("List"), func(ctx context.Context) error { return g.shared.List(ctx, q, emit) })
 }
 
+func (g *guard) Buckets(ctx context.Context, keys []bucket.Key, emit func(store.Entry) error) error {
+	return act(ctx, g, reading("Buckets"), func(ctx context.Context) error { return g.shared.Buckets(ctx, keys, emit) })
+}
+
 func (g *guard) Coverage(ctx context.Context, f store.Filter, since bucket.Time) ([]store.Run, error) {
 	return pass(ctx, g, reading("Coverage"), func(ctx context.Context) ([]store.Run, error) {
 		return g.shared.Coverage(ctx, f, since)

@@ -88,7 +88,7 @@ func (v View) Ranges(asked bucket.Window) []Range {
 			claim(span.Window, Range{State: state, Reason: span.Reason})
 		}
 	}
-	if v.claim.Variant == nil {
+	if v.claim.Variant == nil && !v.claim.Unread {
 		claim(asked, Range{State: Refused, Detail: v.claim.Refused})
 	}
 	for _, a := range v.claim.Scope.Away {
@@ -101,7 +101,7 @@ func (v View) Ranges(asked bucket.Window) []Range {
 		}
 		claim(g.Window, r)
 	}
-	claim(asked, Range{State: Missing, Reason: ledger.Pending})
+	claim(asked, Range{State: Missing, Reason: ledger.Pending, Detail: v.claim.Refused})
 	slices.SortFunc(out, func(a, b Range) int { return cmp.Compare(a.Start, b.Start) })
 	return out
 }

@@ -19,6 +19,9 @@
 // Each young window is asked together with what came after it, in the same
 // request, since package settle believes it only where its own answer shows that.
 //
+// What plans allow is asked for in documents of their own, under the same ceilings;
+// see [Settings].
+//
 // The audit lane asks for what is final already. Which windows that are is not
 // decided here; [Looks] packs them.
 package plan

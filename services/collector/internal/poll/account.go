@@ -35,7 +35,11 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 	batch.Records = append(batch.Records, s.Unreadable.Changed()...)
 	batch.Records = append(batch.Records, ledger.Diff(s.coverage.AllGaps(), gaps)...)
 	for sc := range s.changed {
-		batch.Records = append(batch.Records, s.roster[sc].Record())
+		batch.Records = append(batch.Records, s.contents.Records(s.roster[sc])...)
+	}
+	if now >= s.dropAt {
+		s.dropAt = now.Add(dropEvery)
+		batch.Records = append(batch.Records, s.contents.Drop(s.roster)...)
 	}
 	batch.Records = append(batch.Records, s.drift.flush(now)...)
 	told := trouble.Record(s.journal.Term(), s.Trouble.List(true))
@@ -54,6 +58,10 @@ func (s *state) settleLedger(ctx context.Context, now bucket.Time, claims []rost
 	if s.damaged.gaps != nil {
 		s.damaged.gaps = nil
 		s.Unreadable.Records(ledger.KindGap, nil)
+	}
+	if s.damaged.contents {
+		s.damaged.contents = false
+		s.Unreadable.Records(roster.KindEntitlements, nil)
 	}
 	clear(s.changed)
 	return nil
@@ -109,6 +117,9 @@ func (b *books) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason 
 func (b *books) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
 	var out []ledger.Gap
 	for _, c := range claims {
+		if c.Unread { // what is known of its windows goes on to hold
+			out = append(out, b.coverage.View(c, now).Gaps()...)
+		}
 		if c.Variant == nil {
 			continue
 		}
@@ -298,7 +309,7 @@ func (r *reporter) reportComplete(now bucket.Time, claims []roster.Claim) {
 			refusedBy[id]++
 		}
 		if c.Variant == nil {
-			if c.Scope.State == roster.Active {
+			if c.Scope.State == roster.Active && !c.Unread {
 				refused[id]++
 			}
 			continue

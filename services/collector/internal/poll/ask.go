@@ -32,7 +32,10 @@ type asker struct {
 	*faults
 	*books
 	*writer
-	take     func(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error
+	take func(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error
+	// aside may use a permit for something else, and says so. It returns a time
+	// before which nothing may be sent, or zero.
+	aside    func(ctx context.Context) (used bool, blocked bucket.Time, err error)
 	refusals refusals // of variants, by answers
 	answered bool     // Cloudflare answered since the pass began
 }
@@ -75,6 +78,12 @@ func (a *asker) ask(ctx context.Context, queue []plan.Request) (blocked bucket.T
 			continue
 		case !ok:
 			return a.trusted.Second().Add(wait + time.Second), nil
+		}
+		switch used, blocked, err := a.aside(ctx); {
+		case err != nil || blocked != 0:
+			return blocked, err
+		case used:
+			continue
 		}
 		queue = queue[1:]
 		answer, readAt, err := a.send(ctx, r)

@@ -23,11 +23,13 @@ type books struct {
 	*faults
 	leads    bucket.Time // since when
 	roster   roster.Roster
+	contents *roster.Contents      // what the roster's scopes are entitled to
 	changed  map[bucket.Scope]bool // scopes whose record is to be written
 	versions map[string]uint32     // by dataset id
 	defined  map[string]*bucket.Definition
 	coverage *coverage.Book
 	settling map[string]*settle.Dataset
+	recent   map[ledger.Series][]settle.Final // newest buckets of series that settling does not know yet
 }
 
 // claims is what is wanted at now.
@@ -164,7 +166,7 @@ func (b *books) correct(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error
 	if e.Limit <= 0 {
 		return
 	}
-	b.roster[sc].Correct(sel.Variant.Node, func(node *roster.Node) {
+	b.roster[sc].Correct(b.contents, sel.Variant.Node, func(node *roster.Node) {
 		if e.Age {
 			node.NotOlderThan = e.Limit
 		} else {

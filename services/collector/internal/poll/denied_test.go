@@ -308,13 +308,9 @@ func (u *sick) Settings(ctx context.Context, account string, zones, nodes []stri
 // scope reads a zone's record.
 func (w *world) scope(zone string) *roster.Scope {
 	w.t.Helper()
-	records, err := w.store.Records(w.t.Context(), roster.KindScope)
-	if err != nil {
-		w.t.Fatal(err)
+	stored := roster.Read(w.records(roster.KindScope), w.records(roster.KindEntitlements))
+	if stored.Unreadable != nil || stored.Damaged != nil {
+		w.t.Fatal(stored.Unreadable, stored.Damaged)
 	}
-	all, bad := roster.Read(records)
-	if bad != nil {
-		w.t.Fatal(bad)
-	}
-	return all[bucket.Scope{Kind: bucket.Zone, ID: zone}]
+	return stored.Roster[bucket.Scope{Kind: bucket.Zone, ID: zone}]
 }

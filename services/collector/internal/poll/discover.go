@@ -88,7 +88,7 @@ func (d *discoverer) discover(ctx context.Context, now bucket.Time) error {
 	for _, sc := range changed {
 		d.Logger.Log(ctx, level, "zone", "zone", sc.ID, "name", sc.Name, "label", sc.ZoneLabel, "account", sc.AccountName, "plan", sc.Plan, "state", sc.State)
 	}
-	if err := d.save(ctx, changed); err != nil {
+	if err := d.save(ctx, d.contents, changed); err != nil {
 		return err
 	}
 	d.damaged.rewritten()

@@ -16,9 +16,9 @@
 //
 // A term is composed of parts that belong to one goroutine. What is known: faults
 // (what fails, and when it may be tried again) and books (who there is, what is
-// stored, decided and missing). Who works: discoverer (lists zones), settings
-// (reads what plans allow), asker (sends questions, and finds out who is to blame
-// when one is refused), judge (decides what is final), auditor (reads a sample
-// again), writer (appends through package journal), and reporter (problems and
+// stored, decided and missing). Who works: discoverer (lists zones), asker (sends
+// questions, and finds out who is to blame when one is refused), settings (reads what
+// plans allow, in turns with asker), judge (decides what is final), auditor (reads a
+// sample again), writer (appends through package journal), and reporter (problems and
 // gauges). Each embeds the parts that it uses. A pass calls them in turn.
 package poll

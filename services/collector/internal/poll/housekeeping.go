@@ -103,14 +103,10 @@ func (a *asker) compareClocks(ctx context.Context) {
 
 // save writes scopes' records, those first that have ended: should the term end
 // half-way, no name belongs to two.
-func (w *writer) save(ctx context.Context, scopes []*roster.Scope) error {
+func (w *writer) save(ctx context.Context, contents *roster.Contents, scopes []*roster.Scope) error {
 	slices.SortStableFunc(scopes, func(a, b *roster.Scope) int { return boolOrder(b.End != 0, a.End != 0) })
 	for part := range slices.Chunk(scopes, most) {
-		var batch store.Batch
-		for _, sc := range part {
-			batch.Records = append(batch.Records, sc.Record())
-		}
-		if err := w.commit(ctx, batch); err != nil {
+		if err := w.commit(ctx, store.Batch{Records: contents.Records(part...)}); err != nil {
 			return err
 		}
 	}

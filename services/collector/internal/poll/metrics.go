@@ -33,6 +33,7 @@ type Metrics struct {
 	visible       *prometheus.GaugeVec
 	selected      *prometheus.GaugeVec
 	unmatched     *prometheus.GaugeVec
+	unread        *prometheus.GaugeVec
 	refused       *prometheus.GaugeVec
 	refusedBy     *prometheus.GaugeVec
 	folded        *prometheus.CounterVec
@@ -97,6 +98,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		visible:       gauges("visible_zones", "Zones that the token sees, as of the last list; absent before the first."),
 		selected:      gauges("selected_zones", "Zones that are collected: visible, selected by the settings and active at Cloudflare; absent before the first list."),
 		unmatched:     gauges("selection_unmatched", "Entries of the setting that match nothing that the token sees, or that another setting takes away; absent before the first list.", "setting"),
+		unread:        gauges("unread_scopes", "Active zones of which nothing is collected yet because their settings have not been read since they were found; absent before the first pass."),
 		refused:       gauges("refused_scopes", "Active zones of which the dataset may not be asked.", "dataset"),
 		refusedBy:     gauges("refused_variants", "Zones of which an answer refused a variant of the dataset that the settings allow, and has not answered for it since.", "dataset"),
 		folded:        counters("folded_rows_total", "Rows summed into \"other\", or dropped, by the dataset's limits.", "dataset"),
@@ -117,7 +119,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // of would be told, and alerted on, for as long as the process stands by.
 func (m *Metrics) stepDown() {
 	m.leader.Set(0)
-	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.visible, m.selected, m.unmatched, m.refused, m.refusedBy, m.needed} {
+	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.visible, m.selected, m.unmatched, m.unread, m.refused, m.refusedBy, m.needed} {
 		moment.Reset()
 	}
 	m.standings.publish(nil)

@@ -18,9 +18,61 @@ import (
 // span is what the need and the share are told by: Cloudflare's limit is about it.
 const span = 5 * time.Minute
 
+// settingsLate is for how long the settings of zones may be still to be asked for
+// before it is a problem.
+const settingsLate = 10 * time.Minute
+
+// outstanding are how many zones' settings are still to be asked for the first time,
+// and how many are known. Those that could not be read are neither.
+func (s *settings) outstanding() (waiting, known int) {
+	for id, sc := range s.roster {
+		switch {
+		case sc.State != roster.Active:
+		case sc.Checked != 0:
+			known++
+		case s.unread[id] == nil:
+			waiting++
+		}
+	}
+	return waiting, known
+}
+
+// tellOutstanding tells of settings that are to be asked for and have been for long.
+func (r *reporter) tellOutstanding(now bucket.Time) {
+	waiting, known := r.outstanding()
+	r.Metrics.unread.WithLabelValues().Set(float64(waiting))
+	switch {
+	case waiting == 0:
+		r.waits = 0
+	case r.waits == 0:
+		r.waits = now
+	}
+	if waiting == 0 || now.Sub(r.waits) < settingsLate {
+		r.Trouble.Clear(trouble.BudgetShort, aboutSettings)
+		return
+	}
+	share, _ := r.Budget.Share()
+	left := span * time.Duration(plan.Asks(waiting, len(r.nodes()), r.ceilings)) / time.Duration(max(1, share))
+	r.Trouble.Set(trouble.BudgetShort, aboutSettings, fmt.Sprintf(
+		"the settings of %d of %d zones have not been read yet, so nothing of these zones is collected; at the share of %d requests in five minutes it takes %s at least. A larger WEIR_BUDGET_SHARE shortens it",
+		waiting, waiting+known, share, left.Round(time.Minute)))
+}
+
+const aboutSettings = "settings"
+
 // weigh compares what is selected with the share, whenever either has changed. To
 // plan an hour ahead costs seconds of a thousand zones, so not each pass does it.
-func (r *reporter) weigh(claims []roster.Claim) {
+// Zones whose settings are still to be read need as much as the others, which is
+// reckoned when it takes long, and again when twice as many are known.
+func (r *reporter) weigh(now bucket.Time, claims []roster.Claim) {
+	waiting, known := r.outstanding()
+	if waiting > 0 && (r.waits == 0 || now.Sub(r.waits) < settingsLate || known < max(1, 2*r.weighedOf)) {
+		return
+	}
+	r.weighedOf, r.scale = known, 1
+	if waiting > 0 {
+		r.scale = float64(waiting+known) / float64(known)
+	}
 	share, limit := r.Budget.Share()
 	wants := steadyWants(claims)
 	selected := fingerprint(wants, share)
@@ -67,7 +119,8 @@ func fingerprint(wants []plan.Want, share int) uint64 {
 }
 
 // need is how many requests a span takes in steady state, the refresh of settings
-// included. Zones are listed by another API, which the limit is not about.
+// and zones that are not known yet included. Zones are listed by another API, which
+// the limit is not about.
 func (r *reporter) need(wants []plan.Want) float64 {
 	zones := map[bucket.Scope]bool{}
 	for i := range wants {
@@ -75,8 +128,8 @@ func (r *reporter) need(wants []plan.Want) float64 {
 			zones[wants[i].Scope] = true
 		}
 	}
-	settings := math.Ceil(float64(len(zones))/settingsBatch) * float64(span) / float64(entitleEvery)
-	return plan.Need(wants, r.Interval, span, plan.DefaultCeilings) + settings
+	settings := float64(plan.Asks(len(zones), len(r.nodes()), r.ceilings)) * float64(span) / float64(entitleEvery)
+	return r.scale * (plan.Need(wants, r.Interval, span, plan.DefaultCeilings) + settings)
 }
 
 // short says what to change. Each remedy is tried on the planner.
@@ -107,6 +160,7 @@ func (r *reporter) short(wants []plan.Want, need float64, share, limit int) stri
 			zones++
 		}
 	}
+	zones = int(math.Round(r.scale * float64(zones)))
 	remedies = append(remedies, fmt.Sprintf("CF_ZONES with about %d of the %d zones, and another collector with its own store and the token of another Cloudflare user for the rest", int(float64(zones)*float64(share)/need), zones))
 	return fmt.Sprintf("the selected zones and datasets need %.0f requests in five minutes, the share of the budget is %d: data is late, and gets later. One of these would do: %s",
 		math.Ceil(need), share, strings.Join(remedies, "; "))

@@ -74,12 +74,14 @@ type Config struct {
 const (
 	entitleEvery = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
 	retireEvery  = time.Hour
+	dropEvery    = time.Hour // of entitlements to which no scope refers
 	// resumable is for how long who follows the log can go on where it was, whatever
 	// retention drops: an internal tool may rest over a weekend.
-	resumable     = 7 * 24 * time.Hour
-	retireLate    = 24 * time.Hour // what is in the way of retention should have passed
-	settingsBatch = 10             // zones of one request for settings
-	mostVoided    = 10             // requests for settings that may fail before the rest waits for the next pass
+	resumable      = 7 * 24 * time.Hour
+	retireLate     = 24 * time.Hour // what is in the way of retention should have passed
+	settingsAtOnce = 10             // requests for settings that are sent before others have their turn
+	mostVoided     = 10             // of them that may fail before the rest waits for the next pass
+	heardFor       = time.Hour      // what is known of a part of a zone's settings
 )
 
 // Poller runs the loop while its process leads.
@@ -146,18 +148,19 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 	}
 	if blocked == 0 {
 		claims := s.claims(began)
-		s.weigh(claims)
+		s.weigh(began, claims)
 		queue := plan.Make(began, s.wants(claims), s, plan.DefaultCeilings).Requests
 		if blocked, err = s.ask(ctx, queue); err != nil {
 			return time.Time{}, err
 		}
+		if blocked == 0 { // no data is waiting for a turn
+			s.turns = settingsAtOnce
+		}
 	}
-	if blocked == 0 {
+	if blocked == 0 && !s.more(&s.urgent) { // nothing is left that would have to be asked
 		if err := s.entitleFailed(ctx, began); err != nil {
 			return time.Time{}, err
 		}
-	}
-	if blocked == 0 { // nothing is left that would have to be asked
 		if blocked, err = s.audit(ctx); err != nil {
 			return time.Time{}, err
 		}
@@ -192,8 +195,11 @@ func (s *state) nextPass(now, blocked bucket.Time, claims []roster.Claim) time.T
 		next = min(next, p.Next)
 	}
 	next = min(next, s.discoverAt)
-	if s.left {
+	switch {
+	case s.urgent.halted():
 		next = min(next, now.Add(10*time.Second))
+	case s.more(&s.urgent):
+		next = min(next, now.Add(time.Second))
 	}
 	if blocked != 0 {
 		next = blocked

@@ -3,9 +3,7 @@ package poll
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -13,11 +11,13 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
 
-// settings reads what plans allow.
+// settings reads what plans allow. Its requests take turns with those for data, so
+// that many zones that are new keep nobody's data back.
 type settings struct {
 	*Poller
 	*faults
@@ -25,11 +25,29 @@ type settings struct {
 	*writer
 	*asker
 	unread   map[bucket.Scope]*unread // scopes whose settings could not be read
-	voided   int                      // requests for settings that failed, of one list of scopes
-	granting bool                     // one of that list was answered
-	suspects []bucket.Scope           // of that list, refused in unknown words before any was answered
-	left     bool                     // settings of scopes that are not to blame were left for the next pass
+	heard    map[bucket.Scope]*heard  // scopes of which a part of the nodes was answered
+	urgent   list                     // of this pass, scopes to blame apart
+	turns    int                      // requests that may be sent before one for data has to be
+	ceilings plan.Ceilings            // of the documents; lower when Cloudflare refused larger ones
 }
+
+// heard is what was answered of settings that take several documents.
+type heard struct {
+	at    bucket.Time
+	nodes map[string]*roster.Node // nil: none there
+}
+
+// list is what is asked of settings in a pass, one document after another.
+type list struct {
+	queue    []plan.Ask
+	voided   int            // requests that failed
+	granting bool           // one was answered
+	suspects []bucket.Scope // refused in unknown words before any was answered
+}
+
+// halted reports whether the rest of a list is left for the next pass, since many
+// requests have failed.
+func (l *list) halted() bool { return l.voided >= mostVoided }
 
 // unread is what is known of settings that could not be read.
 type unread struct {
@@ -44,24 +62,60 @@ func (u *unread) denied() bool {
 	return u != nil && u.blamed && (u.refusal == nil || u.refusal.Class == cloudflare.Denied)
 }
 
-// entitle reads the settings node of scopes whose entitlements are unknown or
-// old. What voids requests is left to [settings.entitleFailed].
+// entitle reads the settings of scopes whose entitlements are unknown or old, as
+// far as their turns go; [settings.aside] goes on. What voids requests is left to
+// [settings.entitleFailed].
 func (s *settings) entitle(ctx context.Context, now bucket.Time) (blocked bucket.Time, err error) {
-	blocked, err = s.entitleAll(ctx, quota.Urgent, s.stale(func(sc *roster.Scope) bool {
-		return !s.toBlame(now, sc) && now >= s.readAgain(sc)
-	}))
-	s.left = s.voided >= mostVoided
-	return blocked, err
+	s.urgent = list{}
+	for _, class := range s.stale(now) {
+		s.urgent.queue = append(s.urgent.queue, s.pack(now, class)...)
+	}
+	for s.turns > 0 && s.more(&s.urgent) {
+		s.turns--
+		if blocked, err := s.next(ctx, &s.urgent, quota.Urgent); err != nil || blocked != 0 {
+			return blocked, err
+		}
+	}
+	return 0, nil
 }
 
-// entitleFailed does it for those that voided a request before, when no window
+// aside uses a permit for settings, at every other call, where any are to be
+// asked.
+func (s *settings) aside(ctx context.Context) (used bool, blocked bucket.Time, err error) {
+	if s.turns == 0 || !s.more(&s.urgent) {
+		s.turns = min(s.turns+1, settingsAtOnce)
+		return false, 0, nil
+	}
+	s.turns--
+	blocked, err = s.send(ctx, &s.urgent)
+	return true, blocked, err
+}
+
+// entitleFailed asks for those that voided a request before, when nothing else
 // needs the budget: there may be hundreds that the token may not ask. Who waits
 // longest comes first.
 func (s *settings) entitleFailed(ctx context.Context, now bucket.Time) error {
-	due := s.stale(func(sc *roster.Scope) bool { return s.toBlame(now, sc) && now >= s.readAgain(sc) })
-	slices.SortStableFunc(due, func(a, b *roster.Scope) int { return cmp.Compare(s.readAgain(a), s.readAgain(b)) })
-	_, err := s.entitleAll(ctx, quota.Background, due)
-	return err
+	var due []*roster.Scope
+	for sc, u := range s.unread {
+		if who := s.roster[sc]; u.blamed && who != nil && s.due(now, who) {
+			due = append(due, who)
+		}
+	}
+	slices.SortFunc(due, func(a, b *roster.Scope) int {
+		return cmp.Or(cmp.Compare(s.unread[a.Scope].Next, s.unread[b.Scope].Next), a.Compare(b.Scope))
+	})
+	l := list{queue: s.pack(now, due)}
+	for s.more(&l) {
+		if blocked, err := s.next(ctx, &l, quota.Background); err != nil || blocked != 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// due reports whether a scope's settings should be asked for at now.
+func (s *settings) due(now bucket.Time, sc *roster.Scope) bool {
+	return sc.Kind == bucket.Zone && sc.Stale(now, entitleEvery) && now >= s.readAgain(sc)
 }
 
 // readAgain is when a scope's settings may be asked for again.
@@ -72,43 +126,70 @@ func (s *settings) readAgain(sc *roster.Scope) bucket.Time {
 	return 0
 }
 
-// toBlame reports whether a scope's settings could not be read on its own account,
-// by a leader before this one where it is known for long.
-func (s *settings) toBlame(now bucket.Time, sc *roster.Scope) bool {
-	u := s.unread[sc.Scope]
-	return u != nil && u.blamed || u == nil && sc.Nodes == nil && now.Sub(sc.FirstSeen) > time.Hour
-}
-
-// stale are the scopes whose settings should be read, of those that are picked,
-// ascending.
-func (s *settings) stale(pick func(*roster.Scope) bool) []*roster.Scope {
-	now := s.trusted.Second()
-	var out []*roster.Scope
-	for _, sc := range slices.SortedFunc(maps.Values(s.roster), func(a, b *roster.Scope) int { return a.Compare(b.Scope) }) {
-		if sc.Kind == bucket.Zone && sc.Stale(now, entitleEvery) && pick(sc) {
-			out = append(out, sc)
+// stale are the scopes whose settings should be read, each ascending: those of
+// which nothing can be asked before, those whose settings are old, and those whose
+// settings no leader could read for long, which may void requests. Who is known to
+// is left out.
+func (s *settings) stale(now bucket.Time) (classes [3][]*roster.Scope) {
+	for _, sc := range s.roster {
+		if u := s.unread[sc.Scope]; !s.due(now, sc) || u != nil && u.blamed {
+			continue
 		}
+		class := 0
+		switch {
+		case sc.Checked != 0:
+			class = 1
+		case sc.Entitled == nil && now.Sub(sc.FirstSeen) > time.Hour:
+			class = 2
+		}
+		classes[class] = append(classes[class], sc)
 	}
-	return out
+	for _, class := range classes {
+		slices.SortFunc(class, func(a, b *roster.Scope) int { return a.Compare(b.Scope) })
+	}
+	return classes
 }
 
-// entitleAll asks for as many zones in a request as may be. When many have failed
-// the rest is left for the next pass. Refusals in unknown words are nobody's fault
-// while nothing was answered that could have been, and so are
-// answers that are none.
-func (s *settings) entitleAll(ctx context.Context, lane quota.Lane, scopes []*roster.Scope) (blocked bucket.Time, err error) {
+// pack makes documents of what is not answered yet of scopes. Neighbours of which
+// the same is lacking share them.
+func (s *settings) pack(now bucket.Time, scopes []*roster.Scope) (asks []plan.Ask) {
 	nodes := s.nodes()
-	s.voided, s.granting, s.suspects = 0, false, nil
-	for batch := range slices.Chunk(scopes, settingsBatch) {
-		blocked, err := s.entitleBatch(ctx, batch, nodes, lane)
-		if err != nil || blocked != 0 {
-			return blocked, err
+	var zones []bucket.Scope
+	var lacking []string
+	flush := func() {
+		asks = append(asks, plan.Settings(zones, lacking, s.ceilings)...)
+		zones = nil
+	}
+	for _, sc := range scopes {
+		lacks := nodes
+		if h := s.heard[sc.Scope]; h != nil && now.Sub(h.at) < heardFor {
+			lacks = slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { _, known := h.nodes[n]; return known })
 		}
+		if !slices.Equal(lacks, lacking) {
+			flush()
+			lacking = lacks
+		}
+		zones = append(zones, sc.Scope)
 	}
-	if len(s.suspects) > 0 && !s.granting && !s.anySettings() {
-		return s.settingsRefusedAlike(s.unread[s.suspects[0]].refusal, nil), nil
+	flush()
+	return asks
+}
+
+// more reports whether a list has anything left to ask now. Scopes that could not
+// be read since it was made are left out.
+func (s *settings) more(l *list) bool {
+	now := s.trusted.Second()
+	for len(l.queue) > 0 && !l.halted() {
+		first := &l.queue[0]
+		first.Zones = slices.DeleteFunc(slices.Clone(first.Zones), func(sc bucket.Scope) bool {
+			return s.roster[sc] == nil || now < s.readAgain(s.roster[sc])
+		})
+		if len(first.Zones) > 0 {
+			return true
+		}
+		l.queue = l.queue[1:]
 	}
-	return 0, nil
+	return false
 }
 
 // anySettings reports whether anything can be asked by settings that were read.
@@ -119,27 +200,6 @@ func (s *settings) anySettings() bool {
 		}
 	}
 	return false
-}
-
-// settingsRefusedAlike takes the blame back from scopes whose settings were
-// refused, since everything was, and leaves the rest of the list for later. Where
-// nothing is known by which anything could be asked, it returns the time before
-// which nothing need be sent.
-func (s *settings) settingsRefusedAlike(e *cloudflare.Error, batch []*roster.Scope) bucket.Time {
-	for _, sc := range s.suspects {
-		s.unread[sc].blamed = false
-	}
-	s.leaveUnread(settingsAway, e, batch...)
-	s.voided, s.suspects = mostVoided, nil
-	if s.anySettings() {
-		return 0
-	}
-	return s.away(e, reasonOf(e.Class), unknownForAll)
-}
-
-// saysNothing reports whether an error is evidence about nobody by itself.
-func saysNothing(e *cloudflare.Error) bool {
-	return e.Class == cloudflare.Unknown || e.Class == cloudflare.BadAnswer
 }
 
 // nodes are the GraphQL nodes that any variant asks.
@@ -153,12 +213,8 @@ func (s *settings) nodes() []string {
 	return slices.Sorted(maps.Keys(used))
 }
 
-// entitleBatch asks once for scopes that fit one request, and in parts where that
-// fails; for nothing where many requests of the list have failed.
-func (s *settings) entitleBatch(ctx context.Context, batch []*roster.Scope, nodes []string, lane quota.Lane) (bucket.Time, error) {
-	if len(batch) == 0 || s.voided >= mostVoided {
-		return 0, nil
-	}
+// next sends the next document of a list, if there is a permit for it.
+func (s *settings) next(ctx context.Context, l *list, lane quota.Lane) (bucket.Time, error) {
 	if err := s.journal.TellStream(ctx); err != nil {
 		return 0, err
 	}
@@ -169,126 +225,29 @@ func (s *settings) entitleBatch(ctx context.Context, batch []*roster.Scope, node
 	case !ok:
 		return s.trusted.Second().Add(wait + time.Second), nil
 	}
-	ids := make([]string, len(batch))
-	for i, sc := range batch {
+	return s.send(ctx, l)
+}
+
+// send asks the next document of a list, for which there is a permit. Refusals in
+// unknown words are nobody's fault while nothing was answered that could have been,
+// and so are answers that are none.
+func (s *settings) send(ctx context.Context, l *list) (blocked bucket.Time, err error) {
+	ask := l.queue[0]
+	l.queue = l.queue[1:]
+	s.Metrics.requests.WithLabelValues("settings").Inc()
+	ids := make([]string, len(ask.Zones))
+	for i, sc := range ask.Zones {
 		ids[i] = sc.ID
 	}
-	s.Metrics.requests.WithLabelValues("settings").Inc()
-	settings, err := s.Upstream.Settings(ctx, "", ids, nodes)
+	answer, err := s.Upstream.Settings(ctx, "", ids, ask.Nodes)
 	s.Budget.Over()
 	if err != nil {
-		return s.settingsFailed(ctx, batch, nodes, lane, err)
+		blocked, err = s.failed(ctx, l, ask, err)
+	} else {
+		err = s.answered(ctx, l, ask, answer)
 	}
-	s.granting, s.suspects, s.outage = true, nil, outage{}
-	for _, sc := range batch {
-		byNode, visible := settings[sc.ID]
-		if !visible {
-			s.often.Log(ctx, s.leaveUnread(settingsDenied, nil, sc), sc.ID, "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", sc.ID, "name", sc.Name)
-			continue
-		}
-		delete(s.unread, sc.Scope)
-		s.grant(s.trusted.Second(), sc, byNode)
+	if err == nil && blocked == 0 && len(l.queue) == 0 && len(l.suspects) > 0 && !l.granting && !s.anySettings() {
+		blocked = s.settingsRefusedAlike(l, s.unread[l.suspects[0]].refusal, nil)
 	}
-	return 0, s.save(ctx, batch)
-}
-
-// settingsFailed deals with a request that failed. Where one zone voided the
-// answer for all it is the one that is named, or in one of the halves.
-func (s *settings) settingsFailed(ctx context.Context, batch []*roster.Scope, nodes []string, lane quota.Lane, failure error) (bucket.Time, error) {
-	s.voided++
-	failed, wait, rest := batch, settingsDenied, [][]*roster.Scope(nil)
-	e := (*cloudflare.Error)(nil)
-	if errors.As(failure, &e) {
-		var named, others []*roster.Scope
-		for _, sc := range batch {
-			if sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID) {
-				named = append(named, sc)
-			} else {
-				others = append(others, sc)
-			}
-		}
-		if e.Class == cloudflare.Unknown {
-			wait = settingsUnknown
-		}
-		switch {
-		case e.Class == cloudflare.Budget || e.Class == cloudflare.Auth || e.Class == cloudflare.Transient && len(named) == 0:
-			wait, s.voided = settingsAway, mostVoided // nobody in it is to blame: others would fare alike
-		case saysNothing(e) && !s.granting && s.voided > cellsAsked:
-			// Whoever was asked was refused alike.
-			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-			return s.settingsRefusedAlike(e, batch), nil
-		case len(batch) == 1:
-		case len(named) > 0:
-			failed, rest = named, [][]*roster.Scope{others}
-		default:
-			failed, rest = nil, [][]*roster.Scope{batch[:len(batch)/2], batch[len(batch)/2:]}
-		}
-	}
-	if len(failed) > 0 {
-		level := s.leaveUnread(wait, e, failed...)
-		if e != nil && saysNothing(e) && !s.granting {
-			for _, sc := range failed {
-				s.suspects = append(s.suspects, sc.Scope)
-			}
-		}
-		if blocked, err := s.upstreamFailed(ctx, level, "read entitlements", failure); err != nil || blocked != 0 {
-			return blocked, err
-		}
-	}
-	for _, part := range rest {
-		if blocked, err := s.entitleBatch(ctx, part, nodes, lane); err != nil || blocked != 0 {
-			return blocked, err
-		}
-	}
-	return 0, nil
-}
-
-// leaveUnread puts off asking for the settings of scopes and returns how loudly to
-// say so: of each scope once.
-func (s *settings) leaveUnread(wait backoff.Pauses, e *cloudflare.Error, scopes ...*roster.Scope) slog.Level {
-	level, jitter := slog.LevelDebug, s.rng.Float64()
-	for _, sc := range scopes {
-		if s.unread[sc.Scope] == nil {
-			s.unread[sc.Scope], level = &unread{}, slog.LevelWarn
-		}
-		u := s.unread[sc.Scope]
-		u.blamed = wait != settingsAway
-		u.refusal = e
-		u.Fail(s.trusted.Second(), wait, jitter)
-	}
-	return level
-}
-
-// grant notes a scope's entitlements and says once what is not collected.
-func (s *settings) grant(now bucket.Time, sc *roster.Scope, byNode map[string]cloudflare.Settings) {
-	entitled := make(map[string]roster.Node, len(byNode))
-	for name, n := range byNode {
-		entitled[name] = roster.Node{
-			Enabled: n.Enabled, MaxDuration: n.MaxDuration, MaxFields: n.MaxFields,
-			MaxPageSize: n.MaxPageSize, NotOlderThan: n.NotOlderThan, Fields: fields(n.Available),
-		}
-	}
-	first := sc.Checked == 0
-	sc.Entitle(now, entitled)
-	if !first {
-		return
-	}
-	for _, c := range (roster.Roster{sc.Scope: sc}).Claims(now, s.Catalogue.Datasets, roster.Terms{}) {
-		if c.Variant == nil {
-			s.often.Info(c.Dataset.Dataset, "dataset is not collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "reason", c.Refused)
-			continue
-		}
-		s.Logger.Debug("dataset is collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "variant", c.Variant.Name)
-	}
-}
-
-// fields are the names that can be those of fields. Others say nothing, and a
-// record that holds them may be one that no database takes.
-func fields(available []string) []string {
-	const most = 4000 // of a node; Cloudflare's largest has some hundreds
-	out := slices.DeleteFunc(slices.Clone(available), func(name string) bool {
-		_, odd := bucket.FitName(name)
-		return odd
-	})
-	return out[:min(len(out), most)]
+	return blocked, err
 }

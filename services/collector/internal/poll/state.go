@@ -11,6 +11,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/coverage"
 	"github.com/weir-metrics/weir/services/collector/internal/journal"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/settle"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
@@ -36,6 +37,7 @@ type state struct {
 
 	told     store.Record // problems, as stored
 	retireAt bucket.Time
+	dropAt   bucket.Time // when to look for contents that no scope refers to
 	putOff   bucket.Time // since when retention could not be done; 0: it could
 	retired  bucket.Time // nothing before may be stored; as stored
 }
@@ -56,6 +58,9 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 		return nil, err
 	}
 	if s.drift, err = p.loadDrift(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.loadRecent(ctx); err != nil {
 		return nil, err
 	}
 	return s, s.defineDatasets(ctx)
@@ -101,7 +106,7 @@ func (p *Poller) compose(won store.Lease, now time.Time) *state {
 	f := &faults{Poller: p, tries: map[ledger.Series]*try{}, off: map[string]*backoff.Backoff{}, invalid: map[ledger.Series]map[bucket.Time]*invalid{}}
 	b := &books{
 		Poller: p, faults: f, leads: bucket.TimeOf(now), changed: map[bucket.Scope]bool{},
-		versions: map[string]uint32{}, defined: map[string]*bucket.Definition{}, settling: map[string]*settle.Dataset{},
+		versions: map[string]uint32{}, defined: map[string]*bucket.Definition{}, settling: map[string]*settle.Dataset{}, recent: map[ledger.Series][]settle.Final{},
 	}
 	for i := range p.Catalogue.Datasets {
 		d := &p.Catalogue.Datasets[i]
@@ -116,9 +121,13 @@ func (p *Poller) compose(won store.Lease, now time.Time) *state {
 	u := &auditor{Poller: p, faults: f, books: b, writer: w, asker: a}
 	j := &judge{Poller: p, faults: f, books: b, writer: w, auditor: u}
 	a.take = j.take
-	g := &settings{Poller: p, faults: f, books: b, writer: w, asker: a, unread: map[bucket.Scope]*unread{}}
+	g := &settings{
+		Poller: p, faults: f, books: b, writer: w, asker: a, turns: settingsAtOnce, ceilings: plan.DefaultCeilings,
+		unread: map[bucket.Scope]*unread{}, heard: map[bucket.Scope]*heard{},
+	}
+	a.aside = g.aside
 	d := &discoverer{Poller: p, faults: f, books: b, writer: w, damaged: damaged, odd: map[string]bool{}}
-	r := &reporter{Poller: p, faults: f, books: b, settings: g, discoverer: d}
+	r := &reporter{Poller: p, faults: f, books: b, settings: g, discoverer: d, scale: 1}
 	return &state{
 		Poller: p, faults: f, books: b, writer: w, asker: a, judge: j, settings: g, discoverer: d, auditor: u, reporter: r, damaged: damaged,
 	}
@@ -134,8 +143,13 @@ func (s *state) loadRecords(ctx context.Context, now bucket.Time) error {
 	if err != nil {
 		return fmt.Errorf("read scopes: %w", err)
 	}
-	s.roster, s.damaged.scopes = roster.Read(scopes)
-	s.Unreadable.Records(roster.KindScope, s.damaged.scopes)
+	contents, err := s.Store.Records(ctx, roster.KindEntitlements)
+	if err != nil {
+		return fmt.Errorf("read entitlements: %w", err)
+	}
+	if err := s.loadRoster(ctx, roster.Read(scopes, contents)); err != nil {
+		return err
+	}
 	records, err := coverage.ReadRecords(ctx, s.Store)
 	if err != nil {
 		return err
@@ -163,6 +177,28 @@ func (s *state) loadRecords(ctx context.Context, now bucket.Time) error {
 		s.told = problems[0]
 	}
 	return nil
+}
+
+// loadRoster takes the roster as it was stored. What of it cannot be read is read
+// from Cloudflare again, and what an earlier build wrote is written anew.
+func (s *state) loadRoster(ctx context.Context, stored roster.Stored) error {
+	s.roster, s.contents = stored.Roster, stored.Contents
+	s.damaged.scopes, s.damaged.contents = stored.Unreadable, len(stored.Damaged) > 0
+	s.Unreadable.Records(roster.KindScope, stored.Unreadable)
+	s.Unreadable.Records(roster.KindEntitlements, stored.Damaged)
+	if n := len(stored.Missing); n > 0 {
+		s.Logger.Warn("entitlements of zones are missing in the store; the settings of these zones are read again", "zones", n, "first", stored.Missing[0].Name)
+	}
+	if len(stored.Damaged) > 0 {
+		var batch store.Batch
+		for _, r := range stored.Damaged {
+			batch.Records = append(batch.Records, store.Record{Kind: r.Kind, Key: r.Key})
+		}
+		if err := s.commit(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return s.save(ctx, s.contents, stored.Old)
 }
 
 // defineDatasets appends a new version of every dataset whose definition

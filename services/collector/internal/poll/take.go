@@ -15,7 +15,6 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/settle"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
-	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
 // selection spells a planned selection for the client.
@@ -198,74 +197,6 @@ func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, a
 		return nil, nil
 	}
 	return folded, j.restore(ctx, sc)
-}
-
-// restore gives the settling rules of all datasets what the store and the
-// ledger know of a scope, once per term.
-func (j *judge) restore(ctx context.Context, sc bucket.Scope) error {
-	for i := range j.Catalogue.Datasets {
-		d := &j.Catalogue.Datasets[i]
-		if j.settling[d.Dataset].Known(sc) {
-			continue
-		}
-		past, err := j.past(ctx, d, sc)
-		if err != nil {
-			return err
-		}
-		j.settling[d.Dataset].Restore(sc, past)
-	}
-	return nil
-}
-
-func (j *judge) past(ctx context.Context, d *catalogue.Dataset, sc bucket.Scope) (settle.Past, error) {
-	who := j.roster[sc]
-	past := settle.Past{FirstSeen: who.FirstSeen}
-	if v := who.Variant(j.trusted.Second(), d); v != nil {
-		past.Keeps = who.Nodes[v.Node].NotOlderThan
-	}
-	of := ledger.Series{Dataset: d.Dataset, Scope: sc}
-	if end := j.coverage.Newest(of); end != 0 {
-		err := j.Store.List(ctx, store.ListQuery{
-			Filter: store.Filter{Datasets: []string{d.Dataset}, Scopes: []bucket.Scope{sc}},
-			Window: bucket.Window{Start: end.Add(-12 * d.Size), End: end},
-		}, func(e store.Entry) error {
-			b, err := unreadable.Bucket(&e)
-			if err != nil { // its level is not known, and the others' are
-				j.Unreadable.Note(&e, err)
-				return nil
-			}
-			past.Recent = append(past.Recent, final(d, b))
-			return nil
-		})
-		if err != nil {
-			return past, err
-		}
-	}
-	for _, g := range j.coverage.Gaps[of] {
-		if g.Suspected() {
-			for start := g.Window.Start; start < g.Window.End; start = start.Add(d.Size) {
-				past.Suspect = append(past.Suspect, start)
-			}
-		}
-	}
-	return past, nil
-}
-
-// final is a stored bucket as the rules see it: its level, and whether it was
-// empty, which after storing can be told only by every value being zero.
-func final(d *catalogue.Dataset, b *bucket.Bucket) settle.Final {
-	f := settle.Final{Start: b.Start, Empty: true}
-	for _, rows := range b.Families {
-		for _, v := range rows.Values {
-			if v != 0 {
-				f.Empty = false
-			}
-			if rows.Family == d.Level {
-				f.Level += v
-			}
-		}
-	}
-	return f
 }
 
 // digest is equal for equal rows within this process.

@@ -26,7 +26,10 @@ type reporter struct {
 	*books
 	*settings
 	*discoverer
-	weighed uint64 // fingerprint of what was last compared with the share
+	weighed   uint64      // fingerprint of what was last compared with the share
+	weighedOf int         // zones that were known then
+	scale     float64     // all zones, by those that were known
+	waits     bucket.Time // since when settings are still to be asked for; 0: none are
 }
 
 // tell brings the problems that the loop knows of up to date. It says what is so
@@ -34,6 +37,7 @@ type reporter struct {
 func (r *reporter) tell(claims []roster.Claim) {
 	token, unknown, failing := map[string]string{}, map[string]string{}, map[string]string{}
 	now := r.trusted.Second()
+	r.tellOutstanding(now)
 	everything := func(o outage, about, consequence string) {
 		switch {
 		case o.reason == "":

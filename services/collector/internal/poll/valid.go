@@ -63,6 +63,7 @@ type damage struct {
 	*Poller
 	*books
 	scopes, gaps []store.Unreadable
+	contents     bool // records of entitlements
 	retired      bool // the record of what retention dropped
 	// The log is read once a term, from the floor to the head as it was found,
 	// a page a pass: what is damaged is told before somebody needs it.

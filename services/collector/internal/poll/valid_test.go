@@ -130,7 +130,7 @@ func TestSettingsThatNoRecordHolds(t *testing.T) {
 		s.Available = append(slices.Clone(s.Available), "sum_\x00", strings.Repeat("f", 1<<20), "sum_\xff")
 	}})
 	w.run(30 * time.Minute)
-	for _, r := range w.records(roster.KindScope) {
+	for _, r := range append(w.records(roster.KindScope), w.records(roster.KindEntitlements)...) {
 		if len(r.Value) > 100<<10 {
 			t.Errorf("the record of %s has %d bytes", r.Key, len(r.Value))
 		}
@@ -280,7 +280,7 @@ func (w *world) poison(zone string) (windows []bucket.Window) {
 		return wire.EncodeBucket(b)
 	})
 	batch.Entries = append(batch.Entries, store.NewEntry{Kind: bucket.KindDatasetVersion, Key: bucket.Key{Dataset: "http_5m"}, Payload: []byte("damaged")})
-	for _, kind := range []string{roster.KindScope, ledger.KindGap, ledger.KindDecided, ledger.KindRetired, ledger.KindUnreadable, audit.KindLane, audit.KindDrift, trouble.KindProblems} {
+	for _, kind := range []string{roster.KindScope, roster.KindEntitlements, ledger.KindGap, ledger.KindDecided, ledger.KindRetired, ledger.KindUnreadable, audit.KindLane, audit.KindDrift, trouble.KindProblems} {
 		keys := []string{"of/another/kind"}
 		for _, r := range w.records(kind) {
 			keys = append(keys, r.Key)

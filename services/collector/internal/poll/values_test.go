@@ -152,7 +152,7 @@ func strangeValues(t *testing.T, seed uint64) {
 	if n := w.config.Unreadable.Len(); n != 0 {
 		t.Fatalf("%d entries or records cannot be read", n)
 	}
-	for _, kind := range []string{roster.KindScope, ledger.KindGap, trouble.KindProblems} {
+	for _, kind := range []string{roster.KindScope, roster.KindEntitlements, ledger.KindGap, trouble.KindProblems} {
 		for _, r := range w.records(kind) {
 			if len(r.Value) > 200<<10 {
 				t.Errorf("record %s %s has %d bytes", kind, r.Key, len(r.Value))

@@ -15,7 +15,7 @@ func entitled(t *testing.T) (roster.Roster, *roster.Scope) {
 	r := roster.Roster{}
 	discover(t, r, noon, zoneA())
 	s := r[scope(idA)]
-	s.Entitle(noon, map[string]roster.Node{"httpRequests1mGroups": {Enabled: true, NotOlderThan: 30 * 24 * time.Hour}})
+	s.Entitle(noon, allowing(map[string]roster.Node{"httpRequests1mGroups": {Enabled: true, NotOlderThan: 30 * 24 * time.Hour}}))
 	return r, s
 }
 

@@ -19,6 +19,8 @@ type Claim struct {
 	// Variant in use; nil when none is allowed, Refused then says why.
 	Variant *catalogue.Variant
 	Refused string
+	// Unread: nothing is refused; the scope's settings have not been read yet.
+	Unread bool
 	// Window is [horizon, due); empty when nothing is due. For a refused claim
 	// it is the span that would be wanted.
 	Window bucket.Window
@@ -97,10 +99,10 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 		return c
 	}
 	c.Variant, c.Refused = s.variant(now, d)
-	if c.Variant == nil {
+	if c.Unread = s.Checked == 0; c.Variant == nil {
 		return c
 	}
-	node := s.Nodes[c.Variant.Node]
+	node := s.Entitled.Node(c.Variant.Node)
 	c.Limits = plan.Limits{MaxDuration: node.MaxDuration, MaxPageSize: node.MaxPageSize, NotOlderThan: node.NotOlderThan}
 	// One more bucket of margin: the question must arrive before its oldest
 	// window leaves.
@@ -125,10 +127,10 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 func (s *Scope) reach(d *catalogue.Dataset, inUse string) (longest time.Duration) {
 	for i := range d.Variants {
 		v := &d.Variants[i]
-		if s.granted(d, v).variant == nil {
+		if s.Entitled.granted(d, v).variant == nil {
 			continue
 		}
-		keeps := s.Nodes[v.Node].NotOlderThan
+		keeps := s.Entitled.Node(v.Node).NotOlderThan
 		if keeps == 0 {
 			return 0
 		}
@@ -148,15 +150,18 @@ func (s *Scope) Variant(now bucket.Time, d *catalogue.Dataset) *catalogue.Varian
 // variant is the first that the plan allows, or the reason why there is none.
 func (s *Scope) variant(now bucket.Time, d *catalogue.Dataset) (*catalogue.Variant, string) {
 	if s.Checked == 0 {
-		return nil, "entitlements are not known yet"
+		return nil, "the zone's settings have not been read yet"
 	}
-	reason := "no variant has a bucket size of " + d.Size.String()
+	reason := ""
 	for i := range d.Variants {
 		v, no := s.usable(now, d, &d.Variants[i])
 		if v != nil {
 			return v, ""
 		}
 		reason = no
+	}
+	if len(d.Variants) == 0 {
+		reason = "no variant has a bucket size of " + d.Size.String()
 	}
 	return nil, reason
 }
@@ -170,24 +175,13 @@ type grant struct {
 
 // usable is the variant as the plan allows it, or nil and the reason.
 func (s *Scope) usable(now bucket.Time, d *catalogue.Dataset, v *catalogue.Variant) (*catalogue.Variant, string) {
-	if no, ok := s.Refusals[d.Dataset+"/"+v.Name]; ok && now < no.Until {
-		return nil, no.Reason
-	}
-	g := s.granted(d, v)
-	return g.variant, g.reason
-}
-
-// granted is what the plan makes of a variant, whatever answers have refused.
-func (s *Scope) granted(d *catalogue.Dataset, v *catalogue.Variant) grant {
-	g, known := s.grants[v]
-	if !known {
-		g = s.Nodes[v.Node].grant(d, v)
-		if s.grants == nil {
-			s.grants = map[*catalogue.Variant]grant{}
+	if len(s.Refusals) > 0 {
+		if no, ok := s.Refusals[d.Dataset+"/"+v.Name]; ok && now < no.Until {
+			return nil, no.Reason
 		}
-		s.grants[v] = g
 	}
-	return g
+	g := s.Entitled.granted(d, v)
+	return g.variant, g.reason
 }
 
 func (node Node) grant(d *catalogue.Dataset, v *catalogue.Variant) grant {
@@ -283,20 +277,22 @@ func (s *Scope) RefusedByAnswers(dataset string) bool {
 // Entitle notes what the settings node said. Refusals stand, since the settings
 // are known to advertise fields that are then refused; those that nobody has
 // probed for long are dropped.
-func (s *Scope) Entitle(now bucket.Time, nodes map[string]Node) {
-	s.Nodes, s.Checked, s.grants = nodes, now, nil
+func (s *Scope) Entitle(now bucket.Time, to *Entitlements) {
+	s.Entitled, s.Checked = to, now
 	maps.DeleteFunc(s.Refusals, func(_ string, r Refusal) bool { return now >= r.Until.Add(2*lastProbe) })
 }
 
 // Correct changes what is believed of one node, after an answer that
 // contradicts the settings.
-func (s *Scope) Correct(node string, change func(*Node)) {
-	n := s.Nodes[node]
-	change(&n)
-	if s.Nodes == nil {
-		s.Nodes = map[string]Node{}
+func (s *Scope) Correct(c *Contents, node string, change func(*Node)) {
+	nodes := map[string]Node{}
+	if s.Entitled != nil {
+		maps.Copy(nodes, s.Entitled.nodes)
 	}
-	s.Nodes[node], s.grants = n, nil
+	n := nodes[node]
+	change(&n)
+	nodes[node] = n
+	s.Entitled = c.Of(nodes)
 }
 
 // Stale reports whether entitlements should be read again. Of a scope that is paused they

@@ -148,7 +148,7 @@ func (s *Scope) end(now bucket.Time, state State) {
 
 func (s *Scope) clone() *Scope {
 	c := *s
-	c.Nodes, c.Refusals, c.grants = maps.Clone(s.Nodes), maps.Clone(s.Refusals), nil
+	c.Refusals = maps.Clone(s.Refusals)
 	c.Former, c.Earlier, c.Away = slices.Clone(s.Former), slices.Clone(s.Earlier), slices.Clone(s.Away)
 	return &c
 }

@@ -8,17 +8,8 @@
 package roster
 
 import (
-	"encoding/json"
-	"fmt"
-	"time"
-
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
-	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
-
-// KindScope is the kind of the roster's records in the store.
-const KindScope = "scope"
 
 // State says whether a scope is being collected. The words are stored.
 type State string
@@ -56,15 +47,12 @@ type Scope struct {
 	// Away are the spans between an End and a return, oldest first, at most
 	// [maxAway]: what passed in them is not wanted.
 	Away []Away `json:"away,omitempty"`
-	// Nodes are the entitlements by GraphQL node, from the settings node.
-	Nodes map[string]Node `json:"nodes,omitempty"`
+	// Entitled is what the plan allows, from the settings node: nil where that was
+	// never read. It is believed where Checked is not 0.
+	Entitled *Entitlements `json:"-"`
+	Checked  bucket.Time   `json:"-"` // when Entitled was read; 0: nothing may be asked before it is
 	// Refusals learned from answers, by variant (dataset/variant).
 	Refusals map[string]Refusal `json:"refusals,omitempty"`
-	Checked  bucket.Time        `json:"checked"` // when Nodes was read; 0: nothing may be asked before it is
-
-	// grants remembers what Nodes mean for each variant: it is asked for in
-	// every claim, and follows from Nodes alone. Nil when Nodes changed.
-	grants map[*catalogue.Variant]grant
 }
 
 // maxAway spans are remembered of a scope that comes and goes. One that is
@@ -80,16 +68,6 @@ type Away struct {
 // maxFormer labels are remembered of a scope that is renamed again and again.
 const maxFormer = 8
 
-// Node is what a scope's plan says of one GraphQL node.
-type Node struct {
-	Enabled      bool          `json:"enabled"`
-	MaxDuration  time.Duration `json:"max_duration"`
-	MaxFields    int           `json:"max_fields"`
-	MaxPageSize  int           `json:"max_page_size"`
-	NotOlderThan time.Duration `json:"not_older_than"`
-	Fields       []string      `json:"fields,omitempty"`
-}
-
 // Refusal is a "no" that the settings had not announced. It may be wrong, so it
 // is probed: after minutes, then less and less often.
 type Refusal struct {
@@ -101,44 +79,9 @@ type Refusal struct {
 	Field string `json:"field,omitempty"`
 }
 
-// Record encodes a scope for the store.
-func (s *Scope) Record() store.Record {
-	value, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // plain strings and numbers always encode
-	}
-	return store.Record{Kind: KindScope, Key: s.Key(), Value: value}
-}
-
 // Roster is all scopes by identity.
 type Roster map[bucket.Scope]*Scope
 
 // Listed reports whether the scope was in the list that was seen last and is
 // selected: what was open of it can still be asked.
 func (s *Scope) Listed() bool { return s.State != Gone && s.State != Excluded }
-
-// Read decodes the records of kind [KindScope]. Those that cannot be read cost
-// themselves and are returned apart: a zone that Cloudflare still lists is found
-// again, as a new one, and its record written anew.
-func Read(records []store.Record) (out Roster, unreadable []store.Unreadable) {
-	out = make(Roster, len(records))
-	for _, r := range records {
-		s := new(Scope)
-		err := json.Unmarshal(r.Value, s)
-		if err == nil {
-			err = s.Validate()
-		}
-		if err == nil && s.Key() != r.Key {
-			err = fmt.Errorf("it is of %s", s.Scope)
-		}
-		if err != nil {
-			unreadable = append(unreadable, store.Unreadable{Record: r, Err: err})
-			continue
-		}
-		out[s.Scope] = s
-	}
-	return out, unreadable
-}
-
-// Key is that of the scope's record in the store.
-func (s *Scope) Key() string { return fmt.Sprintf("%d/%s", s.Kind, s.ID) }

@@ -1,7 +1,6 @@
 package settle
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -17,6 +16,7 @@ type Dataset struct {
 	delayedFrom bucket.Time
 	// holes are the windows that look suspect in too many scopes at once.
 	holes map[bucket.Time]bool
+	tally tally
 }
 
 type scope struct {
@@ -34,6 +34,13 @@ type scope struct {
 	// ended: the scope is not collected any more, so that its last windows are
 	// silent whatever the dataset does.
 	ended bool
+
+	// What the scope counts for in the tally: nothing while counts is false. Then
+	// expires is when that changes by itself, 0: never, and awaited under which time
+	// it is among the expiries, 0: it is not.
+	counts           bool
+	shares           []share
+	expires, awaited bucket.Time
 }
 
 type level struct {
@@ -63,7 +70,7 @@ type pending struct {
 
 // New returns a Dataset without readings.
 func New(p Policy) *Dataset {
-	return &Dataset{policy: p, scopes: map[bucket.Scope]*scope{}, holes: map[bucket.Time]bool{}}
+	return &Dataset{policy: p, scopes: map[bucket.Scope]*scope{}, holes: map[bucket.Time]bool{}, tally: newTally()}
 }
 
 // Known reports whether the scope was given to [Dataset.Restore].
@@ -100,28 +107,43 @@ func (d *Dataset) Restore(s bucket.Scope, past Past) {
 			sc.hole = start
 		}
 	}
+	d.Forget(s)
 	d.scopes[s] = sc
+	d.tally.changed[sc] = true
 }
 
 // Expire forgets the readings of windows that are no longer wanted.
 func (d *Dataset) Expire(s bucket.Scope, horizon bucket.Time) {
-	if sc := d.scopes[s]; sc != nil {
-		maps.DeleteFunc(sc.pending, func(start bucket.Time, _ *pending) bool { return start < horizon })
-		sc.closeHole()
+	sc := d.scopes[s]
+	if sc == nil {
+		return
 	}
+	for start := range sc.pending {
+		if start < horizon {
+			d.tally.change(sc)
+			delete(sc.pending, start)
+		}
+	}
+	sc.closeHole()
 }
 
 // End tells whether a scope has ended, by a pause say: what is open of it is still
 // judged, and its silence says nothing about the dataset. A scope that is not known
 // is left alone.
 func (d *Dataset) End(s bucket.Scope, ended bool) {
-	if sc := d.scopes[s]; sc != nil {
+	if sc := d.scopes[s]; sc != nil && sc.ended != ended {
+		d.tally.change(sc)
 		sc.ended = ended
 	}
 }
 
 // Forget drops a scope that is no longer collected.
-func (d *Dataset) Forget(s bucket.Scope) { delete(d.scopes, s) }
+func (d *Dataset) Forget(s bucket.Scope) {
+	if sc := d.scopes[s]; sc != nil {
+		d.tally.forget(sc)
+		delete(d.scopes, s)
+	}
+}
 
 // Again is when the next reading of a window may count: zero for a window that
 // was never read.
@@ -152,59 +174,11 @@ func (d *Dataset) Reason(s bucket.Scope, start bucket.Time) Reason {
 	return d.reason(sc.pending[start], start)
 }
 
-// Waiting is how a window waits for its silence to be believed.
-type Waiting struct {
-	// Reason is Suspect or Delayed, or Settling where the window is ordinary and
-	// what came after it is too little.
-	Reason Reason
-	// Believed is when a reading suffices, whatever it shows of later windows.
-	Believed bucket.Time
-	// Heard is when it was last read; 0: by the last leader.
-	Heard bucket.Time
-}
-
-// Waiting reports whether a window was read and is held back until more is known
-// of what came after it, and until when at most.
-func (d *Dataset) Waiting(s bucket.Scope, start bucket.Time) (w Waiting, waits bool) {
-	sc := d.scopes[s]
-	if sc == nil || sc.pending[start] == nil {
-		return Waiting{}, false
-	}
-	p := sc.pending[start]
-	w = Waiting{Reason: d.reason(p, start), Heard: p.last}
-	age := sc.patience(start, d.policy.Size)
-	switch {
-	case d.late(p, start):
-		age = max(age, DelayedAge)
-	case !p.doubtful() && p.past >= Enough:
-		return Waiting{}, false
-	}
-	w.Believed = start.Add(d.policy.Size + age)
-	return w, true
-}
-
-// Delayed is the first window of a running delay of the whole dataset.
-func (d *Dataset) Delayed() (from bucket.Time, delayed bool) {
-	return d.delayedFrom, d.delayedFrom != 0
-}
-
-// Suspects is the number of windows that look suspect now.
-func (d *Dataset) Suspects() int {
-	n := 0
-	for _, sc := range d.scopes {
-		for _, p := range sc.pending {
-			if p.low {
-				n++
-			}
-		}
-	}
-	return n
-}
-
 // Stored tells that a bucket was committed: its readings are forgotten and it
 // becomes part of the scope's level.
 func (d *Dataset) Stored(s bucket.Scope, f Final) {
 	if sc := d.scopes[s]; sc != nil {
+		d.tally.change(sc)
 		delete(sc.pending, f.Start)
 		sc.remember(f)
 		sc.closeHole()
@@ -217,6 +191,7 @@ func (d *Dataset) Stored(s bucket.Scope, f Final) {
 // readings of an answer are in. Every scope must have been restored.
 func (d *Dataset) Note(now bucket.Time, answer map[bucket.Scope][]Reading) {
 	for s, readings := range answer {
+		d.tally.change(d.scopes[s])
 		d.scopes[s].take(d.policy, now, readings)
 	}
 	d.judgeDelay(now)

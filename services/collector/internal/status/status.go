@@ -113,9 +113,14 @@ func (s *Source) scopes(ctx context.Context) (*picture, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read scopes: %w", err)
 	}
-	var bad []store.Unreadable
-	p.roster, bad = roster.Read(records)
-	s.Unreadable.Records(roster.KindScope, bad)
+	contents, err := s.Store.Records(ctx, roster.KindEntitlements) // behind the scopes
+	if err != nil {
+		return nil, fmt.Errorf("read entitlements: %w", err)
+	}
+	stored := roster.Read(records, contents)
+	p.roster = stored.Roster
+	s.Unreadable.Records(roster.KindScope, stored.Unreadable)
+	s.Unreadable.Records(roster.KindEntitlements, stored.Damaged)
 	return p, nil
 }
 
@@ -289,6 +294,8 @@ func (p *picture) add(d *bucketv1.DatasetStatus, c roster.Claim) {
 	d.WindowsUnreadable += windows[coverage.Unreadable]
 	switch {
 	case c.Scope.State != roster.Active:
+		return
+	case c.Unread: // neither collected nor refused
 		return
 	case c.Variant == nil:
 		d.ScopesRefused++

@@ -45,6 +45,12 @@ func (s *shelf) Records(_ context.Context, kind string) ([]store.Record, error) 
 	return s.records[kind], nil
 }
 
+func (s *shelf) take(records []store.Record) {
+	for _, r := range records {
+		s.records[r.Kind] = append(s.records[r.Kind], r)
+	}
+}
+
 func (s *shelf) Coverage(context.Context, store.Filter, bucket.Time) ([]store.Run, error) {
 	s.scans++
 	return s.runs, nil
@@ -72,15 +78,14 @@ func story(t *testing.T) *status.Source {
 	if _, err := r.Discover(t.Context(), noon.Add(-30*time.Minute), seen, roster.Selection{}, time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
 		t.Fatal(err)
 	}
+	contents := roster.NewContents()
 	for _, tag := range []string{tagA, tagB} {
-		r[zone(tag)].Entitle(noon, map[string]roster.Node{"httpRequests1mGroups": {Enabled: true}})
+		r[zone(tag)].Entitle(noon, contents.Of(map[string]roster.Node{"httpRequests1mGroups": {Enabled: true}}))
 	}
-	r[zone(tagC)].Entitle(noon, map[string]roster.Node{})
+	r[zone(tagC)].Entitle(noon, contents.Of(nil))
 	r[zone(tagA)].Away = []roster.Away{{Window: bucket.Window{Start: window(2, 0).Start + 60, End: window(1, 0).Start + 60}, State: roster.Paused}}
 	s := &shelf{records: map[string][]store.Record{}}
-	for _, tag := range []string{tagC, tagA, tagB} {
-		s.records[roster.KindScope] = append(s.records[roster.KindScope], r[zone(tag)].Record())
-	}
+	s.take(contents.Records(r[zone(tagC)], r[zone(tagA)], r[zone(tagB)]))
 	decision := ledger.Decision{Dataset: http5, Scope: zone(tagA), Spans: []ledger.Decided{
 		{Window: window(7, 6), Reason: ledger.UpstreamError},
 		{Window: window(6, 5), Accepted: true, Reason: ledger.TooBig},
@@ -261,7 +266,8 @@ func TestNamesOfZones(t *testing.T) {
 	see(noon, "a.example", "b.example")
 	see(noon.Add(time.Hour), "new.example", "b.example")
 	r[zone(tagB)].Earlier = []roster.Label{{Zone: "b.example#22222222", Account: "Acme", Until: noon}} // while another had the name
-	s := &shelf{records: map[string][]store.Record{roster.KindScope: {r[zone(tagA)].Record(), r[zone(tagB)].Record()}}}
+	s := &shelf{records: map[string][]store.Record{}}
+	s.take(roster.NewContents().Records(r[zone(tagA)], r[zone(tagB)]))
 	source := &status.Source{Store: s, Clock: clock.NewManual(noon.Add(2 * time.Hour).Std())}
 	for name, want := range map[string]string{"a.example": tagA, "new.example": tagA, "b.example": tagB, "b.example#22222222": tagB, "c.example": ""} {
 		got, err := source.Named(t.Context(), []string{name})

@@ -274,6 +274,10 @@ type Store interface {
 	// not hold a transaction open while emit runs, so buckets that are appended
 	// meanwhile may or may not come. Payloads and errors as in Snapshot.
 	List(ctx context.Context, q ListQuery, emit func(Entry) error) error
+	// Buckets emits the buckets that are stored under the keys, which differ, in any
+	// order; it looks each up by itself, however many others are of the same
+	// windows. Payloads, errors and memory are as in List.
+	Buckets(ctx context.Context, keys []bucket.Key, emit func(Entry) error) error
 	// Coverage returns the final ranges of windows that end after since,
 	// ordered by dataset, scope, start. Ranges of one dataset and scope neither
 	// overlap nor touch.

@@ -1729,7 +1729,8 @@ type DatasetStatus struct {
 	CompleteUntilUnixSeconds int64 `protobuf:"varint,2,opt,name=complete_until_unix_seconds,json=completeUntilUnixSeconds,proto3" json:"complete_until_unix_seconds,omitempty"`
 	// End of the newest window that is final for some scope.
 	NewestEndUnixSeconds int64 `protobuf:"varint,3,opt,name=newest_end_unix_seconds,json=newestEndUnixSeconds,proto3" json:"newest_end_unix_seconds,omitempty"`
-	// Scopes collected, and scopes refused.
+	// Scopes collected, and scopes refused. One whose settings have not been read
+	// yet is neither.
 	ScopesActive  uint32 `protobuf:"varint,4,opt,name=scopes_active,json=scopesActive,proto3" json:"scopes_active,omitempty"`
 	ScopesRefused uint32 `protobuf:"varint,5,opt,name=scopes_refused,json=scopesRefused,proto3" json:"scopes_refused,omitempty"`
 	// Windows due, not final, and not waiting to be believed.

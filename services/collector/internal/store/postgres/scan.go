@@ -270,6 +270,40 @@ func (s *Store) List(ctx context.Context, q store.ListQuery, emit func(store.Ent
 	return nil
 }
 
+// Buckets implements [store.Store].
+func (s *Store) Buckets(ctx context.Context, keys []bucket.Key, emit func(store.Entry) error) error {
+	for part := range slices.Chunk(keys, pageSize) {
+		var entries []store.Entry
+		err := s.scanning(ctx, func() (err error) {
+			entries, err = s.lookUp(ctx, part)
+			return err
+		})
+		if err != nil {
+			return s.failed(ctx, "read buckets", false, err)
+		}
+		for _, e := range entries {
+			if err := emit(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// lookUp reads the buckets of keys. The bounds of the starts say the same once
+// more, in terms of the partitions.
+func (s *Store) lookUp(ctx context.Context, keys []bucket.Key) ([]store.Entry, error) {
+	datasets, starts := make([]string, len(keys)), make([]int64, len(keys))
+	kinds, ids := make([]int16, len(keys)), make([][]byte, len(keys))
+	for i, k := range keys {
+		datasets[i], starts[i], kinds[i], ids[i] = k.Dataset, int64(k.Start), int16(k.Scope.Kind), scopeID(k.Scope)
+	}
+	return collect(ctx, s.reader, selectBucket+`
+		JOIN unnest($1::text[], $2::bigint[], $3::smallint[], $4::bytea[]) AS wanted (of, begins, kind, id)
+			ON dataset = of AND window_start = begins AND scope_kind = kind AND scope_id = id
+		WHERE window_start BETWEEN $5 AND $6`, datasets, starts, kinds, ids, slices.Min(starts), slices.Max(starts))
+}
+
 // scanning runs do while holding one of the connections that long reads may use.
 func (s *Store) scanning(ctx context.Context, do func() error) error {
 	release, err := s.scan(ctx)

@@ -23,6 +23,10 @@ var (
 	selectEvent  = `SELECT kind, ` + stored + ` FROM event`
 )
 
+// selectLog merges the two as they lie. With the order around a subquery SQLite
+// would read and sort all that is left of the log for every page.
+var selectLog = selectBucket + ` WHERE revision > ?1 UNION ALL ` + selectEvent + ` WHERE revision > ?1 ORDER BY revision LIMIT ?2`
+
 var stored = strings.TrimSuffix(columns, `payload`) + `length(payload), CASE WHEN length(payload) <= ` + strconv.Itoa(store.MaxPayload) + ` THEN payload END`
 
 // number is a revision as SQLite counts. One that no log reaches stays beyond
@@ -87,8 +91,7 @@ func (s *Store) ReadLog(ctx context.Context, after bucket.Revision, limit int) (
 		if after < floor {
 			return fmt.Errorf("%w: asked for entries after %d, the floor is %d", store.ErrCompacted, after, floor)
 		}
-		entries, err = collect(ctx, tx, `SELECT * FROM (`+selectBucket+` WHERE revision > ?1 UNION ALL `+selectEvent+` WHERE revision > ?1)
-			ORDER BY revision LIMIT ?2`, number(after), limit)
+		entries, err = collect(ctx, tx, selectLog, number(after), limit)
 		return err
 	})
 	if err != nil {

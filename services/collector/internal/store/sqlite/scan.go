@@ -217,6 +217,35 @@ func (s *Store) page(ctx context.Context, dataset string, q store.ListQuery, aft
 	return page, err
 }
 
+// Buckets implements [store.Store].
+func (s *Store) Buckets(ctx context.Context, keys []bucket.Key, emit func(store.Entry) error) error {
+	for part := range slices.Chunk(keys, listPage) {
+		wanted := make([][4]any, len(part))
+		for i, k := range part {
+			wanted[i] = [4]any{k.Dataset, int64(k.Start), k.Scope.Kind, k.Scope.ID}
+		}
+		list, err := json.Marshal(wanted)
+		if err != nil {
+			return err
+		}
+		var page []store.Entry
+		err = s.scan(ctx, "read buckets", func(tx *sql.Tx) error {
+			page, err = collect(ctx, tx, selectBucket+` JOIN json_each(?) ON dataset = value ->> 0 AND window_start = value ->> 1
+				AND scope_kind = value ->> 2 AND scope_id = unhex(value ->> 3)`, string(list))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, e := range page {
+			if err := emit(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Coverage implements [store.Store]. It reads the keys in the order of their
 // index and joins them here: sorting them by scope first, as SQL would have to,
 // takes longer and more memory.

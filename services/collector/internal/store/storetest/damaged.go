@@ -41,6 +41,19 @@ func testDamaged(t *testing.T, d Driver) {
 			return entries
 		}(),
 		"list": append(all[:2:2], list(t, s, store.ListQuery{Window: bucket.Window{Start: origin, End: origin.Add(time.Hour)}})...),
+		"buckets": append(all[:2:2], func() (found []store.Entry) {
+			var keys []bucket.Key
+			for _, e := range all[2:] {
+				keys = append(keys, e.Key)
+			}
+			if err := s.Buckets(t.Context(), keys, func(e store.Entry) error {
+				found = append(found, kept(e))
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			return inOrder(found)
+		}()...),
 		"datasets": func() []store.Entry {
 			entries, err := s.Datasets(t.Context())
 			if err != nil {
@@ -53,7 +66,7 @@ func testDamaged(t *testing.T, d Driver) {
 			t.Fatalf("%s: %d entries, want %d", what, len(got), len(all))
 		}
 		for i, e := range got {
-			mine := what == "list" && i < 2 || what == "datasets" && i >= 2 // not asked there
+			mine := (what == "list" || what == "buckets") && i < 2 || what == "datasets" && i >= 2 // not asked there
 			if whole[i] || mine {
 				equal(t, what, all[i], e)
 				continue

@@ -250,6 +250,62 @@ func listOf(log []store.Entry, q store.ListQuery) []store.Entry {
 	return inOrder(out)
 }
 
+// testBuckets: of any number of keys those are found that are stored, each once and
+// as it is, wherever they are; over pages and over the end of a month.
+func testBuckets(t *testing.T, d Driver) {
+	s := open(t, d)
+	l := lead(t, s, "a")
+	var all []store.Entry
+	const zones, windows = 40, 30
+	for n := range windows {
+		at := n
+		if n >= windows/2 {
+			at += 2*288 - windows // the month ends behind the last but fifteen
+		}
+		var batch []store.NewEntry
+		for z := range zones {
+			batch = append(batch, five(z+1, at))
+		}
+		batch = append(batch, entry("uniques_1h", zone(1), time.Hour, n), entry("uniques_1h", account(1), time.Hour, n))
+		all = append(all, l.append(batch...)...)
+	}
+	keys := func(entries []store.Entry) (out []bucket.Key) {
+		for _, e := range entries {
+			out = append(out, e.Key)
+		}
+		return out
+	}
+	strangers := []bucket.Key{
+		{Dataset: "http_5m", Scope: zone(zones + 1), Start: all[0].Key.Start},
+		{Dataset: "unknown", Scope: zone(1), Start: all[0].Key.Start},
+		{Dataset: "http_5m", Scope: account(1), Start: all[0].Key.Start},
+		{Dataset: "http_5m", Scope: zone(1), Start: all[0].Key.Start + 1},
+		{Dataset: "http_5m", Scope: zone(1), Start: origin.Add(5000 * time.Hour)},
+		{Dataset: "http_5m", Start: all[0].Key.Start},
+	}
+	some := append(slices.Clone(all[3:9]), all[len(all)-5:]...)
+	for what, q := range map[string]struct {
+		keys []bucket.Key
+		want []store.Entry
+	}{
+		"no":                {nil, nil},
+		"one":               {keys(all[5:6]), all[5:6]},
+		"some":              {keys(some), some},
+		"all":               {keys(all), all},
+		"stored and others": {append(keys(all), strangers...), all},
+		"other":             {strangers, nil},
+	} {
+		var got []store.Entry
+		if err := s.Buckets(t.Context(), q.keys, func(e store.Entry) error {
+			got = append(got, kept(e))
+			return nil
+		}); err != nil {
+			t.Errorf("%s keys: %v", what, err)
+		}
+		equal(t, what+" keys", inOrder(slices.Clone(q.want)), inOrder(got))
+	}
+}
+
 // testEmitError: emit's error comes back as it is and leaves nothing open.
 func testEmitError(t *testing.T, d Driver) {
 	s := open(t, d)
@@ -272,6 +328,10 @@ func testEmitError(t *testing.T, d Driver) {
 		n = 0
 		if err := s.List(t.Context(), store.ListQuery{Window: bucket.Window{Start: origin, End: origin.Add(24 * time.Hour)}}, emit); err != stop {
 			t.Fatalf("list returned %v, want emit's error itself", err)
+		}
+		n = 0
+		if err := s.Buckets(t.Context(), []bucket.Key{five(1, 0).Key, five(1, 1).Key, five(1, 2).Key, five(1, 3).Key}, emit); err != stop {
+			t.Fatalf("a look-up returned %v, want emit's error itself", err)
 		}
 	}
 	l.append(five(3, 0))

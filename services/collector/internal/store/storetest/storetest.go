@@ -69,6 +69,7 @@ func Run(t *testing.T, d Driver) {
 		{"Scan/Snapshot", testSnapshot},
 		{"Scan/SnapshotConsistent", testSnapshotConsistent},
 		{"Scan/List", testList},
+		{"Scan/Buckets", testBuckets},
 		{"Scan/EmitError", testEmitError},
 		{"Scan/ManyReaders", testManyReaders},
 		{"Altered", testAltered},

@@ -1,0 +1,97 @@
+package poll
+
+import (
+	"context"
+	"slices"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+)
+
+// answered takes in an answer, and grants what it completes.
+func (s *settings) answered(ctx context.Context, l *list, ask plan.Ask, answer map[string]map[string]cloudflare.Settings) error {
+	l.granting, l.suspects, s.outage = true, nil, outage{}
+	now, nodes := s.trusted.Second(), s.nodes()
+	var complete []*roster.Scope
+	for _, id := range ask.Zones {
+		sc := s.roster[id]
+		byNode, visible := answer[id.ID]
+		if !visible {
+			s.often.Log(ctx, s.leaveUnread(settingsDenied, nil, id), id.ID, "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", id.ID, "name", sc.Name)
+			continue
+		}
+		if all := s.hear(now, id, ask.Nodes, byNode); all.has(nodes) {
+			delete(s.unread, id)
+			delete(s.heard, id)
+			s.grant(now, sc, all)
+			complete = append(complete, sc)
+		}
+	}
+	return s.save(ctx, s.contents, complete)
+}
+
+// hear notes what was answered of some nodes of a scope.
+func (s *settings) hear(now bucket.Time, id bucket.Scope, asked []string, byNode map[string]cloudflare.Settings) *heard {
+	h := s.heard[id]
+	if h == nil || now.Sub(h.at) >= heardFor {
+		h = &heard{at: now, nodes: map[string]*roster.Node{}}
+		s.heard[id] = h
+	}
+	for _, name := range asked {
+		h.nodes[name] = nil
+	}
+	for name, n := range byNode {
+		h.nodes[name] = &roster.Node{
+			Enabled: n.Enabled, MaxDuration: n.MaxDuration, MaxFields: n.MaxFields,
+			MaxPageSize: n.MaxPageSize, NotOlderThan: n.NotOlderThan, Fields: fields(n.Available),
+		}
+	}
+	return h
+}
+
+func (h *heard) has(nodes []string) bool {
+	return !slices.ContainsFunc(nodes, func(n string) bool { _, known := h.nodes[n]; return !known })
+}
+
+// grant notes a scope's entitlements and says once what is not collected.
+func (s *settings) grant(now bucket.Time, sc *roster.Scope, all *heard) {
+	entitled := make(map[string]roster.Node, len(all.nodes))
+	for name, n := range all.nodes {
+		if n != nil {
+			entitled[name] = *n
+		}
+	}
+	first := sc.Checked == 0
+	sc.Entitle(now, s.contents.Of(entitled))
+	if !first {
+		return
+	}
+	for _, c := range (roster.Roster{sc.Scope: sc}).Claims(now, s.Catalogue.Datasets, roster.Terms{}) {
+		if c.Variant == nil {
+			s.often.Info(c.Dataset.Dataset, "dataset is not collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "reason", c.Refused)
+			continue
+		}
+		s.Logger.Debug("dataset is collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "variant", c.Variant.Name)
+	}
+}
+
+// fields are the names that GraphQL allows. A field of another name cannot be asked
+// for, and a record that holds it may be one that no database takes.
+func fields(available []string) []string {
+	const most = 4000 // of a node; Cloudflare's largest has some hundreds
+	out := slices.DeleteFunc(slices.Clone(available), func(name string) bool { return !isName(name) })
+	return out[:min(len(out), most)]
+}
+
+func isName(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', c == '_', i > 0 && '0' <= c && c <= '9':
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= 128
+}

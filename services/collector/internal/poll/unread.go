@@ -1,0 +1,102 @@
+package poll
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/backoff"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+)
+
+// failed deals with a request that failed. Where one zone voided the answer for all
+// it is the one that is named, or in one of the halves, which are asked next.
+func (s *settings) failed(ctx context.Context, l *list, ask plan.Ask, failure error) (bucket.Time, error) {
+	l.voided++
+	blamed, wait, rest := ask.Zones, settingsDenied, []plan.Ask(nil)
+	e := (*cloudflare.Error)(nil)
+	if errors.As(failure, &e) {
+		named, others := apartFrom(ask, e)
+		if e.Class == cloudflare.Unknown {
+			wait = settingsUnknown
+		}
+		switch {
+		case e.Class == cloudflare.Budget || e.Class == cloudflare.Auth || e.Class == cloudflare.Transient && len(named) == 0:
+			wait, l.voided = settingsAway, mostVoided // nobody in it is to blame: others would fare alike
+		case saysNothing(e) && !l.granting && l.voided > cellsAsked:
+			// Whoever was asked was refused alike.
+			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
+			return s.settingsRefusedAlike(l, e, ask.Zones), nil
+		case e.Class == cloudflare.TooBig && len(ask.Zones)*len(ask.Nodes) > 1:
+			s.ceilings.Selections = min(s.ceilings.Selections, len(ask.Zones)*len(ask.Nodes)/2)
+			blamed, rest = nil, plan.Settings(ask.Zones, ask.Nodes, s.ceilings)
+		case len(ask.Zones) == 1:
+		case len(named) > 0:
+			blamed, rest = named, []plan.Ask{{Zones: others, Nodes: ask.Nodes}}
+		default:
+			half := len(ask.Zones) / 2
+			blamed, rest = nil, []plan.Ask{{Zones: ask.Zones[:half], Nodes: ask.Nodes}, {Zones: ask.Zones[half:], Nodes: ask.Nodes}}
+		}
+	}
+	l.queue = append(rest, l.queue...)
+	if len(blamed) == 0 {
+		return 0, nil
+	}
+	level := s.leaveUnread(wait, e, blamed...)
+	if e != nil && saysNothing(e) && !l.granting {
+		l.suspects = append(l.suspects, blamed...)
+	}
+	return s.upstreamFailed(ctx, level, "read entitlements", failure)
+}
+
+// apartFrom are the zones of a document that an error names, and the others.
+func apartFrom(ask plan.Ask, e *cloudflare.Error) (named, others []bucket.Scope) {
+	for _, sc := range ask.Zones {
+		if sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID) {
+			named = append(named, sc)
+		} else {
+			others = append(others, sc)
+		}
+	}
+	return named, others
+}
+
+// leaveUnread puts off asking for the settings of scopes and returns how loudly to
+// say so: of each scope once.
+func (s *settings) leaveUnread(wait backoff.Pauses, e *cloudflare.Error, scopes ...bucket.Scope) slog.Level {
+	level, jitter := slog.LevelDebug, s.rng.Float64()
+	for _, sc := range scopes {
+		if s.unread[sc] == nil {
+			s.unread[sc], level = &unread{}, slog.LevelWarn
+		}
+		u := s.unread[sc]
+		u.blamed = wait != settingsAway
+		u.refusal = e
+		u.Fail(s.trusted.Second(), wait, jitter)
+	}
+	return level
+}
+
+// settingsRefusedAlike takes the blame back from scopes whose settings were
+// refused, since everything was, and leaves the rest of the list for later. Where
+// nothing is known by which anything could be asked, it returns the time before
+// which nothing need be sent.
+func (s *settings) settingsRefusedAlike(l *list, e *cloudflare.Error, zones []bucket.Scope) bucket.Time {
+	for _, sc := range l.suspects {
+		s.unread[sc].blamed = false
+	}
+	s.leaveUnread(settingsAway, e, zones...)
+	l.voided, l.suspects = mostVoided, nil
+	if s.anySettings() {
+		return 0
+	}
+	return s.away(e, reasonOf(e.Class), unknownForAll)
+}
+
+// saysNothing reports whether an error is evidence about nobody by itself.
+func saysNothing(e *cloudflare.Error) bool {
+	return e.Class == cloudflare.Unknown || e.Class == cloudflare.BadAnswer
+}
