@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/loopback"
 	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/exposer/internal/dial"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
@@ -91,7 +92,7 @@ func (c *Config) Validate() error {
 		if d.CAFile != "" || d.CertFile != "" || d.ServerName != "" {
 			problem("WEIR_COLLECTOR_TLS", "must be true when a CA, a certificate or a server name is given: without it they would not be used")
 		}
-		if !d.Token.IsZero() && !loopback(d.Addresses) {
+		if !d.Token.IsZero() && slices.ContainsFunc(d.Addresses, func(a string) bool { return !onLoopback(a) }) {
 			problem("WEIR_COLLECTOR_TLS", "must be true when WEIR_COLLECTOR_TOKEN is given and a collector is not on loopback: the token would be sent in the clear")
 		}
 	}
@@ -119,15 +120,7 @@ func (c *Config) CheckReplay(datasets []bucket.Definition, start bool) error {
 	return errors.Join(bad...)
 }
 
-func loopback(addresses []string) bool {
-	for _, a := range addresses {
-		host, _, err := net.SplitHostPort(a)
-		if err != nil {
-			return false
-		}
-		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
-			return false
-		}
-	}
-	return true
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && loopback.Host(host)
 }

@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/oklog/run"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -24,6 +23,7 @@ import (
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/ops"
+	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/internal/reload"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/exposer/internal/dial"
@@ -64,8 +64,7 @@ type Exposer struct {
 	secrets  *reload.Watch
 }
 
-// New prepares everything; nothing is asked or served before Run. An Exposer
-// that is not run must be closed.
+// New prepares everything; nothing is asked or served before Run.
 func New(config Config, deps Deps) (_ *Exposer, err error) {
 	if deps.Clock == nil {
 		deps.Clock = clock.System()
@@ -116,9 +115,6 @@ func New(config Config, deps Deps) (_ *Exposer, err error) {
 	return x, err
 }
 
-// Close releases the connection of an exposer that is not run.
-func (x *Exposer) Close() error { return x.close() }
-
 // Run follows and serves until ctx ends. Then it says "not ready", serves on
 // for the drain time, lets scrapes finish, and stops following last.
 func (x *Exposer) Run(ctx context.Context) error {
@@ -127,38 +123,16 @@ func (x *Exposer) Run(ctx context.Context) error {
 	if err := x.listen(); err != nil {
 		return errors.Join(err, x.close())
 	}
-	var g run.Group
-	actor := func(work func(context.Context) error) {
-		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		g.Add(func() error { return work(ctx) }, func(error) { cancel() })
-	}
-	// Ends with ctx and takes the others along.
-	ended := make(chan struct{})
-	g.Add(func() error {
-		select {
-		case <-ctx.Done():
-			x.board.Drain()
-			x.ops.Drain()
-		case <-ended:
-		}
-		return nil
-	}, func(error) { close(ended) })
+	// Says "not ready" before anything else ends.
+	g := proc.NewGroup(ctx, func() {
+		x.board.Drain()
+		x.ops.Drain()
+	})
 	// Follows the log, for as long as anybody is served.
 	served := make(chan struct{})
-	actor(func(stop context.Context) error {
-		ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
-		defer cancel()
-		go func() {
-			select { // a follower that fails by itself ends the group
-			case <-served:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-		return x.follower.Run(ctx, x.ingest)
-	})
+	g.AddUnder(served, func(ctx context.Context) error { return x.follower.Run(ctx, x.ingest) })
 	// Serves scrapes, backfills and the landing page.
-	actor(func(ctx context.Context) error {
+	g.Add(func(ctx context.Context) error {
 		defer close(served)
 		return ops.Serve(ctx, ops.ServerConfig{
 			Name: "data", Listener: x.deps.Data, Drain: x.config.Drain, Logger: x.deps.Logger,
@@ -166,7 +140,7 @@ func (x *Exposer) Run(ctx context.Context) error {
 		}, x.handler())
 	})
 	// Serves health, readiness and own metrics, until the data port is done.
-	actor(func(ctx context.Context) error {
+	g.Add(func(ctx context.Context) error {
 		return ops.Serve(ctx, ops.ServerConfig{
 			Name: "operations", Listener: x.deps.Ops, Drain: x.config.Drain, Logger: x.deps.Logger,
 			WebConfigFile: x.config.OpsWebConfig, WebConfigSetting: "WEIR_EXPOSER_OPS_WEB_CONFIG_FILE", Watch: x.secrets,

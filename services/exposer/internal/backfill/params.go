@@ -51,16 +51,9 @@ type ParamError struct{ Name, Value, Want string }
 func (e *ParamError) Error() string {
 	name := e.Name
 	if !slices.Contains(known, name) { // a stranger's words, and perhaps many
-		name = fmt.Sprintf("%q", clip(name))
+		name = fmt.Sprintf("%q", bucket.Clip(name))
 	}
-	return fmt.Sprintf("parameter %s is %q; it must be %s", name, clip(e.Value), e.Want)
-}
-
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
-	}
-	return s
+	return fmt.Sprintf("parameter %s is %q; it must be %s", name, bucket.Clip(e.Value), e.Want)
 }
 
 var known = []string{"dataset", "end", "extend_to_now", "family", "format", "hours", "label", "start", "step_seconds", "zone"}

@@ -59,12 +59,12 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 		text(w, http.StatusBadRequest, err.Error())
 		return outcomeRefused
 	}
-	if !h.backfills.tryEnter() {
+	if !h.backfills.TryEnter() {
 		w.Header().Set("Retry-After", "30")
 		text(w, http.StatusServiceUnavailable, fmt.Sprintf("%d backfills are running already (WEIR_EXPOSER_MAX_BACKFILLS)", cap(h.backfills)))
 		return outcomeRefused
 	}
-	defer h.backfills.leave()
+	defer h.backfills.Leave()
 	end := time.Now().Add(h.limits.backfill)
 	ctx, cancel := context.WithDeadlineCause(r.Context(), end, errTooLong)
 	defer cancel()

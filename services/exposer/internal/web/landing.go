@@ -54,11 +54,11 @@ type row struct {
 }
 
 func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
-	if !h.pages.tryEnter() {
+	if !h.pages.TryEnter() {
 		full(w, "too many pages are being made at the moment")
 		return
 	}
-	defer h.pages.leave()
+	defer h.pages.Leave()
 	p := page{Version: h.Version, Hours: h.Board.Hours(), Host: r.Host}
 	if err := h.Board.Ready(); err != nil {
 		p.NotReady = err.Error()

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
@@ -54,38 +55,10 @@ var usual = limits{
 // piece is how much is written under one deadline.
 const piece = 64 << 10
 
-// places bounds the requests of one kind that are in flight.
-type places chan struct{}
-
-// enter takes a place, and waits for one until ctx ends.
-func (p places) enter(ctx context.Context) bool {
-	if p.tryEnter() {
-		return true
-	}
-	select {
-	case p <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// tryEnter takes a place if one is free.
-func (p places) tryEnter() bool {
-	select {
-	case p <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-func (p places) leave() { <-p }
-
 // bodies gives out the bodies of views, and knows which are being sent.
 type bodies struct {
-	most   int    // bytes, of different bodies together
-	builds places // being put together
+	most   int         // bytes, of different bodies together
+	builds proc.Places // being put together
 
 	mu    sync.Mutex
 	sent  map[bodyKey]*sending
@@ -105,7 +78,7 @@ type sending struct {
 }
 
 func newBodies(most, builds int) *bodies {
-	return &bodies{most: most, builds: make(places, builds), sent: map[bodyKey]*sending{}, given: make(chan struct{})}
+	return &bodies{most: most, builds: make(proc.Places, builds), sent: map[bodyKey]*sending{}, given: make(chan struct{})}
 }
 
 // take returns a body and waits, until ctx ends, as long as those that are
@@ -117,7 +90,7 @@ func (b *bodies) take(ctx context.Context, key bodyKey) (body []byte, ok bool) {
 		if body, ok = b.share(key); ok {
 			return body, true
 		}
-		if !b.builds.enter(ctx) {
+		if b.builds.Enter(ctx) != nil {
 			return nil, false
 		}
 		// Somebody else may have built it meanwhile.
@@ -126,7 +99,7 @@ func (b *bodies) take(ctx context.Context, key bodyKey) (body []byte, ok bool) {
 		if !ok && room {
 			body, ok = b.add(key, key.view.Body(key.format, key.encoding)), true
 		}
-		b.builds.leave()
+		b.builds.Leave()
 		if ok {
 			return body, true
 		}

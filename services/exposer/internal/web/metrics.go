@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
@@ -29,10 +30,10 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) (code int) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), h.limits.patience)
 	defer cancel()
-	if !h.scrapes.enter(ctx) {
+	if h.scrapes.Enter(ctx) != nil {
 		return full(w, fmt.Sprintf("%d scrapes are in flight already (WEIR_EXPOSER_MAX_SCRAPES)", cap(h.scrapes)))
 	}
-	defer h.scrapes.leave()
+	defer h.scrapes.Leave()
 	v, err := h.Board.View(hours)
 	if err != nil {
 		return h.refuse(w, err)
@@ -81,7 +82,7 @@ func replayHours(query string, most int) (int, error) {
 	}
 	for name := range values {
 		if name != "replay_hours" {
-			return 0, fmt.Errorf("parameter %q is unknown; /metrics takes replay_hours alone", clip(name))
+			return 0, fmt.Errorf("parameter %q is unknown; /metrics takes replay_hours alone", bucket.Clip(name))
 		}
 	}
 	if len(values) == 0 { // "?&"
@@ -93,14 +94,7 @@ func replayHours(query string, most int) (int, error) {
 	value := values.Get("replay_hours")
 	hours, err := strconv.Atoi(value)
 	if err != nil || hours < 0 || hours > most {
-		return 0, fmt.Errorf("parameter replay_hours is %q; it must be a whole number from 0 (the newest bucket alone) to %d (CF_METRICS_REPLAY_HOURS)", clip(value), most)
+		return 0, fmt.Errorf("parameter replay_hours is %q; it must be a whole number from 0 (the newest bucket alone) to %d (CF_METRICS_REPLAY_HOURS)", bucket.Clip(value), most)
 	}
 	return hours, nil
-}
-
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
-	}
-	return s
 }

@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
@@ -62,8 +63,8 @@ func New(cfg Config) http.Handler {
 		cfg.limits = &usual
 	}
 	h := &handler{
-		Config: cfg, scrapes: make(places, cfg.MaxScrapes), backfills: make(places, cfg.MaxBackfills),
-		pages: make(places, cfg.limits.pages), problems: newProblems(cfg.Status), often: quiet.New(cfg.Logger, time.Minute), bodies: newBodies(cfg.limits.bytes, cfg.limits.builds),
+		Config: cfg, scrapes: make(proc.Places, cfg.MaxScrapes), backfills: make(proc.Places, cfg.MaxBackfills),
+		pages: make(proc.Places, cfg.limits.pages), problems: newProblems(cfg.Status), often: quiet.New(cfg.Logger, time.Minute), bodies: newBodies(cfg.limits.bytes, cfg.limits.builds),
 	}
 	mux := http.NewServeMux()
 	// GET patterns answer HEAD too; other methods get 405 with Allow.
@@ -80,7 +81,7 @@ func New(cfg Config) http.Handler {
 
 type handler struct {
 	Config
-	scrapes, backfills, pages places
+	scrapes, backfills, pages proc.Places
 	bodies                    *bodies
 	problems                  *problems
 	often                     *quiet.Log // what each request may come to
