@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"github.com/weir-metrics/weir/internal/pgtest"
-
-	"github.com/weir-metrics/weir/internal/testkit"
 )
 
 // The build before this one and this one have a store in turn: upgraded, taken
@@ -17,7 +15,6 @@ import (
 // write. Nothing that either has written is lost, doubled or changed, and both
 // exposers show what happened, in the same bytes (G1, G2, G4, G5).
 func TestBinaryUpgradesAndGoesBack(t *testing.T) {
-	testkit.InAll(t)
 	t.Parallel()
 	previous := previousBuild(t)
 	for _, driver := range []struct {
