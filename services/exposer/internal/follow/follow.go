@@ -38,8 +38,9 @@ type Sink interface {
 	// with the definition under which it was collected. What cannot be had comes
 	// without content, for the sake of its place.
 	//
-	// The sink may keep bucket and definition, and must not change them. An error
-	// rejects the entry for this sink, unless it wraps [ErrAnew].
+	// The entry is valid during the call; its bucket and definition may be kept, and
+	// must not be changed. An error rejects the entry for this sink, unless it wraps
+	// [ErrAnew].
 	Entry(*bucket.Entry) error
 	// Confirm says that nothing is missing up to a point. The first time, the
 	// snapshot is complete, and the sink takes the place of the one before it.
@@ -84,6 +85,7 @@ type reading struct {
 	store    sample.Store
 	versions map[version]*bucket.Definition
 	sinks    []Sink
+	entry    bucket.Entry // that the sinks are told, one after another
 }
 
 type version struct {
@@ -146,17 +148,17 @@ func (in *Ingest) Entry(m *bucketv1.Entry) error {
 	if r == nil {
 		return errors.New("an entry came before any snapshot")
 	}
-	e, err := r.decode(m)
-	if err != nil {
-		in.reject(e.Revision, err)
-		e = bucket.Entry{Position: e.Position, CommittedAt: e.CommittedAt}
+	var err error
+	if r.entry, err = r.decode(m); err != nil {
+		in.reject(r.entry.Revision, err)
+		r.entry = bucket.Entry{Position: r.entry.Position, CommittedAt: r.entry.CommittedAt}
 	}
 	for _, sink := range r.sinks {
-		switch err := sink.Entry(&e); {
+		switch err := sink.Entry(&r.entry); {
 		case errors.Is(err, ErrAnew):
 			return err
 		case err != nil:
-			in.reject(e.Revision, err)
+			in.reject(r.entry.Revision, err)
 		}
 	}
 	return nil

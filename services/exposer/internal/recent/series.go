@@ -59,28 +59,43 @@ func (c *Choice) Segments(fam *Family) iter.Seq[*expo.Segment] {
 
 // newestSegments yields of each scope the newest segment of the family. A scope
 // that lags behind the others keeps its own newest one: without an out-of-order
-// window that is the only one that its series can still take.
+// window that is the only one that its series can still take. Several datasets
+// may share the family; of two that have a series in common the newer counts.
 func (c *Choice) newestSegments(fam *Family) iter.Seq[*expo.Segment] {
-	type pick struct {
-		at      place
+	type source struct {
+		dataset int
 		scope   bucket.Scope
+	}
+	type pick struct {
+		source
+		start   bucket.Time
 		segment *expo.Segment
 	}
 	return func(yield func(*expo.Segment) bool) {
-		seen := map[bucket.Scope]bool{}
+		seen := map[source]bool{}
+		owner := map[uint64]int{} // of a series: the dataset with its newest sample
 		var picks []pick
 		for _, at := range slices.Backward(c.places(fam)) {
 			buckets := c.Datasets[at.dataset].Buckets(at.index)
 			for i := range buckets {
-				b := &buckets[i]
-				if s := b.Segment(fam.Name); s != nil && !seen[b.Scope] {
-					seen[b.Scope] = true
-					picks = append(picks, pick{at, b.Scope, s})
+				from, s := source{at.dataset, buckets[i].Scope}, buckets[i].Segment(fam.Name)
+				if s == nil || seen[from] {
+					continue
 				}
+				seen[from] = true
+				if len(fam.feeders) > 1 {
+					if slices.ContainsFunc(s.Series, func(id uint64) bool { d, owned := owner[id]; return owned && d != at.dataset }) {
+						continue
+					}
+					for _, id := range s.Series {
+						owner[id] = at.dataset
+					}
+				}
+				picks = append(picks, pick{from, at.start, s})
 			}
 		}
 		slices.SortFunc(picks, func(a, b pick) int {
-			return cmp.Or(cmp.Compare(a.at.start, b.at.start), a.scope.Compare(b.scope))
+			return cmp.Or(cmp.Compare(a.start, b.start), a.scope.Compare(b.scope), cmp.Compare(a.dataset, b.dataset))
 		})
 		for _, p := range picks {
 			if !yield(p.segment) {
@@ -90,26 +105,87 @@ func (c *Choice) newestSegments(fam *Family) iter.Seq[*expo.Segment] {
 	}
 }
 
-// capSeries holds families that several datasets feed to [MaxDepth] samples per
-// series. That happens after a change of bucket size: old and new dataset carry
-// the same series in different windows. Every family is judged by the ranges as
-// they came, so that the order of families cannot matter.
+// capSeries holds each series to [MaxDepth] samples where several datasets have
+// some of it, as before and after a change of bucket size. Its newest samples
+// stay: a window that has one too many goes, with all that are older of its
+// dataset and role. Datasets that share a family's name and none of its series
+// leave each other alone.
+//
+// Every family is judged by the ranges as they came, so that the order of
+// families cannot matter.
 func (c *Choice) capSeries(families []Family) {
-	type unit struct{ dataset, role int }
 	from := map[unit]int{} // where the range of the unit begins afterwards
 	for i := range families {
-		places := c.places(&families[i])
-		if len(families[i].feeders) < 2 || len(places) <= MaxDepth {
+		fam := &families[i]
+		if len(fam.feeders) < 2 {
 			continue
 		}
-		oldest := places[len(places)-MaxDepth].start
-		for _, at := range places {
-			if u := (unit{at.dataset, Index(families[i].Role)}); at.start < oldest {
-				from[u] = max(from[u], at.index+1)
+		if places := c.places(fam); len(places) > MaxDepth && c.common(places, fam) {
+			for u, index := range c.cuts(places, fam) {
+				from[u] = max(from[u], index)
 			}
 		}
 	}
 	for u, index := range from {
 		c.Datasets[u.dataset].Serve[u.role].From = index
 	}
+}
+
+// unit is what a range is of.
+type unit struct{ dataset, role int }
+
+// shown yields the series of which a family has samples at a place, per role.
+func (c *Choice) shown(at place, fam *Family) iter.Seq2[unit, []uint64] {
+	return func(yield func(unit, []uint64) bool) {
+		for role := range Roles {
+			if c.shows(at, role) && !yield(unit{at.dataset, role}, c.Datasets[at.dataset].slots[at.index].seriesOf(fam.Name, role)) {
+				return
+			}
+		}
+	}
+}
+
+// common reports whether two units have samples of one series in these windows of
+// a family. It is asked for each view; samples are counted only where it is so.
+func (c *Choice) common(places []place, fam *Family) bool {
+	series := map[unit][]uint64{} // ascending, of all windows together
+	for _, at := range places {
+		for u, ids := range c.shown(at, fam) {
+			if !slices.Equal(ids, series[u]) { // mostly they are those of the window before
+				ids = slices.Concat(series[u], ids)
+				slices.Sort(ids)
+				series[u] = slices.Compact(ids)
+			}
+		}
+	}
+	var all []uint64
+	for _, ids := range series {
+		all = append(all, ids...)
+	}
+	n := len(all)
+	slices.Sort(all)
+	return len(slices.Compact(all)) < n
+}
+
+// cuts counts the samples of each series from the newest window on, and returns
+// where the ranges must begin in which one has too many.
+func (c *Choice) cuts(places []place, fam *Family) map[unit]int {
+	from := map[unit]int{}
+	samples := map[uint64]int{}
+	full := func(id uint64) bool { return samples[id] == MaxDepth }
+	for _, at := range slices.Backward(places) {
+		for u, ids := range c.shown(at, fam) {
+			if _, cut := from[u]; cut {
+				continue // what is older counts no more
+			}
+			if slices.ContainsFunc(ids, full) {
+				from[u] = at.index + 1
+				continue
+			}
+			for _, id := range ids {
+				samples[id]++
+			}
+		}
+	}
+	return from
 }

@@ -1,13 +1,19 @@
 package recent
 
 import (
+	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/sample"
+	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 )
 
 // feeder is a dataset with samples of families that others may have too.
@@ -91,5 +97,210 @@ func TestSharedFamilyIsCapped(t *testing.T) {
 	}
 	if got := c.Datasets[1].Serve[0].Len(); got != MaxDepth-8 {
 		t.Errorf("the old size serves %d windows, want the newest %d", got, MaxDepth-8)
+	}
+}
+
+// lines are the samples of a family in the order of a body: labels and the end of
+// the window.
+func lines(c *Choice, s *State, family string) (out []string) {
+	i := slices.IndexFunc(s.families, func(f Family) bool { return f.Name == family })
+	for segment := range c.Segments(&s.families[i]) {
+		for line := range strings.Lines(string(segment.Lines(expo.Text))) {
+			var series string
+			var value float64
+			var at int64
+			if _, err := fmt.Sscan(line, &series, &value, &at); err != nil {
+				panic(err)
+			}
+			out = append(out, series+" "+time.UnixMilli(at+1).UTC().Format("15:04"))
+		}
+	}
+	return out
+}
+
+// most is the greatest number of samples that a series has in a choice.
+func most(c *Choice, s *State) (n int) {
+	for i := range s.families {
+		of := map[uint64]int{}
+		for segment := range c.Segments(&s.families[i]) {
+			for _, id := range segment.Series {
+				of[id]++
+				n = max(n, of[id])
+			}
+		}
+	}
+	return n
+}
+
+// What counts against the cliff are the samples of a series. Datasets that share
+// a family's name and no series leave each other's windows alone, and those that
+// share some lose what is too much, and nothing else.
+func TestSeriesAreCapped(t *testing.T) {
+	const five, quarter, hour = 5 * time.Minute, 15 * time.Minute, time.Hour
+	for _, tc := range []struct {
+		name    string
+		feeders []feeder
+		want    [][Roles]int // windows shown
+	}{
+		{"hourly ones beside 5-minute ones, told apart by a label", []feeder{
+			{id: "a_5m", size: five, windows: 30, own: true},
+			{id: "b_1h", size: hour, windows: 24, own: true},
+		}, [][Roles]int{{30, 30}, {24, 24}}},
+		{"told apart by their zones", []feeder{
+			{id: "a_5m", size: five, windows: 30, zones: "ab"},
+			{id: "b_1h", size: hour, windows: 24, zones: "cd"},
+		}, [][Roles]int{{30, 30}, {24, 24}}},
+		{"told apart by the values of a label", []feeder{
+			{id: "a_5m", size: five, windows: 30, own: true, rows: []string{"200 404"}},
+			{id: "b_1h", size: hour, windows: 24, own: true, rows: []string{"301"}},
+		}, [][Roles]int{{30, 30}, {24, 24}}},
+		{"one zone of many has both", []feeder{
+			{id: "a_15m", size: quarter, windows: 8, zones: "bc"},
+			{id: "b_5m", size: five, windows: 30, last: noon.Add(-2 * hour), zones: "ab"},
+		}, [][Roles]int{{8, 8}, {22, 30}}},
+		{"totals are others, a status is the same", []feeder{
+			{id: "a_15m", size: quarter, windows: 8, own: true, rows: []string{"200"}},
+			{id: "b_5m", size: five, windows: 30, last: noon.Add(-2 * hour), own: true, rows: []string{"200 404"}},
+		}, [][Roles]int{{8, 8}, {30, 22}}},
+		{"a status that was rare counts as often as it was there", []feeder{
+			{id: "a_15m", size: quarter, windows: 8, own: true, rows: []string{"301 404", "301", "301", "301 404", "301"}},
+			{id: "b_5m", size: five, windows: 30, last: noon.Add(-2 * hour), own: true, rows: []string{"404"}},
+		}, [][Roles]int{{8, 8}, {30, 28}}},
+		{"a window may stay in which the series is not", []feeder{
+			{id: "a_15m", size: quarter, windows: 8, own: true, rows: []string{"404"}},
+			// 22 of its newest have a sample, then come five without.
+			{id: "b_5m", size: five, windows: 30, last: noon.Add(-2 * hour), own: true, rows: append(slices.Repeat([]string{"404"}, 22), "", "", "", "", "", "404")},
+		}, [][Roles]int{{8, 8}, {30, 27}}},
+		{"three datasets", []feeder{
+			{id: "a_1h", size: hour, windows: 3},
+			{id: "b_15m", size: quarter, windows: 10, last: noon.Add(-3 * hour)},
+			{id: "c_5m", size: five, windows: 30, last: noon.Add(-330 * time.Minute)},
+		}, [][Roles]int{{3, 3}, {10, 10}, {17, 30}}},
+		{"interleaved, where none ends before the other begins", []feeder{
+			{id: "a_15m", size: quarter, windows: 30},
+			{id: "b_5m", size: five, windows: 30},
+		}, [][Roles]int{{7, 30}, {23, 30}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := hold(t, tc.feeders...)
+			c, err := s.Choose(noon, all())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got [][Roles]int
+			for i := range c.Datasets {
+				// A role of which nothing is in the family is not cut.
+				got = append(got, [Roles]int{c.Datasets[i].Serve[0].Len(), c.Datasets[i].Serve[1].Len()})
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("windows shown (-want +got):\n%s", diff)
+			}
+			if n := most(c, s); n > MaxDepth {
+				t.Errorf("a series has %d samples", n)
+			}
+		})
+	}
+}
+
+// Properties over random datasets that share families: no series is above the
+// cliff, and no window is left out without need.
+func TestSeriesProperties(t *testing.T) {
+	sizes := []time.Duration{5 * time.Minute, 15 * time.Minute, time.Hour}
+	statuses := []string{"", "200", "404", "200 404", "200 301 404"}
+	cuts := 0
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		var feeders []feeder
+		for i := range 2 + rng.IntN(3) {
+			size := sizes[rng.IntN(len(sizes))]
+			f := feeder{id: fmt.Sprint(i), size: size, windows: 1 + rng.IntN(30), last: noon.Add(-time.Duration(rng.IntN(20)) * size), own: rng.IntN(2) == 0, zones: []string{"a", "b", "ab"}[rng.IntN(3)]}
+			for range 1 + rng.IntN(30) {
+				f.rows = append(f.rows, statuses[rng.IntN(len(statuses))])
+			}
+			feeders = append(feeders, f)
+		}
+		s := hold(t, feeders...)
+		c, err := s.Choose(noon, all())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := most(c, s); n > MaxDepth {
+			t.Fatalf("seed %d: a series has %d samples", seed, n)
+		}
+		samples := map[uint64]int{}
+		for i := range s.families {
+			for segment := range c.Segments(&s.families[i]) {
+				for _, id := range segment.Series {
+					samples[id]++
+				}
+			}
+		}
+		for i := range c.Datasets {
+			d := &c.Datasets[i]
+			for role, r := range d.Serve {
+				if r.To != d.Len() {
+					t.Fatalf("seed %d: %s ends at window %d of %d", seed, d.Dataset, r.To, d.Len())
+				}
+				if r.From == 0 {
+					continue
+				}
+				cuts++
+				full := false // a series of the window that went first has all that it may have
+				for _, b := range d.Buckets(r.From - 1) {
+					for _, segment := range b.Segments {
+						full = full || Index(segment.Role) == role && slices.ContainsFunc(segment.Series, func(id uint64) bool { return samples[id] == MaxDepth })
+					}
+				}
+				if !full {
+					t.Fatalf("seed %d: %s shows %v of role %d, and no series of the window before is full", seed, d.Dataset, r, role)
+				}
+			}
+		}
+	}
+	if cuts < 20 {
+		t.Errorf("only %d ranges were cut: the seeds say nothing", cuts)
+	}
+}
+
+// Who takes the newest bucket alone gets that of each series, whichever dataset
+// it is of.
+func TestNewestOfASharedFamily(t *testing.T) {
+	const five, hour = 5 * time.Minute, time.Hour
+	for _, tc := range []struct {
+		name    string
+		feeders []feeder
+		want    []string
+	}{
+		{"told apart by a label", []feeder{
+			{id: "a_5m", size: five, windows: 3, own: true},
+			{id: "b_1h", size: hour, windows: 2, last: noon.Add(-10 * time.Minute), own: true},
+		}, []string{
+			`cloudflare_zone_shared{zone="a.example",account="Acme",dataset="b_1h"} 11:50`,
+			`cloudflare_zone_shared{zone="a.example",account="Acme",dataset="a_5m"} 12:00`,
+		}},
+		{"the same series", []feeder{
+			{id: "a_5m", size: five, windows: 3},
+			{id: "b_1h", size: hour, windows: 2, last: noon.Add(-15 * time.Minute)},
+		}, []string{`cloudflare_zone_shared{zone="a.example",account="Acme"} 12:00`}},
+		{"one zone is behind, and the other has changed its size", []feeder{
+			{id: "a_5m", size: five, windows: 3, zones: "b"},
+			{id: "b_1h", size: hour, windows: 2, last: noon.Add(-15 * time.Minute), zones: "ab"},
+		}, []string{
+			`cloudflare_zone_shared{zone="a.example",account="Acme"} 11:45`,
+			`cloudflare_zone_shared{zone="b.example",account="Acme"} 12:00`,
+		}},
+	} {
+		s := hold(t, tc.feeders...)
+		c, err := s.Newest(noon, all())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := lines(c, s, sharedTotal)
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
+		}
+		if c.Samples != len(got) {
+			t.Errorf("%s: %d samples, and %d lines", tc.name, c.Samples, len(got))
+		}
 	}
 }

@@ -3,6 +3,7 @@ package recent
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
@@ -15,6 +16,15 @@ type slot struct {
 	samples [Roles]int
 	// shared: a State has it, so it is copied before it grows.
 	shared bool
+
+	mu     sync.Mutex // guards series, which are made when they are asked for
+	series map[of][]uint64
+}
+
+// of names the samples of one family in one role.
+type of struct {
+	family string
+	role   int
 }
 
 // Rendered is one bucket as its samples.
@@ -34,11 +44,33 @@ func (r *Rendered) Segment(family string) *expo.Segment {
 }
 
 func (s *slot) clone() *slot {
-	c := *s
-	c.shared = false
 	// Room for a batch: scopes of one window tend to arrive together.
-	c.buckets = append(make([]Rendered, 0, len(s.buckets)+len(s.buckets)/4+8), s.buckets...)
-	return &c
+	buckets := append(make([]Rendered, 0, len(s.buckets)+len(s.buckets)/4+8), s.buckets...)
+	return &slot{window: s.window, buckets: buckets, samples: s.samples}
+}
+
+// seriesOf returns the series of a family of which a shared slot has samples of a
+// role, ascending. Their numbers differ from process to process, but not which of
+// them are equal. The caller must not change them.
+func (s *slot) seriesOf(family string, role int) []uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := of{family, role}
+	if ids, made := s.series[key]; made {
+		return ids
+	}
+	var ids []uint64
+	for i := range s.buckets {
+		if segment := s.buckets[i].Segment(family); segment != nil && Index(segment.Role) == role {
+			ids = append(ids, segment.Series...)
+		}
+	}
+	slices.Sort(ids)
+	if s.series == nil {
+		s.series = map[of][]uint64{}
+	}
+	s.series[key] = slices.Clip(slices.Compact(ids))
+	return s.series[key]
 }
 
 // add inserts a bucket and returns the number of samples that it brought.
