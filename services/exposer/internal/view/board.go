@@ -118,7 +118,7 @@ func (b *Board) View(hours int) (*View, error) {
 		return nil, ErrNotReady
 	}
 	for i, c := range b.views {
-		if c.hours == hours && c.view.State == state && c.view.Valid(now) {
+		if c.hours == hours && c.view.State == state && c.view.Choice.Valid(now) {
 			copy(b.views[1:i+1], b.views[:i])
 			b.views[0] = c
 			return c.view, nil

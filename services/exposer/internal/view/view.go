@@ -19,7 +19,7 @@ const gzipLevel = gzip.BestSpeed
 // concurrent use; its bytes belong to it and must not be changed.
 type View struct {
 	State  *recent.State
-	Choice *recent.Choice
+	Choice *recent.Choice // of the state: what is shown, and until when that is right
 
 	bodies [expo.Formats][expo.Encodings]struct {
 		once  sync.Once
@@ -46,11 +46,6 @@ func Build(state *recent.State, newest bool, now time.Time, limits recent.Limits
 	v := &View{State: state, Choice: choice, built: built}
 	v.series = sync.OnceValue(v.countSeries)
 	return v, nil
-}
-
-// Valid reports whether the view may be served at now.
-func (v *View) Valid(now time.Time) bool {
-	return v.Choice.Valid(now)
 }
 
 // Body returns the finished body.
