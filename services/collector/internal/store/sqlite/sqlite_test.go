@@ -83,12 +83,17 @@ func migrate(t *testing.T, path string) {
 	}
 }
 
-func open(t *testing.T, path string) *sqlite.Store {
+// open opens a file that was closed just before. A child that another test is
+// starting holds copies of all descriptors, and with them the lock, until it execs.
+func open(t *testing.T, path string) (s *sqlite.Store) {
 	t.Helper()
-	s, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, Settings: storetest.Settings})
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.Eventually(t, 10*time.Second, func() (err error) {
+		s, err = sqlite.Open(t.Context(), sqlite.Options{Path: path, Settings: storetest.Settings})
+		if err != nil && !errors.Is(err, sqlite.ErrInUse) {
+			t.Fatal(err)
+		}
+		return err
+	})
 	t.Cleanup(func() { s.Close() })
 	return s
 }
