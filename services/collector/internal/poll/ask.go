@@ -15,6 +15,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/trusted"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
@@ -33,115 +34,193 @@ type asker struct {
 	*books
 	*writer
 	take func(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error
-	// aside may use a permit for something else, and says so. It returns a time
-	// before which nothing may be sent, or zero.
-	aside    func(ctx context.Context) (used bool, blocked bucket.Time, err error)
-	refusals refusals // of variants, by answers
-	answered bool     // Cloudflare answered since the pass began
+	// aside may use a permit of a line for something else, and says so.
+	aside    func(ctx context.Context, l *line) (used bool, err error)
+	answered bool // Cloudflare answered since the pass began
 }
 
-// ask sends requests in order and takes in the answers. A request that is
-// refused is taken apart until the zone or selection that voids it stands alone.
-// It returns the time before which nothing more may be sent, or zero.
-func (a *asker) ask(ctx context.Context, queue []plan.Request) (blocked bucket.Time, err error) {
-	queue = a.inTurn(queue)
-	a.refusals.begin()
-	unnamed := alike{}
-	var later bucket.Time // when what may not be sent now may
+// errand is what is asked of one line in a pass.
+type errand struct {
+	*line
+	queue     []plan.Request
+	unnamed   alike
+	transient int         // failures in a row that name nobody
+	waits     time.Time   // for a permit
+	later     bucket.Time // when what may not be sent now may
+}
+
+// ask sends requests and takes in the answers: of each line in order, and of the
+// lines by turns, so that a line that waits keeps none of the others waiting. A
+// request that is refused is taken apart until the zone or selection that voids it
+// stands alone.
+func (a *asker) ask(ctx context.Context, queue []plan.Request) error {
+	errands := a.errands(a.inTurn(queue))
 	until := a.Clock.Now().Add(longWait)
-	for transient := 0; len(queue) > 0; {
-		r, left := a.understood(queue[0])
-		if !left {
-			queue = queue[1:]
-			continue
+	for {
+		var soonest time.Time
+		asked := false
+		for _, e := range errands {
+			switch {
+			case len(e.queue) == 0:
+			case !e.waits.After(a.Clock.Now()):
+				asked = true
+				if err := a.askNext(ctx, e, until); err != nil {
+					return err
+				}
+			case soonest.IsZero() || e.waits.Before(soonest):
+				soonest = e.waits
+			}
 		}
-		if rest, changed := a.granted(r); changed {
-			queue = append(rest, queue[1:]...)
-			continue
-		}
-		if err := a.journal.TellStream(ctx); err != nil {
-			return 0, err
-		}
-		ok, wait, err := a.permit(ctx, a.urgency(r))
 		switch {
-		case err != nil:
-			return 0, fmt.Errorf("reserve permits: %w", err)
-		case !ok && a.isApart(r):
-			// Others may be more urgent.
-			queue, later = queue[1:], a.trusted.Second().Add(wait+time.Second)
-			continue
-		case !ok && wait <= shortWait && a.Clock.Now().Add(wait).Before(until):
-			// The share is used up, and permits come back one by one.
-			if err := a.Clock.WaitUntil(ctx, a.Clock.Now().Add(wait)); err != nil {
-				return 0, err
+		case asked && len(errands) > 1 && a.Clock.Now().After(until):
+			return nil // what has fallen due of the other lines meanwhile is not to wait
+		case asked:
+		case soonest.IsZero():
+			return nil
+		default:
+			if err := a.Clock.WaitUntil(ctx, soonest); err != nil {
+				return err
 			}
-			continue
-		case !ok:
-			return a.trusted.Second().Add(wait + time.Second), nil
 		}
-		switch used, blocked, err := a.aside(ctx); {
-		case err != nil || blocked != 0:
-			return blocked, err
-		case used:
-			continue
-		}
-		queue = queue[1:]
-		answer, readAt, err := a.send(ctx, r)
-		if ctx.Err() != nil {
-			return 0, context.Cause(ctx)
-		}
-		if err == nil {
-			transient = 0
-			a.recovered()
-			unnamed.answer()
-			if err := a.take(ctx, r, answer, readAt); err != nil {
-				return 0, err
-			}
-			continue
-		}
-		var e *cloudflare.Error
-		if !errors.As(err, &e) {
-			e = &cloudflare.Error{Class: cloudflare.Transient, Message: err.Error()}
-		}
-		a.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-		if stop := a.refusedAsWhole(r, e); stop != 0 {
-			return stop, nil
-		}
-		if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadAnswer) && !a.names(r, e) && !a.isApart(r) {
-			a.failAll(r, reasonOf(e.Class), e)
-			if transient++; transient == 3 {
-				// Not this document's fault. Leave the rest for later.
-				return a.away(e, ledger.UpstreamError, cloudflareAway), nil
-			}
-			continue
-		}
-		how := unnamed.refuse(a, r, e)
-		switch how {
-		case whole:
-			return a.refusedAlike(&unnamed), nil
-		case enough:
-			return a.away(e, ledger.Unknown, cloudflareAway), nil
-		}
-		rest := a.isolate(r, e, &unnamed)
-		if stop := a.tooManyRefusals(e); stop != 0 {
-			return stop, nil
-		}
-		if how == spread {
-			rest = append(a.cells(r, queue), rest...)
-		}
-		queue = append(rest, queue...)
 	}
-	if unnamed.all() {
-		return a.refusedAlike(&unnamed), nil
+}
+
+// errands deals requests out to their lines.
+func (a *asker) errands(queue []plan.Request) []*errand {
+	all := make([]*errand, len(a.lines))
+	for i, l := range a.lines {
+		l.refusals.begin()
+		all[i] = &errand{line: l}
 	}
-	return later, nil
+	for _, r := range queue {
+		e := all[a.lineOf(r.Scopes[0]).group]
+		e.queue = append(e.queue, r)
+	}
+	return all
+}
+
+// stop leaves the rest of an errand for when nothing is in the way of its line any
+// more.
+func (e *errand) stop() { e.queue = nil }
+
+// over ends an errand of which everything was asked.
+func (a *asker) over(e *errand) {
+	if e.unnamed.all() {
+		a.refusedAlike(e)
+		return
+	}
+	e.blocked = e.later
+}
+
+// askNext asks the first request of an errand, if it may be.
+func (a *asker) askNext(ctx context.Context, e *errand, until time.Time) error {
+	err := a.askFirst(ctx, e, until)
+	if err == nil && len(e.queue) == 0 && e.blocked == 0 {
+		a.over(e)
+	}
+	return err
+}
+
+func (a *asker) askFirst(ctx context.Context, e *errand, until time.Time) error {
+	r, left := a.understood(e.queue[0])
+	if !left {
+		e.queue = e.queue[1:]
+		return nil
+	}
+	if rest, changed := a.granted(r); changed {
+		e.queue = append(rest, e.queue[1:]...)
+		return nil
+	}
+	if err := a.journal.TellStream(ctx); err != nil {
+		return err
+	}
+	ok, wait, err := a.permit(ctx, e.line, a.urgency(r))
+	switch {
+	case err != nil:
+		return fmt.Errorf("reserve permits: %w", err)
+	case !ok && a.isApart(r):
+		// Others may be more urgent.
+		e.queue, e.later = e.queue[1:], a.trusted.Second().Add(wait+time.Second)
+		return nil
+	case !ok && wait <= shortWait && a.Clock.Now().Add(wait).Before(until):
+		// The share is used up, and permits come back one by one.
+		e.waits = a.Clock.Now().Add(wait)
+		return nil
+	case !ok:
+		e.blocked = a.trusted.Second().Add(wait + time.Second)
+		e.stop()
+		return nil
+	}
+	switch used, err := a.aside(ctx, e.line); {
+	case err != nil:
+		return err
+	case e.blocked != 0:
+		e.stop()
+		return nil
+	case used:
+		return nil
+	}
+	e.queue = e.queue[1:]
+	answer, readAt, err := a.send(ctx, r)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err == nil {
+		e.transient = 0
+		a.recovered(e.line)
+		e.unnamed.answer()
+		return a.take(ctx, r, answer, readAt)
+	}
+	a.refused(e, r, err)
+	return nil
+}
+
+// refused deals with a request that failed.
+func (a *asker) refused(of *errand, r plan.Request, err error) {
+	var e *cloudflare.Error
+	if !errors.As(err, &e) {
+		e = &cloudflare.Error{Class: cloudflare.Transient, Message: err.Error()}
+	}
+	a.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
+	if a.refusedAsWhole(of.line, r, e) {
+		of.stop()
+		return
+	}
+	if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadAnswer) && !a.names(r, e) && !a.isApart(r) {
+		a.failAll(r, upstream.ReasonOf(e), e)
+		if of.transient++; of.transient == 3 {
+			// Not this document's fault. Leave the rest for later.
+			a.away(of.line, e, ledger.UpstreamError, cloudflareAway)
+			of.stop()
+		}
+		return
+	}
+	how := of.unnamed.refuse(a, r, e)
+	switch how {
+	case whole:
+		a.refusedAlike(of)
+		return
+	case enough:
+		a.away(of.line, e, ledger.Unknown, cloudflareAway)
+		of.stop()
+		return
+	}
+	rest := a.isolate(r, e, &of.unnamed)
+	if a.tooManyRefusals(of.line, e) {
+		of.stop()
+		return
+	}
+	if how == spread {
+		rest = append(a.cells(r, of.queue), rest...)
+	}
+	of.queue = append(rest, of.queue...)
 }
 
 // permit takes leave to send one request, which is a write where a block of them
 // has to be reserved.
-func (a *asker) permit(ctx context.Context, lane quota.Lane) (ok bool, wait time.Duration, err error) {
+func (a *asker) permit(ctx context.Context, l *line, lane quota.Lane) (ok bool, wait time.Duration, err error) {
 	err = a.journal.Write(ctx, writes.Permits, func() error {
-		ok, wait, err = a.Budget.TryTake(ctx, lane)
+		ok, wait, err = l.Budget.TryTake(ctx, lane)
 		return err
 	})
 	return ok, wait, err
@@ -169,10 +248,10 @@ func (a *asker) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, b
 	for i, sel := range r.Selections {
 		q.Selections = append(q.Selections, selection(alias(i), sel))
 	}
-	readAt := a.trusted.Second()
+	l, readAt := a.lineOf(r.Scopes[0]), a.trusted.Second()
 	sent, began := a.Clock.Now(), time.Now()
-	answer, err := a.Upstream.Query(ctx, q)
-	a.Budget.Over()
+	answer, err := l.Client.Query(ctx, q)
+	l.Budget.Over()
 	a.Metrics.duration.Observe(time.Since(began).Seconds())
 	a.Metrics.requests.WithLabelValues(r.Lane.String()).Inc()
 	if err != nil {
@@ -190,27 +269,29 @@ func (a *asker) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, b
 
 func alias(i int) string { return fmt.Sprintf("s%d", i) }
 
-// refusedAsWhole handles errors that no change of the question would mend, and
-// returns the time before which nothing may be sent.
-func (a *asker) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time {
+// refusedAsWhole handles errors that no change of the question would mend, which
+// keep everything else from being sent by the line.
+func (a *asker) refusedAsWhole(l *line, r plan.Request, e *cloudflare.Error) bool {
 	switch e.Class {
 	case cloudflare.Budget:
 		if scopes, _ := a.named(r, e); len(scopes) > 0 {
-			return 0 // of one zone, which waits by itself
+			return false // of one zone, which waits by itself
 		}
-		a.Budget.Refused(e.RetryAfter)
+		l.Budget.Refused(e.RetryAfter)
 		a.failAll(r, ledger.UpstreamError, e)
 		wait := e.RetryAfter
 		if wait <= 0 {
 			wait = 5 * time.Minute // Cloudflare's own figure in the message
 		}
-		a.Logger.Debug("waiting for the query budget", "wait", wait, "ray", e.Ray) // the limiter warns of it
-		return a.trusted.Second().Add(wait)
+		a.Logger.Debug("waiting for the query budget", "credential", l.Name, "wait", wait, "ray", e.Ray) // the limiter warns of it
+		l.blocked = a.trusted.Second().Add(wait)
+		return true
 	case cloudflare.Auth:
 		a.failAll(r, ledger.Unauthorized, e)
-		return a.away(e, ledger.Unauthorized, tokenRefused)
+		a.away(l, e, ledger.Unauthorized, tokenRefused)
+		return true
 	default:
-		return 0
+		return false
 	}
 }
 
@@ -231,18 +312,6 @@ func bodyOf(e *cloudflare.Error) slog.Attr {
 		return slog.Attr{}
 	}
 	return slog.String("body", e.Body)
-}
-
-func reasonOf(c cloudflare.Class) ledger.Reason {
-	switch c {
-	case cloudflare.BadAnswer:
-		return ledger.BadAnswer
-	case cloudflare.Auth, cloudflare.Denied:
-		return ledger.Unauthorized
-	case cloudflare.Unknown:
-		return ledger.Unknown
-	}
-	return ledger.UpstreamError
 }
 
 // blame notes what Cloudflare refused of one zone and one dataset.
@@ -270,7 +339,7 @@ func (a *asker) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 		t := a.tries[of]
 		t.Next = max(t.Next, a.trusted.Second().Add(e.RetryAfter))
 	default:
-		a.failAlone(of, reasonOf(e.Class), e, seriesFailed)
+		a.failAlone(of, upstream.ReasonOf(e), e, seriesFailed)
 		a.often.Warn(about, "request to Cloudflare failed", append(args, "class", e.Class.String())...)
 	}
 }

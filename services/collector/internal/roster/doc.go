@@ -27,6 +27,8 @@ const (
 // Scope is one zone as Weir knows it.
 type Scope struct {
 	bucket.Scope
+	// Credential is the name of the one by which the scope is asked.
+	Credential  string `json:"credential,omitempty"`
 	Name        string `json:"name"`
 	AccountID   string `json:"account_id"`
 	AccountName string `json:"account_name"`

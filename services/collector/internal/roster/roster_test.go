@@ -21,11 +21,16 @@ func zoneA() roster.Seen {
 	return roster.Seen{ID: idA, Name: "a.example", AccountID: "acc", AccountName: "Acme", Plan: "Pro Website", State: roster.Active, Created: noon.Add(-365 * 24 * time.Hour)}
 }
 
+// listed is what the one credential sees.
+func listed(at bucket.Time, seen []roster.Seen, sel roster.Selection) []roster.List {
+	return []roster.List{{Credential: roster.DefaultCredential, Select: sel, At: at, Seen: seen}}
+}
+
 func scope(id string) bucket.Scope { return bucket.Scope{Kind: bucket.Zone, ID: id} }
 
 func discoverOf(t *testing.T, r roster.Roster, now bucket.Time, seen []roster.Seen, sel roster.Selection, lookback time.Duration) []*roster.Scope {
 	t.Helper()
-	changed, err := r.Discover(t.Context(), now, seen, sel, lookback, func(bucket.Scope) bucket.Time { return 0 })
+	changed, err := r.Discover(t.Context(), now, listed(now, seen, sel), lookback, func(bucket.Scope) bucket.Time { return 0 })
 	if err != nil {
 		t.Fatal(err)
 	}
