@@ -53,9 +53,12 @@ type errand struct {
 // lines by turns, so that a line that waits keeps none of the others waiting. A
 // request that is refused is taken apart until the zone or selection that voids it
 // stands alone.
-func (a *asker) ask(ctx context.Context, queue []plan.Request) error {
-	errands := a.errands(a.inTurn(queue))
+func (a *asker) ask(ctx context.Context, p plan.Plan) error {
+	errands := a.errands(a.inTurn(p.Requests))
 	until := a.Clock.Now().Add(longWait)
+	if next := p.Next.Std().Add(a.Clock.Now().Sub(a.trusted.Now())); len(errands) > 1 && p.Next != 0 && next.Before(until) {
+		until = next // what falls due of one line does not wait for another
+	}
 	for {
 		var soonest time.Time
 		asked := false
@@ -73,7 +76,7 @@ func (a *asker) ask(ctx context.Context, queue []plan.Request) error {
 		}
 		switch {
 		case asked && len(errands) > 1 && a.Clock.Now().After(until):
-			return nil // what has fallen due of the other lines meanwhile is not to wait
+			return nil // to plan again
 		case asked:
 		case soonest.IsZero():
 			return nil

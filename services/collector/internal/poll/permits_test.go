@@ -1,6 +1,7 @@
 package poll_test
 
 import (
+	"cmp"
 	"context"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ type counting struct {
 	upstream.Budget
 	clock         interface{ Now() time.Time }
 	deny          map[quota.Lane]bool
+	wait          time.Duration // that is told to who is denied; 0: a minute
 	taken, denied int
 	refused       []time.Duration
 }
@@ -26,7 +28,7 @@ type counting struct {
 func (c *counting) TryTake(ctx context.Context, lane quota.Lane) (bool, time.Duration, error) {
 	if c.deny[lane] {
 		c.denied++
-		return false, time.Minute, nil
+		return false, cmp.Or(c.wait, time.Minute), nil
 	}
 	ok, wait, err := c.Budget.TryTake(ctx, lane)
 	if ok {

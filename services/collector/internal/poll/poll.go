@@ -123,7 +123,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 	if s.lines.open() {
 		claims := s.claims(began)
 		s.weigh(began, claims)
-		if err := s.ask(ctx, plan.Make(began, s.wants(claims), s, plan.DefaultCeilings).Requests); err != nil {
+		if err := s.ask(ctx, plan.Make(began, s.wants(claims), s, plan.DefaultCeilings)); err != nil {
 			return time.Time{}, err
 		}
 	}

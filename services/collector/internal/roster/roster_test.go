@@ -221,7 +221,8 @@ func TestClaims(t *testing.T) {
 }
 
 // A refusal is probed after minutes, then less often; a probe that is answered
-// ends it for every scope of which the same was refused, and for nothing else.
+// ends it for every scope of the same credential of which the same was refused, and for
+// nothing else.
 func TestARefusalIsProbedAndFallsEverywhere(t *testing.T) {
 	r := roster.Roster{}
 	other := zoneA()
@@ -229,6 +230,9 @@ func TestARefusalIsProbedAndFallsEverywhere(t *testing.T) {
 	other.Name = "other.example"
 	discover(t, r, noon, zoneA(), other)
 	a, b := r[scope(idA)], r[scope(other.ID)]
+	foreign := &roster.Scope{Scope: scope(strings.Repeat("c", 32)), Credential: "another"}
+	r[foreign.Scope] = foreign
+	foreign.Refuse(noon, "http_5m", "rollup_1m", roster.Refusal{Node: "n", Field: "f"})
 	at, want := noon, 10*time.Minute
 	for range 10 {
 		a.Refuse(at, "http_5m", "rollup_1m", roster.Refusal{Node: "n", Field: "f"})
@@ -242,6 +246,9 @@ func TestARefusalIsProbedAndFallsEverywhere(t *testing.T) {
 	}
 	if changed := r.Absolve(a.Scope, "http_5m", "rollup_1m"); len(changed) != 2 {
 		t.Errorf("%d scopes changed; want both", len(changed))
+	}
+	if !foreign.Doubted("http_5m", "rollup_1m") {
+		t.Error("what another token is refused is absolved")
 	}
 	if a.Doubted("http_5m", "rollup_1m") || b.Doubted("http_5m", "rollup_1m") || !b.Doubted("http_5m", "adaptive") {
 		t.Errorf("left: %v and %v; want the refusal of the whole node alone", a.Refusals, b.Refusals)
