@@ -140,3 +140,24 @@ credentials:
 		}
 	}
 }
+
+// The example of the documentation is a list that loads.
+func TestTheDocumentedCredentialsLoad(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, found := strings.Cut(string(text), "```yaml\ncredentials:\n")
+	example, _, closed := strings.Cut(example, "```")
+	if !found || !closed {
+		t.Fatal("docs/operations.md has no example of credentials")
+	}
+	file, _ := credentialFile(t, strings.ReplaceAll("credentials:\n"+example, "/run/secrets", "DIR"))
+	c, _, err := loadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all, err := c.credentials(); err != nil || len(all) != 2 || all[0].user != "retail-bot" || all[1].user != "labs" {
+		t.Errorf("the example gives %d credentials, error %v", len(all), err)
+	}
+}
