@@ -62,10 +62,7 @@ func (c *Config) credentials() ([]credential, error) {
 		names[given.Name] = true
 		one := credential{
 			name: given.Name, user: cmp.Or(given.User, given.Name), share: c.BudgetShare, setting: at + ".token_file",
-			choice: roster.Selection{Zones: given.Zones, Exclude: c.ExcludeZones, Accounts: given.Accounts},
-		}
-		if len(c.Credentials) > 1 {
-			one.choice.Credential = given.Name
+			choice: roster.Selection{Zones: given.Zones, Exclude: c.ExcludeZones, Accounts: given.Accounts, Credential: given.Name},
 		}
 		if given.Share != "" {
 			if err := cli.Share(&one.share, 0.01, 1).Set(given.Share); err != nil {

@@ -127,6 +127,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 			return time.Time{}, err
 		}
 	}
+	until := s.Clock.Now().Add(longWait)
 	idle := map[*line]bool{} // nothing is left that would have to be asked
 	for _, l := range s.lines {
 		if l.blocked != 0 {
@@ -136,7 +137,7 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 		if idle[l] = !s.more(&l.urgent); !idle[l] {
 			continue
 		}
-		if err := s.entitleFailed(ctx, began, l); err != nil {
+		if err := s.entitleFailed(ctx, began, l, until); err != nil {
 			return time.Time{}, err
 		}
 	}

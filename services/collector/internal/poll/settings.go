@@ -94,8 +94,8 @@ func (s *settings) aside(ctx context.Context, l *line) (used bool, err error) {
 
 // entitleFailed asks for those that voided a request before, when nothing else
 // needs the budget: there may be hundreds that the token may not ask. Who waits
-// longest comes first.
-func (s *settings) entitleFailed(ctx context.Context, now bucket.Time, of *line) error {
+// longest comes first. With several lines the rest is left for later at a time.
+func (s *settings) entitleFailed(ctx context.Context, now bucket.Time, of *line, until time.Time) error {
 	var due []*roster.Scope
 	for sc, u := range s.unread {
 		if who := s.roster[sc]; u.blamed && who != nil && who.Credential == of.Name && s.due(now, who) {
@@ -107,6 +107,9 @@ func (s *settings) entitleFailed(ctx context.Context, now bucket.Time, of *line)
 	})
 	l := list{queue: s.pack(now, due)}
 	for s.more(&l) {
+		if len(s.lines) > 1 && s.Clock.Now().After(until) {
+			return nil // the others' windows fall due meanwhile
+		}
 		if ok, _, err := s.next(ctx, of, &l, quota.Background); err != nil || !ok || of.blocked != 0 {
 			return err
 		}

@@ -25,8 +25,8 @@ const (
 // the number of blanks.
 type Selection struct {
 	Zones, Exclude, Accounts []string
-	// Credential is whose choice of zones and accounts it is, where there are several
-	// credentials; empty: that of the settings.
+	// Credential is whose choice of zones and accounts it is; empty: that of the
+	// settings that are for the only one.
 	Credential string
 }
 
