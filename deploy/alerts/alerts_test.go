@@ -31,7 +31,7 @@ func healthy() map[string]string {
 		// Windows fall due and are accounted for within some minutes.
 		`weir_collector_overdue_since_timestamp_seconds{dataset="http_5m",` + collector + `}`:                                    "-120+60x60",
 		`weir_collector_lost_windows_total{dataset="http_5m",` + collector + `}`:                                                 "0x60",
-		`weir_collector_budget_shared{` + collector + `}`:                                                                        "0x60",
+		`weir_collector_budget_shared{user="default",` + collector + `}`:                                                         "0x60",
 		`weir_collector_clock_skew_seconds{source="cloudflare",` + collector + `}`:                                               "0x60",
 		`weir_collector_waiting_windows{dataset="http_5m",reason="suspect",` + collector + `}`:                                   "250x60",
 		`weir_collector_scope_state{zone="parked.example",dataset="http_5m",state="waiting",reason="suspect",` + collector + `}`: "1x60",
@@ -169,7 +169,7 @@ func stories() []story {
 		{name: "a typo in the only entry of CF_ZONES", series: with(problem("SELECTION_UNMATCHED", collector), after("0", "1"), problem("NO_ZONES", collector), after("0", "1")), fires: []string{"WeirNoZones", "WeirSelectionUnmatched"}},
 		{
 			name: "the share is used up by others", fires: []string{"WeirBudgetShared"},
-			series: with(`weir_collector_budget_shared{`+collector+`}`, after("0", "1")),
+			series: with(`weir_collector_budget_shared{user="default",`+collector+`}`, after("0", "1")),
 		},
 		{name: "windows were missing for an hour", series: with(`weir_collector_overdue_since_timestamp_seconds{dataset="http_5m",`+collector+`}`, "-3060x60"), fires: []string{"WeirDataLate"}, at: 26},
 		{

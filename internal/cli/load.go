@@ -247,6 +247,9 @@ func (l *loader) validate(own []*option, err error) {
 			continue
 		}
 		for _, o := range own {
+			if o.tree() && strings.HasPrefix(p.Setting, o.Key+"[") && p.Source == "" { // a part of it
+				p.Source = l.origins[o].source
+			}
 			if o.name() != p.Setting {
 				continue
 			}

@@ -32,17 +32,15 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
 	"github.com/weir-metrics/weir/services/collector/internal/bucketsvc"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
-	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
 	"github.com/weir-metrics/weir/services/collector/internal/grpcserver"
 	"github.com/weir-metrics/weir/services/collector/internal/lease"
 	"github.com/weir-metrics/weir/services/collector/internal/poll"
-	"github.com/weir-metrics/weir/services/collector/internal/quota"
-	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/status"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
@@ -131,7 +129,11 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 		}
 		config = c.config
 	}
-	upstream, err := config.upstream(deps, c.secrets)
+	credentials, err := config.credentials()
+	if err != nil {
+		return nil, err
+	}
+	clients, err := config.clients(deps, c.secrets, credentials)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +153,13 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	}); err != nil {
 		return nil, err
 	}
-	c.assemble = func() error { return c.assembled(datasets, upstream, door, spoiled, ownTime) }
+	c.assemble = func() error {
+		ways, err := c.upstream(credentials, clients, ownTime)
+		if err != nil {
+			return err
+		}
+		return c.assembled(datasets, ways, door, spoiled)
+	}
 	if err := c.begin(ctx); err != nil && !waits(ctx, err) {
 		return nil, err
 	}
@@ -190,20 +198,11 @@ func (c *Collector) begin(ctx context.Context) (err error) {
 }
 
 // assembled makes what works with the store: once.
-func (c *Collector) assembled(datasets *catalogue.Catalogue, upstream *cloudflare.Client, door grpcserver.Config, spoiled *unreadable.Register, ownTime bool) error {
+func (c *Collector) assembled(datasets *catalogue.Catalogue, ways []upstream.Credential, door grpcserver.Config, spoiled *unreadable.Register) (err error) {
 	config, deps := c.config, c.deps
-	limiter, err := quota.New(quota.Config{
-		User: config.BudgetUser, Reserver: c.store, Clock: deps.BudgetClock, Share: config.BudgetShare,
-		Holder: config.Holder, OwnTime: ownTime, Logger: deps.Logger,
-	})
-	if err != nil {
-		return err
-	}
-	registerQuota(deps.Registry, limiter)
 	c.poller = poll.New(poll.Config{
-		Store: c.store, Upstream: upstream, Budget: limiter, Clock: deps.Clock, Catalogue: datasets,
+		Store: c.store, Credentials: ways, Clock: deps.Clock, Catalogue: datasets,
 		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Writes: c.writes, Unreadable: spoiled, Passed: func() { c.dies(nil) }, Logger: deps.Logger,
-		Select:   roster.Selection{Zones: config.Zones, Exclude: config.ExcludeZones, Accounts: config.Accounts},
 		Lookback: config.Lookback, Retention: config.retention(), Interval: config.Interval, LeaseTTL: lease.DefaultTTL,
 		Seed: uint64(time.Now().UnixNano()),
 	})

@@ -21,7 +21,7 @@ func Commands() []cli.Command {
 	return []cli.Command{
 		{
 			Name: "run", Summary: "collect and serve until stopped",
-			Settings: run.Settings(), Validate: run.Validate, Hangup: run.Log.Hangup,
+			Settings: run.Settings(), Validate: run.validateToRun, Hangup: run.Log.Hangup,
 			Run: func(ctx context.Context, _ []string) error {
 				log := run.Log.New(os.Stderr)
 				c, err := New(ctx, run, Deps{Logger: log})

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weir-metrics/weir/internal/bearer"
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/tlsconf"
@@ -23,6 +22,7 @@ type Config struct {
 	Log cli.Log
 
 	Token         cli.Secret
+	Credentials   []Credential // instead of Token, Zones, Accounts and BudgetUser; nil: none
 	CloudflareURL string
 	CloudflareCA  string // file of further CA certificates, PEM; empty: none
 	Zones         []string
@@ -89,7 +89,8 @@ func (c *Config) CatalogueSettings() []cli.Setting {
 // Settings is the table of "collector run".
 func (c *Config) Settings() []cli.Setting {
 	table := []cli.Setting{
-		{Env: "CF_API_TOKEN", Required: true, Value: cli.SecretText(&c.Token), Help: "Cloudflare API token with Zone Read and Zone Analytics Read; re-read from its file on change"},
+		{Env: "CF_API_TOKEN", Value: cli.SecretText(&c.Token), Help: "Cloudflare API token with Zone Read and Zone Analytics Read; re-read from its file on change; required unless the file has credentials"},
+		{Key: "credentials", Value: cli.Tree(&c.Credentials, "a list of credentials, each with name and token_file, and user, share, accounts and zones where the defaults do not do"), Help: "several API tokens instead of CF_API_TOKEN; token_file is re-read on change, and the token itself never stands here"},
 		{Env: "CF_ZONES", Value: cli.List(&c.Zones), Help: "zones to collect, by name or tag, in any spelling (Bücher.example, xn--bcher-kva.example.); empty: all that the token sees"},
 		{Env: "CF_EXCLUDE_ZONES", Value: cli.List(&c.ExcludeZones), Help: "zones to leave out, by name or tag"},
 		{Env: "CF_ACCOUNTS", Value: cli.List(&c.Accounts), Help: "accounts whose zones are collected, by name or tag; a name with a comma stands in double quotes; empty: all"},
@@ -97,7 +98,7 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "WEIR_INITIAL_LOOKBACK", Default: "24h", Value: cli.Duration(&c.Lookback, 0, 90*24*time.Hour), Help: "history that a zone gets that is seen for the first time"},
 		{Env: "WEIR_RETENTION", Value: cli.Duration(&c.Retention, 48*time.Hour, 3650*24*time.Hour), Help: "how long buckets are kept; default 400d on Postgres, 90d on SQLite"},
 		{Env: "WEIR_BUDGET_SHARE", Default: "50%", Value: cli.Share(&c.BudgetShare, 0.01, 1), Help: "share of Cloudflare's 300 queries per user and five minutes that Weir may use"},
-		{Env: "WEIR_BUDGET_USER", Default: "default", Value: cli.Text(&c.BudgetUser), Help: "name for the Cloudflare user that owns the token; collectors of one store with tokens of one user use one name"},
+		{Env: "WEIR_BUDGET_USER", Default: defaultUser, Value: cli.Text(&c.BudgetUser), Help: "name for the Cloudflare user that owns the token; collectors of one store with tokens of one user use one name"},
 		{Env: "WEIR_CLOUDFLARE_URL", Default: "https://api.cloudflare.com/client/v4", Value: cli.URL(&c.CloudflareURL, "https", "http"), Help: "base of Cloudflare's API"},
 		{Env: "WEIR_CLOUDFLARE_CA_FILE", Value: cli.Text(&c.CloudflareCA), Help: "PEM file with CA certificates to trust for Cloudflare's API besides the built-in ones; read again for each request"},
 		{Env: "WEIR_MIGRATE", Default: "false", Value: cli.Bool(&c.Migrate), Help: "migrate the Postgres schema at start; SQLite always is"},
@@ -128,10 +129,8 @@ func (c *Config) Validate() error {
 		bad = append(bad, cli.Problem{Setting: "WEIR_POSTGRES_POOLER", Reason: "is for Postgres: WEIR_DATABASE_URL must be set with it"})
 	}
 	bad = append(bad, cli.Apart(cli.Listener{Setting: "WEIR_COLLECTOR_OPS_LISTEN", Address: c.OpsListen}, cli.Listener{Setting: "WEIR_COLLECTOR_LISTEN", Address: c.Listen})...)
-	if !c.Token.IsZero() {
-		if err := bearer.Check(c.Token.Reveal()); err != nil {
-			bad = append(bad, cli.Problem{Setting: "CF_API_TOKEN", Reason: c.Token.Flaw(err).Error()})
-		}
+	if _, err := c.credentials(); err != nil {
+		bad = append(bad, err)
 	}
 	if !c.DatabaseURL.IsZero() {
 		if err := postgres.CheckDSN(c.DatabaseURL.Reveal()); err != nil {
@@ -165,6 +164,15 @@ func (c *Config) Validate() error {
 		return nil
 	}
 	return bad
+}
+
+// validateToRun is Validate of a collector that has to ask Cloudflare.
+func (c *Config) validateToRun() error {
+	err := c.Validate()
+	if !c.Tokens() {
+		err = errors.Join(err, cli.Problem{Setting: "CF_API_TOKEN", Reason: "is required: set CF_API_TOKEN or CF_API_TOKEN_FILE or --cf-api-token-file or the file's cf_api_token, or credentials in the file"})
+	}
+	return err
 }
 
 // catalogue loads the datasets that the settings ask for.

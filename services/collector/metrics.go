@@ -1,6 +1,8 @@
 package collector
 
 import (
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weir-metrics/weir/services/collector/internal/bucketsvc"
@@ -8,8 +10,9 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 )
 
-// registerQuota exposes the budget.
-func registerQuota(reg prometheus.Registerer, l *quota.Limiter) {
+// registerQuota exposes the budget of a Cloudflare user.
+func registerQuota(reg prometheus.Registerer, user string, l *quota.Limiter) {
+	reg = prometheus.WrapRegistererWith(prometheus.Labels{"user": strings.ToValidUTF8(user, "\uFFFD")}, reg)
 	gauge(reg, "budget_limit", "Requests that may be sent in five minutes: the configured share of Cloudflare's limit, or half of it.", func() float64 { return float64(l.State().Limit) })
 	gauge(reg, "budget_share_requests", "Requests that may be sent in five minutes by the configured share, to be held against weir_collector_budget_needed_requests.", func() float64 { share, _ := l.Share(); return float64(share) })
 	gauge(reg, "budget_left", "Requests that this process could send now, as far as it knows.", func() float64 { return float64(l.State().Left) })

@@ -13,21 +13,51 @@ import (
 	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/internal/smallfile"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/quota"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// upstream is the client of Cloudflare's API.
-func (c *Config) upstream(deps Deps, secrets *reload.Watch) (*cloudflare.Client, error) {
-	token, err := c.token(secrets)
-	if err != nil {
-		return nil, err
-	}
+// clients are those of Cloudflare's API, one for each credential.
+func (c *Config) clients(deps Deps, secrets *reload.Watch, all []credential) ([]*cloudflare.Client, error) {
 	if base, err := url.Parse(c.CloudflareURL); err == nil && base.Scheme == "http" && !loopback.Host(base.Hostname()) {
 		deps.Logger.Warn("the API token is sent in plain text beyond this machine; use https:// for anything but a simulator", "WEIR_CLOUDFLARE_URL", c.CloudflareURL)
 	}
-	return cloudflare.New(cloudflare.Config{
-		BaseURL: c.CloudflareURL, Transport: deps.Transport, UserAgent: "weir/" + cli.BuildInfo().Version, Logger: deps.Logger,
-		Token: func() (string, error) { return token.Get(), nil },
-	})
+	clients := make([]*cloudflare.Client, len(all))
+	for i := range all {
+		token, err := all[i].keep(secrets)
+		if err != nil {
+			return nil, err
+		}
+		clients[i], err = cloudflare.New(cloudflare.Config{
+			BaseURL: c.CloudflareURL, Transport: deps.Transport, UserAgent: "weir/" + cli.BuildInfo().Version, Logger: deps.Logger,
+			Token: func() (string, error) { return token.Get(), nil },
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return clients, nil
+}
+
+// upstream are the credentials as the loop uses them. Those of one Cloudflare user
+// share a limiter.
+func (c *Collector) upstream(all []credential, clients []*cloudflare.Client, ownTime bool) (out []upstream.Credential, err error) {
+	limiters := map[string]*quota.Limiter{}
+	for i, one := range all {
+		l := limiters[one.user]
+		if l == nil {
+			if l, err = quota.New(quota.Config{
+				User: one.user, Reserver: c.store, Clock: c.deps.BudgetClock, Share: one.share,
+				Holder: c.config.Holder, OwnTime: ownTime, Logger: c.deps.Logger,
+			}); err != nil {
+				return nil, err
+			}
+			limiters[one.user] = l
+			registerQuota(c.deps.Registry, one.user, l)
+		}
+		out = append(out, upstream.Credential{Name: one.name, Client: clients[i], User: one.user, Budget: l, Select: one.choice})
+	}
+	return out, nil
 }
 
 // transport carries requests to Cloudflare; another one when the authorities to
@@ -59,15 +89,16 @@ type roundTripper func(*http.Request) (*http.Response, error)
 // RoundTrip implements [http.RoundTripper].
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// token is Cloudflare's, from its file at every request, so that a rotated one
-// needs no restart. One that can never be right does not replace one that may
-// be; whether Cloudflare takes it, only Cloudflare knows.
-func (c *Config) token(secrets *reload.Watch) (*reload.Value[string, string], error) {
-	if c.Token.File() == "" {
+// keep is the token, from its file at every request, so that a rotated one needs no
+// restart. One that can never be right does not replace one that may be; whether
+// Cloudflare takes it, only Cloudflare knows.
+func (c *credential) keep(secrets *reload.Watch) (*reload.Value[string, string], error) {
+	if c.token.File() == "" {
 		secrets = nil // it cannot change
 	}
-	return reload.Keep(secrets, "CF_API_TOKEN_FILE", func() (string, error) {
-		now, err := c.Token.Reread()
+	kept := c.token
+	return reload.Keep(secrets, c.setting, func() (string, error) {
+		now, err := kept.Reread()
 		return now.Reveal(), err
-	}, func(token string) (string, error) { return token, c.Token.Flaw(bearer.Check(token)) })
+	}, func(token string) (string, error) { return token, kept.Flaw(bearer.Check(token)) })
 }

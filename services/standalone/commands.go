@@ -37,10 +37,7 @@ func both(c *collector.Config, x *exposer.Config) []cli.Setting {
 		return false
 	})
 	for i := range table {
-		switch table[i].Env {
-		case "CF_API_TOKEN":
-			table[i].Required = false // --simulate does without
-		case "WEIR_DRAIN":
+		if table[i].Env == "WEIR_DRAIN" {
 			table[i].Default = "1s" // nobody balances load over one process
 		}
 	}
@@ -85,10 +82,10 @@ func runCommand() cli.Command {
 			switch {
 			case simulated && c.CloudflareURL != cloudflareURL:
 				bad = append(bad, cli.Problem{Setting: "WEIR_CLOUDFLARE_URL", Reason: "is not used with WEIR_SIMULATE; leave one of them out"})
-			case simulated && !c.Token.IsZero():
+			case simulated && c.Tokens():
 				bad = append(bad, cli.Problem{Setting: "WEIR_SIMULATE", Reason: "is given together with a Cloudflare API token; leave one of them out"})
-			case !simulated && c.Token.IsZero():
-				bad = append(bad, cli.Problem{Setting: "CF_API_TOKEN", Reason: "is not set; give a Cloudflare API token (also as CF_API_TOKEN_FILE), or --simulate to collect from a simulated Cloudflare"})
+			case !simulated && !c.Tokens():
+				bad = append(bad, cli.Problem{Setting: "CF_API_TOKEN", Reason: "is not set; give a Cloudflare API token (also as CF_API_TOKEN_FILE, or several as the file's credentials), or --simulate to collect from a simulated Cloudflare"})
 			}
 			return errors.Join(bad...)
 		},
@@ -127,7 +124,7 @@ func demoCommand() cli.Command {
 		case "CF_API_TOKEN", "WEIR_CLOUDFLARE_URL", "WEIR_CLOUDFLARE_CA_FILE", "WEIR_DATABASE_URL", "WEIR_SQLITE_FILE", "WEIR_POSTGRES_POOLER", "WEIR_MIGRATE":
 			return true // the demo brings its own
 		}
-		return false
+		return s.Key == "credentials"
 	})
 	return cli.Command{
 		Name: "demo", Summary: "a simulated day at high speed, then in step with the clock",

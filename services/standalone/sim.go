@@ -40,7 +40,7 @@ func simCommand() cli.Command {
 	var s simSettings
 	return cli.Command{
 		Name: "sim", Summary: "the simulated Cloudflare API alone",
-		Help: "Answers GraphQL and REST below /client/v4 with the token that it prints. The admin listener injects faults, shows the request log and tells true values.",
+		Help: "Answers GraphQL and REST below /client/v4 with the tokens that it prints. The admin listener injects faults, shows the request log and tells true values.",
 		Settings: append([]cli.Setting{
 			{Flag: "listen", Key: "-", Default: "127.0.0.1:9830", Value: cli.Address(&s.listen), Help: "address of the simulated API"},
 			{Flag: "admin-listen", Key: "-", Default: "127.0.0.1:9831", Value: cli.Address(&s.admin), Help: "address of the admin listener"},
@@ -100,6 +100,19 @@ func (s *simSettings) faults() (out []cfsim.Fault) {
 	return out
 }
 
+// secondToken adds a token of another user that sees the last of several accounts
+// alone, so that two credentials can be tried; empty where there is one account.
+func secondToken(c *cfsim.Config) string {
+	if len(c.Accounts) < 2 {
+		return ""
+	}
+	last := c.Accounts[len(c.Accounts)-1]
+	t := cfsim.GoodToken("second-" + cfsim.DemoToken)
+	t.Accounts = []string{last.ID}
+	c.Tokens = append(c.Tokens, t)
+	return t.Secret
+}
+
 func (s *simSettings) run(ctx context.Context) error {
 	clk := clock.System()
 	if !s.at.IsZero() {
@@ -124,6 +137,7 @@ func (s *simSettings) run(ctx context.Context) error {
 	config.Settling.Revisions, config.Settling.Downward = s.revised, s.shrunk
 	config.Faults = append(config.Faults, s.faults()...)
 	config.Announce = true
+	second := secondToken(&config)
 	config.Logger = s.log.New(os.Stderr)
 	sim, err := cfsim.New(config)
 	if err != nil {
@@ -138,6 +152,9 @@ func (s *simSettings) run(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("admin listener: %w", err), api.Close())
 	}
 	fmt.Printf("weir sim: WEIR_CLOUDFLARE_URL=http://%s/client/v4 CF_API_TOKEN=%s\nweir sim: admin at http://%s/\n", api.Addr(), cfsim.DemoToken, admin.Addr())
+	if second != "" {
+		fmt.Printf("weir sim: a second token, of another user and for one account: %s\n", second)
+	}
 	g := proc.NewGroup(ctx, nil)
 	g.Add(func(ctx context.Context) error { return sim.Serve(ctx, api) })
 	g.Add(func(ctx context.Context) error { return sim.ServeAdmin(ctx, admin) })

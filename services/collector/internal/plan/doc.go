@@ -63,6 +63,9 @@ type Want struct {
 	Dataset *catalogue.Dataset
 	Variant *catalogue.Variant
 	Scope   bucket.Scope
+	// Group is whom the scope is asked through: wants of two groups never share a
+	// request. A scope has one group.
+	Group int
 	// Window is [horizon, due), aligned to the bucket size.
 	Window bucket.Window
 	// Have is what is final, or decided never to be.

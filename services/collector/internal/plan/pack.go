@@ -19,6 +19,7 @@ func pack(pieces []piece, c Ceilings) []Request {
 			cmp.Compare(a.want.Dataset.Size, b.want.Dataset.Size),
 			cmp.Compare(a.want.Dataset.Dataset, b.want.Dataset.Dataset),
 			cmp.Compare(a.want.Variant.Name, b.want.Variant.Name),
+			cmp.Compare(a.want.Group, b.want.Group),
 			a.want.Scope.Compare(b.want.Scope),
 		)
 	})
@@ -44,7 +45,7 @@ func laneRank(p piece) int64 {
 
 // together reports whether b may join the n pieces that a began.
 func together(a, b *piece, c Ceilings, n int) bool {
-	return n < c.Zones && a.want.Scope.Kind == bucket.Zone && b.want.Scope.Kind == bucket.Zone &&
+	return n < c.Zones && a.want.Group == b.want.Group && a.want.Scope.Kind == bucket.Zone && b.want.Scope.Kind == bucket.Zone &&
 		a.want.Dataset == b.want.Dataset && a.want.Variant.Same(b.want.Variant) &&
 		a.trailing() == b.trailing() && (a.trailing() || a.window == b.window)
 }

@@ -161,8 +161,8 @@ func (b *books) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledger.
 	overdue := now.Sub(g.Window.End) > c.Dataset.Deadline
 	if t := b.tries[of]; t != nil && t.reason != "" {
 		g.Reason, g.Detail, g.Attempts = t.reason, t.detail, t.Failures
-	} else if b.outage.reason != "" {
-		g.Reason, g.Detail = b.outage.reason, b.outage.detail // which keeps it from being asked
+	} else if outage, lasts := b.out(of.Scope); lasts {
+		g.Reason, g.Detail = outage.Reason, outage.Detail // which keeps it from being asked
 	}
 	if w := b.invalid[of][start]; w != nil {
 		g.Reason, g.Detail, g.Attempts = ledger.Invalid, w.detail, w.Failures
@@ -256,7 +256,7 @@ func (r *reporter) report(now bucket.Time, claims []roster.Claim) {
 	m := r.Metrics
 	m.scopes.Reset()
 	for _, sc := range r.roster {
-		m.scopes.WithLabelValues(string(sc.State)).Inc()
+		m.scopes.WithLabelValues(string(sc.State), sc.Credential).Inc()
 	}
 	m.gaps.Reset()
 	m.waiting.Reset()

@@ -2,7 +2,6 @@ package poll
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/trusted"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
@@ -33,115 +33,16 @@ type asker struct {
 	*books
 	*writer
 	take func(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error
-	// aside may use a permit for something else, and says so. It returns a time
-	// before which nothing may be sent, or zero.
-	aside    func(ctx context.Context) (used bool, blocked bucket.Time, err error)
-	refusals refusals // of variants, by answers
-	answered bool     // Cloudflare answered since the pass began
-}
-
-// ask sends requests in order and takes in the answers. A request that is
-// refused is taken apart until the zone or selection that voids it stands alone.
-// It returns the time before which nothing more may be sent, or zero.
-func (a *asker) ask(ctx context.Context, queue []plan.Request) (blocked bucket.Time, err error) {
-	queue = a.inTurn(queue)
-	a.refusals.begin()
-	unnamed := alike{}
-	var later bucket.Time // when what may not be sent now may
-	until := a.Clock.Now().Add(longWait)
-	for transient := 0; len(queue) > 0; {
-		r, left := a.understood(queue[0])
-		if !left {
-			queue = queue[1:]
-			continue
-		}
-		if rest, changed := a.granted(r); changed {
-			queue = append(rest, queue[1:]...)
-			continue
-		}
-		if err := a.journal.TellStream(ctx); err != nil {
-			return 0, err
-		}
-		ok, wait, err := a.permit(ctx, a.urgency(r))
-		switch {
-		case err != nil:
-			return 0, fmt.Errorf("reserve permits: %w", err)
-		case !ok && a.isApart(r):
-			// Others may be more urgent.
-			queue, later = queue[1:], a.trusted.Second().Add(wait+time.Second)
-			continue
-		case !ok && wait <= shortWait && a.Clock.Now().Add(wait).Before(until):
-			// The share is used up, and permits come back one by one.
-			if err := a.Clock.WaitUntil(ctx, a.Clock.Now().Add(wait)); err != nil {
-				return 0, err
-			}
-			continue
-		case !ok:
-			return a.trusted.Second().Add(wait + time.Second), nil
-		}
-		switch used, blocked, err := a.aside(ctx); {
-		case err != nil || blocked != 0:
-			return blocked, err
-		case used:
-			continue
-		}
-		queue = queue[1:]
-		answer, readAt, err := a.send(ctx, r)
-		if ctx.Err() != nil {
-			return 0, context.Cause(ctx)
-		}
-		if err == nil {
-			transient = 0
-			a.recovered()
-			unnamed.answer()
-			if err := a.take(ctx, r, answer, readAt); err != nil {
-				return 0, err
-			}
-			continue
-		}
-		var e *cloudflare.Error
-		if !errors.As(err, &e) {
-			e = &cloudflare.Error{Class: cloudflare.Transient, Message: err.Error()}
-		}
-		a.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-		if stop := a.refusedAsWhole(r, e); stop != 0 {
-			return stop, nil
-		}
-		if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadAnswer) && !a.names(r, e) && !a.isApart(r) {
-			a.failAll(r, reasonOf(e.Class), e)
-			if transient++; transient == 3 {
-				// Not this document's fault. Leave the rest for later.
-				return a.away(e, ledger.UpstreamError, cloudflareAway), nil
-			}
-			continue
-		}
-		how := unnamed.refuse(a, r, e)
-		switch how {
-		case whole:
-			return a.refusedAlike(&unnamed), nil
-		case enough:
-			return a.away(e, ledger.Unknown, cloudflareAway), nil
-		}
-		rest := a.isolate(r, e, &unnamed)
-		if stop := a.tooManyRefusals(e); stop != 0 {
-			return stop, nil
-		}
-		if how == spread {
-			rest = append(a.cells(r, queue), rest...)
-		}
-		queue = append(rest, queue...)
-	}
-	if unnamed.all() {
-		return a.refusedAlike(&unnamed), nil
-	}
-	return later, nil
+	// aside may use a permit of a line for something else, and says so.
+	aside    func(ctx context.Context, l *line) (used bool, err error)
+	answered bool // Cloudflare answered since the pass began
 }
 
 // permit takes leave to send one request, which is a write where a block of them
 // has to be reserved.
-func (a *asker) permit(ctx context.Context, lane quota.Lane) (ok bool, wait time.Duration, err error) {
+func (a *asker) permit(ctx context.Context, l *line, lane quota.Lane) (ok bool, wait time.Duration, err error) {
 	err = a.journal.Write(ctx, writes.Permits, func() error {
-		ok, wait, err = a.Budget.TryTake(ctx, lane)
+		ok, wait, err = l.Budget.TryTake(ctx, lane)
 		return err
 	})
 	return ok, wait, err
@@ -169,10 +70,10 @@ func (a *asker) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, b
 	for i, sel := range r.Selections {
 		q.Selections = append(q.Selections, selection(alias(i), sel))
 	}
-	readAt := a.trusted.Second()
+	l, readAt := a.lineOf(r.Scopes[0]), a.trusted.Second()
 	sent, began := a.Clock.Now(), time.Now()
-	answer, err := a.Upstream.Query(ctx, q)
-	a.Budget.Over()
+	answer, err := l.Client.Query(ctx, q)
+	l.Budget.Over()
 	a.Metrics.duration.Observe(time.Since(began).Seconds())
 	a.Metrics.requests.WithLabelValues(r.Lane.String()).Inc()
 	if err != nil {
@@ -190,27 +91,29 @@ func (a *asker) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, b
 
 func alias(i int) string { return fmt.Sprintf("s%d", i) }
 
-// refusedAsWhole handles errors that no change of the question would mend, and
-// returns the time before which nothing may be sent.
-func (a *asker) refusedAsWhole(r plan.Request, e *cloudflare.Error) bucket.Time {
+// refusedAsWhole handles errors that no change of the question would mend, which
+// keep everything else from being sent by the line.
+func (a *asker) refusedAsWhole(l *line, r plan.Request, e *cloudflare.Error) bool {
 	switch e.Class {
 	case cloudflare.Budget:
 		if scopes, _ := a.named(r, e); len(scopes) > 0 {
-			return 0 // of one zone, which waits by itself
+			return false // of one zone, which waits by itself
 		}
-		a.Budget.Refused(e.RetryAfter)
+		l.Budget.Refused(e.RetryAfter)
 		a.failAll(r, ledger.UpstreamError, e)
 		wait := e.RetryAfter
 		if wait <= 0 {
 			wait = 5 * time.Minute // Cloudflare's own figure in the message
 		}
-		a.Logger.Debug("waiting for the query budget", "wait", wait, "ray", e.Ray) // the limiter warns of it
-		return a.trusted.Second().Add(wait)
+		a.Logger.Debug("waiting for the query budget", "credential", l.Name, "wait", wait, "ray", e.Ray) // the limiter warns of it
+		l.blocked = a.trusted.Second().Add(wait)
+		return true
 	case cloudflare.Auth:
 		a.failAll(r, ledger.Unauthorized, e)
-		return a.away(e, ledger.Unauthorized, tokenRefused)
+		a.away(l, e, ledger.Unauthorized, tokenRefused)
+		return true
 	default:
-		return 0
+		return false
 	}
 }
 
@@ -231,18 +134,6 @@ func bodyOf(e *cloudflare.Error) slog.Attr {
 		return slog.Attr{}
 	}
 	return slog.String("body", e.Body)
-}
-
-func reasonOf(c cloudflare.Class) ledger.Reason {
-	switch c {
-	case cloudflare.BadAnswer:
-		return ledger.BadAnswer
-	case cloudflare.Auth, cloudflare.Denied:
-		return ledger.Unauthorized
-	case cloudflare.Unknown:
-		return ledger.Unknown
-	}
-	return ledger.UpstreamError
 }
 
 // blame notes what Cloudflare refused of one zone and one dataset.
@@ -270,7 +161,7 @@ func (a *asker) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 		t := a.tries[of]
 		t.Next = max(t.Next, a.trusted.Second().Add(e.RetryAfter))
 	default:
-		a.failAlone(of, reasonOf(e.Class), e, seriesFailed)
+		a.failAlone(of, upstream.ReasonOf(e), e, seriesFailed)
 		a.often.Warn(about, "request to Cloudflare failed", append(args, "class", e.Class.String())...)
 	}
 }

@@ -95,28 +95,33 @@ func (u *auditor) noteSettled(done settled) {
 }
 
 // audit reads a sample of final buckets again, as long as there is some that is
-// due and budget that nobody needs. It returns a time before which nothing may
-// be sent, or zero.
-func (u *auditor) audit(ctx context.Context) (blocked bucket.Time, err error) {
+// due and budget that nobody needs, of lines that are idle.
+func (u *auditor) audit(ctx context.Context, idle map[*line]bool) error {
 	for {
+		maps.DeleteFunc(idle, func(l *line, is bool) bool { return !is || l.blocked != 0 })
+		if len(idle) == 0 {
+			return nil
+		}
 		at, err := u.trusted.Look(ctx)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		now := bucket.TimeOf(at)
 		if u.drift.lane.Left(now) == 0 {
-			return 0, nil
+			return nil
 		}
-		r, looks, err := u.nextAudit(ctx, now)
+		r, looks, err := u.nextAudit(ctx, now, idle)
 		if err != nil || len(looks) == 0 {
-			return 0, err
+			return err
 		}
-		ok, _, err := u.permit(ctx, quota.Spare)
+		l := u.lineOf(r.Scopes[0])
+		ok, _, err := u.permit(ctx, l, quota.Spare)
 		if err != nil {
-			return 0, fmt.Errorf("reserve permits: %w", err)
+			return fmt.Errorf("reserve permits: %w", err)
 		}
 		if !ok {
-			return 0, nil // another time, or never
+			delete(idle, l) // another time, or never
+			continue
 		}
 		begun := make([]audit.Look, len(looks))
 		for i := range looks {
@@ -125,10 +130,10 @@ func (u *auditor) audit(ctx context.Context) (blocked bucket.Time, err error) {
 		u.drift.lane.Begin(now, begun)
 		known := func(dataset string) bool { return u.settling[dataset] != nil }
 		if err := u.commit(ctx, store.Batch{Records: []store.Record{u.drift.lane.Record(known)}}); err != nil {
-			return 0, err
+			return err
 		}
-		if blocked, err := u.askAudit(ctx, r, looks); err != nil || blocked != 0 {
-			return blocked, err
+		if err := u.askAudit(ctx, l, r, looks); err != nil {
+			return err
 		}
 	}
 }
@@ -139,9 +144,9 @@ type auditLook struct {
 	stored map[bucket.Scope]*bucket.Bucket
 }
 
-// nextAudit is the next request of the lane with the looks that it answers;
-// none when nothing is due.
-func (u *auditor) nextAudit(ctx context.Context, now bucket.Time) (plan.Request, []auditLook, error) {
+// nextAudit is the next request of the lane that may be sent, with the looks that it
+// answers; none when nothing is due.
+func (u *auditor) nextAudit(ctx context.Context, now bucket.Time, idle map[*line]bool) (plan.Request, []auditLook, error) {
 	var all []auditLook
 	var looks []plan.Look
 	claims := map[string][]roster.Claim{}
@@ -175,7 +180,12 @@ func (u *auditor) nextAudit(ctx context.Context, now bucket.Time) (plan.Request,
 	if len(looks) == 0 {
 		return plan.Request{}, nil, nil
 	}
-	r := plan.Looks(looks, plan.DefaultCeilings)[0]
+	requests := plan.Looks(looks, plan.DefaultCeilings)
+	first := slices.IndexFunc(requests, func(r plan.Request) bool { return idle[u.lineOf(r.Scopes[0])] })
+	if first < 0 {
+		return plan.Request{}, nil, nil
+	}
+	r := requests[first]
 	return r, slices.DeleteFunc(all, func(l auditLook) bool {
 		return !slices.ContainsFunc(r.Selections, l.isIn)
 	}), nil
@@ -194,7 +204,7 @@ func (u *auditor) auditable(ctx context.Context, now bucket.Time, look *auditLoo
 		if t := u.tries[of]; t != nil && t.reason != "" || u.isOff(of.Dataset) {
 			continue // it would only spoil the others' answer
 		}
-		if c.Variant != nil && !c.Variant.Sampled && c.Scope.State == roster.Active && look.Start >= c.Window.Start && u.coverage.Final[of].Contains(window) {
+		if c.Variant != nil && !c.Variant.Sampled && u.lines.named(c.Scope.Credential) != nil && c.Scope.State == roster.Active && look.Start >= c.Window.Start && u.coverage.Final[of].Contains(window) {
 			byScope[of.Scope] = c
 		}
 	}
@@ -209,8 +219,8 @@ func (u *auditor) auditable(ctx context.Context, now bucket.Time, look *auditLoo
 	for _, sc := range chosen {
 		// Those that cannot share a request with the first have their turn when
 		// they are drawn first.
-		if c := byScope[sc]; c.Variant.Same(byScope[chosen[0]].Variant) {
-			wants = append(wants, plan.Want{Dataset: c.Dataset, Variant: c.Variant, Scope: sc, Limits: c.Limits})
+		if c, first := byScope[sc], byScope[chosen[0]]; c.Variant.Same(first.Variant) && c.Scope.Credential == first.Scope.Credential {
+			wants = append(wants, plan.Want{Dataset: c.Dataset, Variant: c.Variant, Scope: sc, Group: u.lines.named(c.Scope.Credential).group, Limits: c.Limits})
 		}
 	}
 	slices.SortFunc(wants, func(a, b plan.Want) int { return a.Scope.Compare(b.Scope) })
@@ -241,10 +251,10 @@ func (u *auditor) readStored(ctx context.Context, now bucket.Time, look *auditLo
 // askAudit sends one request of the lane and records what was found. A failure
 // costs the sample and nothing else: it is not tried again, and no other lane
 // hears of it, except when Cloudflare says that the budget is used up.
-func (u *auditor) askAudit(ctx context.Context, r plan.Request, looks []auditLook) (blocked bucket.Time, err error) {
+func (u *auditor) askAudit(ctx context.Context, l *line, r plan.Request, looks []auditLook) error {
 	answer, readAt, err := u.send(ctx, r)
 	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	if err != nil {
 		u.Logger.Debug("audit was not answered", "zones", len(r.Scopes), "selections", len(r.Selections), "err", err)
@@ -253,7 +263,7 @@ func (u *auditor) askAudit(ctx context.Context, r plan.Request, looks []auditLoo
 		if errors.As(err, &e) {
 			u.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
 			if e.Class == cloudflare.Budget {
-				blocked = u.refusedAsWhole(plan.Request{}, e)
+				u.refusedAsWhole(l, plan.Request{}, e)
 			}
 		}
 	}
@@ -264,7 +274,7 @@ func (u *auditor) askAudit(ctx context.Context, r plan.Request, looks []auditLoo
 			}
 		}
 	}
-	return blocked, u.commit(ctx, store.Batch{Records: u.drift.records()})
+	return u.commit(ctx, store.Batch{Records: u.drift.records()})
 }
 
 // compare holds one selection's part of an answer, nil when there is none,

@@ -3,17 +3,18 @@ package poll_test
 import (
 	"context"
 
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
+
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
-	"github.com/weir-metrics/weir/services/collector/internal/poll"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
 // between stands between the loop and Cloudflare, and alters what passes. Nil
 // functions alter nothing.
 type between struct {
-	poll.Upstream
+	upstream.Client
 	query    func(q cloudflare.Query) error
 	answer   func(*cloudflare.Answer)
 	zones    func([]cloudflare.Zone) []cloudflare.Zone
@@ -28,7 +29,7 @@ func (b *between) Query(ctx context.Context, q cloudflare.Query) (*cloudflare.An
 			return nil, err
 		}
 	}
-	a, err := b.Upstream.Query(ctx, q)
+	a, err := b.Client.Query(ctx, q)
 	if err == nil && b.answer != nil {
 		b.answer(a)
 	}
@@ -36,7 +37,7 @@ func (b *between) Query(ctx context.Context, q cloudflare.Query) (*cloudflare.An
 }
 
 func (b *between) Zones(ctx context.Context) ([]cloudflare.Zone, error) {
-	zones, err := b.Upstream.Zones(ctx)
+	zones, err := b.Client.Zones(ctx)
 	if b.zones != nil {
 		zones = b.zones(zones)
 	}
@@ -45,7 +46,7 @@ func (b *between) Zones(ctx context.Context) ([]cloudflare.Zone, error) {
 
 func (b *between) Settings(ctx context.Context, account string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error) {
 	b.sent++
-	all, err := b.Upstream.Settings(ctx, account, zones, nodes)
+	all, err := b.Client.Settings(ctx, account, zones, nodes)
 	if b.settings != nil {
 		for zone, byNode := range all {
 			for node, s := range byNode {
@@ -59,7 +60,7 @@ func (b *between) Settings(ctx context.Context, account string, zones, nodes []s
 
 // stand puts b between the world's loop and its Cloudflare.
 func (w *world) stand(b *between) {
-	b.Upstream, w.config.Upstream = w.config.Upstream, b
+	b.Client, w.config.Credentials[0].Client = w.config.Credentials[0].Client, b
 }
 
 // gaps counts the ledger's windows of one dataset and zone by reason.

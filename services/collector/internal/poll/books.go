@@ -38,10 +38,12 @@ func (b *books) claims(now bucket.Time) []roster.Claim {
 	return b.roster.Claims(now, b.Catalogue.Datasets, b.coverage.Terms())
 }
 
+// wants is what is to be asked by the lines of which something may be sent.
 func (b *books) wants(claims []roster.Claim) []plan.Want {
 	var out []plan.Want
 	for _, c := range claims {
-		if c.Variant == nil || b.isOff(c.Dataset.Dataset) {
+		l := b.lines.named(c.Scope.Credential)
+		if c.Variant == nil || b.isOff(c.Dataset.Dataset) || l == nil || l.blocked != 0 {
 			continue
 		}
 		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
@@ -50,7 +52,7 @@ func (b *books) wants(claims []roster.Claim) []plan.Want {
 			limits.MaxDuration = t.maxRange
 		}
 		out = append(out, plan.Want{
-			Dataset: c.Dataset, Variant: c.Variant, Scope: c.Scope.Scope,
+			Dataset: c.Dataset, Variant: c.Variant, Scope: c.Scope.Scope, Group: l.group,
 			Window: bucket.Window{Start: c.Askable, End: c.Window.End}, Have: b.coverage.Closed(c.Dataset, c.Scope), Limits: limits,
 		})
 	}
@@ -122,9 +124,9 @@ func (b *books) nameOf(sc bucket.Scope) string {
 	return sc.ID
 }
 
-func (b *books) activeScopes() (n int) {
+func (b *books) activeScopes(l *line) (n int) {
 	for _, who := range b.roster {
-		if who.State == roster.Active {
+		if who.State == roster.Active && who.Credential == l.Name {
 			n++
 		}
 	}

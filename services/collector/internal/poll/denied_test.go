@@ -8,12 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
+
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
-	"github.com/weir-metrics/weir/services/collector/internal/poll"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
@@ -29,7 +30,7 @@ func deny(conf *cfsim.Config, zones ...string) {
 
 // turning gives the loop other tokens as time goes on, and notes what it asks.
 type turning struct {
-	poll.Upstream
+	upstream.Client
 	w      *world
 	tokens map[time.Duration]string // from a time after the beginning on
 	asked  map[string][]time.Time   // by zone, settings too
@@ -51,7 +52,7 @@ func (u *turning) turn(zones ...string) {
 
 func (u *turning) Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Answer, error) {
 	u.turn(q.Zones...)
-	return u.Upstream.Query(ctx, q)
+	return u.Client.Query(ctx, q)
 }
 
 func (u *turning) Settings(ctx context.Context, account string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error) {
@@ -60,18 +61,18 @@ func (u *turning) Settings(ctx context.Context, account string, zones, nodes []s
 		defer func(t string) { u.w.token = t }(u.w.token)
 		u.w.token = cfsim.DemoToken
 	}
-	return u.Upstream.Settings(ctx, account, zones, nodes)
+	return u.Client.Settings(ctx, account, zones, nodes)
 }
 
 func (u *turning) Zones(ctx context.Context) ([]cloudflare.Zone, error) {
 	u.turn()
 	u.lists++
-	return u.Upstream.Zones(ctx)
+	return u.Client.Zones(ctx)
 }
 
 func (w *world) turn(tokens map[time.Duration]string) *turning {
-	u := &turning{Upstream: w.config.Upstream, w: w, tokens: tokens, asked: map[string][]time.Time{}}
-	w.config.Upstream = u
+	u := &turning{Client: w.config.Credentials[0].Client, w: w, tokens: tokens, asked: map[string][]time.Time{}}
+	w.config.Credentials[0].Client = u
 	return u
 }
 
@@ -150,7 +151,7 @@ func TestDeniedZonesDoNotUseUpTheBudget(t *testing.T) {
 			w.only(story.datasets...)
 			w.config.Lookback = time.Hour
 			var err error
-			if w.config.Budget, err = quota.New(quota.Config{User: "u", Reserver: w.store, Clock: w.clock, Holder: "test", Share: story.share}); err != nil {
+			if w.config.Credentials[0].Budget, err = quota.New(quota.Config{User: "u", Reserver: w.store, Clock: w.clock, Holder: "test", Share: story.share}); err != nil {
 				t.Fatal(err)
 			}
 			u, budget := w.turn(story.tokens), w.budget()
@@ -207,11 +208,11 @@ func TestAFailureOfSettingsIsNoFaultOfTheirZones(t *testing.T) {
 	w.only("http_5m")
 	w.config.Lookback = 12 * time.Hour
 	var err error
-	if w.config.Budget, err = quota.New(quota.Config{User: "u", Reserver: w.store, Clock: w.clock, Holder: "test", Share: .12}); err != nil {
+	if w.config.Credentials[0].Budget, err = quota.New(quota.Config{User: "u", Reserver: w.store, Clock: w.clock, Holder: "test", Share: .12}); err != nil {
 		t.Fatal(err)
 	}
-	s := &sick{Upstream: w.config.Upstream, class: cloudflare.Transient, times: 1}
-	w.config.Upstream = s
+	s := &sick{Client: w.config.Credentials[0].Client, class: cloudflare.Transient, times: 1}
+	w.config.Credentials[0].Client = s
 	w.run(15 * time.Minute)
 	for _, zone := range tags {
 		if w.scope(zone).Checked == 0 {
@@ -272,8 +273,8 @@ func TestSickSettingsAreAskedForNowAndThen(t *testing.T) {
 		t.Run(class.String(), func(t *testing.T) {
 			w := newWorld(t, nil)
 			w.only("http_5m")
-			s := &sick{Upstream: w.config.Upstream}
-			w.config.Upstream = s
+			s := &sick{Client: w.config.Credentials[0].Client}
+			w.config.Credentials[0].Client = s
 			w.run(time.Hour)
 			s.class = class
 			w.run(6 * time.Hour) // they are read every six hours
@@ -291,7 +292,7 @@ func TestSickSettingsAreAskedForNowAndThen(t *testing.T) {
 
 // sick answers every question for settings with an error, once it has a class.
 type sick struct {
-	poll.Upstream
+	upstream.Client
 	class cloudflare.Class
 	times int // that it fails; 0: always
 	asked int
@@ -299,7 +300,7 @@ type sick struct {
 
 func (u *sick) Settings(ctx context.Context, account string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error) {
 	if u.class == 0 || u.times > 0 && u.asked == u.times {
-		return u.Upstream.Settings(ctx, account, zones, nodes)
+		return u.Client.Settings(ctx, account, zones, nodes)
 	}
 	u.asked++
 	return nil, &cloudflare.Error{Class: u.class, Message: "settings are not to be had"}

@@ -14,6 +14,10 @@
 // (store.Append), and the ledger's records travel in the same commit as the
 // buckets that close them.
 //
+// Cloudflare is asked by lines, one for each credential. A line has a client, a
+// budget and failures of its own, and each scope belongs to one; a pass asks them by
+// turns.
+//
 // A term is composed of parts that belong to one goroutine. What is known: faults
 // (what fails, and when it may be tried again) and books (who there is, what is
 // stored, decided and missing). Who works: discoverer (lists zones), asker (sends

@@ -1,7 +1,6 @@
 package poll
 
 import (
-	"errors"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -15,13 +14,13 @@ import (
 )
 
 // faults is what fails: which series and datasets, why, and when they may be tried
-// again; and why nothing can be asked at all.
+// again; and the lines, each with why nothing can be asked by it.
 type faults struct {
 	*Poller
 	tries   map[ledger.Series]*try
 	off     map[string]*backoff.Backoff                // datasets that Cloudflare does not understand, until
 	invalid map[ledger.Series]map[bucket.Time]*invalid // windows that cannot be stored, by start
-	outage  outage                                     // of Cloudflare as a whole
+	lines   lines
 }
 
 // What is waited for, by what failed.
@@ -39,13 +38,6 @@ var (
 	unknownForAll  = backoff.Pauses{First: time.Minute, Most: 5 * time.Minute}
 	notUnderstood  = backoff.Pauses{First: 5 * time.Minute, Most: time.Hour}
 )
-
-// outage is why nothing can be asked, for as long as that lasts.
-type outage struct {
-	backoff.Backoff
-	reason ledger.Reason
-	detail string
-}
 
 // try is what went wrong with a series lately.
 type try struct {
@@ -124,36 +116,6 @@ func (f *faults) disable(dataset string, e *cloudflare.Error) {
 func (f *faults) denied(of ledger.Series) bool {
 	t := f.tries[of]
 	return t != nil && t.reason == ledger.Unauthorized
-}
-
-// note remembers a failure of something that is tried again by itself.
-func (o *outage) note(now bucket.Time, err error) {
-	o.Fail(now, cloudflareAway, 0)
-	o.reason, o.detail = ledger.UpstreamError, err.Error()
-	if e := (*cloudflare.Error)(nil); errors.As(err, &e) {
-		o.reason = reasonOf(e.Class)
-	}
-}
-
-// away notes that nothing can be asked at the moment, and returns until when.
-func (f *faults) away(e *cloudflare.Error, reason ledger.Reason, p backoff.Pauses) bucket.Time {
-	f.outage.Fail(f.trusted.Second(), p, f.rng.Float64())
-	f.outage.reason, f.outage.detail = reason, e.Error()
-	return f.outage.Next
-}
-
-// recovered ends an outage. What failed in it and was not tried since has failed for
-// no longer than from now.
-func (f *faults) recovered() {
-	if f.outage.reason != "" {
-		now := f.trusted.Second()
-		for _, t := range f.tries {
-			if !t.alone {
-				t.Since = now
-			}
-		}
-	}
-	f.outage = outage{}
 }
 
 // invalid is a window whose bucket was read and cannot be stored, since no

@@ -8,11 +8,12 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
 // answered takes in an answer, and grants what it completes.
-func (s *settings) answered(ctx context.Context, l *list, ask plan.Ask, answer map[string]map[string]cloudflare.Settings) error {
-	l.granting, l.suspects, s.outage = true, nil, outage{}
+func (s *settings) answered(ctx context.Context, of *line, l *list, ask plan.Ask, answer map[string]map[string]cloudflare.Settings) error {
+	l.granting, l.suspects, of.outage = true, nil, upstream.Outage{}
 	now, nodes := s.trusted.Second(), s.nodes()
 	var complete []*roster.Scope
 	for _, id := range ask.Zones {

@@ -14,29 +14,54 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trusted"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
 // housekeeping does the work that is not about windows: who there is, what
-// they may be asked, and what is too old to keep. It returns a time before
-// which nothing may be sent to Cloudflare, or zero.
-func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked bucket.Time, err error) {
-	if now < s.outage.Next {
-		return s.outage.Next, nil
-	}
-	if now >= s.discoverAt {
-		if err := s.discover(ctx, now); err != nil {
-			if len(s.roster) > 0 {
-				s.discoverAt = now.Add(time.Minute)
-			}
-			s.listing.note(now, err)
-			return s.upstreamFailed(ctx, slog.LevelWarn, "list zones", err)
+// they may be asked, and what is too old to keep.
+func (s *state) housekeeping(ctx context.Context, now bucket.Time) error {
+	for _, l := range s.lines {
+		if l.blocked, l.unlisted = 0, false; now < l.outage.Next {
+			l.blocked = l.outage.Next
 		}
-		s.listing, s.outage = outage{}, outage{}
 	}
-	if blocked, err := s.entitle(ctx, now); err != nil || blocked != 0 {
-		return blocked, err
+	moved, err := s.discover(ctx, now)
+	if err != nil {
+		return err
 	}
+	for _, sc := range moved {
+		s.forget(sc)
+	}
+	well := false
+	for _, l := range s.lines {
+		if l.blocked == 0 && !l.unlisted {
+			if err := s.entitle(ctx, now, l); err != nil {
+				return err
+			}
+		}
+		well = well || l.blocked == 0 && !l.unlisted
+	}
+	if !well {
+		return nil
+	}
+	return s.retireInTime(ctx, now)
+}
+
+// forget drops what was held against a scope, and heard of it, with a credential
+// that it is not asked by any more.
+func (s *state) forget(sc bucket.Scope) {
+	for of := range s.tries {
+		if of.Scope == sc {
+			delete(s.tries, of)
+		}
+	}
+	delete(s.unread, sc)
+	delete(s.heard, sc)
+}
+
+// retireInTime drops what is too old to keep, once in a while.
+func (s *state) retireInTime(ctx context.Context, now bucket.Time) error {
 	if now >= s.retireAt {
 		s.retireAt = now.Add(retireEvery)
 		err := s.retire(ctx, now)
@@ -58,29 +83,29 @@ func (s *state) housekeeping(ctx context.Context, now bucket.Time) (blocked buck
 			}
 			s.often.Log(ctx, level, "", "retention is put off", "since", s.putOff.String(), "err", err)
 		default:
-			return 0, err
+			return err
 		}
 	}
-	return 0, nil
+	return nil
 }
 
 // upstreamFailed keeps what is known and tries again later; a store's error
 // ends the term.
-func (a *asker) upstreamFailed(ctx context.Context, level slog.Level, what string, err error) (bucket.Time, error) {
+func (a *asker) upstreamFailed(ctx context.Context, l *line, level slog.Level, what string, err error) error {
 	var e *cloudflare.Error
 	if ctx.Err() != nil || !errors.As(err, &e) {
-		return 0, err
+		return err
 	}
 	a.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-	a.often.Log(ctx, level, e.Class.String()+" "+e.Message, "cannot "+what+" at Cloudflare", "class", e.Class.String(), "err", err, bodyOf(e))
+	a.often.Log(ctx, level, l.about(e.Class.String()+" "+e.Message), "cannot "+what+" at Cloudflare", "credential", l.Name, "class", e.Class.String(), "err", err, bodyOf(e))
 	switch {
 	case e.Class == cloudflare.Budget:
-		a.Budget.Refused(e.RetryAfter)
-		return a.trusted.Second().Add(max(e.RetryAfter, 5*time.Minute)), nil
-	case len(a.roster) > 0 && e.Class != cloudflare.Auth:
-		return 0, nil // known zones are still worth asking
+		l.Budget.Refused(e.RetryAfter)
+		l.blocked = a.trusted.Second().Add(max(e.RetryAfter, 5*time.Minute))
+	case e.Class == cloudflare.Auth || !a.owns(l): // otherwise known zones are still worth asking
+		a.away(l, e, upstream.ReasonOf(e), tokenRefused)
 	}
-	return a.away(e, reasonOf(e.Class), tokenRefused), nil
+	return nil
 }
 
 // compareClocks asks Cloudflare for its time where its clock was last seen behind
@@ -92,13 +117,15 @@ func (a *asker) compareClocks(ctx context.Context) {
 	if answered || a.trusted.Skew(trusted.Cloudflare) >= 0 {
 		return
 	}
-	sent := a.Clock.Now()
-	date, err := a.Upstream.Date(ctx)
-	if err != nil {
-		a.often.Warn("", "cannot compare clocks with Cloudflare, which was behind", "err", err)
-		return
+	for _, l := range a.lines { // the first that gets an answer
+		sent := a.Clock.Now()
+		date, err := l.Client.Date(ctx)
+		if err == nil {
+			a.trusted.Observe(trusted.Cloudflare, sent, a.Clock.Now(), date, time.Second)
+			return
+		}
+		a.often.Warn("", "cannot compare clocks with Cloudflare, which was behind", "credential", l.Name, "err", err)
 	}
-	a.trusted.Observe(trusted.Cloudflare, sent, a.Clock.Now(), date, time.Second)
 }
 
 // save writes scopes' records, those first that have ended: should the term end

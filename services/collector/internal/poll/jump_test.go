@@ -41,7 +41,7 @@ func TestAClockThatJumpsAheadIsNoticedBeforeItDecidesAnything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.config.Budget = limiter
+	w.config.Credentials[0].Budget = limiter
 	w.run(46 * time.Minute)
 	for range 8 {
 		w.run(time.Minute)

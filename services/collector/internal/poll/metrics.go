@@ -93,7 +93,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		filled:        counters("gaps_filled_windows_total", "Windows that were in the gap ledger and became final.", "dataset"),
 		lost:          counters("lost_windows_total", "Windows that left Cloudflare's retention before they became final.", "dataset"),
 		repairBy:      gauges("repair_deadline_timestamp_seconds", "When the dataset's oldest gap leaves Cloudflare's retention; absent without a gap. What waits to be believed is none.", "dataset"),
-		scopes:        gauges("scopes", "Zones by state.", "state"),
+		scopes:        gauges("scopes", "Zones by state, and by the credential that they are asked with.", "state", "credential"),
 		standings:     newStandings(reg),
 		visible:       gauges("visible_zones", "Zones that the token sees, as of the last list; absent before the first."),
 		selected:      gauges("selected_zones", "Zones that are collected: visible, selected by the settings and active at Cloudflare; absent before the first list."),
@@ -109,7 +109,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		revision:      gauge("head_revision", "Newest revision of the log, as this process knows it."),
 		storeSize:     gauge("store_size_bytes", "Size of the store on disk."),
 		progress:      gauge("progress_timestamp_seconds", "Stream time: the trusted time up to which the log holds all that this process, leading, has committed. Says that it lives, not that data is complete."),
-		needed:        gauges("budget_needed_requests", "Requests in five minutes that keep the selected zones and datasets complete once nothing is missing, by the planner's own reckoning."),
+		needed:        gauges("budget_needed_requests", "Requests in five minutes that keep the selected zones and datasets complete once nothing is missing, by the planner's own reckoning, by the Cloudflare user that owns the token.", "user"),
 		audited:       counters("audited_buckets_total", "Final buckets that were read again at an age, by what was found: same, moved, gone (an empty answer, which proves nothing) or unanswered.", "dataset", "age", "result"),
 		moved:         histograms("drift_ratio", "How far final buckets that were read again at an age had moved: the part of the family that moved most, 0 for a bucket that is the same.", []float64{0, 1e-5, 1e-4, .001, .005, .01, .05, .1, .5, 1}, "dataset", "age"),
 	}

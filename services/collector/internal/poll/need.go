@@ -22,15 +22,16 @@ const span = 5 * time.Minute
 // before it is a problem.
 const settingsLate = 10 * time.Minute
 
-// outstanding are how many zones' settings are still to be asked for the first time,
-// and how many are known. Those that could not be read are neither.
-func (s *settings) outstanding() (waiting, known int) {
-	for id, sc := range s.roster {
+// outstanding are how many of a user's zones are still to have their settings asked
+// for the first time, and of how many they are known. Those that could not be read
+// are neither.
+func (r *reporter) outstanding(u *user) (waiting, known int) {
+	for id, sc := range r.roster {
 		switch {
-		case sc.State != roster.Active:
+		case sc.State != roster.Active || !u.has(sc):
 		case sc.Checked != 0:
 			known++
-		case s.unread[id] == nil:
+		case r.unread[id] == nil:
 			waiting++
 		}
 	}
@@ -39,63 +40,78 @@ func (s *settings) outstanding() (waiting, known int) {
 
 // tellOutstanding tells of settings that are to be asked for and have been for long.
 func (r *reporter) tellOutstanding(now bucket.Time) {
-	waiting, known := r.outstanding()
-	r.Metrics.unread.WithLabelValues().Set(float64(waiting))
+	all := 0
+	for _, u := range r.users {
+		all += r.tellWaiting(now, u)
+	}
+	r.Metrics.unread.WithLabelValues().Set(float64(all))
+}
+
+func (r *reporter) tellWaiting(now bucket.Time, u *user) (waiting int) {
+	waiting, known := r.outstanding(u)
 	switch {
 	case waiting == 0:
-		r.waits = 0
-	case r.waits == 0:
-		r.waits = now
+		u.waits = 0
+	case u.waits == 0:
+		u.waits = now
 	}
-	if waiting == 0 || now.Sub(r.waits) < settingsLate {
-		r.Trouble.Clear(trouble.BudgetShort, aboutSettings)
-		return
+	if waiting == 0 || now.Sub(u.waits) < settingsLate {
+		r.Trouble.Clear(trouble.BudgetShort, u.about(aboutSettings))
+		return waiting
 	}
-	share, _ := r.Budget.Share()
+	share, _ := u.lines[0].Budget.Share()
 	left := span * time.Duration(plan.Asks(waiting, len(r.nodes()), r.ceilings)) / time.Duration(max(1, share))
-	r.Trouble.Set(trouble.BudgetShort, aboutSettings, fmt.Sprintf(
-		"the settings of %d of %d zones have not been read yet, so nothing of these zones is collected; at the share of %d requests in five minutes it takes %s at least. A larger WEIR_BUDGET_SHARE shortens it",
-		waiting, waiting+known, share, left.Round(time.Minute)))
+	r.Trouble.Set(trouble.BudgetShort, u.about(aboutSettings), fmt.Sprintf(
+		"the settings of %d of %d zones have not been read yet, so nothing of these zones is collected; at the share of %d requests in five minutes it takes %s at least. A larger %s shortens it",
+		waiting, waiting+known, share, left.Round(time.Minute), u.setting("WEIR_BUDGET_SHARE", "share")))
+	return waiting
 }
 
 const aboutSettings = "settings"
 
-// weigh compares what is selected with the share, whenever either has changed. To
-// plan an hour ahead costs seconds of a thousand zones, so not each pass does it.
-// Zones whose settings are still to be read need as much as the others, which is
-// reckoned when it takes long, and again when twice as many are known.
+// weigh compares what is selected with the shares of all users.
 func (r *reporter) weigh(now bucket.Time, claims []roster.Claim) {
-	waiting, known := r.outstanding()
-	if waiting > 0 && (r.waits == 0 || now.Sub(r.waits) < settingsLate || known < max(1, 2*r.weighedOf)) {
-		return
+	for _, u := range r.users {
+		r.weighUser(now, u, claims)
 	}
-	r.weighedOf, r.scale = known, 1
-	if waiting > 0 {
-		r.scale = float64(waiting+known) / float64(known)
-	}
-	share, limit := r.Budget.Share()
-	wants := steadyWants(claims)
-	selected := fingerprint(wants, share)
-	if selected == r.weighed {
-		return
-	}
-	r.weighed = selected
-	need := r.need(wants)
-	r.Metrics.needed.WithLabelValues().Set(need)
-	r.Budget.Expect(need)
-	if need <= float64(share) {
-		r.Trouble.Clear(trouble.BudgetShort, "")
-		r.Logger.Debug("the share of the budget suffices", "needed", need, "share", share)
-		return
-	}
-	r.Trouble.Set(trouble.BudgetShort, "", r.short(wants, need, share, limit))
 }
 
-// steadyWants are the claims of scopes that go on.
-func steadyWants(claims []roster.Claim) (wants []plan.Want) {
+// weighUser compares what a user is asked with its share, whenever either has
+// changed. To plan an hour ahead costs seconds of a thousand zones, so not each pass
+// does it. Zones whose settings are still to be read need as much as the others,
+// which is reckoned when it takes long, and again when twice as many are known.
+func (r *reporter) weighUser(now bucket.Time, u *user, claims []roster.Claim) {
+	waiting, known := r.outstanding(u)
+	if waiting > 0 && (u.waits == 0 || now.Sub(u.waits) < settingsLate || known < max(1, 2*u.weighedOf)) {
+		return
+	}
+	u.weighedOf, u.scale = known, 1
+	if waiting > 0 {
+		u.scale = float64(waiting+known) / float64(known)
+	}
+	share, limit := u.lines[0].Budget.Share()
+	wants := r.steadyWants(u, claims)
+	selected := fingerprint(wants, share)
+	if selected == u.weighed {
+		return
+	}
+	u.weighed = selected
+	need := r.need(u, wants)
+	r.Metrics.needed.WithLabelValues(strings.ToValidUTF8(u.name, "\uFFFD")).Set(need)
+	u.lines[0].Budget.Expect(need)
+	if need <= float64(share) {
+		r.Trouble.Clear(trouble.BudgetShort, u.about(""))
+		r.Logger.Debug("the share of the budget suffices", "user", u.name, "needed", need, "share", share)
+		return
+	}
+	r.Trouble.Set(trouble.BudgetShort, u.about(""), r.short(u, wants, need, share, limit))
+}
+
+// steadyWants are a user's claims of scopes that go on.
+func (r *reporter) steadyWants(u *user, claims []roster.Claim) (wants []plan.Want) {
 	for _, c := range claims {
-		if c.Variant != nil && c.Scope.State == roster.Active {
-			wants = append(wants, plan.Want{Dataset: c.Dataset, Variant: c.Variant, Scope: c.Scope.Scope, Limits: c.Limits})
+		if c.Variant != nil && c.Scope.State == roster.Active && u.has(c.Scope) {
+			wants = append(wants, plan.Want{Dataset: c.Dataset, Variant: c.Variant, Scope: c.Scope.Scope, Group: r.lines.named(c.Scope.Credential).group, Limits: c.Limits})
 		}
 	}
 	return wants
@@ -113,6 +129,7 @@ func fingerprint(wants []plan.Want, share int) uint64 {
 		maphash.WriteComparable(&h, w.Dataset)
 		maphash.WriteComparable(&h, w.Variant)
 		maphash.WriteComparable(&h, w.Scope)
+		maphash.WriteComparable(&h, w.Group)
 		maphash.WriteComparable(&h, w.Limits)
 	}
 	return h.Sum64()
@@ -121,7 +138,7 @@ func fingerprint(wants []plan.Want, share int) uint64 {
 // need is how many requests a span takes in steady state, the refresh of settings
 // and zones that are not known yet included. Zones are listed by another API, which
 // the limit is not about.
-func (r *reporter) need(wants []plan.Want) float64 {
+func (r *reporter) need(u *user, wants []plan.Want) float64 {
 	zones := map[bucket.Scope]bool{}
 	for i := range wants {
 		if wants[i].Scope.Kind == bucket.Zone {
@@ -129,28 +146,28 @@ func (r *reporter) need(wants []plan.Want) float64 {
 		}
 	}
 	settings := float64(plan.Asks(len(zones), len(r.nodes()), r.ceilings)) * float64(span) / float64(entitleEvery)
-	return r.scale * (plan.Need(wants, r.Interval, span, plan.DefaultCeilings) + settings)
+	return u.scale * (plan.Need(wants, r.Interval, span, plan.DefaultCeilings) + settings)
 }
 
 // short says what to change. Each remedy is tried on the planner.
-func (r *reporter) short(wants []plan.Want, need float64, share, limit int) string {
+func (r *reporter) short(u *user, wants []plan.Want, need float64, share, limit int) string {
 	var remedies []string
 	if percent := math.Ceil(100 * need / float64(limit)); percent <= 100 {
-		remedies = append(remedies, fmt.Sprintf("WEIR_BUDGET_SHARE=%.0f%%, if nothing else needs the rest of the limit", percent))
+		remedies = append(remedies, fmt.Sprintf("%s=%.0f%%, if nothing else needs the rest of the limit", u.setting("WEIR_BUDGET_SHARE", "share"), percent))
 	}
 	for _, size := range []time.Duration{15 * time.Minute, 30 * time.Minute, time.Hour} {
 		longer, changed := resized(wants, size)
 		if !changed {
 			continue
 		}
-		if n := r.need(longer); n <= float64(share) {
+		if n := r.need(u, longer); n <= float64(share) {
 			remedies = append(remedies, fmt.Sprintf("CF_BUCKET_SECONDS=%.0f, which needs %.0f", size.Seconds(), math.Ceil(n)))
 			break
 		}
 	}
 	for _, id := range datasets(wants) {
 		rest := slices.DeleteFunc(slices.Clone(wants), func(w plan.Want) bool { return w.Dataset.Dataset == id })
-		if n := r.need(rest); n <= float64(share) {
+		if n := r.need(u, rest); n <= float64(share) {
 			remedies = append(remedies, fmt.Sprintf("leaving out %s, without which %.0f are needed", id, math.Ceil(n)))
 		}
 	}
@@ -160,10 +177,14 @@ func (r *reporter) short(wants []plan.Want, need float64, share, limit int) stri
 			zones++
 		}
 	}
-	zones = int(math.Round(r.scale * float64(zones)))
-	remedies = append(remedies, fmt.Sprintf("CF_ZONES with about %d of the %d zones, and another collector with its own store and the token of another Cloudflare user for the rest", int(float64(zones)*float64(share)/need), zones))
-	return fmt.Sprintf("the selected zones and datasets need %.0f requests in five minutes, the share of the budget is %d: data is late, and gets later. One of these would do: %s",
-		math.Ceil(need), share, strings.Join(remedies, "; "))
+	zones = int(math.Round(u.scale * float64(zones)))
+	remedies = append(remedies, fmt.Sprintf("%s with about %d of the %d zones, and another collector with its own store and the token of another Cloudflare user for the rest", u.setting("CF_ZONES", "zones"), int(float64(zones)*float64(share)/need), zones))
+	of := ""
+	if !u.alone {
+		of = " of Cloudflare user " + u.name
+	}
+	return fmt.Sprintf("the selected zones and datasets%s need %.0f requests in five minutes, the share of the budget is %d: data is late, and gets later. One of these would do: %s",
+		of, math.Ceil(need), share, strings.Join(remedies, "; "))
 }
 
 func datasets(wants []plan.Want) (ids []string) {

@@ -7,11 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
+
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
-	"github.com/weir-metrics/weir/services/collector/internal/poll"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
@@ -37,13 +38,13 @@ func (w *world) give(part float64) *expecting {
 		w.t.Fatal(err)
 	}
 	heard := &expecting{Budget: limiter}
-	w.config.Budget = heard
+	w.config.Credentials[0].Budget = heard
 	return heard
 }
 
 // expecting notes what a budget is told to expect.
 type expecting struct {
-	poll.Budget
+	upstream.Budget
 	need  float64
 	times int
 }
@@ -122,9 +123,9 @@ func TestAShortShareIsTold(t *testing.T) {
 	board := trouble.New(testkit.Logger(t), w.clock.Now, nil)
 	w.config.Trouble = board
 	told := &telling{board: board}
-	w.config.Budget = told
+	w.config.Credentials[0].Budget = told
 	told.expecting = w.give(.5)
-	w.config.Budget = told
+	w.config.Credentials[0].Budget = told
 	w.run(3 * time.Minute)
 	if len(told.problems) != 1 || told.problems[0].Code != trouble.BudgetShort {
 		t.Fatalf("problems %+v, want a share that is too small", told.problems)

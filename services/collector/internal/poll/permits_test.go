@@ -1,23 +1,26 @@
 package poll_test
 
 import (
+	"cmp"
 	"context"
 	"testing"
 	"time"
+
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
-	"github.com/weir-metrics/weir/services/collector/internal/poll"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 )
 
 // counting is a budget that counts what is taken and may deny a lane.
 type counting struct {
-	poll.Budget
+	upstream.Budget
 	clock         interface{ Now() time.Time }
 	deny          map[quota.Lane]bool
+	wait          time.Duration // that is told to who is denied; 0: a minute
 	taken, denied int
 	refused       []time.Duration
 }
@@ -25,7 +28,7 @@ type counting struct {
 func (c *counting) TryTake(ctx context.Context, lane quota.Lane) (bool, time.Duration, error) {
 	if c.deny[lane] {
 		c.denied++
-		return false, time.Minute, nil
+		return false, cmp.Or(c.wait, time.Minute), nil
 	}
 	ok, wait, err := c.Budget.TryTake(ctx, lane)
 	if ok {
@@ -40,11 +43,11 @@ func (c *counting) Refused(wait time.Duration) {
 }
 
 func (w *world) budget(deny ...quota.Lane) *counting {
-	c := &counting{Budget: w.config.Budget, clock: w.clock, deny: map[quota.Lane]bool{}}
+	c := &counting{Budget: w.config.Credentials[0].Budget, clock: w.clock, deny: map[quota.Lane]bool{}}
 	for _, lane := range deny {
 		c.deny[lane] = true
 	}
-	w.config.Budget = c
+	w.config.Credentials[0].Budget = c
 	return c
 }
 

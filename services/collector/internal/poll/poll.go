@@ -5,64 +5,39 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
-	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
-	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 	"github.com/weir-metrics/weir/services/collector/internal/trusted"
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
-// Upstream is Cloudflare as the loop needs it; *cloudflare.Client is one.
-type Upstream interface {
-	Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Answer, error)
-	Zones(ctx context.Context) ([]cloudflare.Zone, error)
-	Date(ctx context.Context) (time.Time, error)
-	Settings(ctx context.Context, accountID string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error)
-}
-
-// Budget gives leave to send one request (G7); *quota.Limiter is one.
-type Budget interface {
-	// TryTake takes one permit for a lane. ok is false when none is free before
-	// wait has passed.
-	TryTake(ctx context.Context, lane quota.Lane) (ok bool, wait time.Duration, err error)
-	// Over tells that a request that had a permit is over, whatever came of it.
-	Over()
-	// Share is how many requests Weir may send in five minutes, of how many that
-	// Cloudflare allows the user.
-	Share() (share, limit int)
-	// Expect tells how many requests in that time keep the newest windows complete.
-	Expect(need float64)
-	// Refused tells that Cloudflare refused a request for lack of budget, and
-	// for how long it said to wait; 0 when it did not say.
-	Refused(wait time.Duration)
-}
-
 // Config of the loop. All fields are required unless they say otherwise.
 type Config struct {
-	Store     store.Store
-	Upstream  Upstream
-	Budget    Budget
-	Clock     clock.Clock
-	Catalogue *catalogue.Catalogue
-	Metrics   *Metrics
-	Trouble   *trouble.Board // nil: nobody is told
-	Writes    *writes.Watch  // nil: nobody is told
-	Passed    func()         // called when a pass has ended well; nil: nobody is told
+	Store store.Store
+	// Credentials are those by which Cloudflare is asked: one or more. A zone that
+	// several see belongs to the first that selects it.
+	Credentials []upstream.Credential
+	Clock       clock.Clock
+	Catalogue   *catalogue.Catalogue
+	Metrics     *Metrics
+	Trouble     *trouble.Board // nil: nobody is told
+	Writes      *writes.Watch  // nil: nobody is told
+	Passed      func()         // called when a pass has ended well; nil: nobody is told
 	// Unreadable is told of entries and records that cannot be read; nil: nobody is.
 	Unreadable *unreadable.Register
 	Logger     *slog.Logger
 
-	Select    roster.Selection
 	Lookback  time.Duration // history that a new scope gets
 	Retention time.Duration // of the store
 	Interval  time.Duration // longest pause between passes
@@ -142,28 +117,32 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	began := bucket.TimeOf(at)
-	blocked, err := s.housekeeping(ctx, began)
-	if err != nil {
+	if err := s.housekeeping(ctx, began); err != nil {
 		return time.Time{}, err
 	}
-	if blocked == 0 {
+	if s.lines.open() {
 		claims := s.claims(began)
 		s.weigh(began, claims)
-		queue := plan.Make(began, s.wants(claims), s, plan.DefaultCeilings).Requests
-		if blocked, err = s.ask(ctx, queue); err != nil {
+		if err := s.ask(ctx, plan.Make(began, s.wants(claims), s, plan.DefaultCeilings)); err != nil {
 			return time.Time{}, err
-		}
-		if blocked == 0 { // no data is waiting for a turn
-			s.turns = settingsAtOnce
 		}
 	}
-	if blocked == 0 && !s.more(&s.urgent) { // nothing is left that would have to be asked
-		if err := s.entitleFailed(ctx, began); err != nil {
+	until := s.Clock.Now().Add(longWait)
+	idle := map[*line]bool{} // nothing is left that would have to be asked
+	for _, l := range s.lines {
+		if l.blocked != 0 {
+			continue
+		}
+		l.turns = settingsAtOnce // no data is waiting for a turn
+		if idle[l] = !s.more(&l.urgent); !idle[l] {
+			continue
+		}
+		if err := s.entitleFailed(ctx, began, l, until); err != nil {
 			return time.Time{}, err
 		}
-		if blocked, err = s.audit(ctx); err != nil {
-			return time.Time{}, err
-		}
+	}
+	if err := s.audit(ctx, idle); err != nil {
+		return time.Time{}, err
 	}
 	s.damaged.inspect(ctx)
 	if at, err = s.trusted.Look(ctx); err != nil {
@@ -179,12 +158,16 @@ func (s *state) pass(ctx context.Context) (time.Time, error) {
 	if err := s.journal.RecordStream(ctx, now.Std()); err != nil {
 		return time.Time{}, err
 	}
-	return s.nextPass(now, blocked, claims), nil
+	return s.nextPass(now, claims), nil
 }
 
-// nextPass is when something will be worth doing again. blocked is a time
-// before which nothing may be sent, or zero.
-func (s *state) nextPass(now, blocked bucket.Time, claims []roster.Claim) time.Time {
+// open reports whether anything may be sent by any line.
+func (all lines) open() bool {
+	return slices.ContainsFunc(all, func(l *line) bool { return l.blocked == 0 })
+}
+
+// nextPass is when something will be worth doing again.
+func (s *state) nextPass(now bucket.Time, claims []roster.Claim) time.Time {
 	next := now.Add(s.Interval)
 	p := plan.Make(now, s.wants(claims), s, plan.DefaultCeilings)
 	switch {
@@ -194,15 +177,25 @@ func (s *state) nextPass(now, blocked bucket.Time, claims []roster.Claim) time.T
 	case p.Next != 0:
 		next = min(next, p.Next)
 	}
-	next = min(next, s.discoverAt)
-	switch {
-	case s.urgent.halted():
-		next = min(next, now.Add(10*time.Second))
-	case s.more(&s.urgent):
-		next = min(next, now.Add(time.Second))
+	var unblocked bucket.Time // when the first line is
+	for _, l := range s.lines {
+		switch {
+		case l.blocked != 0 && (unblocked == 0 || l.blocked < unblocked):
+			unblocked = l.blocked
+		case l.blocked != 0:
+		case l.urgent.halted():
+			next = min(next, l.discoverAt, now.Add(10*time.Second))
+		case s.more(&l.urgent):
+			next = min(next, l.discoverAt, now.Add(time.Second))
+		default:
+			next = min(next, l.discoverAt)
+		}
 	}
-	if blocked != 0 {
-		next = blocked
+	switch {
+	case !s.lines.open():
+		next = unblocked
+	case unblocked != 0:
+		next = min(next, unblocked)
 	}
 	// Whatever is wrong, a loop that does not wait would be worse.
 	next = max(next, now.Add(time.Second))

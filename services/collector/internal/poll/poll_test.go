@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -113,7 +116,7 @@ func newWorldAt(t *testing.T, at time.Time, change func(*cfsim.Config)) *world {
 		t.Fatal(err)
 	}
 	w.config = poll.Config{
-		Store: w.store, Upstream: client, Budget: limiter, Clock: w.clock, Catalogue: w.catalogue,
+		Store: w.store, Credentials: []upstream.Credential{{Name: roster.DefaultCredential, Client: client, User: "u", Budget: limiter}}, Clock: w.clock, Catalogue: w.catalogue,
 		Metrics: poll.NewMetrics(w.registry), Logger: log,
 		Lookback: 3 * time.Hour, Retention: 90 * 24 * time.Hour, Interval: time.Minute, LeaseTTL: 15 * time.Second, Seed: 1,
 	}

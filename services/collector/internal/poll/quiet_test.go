@@ -144,7 +144,7 @@ func quiet(t *testing.T, change func(*cfsim.Config)) (*world, *history) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.config.Budget = limiter
+	w.config.Credentials[0].Budget = limiter
 	return w, h
 }
 

@@ -107,20 +107,20 @@ func (a *asker) cells(r plan.Request, queue []plan.Request) []plan.Request {
 	return out
 }
 
-// refusedAlike deals with a refusal of everything: whoever was blamed on the way
-// is not to blame. It returns the time before which nothing may be sent.
-func (a *asker) refusedAlike(all *alike) bucket.Time {
-	e := all.err
+// refusedAlike deals with a refusal of everything that an errand asks: whoever was
+// blamed on the way is not to blame.
+func (a *asker) refusedAlike(of *errand) {
+	e := of.unnamed.err
 	reason, wait := ledger.Unknown, unknownForAll
 	if e.Class == cloudflare.Denied {
 		reason, wait = ledger.Unauthorized, tokenRefused
 	}
-	next := a.away(e, reason, wait)
-	for _, of := range all.blamed {
-		delete(a.tries, of)
+	a.away(of.line, e, reason, wait)
+	of.stop()
+	for _, series := range of.unnamed.blamed {
+		delete(a.tries, series)
 	}
-	a.often.Warn(e.Class.String()+" "+e.Message, "Cloudflare refuses everything alike; nothing is concluded about zones or datasets", "class", e.Class.String(), "err", e, bodyOf(e))
-	return next
+	a.often.Warn(e.Class.String()+" "+e.Message, "Cloudflare refuses everything alike; nothing is concluded about zones or datasets", "credential", of.Name, "class", e.Class.String(), "err", e, bodyOf(e))
 }
 
 // refusals of variants by answers cost the better data for as long as they
@@ -153,26 +153,27 @@ func (a *asker) refuse(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error)
 	key := dataset + "/" + variant
 	_, already := who.Refusals[key]
 	if !already { // a probe that fails is no news
-		a.refusals.fresh = append(a.refusals.fresh, refused{scope: sc, key: key})
+		of := &a.lineOf(sc).refusals
+		of.fresh = append(of.fresh, refused{scope: sc, key: key})
 	}
 	who.Refuse(a.trusted.Second(), dataset, variant, roster.Refusal{Reason: e.Message, Node: sel.Variant.Node, Field: e.Field})
 	a.dirty(sc)
 	a.often.Warn(dataset+" "+sc.ID, "zone may not be asked; trying the next variant", "dataset", dataset, "zone", sc.ID, "name", who.Name, "variant", variant, "probe", who.Refusals[key].Until, "err", e)
 }
 
-// tooManyRefusals takes the refusals of this queue back when they are many and
-// were not taken back shortly before; it then returns the time before which
-// nothing may be sent.
-func (a *asker) tooManyRefusals(e *cloudflare.Error) bucket.Time {
-	f, now := &a.refusals, a.trusted.Second()
+// tooManyRefusals takes the refusals of a line's queue back when they are many and
+// were not taken back shortly before; nothing more is then sent for a while.
+func (a *asker) tooManyRefusals(l *line, e *cloudflare.Error) bool {
+	f, now := &l.refusals, a.trusted.Second()
 	if len(f.fresh) <= mostRefusals || f.doubts != 0 && now.Sub(f.doubts) < doubtsLast {
-		return 0
+		return false
 	}
 	for _, r := range f.fresh {
 		delete(a.roster[r.scope].Refusals, r.key)
 	}
 	f.begin()
 	f.doubts = now
-	a.often.Warn("", "Cloudflare refuses many zones at once; believed only if it is said again", "err", e)
-	return a.away(e, ledger.Unknown, unknownForAll)
+	a.often.Warn("", "Cloudflare refuses many zones at once; believed only if it is said again", "credential", l.Name, "err", e)
+	a.away(l, e, ledger.Unknown, unknownForAll)
+	return true
 }

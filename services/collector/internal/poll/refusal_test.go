@@ -38,7 +38,7 @@ func (w *world) front(refuse func(at time.Duration, document string) (int, strin
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.config.Upstream = client
+	w.config.Credentials[0].Client = client
 	w.config.Trouble = trouble.New(w.config.Logger, w.clock.Now, w.registry)
 	return d
 }

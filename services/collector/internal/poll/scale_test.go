@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -95,7 +97,7 @@ func newScale(b *testing.B, zones int) *scale {
 	}
 	w.far = newFaraway(w.clock, zones, c)
 	w.config = poll.Config{
-		Store: w.store, Upstream: w.far, Budget: boundless{}, Clock: w.clock, Catalogue: c,
+		Store: w.store, Credentials: []upstream.Credential{{Name: roster.DefaultCredential, Client: w.far, Budget: boundless{}}}, Clock: w.clock, Catalogue: c,
 		Metrics: poll.NewMetrics(prometheus.NewRegistry()), Logger: slog.New(slog.DiscardHandler),
 		Lookback: 3 * time.Hour, Retention: 90 * 24 * time.Hour, Interval: time.Minute, LeaseTTL: 15 * time.Second, Seed: 1,
 	}

@@ -74,8 +74,8 @@ func (w *world) gauges() map[string]float64 {
 func TestAnEntryThatMatchesNothingIsTold(t *testing.T) {
 	w := newWorld(t, nil)
 	w.only("http_5m")
-	w.config.Select.Zones = []string{"Shop.Example.", "newshop.example"}
-	w.config.Select.Exclude = []string{"nowhere.test"}
+	w.config.Credentials[0].Select.Zones = []string{"Shop.Example.", "newshop.example"}
+	w.config.Credentials[0].Select.Exclude = []string{"nowhere.test"}
 	created := 42 * time.Minute
 	seen, said := w.watch(func(at time.Duration, zones []cloudflare.Zone) []cloudflare.Zone {
 		for i := range zones {
@@ -134,7 +134,7 @@ func TestNoZoneAtAllIsTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, zones("shop.example"))
 			w.only("http_5m")
-			w.config.Select.Zones, w.config.Interval = test.zones, 30*time.Minute
+			w.config.Credentials[0].Select.Zones, w.config.Interval = test.zones, 30*time.Minute
 			mended := 31 * time.Minute
 			seen, said := w.watch(func(at time.Duration, zones []cloudflare.Zone) []cloudflare.Zone {
 				if test.list != nil && at < mended {
@@ -178,7 +178,7 @@ func TestNoZoneAtAllIsTold(t *testing.T) {
 func TestTheLastZoneGoes(t *testing.T) {
 	w := newWorld(t, zones("shop.example", "media.example"))
 	w.only("http_5m")
-	w.config.Select.Zones = []string{"shop.example"}
+	w.config.Credentials[0].Select.Zones = []string{"shop.example"}
 	lastSeen := 0
 	seen, _ := w.watch(func(at time.Duration, zones []cloudflare.Zone) []cloudflare.Zone {
 		switch {

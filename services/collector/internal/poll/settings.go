@@ -26,8 +26,6 @@ type settings struct {
 	*asker
 	unread   map[bucket.Scope]*unread // scopes whose settings could not be read
 	heard    map[bucket.Scope]*heard  // scopes of which a part of the nodes was answered
-	urgent   list                     // of this pass, scopes to blame apart
-	turns    int                      // requests that may be sent before one for data has to be
 	ceilings plan.Ceilings            // of the documents; lower when Cloudflare refused larger ones
 }
 
@@ -62,42 +60,45 @@ func (u *unread) denied() bool {
 	return u != nil && u.blamed && (u.refusal == nil || u.refusal.Class == cloudflare.Denied)
 }
 
-// entitle reads the settings of scopes whose entitlements are unknown or old, as
+// entitle reads the settings of a line's scopes whose entitlements are unknown or old, as
 // far as their turns go; [settings.aside] goes on. What voids requests is left to
 // [settings.entitleFailed].
-func (s *settings) entitle(ctx context.Context, now bucket.Time) (blocked bucket.Time, err error) {
-	s.urgent = list{}
-	for _, class := range s.stale(now) {
-		s.urgent.queue = append(s.urgent.queue, s.pack(now, class)...)
+func (s *settings) entitle(ctx context.Context, now bucket.Time, l *line) error {
+	l.urgent = list{}
+	for _, class := range s.stale(now, l) {
+		l.urgent.queue = append(l.urgent.queue, s.pack(now, class)...)
 	}
-	for s.turns > 0 && s.more(&s.urgent) {
-		s.turns--
-		if blocked, err := s.next(ctx, &s.urgent, quota.Urgent); err != nil || blocked != 0 {
-			return blocked, err
+	for l.turns > 0 && s.more(&l.urgent) {
+		l.turns--
+		ok, wait, err := s.next(ctx, l, &l.urgent, quota.Urgent)
+		if !ok && err == nil {
+			l.blocked = s.trusted.Second().Add(wait + time.Second)
+		}
+		if err != nil || l.blocked != 0 {
+			return err
 		}
 	}
-	return 0, nil
+	return nil
 }
 
-// aside uses a permit for settings, at every other call, where any are to be
+// aside uses a permit of a line for settings, at every other call, where any are to be
 // asked.
-func (s *settings) aside(ctx context.Context) (used bool, blocked bucket.Time, err error) {
-	if s.turns == 0 || !s.more(&s.urgent) {
-		s.turns = min(s.turns+1, settingsAtOnce)
-		return false, 0, nil
+func (s *settings) aside(ctx context.Context, l *line) (used bool, err error) {
+	if l.turns == 0 || !s.more(&l.urgent) {
+		l.turns = min(l.turns+1, settingsAtOnce)
+		return false, nil
 	}
-	s.turns--
-	blocked, err = s.send(ctx, &s.urgent)
-	return true, blocked, err
+	l.turns--
+	return true, s.send(ctx, l, &l.urgent)
 }
 
 // entitleFailed asks for those that voided a request before, when nothing else
 // needs the budget: there may be hundreds that the token may not ask. Who waits
-// longest comes first.
-func (s *settings) entitleFailed(ctx context.Context, now bucket.Time) error {
+// longest comes first. With several lines the rest is left for later at a time.
+func (s *settings) entitleFailed(ctx context.Context, now bucket.Time, of *line, until time.Time) error {
 	var due []*roster.Scope
 	for sc, u := range s.unread {
-		if who := s.roster[sc]; u.blamed && who != nil && s.due(now, who) {
+		if who := s.roster[sc]; u.blamed && who != nil && who.Credential == of.Name && s.due(now, who) {
 			due = append(due, who)
 		}
 	}
@@ -106,7 +107,10 @@ func (s *settings) entitleFailed(ctx context.Context, now bucket.Time) error {
 	})
 	l := list{queue: s.pack(now, due)}
 	for s.more(&l) {
-		if blocked, err := s.next(ctx, &l, quota.Background); err != nil || blocked != 0 {
+		if len(s.lines) > 1 && s.Clock.Now().After(until) {
+			return nil // the others' windows fall due meanwhile
+		}
+		if ok, _, err := s.next(ctx, of, &l, quota.Background); err != nil || !ok || of.blocked != 0 {
 			return err
 		}
 	}
@@ -126,13 +130,13 @@ func (s *settings) readAgain(sc *roster.Scope) bucket.Time {
 	return 0
 }
 
-// stale are the scopes whose settings should be read, each ascending: those of
+// stale are the scopes of a line whose settings should be read, each ascending: those of
 // which nothing can be asked before, those whose settings are old, and those whose
 // settings no leader could read for long, which may void requests. Who is known to
 // is left out.
-func (s *settings) stale(now bucket.Time) (classes [3][]*roster.Scope) {
+func (s *settings) stale(now bucket.Time, l *line) (classes [3][]*roster.Scope) {
 	for _, sc := range s.roster {
-		if u := s.unread[sc.Scope]; !s.due(now, sc) || u != nil && u.blamed {
+		if u := s.unread[sc.Scope]; sc.Credential != l.Name || !s.due(now, sc) || u != nil && u.blamed {
 			continue
 		}
 		class := 0
@@ -192,10 +196,11 @@ func (s *settings) more(l *list) bool {
 	return false
 }
 
-// anySettings reports whether anything can be asked by settings that were read.
-func (s *settings) anySettings() bool {
+// anySettings reports whether anything of a line can be asked by settings that were
+// read.
+func (s *settings) anySettings(l *line) bool {
 	for _, sc := range s.roster {
-		if sc.Checked != 0 && sc.State == roster.Active {
+		if sc.Credential == l.Name && sc.Checked != 0 && sc.State == roster.Active {
 			return true
 		}
 	}
@@ -213,25 +218,25 @@ func (s *settings) nodes() []string {
 	return slices.Sorted(maps.Keys(used))
 }
 
-// next sends the next document of a list, if there is a permit for it.
-func (s *settings) next(ctx context.Context, l *list, lane quota.Lane) (bucket.Time, error) {
+// next sends the next document of a list, if there is a permit for it; otherwise it
+// says how long to wait.
+func (s *settings) next(ctx context.Context, of *line, l *list, lane quota.Lane) (ok bool, wait time.Duration, err error) {
 	if err := s.journal.TellStream(ctx); err != nil {
-		return 0, err
+		return false, 0, err
 	}
-	ok, wait, err := s.permit(ctx, lane)
-	switch {
+	switch ok, wait, err = s.permit(ctx, of, lane); {
 	case err != nil:
-		return 0, fmt.Errorf("reserve permits: %w", err)
+		return false, 0, fmt.Errorf("reserve permits: %w", err)
 	case !ok:
-		return s.trusted.Second().Add(wait + time.Second), nil
+		return false, wait, nil
 	}
-	return s.send(ctx, l)
+	return true, 0, s.send(ctx, of, l)
 }
 
 // send asks the next document of a list, for which there is a permit. Refusals in
 // unknown words are nobody's fault while nothing was answered that could have been,
 // and so are answers that are none.
-func (s *settings) send(ctx context.Context, l *list) (blocked bucket.Time, err error) {
+func (s *settings) send(ctx context.Context, of *line, l *list) error {
 	ask := l.queue[0]
 	l.queue = l.queue[1:]
 	s.Metrics.requests.WithLabelValues("settings").Inc()
@@ -239,15 +244,15 @@ func (s *settings) send(ctx context.Context, l *list) (blocked bucket.Time, err 
 	for i, sc := range ask.Zones {
 		ids[i] = sc.ID
 	}
-	answer, err := s.Upstream.Settings(ctx, "", ids, ask.Nodes)
-	s.Budget.Over()
+	answer, err := of.Client.Settings(ctx, "", ids, ask.Nodes)
+	of.Budget.Over()
 	if err != nil {
-		blocked, err = s.failed(ctx, l, ask, err)
+		err = s.failed(ctx, of, l, ask, err)
 	} else {
-		err = s.answered(ctx, l, ask, answer)
+		err = s.answered(ctx, of, l, ask, answer)
 	}
-	if err == nil && blocked == 0 && len(l.queue) == 0 && len(l.suspects) > 0 && !l.granting && !s.anySettings() {
-		blocked = s.settingsRefusedAlike(l, s.unread[l.suspects[0]].refusal, nil)
+	if err == nil && of.blocked == 0 && len(l.queue) == 0 && len(l.suspects) > 0 && !l.granting && !s.anySettings(of) {
+		s.settingsRefusedAlike(of, l, s.unread[l.suspects[0]].refusal, nil)
 	}
-	return blocked, err
+	return err
 }

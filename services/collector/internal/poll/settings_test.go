@@ -8,12 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
+
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
-	"github.com/weir-metrics/weir/services/collector/internal/poll"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/status"
@@ -23,18 +24,18 @@ import (
 
 // counted counts the requests for settings.
 type counted struct {
-	poll.Upstream
+	upstream.Client
 	settings int
 }
 
 func (c *counted) Settings(ctx context.Context, account string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error) {
 	c.settings++
-	return c.Upstream.Settings(ctx, account, zones, nodes)
+	return c.Client.Settings(ctx, account, zones, nodes)
 }
 
 func (w *world) countSettings() *counted {
-	c := &counted{Upstream: w.config.Upstream}
-	w.config.Upstream = c
+	c := &counted{Client: w.config.Credentials[0].Client}
+	w.config.Credentials[0].Client = c
 	return c
 }
 
@@ -46,7 +47,7 @@ func TestNewZonesKeepNobodysDataBack(t *testing.T) {
 	w.only("http_5m")
 	w.config.Lookback = 15 * time.Minute
 	var err error
-	if w.config.Budget, err = quota.New(quota.Config{User: "u", Reserver: w.store, Clock: w.clock, Holder: "test", Share: .05}); err != nil {
+	if w.config.Credentials[0].Budget, err = quota.New(quota.Config{User: "u", Reserver: w.store, Clock: w.clock, Holder: "test", Share: .05}); err != nil {
 		t.Fatal(err)
 	}
 	old, shown := map[string]bool{}, known
@@ -269,8 +270,8 @@ func TestWhatIsSuspectStaysSoWhileSettingsAreUnread(t *testing.T) {
 			}
 		}
 	}})
-	s := &sick{Upstream: w.config.Upstream}
-	w.config.Upstream = s
+	s := &sick{Client: w.config.Credentials[0].Client}
+	w.config.Credentials[0].Client = s
 	w.run(time.Hour)
 	silent = true
 	w.run(30 * time.Minute)

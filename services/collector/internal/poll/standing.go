@@ -13,6 +13,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/coverage"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
 // standing is how collecting one dataset of one zone goes, in words that are
@@ -88,13 +89,14 @@ func (r *reporter) standing(now bucket.Time, c roster.Claim, view coverage.View)
 // nothing of it is asked.
 func (r *reporter) unreadState(sc bucket.Scope) (state, reason string) {
 	u := r.unread[sc]
+	outage, lasts := r.out(sc)
 	switch {
 	case u.denied():
 		return stateDenied, string(ledger.Unauthorized)
 	case u != nil && u.blamed && u.refusal != nil:
-		return stateBehind, string(reasonOf(u.refusal.Class))
-	case r.outage.reason != "":
-		return stateBehind, string(r.outage.reason)
+		return stateBehind, string(upstream.ReasonOf(u.refusal))
+	case lasts:
+		return stateBehind, string(outage.Reason)
 	}
 	return stateBehind, "settings_unread"
 }

@@ -103,7 +103,7 @@ func (p *Poller) checkHead(ctx context.Context, head store.Head) error {
 
 // compose puts the parts of a term together. They know nothing yet.
 func (p *Poller) compose(won store.Lease, now time.Time) *state {
-	f := &faults{Poller: p, tries: map[ledger.Series]*try{}, off: map[string]*backoff.Backoff{}, invalid: map[ledger.Series]map[bucket.Time]*invalid{}}
+	f := &faults{Poller: p, lines: newLines(p.Credentials), tries: map[ledger.Series]*try{}, off: map[string]*backoff.Backoff{}, invalid: map[ledger.Series]map[bucket.Time]*invalid{}}
 	b := &books{
 		Poller: p, faults: f, leads: bucket.TimeOf(now), changed: map[bucket.Scope]bool{},
 		versions: map[string]uint32{}, defined: map[string]*bucket.Definition{}, settling: map[string]*settle.Dataset{}, recent: map[ledger.Series][]settle.Final{},
@@ -122,12 +122,12 @@ func (p *Poller) compose(won store.Lease, now time.Time) *state {
 	j := &judge{Poller: p, faults: f, books: b, writer: w, auditor: u}
 	a.take = j.take
 	g := &settings{
-		Poller: p, faults: f, books: b, writer: w, asker: a, turns: settingsAtOnce, ceilings: plan.DefaultCeilings,
+		Poller: p, faults: f, books: b, writer: w, asker: a, ceilings: plan.DefaultCeilings,
 		unread: map[bucket.Scope]*unread{}, heard: map[bucket.Scope]*heard{},
 	}
 	a.aside = g.aside
-	d := &discoverer{Poller: p, faults: f, books: b, writer: w, damaged: damaged, odd: map[string]bool{}}
-	r := &reporter{Poller: p, faults: f, books: b, settings: g, discoverer: d, scale: 1}
+	d := &discoverer{Poller: p, faults: f, books: b, writer: w, asker: a, damaged: damaged, odd: map[string]bool{}}
+	r := &reporter{Poller: p, faults: f, books: b, settings: g, discoverer: d, users: usersOf(f.lines)}
 	return &state{
 		Poller: p, faults: f, books: b, writer: w, asker: a, judge: j, settings: g, discoverer: d, auditor: u, reporter: r, damaged: damaged,
 	}

@@ -2,6 +2,7 @@ package poll
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -9,6 +10,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
 // How long Cloudflare may fail before it is a problem: altogether, and for one
@@ -26,10 +28,7 @@ type reporter struct {
 	*books
 	*settings
 	*discoverer
-	weighed   uint64      // fingerprint of what was last compared with the share
-	weighedOf int         // zones that were known then
-	scale     float64     // all zones, by those that were known
-	waits     bucket.Time // since when settings are still to be asked for; 0: none are
+	users []*user
 }
 
 // tell brings the problems that the loop knows of up to date. It says what is so
@@ -38,37 +37,42 @@ func (r *reporter) tell(claims []roster.Claim) {
 	token, unknown, failing := map[string]string{}, map[string]string{}, map[string]string{}
 	now := r.trusted.Second()
 	r.tellOutstanding(now)
-	everything := func(o outage, about, consequence string) {
+	everything := func(l *line, o *upstream.Outage, about, consequence string) {
 		switch {
-		case o.reason == "":
-		case o.reason == ledger.Unauthorized:
-			token[about] = "Cloudflare refuses the API token; " + consequence + ": " + o.detail
-		case o.reason == ledger.Unknown:
-			unknown[about] = "Cloudflare refuses in words that are not recognised; " + consequence + ": " + o.detail
+		case !o.Lasts():
+		case o.Reason == ledger.Unauthorized:
+			token[l.about(about)] = "Cloudflare refuses " + l.token() + "; " + consequence + ": " + o.Detail
+		case o.Reason == ledger.Unknown:
+			unknown[l.about(about)] = "Cloudflare refuses in words that are not recognised; " + consequence + ": " + o.Detail
 		case now.Sub(o.Since) >= failingFor:
-			failing[about] = "Cloudflare does not answer as it should; " + consequence + ": " + o.detail
+			failing[l.about(about)] = "Cloudflare does not answer as it should; " + consequence + ": " + o.Detail
 		}
 	}
-	everything(r.outage, "", "nothing is collected meanwhile")
-	everything(r.listing, "list of zones", "no zone is found that is not known already")
 	asked := map[ledger.Series]bool{} // what failed once and is not asked any more is no problem
 	for _, c := range claims {
 		if c.Variant != nil && c.Scope.State == roster.Active {
 			asked[ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}] = true
 		}
 	}
-	denied, wholly := r.deniedZones(asked)
-	switch n := r.activeScopes(); { // what is so for all is one problem
-	case n > 0 && wholly == n:
-		clear(denied)
-		token["analytics"] = fmt.Sprintf("the API token may not ask for the analytics of any of the %d zones; it needs Zone Analytics Read for them", n)
-	case n > 1 && len(denied) == n:
-		clear(denied)
-		denied["all zones"] = fmt.Sprintf("the API token may not ask for some datasets of any of the %d zones; it needs Zone Analytics Read for them", n)
+	denied := map[string]string{}
+	for _, l := range r.lines {
+		everything(l, &l.outage, "", "nothing is collected"+l.with()+" meanwhile")
+		everything(l, &l.listing, "list of zones", "no zone is found"+l.with()+" that is not known already")
+		of, wholly := r.deniedZones(l, asked)
+		switch n := r.activeScopes(l); { // what is so for all is one problem
+		case n > 0 && wholly == n:
+			clear(of)
+			token[l.about("analytics")] = fmt.Sprintf("%s may not ask for the analytics of any of the %d zones; it needs Zone Analytics Read for them", l.token(), n)
+		case n > 1 && len(of) == n:
+			clear(of)
+			of[l.about("all zones")] = fmt.Sprintf("%s may not ask for some datasets of any of the %d zones; it needs Zone Analytics Read for them", l.token(), n)
+		}
+		maps.Copy(denied, of)
 	}
 	for of, t := range r.tries {
+		_, out := r.out(of.Scope)
 		switch {
-		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || r.outage.reason != "":
+		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || out:
 		case t.reason != ledger.Unknown && now.Sub(t.Since) >= seriesFailingFor:
 			failing[r.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the zone could not be read, %d times in a row: %s", t.Failures, t.detail)
 		case t.reason == ledger.Unknown && t.alone:
@@ -78,16 +82,17 @@ func (r *reporter) tell(claims []roster.Claim) {
 	}
 	for sc, u := range r.unread {
 		who := r.roster[sc]
-		if u.refusal == nil || who == nil || who.State != roster.Active {
+		if u.refusal == nil || who == nil || who.State != roster.Active || r.lineOf(sc) == nil {
 			continue
 		}
+		_, out := r.out(sc)
 		about, consequence := r.nameOf(sc)+" settings", "so nothing of it is asked"
 		if who.Checked != 0 {
 			consequence = "so the last ones are used"
 		}
 		list, what := failing, "the settings of the zone cannot be read, "
 		switch {
-		case u.refusal.Class == cloudflare.Denied, !u.blamed && r.outage.reason != "":
+		case u.refusal.Class == cloudflare.Denied, !u.blamed && out:
 			continue // told otherwise
 		case u.refusal.Class == cloudflare.Unknown:
 			list, what = unknown, "Cloudflare refuses the settings of the zone in words that are not recognised, "
@@ -95,7 +100,7 @@ func (r *reporter) tell(claims []roster.Claim) {
 			continue
 		}
 		if !u.blamed { // others fare alike
-			about, what = "settings", "the settings of zones cannot be read, "
+			about, what = r.lines.named(who.Credential).about("settings"), "the settings of zones cannot be read, "
 		}
 		list[about] = what + consequence + ": " + u.refusal.Error()
 	}
@@ -105,9 +110,9 @@ func (r *reporter) tell(claims []roster.Claim) {
 	r.Trouble.Replace(trouble.ZoneDenied, denied)
 }
 
-// deniedZones says of each zone that the token may not ask for something, what,
+// deniedZones says of each zone of a line that its token may not ask for something, what,
 // and for how many of them it may not ask for anything.
-func (r *reporter) deniedZones(asked map[ledger.Series]bool) (what map[string]string, wholly int) {
+func (r *reporter) deniedZones(l *line, asked map[ledger.Series]bool) (what map[string]string, wholly int) {
 	all, refused := map[bucket.Scope]int{}, map[bucket.Scope]int{}
 	for of := range asked {
 		all[of.Scope]++
@@ -117,15 +122,15 @@ func (r *reporter) deniedZones(asked map[ledger.Series]bool) (what map[string]st
 	}
 	what = map[string]string{}
 	for sc, who := range r.roster {
-		if who.State != roster.Active {
+		if who.State != roster.Active || who.Credential != l.Name {
 			continue
 		}
 		whole := who.Checked == 0 && r.unread[sc].denied() || refused[sc] > 0 && refused[sc] == all[sc]
 		if whole {
 			wholly++
-			what[r.nameOf(sc)] = "the API token may not ask for the analytics of the zone; it needs Zone Analytics Read for it"
+			what[r.nameOf(sc)] = l.token() + " may not ask for the analytics of the zone; it needs Zone Analytics Read for it"
 		} else if refused[sc] > 0 {
-			what[r.nameOf(sc)] = fmt.Sprintf("the API token may not ask for %d of %d datasets of the zone; it needs Zone Analytics Read for it", refused[sc], all[sc])
+			what[r.nameOf(sc)] = fmt.Sprintf("%s may not ask for %d of %d datasets of the zone; it needs Zone Analytics Read for it", l.token(), refused[sc], all[sc])
 		}
 	}
 	return what, wholly

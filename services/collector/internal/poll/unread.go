@@ -10,11 +10,12 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
 // failed deals with a request that failed. Where one zone voided the answer for all
 // it is the one that is named, or in one of the halves, which are asked next.
-func (s *settings) failed(ctx context.Context, l *list, ask plan.Ask, failure error) (bucket.Time, error) {
+func (s *settings) failed(ctx context.Context, of *line, l *list, ask plan.Ask, failure error) error {
 	l.voided++
 	blamed, wait, rest := ask.Zones, settingsDenied, []plan.Ask(nil)
 	e := (*cloudflare.Error)(nil)
@@ -29,7 +30,8 @@ func (s *settings) failed(ctx context.Context, l *list, ask plan.Ask, failure er
 		case saysNothing(e) && !l.granting && l.voided > cellsAsked:
 			// Whoever was asked was refused alike.
 			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-			return s.settingsRefusedAlike(l, e, ask.Zones), nil
+			s.settingsRefusedAlike(of, l, e, ask.Zones)
+			return nil
 		case e.Class == cloudflare.TooBig && len(ask.Zones)*len(ask.Nodes) > 1:
 			s.ceilings.Selections = min(s.ceilings.Selections, len(ask.Zones)*len(ask.Nodes)/2)
 			blamed, rest = nil, plan.Settings(ask.Zones, ask.Nodes, s.ceilings)
@@ -43,13 +45,13 @@ func (s *settings) failed(ctx context.Context, l *list, ask plan.Ask, failure er
 	}
 	l.queue = append(rest, l.queue...)
 	if len(blamed) == 0 {
-		return 0, nil
+		return nil
 	}
 	level := s.leaveUnread(wait, e, blamed...)
 	if e != nil && saysNothing(e) && !l.granting {
 		l.suspects = append(l.suspects, blamed...)
 	}
-	return s.upstreamFailed(ctx, level, "read entitlements", failure)
+	return s.upstreamFailed(ctx, of, level, "read entitlements", failure)
 }
 
 // apartFrom are the zones of a document that an error names, and the others.
@@ -82,18 +84,16 @@ func (s *settings) leaveUnread(wait backoff.Pauses, e *cloudflare.Error, scopes 
 
 // settingsRefusedAlike takes the blame back from scopes whose settings were
 // refused, since everything was, and leaves the rest of the list for later. Where
-// nothing is known by which anything could be asked, it returns the time before
-// which nothing need be sent.
-func (s *settings) settingsRefusedAlike(l *list, e *cloudflare.Error, zones []bucket.Scope) bucket.Time {
+// nothing is known by which anything could be asked, nothing need be sent for a while.
+func (s *settings) settingsRefusedAlike(of *line, l *list, e *cloudflare.Error, zones []bucket.Scope) {
 	for _, sc := range l.suspects {
 		s.unread[sc].blamed = false
 	}
 	s.leaveUnread(settingsAway, e, zones...)
 	l.voided, l.suspects = mostVoided, nil
-	if s.anySettings() {
-		return 0
+	if !s.anySettings(of) {
+		s.away(of, e, upstream.ReasonOf(e), unknownForAll)
 	}
-	return s.away(e, reasonOf(e.Class), unknownForAll)
 }
 
 // saysNothing reports whether an error is evidence about nobody by itself.

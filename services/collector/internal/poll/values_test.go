@@ -132,7 +132,7 @@ func strangeValues(t *testing.T, seed uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.config.Upstream = client
+	w.config.Credentials[0].Client = client
 	w.config.Trouble = trouble.New(w.config.Logger, w.clock.Now, nil)
 	w.config.Unreadable = unreadable.New(w.config.Trouble, nil)
 	w.run(20 * time.Minute)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 	_ "time/tzdata" // the stories live in several time zones, whatever the machine has
@@ -104,7 +105,8 @@ func (w *weeks) process(name string) poll.Config {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c.Budget = limiter
+	c.Credentials = slices.Clone(c.Credentials)
+	c.Credentials[0].Budget = limiter
 	return c
 }
 

@@ -231,8 +231,9 @@ func (s *Scope) Refuse(now bucket.Time, dataset, variant string, no Refusal) {
 }
 
 // Absolve forgets the refusal of a variant that was answered after all, and with
-// it those of the same node and field in all scopes: what one probe has shown to
-// be wrong is not waited for elsewhere. It returns the scopes that changed.
+// it those of the same node and field in all scopes of the same credential: what
+// one probe has shown to be wrong is not waited for elsewhere. It returns the scopes
+// that changed.
 func (r Roster) Absolve(of bucket.Scope, dataset, variant string) []*Scope {
 	no, refused := r[of].Refusals[dataset+"/"+variant]
 	if !refused {
@@ -240,6 +241,9 @@ func (r Roster) Absolve(of bucket.Scope, dataset, variant string) []*Scope {
 	}
 	var changed []*Scope
 	for _, s := range r {
+		if s.Credential != r[of].Credential {
+			continue // another token may be refused what this one is not
+		}
 		before := len(s.Refusals)
 		maps.DeleteFunc(s.Refusals, func(key string, o Refusal) bool {
 			return s.Scope == of && key == dataset+"/"+variant || no.Node != "" && o.Node == no.Node && o.Field == no.Field

@@ -25,16 +25,15 @@ type Seen struct {
 // scopes are gone through: a fraction of a millisecond.
 const between = 256
 
-// Discover brings the roster up to date with a complete list of the zones that
-// the token sees, and returns the scopes that changed, ascending. lookback is
-// how much history a scope gets that is seen for the first time; newest returns
-// the end of the newest window that is stored of a scope, 0 where none is.
+// Discover brings the roster up to date with what all credentials list, in the
+// order of the configuration, and returns the scopes that changed, ascending.
+// lookback is how much history a scope gets that is seen for the first time; newest
+// returns the end of the newest window that is stored of a scope, 0 where none is.
 //
 // The time that it takes grows with the number of zones. When ctx ends before it
 // is done, it returns its error and has changed nothing.
-func (r Roster) Discover(ctx context.Context, now bucket.Time, seen []Seen, sel Selection, lookback time.Duration, newest func(bucket.Scope) bucket.Time) ([]*Scope, error) {
-	d := discovery{r: r, now: now, next: make(map[bucket.Scope]*Scope, len(seen))}
-	wanted := sel.wanted()
+func (r Roster) Discover(ctx context.Context, now bucket.Time, lists []List, lookback time.Duration, newest func(bucket.Scope) bucket.Time) ([]*Scope, error) {
+	d := discovery{r: r, now: now, next: make(map[bucket.Scope]*Scope, len(r)), lists: newLists(lists)}
 	created := map[owned]bucket.Time{} // when those were that nobody has seen before
 	steps := 0
 	step := func() error {
@@ -43,16 +42,21 @@ func (r Roster) Discover(ctx context.Context, now bucket.Time, seen []Seen, sel 
 		}
 		return context.Cause(ctx)
 	}
-	for _, z := range seen {
+	for id, in := range d.lists.sightings {
 		if err := step(); err != nil {
 			return nil, err
 		}
-		wanted := wanted(z)
-		z = z.fit()
-		if id := (bucket.Scope{Kind: bucket.Zone, ID: z.ID}); r[id] == nil {
-			created[owned{z.AccountID, z.Name}] = z.Created
+		old := r[id]
+		if old != nil && d.lists.unheard(old.Credential) {
+			continue // below, as it was
 		}
-		if s := d.see(z, wanted, lookback); s != nil {
+		z, owner, wanted := d.lists.owner(old, in)
+		z = z.fit()
+		if old == nil {
+			of := owned{z.AccountID, z.Name}
+			created[of] = max(created[of], z.Created)
+		}
+		if s := d.see(z, owner, wanted, lookback); s != nil {
 			d.next[s.Scope] = s
 		}
 	}
@@ -61,6 +65,10 @@ func (r Roster) Discover(ctx context.Context, now bucket.Time, seen []Seen, sel 
 			return nil, err
 		}
 		if id.Kind != bucket.Zone || d.next[id] != nil {
+			continue
+		}
+		if d.lists.leave(s) {
+			d.next[id] = s
 			continue
 		}
 		s = s.clone()
@@ -89,16 +97,17 @@ func (r Roster) Discover(ctx context.Context, now bucket.Time, seen []Seen, sel 
 // name again only when it has deleted the zone that had it.
 type owned struct{ accountID, name string }
 
-// discovery is one list of zones that becomes the roster's.
+// discovery is a set of lists that becomes the roster's.
 type discovery struct {
-	r    Roster
-	now  bucket.Time
-	next map[bucket.Scope]*Scope // what the roster will hold
+	r     Roster
+	now   bucket.Time
+	next  map[bucket.Scope]*Scope // what the roster will hold
+	lists *lists
 }
 
 // see is what the roster should hold for a zone that is listed, but for its
 // labels; nil for a zone that was never wanted.
-func (d *discovery) see(z Seen, wanted bool, lookback time.Duration) *Scope {
+func (d *discovery) see(z Seen, credential string, wanted bool, lookback time.Duration) *Scope {
 	id := bucket.Scope{Kind: bucket.Zone, ID: z.ID}
 	old := d.r[id]
 	if old == nil {
@@ -111,17 +120,18 @@ func (d *discovery) see(z Seen, wanted bool, lookback time.Duration) *Scope {
 			// A zone that is yet to be created has no past to wait for.
 			Start:     min(max(d.now.Add(-lookback), z.Created), d.now),
 			State:     Active,
-			AccountID: z.AccountID,
+			AccountID: z.AccountID, Credential: credential,
 		}
 		if z.State == Pending {
 			old.Start = d.now // nor has one that is yet to be activated
 		}
 	}
 	s := old.clone()
-	moved := s.AccountID != z.AccountID
+	moved := s.AccountID != z.AccountID || s.Credential != credential
+	s.Credential = credential
 	s.Name, s.AccountID, s.AccountName, s.Plan = z.Name, z.AccountID, z.AccountName, z.Plan
 	if moved || z.Plan != old.Plan {
-		s.Checked = 0 // another plan or account: entitlements must be read again
+		s.Checked = 0 // another plan, account or credential: entitlements must be read again
 	}
 	switch {
 	case !wanted:
@@ -154,7 +164,7 @@ func (s *Scope) clone() *Scope {
 }
 
 func (s *Scope) sameFacts(o *Scope) bool {
-	return s.Name == o.Name && s.AccountID == o.AccountID && s.AccountName == o.AccountName && s.Plan == o.Plan &&
+	return s.Credential == o.Credential && s.Name == o.Name && s.AccountID == o.AccountID && s.AccountName == o.AccountName && s.Plan == o.Plan &&
 		s.ZoneLabel == o.ZoneLabel && s.AccountLabel == o.AccountLabel && slices.Equal(s.Earlier, o.Earlier) && s.State == o.State &&
 		s.Start == o.Start && s.End == o.End && s.Checked == o.Checked
 }

@@ -1,5 +1,6 @@
-// Package roster knows whom may be asked what: the zones that the token sees,
-// the names that become their labels, and what each zone's plan allows. It
+// Package roster knows whom may be asked what: the zones that the credentials see
+// and to which of them each belongs, the names that become their labels, and what
+// each zone's plan allows. It
 // turns facts that the collector fetched into [Claim]s, the windows that ought
 // to be final.
 //
@@ -20,13 +21,15 @@ const (
 	Paused   State = "paused"   // Cloudflare says that it is paused
 	Pending  State = "pending"  // added to Cloudflare, and not activated yet
 	Inactive State = "inactive" // Cloudflare says moved, deactivated or another word than active
-	Gone     State = "gone"     // no longer in the list that the token sees
+	Gone     State = "gone"     // no longer in any list
 	Excluded State = "excluded"
 )
 
 // Scope is one zone as Weir knows it.
 type Scope struct {
 	bucket.Scope
+	// Credential is the name of the one by which the scope is asked.
+	Credential  string `json:"credential,omitempty"`
 	Name        string `json:"name"`
 	AccountID   string `json:"account_id"`
 	AccountName string `json:"account_name"`

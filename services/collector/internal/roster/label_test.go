@@ -71,7 +71,7 @@ func TestAZoneThatIsAddedAgainHasItsName(t *testing.T) {
 			}
 			return test.newest
 		}
-		if _, err := r.Discover(t.Context(), seen, []roster.Seen{twin(created)}, roster.Selection{}, 24*time.Hour, newest); err != nil {
+		if _, err := r.Discover(t.Context(), seen, listed(seen, []roster.Seen{twin(created)}, roster.Selection{}), 24*time.Hour, newest); err != nil {
 			t.Fatal(err)
 		}
 		if got := r[scope(idA)]; got.State != roster.Gone || got.End != test.end {
@@ -240,7 +240,7 @@ func TestNoTwoScopesShareASample(t *testing.T) {
 					sel.Exclude = append(sel.Exclude, z.ID)
 				}
 			}
-			if _, err := r.Discover(t.Context(), now, seen, sel, 6*time.Hour, func(of bucket.Scope) bucket.Time { return newest[of] }); err != nil {
+			if _, err := r.Discover(t.Context(), now, listed(now, seen, sel), 6*time.Hour, func(of bucket.Scope) bucket.Time { return newest[of] }); err != nil {
 				t.Fatal(err)
 			}
 			alive := map[[2]string]int{}

@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 
@@ -28,8 +29,15 @@ type record struct {
 
 type fields Scope
 
+// DefaultCredential is the name of the credential where no other is configured. It
+// is left out of records, as in those of builds that knew only one.
+const DefaultCredential = "default"
+
 func (s *Scope) record() store.Record {
 	r := record{fields: fields(*s)}
+	if r.Credential == DefaultCredential {
+		r.Credential = ""
+	}
 	if s.Entitled != nil {
 		r.Nodes = map[string]Node{}
 		if r.Entitled = s.Entitled.hash; r.Entitled != "" {
@@ -78,6 +86,7 @@ func (o *Stored) decode(stored store.Record) (*Scope, error) {
 	}
 	s := new(Scope)
 	*s = Scope(r.fields)
+	s.Credential = cmp.Or(s.Credential, DefaultCredential)
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}

@@ -21,11 +21,16 @@ func zoneA() roster.Seen {
 	return roster.Seen{ID: idA, Name: "a.example", AccountID: "acc", AccountName: "Acme", Plan: "Pro Website", State: roster.Active, Created: noon.Add(-365 * 24 * time.Hour)}
 }
 
+// listed is what the one credential sees.
+func listed(at bucket.Time, seen []roster.Seen, sel roster.Selection) []roster.List {
+	return []roster.List{{Credential: roster.DefaultCredential, Select: sel, At: at, Seen: seen}}
+}
+
 func scope(id string) bucket.Scope { return bucket.Scope{Kind: bucket.Zone, ID: id} }
 
 func discoverOf(t *testing.T, r roster.Roster, now bucket.Time, seen []roster.Seen, sel roster.Selection, lookback time.Duration) []*roster.Scope {
 	t.Helper()
-	changed, err := r.Discover(t.Context(), now, seen, sel, lookback, func(bucket.Scope) bucket.Time { return 0 })
+	changed, err := r.Discover(t.Context(), now, listed(now, seen, sel), lookback, func(bucket.Scope) bucket.Time { return 0 })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +221,8 @@ func TestClaims(t *testing.T) {
 }
 
 // A refusal is probed after minutes, then less often; a probe that is answered
-// ends it for every scope of which the same was refused, and for nothing else.
+// ends it for every scope of the same credential of which the same was refused, and for
+// nothing else.
 func TestARefusalIsProbedAndFallsEverywhere(t *testing.T) {
 	r := roster.Roster{}
 	other := zoneA()
@@ -224,6 +230,9 @@ func TestARefusalIsProbedAndFallsEverywhere(t *testing.T) {
 	other.Name = "other.example"
 	discover(t, r, noon, zoneA(), other)
 	a, b := r[scope(idA)], r[scope(other.ID)]
+	foreign := &roster.Scope{Scope: scope(strings.Repeat("c", 32)), Credential: "another"}
+	r[foreign.Scope] = foreign
+	foreign.Refuse(noon, "http_5m", "rollup_1m", roster.Refusal{Node: "n", Field: "f"})
 	at, want := noon, 10*time.Minute
 	for range 10 {
 		a.Refuse(at, "http_5m", "rollup_1m", roster.Refusal{Node: "n", Field: "f"})
@@ -237,6 +246,9 @@ func TestARefusalIsProbedAndFallsEverywhere(t *testing.T) {
 	}
 	if changed := r.Absolve(a.Scope, "http_5m", "rollup_1m"); len(changed) != 2 {
 		t.Errorf("%d scopes changed; want both", len(changed))
+	}
+	if !foreign.Doubted("http_5m", "rollup_1m") {
+		t.Error("what another token is refused is absolved")
 	}
 	if a.Doubted("http_5m", "rollup_1m") || b.Doubted("http_5m", "rollup_1m") || !b.Doubted("http_5m", "adaptive") {
 		t.Errorf("left: %v and %v; want the refusal of the whole node alone", a.Refusals, b.Refusals)

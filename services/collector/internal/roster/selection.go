@@ -25,6 +25,24 @@ const (
 // the number of blanks.
 type Selection struct {
 	Zones, Exclude, Accounts []string
+	// Credential is whose choice of zones and accounts it is; empty: that of the
+	// settings that are for the only one.
+	Credential string
+}
+
+// names are what problems call the settings by which zones and accounts are chosen.
+func (sel Selection) names() (zones, accounts string) {
+	if sel.Credential == "" {
+		return SettingZones, SettingAccounts
+	}
+	of := "credentials[" + sel.Credential + "]."
+	return of + "zones", of + "accounts"
+}
+
+// Settings are the names of the settings that select.
+func (sel Selection) Settings() []string {
+	zones, accounts := sel.names()
+	return []string{zones, SettingExclude, accounts}
 }
 
 // toASCII maps a name as a browser would before it asks the DNS. A name that is
@@ -102,9 +120,10 @@ type Unmatched struct {
 }
 
 // Unmatched returns the entries that match nothing of what the token sees, and
-// those of CF_ZONES whose zones another setting takes away.
+// those that name zones which another setting takes away.
 func (sel Selection) Unmatched(seen []Seen) []Unmatched {
 	zones, exclude, accounts := sel.lists()
+	settingZones, settingAccounts := sel.names()
 	zoneNames, accountNames := map[string]string{}, map[string]string{} // by normal form
 	isZone, isExcluded, isAccount := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	left, taken := map[string]bool{}, map[string]string{} // of CF_ZONES, by normal form
@@ -125,7 +144,7 @@ func (sel Selection) Unmatched(seen []Seen) []Unmatched {
 			case len(out) > 0:
 				taken[key] = fmt.Sprintf("%s leaves this zone out as %q", SettingExclude, exclude.byKey[out[0]])
 			case !accounts.absent && len(in) == 0:
-				taken[key] = fmt.Sprintf("this zone is in the account %q, which %s does not name", cmp.Or(z.AccountName, z.AccountID), SettingAccounts)
+				taken[key] = fmt.Sprintf("this zone is in the account %q, which %s does not name", cmp.Or(z.AccountName, z.AccountID), settingAccounts)
 			default:
 				left[key] = true
 			}
@@ -142,7 +161,7 @@ func (sel Selection) Unmatched(seen []Seen) []Unmatched {
 				if len(found) < mostHints {
 					u.Reason += hint(kind, key, seen)
 				}
-			case setting == SettingZones && !left[key]:
+			case setting == settingZones && !left[key]:
 				u.Reason = fmt.Sprintf("%s names %q, but %s", setting, entry, taken[key])
 			default:
 				continue
@@ -150,9 +169,9 @@ func (sel Selection) Unmatched(seen []Seen) []Unmatched {
 			found = append(found, u)
 		}
 	}
-	add(SettingZones, "zone", zones, isZone, zoneNames)
+	add(settingZones, "zone", zones, isZone, zoneNames)
 	add(SettingExclude, "zone", exclude, isExcluded, zoneNames)
-	add(SettingAccounts, "account", accounts, isAccount, accountNames)
+	add(settingAccounts, "account", accounts, isAccount, accountNames)
 	return found
 }
 

@@ -66,7 +66,7 @@ func TestSelectionKnowsEverySpelling(t *testing.T) {
 // The name that Cloudflare gives stays the label, however the setting spells it.
 func TestTheLabelIsCloudflaresName(t *testing.T) {
 	r := Roster{}
-	changed, err := r.Discover(t.Context(), 1000, seenZones(), Selection{Zones: []string{"BÜCHER.example."}}, time.Hour, func(bucket.Scope) bucket.Time { return 0 })
+	changed, err := r.Discover(t.Context(), 1000, []List{{At: 1000, Seen: seenZones(), Select: Selection{Zones: []string{"BÜCHER.example."}}}}, time.Hour, func(bucket.Scope) bucket.Time { return 0 })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func story(t *testing.T) *status.Source {
 			State: roster.Active, Created: noon.Add(-time.Hour),
 		})
 	}
-	if _, err := r.Discover(t.Context(), noon.Add(-30*time.Minute), seen, roster.Selection{}, time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
+	if _, err := r.Discover(t.Context(), noon.Add(-30*time.Minute), listed(noon.Add(-30*time.Minute), seen), time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
 		t.Fatal(err)
 	}
 	contents := roster.NewContents()
@@ -259,7 +259,7 @@ func TestNamesOfZones(t *testing.T) {
 		for i, name := range names {
 			seen = append(seen, roster.Seen{ID: []string{tagA, tagB}[i], Name: name, AccountID: "acc", AccountName: "Acme", State: roster.Active, Created: noon.Add(-time.Hour)})
 		}
-		if _, err := r.Discover(t.Context(), at, seen, roster.Selection{}, time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
+		if _, err := r.Discover(t.Context(), at, listed(at, seen), time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -275,4 +275,9 @@ func TestNamesOfZones(t *testing.T) {
 			t.Errorf("%s is of %v (%v), want %s", name, got, err, want)
 		}
 	}
+}
+
+// listed is what the one credential sees.
+func listed(at bucket.Time, seen []roster.Seen) []roster.List {
+	return []roster.List{{Credential: roster.DefaultCredential, At: at, Seen: seen}}
 }

@@ -28,7 +28,8 @@ import (
 // heading in docs/operations.md.
 type Code string
 
-// The codes. A leader's codes describe what only the process that collects can
+// The codes. Where there are several credentials, what a problem is about begins with
+// the name of the one that it concerns. A leader's codes describe what only the process that collects can
 // know; they end with its term, and standbys tell them from the store.
 const (
 	// SelectionUnmatched: an entry of CF_ZONES, CF_EXCLUDE_ZONES or CF_ACCOUNTS

@@ -1,0 +1,89 @@
+package poll
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+)
+
+// tellUnmatched says which entries of the settings select nothing. Which zones are
+// left out is one setting for all credentials, so it is held against all that they
+// see; what each selects, against what it sees itself.
+func (d *discoverer) tellUnmatched(seen []roster.Seen) {
+	count, problems := map[string]int{}, map[string]string{}
+	tell := func(u roster.Unmatched) {
+		count[u.Setting]++
+		problems[u.Setting+" "+u.Entry] = u.Reason
+	}
+	for _, l := range d.lines {
+		for _, setting := range l.Select.Settings() {
+			count[setting] += 0
+		}
+		for _, u := range l.unmatched {
+			if l.alone || u.Setting != roster.SettingExclude {
+				tell(u)
+			}
+		}
+	}
+	if len(d.lines) > 1 && !slices.ContainsFunc(d.lines, func(l *line) bool { return l.list.At == 0 }) {
+		for _, u := range (roster.Selection{Exclude: d.lines[0].Select.Exclude}).Unmatched(seen) {
+			tell(u)
+		}
+	}
+	for setting, n := range count {
+		d.Metrics.unmatched.WithLabelValues(setting).Set(float64(n))
+	}
+	d.Trouble.Replace(trouble.SelectionUnmatched, problems)
+}
+
+// judge says why no zone of a line is collected, if none is, and returns how many
+// are.
+func (d *discoverer) judge(l *line) (collected int) {
+	idle := map[roster.State]int{}
+	for _, sc := range d.roster {
+		switch {
+		case sc.Kind != bucket.Zone, sc.Credential != l.Name:
+		case sc.State == roster.Active:
+			collected++
+		case sc.Listed():
+			idle[sc.State]++
+		}
+	}
+	why := ""
+	switch taken := d.taken(l); {
+	case collected > 0:
+		d.Trouble.Clear(trouble.NoZones, l.about(""))
+		return collected
+	case l.list.At == 0: // not known yet
+		return 0
+	case len(idle) > 0:
+		why = fmt.Sprintf("of the zones that are selected %d are paused at Cloudflare, %d are pending (added and not activated yet) and %d are moved, deactivated or the like",
+			idle[roster.Paused], idle[roster.Pending], idle[roster.Inactive])
+	case len(l.list.Seen) == 0:
+		why = "Cloudflare shows the token no zone. The token needs the permissions Zone Read and Zone Analytics Read for the zones that are wanted"
+	case taken > 0:
+		why = fmt.Sprintf("the %d selected zones that the token sees are collected with other credentials", taken)
+	default:
+		why = fmt.Sprintf("the token sees %d zones, and %s select none of them", len(l.list.Seen), inWords(l.Select.Settings()))
+	}
+	d.Trouble.Set(trouble.NoZones, l.about(""), "no zone is collected"+l.with()+": "+why)
+	return 0
+}
+
+// taken is how many zones that a line sees are collected by others.
+func (d *discoverer) taken(l *line) (n int) {
+	for _, z := range l.list.Seen {
+		if sc := d.roster[bucket.Scope{Kind: bucket.Zone, ID: z.ID}]; sc != nil && sc.Listed() && sc.Credential != l.Name {
+			n++
+		}
+	}
+	return n
+}
+
+func inWords(names []string) string {
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}

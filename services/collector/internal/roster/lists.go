@@ -1,0 +1,97 @@
+package roster
+
+import (
+	"github.com/weir-metrics/weir/internal/bucket"
+)
+
+// List is what one credential sees, as of the last time that it was heard.
+type List struct {
+	Credential string
+	Select     Selection
+	At         bucket.Time // when it was heard; 0: not yet, so that nothing is known
+	Seen       []Seen
+	// Doubtful: what is not in it may exist all the same, so it ends no scope.
+	Doubtful bool
+}
+
+// lists are those of all credentials, by what is in them.
+type lists struct {
+	all       []List
+	wanted    []func(Seen) bool
+	sightings map[bucket.Scope][]sighting // ascending by list
+}
+
+// sighting is a zone in one list.
+type sighting struct {
+	list int
+	zone Seen
+}
+
+func newLists(all []List) *lists {
+	l := &lists{all: all, wanted: make([]func(Seen) bool, len(all)), sightings: map[bucket.Scope][]sighting{}}
+	for i := range all {
+		l.wanted[i] = all[i].Select.wanted()
+		for _, z := range all[i].Seen {
+			id := bucket.Scope{Kind: bucket.Zone, ID: z.ID}
+			l.sightings[id] = append(l.sightings[id], sighting{i, z})
+		}
+	}
+	return l
+}
+
+// of is the list of a credential; nil where it is not configured.
+func (l *lists) of(credential string) *List {
+	for i := range l.all {
+		if l.all[i].Credential == credential {
+			return &l.all[i]
+		}
+	}
+	return nil
+}
+
+// unheard reports whether a credential is configured and its list is not known.
+func (l *lists) unheard(credential string) bool {
+	list := l.of(credential)
+	return list != nil && list.At == 0
+}
+
+// owner says to which credential a zone belongs that some see: the first that
+// selects it; where none does, the one that has it, or the first that sees it. The
+// facts of the zone are those of the newest list.
+func (l *lists) owner(old *Scope, in []sighting) (z Seen, credential string, wanted bool) {
+	newest := in[0]
+	for _, s := range in[1:] {
+		if l.all[s.list].At > l.all[newest.list].At {
+			newest = s
+		}
+	}
+	for _, s := range in {
+		if l.wanted[s.list](newest.zone) {
+			return newest.zone, l.all[s.list].Credential, true
+		}
+	}
+	if old != nil && l.of(old.Credential) != nil {
+		return newest.zone, old.Credential, false
+	}
+	return newest.zone, l.all[in[0].list].Credential, false
+}
+
+// leave reports whether a scope that is in no list that counts stays as it is. It is
+// gone only where the credential that it belongs to was heard and does not see it,
+// and none that might select it is still to be heard. Where that credential is not
+// configured any more, all that are have a say.
+func (l *lists) leave(s *Scope) bool {
+	of, says := l.of(s.Credential), false
+	if of != nil && (of.At == 0 || of.Doubtful) {
+		return true
+	}
+	for i := range l.all {
+		switch {
+		case l.all[i].At == 0 && l.wanted[i](Seen{ID: s.ID, Name: s.Name, AccountID: s.AccountID, AccountName: s.AccountName}):
+			return true
+		case l.all[i].At != 0 && !l.all[i].Doubtful:
+			says = true
+		}
+	}
+	return !says
+}
