@@ -22,24 +22,39 @@ const span = 5 * time.Minute
 // before it is a problem.
 const settingsLate = 10 * time.Minute
 
-// outstanding are how many zones' settings are still to be asked for the first time,
+// tally counts scopes by kind.
+type tally map[bucket.ScopeKind]int
+
+func (t tally) all() int { return t[bucket.Zone] + t[bucket.Account] }
+
+// outstanding are how many scopes' settings are still to be asked for the first time,
 // and how many are known. Those that could not be read are neither.
-func (s *settings) outstanding() (waiting, known int) {
+func (s *settings) outstanding() (waiting, known tally) {
+	waiting, known = tally{}, tally{}
 	for id, sc := range s.roster {
 		switch {
-		case sc.State != roster.Active:
+		case sc.State != roster.Active || !s.collects(sc.Kind):
 		case sc.Checked != 0:
-			known++
+			known[sc.Kind]++
 		case s.unread[id] == nil:
-			waiting++
+			waiting[sc.Kind]++
 		}
 	}
 	return waiting, known
 }
 
+// asks is how many documents it takes to ask for the settings of so many scopes.
+func (s *settings) asks(of tally) (n int) {
+	for _, kind := range []bucket.ScopeKind{bucket.Zone, bucket.Account} {
+		n += plan.Asks(kind, of[kind], len(s.nodes(kind)), s.ceilings)
+	}
+	return n
+}
+
 // tellOutstanding tells of settings that are to be asked for and have been for long.
 func (r *reporter) tellOutstanding(now bucket.Time) {
-	waiting, known := r.outstanding()
+	outstanding, read := r.outstanding()
+	waiting, known := outstanding.all(), read.all()
 	r.Metrics.unread.WithLabelValues().Set(float64(waiting))
 	switch {
 	case waiting == 0:
@@ -52,10 +67,14 @@ func (r *reporter) tellOutstanding(now bucket.Time) {
 		return
 	}
 	share, _ := r.Budget.Share()
-	left := span * time.Duration(plan.Asks(waiting, len(r.nodes()), r.ceilings)) / time.Duration(max(1, share))
+	left := span * time.Duration(r.asks(outstanding)) / time.Duration(max(1, share))
+	what := "zones"
+	if r.collects(bucket.Account) {
+		what = "zones and accounts"
+	}
 	r.Trouble.Set(trouble.BudgetShort, aboutSettings, fmt.Sprintf(
-		"the settings of %d of %d zones have not been read yet, so nothing of these zones is collected; at the share of %d requests in five minutes it takes %s at least. A larger WEIR_BUDGET_SHARE shortens it",
-		waiting, waiting+known, share, left.Round(time.Minute)))
+		"the settings of %d of %d %s have not been read yet, so nothing of these is collected; at the share of %d requests in five minutes it takes %s at least. A larger WEIR_BUDGET_SHARE shortens it",
+		waiting, waiting+known, what, share, left.Round(time.Minute)))
 }
 
 const aboutSettings = "settings"
@@ -65,7 +84,8 @@ const aboutSettings = "settings"
 // Zones whose settings are still to be read need as much as the others, which is
 // reckoned when it takes long, and again when twice as many are known.
 func (r *reporter) weigh(now bucket.Time, claims []roster.Claim) {
-	waiting, known := r.outstanding()
+	outstanding, read := r.outstanding()
+	waiting, known := outstanding.all(), read.all()
 	if waiting > 0 && (r.waits == 0 || now.Sub(r.waits) < settingsLate || known < max(1, 2*r.weighedOf)) {
 		return
 	}
@@ -119,17 +139,22 @@ func fingerprint(wants []plan.Want, share int) uint64 {
 }
 
 // need is how many requests a span takes in steady state, the refresh of settings
-// and zones that are not known yet included. Zones are listed by another API, which
-// the limit is not about.
+// and scopes that are not known yet included. Zones and accounts are listed by another
+// API, which the limit is not about.
 func (r *reporter) need(wants []plan.Want) float64 {
-	zones := map[bucket.Scope]bool{}
+	settings := float64(r.asks(scopesOf(wants))) * float64(span) / float64(entitleEvery)
+	return r.scale * (plan.Need(wants, r.Interval, span, plan.DefaultCeilings) + settings)
+}
+
+func scopesOf(wants []plan.Want) tally {
+	seen, of := map[bucket.Scope]bool{}, tally{}
 	for i := range wants {
-		if wants[i].Scope.Kind == bucket.Zone {
-			zones[wants[i].Scope] = true
+		if sc := wants[i].Scope; !seen[sc] {
+			seen[sc] = true
+			of[sc.Kind]++
 		}
 	}
-	settings := float64(plan.Asks(len(zones), len(r.nodes()), r.ceilings)) * float64(span) / float64(entitleEvery)
-	return r.scale * (plan.Need(wants, r.Interval, span, plan.DefaultCeilings) + settings)
+	return of
 }
 
 // short says what to change. Each remedy is tried on the planner.
@@ -154,14 +179,10 @@ func (r *reporter) short(wants []plan.Want, need float64, share, limit int) stri
 			remedies = append(remedies, fmt.Sprintf("leaving out %s, without which %.0f are needed", id, math.Ceil(n)))
 		}
 	}
-	zones := 0
-	for _, w := range wants {
-		if w.Dataset == wants[0].Dataset {
-			zones++
-		}
+	if of := scopesOf(wants)[bucket.Zone]; of > 0 {
+		zones := int(math.Round(r.scale * float64(of)))
+		remedies = append(remedies, fmt.Sprintf("CF_ZONES with about %d of the %d zones, and another collector with its own store and the token of another Cloudflare user for the rest", int(float64(zones)*float64(share)/need), zones))
 	}
-	zones = int(math.Round(r.scale * float64(zones)))
-	remedies = append(remedies, fmt.Sprintf("CF_ZONES with about %d of the %d zones, and another collector with its own store and the token of another Cloudflare user for the rest", int(float64(zones)*float64(share)/need), zones))
 	return fmt.Sprintf("the selected zones and datasets need %.0f requests in five minutes, the share of the budget is %d: data is late, and gets later. One of these would do: %s",
 		math.Ceil(need), share, strings.Join(remedies, "; "))
 }

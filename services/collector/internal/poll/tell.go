@@ -51,46 +51,52 @@ func (r *reporter) tell(claims []roster.Claim) {
 	}
 	everything(r.outage, "", "nothing is collected meanwhile")
 	everything(r.listing, "list of zones", "no zone is found that is not known already")
+	everything(r.accounts, "list of accounts", "no account is found that is not known already and has no zone")
 	asked := map[ledger.Series]bool{} // what failed once and is not asked any more is no problem
 	for _, c := range claims {
 		if c.Variant != nil && c.Scope.State == roster.Active {
 			asked[ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}] = true
 		}
 	}
-	denied, wholly := r.deniedZones(asked)
-	switch n := r.activeScopes(); { // what is so for all is one problem
+	zones, wholly := r.deniedOf(bucket.Zone, asked)
+	switch n := r.active(bucket.Zone); { // what is so for all is one problem
 	case n > 0 && wholly == n:
-		clear(denied)
-		token["analytics"] = fmt.Sprintf("the API token may not ask for the analytics of any of the %d zones; it needs Zone Analytics Read for them", n)
-	case n > 1 && len(denied) == n:
-		clear(denied)
-		denied["all zones"] = fmt.Sprintf("the API token may not ask for some datasets of any of the %d zones; it needs Zone Analytics Read for them", n)
+		clear(zones)
+		token["analytics"] = fmt.Sprintf("the API token may not ask for the analytics of any of the %d zones; it needs %s for them", n, permission(bucket.Zone))
+	case n > 1 && len(zones) == n:
+		clear(zones)
+		zones["all zones"] = fmt.Sprintf("the API token may not ask for some datasets of any of the %d zones; it needs %s for them", n, permission(bucket.Zone))
+	}
+	accounts, _ := r.deniedOf(bucket.Account, asked)
+	if n := r.active(bucket.Account); n > 1 && len(accounts) == n {
+		clear(accounts)
+		accounts["all accounts"] = fmt.Sprintf("the API token may not ask for datasets of any of the %d accounts; it needs %s for them", n, permission(bucket.Account))
 	}
 	for of, t := range r.tries {
 		switch {
 		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || r.outage.reason != "":
 		case t.reason != ledger.Unknown && now.Sub(t.Since) >= seriesFailingFor:
-			failing[r.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the zone could not be read, %d times in a row: %s", t.Failures, t.detail)
+			failing[r.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the %s could not be read, %d times in a row: %s", of.Scope.Kind, t.Failures, t.detail)
 		case t.reason == ledger.Unknown && t.alone:
 			unknown[r.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf(
-				"Cloudflare refuses the dataset of the zone in words that are not recognised, %d times in a row: %s", t.Failures, t.detail)
+				"Cloudflare refuses the dataset of the %s in words that are not recognised, %d times in a row: %s", of.Scope.Kind, t.Failures, t.detail)
 		}
 	}
 	for sc, u := range r.unread {
 		who := r.roster[sc]
-		if u.refusal == nil || who == nil || who.State != roster.Active {
+		if u.refusal == nil || who == nil || who.State != roster.Active || !r.collects(sc.Kind) {
 			continue
 		}
 		about, consequence := r.nameOf(sc)+" settings", "so nothing of it is asked"
 		if who.Checked != 0 {
 			consequence = "so the last ones are used"
 		}
-		list, what := failing, "the settings of the zone cannot be read, "
+		list, what := failing, "the settings of the "+sc.Kind.String()+" cannot be read, "
 		switch {
 		case u.refusal.Class == cloudflare.Denied, !u.blamed && r.outage.reason != "":
 			continue // told otherwise
 		case u.refusal.Class == cloudflare.Unknown:
-			list, what = unknown, "Cloudflare refuses the settings of the zone in words that are not recognised, "
+			list, what = unknown, "Cloudflare refuses the settings of the "+sc.Kind.String()+" in words that are not recognised, "
 		case now.Sub(u.Since) < failingFor:
 			continue
 		}
@@ -102,12 +108,17 @@ func (r *reporter) tell(claims []roster.Claim) {
 	r.Trouble.Replace(trouble.TokenRefused, token)
 	r.Trouble.Replace(trouble.UnknownRefusal, unknown)
 	r.Trouble.Replace(trouble.UpstreamFailing, failing)
-	r.Trouble.Replace(trouble.ZoneDenied, denied)
+	r.Trouble.Replace(trouble.ZoneDenied, zones)
+	r.Trouble.Replace(trouble.AccountDenied, accounts)
 }
 
-// deniedZones says of each zone that the token may not ask for something, what,
+// deniedOf says of each scope of a kind that the token may not ask for something, what,
 // and for how many of them it may not ask for anything.
-func (r *reporter) deniedZones(asked map[ledger.Series]bool) (what map[string]string, wholly int) {
+func (r *reporter) deniedOf(kind bucket.ScopeKind, asked map[ledger.Series]bool) (what map[string]string, wholly int) {
+	what = map[string]string{}
+	if !r.collects(kind) {
+		return what, 0
+	}
 	all, refused := map[bucket.Scope]int{}, map[bucket.Scope]int{}
 	for of := range asked {
 		all[of.Scope]++
@@ -115,17 +126,16 @@ func (r *reporter) deniedZones(asked map[ledger.Series]bool) (what map[string]st
 			refused[of.Scope]++
 		}
 	}
-	what = map[string]string{}
 	for sc, who := range r.roster {
-		if who.State != roster.Active {
+		if who.Kind != kind || who.State != roster.Active {
 			continue
 		}
 		whole := who.Checked == 0 && r.unread[sc].denied() || refused[sc] > 0 && refused[sc] == all[sc]
 		if whole {
 			wholly++
-			what[r.nameOf(sc)] = "the API token may not ask for the analytics of the zone; it needs Zone Analytics Read for it"
+			what[r.nameOf(sc)] = fmt.Sprintf("the API token may not ask for the analytics of the %s; it needs %s for it", kind, permission(kind))
 		} else if refused[sc] > 0 {
-			what[r.nameOf(sc)] = fmt.Sprintf("the API token may not ask for %d of %d datasets of the zone; it needs Zone Analytics Read for it", refused[sc], all[sc])
+			what[r.nameOf(sc)] = fmt.Sprintf("the API token may not ask for %d of %d datasets of the %s; it needs %s for it", refused[sc], all[sc], kind, permission(kind))
 		}
 	}
 	return what, wholly

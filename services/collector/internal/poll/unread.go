@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/backoff"
@@ -12,11 +11,11 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 )
 
-// failed deals with a request that failed. Where one zone voided the answer for all
+// failed deals with a request that failed. Where one scope voided the answer for all
 // it is the one that is named, or in one of the halves, which are asked next.
 func (s *settings) failed(ctx context.Context, l *list, ask plan.Ask, failure error) (bucket.Time, error) {
 	l.voided++
-	blamed, wait, rest := ask.Zones, settingsDenied, []plan.Ask(nil)
+	blamed, wait, rest := ask.Scopes, settingsDenied, []plan.Ask(nil)
 	e := (*cloudflare.Error)(nil)
 	if errors.As(failure, &e) {
 		named, others := apartFrom(ask, e)
@@ -29,16 +28,16 @@ func (s *settings) failed(ctx context.Context, l *list, ask plan.Ask, failure er
 		case saysNothing(e) && !l.granting && l.voided > cellsAsked:
 			// Whoever was asked was refused alike.
 			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-			return s.settingsRefusedAlike(l, e, ask.Zones), nil
-		case e.Class == cloudflare.TooBig && len(ask.Zones)*len(ask.Nodes) > 1:
-			s.ceilings.Selections = min(s.ceilings.Selections, len(ask.Zones)*len(ask.Nodes)/2)
-			blamed, rest = nil, plan.Settings(ask.Zones, ask.Nodes, s.ceilings)
-		case len(ask.Zones) == 1:
+			return s.settingsRefusedAlike(l, e, ask.Scopes), nil
+		case e.Class == cloudflare.TooBig && len(ask.Scopes)*len(ask.Nodes) > 1:
+			s.ceilings.Selections = min(s.ceilings.Selections, len(ask.Scopes)*len(ask.Nodes)/2)
+			blamed, rest = nil, plan.Settings(ask.Scopes, ask.Nodes, s.ceilings)
+		case len(ask.Scopes) == 1:
 		case len(named) > 0:
-			blamed, rest = named, []plan.Ask{{Zones: others, Nodes: ask.Nodes}}
+			blamed, rest = named, []plan.Ask{{Scopes: others, Nodes: ask.Nodes}}
 		default:
-			half := len(ask.Zones) / 2
-			blamed, rest = nil, []plan.Ask{{Zones: ask.Zones[:half], Nodes: ask.Nodes}, {Zones: ask.Zones[half:], Nodes: ask.Nodes}}
+			half := len(ask.Scopes) / 2
+			blamed, rest = nil, []plan.Ask{{Scopes: ask.Scopes[:half], Nodes: ask.Nodes}, {Scopes: ask.Scopes[half:], Nodes: ask.Nodes}}
 		}
 	}
 	l.queue = append(rest, l.queue...)
@@ -52,10 +51,10 @@ func (s *settings) failed(ctx context.Context, l *list, ask plan.Ask, failure er
 	return s.upstreamFailed(ctx, level, "read entitlements", failure)
 }
 
-// apartFrom are the zones of a document that an error names, and the others.
+// apartFrom are the scopes of a document that an error names, and the others.
 func apartFrom(ask plan.Ask, e *cloudflare.Error) (named, others []bucket.Scope) {
-	for _, sc := range ask.Zones {
-		if sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID) {
+	for _, sc := range ask.Scopes {
+		if names(e, sc) {
 			named = append(named, sc)
 		} else {
 			others = append(others, sc)
@@ -84,11 +83,11 @@ func (s *settings) leaveUnread(wait backoff.Pauses, e *cloudflare.Error, scopes 
 // refused, since everything was, and leaves the rest of the list for later. Where
 // nothing is known by which anything could be asked, it returns the time before
 // which nothing need be sent.
-func (s *settings) settingsRefusedAlike(l *list, e *cloudflare.Error, zones []bucket.Scope) bucket.Time {
+func (s *settings) settingsRefusedAlike(l *list, e *cloudflare.Error, scopes []bucket.Scope) bucket.Time {
 	for _, sc := range l.suspects {
 		s.unread[sc].blamed = false
 	}
-	s.leaveUnread(settingsAway, e, zones...)
+	s.leaveUnread(settingsAway, e, scopes...)
 	l.voided, l.suspects = mostVoided, nil
 	if s.anySettings() {
 		return 0

@@ -1,5 +1,5 @@
-// Package roster knows whom may be asked what: the zones that the token sees,
-// the names that become their labels, and what each zone's plan allows. It
+// Package roster knows whom may be asked what: the zones and accounts that the token
+// sees, the names that become their labels, and what each plan allows. It
 // turns facts that the collector fetched into [Claim]s, the windows that ought
 // to be final.
 //
@@ -24,7 +24,8 @@ const (
 	Excluded State = "excluded"
 )
 
-// Scope is one zone as Weir knows it.
+// Scope is one zone or one account as Weir knows it. An account's AccountID and
+// AccountName are its own, and its ZoneLabel is empty.
 type Scope struct {
 	bucket.Scope
 	Name        string `json:"name"`

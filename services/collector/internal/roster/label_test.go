@@ -71,7 +71,7 @@ func TestAZoneThatIsAddedAgainHasItsName(t *testing.T) {
 			}
 			return test.newest
 		}
-		if _, err := r.Discover(t.Context(), seen, []roster.Seen{twin(created)}, roster.Selection{}, 24*time.Hour, newest); err != nil {
+		if _, err := r.Discover(t.Context(), seen, bucket.Zone, []roster.Seen{twin(created)}, roster.Selection{}, 24*time.Hour, newest); err != nil {
 			t.Fatal(err)
 		}
 		if got := r[scope(idA)]; got.State != roster.Gone || got.End != test.end {
@@ -211,7 +211,8 @@ func TestNoTwoScopesShareASample(t *testing.T) {
 				case z == nil || op == 0 && len(lives) < 8:
 					ids++
 					lives = append(lives, &life{Seen: roster.Seen{
-						ID: fmt.Sprintf("%08x%s", rng.Uint32(), strings.Repeat(fmt.Sprint(ids%10), 24)), Name: fmt.Sprint("n", rng.IntN(2)), AccountID: fmt.Sprint("id", rng.IntN(2)),
+						Kind: bucket.Zone,
+						ID:   fmt.Sprintf("%08x%s", rng.Uint32(), strings.Repeat(fmt.Sprint(ids%10), 24)), Name: fmt.Sprint("n", rng.IntN(2)), AccountID: fmt.Sprint("id", rng.IntN(2)),
 						AccountName: "acme", State: roster.Active, Created: now.Add(-time.Duration(rng.IntN(90)) * time.Minute),
 					}})
 				case op <= 2: // deleted and added again
@@ -240,7 +241,7 @@ func TestNoTwoScopesShareASample(t *testing.T) {
 					sel.Exclude = append(sel.Exclude, z.ID)
 				}
 			}
-			if _, err := r.Discover(t.Context(), now, seen, sel, 6*time.Hour, func(of bucket.Scope) bucket.Time { return newest[of] }); err != nil {
+			if _, err := r.Discover(t.Context(), now, bucket.Zone, seen, sel, 6*time.Hour, func(of bucket.Scope) bucket.Time { return newest[of] }); err != nil {
 				t.Fatal(err)
 			}
 			alive := map[[2]string]int{}
