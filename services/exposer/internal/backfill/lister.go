@@ -77,7 +77,7 @@ func inAccount(known []*bucketv1.ScopeInfo, account string) (found []*bucketv1.S
 	}
 	switch len(ids) {
 	case 0:
-		return nil, &ParamError{"account", account, "the name or the id of an account that the collector has seen, or that of a zone's"}
+		return nil, &ParamError{"account", account, "the name or the id of an account that the collector has seen"}
 	case 1:
 	default:
 		return nil, &ParamError{"account", account, "one of the ids " + strings.Join(slices.Sorted(maps.Keys(ids)), ", ") + ": several accounts have this name"}
