@@ -43,7 +43,7 @@ func cached(t *traffic.Template) bool                          { return t.Cached
 func encrypted(t *traffic.Template) bool                       { return t.Encrypted }
 func pageView(t *traffic.Template) bool                        { return t.PageView }
 func threat(t *traffic.Template) bool                          { return t.Threat }
-func asksOrigin(t *traffic.Template) bool { return t.Uint("originResponseStatus") != 0 }
+func asksOrigin(t *traffic.Template) bool                      { return t.Uint("originResponseStatus") != 0 }
 
 func statusIn(class uint64) func(*traffic.Template) bool {
 	return func(t *traffic.Template) bool { return t.Uint("edgeResponseStatus")/100 == class }

@@ -343,3 +343,30 @@ func TestNeedOfAccountsIsWhatIsSent(t *testing.T) {
 	}
 	t.Logf("%.2f requests were sent in five minutes, %.2f were expected", sent, heard.need)
 }
+
+// What Cloudflare sampled of an account says so, beside numbers that are near the truth
+// (G12).
+func TestSampledWorkersSaySo(t *testing.T) {
+	w := newAccounts(t, false, func(c *cfsim.Config) {
+		c.Zones, c.Sampling = nil, cfsim.Sampling{Enabled: true, Load: 1000, Hundredth: 1e9}
+	})
+	w.run(time.Hour)
+	n := 0
+	for key, b := range w.stored() {
+		truth, err := w.sim.TrueWorkers(key.Scope.ID, key.Start.Std(), key.Start.Add(b.Size).Std())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := 0.0
+		for _, one := range truth {
+			want += float64(one.Requests)
+		}
+		got := value(b, "cloudflare_account_worker_requests")
+		if n++; b.SampleInterval != 10 || value(b, "cloudflare_sample_interval") != 10 || got < .6*want || got > 1.4*want || got == want {
+			t.Errorf("%s: sampled 1 in %v, the family says %v; %v requests, the truth is %v", key, b.SampleInterval, value(b, "cloudflare_sample_interval"), got, want)
+		}
+	}
+	if n < 30 {
+		t.Errorf("only %d buckets are final", n)
+	}
+}
