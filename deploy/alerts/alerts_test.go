@@ -80,6 +80,7 @@ const (
 var codes = []string{
 	"SELECTION_UNMATCHED", "NO_ZONES", "TOKEN_REFUSED", "UNKNOWN_REFUSAL", "BUDGET_SHORT", "STORE_NOT_WRITABLE",
 	"STORE_UNREADABLE", "INVALID_VALUE", "LEASE_CONTESTED", "DATASET_DISABLED", "ZONES_UNLISTED", "ZONE_DENIED", "UPSTREAM_FAILING",
+	"NO_ACCOUNTS", "ACCOUNT_DENIED",
 }
 
 func problem(code, target string) string {
@@ -162,6 +163,12 @@ func stories() []story {
 				`weir_collector_scope_state{zone="shop.example",dataset="http_5m",state="denied",reason="unauthorized",`+collector+`}`, "_x9 1x50"),
 		},
 		{name: "the token may not ask one zone", series: with(problem("ZONE_DENIED", collector), after("0", "1")), fires: []string{"WeirZoneDenied"}},
+		{name: "the token may not ask for an account's Workers", series: with(problem("ACCOUNT_DENIED", collector), after("0", "1")), fires: []string{"WeirAccountDenied"}},
+		{name: "the token sees no account", series: with(problem("NO_ACCOUNTS", collector), after("0", "1")), fires: []string{"WeirNoAccounts"}},
+		{
+			name: "a typo in the only entry of CF_ACCOUNTS", fires: []string{"WeirNoZones", "WeirSelectionUnmatched"},
+			series: with(problem("SELECTION_UNMATCHED", collector), after("0", "1"), problem("NO_ZONES", collector), after("0", "1"), problem("NO_ACCOUNTS", collector), after("0", "1")),
+		},
 		{name: "a dataset is not understood", series: with(problem("DATASET_DISABLED", collector), after("0", "1")), fires: []string{"WeirDatasetOff"}},
 		{name: "Cloudflare has not answered for minutes", series: with(problem("UPSTREAM_FAILING", collector), after("0", "1")), fires: []string{"WeirUpstreamFailing"}},
 		{name: "a variant is refused by an answer", series: with(`weir_collector_refused_variants{dataset="http_5m",`+collector+`}`, after("0", "3")), fires: []string{"WeirVariantRefused"}},

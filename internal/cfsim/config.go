@@ -68,6 +68,16 @@ type Account struct {
 	// Plan decides about account datasets. Empty means the highest plan of the
 	// account's zones.
 	Plan Plan
+	// Workers are the scripts that run in the account.
+	Workers []traffic.Script
+	// Listed is when the account begins to be there, Deleted when it is gone from REST
+	// and GraphQL; zero means ever since, and never.
+	Listed, Deleted time.Time
+}
+
+// there reports whether the account exists at now.
+func (a *Account) there(now time.Time) bool {
+	return !now.Before(a.Listed) && (a.Deleted.IsZero() || now.Before(a.Deleted))
 }
 
 // Zone is a zone with its traffic and its history.
@@ -242,6 +252,14 @@ func (c *Config) check() error {
 			bad("account %q: id %q must be 32 hexadecimal digits and unique", a.Name, a.ID)
 		}
 		accounts[a.ID] = true
+		for i, script := range a.Workers {
+			if script.Name == "" || slices.ContainsFunc(a.Workers[:i], func(o traffic.Script) bool { return o.Name == script.Name }) {
+				bad("account %q: script %q must have a name that no other has", a.Name, script.Name)
+			}
+			if script.RequestsPerMinute < 0 || script.Failing < 0 || script.Failing > 1 {
+				bad("account %q: script %q has %v requests a minute, of which %v fail; they must not be negative, and at most 1 of 1 fails", a.Name, script.Name, script.RequestsPerMinute, script.Failing)
+			}
+		}
 	}
 	zones := map[string]bool{}
 	simulated := func(id, name string) {

@@ -36,8 +36,10 @@
 //
 // httpRequests1mGroups, httpRequests1hGroups, httpRequests1dGroups,
 // httpRequestsAdaptiveGroups, httpRequestsOverviewAdaptiveGroups and
-// firewallEventsAdaptiveGroups have data, below zones and below accounts. The
-// other datasets in package schema are checked, entitled and charged like
+// firewallEventsAdaptiveGroups have data, below zones and below accounts, and
+// workersInvocationsAdaptive below accounts: what the scripts of [Account.Workers] did,
+// of which requests, errors, subrequests, disconnects and sizes are modelled and times
+// are 0. The other datasets in package schema are checked, entitled and charged like
 // these and answer with an empty list; any other name is an unknown field.
 //
 // # Chance
@@ -57,7 +59,7 @@
 // that ask for a zone or a dataset. Odd values ([FaultZoneName], [FaultAccountName],
 // [FaultZoneCreated], [FaultZonePaused], [FaultDimension], [FaultTime], [FaultNumber]) replace strings and numbers by what
 // hardly anybody expects. They are a matter of what is sent alone: [Server.True],
-// [Server.TrueGroups] and [Server.Zones] tell the values that they took the place of.
+// [Server.TrueGroups], [Server.TrueWorkers] and [Server.Zones] tell the values that they took the place of.
 //
 // # Where the description is silent
 //

@@ -119,7 +119,7 @@ func (d *document) accounts(f query.Field, path []string) ([]any, *gqlError) {
 		return nil, badRequest("error parsing args for %q: filter: accountTag is required", "accounts")
 	}
 	d.charges = append(d.charges, "account:"+tag)
-	exists := slices.ContainsFunc(d.s.config.Accounts, func(a Account) bool { return a.ID == tag })
+	exists := slices.ContainsFunc(d.s.config.Accounts, func(a Account) bool { return a.ID == tag && a.there(d.now) })
 	if !exists || !d.token.seesAccount(tag) || !d.token.may(AccountAnalytics) && !onlyZones(f) {
 		return nil, errAccount.at(path)
 	}
@@ -145,7 +145,11 @@ func (d *document) accounts(f query.Field, path []string) ([]any, *gqlError) {
 		case "zones":
 			v, err = d.zones(sub, tag, append(slices.Clip(path), sub.Alias))
 		default:
-			v, err = d.dataset(sub, schema.Account, tag, plan, zones, append(slices.Clip(path), sub.Alias))
+			of := zones
+			if sub.Name == workersDataset {
+				of = []*zoneState{{zone: d.s.workers[tag]}}
+			}
+			v, err = d.dataset(sub, schema.Account, tag, plan, of, append(slices.Clip(path), sub.Alias))
 			d.scopes++
 		}
 		if err != nil {

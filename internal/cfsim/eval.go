@@ -55,9 +55,13 @@ func (s *Server) rows(sel *selection, zones []*zoneState, now time.Time) ([]row,
 	return s.sample(sel, all, zones, now), nil
 }
 
+// workersDataset is the one modelled dataset that only accounts have: what it counts
+// happens in the account and in no zone.
+const workersDataset = "workersInvocationsAdaptive"
+
 func modelled(dataset string) bool {
 	switch dataset {
-	case "httpRequestsAdaptiveGroups", "httpRequestsOverviewAdaptiveGroups", "firewallEventsAdaptiveGroups", "firewallEventsAdaptive":
+	case "httpRequestsAdaptiveGroups", "httpRequestsOverviewAdaptiveGroups", "firewallEventsAdaptiveGroups", "firewallEventsAdaptive", workersDataset:
 		return true
 	}
 	return isRollup(dataset)
@@ -86,10 +90,7 @@ func (s *Server) zoneRows(sel *selection, z *zoneState, now time.Time) ([]row, *
 	if !modelled(sel.dataset.Name) {
 		return nil, nil
 	}
-	model := z.http
-	if strings.HasPrefix(sel.dataset.Name, "firewallEvents") {
-		model = z.events
-	}
+	model := z.model(sel.dataset.Name)
 	buckets, err := s.buckets(sel, z, model, now)
 	if err != nil {
 		return nil, err

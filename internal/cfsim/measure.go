@@ -19,28 +19,32 @@ func (r *row) total() traffic.Amount {
 }
 
 // sumWhere adds up what value says over the parts that where selects.
-func (r *row) sumWhere(where func(*traffic.Template) bool, value func(traffic.Amount) uint64) uint64 {
+func (r *row) sumWhere(where func(*traffic.Template) bool, value func(*traffic.Template, traffic.Amount) uint64) uint64 {
 	var n uint64
 	for _, p := range r.parts {
 		if where == nil || where(p.template) {
-			n += value(p.amount)
+			n += value(p.template, p.amount)
 		}
 	}
 	return n
 }
 
-func requests(a traffic.Amount) uint64    { return a.Requests }
-func bytesSent(a traffic.Amount) uint64   { return a.Bytes }
-func bytesRead(a traffic.Amount) uint64   { return a.RequestBytes }
-func visits(a traffic.Amount) uint64      { return a.Visits }
-func firstByteMs(a traffic.Amount) uint64 { return a.FirstByteMs }
-func originMs(a traffic.Amount) uint64    { return a.OriginMs }
-func lookupMs(a traffic.Amount) uint64    { return a.Requests / 16 } // DNS is asked seldom and answers fast
-func cached(t *traffic.Template) bool     { return t.Cached }
-func encrypted(t *traffic.Template) bool  { return t.Encrypted }
-func pageView(t *traffic.Template) bool   { return t.PageView }
-func threat(t *traffic.Template) bool     { return t.Threat }
-func asksOrigin(t *traffic.Template) bool { return t.Uint("originResponseStatus") != 0 }
+func requests(_ *traffic.Template, a traffic.Amount) uint64    { return a.Requests }
+func bytesSent(_ *traffic.Template, a traffic.Amount) uint64   { return a.Bytes }
+func bytesRead(_ *traffic.Template, a traffic.Amount) uint64   { return a.RequestBytes }
+func visits(_ *traffic.Template, a traffic.Amount) uint64      { return a.Visits }
+func firstByteMs(_ *traffic.Template, a traffic.Amount) uint64 { return a.FirstByteMs }
+func originMs(_ *traffic.Template, a traffic.Amount) uint64    { return a.OriginMs }
+func lookupMs(_ *traffic.Template, a traffic.Amount) uint64    { return a.Requests / 16 } // DNS is asked seldom and answers fast
+func subrequests(t *traffic.Template, a traffic.Amount) uint64 { return t.Subrequests * a.Requests }
+func failed(t *traffic.Template) bool                          { return t.Failed }
+func gaveUp(t *traffic.Template) bool                          { return t.String("status") == "clientDisconnected" }
+func cached(t *traffic.Template) bool                          { return t.Cached }
+func encrypted(t *traffic.Template) bool                       { return t.Encrypted }
+func pageView(t *traffic.Template) bool                        { return t.PageView }
+func threat(t *traffic.Template) bool                          { return t.Threat }
+func asksOrigin(t *traffic.Template) bool                      { return t.Uint("originResponseStatus") != 0 }
+
 func statusIn(class uint64) func(*traffic.Template) bool {
 	return func(t *traffic.Template) bool { return t.Uint("edgeResponseStatus")/100 == class }
 }
@@ -48,13 +52,14 @@ func statusIn(class uint64) func(*traffic.Template) bool {
 // sumFields are the fields of "sum" that are numbers.
 var sumFields = map[string]struct {
 	where func(*traffic.Template) bool
-	value func(traffic.Amount) uint64
+	value func(*traffic.Template, traffic.Amount) uint64
 }{
 	"requests": {nil, requests}, "bytes": {nil, bytesSent}, "edgeRequestBytes": {nil, bytesRead}, "edgeResponseBytes": {nil, bytesSent},
 	"cachedRequests": {cached, requests}, "cachedBytes": {cached, bytesSent},
 	"encryptedRequests": {encrypted, requests}, "encryptedBytes": {encrypted, bytesSent},
 	"pageViews": {pageView, requests}, "threats": {threat, requests}, "visits": {nil, visits},
 	"edgeTimeToFirstByteMs": {nil, firstByteMs}, "originResponseDurationMs": {nil, originMs}, "edgeDnsResponseTimeMs": {nil, lookupMs},
+	"errors": {failed, requests}, "subrequests": {nil, subrequests}, "clientDisconnects": {gaveUp, requests}, "responseBodySize": {nil, bytesSent},
 }
 
 // mapFields are the fields of "sum" that are lists: the key's name in the list and
@@ -126,7 +131,7 @@ func (s *Server) average(sel *selection, r *row, field string) float64 {
 	case "edgeTimeToFirstByteMs":
 		return ratio(t.FirstByteMs, t.Requests)
 	case "edgeDnsResponseTimeMs":
-		return ratio(lookupMs(t), t.Requests)
+		return ratio(lookupMs(nil, t), t.Requests)
 	case "originResponseDurationMs": // cached answers are left out
 		return ratio(t.OriginMs, r.sumWhere(asksOrigin, requests))
 	}
@@ -180,7 +185,7 @@ func (r *row) quantile(field string) float64 {
 		if value == nil || measure == "originResponseDurationMs" && !asksOrigin(p.template) {
 			continue
 		}
-		mean := ratio(value(p.amount), p.amount.Requests)
+		mean := ratio(value(p.template, p.amount), p.amount.Requests)
 		for _, x := range spread {
 			points = append(points, point{mean * x, float64(p.amount.Requests)})
 			total += float64(p.amount.Requests)

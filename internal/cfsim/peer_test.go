@@ -64,7 +64,7 @@ var peers = []struct {
 	},
 	{
 		"workers", "a", "workersInvocationsAdaptive", `datetime_geq: $from, datetime_lt: $to`,
-		`dimensions { scriptName status datetime } sum { requests errors duration } quantiles { cpuTimeP50 cpuTimeP75 cpuTimeP99 cpuTimeP999 durationP50 durationP999 }`, false,
+		`dimensions { scriptName status datetime } sum { requests errors duration } quantiles { cpuTimeP50 cpuTimeP75 cpuTimeP99 cpuTimeP999 durationP50 durationP999 }`, true,
 	},
 	{
 		"zone logpush", "z", "logpushHealthAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to, status_neq: 200`,

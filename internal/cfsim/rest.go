@@ -92,7 +92,7 @@ func (s *Server) verify(t *token, now time.Time) reply {
 func (s *Server) listAccounts(r *http.Request, t *token, now time.Time) reply {
 	list := []any{}
 	for _, a := range s.config.Accounts {
-		if t.may(AccountRead) && t.seesAccount(a.ID) {
+		if t.may(AccountRead) && t.seesAccount(a.ID) && a.there(now) {
 			list = append(list, map[string]any{
 				"id": a.ID, "name": s.name(FaultAccountName, a.ID, a.Name, now), "type": "standard",
 				"settings": map[string]any{"enforce_twofactor": false}, "created_on": "2020-01-01T00:00:00Z",

@@ -32,6 +32,11 @@ func GoodToken(secret string) Token {
 // history that can be asked for. The clock decides what is "now".
 func Demo(clk clock.Clock, seed uint64) Config {
 	retail, labs := Account{ID: Tag("account:retail"), Name: "Example Retail"}, Account{ID: Tag("account:labs"), Name: "Example Labs"}
+	retail.Workers = []traffic.Script{
+		{Name: "checkout", RequestsPerMinute: 600, Subrequests: 2, Failing: .004},
+		{Name: "images", RequestsPerMinute: 90},
+		{Name: "nightly-report", RequestsPerMinute: .2, Subrequests: 12, Failing: .1},
+	}
 	zone := func(account Account, name string, plan Plan, p traffic.Profile) Zone {
 		return Zone{ID: Tag("zone:" + name), Name: name, Account: account.ID, Plan: plan, Traffic: p}
 	}

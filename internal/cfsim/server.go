@@ -27,7 +27,8 @@ const Prefix = "/client/v4"
 type Server struct {
 	config   Config
 	limits   Limits
-	zones    []*zone // by tag
+	zones    []*zone          // by tag
+	workers  map[string]*zone // by account: what runs in it, as the one place where it happens
 	tokens   []*token
 	faults   *faultSet
 	queries  *budget // GraphQL
@@ -56,6 +57,10 @@ func New(c Config) (*Server, error) {
 	s.queries, s.calls, s.offered = newBudget(s.limits.Window), newBudget(s.limits.Window), newBudget(s.limits.Window)
 	for _, z := range c.Zones {
 		s.zones = append(s.zones, newZone(c.Seed, z))
+	}
+	s.workers = map[string]*zone{}
+	for _, a := range c.Accounts {
+		s.workers[a.ID] = newWorkers(c.Seed, &a)
 	}
 	slices.SortFunc(s.zones, func(a, b *zone) int { return cmp.Compare(a.ID, b.ID) })
 	for _, t := range c.Tokens {

@@ -1,6 +1,7 @@
 package cfsim
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -77,15 +78,21 @@ func (s *Server) totals(zoneID, dataset string, start, end time.Time, now *time.
 
 func (s *Server) window(zoneID string, start, end time.Time) (z *zone, from, to int64, err error) {
 	i := slices.IndexFunc(s.zones, func(z *zone) bool { return z.ID == zoneID })
-	switch {
-	case i < 0:
+	if i < 0 {
 		return nil, 0, 0, fmt.Errorf("cfsim: zone %q is not configured", zoneID)
-	case start.Unix()%60 != 0 || end.Unix()%60 != 0 || start.Nanosecond() != 0 || end.Nanosecond() != 0:
-		return nil, 0, 0, fmt.Errorf("cfsim: window [%s, %s) must begin and end at whole minutes", start, end)
-	case end.Before(start):
-		return nil, 0, 0, fmt.Errorf("cfsim: window [%s, %s) ends before it begins", start, end)
 	}
-	return s.zones[i], start.Unix() / 60, end.Unix() / 60, nil
+	from, to, err = minutes(start, end)
+	return s.zones[i], from, to, err
+}
+
+func minutes(start, end time.Time) (from, to int64, err error) {
+	switch {
+	case start.Unix()%60 != 0 || end.Unix()%60 != 0 || start.Nanosecond() != 0 || end.Nanosecond() != 0:
+		return 0, 0, fmt.Errorf("cfsim: window [%s, %s) must begin and end at whole minutes", start, end)
+	case end.Before(start):
+		return 0, 0, fmt.Errorf("cfsim: window [%s, %s) ends before it begins", start, end)
+	}
+	return start.Unix() / 60, end.Unix() / 60, nil
 }
 
 func (r *row) totals() Totals {
@@ -173,6 +180,52 @@ func (s *Server) TrueGroups(zoneID, dataset string, start, end time.Time, filter
 		t := r.total()
 		out = append(out, Group{Key: r.key, Count: t.Requests, Bytes: t.Bytes, Visits: t.Visits, OriginMs: t.OriginMs})
 	}
+	return out, nil
+}
+
+// Invocations are what one script of an account did, by how it ended.
+type Invocations struct {
+	Script      string `json:"scriptName"`
+	Status      string `json:"status"`
+	Requests    uint64 `json:"requests"`
+	Errors      uint64 `json:"errors"`
+	Subrequests uint64 `json:"subrequests"`
+}
+
+// TrueWorkers is what workersInvocationsAdaptive shows of an account in the end,
+// unsampled, for [start, end), both at whole minutes, by script and status. What did
+// not happen is absent.
+func (s *Server) TrueWorkers(accountID string, start, end time.Time) ([]Invocations, error) {
+	w := s.workers[accountID]
+	if w == nil {
+		return nil, fmt.Errorf("cfsim: account %q is not configured", accountID)
+	}
+	from, to, err := minutes(start, end)
+	if err != nil {
+		return nil, err
+	}
+	rows := map[[2]string]*row{}
+	for i, a := range w.scripts.Between(from, to).Amounts {
+		t := &w.scripts.Templates()[i]
+		if a.Requests == 0 {
+			continue
+		}
+		key := [2]string{t.String("scriptName"), t.String("status")}
+		if rows[key] == nil {
+			rows[key] = &row{}
+		}
+		rows[key].parts = append(rows[key].parts, part{t, a})
+	}
+	var out []Invocations
+	for key, r := range rows {
+		out = append(out, Invocations{
+			Script: key[0], Status: key[1], Requests: r.total().Requests,
+			Errors: r.sumWhere(failed, requests), Subrequests: r.sumWhere(nil, subrequests),
+		})
+	}
+	slices.SortFunc(out, func(a, b Invocations) int {
+		return cmp.Or(cmp.Compare(a.Script, b.Script), cmp.Compare(a.Status, b.Status))
+	})
 	return out, nil
 }
 

@@ -2,6 +2,7 @@ package cfsim
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cfsim/traffic"
@@ -13,6 +14,9 @@ type zone struct {
 	seed   uint64
 	http   *traffic.Model
 	events *traffic.Model
+	// scripts are the Workers of an account, for which the zone stands then: it has
+	// the account's id and nothing else.
+	scripts *traffic.Model
 }
 
 // zoneState is a zone as it is at one instant.
@@ -33,6 +37,28 @@ func newZone(seed uint64, z Zone) *zone {
 	out.http = traffic.New(seed, z.ID, z.Name, z.Traffic, out.silent)
 	out.events = traffic.NewEvents(seed, z.ID, z.Name, z.Traffic, out.silent)
 	return out
+}
+
+// newWorkers is what stands for an account in its own datasets.
+func newWorkers(seed uint64, a *Account) *zone {
+	out := &zone{Zone: Zone{ID: a.ID, Name: a.Name, Account: a.ID}, seed: traffic.Hash(seed, traffic.HashString(a.ID))}
+	listed, deleted := a.Listed, a.Deleted
+	out.scripts = traffic.NewWorkers(seed, a.ID, a.Workers, func(minute int64) bool {
+		start := time.Unix(60*minute, 0)
+		return start.Before(listed) || !deleted.IsZero() && !start.Before(deleted)
+	})
+	return out
+}
+
+// model is what happened that a dataset is about.
+func (z *zone) model(dataset string) *traffic.Model {
+	switch {
+	case dataset == workersDataset:
+		return z.scripts
+	case strings.HasPrefix(dataset, "firewallEvents"):
+		return z.events
+	}
+	return z.http
 }
 
 // silent says whether a minute lies before the zone's activation, in a pause or

@@ -89,13 +89,13 @@ func (c *Config) CatalogueSettings() []cli.Setting {
 // Settings is the table of "collector run".
 func (c *Config) Settings() []cli.Setting {
 	table := []cli.Setting{
-		{Env: "CF_API_TOKEN", Value: cli.SecretText(&c.Token), Help: "Cloudflare API token with Zone Read and Zone Analytics Read; re-read from its file on change; required unless the file has credentials"},
+		{Env: "CF_API_TOKEN", Value: cli.SecretText(&c.Token), Help: "Cloudflare API token with Zone Read and Zone Analytics Read, and Account Analytics Read where datasets about accounts are collected; re-read from its file on change; required unless the file has credentials"},
 		{Key: "credentials", Value: cli.Tree(&c.Credentials, "a list of credentials, each with name and token_file, and user, share, accounts and zones where the defaults do not do"), Help: "several API tokens instead of CF_API_TOKEN; token_file is re-read on change, and the token itself never stands here"},
 		{Env: "CF_ZONES", Value: cli.List(&c.Zones), Help: "zones to collect, by name or tag, in any spelling (Bücher.example, xn--bcher-kva.example.); empty: all that the token sees"},
 		{Env: "CF_EXCLUDE_ZONES", Value: cli.List(&c.ExcludeZones), Help: "zones to leave out, by name or tag"},
-		{Env: "CF_ACCOUNTS", Value: cli.List(&c.Accounts), Help: "accounts whose zones are collected, by name or tag; a name with a comma stands in double quotes; empty: all"},
+		{Env: "CF_ACCOUNTS", Value: cli.List(&c.Accounts), Help: "accounts that are collected, and whose zones are, by name or tag; a name with a comma stands in double quotes; empty: all"},
 		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "longest pause between planner passes"},
-		{Env: "WEIR_INITIAL_LOOKBACK", Default: "24h", Value: cli.Duration(&c.Lookback, 0, 90*24*time.Hour), Help: "history that a zone gets that is seen for the first time"},
+		{Env: "WEIR_INITIAL_LOOKBACK", Default: "24h", Value: cli.Duration(&c.Lookback, 0, 90*24*time.Hour), Help: "history that a zone or account gets that is seen for the first time"},
 		{Env: "WEIR_RETENTION", Value: cli.Duration(&c.Retention, 48*time.Hour, 3650*24*time.Hour), Help: "how long buckets are kept; default 400d on Postgres, 90d on SQLite"},
 		{Env: "WEIR_BUDGET_SHARE", Default: "50%", Value: cli.Share(&c.BudgetShare, 0.01, 1), Help: "share of Cloudflare's 300 queries per user and five minutes that Weir may use"},
 		{Env: "WEIR_BUDGET_USER", Default: defaultUser, Value: cli.Text(&c.BudgetUser), Help: "name for the Cloudflare user that owns the token; collectors of one store with tokens of one user use one name"},

@@ -84,7 +84,9 @@ func newModel(seed uint64, p Profile, templates []Template, silent func(int64) b
 		for i := range sums {
 			sums[i] /= total
 		}
-		sums[len(sums)-1] = 1
+		if len(sums) > 0 {
+			sums[len(sums)-1] = 1
+		}
 		m.cumulated[mode], m.surplus[mode] = sums, total/eyeballs
 	}
 	return m
@@ -190,6 +192,9 @@ func (m *Model) generate(minute int64) *Slice {
 		incident = 1
 	}
 	eyeballs, exact := m.level(minute)
+	if eyeballs == 0 {
+		return m.nothing
+	}
 	n := float64(eyeballs)
 	if !exact {
 		n *= m.surplus[incident]

@@ -18,6 +18,9 @@ type Template struct {
 	PageView  bool // a successful HTML answer to an end user
 	Threat    bool
 
+	Failed      bool   // an invocation of a Worker that ended in an error
+	Subrequests uint64 // made by each request, of a Worker
+
 	weight   float64 // share of the zone's requests
 	incident bool    // grows while the origin fails
 	bytes    float64 // mean size of an answer

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
@@ -45,6 +47,15 @@ func Decision(of Series, span Decided) Record {
 // StoredDecisions are those that a store has.
 func StoredDecisions(ctx context.Context, s collector.Store) ([]ledger.Decision, error) {
 	return stored[ledger.Decision](ctx, s, ledger.KindDecided)
+}
+
+// Account is the record of an account that is collected, as it is found.
+func Account(id, name string, since bucket.Time) Record {
+	of := roster.Scope{
+		Scope: bucket.Scope{Kind: bucket.Account, ID: id}, Name: name, AccountID: id, AccountName: name, AccountLabel: name,
+		State: roster.Active, FirstSeen: since, Start: since,
+	}
+	return roster.NewContents().Records(&of)[0]
 }
 
 // stored decodes the records of a kind. One that cannot be read is an error,

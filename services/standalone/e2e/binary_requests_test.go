@@ -71,7 +71,7 @@ func badQueries(t *testing.T, base string) {
 		{"/metrics?replay_hours=99999999999999999999", []string{"replay_hours", "to 12"}},
 		{"/metrics?replay_hours=%zz", []string{"malformed"}},
 		{"/backfill?hours=73", []string{"hours", `"73"`, "from 1 to 72"}},
-		{"/backfill?horas=3", []string{"horas", "the parameters are dataset, end"}},
+		{"/backfill?horas=3", []string{"horas", "the parameters are account, dataset, end"}},
 		{"/backfill?start=" + fmt.Sprint(time.Now().Add(-time.Hour).UnixMilli()), []string{"start", "milliseconds"}},
 		{"/backfill?dataset=nonsense", []string{"dataset", `"nonsense"`, "http_5m"}},
 		{"/backfill?zone=" + strings.Repeat("z", 3000) + "&hours=nan", []string{"hours", `"nan"`}},

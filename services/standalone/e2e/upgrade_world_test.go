@@ -154,8 +154,9 @@ func (u *upgrade) turn(next *service, zones ...string) {
 	rpc, _ := api(t, next)
 	testkit.Eventually(t, 20*time.Second, func() error {
 		answer, err := rpc.ListScopes(t.Context(), &bucketv1.ListScopesRequest{})
-		if err == nil && len(answer.GetScopes()) < len(u.zones) {
-			err = fmt.Errorf("%d zones are collected, want %q", len(answer.GetScopes()), u.zones)
+		collected := slices.DeleteFunc(answer.GetScopes(), func(s *bucketv1.ScopeInfo) bool { return s.GetScope().GetKind() != bucketv1.ScopeKind_SCOPE_KIND_ZONE })
+		if err == nil && len(collected) < len(u.zones) {
+			err = fmt.Errorf("%d zones are collected, want %q", len(collected), u.zones)
 		}
 		return err
 	})
@@ -372,12 +373,39 @@ func (u *upgrade) provoke() {
 		Kind: bucket.KindGapDecision, Key: bucket.Key{Dataset: of.Dataset, Scope: of.Scope, Start: span.Start}, End: span.End, Payload: payload,
 	}}
 
+	// An account, and a dataset about accounts, that this build has collected.
+	found, observed := u.account(span.Start)
+	records, entries = append(records, found), append(entries, observed...)
+
 	problems := []collectortest.Problem{
 		{Code: "NO_ZONES", Message: "the token sees no zone, " + provokedWords, Since: time.Now()},
 		{Code: "UNKNOWN_REFUSAL", About: "parked.example http_5m", Message: provokedWords, Since: time.Now()},
 	}
 	if err := collectortest.Write(t.Context(), s, entries, records, problems...); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// account is what a store holds of an account: its record, a dataset, a bucket.
+func (u *upgrade) account(start bucket.Time) (collectortest.Record, []collectortest.NewEntry) {
+	const family = "cloudflare_account_worker_requests"
+	of := bucket.Scope{Kind: bucket.Account, ID: cfsim.Tag("account:retail")}
+	def := bucket.Definition{
+		Dataset: "workers_5m", Version: 1, ScopeKind: bucket.Account, Size: 5 * time.Minute, Delay: 5 * time.Minute, Depth: 12, Description: provokedWords,
+		Families: []bucket.Family{{Name: family, Help: "Requests.", Labels: []string{"script", "status"}, Role: bucket.Breakdown, Additive: true}},
+	}
+	b := bucket.Bucket{
+		Key: bucket.Key{Dataset: def.Dataset, Scope: of, Start: start}, Size: def.Size, Version: 1, Account: "Example Retail",
+		Finality: bucket.Confirmed, Origin: bucket.Live, Variant: "adaptive", ReadAt: start.Add(time.Hour),
+		Families: []bucket.Rows{{Family: family, Labels: []string{"checkout", "success"}, Values: []float64{7}}},
+	}
+	payload, err := wire.Seal(&b, &def)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	return collectortest.Account(of.ID, "Example Retail", start), []collectortest.NewEntry{
+		{Kind: bucket.KindDatasetVersion, Key: bucket.Key{Dataset: def.Dataset}, Payload: wire.EncodeDefinition(&def)},
+		{Kind: bucket.KindBucket, Key: b.Key, End: b.Window().End, Finality: b.Finality, Origin: b.Origin, Variant: b.Variant, Rows: 1, Payload: payload},
 	}
 }
 
@@ -398,6 +426,15 @@ func (u *upgrade) provoked() {
 				t.Errorf("a gap of %s has the reason of a leader that is gone: %v", c.GetDataset(), r)
 			}
 		}
+	}
+	scopes, err := rpc.ListScopes(t.Context(), &bucketv1.ListScopesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(scopes.GetScopes(), func(s *bucketv1.ScopeInfo) bool {
+		return s.GetScope().GetKind() == bucketv1.ScopeKind_SCOPE_KIND_ACCOUNT && s.GetAccountLabel() == "Example Retail" && s.GetState() == bucketv1.ScopeState_SCOPE_STATE_ACTIVE
+	}) {
+		t.Error("the account that was collected is not known any more")
 	}
 	for _, x := range u.exposers {
 		u.content(x)

@@ -281,9 +281,6 @@ func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 			say("variant %s: %d rows in one window are more than a page of 10000", v.Name, v.Rows)
 		}
 	}
-	if d.Enabled && d.ScopeKind == bucket.Account {
-		say("is about accounts, and only zones are collected so far: disable it")
-	}
 }
 
 // shown is for how many buckets a sample has to be repeated, delay apart.

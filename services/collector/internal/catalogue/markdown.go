@@ -48,7 +48,7 @@ func (d *Dataset) section(b *strings.Builder) {
 		fmt.Fprintf(b, "| `%s`%s | `%s` | %s of `%s` | %s | %d | %s |\n", v.Name, yesNo(v.Sampled, " (sampled)", ""), v.Node,
 			short(v.Step), v.TimeDimension, strings.Join(with, ", "), v.Rows, feeds)
 	}
-	b.WriteString("\nThe first variant that a zone may use is used.\n")
+	b.WriteString("\nThe first variant that " + article(d.ScopeKind) + " may use is used.\n")
 	for _, f := range d.Families {
 		l, ok := d.Limits[f.Name]
 		if !ok {
@@ -72,6 +72,13 @@ func (d *Dataset) section(b *strings.Builder) {
 		}
 		b.WriteString(".\n")
 	}
+}
+
+func article(k bucket.ScopeKind) string {
+	if k == bucket.Account {
+		return "an account"
+	}
+	return "a zone"
 }
 
 // notFed are the families that a variant leaves out.

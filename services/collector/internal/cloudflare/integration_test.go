@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,14 +56,22 @@ func newWorld(t *testing.T, change func(*cfsim.Config)) *world {
 
 func zoneTag(name string) string { return cfsim.Tag("zone:" + name + ".example") }
 
-// ask asks variant v of d for one zone and folds the answer.
-func (w *world) ask(t *testing.T, d *catalogue.Dataset, v *catalogue.Variant, zone string, win bucket.Window) []catalogue.Folded {
+// ask asks variant v of d for one zone, or one account, and folds the answer.
+func (w *world) ask(t *testing.T, d *catalogue.Dataset, v *catalogue.Variant, tag string, win bucket.Window) []catalogue.Folded {
 	t.Helper()
-	a, err := w.client.Query(t.Context(), cloudflare.Query{Zones: []string{zone}, Selections: []cloudflare.Selection{selection(d, v, "a", win)}})
+	q := cloudflare.Query{Zones: []string{tag}, Selections: []cloudflare.Selection{selection(d, v, "a", win)}}
+	if d.ScopeKind == bucket.Account {
+		q.Zones, q.AccountID = nil, tag
+	}
+	a, err := w.client.Query(t.Context(), q)
 	if err != nil {
 		t.Fatalf("%s %s: %v", d.Dataset, v.Name, err)
 	}
-	folded, err := d.Fold(v, win, a.Zones[zone]["a"])
+	groups := a.Zones[tag]["a"]
+	if d.ScopeKind == bucket.Account {
+		groups = a.Account["a"]
+	}
+	folded, err := d.Fold(v, win, groups)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,14 +86,14 @@ func selection(d *catalogue.Dataset, v *catalogue.Variant, alias string, win buc
 	}
 }
 
-// rowsOf flattens folded rows to family{label} for comparison.
+// rowsOf flattens folded rows to family{labels} for comparison.
 func rowsOf(f catalogue.Folded) map[string]float64 {
 	out := map[string]float64{}
 	for _, r := range f.Families {
 		for i, v := range r.Values {
 			name := r.Family
 			if n := r.Width(); n > 0 {
-				name += "{" + r.Labels[i*n] + "}"
+				name += "{" + strings.Join(r.Labels[i*n:(i+1)*n], ",") + "}"
 			}
 			out[name] = v
 		}
@@ -96,11 +105,24 @@ func rowsOf(f catalogue.Folded) map[string]float64 {
 // truth, written down apart from the catalogue.
 func wantRows(t *testing.T, sim *cfsim.Server, dataset, variant, zone string, w bucket.Window) map[string]float64 {
 	t.Helper()
+	out := map[string]float64{}
+	if dataset == "workers" {
+		all, err := sim.TrueWorkers(zone, w.Start.Std(), w.End.Std())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range all {
+			labels := "{" + one.Script + "," + one.Status + "}"
+			out["cloudflare_account_worker_requests"+labels] = float64(one.Requests)
+			out["cloudflare_account_worker_errors"+labels] = float64(one.Errors)
+			out["cloudflare_account_worker_subrequests"+labels] = float64(one.Subrequests)
+		}
+		return out
+	}
 	truth, err := sim.True(zone, w.Start.Std(), w.End.Std())
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]float64{}
 	switch dataset {
 	case "http":
 		out["cloudflare_zone_requests"] = float64(truth.Requests)
@@ -187,6 +209,10 @@ func TestDatasetsAgainstTheSimulator(t *testing.T) {
 			for j := range d.Variants {
 				v := &d.Variants[j]
 				t.Run(d.Dataset+"/"+v.Name, func(t *testing.T) {
+					zone := zone
+					if d.ScopeKind == bucket.Account {
+						zone = cfsim.Tag("account:retail")
+					}
 					folded := w.ask(t, d, v, zone, win)
 					if len(folded) != 2 {
 						t.Fatalf("%d windows, want 2", len(folded))

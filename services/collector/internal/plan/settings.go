@@ -6,36 +6,44 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// Ask is one document that asks what plans allow: each node is asked of each zone.
+// Ask is one document that asks what plans allow: each node is asked of each scope.
 // A node in it counts as a selection does.
 type Ask struct {
-	Zones []bucket.Scope
-	Nodes []string
+	Scopes []bucket.Scope // of one kind; accounts come one at a time
+	Nodes  []string
 }
 
-// Settings packs the question for the settings of nodes of zones into as few
-// documents as the ceilings allow. All that is asked of one zone is in documents
+// Settings packs the question for the settings of nodes of scopes of one kind into as
+// few documents as the ceilings allow. All that is asked of one scope is in documents
 // that follow one another, so that it is known early.
-func Settings(zones []bucket.Scope, nodes []string, c Ceilings) (asks []Ask) {
-	if len(nodes) == 0 {
+func Settings(scopes []bucket.Scope, nodes []string, c Ceilings) (asks []Ask) {
+	if len(scopes) == 0 || len(nodes) == 0 {
 		return nil
 	}
-	together, each := c.tile(len(nodes))
-	for some := range slices.Chunk(zones, together) {
+	together, each := c.of(scopes[0].Kind).tile(len(nodes))
+	for some := range slices.Chunk(scopes, together) {
 		for part := range slices.Chunk(nodes, each) {
-			asks = append(asks, Ask{Zones: some, Nodes: part})
+			asks = append(asks, Ask{Scopes: some, Nodes: part})
 		}
 	}
 	return asks
 }
 
 // Asks is how many documents that takes.
-func Asks(zones, nodes int, c Ceilings) int {
+func Asks(kind bucket.ScopeKind, scopes, nodes int, c Ceilings) int {
 	if nodes == 0 {
 		return 0
 	}
-	together, each := c.tile(nodes)
-	return parts(zones, together) * parts(nodes, each)
+	together, each := c.of(kind).tile(nodes)
+	return parts(scopes, together) * parts(nodes, each)
+}
+
+// of are the ceilings of documents about scopes of a kind: one asks about one account.
+func (c Ceilings) of(kind bucket.ScopeKind) Ceilings {
+	if kind == bucket.Account {
+		c.Zones = 1
+	}
+	return c
 }
 
 // tile is how many zones and nodes a document holds: what takes the fewest

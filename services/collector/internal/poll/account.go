@@ -96,7 +96,7 @@ func (b *books) decideLost(batch *store.Batch, c roster.Claim) error {
 		b.Metrics.lost.WithLabelValues(of.Dataset).Add(float64(w.Len() / c.Dataset.Size))
 	}
 	all := bucket.Window{Start: lost[0].Start, End: lost[len(lost)-1].End}
-	b.often.Error(of.Dataset+" "+of.Scope.ID, "windows are lost: Cloudflare no longer has them", "dataset", of.Dataset, "zone", of.Scope.ID,
+	b.often.Error(of.Dataset+" "+of.Scope.ID, "windows are lost: Cloudflare no longer has them", "dataset", of.Dataset, inLog(of.Scope),
 		"windows", count, "within", all.String(), "reason", b.reasonBefore(of, all.Start))
 	b.coverage.Decided[of] = d
 	batch.Records = append(batch.Records, d.Record())
@@ -255,8 +255,14 @@ func (b *books) countFilled(after []ledger.Gap) {
 func (r *reporter) report(now bucket.Time, claims []roster.Claim) {
 	m := r.Metrics
 	m.scopes.Reset()
+	m.accounts.Reset()
 	for _, sc := range r.roster {
-		m.scopes.WithLabelValues(string(sc.State), sc.Credential).Inc()
+		switch {
+		case sc.Kind == bucket.Zone:
+			m.scopes.WithLabelValues(string(sc.State), sc.Credential).Inc()
+		case r.collects(sc.Kind):
+			m.accounts.WithLabelValues(string(sc.State)).Inc()
+		}
 	}
 	m.gaps.Reset()
 	m.waiting.Reset()

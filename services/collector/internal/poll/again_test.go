@@ -87,7 +87,7 @@ func TestAPendingZoneIsNoPausedOne(t *testing.T) {
 	w.run(4 * time.Hour)
 	for name, want := range map[string]float64{
 		"weir_collector_scopes default active": 1, "weir_collector_scopes default pending": 1, "weir_collector_scopes default paused": 1, "weir_collector_scopes default inactive": 1,
-		"weir_collector_scope_state http_5m  pending blog.example": 1, "weir_collector_scope_state http_5m  paused api.example": 1, "weir_collector_scope_state http_5m  inactive media.example": 1,
+		"weir_collector_scope_state  http_5m  pending blog.example": 1, "weir_collector_scope_state  http_5m  paused api.example": 1, "weir_collector_scope_state  http_5m  inactive media.example": 1,
 	} {
 		if got := seen.metrics[1][name]; got != want {
 			t.Errorf("%s is %v, want %v; there are %q", name, got, want, slices.Sorted(maps.Keys(seen.metrics[1])))

@@ -59,14 +59,7 @@ func (a *asker) urgency(r plan.Request) quota.Lane {
 
 // send asks Cloudflare once. The reading counts from before it was sent.
 func (a *asker) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, bucket.Time, error) {
-	q := cloudflare.Query{}
-	for _, sc := range r.Scopes {
-		if sc.Kind == bucket.Account {
-			q.AccountID = sc.ID // the planner asks accounts one at a time
-		} else {
-			q.Zones = append(q.Zones, sc.ID)
-		}
-	}
+	q := about(r.Scopes)
 	for i, sel := range r.Selections {
 		q.Selections = append(q.Selections, selection(alias(i), sel))
 	}
@@ -88,6 +81,22 @@ func (a *asker) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, b
 	}
 	return answer, readAt, nil
 }
+
+// about begins a question about scopes, of which the planner puts zones together and
+// accounts not.
+func about(scopes []bucket.Scope) (q cloudflare.Query) {
+	for _, sc := range scopes {
+		if sc.Kind == bucket.Account {
+			q.AccountID = sc.ID
+		} else {
+			q.Zones = append(q.Zones, sc.ID)
+		}
+	}
+	return q
+}
+
+// inLog is a scope in the log.
+func inLog(sc bucket.Scope) slog.Attr { return slog.String(sc.Kind.String(), sc.ID) }
 
 func alias(i int) string { return fmt.Sprintf("s%d", i) }
 
@@ -140,7 +149,7 @@ func bodyOf(e *cloudflare.Error) slog.Attr {
 func (a *asker) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 	about := of.Dataset + " " + sc.ID
-	args := []any{"dataset", of.Dataset, "zone", sc.ID, "variant", sel.Variant.Name, "err", e, bodyOf(e)}
+	args := []any{"dataset", of.Dataset, inLog(sc), "variant", sel.Variant.Name, "err", e, bodyOf(e)}
 	switch e.Class {
 	case cloudflare.Entitlement:
 		a.refuse(sc, sel, e)
@@ -155,7 +164,7 @@ func (a *asker) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 		a.narrow(of, sel, e.Message)
 	case cloudflare.Unknown:
 		a.failAlone(of, ledger.Unknown, e, unknownRefusal)
-		a.often.Warn(about, "Cloudflare refuses the dataset of the zone in words that are not recognised; nothing is concluded from them", args...)
+		a.often.Warn(about, "Cloudflare refuses the dataset of the scope in words that are not recognised; nothing is concluded from them", args...)
 	case cloudflare.Budget:
 		a.failAlone(of, ledger.UpstreamError, e, seriesFailed)
 		t := a.tries[of]

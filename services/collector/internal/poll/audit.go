@@ -292,7 +292,7 @@ func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, look
 		switch a.Result {
 		case audit.Moved:
 			u.Metrics.moved.WithLabelValues(look.Dataset, look.Age.Name).Observe(a.Ratio())
-			u.often.Info(look.Dataset, "final bucket has moved at Cloudflare; what is stored stays", "dataset", look.Dataset, "zone", sc.ID,
+			u.often.Info(look.Dataset, "final bucket has moved at Cloudflare; what is stored stays", "dataset", look.Dataset, inLog(sc),
 				"window", stored.Window().String(), "age", look.Age.Name, "ratio", a.Ratio())
 		case audit.Same:
 			u.Metrics.moved.WithLabelValues(look.Dataset, look.Age.Name).Observe(0)

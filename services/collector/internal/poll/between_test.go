@@ -18,6 +18,7 @@ type between struct {
 	query    func(q cloudflare.Query) error
 	answer   func(*cloudflare.Answer)
 	zones    func([]cloudflare.Zone) []cloudflare.Zone
+	accounts func([]cloudflare.Account) ([]cloudflare.Account, error)
 	settings func(zone, node string, s *cloudflare.Settings)
 	sent     int // queries, those for settings included
 }
@@ -42,6 +43,14 @@ func (b *between) Zones(ctx context.Context) ([]cloudflare.Zone, error) {
 		zones = b.zones(zones)
 	}
 	return zones, err
+}
+
+func (b *between) Accounts(ctx context.Context) ([]cloudflare.Account, error) {
+	all, err := b.Client.Accounts(ctx)
+	if b.accounts != nil && err == nil {
+		return b.accounts(all)
+	}
+	return all, err
 }
 
 func (b *between) Settings(ctx context.Context, account string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error) {

@@ -118,19 +118,25 @@ func (b *books) sizeOf(dataset string) time.Duration {
 
 // nameOf is what people call a scope.
 func (b *books) nameOf(sc bucket.Scope) string {
-	if who := b.roster[sc]; who != nil && who.ZoneLabel != "" {
-		return who.ZoneLabel
+	if who := b.roster[sc]; who != nil && who.Label() != "" {
+		return who.Label()
 	}
 	return sc.ID
 }
 
-func (b *books) activeScopes(l *line) (n int) {
+// active is how many scopes of a kind are collected with a line.
+func (b *books) active(l *line, kind bucket.ScopeKind) (n int) {
 	for _, who := range b.roster {
-		if who.State == roster.Active && who.Credential == l.Name {
+		if who.Kind == kind && who.State == roster.Active && who.Credential == l.Name {
 			n++
 		}
 	}
 	return n
+}
+
+// collects reports whether any dataset is about scopes of a kind.
+func (p *Poller) collects(kind bucket.ScopeKind) bool {
+	return slices.ContainsFunc(p.Catalogue.Datasets, func(d catalogue.Dataset) bool { return d.ScopeKind == kind })
 }
 
 // dirty notes that a scope's record must be written with the next commit.
@@ -144,7 +150,7 @@ func (b *books) deny(sc bucket.Scope, selections []plan.Selection, e *cloudflare
 	for _, sel := range selections {
 		of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 		if !b.denied(of) {
-			b.often.Warn(sc.ID, "the API token may not ask the zone for the dataset; it is asked again within an hour", "dataset", of.Dataset, "zone", sc.ID, "name", b.roster[sc].Name, "err", e)
+			b.often.Warn(sc.ID, "the API token may not ask for the dataset of the "+sc.Kind.String()+"; it is asked again within an hour", "dataset", of.Dataset, inLog(sc), "name", b.roster[sc].Name, "err", e)
 		}
 		b.failWith(of, ledger.Unauthorized, e.Error(), jitter, seriesDenied)
 		b.tries[of].alone = true
@@ -158,7 +164,7 @@ func (b *books) absolve(sc bucket.Scope, sel plan.Selection) {
 		b.Trouble.Clear(trouble.DatasetDisabled, sel.Dataset.Dataset)
 	}
 	for _, changed := range b.roster.Absolve(sc, sel.Dataset.Dataset, sel.Variant.Name) {
-		b.often.Info(changed.ID, "a refused variant is answered again", "dataset", sel.Dataset.Dataset, "variant", sel.Variant.Name, "zone", changed.ID, "name", changed.Name)
+		b.often.Info(changed.ID, "a refused variant is answered again", "dataset", sel.Dataset.Dataset, "variant", sel.Variant.Name, inLog(changed.Scope), "name", changed.Name)
 		b.dirty(changed.Scope)
 	}
 }

@@ -14,16 +14,16 @@ import (
 // answered takes in an answer, and grants what it completes.
 func (s *settings) answered(ctx context.Context, of *line, l *list, ask plan.Ask, answer map[string]map[string]cloudflare.Settings) error {
 	l.granting, l.suspects, of.outage = true, nil, upstream.Outage{}
-	now, nodes := s.trusted.Second(), s.nodes()
+	now := s.trusted.Second()
 	var complete []*roster.Scope
-	for _, id := range ask.Zones {
+	for _, id := range ask.Scopes {
 		sc := s.roster[id]
 		byNode, visible := answer[id.ID]
 		if !visible {
-			s.often.Log(ctx, s.leaveUnread(settingsDenied, nil, id), id.ID, "zone is listed, but the analytics API does not show it; does the token have Zone Analytics Read?", "zone", id.ID, "name", sc.Name)
+			s.often.Log(ctx, s.leaveUnread(settingsDenied, nil, id), id.ID, id.Kind.String()+" is known, but the analytics API does not show it; does the token have "+permission(id.Kind)+"?", inLog(id), "name", sc.Name)
 			continue
 		}
-		if all := s.hear(now, id, ask.Nodes, byNode); all.has(nodes) {
+		if all := s.hear(now, id, ask.Nodes, byNode); all.has(s.nodes(id.Kind)) {
 			delete(s.unread, id)
 			delete(s.heard, id)
 			s.grant(now, sc, all)
@@ -71,10 +71,10 @@ func (s *settings) grant(now bucket.Time, sc *roster.Scope, all *heard) {
 	}
 	for _, c := range (roster.Roster{sc.Scope: sc}).Claims(now, s.Catalogue.Datasets, roster.Terms{}) {
 		if c.Variant == nil {
-			s.often.Info(c.Dataset.Dataset, "dataset is not collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "reason", c.Refused)
+			s.often.Info(c.Dataset.Dataset, "dataset is not collected for "+sc.Kind.String(), "dataset", c.Dataset.Dataset, inLog(sc.Scope), "name", sc.Name, "reason", c.Refused)
 			continue
 		}
-		s.Logger.Debug("dataset is collected for zone", "dataset", c.Dataset.Dataset, "zone", sc.ID, "name", sc.Name, "variant", c.Variant.Name)
+		s.Logger.Debug("dataset is collected for "+sc.Kind.String(), "dataset", c.Dataset.Dataset, inLog(sc.Scope), "name", sc.Name, "variant", c.Variant.Name)
 	}
 }
 

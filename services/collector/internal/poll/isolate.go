@@ -155,7 +155,7 @@ func (b *books) granted(r plan.Request) (rest []plan.Request, changed bool) {
 // -1 where it does not say. A field that only one selection asks for names it.
 func (a *asker) named(r plan.Request, e *cloudflare.Error) (scopes []bucket.Scope, selection int) {
 	for _, sc := range r.Scopes {
-		if sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID) {
+		if names(e, sc) {
 			scopes = append(scopes, sc)
 		}
 	}
@@ -172,6 +172,14 @@ func (a *asker) named(r plan.Request, e *cloudflare.Error) (scopes []bucket.Scop
 		}
 	}
 	return scopes, selection
+}
+
+// names reports whether an error names a scope.
+func names(e *cloudflare.Error, sc bucket.Scope) bool {
+	if sc.Kind == bucket.Account {
+		return sc.ID == e.Account
+	}
+	return sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID)
 }
 
 // names reports whether an error names a part of a request, so that the rest is

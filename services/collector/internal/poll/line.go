@@ -24,8 +24,11 @@ type line struct {
 	discoverAt bucket.Time
 	listing    upstream.Outage // of the list of zones alone
 	unlisted   bool            // the list failed in this pass, which so has nothing to read settings of
-	list       roster.List     // as last heard
-	unmatched  []roster.Unmatched
+	list       roster.List     // of zones, as last heard
+	// accounts are listed where any dataset is about accounts.
+	accounts        roster.List
+	listingAccounts upstream.Outage
+	unmatched       []roster.Unmatched
 
 	urgent   list     // settings to be read in this pass, less those of scopes to blame apart
 	turns    int      // requests for settings that may be sent before one for data has to be
@@ -40,7 +43,7 @@ func newLines(credentials []upstream.Credential) (all lines) {
 		c := &credentials[i]
 		all = append(all, &line{
 			Credential: c, group: i, alone: len(credentials) == 1, turns: settingsAtOnce,
-			list: roster.List{Credential: c.Name, Select: c.Select},
+			list: roster.List{Credential: c.Name, Select: c.Select}, accounts: roster.List{Credential: c.Name, Select: c.Select},
 		})
 	}
 	return all
@@ -105,15 +108,18 @@ func (b *books) out(sc bucket.Scope) (upstream.Outage, bool) {
 	return l.outage, true
 }
 
-// owns reports whether any scope is asked by a line.
-func (b *books) owns(l *line) bool {
-	for _, who := range b.roster {
-		if who.Credential == l.Name {
-			return true
+// known is how many scopes of a kind are a line's.
+func (b *books) known(l *line, kind bucket.ScopeKind) (n int) {
+	for id, who := range b.roster {
+		if id.Kind == kind && who.Credential == l.Name {
+			n++
 		}
 	}
-	return false
+	return n
 }
+
+// owns reports whether any scope is asked by a line.
+func (b *books) owns(l *line) bool { return b.known(l, bucket.Zone)+b.known(l, bucket.Account) > 0 }
 
 // recovered ends an outage. What failed in it and was not tried since has failed for
 // no longer than from now.

@@ -12,41 +12,43 @@ import (
 // Metrics are the loop's own metrics: they tell "traffic changed" from
 // "collector changed". Labels are bounded by the catalogue and by constants.
 type Metrics struct {
-	leader        prometheus.Gauge
-	passes        prometheus.Histogram
-	lastSuccess   *prometheus.GaugeVec
-	completeUntil *prometheus.GaugeVec
-	overdue       *prometheus.GaugeVec
-	buckets       *prometheus.CounterVec
-	requests      *prometheus.CounterVec
-	errors        *prometheus.CounterVec
-	duration      prometheus.Histogram
-	delayed       *prometheus.GaugeVec
-	suspects      *prometheus.GaugeVec
-	gaps          *prometheus.GaugeVec
-	waiting       *prometheus.GaugeVec
-	filled        *prometheus.CounterVec
-	lost          *prometheus.CounterVec
-	repairBy      *prometheus.GaugeVec
-	scopes        *prometheus.GaugeVec
-	standings     *standings
-	visible       *prometheus.GaugeVec
-	selected      *prometheus.GaugeVec
-	unmatched     *prometheus.GaugeVec
-	unread        *prometheus.GaugeVec
-	refused       *prometheus.GaugeVec
-	refusedBy     *prometheus.GaugeVec
-	folded        *prometheus.CounterVec
-	truncated     *prometheus.CounterVec
-	cut           *prometheus.CounterVec
-	invalid       *prometheus.CounterVec
-	skew          *prometheus.GaugeVec
-	revision      prometheus.Gauge
-	storeSize     prometheus.Gauge
-	progress      prometheus.Gauge
-	needed        *prometheus.GaugeVec
-	audited       *prometheus.CounterVec
-	moved         *prometheus.HistogramVec
+	leader                            prometheus.Gauge
+	passes                            prometheus.Histogram
+	lastSuccess                       *prometheus.GaugeVec
+	completeUntil                     *prometheus.GaugeVec
+	overdue                           *prometheus.GaugeVec
+	buckets                           *prometheus.CounterVec
+	requests                          *prometheus.CounterVec
+	errors                            *prometheus.CounterVec
+	duration                          prometheus.Histogram
+	delayed                           *prometheus.GaugeVec
+	suspects                          *prometheus.GaugeVec
+	gaps                              *prometheus.GaugeVec
+	waiting                           *prometheus.GaugeVec
+	filled                            *prometheus.CounterVec
+	lost                              *prometheus.CounterVec
+	repairBy                          *prometheus.GaugeVec
+	scopes                            *prometheus.GaugeVec
+	accounts                          *prometheus.GaugeVec
+	standings                         *standings
+	visible                           *prometheus.GaugeVec
+	selected                          *prometheus.GaugeVec
+	visibleAccounts, selectedAccounts *prometheus.GaugeVec
+	unmatched                         *prometheus.GaugeVec
+	unread                            *prometheus.GaugeVec
+	refused                           *prometheus.GaugeVec
+	refusedBy                         *prometheus.GaugeVec
+	folded                            *prometheus.CounterVec
+	truncated                         *prometheus.CounterVec
+	cut                               *prometheus.CounterVec
+	invalid                           *prometheus.CounterVec
+	skew                              *prometheus.GaugeVec
+	revision                          prometheus.Gauge
+	storeSize                         prometheus.Gauge
+	progress                          prometheus.Gauge
+	needed                            *prometheus.GaugeVec
+	audited                           *prometheus.CounterVec
+	moved                             *prometheus.HistogramVec
 }
 
 // NewMetrics registers the loop's metrics.
@@ -77,41 +79,44 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return h
 	}
 	return &Metrics{
-		leader:        gauge("leader", "1 while this process holds the lease and collects."),
-		passes:        histogram("pass_duration_seconds", "Duration of planner passes, waiting excluded.", []float64{.01, .05, .1, .5, 1, 5, 10, 30, 60, 120}),
-		lastSuccess:   gauges("last_success_timestamp_seconds", "When Cloudflare last answered for the dataset in full.", "dataset"),
-		completeUntil: gauges("complete_until_timestamp_seconds", "End of the newest window up to which everything that is due is accounted for in every collected zone: final, refused, lost, accepted, or waiting to be believed.", "dataset"),
-		overdue:       gauges("overdue_since_timestamp_seconds", "When the dataset's oldest window fell due that is not accounted for; absent when there is none.", "dataset"),
-		buckets:       counters("buckets_total", "Buckets stored, by the ground on which they were final and the lane that fetched them.", "dataset", "finality", "origin"),
-		requests:      counters("upstream_requests_total", "Requests sent to Cloudflare's GraphQL API.", "lane"),
-		errors:        counters("upstream_errors_total", "Requests to Cloudflare that failed, by class of error.", "class"),
-		duration:      histogram("upstream_request_duration_seconds", "Duration of requests to Cloudflare's GraphQL API.", []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40}),
-		delayed:       gauges("upstream_delayed", "1 while the whole dataset looks delayed at Cloudflare and nothing of it is believed.", "dataset"),
-		suspects:      gauges("suspect_windows", "Windows whose newest reading looks wrong: empty, or far below the scope's level.", "dataset"),
-		gaps:          gauges("gap_windows", "Windows that are due, not final, and not waiting to be believed, by reason.", "dataset", "reason"),
-		waiting:       gauges("waiting_windows", "Windows that were answered and wait for their silence to be believed, by reason: suspect (empty, or far too low) or delayed (the whole dataset is). They become final by themselves.", "dataset", "reason"),
-		filled:        counters("gaps_filled_windows_total", "Windows that were in the gap ledger and became final.", "dataset"),
-		lost:          counters("lost_windows_total", "Windows that left Cloudflare's retention before they became final.", "dataset"),
-		repairBy:      gauges("repair_deadline_timestamp_seconds", "When the dataset's oldest gap leaves Cloudflare's retention; absent without a gap. What waits to be believed is none.", "dataset"),
-		scopes:        gauges("scopes", "Zones by state, and by the credential that they are asked with.", "state", "credential"),
-		standings:     newStandings(reg),
-		visible:       gauges("visible_zones", "Zones that the token sees, as of the last list; absent before the first."),
-		selected:      gauges("selected_zones", "Zones that are collected: visible, selected by the settings and active at Cloudflare; absent before the first list."),
-		unmatched:     gauges("selection_unmatched", "Entries of the setting that match nothing that the token sees, or that another setting takes away; absent before the first list.", "setting"),
-		unread:        gauges("unread_scopes", "Active zones of which nothing is collected yet because their settings have not been read since they were found; absent before the first pass."),
-		refused:       gauges("refused_scopes", "Active zones of which the dataset may not be asked.", "dataset"),
-		refusedBy:     gauges("refused_variants", "Zones of which an answer refused a variant of the dataset that the settings allow, and has not answered for it since.", "dataset"),
-		folded:        counters("folded_rows_total", "Rows summed into \"other\", or dropped, by the dataset's limits.", "dataset"),
-		truncated:     counters("truncated_answers_total", "Answers that filled their page and were thrown away.", "dataset"),
-		cut:           counters("labels_cut_total", "Label values of stored rows that were longer than a label may be, or held what no scrape can carry, and were cut or replaced; they end with ~ and a hash.", "dataset"),
-		invalid:       counters("invalid_buckets_total", "Buckets that were read whole and not stored, since no reader would accept them; each is a gap with reason invalid and is read again.", "dataset"),
-		skew:          gauges("clock_skew_seconds", "The source's clock minus this process's, when it is beyond what measuring explains.", "source"),
-		revision:      gauge("head_revision", "Newest revision of the log, as this process knows it."),
-		storeSize:     gauge("store_size_bytes", "Size of the store on disk."),
-		progress:      gauge("progress_timestamp_seconds", "Stream time: the trusted time up to which the log holds all that this process, leading, has committed. Says that it lives, not that data is complete."),
-		needed:        gauges("budget_needed_requests", "Requests in five minutes that keep the selected zones and datasets complete once nothing is missing, by the planner's own reckoning, by the Cloudflare user that owns the token.", "user"),
-		audited:       counters("audited_buckets_total", "Final buckets that were read again at an age, by what was found: same, moved, gone (an empty answer, which proves nothing) or unanswered.", "dataset", "age", "result"),
-		moved:         histograms("drift_ratio", "How far final buckets that were read again at an age had moved: the part of the family that moved most, 0 for a bucket that is the same.", []float64{0, 1e-5, 1e-4, .001, .005, .01, .05, .1, .5, 1}, "dataset", "age"),
+		leader:           gauge("leader", "1 while this process holds the lease and collects."),
+		passes:           histogram("pass_duration_seconds", "Duration of planner passes, waiting excluded.", []float64{.01, .05, .1, .5, 1, 5, 10, 30, 60, 120}),
+		lastSuccess:      gauges("last_success_timestamp_seconds", "When Cloudflare last answered for the dataset in full.", "dataset"),
+		completeUntil:    gauges("complete_until_timestamp_seconds", "End of the newest window up to which everything that is due is accounted for in every collected zone or account: final, refused, lost, accepted, or waiting to be believed.", "dataset"),
+		overdue:          gauges("overdue_since_timestamp_seconds", "When the dataset's oldest window fell due that is not accounted for; absent when there is none.", "dataset"),
+		buckets:          counters("buckets_total", "Buckets stored, by the ground on which they were final and the lane that fetched them.", "dataset", "finality", "origin"),
+		requests:         counters("upstream_requests_total", "Requests sent to Cloudflare's GraphQL API.", "lane"),
+		errors:           counters("upstream_errors_total", "Requests to Cloudflare that failed, by class of error.", "class"),
+		duration:         histogram("upstream_request_duration_seconds", "Duration of requests to Cloudflare's GraphQL API.", []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40}),
+		delayed:          gauges("upstream_delayed", "1 while the whole dataset looks delayed at Cloudflare and nothing of it is believed.", "dataset"),
+		suspects:         gauges("suspect_windows", "Windows whose newest reading looks wrong: empty, or far below the scope's level.", "dataset"),
+		gaps:             gauges("gap_windows", "Windows that are due, not final, and not waiting to be believed, by reason.", "dataset", "reason"),
+		waiting:          gauges("waiting_windows", "Windows that were answered and wait for their silence to be believed, by reason: suspect (empty, or far too low) or delayed (the whole dataset is). They become final by themselves.", "dataset", "reason"),
+		filled:           counters("gaps_filled_windows_total", "Windows that were in the gap ledger and became final.", "dataset"),
+		lost:             counters("lost_windows_total", "Windows that left Cloudflare's retention before they became final.", "dataset"),
+		repairBy:         gauges("repair_deadline_timestamp_seconds", "When the dataset's oldest gap leaves Cloudflare's retention; absent without a gap. What waits to be believed is none.", "dataset"),
+		scopes:           gauges("scopes", "Zones by state, and by the credential that they are asked with.", "state", "credential"),
+		accounts:         gauges("accounts", "Accounts by state; absent when no dataset is about accounts.", "state"),
+		standings:        newStandings(reg),
+		visible:          gauges("visible_zones", "Zones that the token sees, as of the last list; absent before the first."),
+		selected:         gauges("selected_zones", "Zones that are collected: visible, selected by the settings and active at Cloudflare; absent before the first list."),
+		visibleAccounts:  gauges("visible_accounts", "Accounts that the token sees, in the list of accounts or as those of its zones, as of the last list; absent when no dataset is about accounts."),
+		selectedAccounts: gauges("selected_accounts", "Accounts that are collected: visible and selected by the setting; absent when no dataset is about accounts."),
+		unmatched:        gauges("selection_unmatched", "Entries of the setting that match nothing that the token sees, or that another setting takes away; absent before the first list.", "setting"),
+		unread:           gauges("unread_scopes", "Active zones and accounts of which nothing is collected yet because their settings have not been read since they were found; absent before the first pass."),
+		refused:          gauges("refused_scopes", "Active zones or accounts of which the dataset may not be asked.", "dataset"),
+		refusedBy:        gauges("refused_variants", "Zones or accounts of which an answer refused a variant of the dataset that the settings allow, and has not answered for it since.", "dataset"),
+		folded:           counters("folded_rows_total", "Rows summed into \"other\", or dropped, by the dataset's limits.", "dataset"),
+		truncated:        counters("truncated_answers_total", "Answers that filled their page and were thrown away.", "dataset"),
+		cut:              counters("labels_cut_total", "Label values of stored rows that were longer than a label may be, or held what no scrape can carry, and were cut or replaced; they end with ~ and a hash.", "dataset"),
+		invalid:          counters("invalid_buckets_total", "Buckets that were read whole and not stored, since no reader would accept them; each is a gap with reason invalid and is read again.", "dataset"),
+		skew:             gauges("clock_skew_seconds", "The source's clock minus this process's, when it is beyond what measuring explains.", "source"),
+		revision:         gauge("head_revision", "Newest revision of the log, as this process knows it."),
+		storeSize:        gauge("store_size_bytes", "Size of the store on disk."),
+		progress:         gauge("progress_timestamp_seconds", "Stream time: the trusted time up to which the log holds all that this process, leading, has committed. Says that it lives, not that data is complete."),
+		needed:           gauges("budget_needed_requests", "Requests in five minutes that keep the selected zones and datasets complete once nothing is missing, by the planner's own reckoning, by the Cloudflare user that owns the token.", "user"),
+		audited:          counters("audited_buckets_total", "Final buckets that were read again at an age, by what was found: same, moved, gone (an empty answer, which proves nothing) or unanswered.", "dataset", "age", "result"),
+		moved:            histograms("drift_ratio", "How far final buckets that were read again at an age had moved: the part of the family that moved most, 0 for a bucket that is the same.", []float64{0, 1e-5, 1e-4, .001, .005, .01, .05, .1, .5, 1}, "dataset", "age"),
 	}
 }
 
@@ -119,7 +124,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // of would be told, and alerted on, for as long as the process stands by.
 func (m *Metrics) stepDown() {
 	m.leader.Set(0)
-	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.visible, m.selected, m.unmatched, m.unread, m.refused, m.refusedBy, m.needed} {
+	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.accounts, m.visible, m.selected, m.visibleAccounts, m.selectedAccounts, m.unmatched, m.unread, m.refused, m.refusedBy, m.needed} {
 		moment.Reset()
 	}
 	m.standings.publish(nil)

@@ -22,20 +22,34 @@ const span = 5 * time.Minute
 // before it is a problem.
 const settingsLate = 10 * time.Minute
 
-// outstanding are how many of a user's zones are still to have their settings asked
+// tally counts scopes by kind.
+type tally map[bucket.ScopeKind]int
+
+func (t tally) all() int { return t[bucket.Zone] + t[bucket.Account] }
+
+// outstanding are how many of a user's scopes are still to have their settings asked
 // for the first time, and of how many they are known. Those that could not be read
 // are neither.
-func (r *reporter) outstanding(u *user) (waiting, known int) {
+func (r *reporter) outstanding(u *user) (waiting, known tally) {
+	waiting, known = tally{}, tally{}
 	for id, sc := range r.roster {
 		switch {
-		case sc.State != roster.Active || !u.has(sc):
+		case sc.State != roster.Active || !u.has(sc) || !r.collects(sc.Kind):
 		case sc.Checked != 0:
-			known++
+			known[sc.Kind]++
 		case r.unread[id] == nil:
-			waiting++
+			waiting[sc.Kind]++
 		}
 	}
 	return waiting, known
+}
+
+// asks is how many documents it takes to ask for the settings of so many scopes.
+func (s *settings) asks(of tally) (n int) {
+	for _, kind := range []bucket.ScopeKind{bucket.Zone, bucket.Account} {
+		n += plan.Asks(kind, of[kind], len(s.nodes(kind)), s.ceilings)
+	}
+	return n
 }
 
 // tellOutstanding tells of settings that are to be asked for and have been for long.
@@ -47,8 +61,9 @@ func (r *reporter) tellOutstanding(now bucket.Time) {
 	r.Metrics.unread.WithLabelValues().Set(float64(all))
 }
 
-func (r *reporter) tellWaiting(now bucket.Time, u *user) (waiting int) {
-	waiting, known := r.outstanding(u)
+func (r *reporter) tellWaiting(now bucket.Time, u *user) int {
+	outstanding, read := r.outstanding(u)
+	waiting, known := outstanding.all(), read.all()
 	switch {
 	case waiting == 0:
 		u.waits = 0
@@ -60,10 +75,14 @@ func (r *reporter) tellWaiting(now bucket.Time, u *user) (waiting int) {
 		return waiting
 	}
 	share, _ := u.lines[0].Budget.Share()
-	left := span * time.Duration(plan.Asks(waiting, len(r.nodes()), r.ceilings)) / time.Duration(max(1, share))
+	left := span * time.Duration(r.asks(outstanding)) / time.Duration(max(1, share))
+	what := "zones"
+	if r.collects(bucket.Account) {
+		what = "zones and accounts"
+	}
 	r.Trouble.Set(trouble.BudgetShort, u.about(aboutSettings), fmt.Sprintf(
-		"the settings of %d of %d zones have not been read yet, so nothing of these zones is collected; at the share of %d requests in five minutes it takes %s at least. A larger %s shortens it",
-		waiting, waiting+known, share, left.Round(time.Minute), u.setting("WEIR_BUDGET_SHARE", "share")))
+		"the settings of %d of %d %s have not been read yet, so nothing of these is collected; at the share of %d requests in five minutes it takes %s at least. A larger %s shortens it",
+		waiting, waiting+known, what, share, left.Round(time.Minute), u.setting("WEIR_BUDGET_SHARE", "share")))
 	return waiting
 }
 
@@ -81,7 +100,8 @@ func (r *reporter) weigh(now bucket.Time, claims []roster.Claim) {
 // does it. Zones whose settings are still to be read need as much as the others,
 // which is reckoned when it takes long, and again when twice as many are known.
 func (r *reporter) weighUser(now bucket.Time, u *user, claims []roster.Claim) {
-	waiting, known := r.outstanding(u)
+	outstanding, read := r.outstanding(u)
+	waiting, known := outstanding.all(), read.all()
 	if waiting > 0 && (u.waits == 0 || now.Sub(u.waits) < settingsLate || known < max(1, 2*u.weighedOf)) {
 		return
 	}
@@ -136,17 +156,22 @@ func fingerprint(wants []plan.Want, share int) uint64 {
 }
 
 // need is how many requests a span takes in steady state, the refresh of settings
-// and zones that are not known yet included. Zones are listed by another API, which
-// the limit is not about.
+// and scopes that are not known yet included. Zones and accounts are listed by another
+// API, which the limit is not about.
 func (r *reporter) need(u *user, wants []plan.Want) float64 {
-	zones := map[bucket.Scope]bool{}
+	settings := float64(r.asks(scopesOf(wants))) * float64(span) / float64(entitleEvery)
+	return u.scale * (plan.Need(wants, r.Interval, span, plan.DefaultCeilings) + settings)
+}
+
+func scopesOf(wants []plan.Want) tally {
+	seen, of := map[bucket.Scope]bool{}, tally{}
 	for i := range wants {
-		if wants[i].Scope.Kind == bucket.Zone {
-			zones[wants[i].Scope] = true
+		if sc := wants[i].Scope; !seen[sc] {
+			seen[sc] = true
+			of[sc.Kind]++
 		}
 	}
-	settings := float64(plan.Asks(len(zones), len(r.nodes()), r.ceilings)) * float64(span) / float64(entitleEvery)
-	return u.scale * (plan.Need(wants, r.Interval, span, plan.DefaultCeilings) + settings)
+	return of
 }
 
 // short says what to change. Each remedy is tried on the planner.
@@ -171,14 +196,9 @@ func (r *reporter) short(u *user, wants []plan.Want, need float64, share, limit 
 			remedies = append(remedies, fmt.Sprintf("leaving out %s, without which %.0f are needed", id, math.Ceil(n)))
 		}
 	}
-	zones := 0
-	for _, w := range wants {
-		if w.Dataset == wants[0].Dataset {
-			zones++
-		}
+	if zones := int(math.Round(u.scale * float64(scopesOf(wants)[bucket.Zone]))); zones > 0 {
+		remedies = append(remedies, fmt.Sprintf("%s with about %d of the %d zones, and another collector with its own store and the token of another Cloudflare user for the rest", u.setting("CF_ZONES", "zones"), int(float64(zones)*float64(share)/need), zones))
 	}
-	zones = int(math.Round(u.scale * float64(zones)))
-	remedies = append(remedies, fmt.Sprintf("%s with about %d of the %d zones, and another collector with its own store and the token of another Cloudflare user for the rest", u.setting("CF_ZONES", "zones"), int(float64(zones)*float64(share)/need), zones))
 	of := ""
 	if !u.alone {
 		of = " of Cloudflare user " + u.name

@@ -158,7 +158,7 @@ func (a *asker) refuse(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error)
 	}
 	who.Refuse(a.trusted.Second(), dataset, variant, roster.Refusal{Reason: e.Message, Node: sel.Variant.Node, Field: e.Field})
 	a.dirty(sc)
-	a.often.Warn(dataset+" "+sc.ID, "zone may not be asked; trying the next variant", "dataset", dataset, "zone", sc.ID, "name", who.Name, "variant", variant, "probe", who.Refusals[key].Until, "err", e)
+	a.often.Warn(dataset+" "+sc.ID, sc.Kind.String()+" may not be asked; trying the next variant", "dataset", dataset, inLog(sc), "name", who.Name, "variant", variant, "probe", who.Refusals[key].Until, "err", e)
 }
 
 // tooManyRefusals takes the refusals of a line's queue back when they are many and

@@ -239,8 +239,9 @@ func (f *faraway) away() func() {
 	return func() { f.took += processor() - began }
 }
 
-func (f *faraway) Zones(context.Context) ([]cloudflare.Zone, error) { return f.zones, nil }
-func (f *faraway) Date(context.Context) (time.Time, error)          { return f.clock.Now(), nil }
+func (f *faraway) Zones(context.Context) ([]cloudflare.Zone, error)       { return f.zones, nil }
+func (f *faraway) Accounts(context.Context) ([]cloudflare.Account, error) { return nil, nil }
+func (f *faraway) Date(context.Context) (time.Time, error)                { return f.clock.Now(), nil }
 
 // Settings answers for the nodes that nobody asks with the first one that somebody does.
 func (f *faraway) Settings(_ context.Context, _ string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error) {

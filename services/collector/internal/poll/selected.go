@@ -55,7 +55,7 @@ func (d *discoverer) judge(l *line) (collected int) {
 	}
 	why := ""
 	switch taken := d.taken(l); {
-	case collected > 0:
+	case collected > 0 || !d.collects(bucket.Zone):
 		d.Trouble.Clear(trouble.NoZones, l.about(""))
 		return collected
 	case l.list.At == 0: // not known yet
@@ -74,10 +74,46 @@ func (d *discoverer) judge(l *line) (collected int) {
 	return 0
 }
 
+// judgeAccounts says why no account of a line is collected, if none is and one should
+// be, and returns how many are.
+func (d *discoverer) judgeAccounts(l *line) (collected int) {
+	if !d.collects(bucket.Account) {
+		return 0
+	}
+	collected = d.active(l, bucket.Account)
+	why := ""
+	switch visible := len(l.accounts.Seen); {
+	case collected > 0:
+		d.Trouble.Clear(trouble.NoAccounts, l.about(""))
+		return collected
+	case l.accounts.At == 0: // not known yet
+		return 0
+	case visible == 0:
+		why = "Cloudflare shows the token no account, and no zone of one. Datasets about accounts need the permission Account Analytics Read, and to find the accounts Account Settings Read or, for those with zones, Zone Read"
+	case slices.ContainsFunc(l.accounts.Seen, func(z roster.Seen) bool {
+		sc := d.roster[z.Scope()]
+		return sc != nil && sc.Listed() && sc.Credential != l.Name
+	}):
+		why = "the selected accounts that the token sees are collected with other credentials"
+	default:
+		why = fmt.Sprintf("the token sees %d accounts, and %s selects none of them", visible, l.Select.AccountsSetting())
+	}
+	d.Trouble.Set(trouble.NoAccounts, l.about(""), "no account is collected"+l.with()+": "+why)
+	return 0
+}
+
+// permission is what a token needs to ask about scopes of a kind.
+func permission(kind bucket.ScopeKind) string {
+	if kind == bucket.Account {
+		return "Account Analytics Read"
+	}
+	return "Zone Analytics Read"
+}
+
 // taken is how many zones that a line sees are collected by others.
 func (d *discoverer) taken(l *line) (n int) {
 	for _, z := range l.list.Seen {
-		if sc := d.roster[bucket.Scope{Kind: bucket.Zone, ID: z.ID}]; sc != nil && sc.Listed() && sc.Credential != l.Name {
+		if sc := d.roster[z.Scope()]; sc != nil && sc.Listed() && sc.Credential != l.Name {
 			n++
 		}
 	}

@@ -119,7 +119,7 @@ func (s *settings) entitleFailed(ctx context.Context, now bucket.Time, of *line,
 
 // due reports whether a scope's settings should be asked for at now.
 func (s *settings) due(now bucket.Time, sc *roster.Scope) bool {
-	return sc.Kind == bucket.Zone && sc.Stale(now, entitleEvery) && now >= s.readAgain(sc)
+	return s.collects(sc.Kind) && sc.Stale(now, entitleEvery) && now >= s.readAgain(sc)
 }
 
 // readAgain is when a scope's settings may be asked for again.
@@ -157,23 +157,24 @@ func (s *settings) stale(now bucket.Time, l *line) (classes [3][]*roster.Scope) 
 // pack makes documents of what is not answered yet of scopes. Neighbours of which
 // the same is lacking share them.
 func (s *settings) pack(now bucket.Time, scopes []*roster.Scope) (asks []plan.Ask) {
-	nodes := s.nodes()
-	var zones []bucket.Scope
+	nodes := map[bucket.ScopeKind][]string{bucket.Zone: s.nodes(bucket.Zone), bucket.Account: s.nodes(bucket.Account)}
+	var together []bucket.Scope
 	var lacking []string
 	flush := func() {
-		asks = append(asks, plan.Settings(zones, lacking, s.ceilings)...)
-		zones = nil
+		asks = append(asks, plan.Settings(together, lacking, s.ceilings)...)
+		together = nil
 	}
 	for _, sc := range scopes {
+		nodes := nodes[sc.Kind]
 		lacks := nodes
 		if h := s.heard[sc.Scope]; h != nil && now.Sub(h.at) < heardFor {
 			lacks = slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { _, known := h.nodes[n]; return known })
 		}
-		if !slices.Equal(lacks, lacking) {
+		if !slices.Equal(lacks, lacking) || len(together) > 0 && together[0].Kind != sc.Kind {
 			flush()
 			lacking = lacks
 		}
-		zones = append(zones, sc.Scope)
+		together = append(together, sc.Scope)
 	}
 	flush()
 	return asks
@@ -185,10 +186,10 @@ func (s *settings) more(l *list) bool {
 	now := s.trusted.Second()
 	for len(l.queue) > 0 && !l.halted() {
 		first := &l.queue[0]
-		first.Zones = slices.DeleteFunc(slices.Clone(first.Zones), func(sc bucket.Scope) bool {
+		first.Scopes = slices.DeleteFunc(slices.Clone(first.Scopes), func(sc bucket.Scope) bool {
 			return s.roster[sc] == nil || now < s.readAgain(s.roster[sc])
 		})
-		if len(first.Zones) > 0 {
+		if len(first.Scopes) > 0 {
 			return true
 		}
 		l.queue = l.queue[1:]
@@ -200,19 +201,21 @@ func (s *settings) more(l *list) bool {
 // read.
 func (s *settings) anySettings(l *line) bool {
 	for _, sc := range s.roster {
-		if sc.Credential == l.Name && sc.Checked != 0 && sc.State == roster.Active {
+		if s.collects(sc.Kind) && sc.Credential == l.Name && sc.Checked != 0 && sc.State == roster.Active {
 			return true
 		}
 	}
 	return false
 }
 
-// nodes are the GraphQL nodes that any variant asks.
-func (s *settings) nodes() []string {
+// nodes are the GraphQL nodes that any variant asks of scopes of a kind.
+func (s *settings) nodes(of bucket.ScopeKind) []string {
 	used := map[string]bool{}
 	for _, d := range s.Catalogue.Datasets {
 		for _, v := range d.Variants {
-			used[v.Node] = true
+			if d.ScopeKind == of {
+				used[v.Node] = true
+			}
 		}
 	}
 	return slices.Sorted(maps.Keys(used))
@@ -240,11 +243,8 @@ func (s *settings) send(ctx context.Context, of *line, l *list) error {
 	ask := l.queue[0]
 	l.queue = l.queue[1:]
 	s.Metrics.requests.WithLabelValues("settings").Inc()
-	ids := make([]string, len(ask.Zones))
-	for i, sc := range ask.Zones {
-		ids[i] = sc.ID
-	}
-	answer, err := of.Client.Settings(ctx, "", ids, ask.Nodes)
+	q := about(ask.Scopes)
+	answer, err := of.Client.Settings(ctx, q.AccountID, q.Zones, ask.Nodes)
 	of.Budget.Over()
 	if err != nil {
 		err = s.failed(ctx, of, l, ask, err)

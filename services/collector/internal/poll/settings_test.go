@@ -225,7 +225,7 @@ func TestMissingEntitlementsAreReadAgain(t *testing.T) {
 		}
 	}
 	w.run(time.Hour)
-	if n := said.Count("entitlements of zones are missing"); n != 1 {
+	if n := said.Count("entitlements of scopes are missing"); n != 1 {
 		t.Errorf("it was said %d times", n)
 	}
 	if n := said.Count("problem=STORE_UNREADABLE"); n != 2 { // it begins and ends

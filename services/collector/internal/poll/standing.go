@@ -16,21 +16,21 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// standing is how collecting one dataset of one zone goes, in words that are
-// label values.
+// standing is how collecting one dataset of one zone or account goes, in words that are
+// label values. Of zone and account one is empty, which is no label.
 type standing struct {
-	zone, dataset string
-	state, reason string
-	ended         bucket.Time // when the zone went away; 0: it is collected
-	newest        bucket.Time // end of its newest final window; 0: it has none
+	zone, account, dataset string
+	state, reason          string
+	ended                  bucket.Time // when the scope went away; 0: it is collected
+	newest                 bucket.Time // end of its newest final window; 0: it has none
 }
 
 // The states, worst first: of too many only the first are told.
 const (
-	stateDenied     = "denied"  // the token may not ask the zone
+	stateDenied     = "denied"  // the token may not ask
 	stateOff        = "off"     // Cloudflare does not understand the dataset
 	stateBehind     = "behind"  // windows are missing
-	stateRefused    = "refused" // the zone's plan does not allow it
+	stateRefused    = "refused" // the plan does not allow it
 	statePaused     = "paused"
 	statePending    = "pending"  // added to Cloudflare, and not activated yet
 	stateInactive   = "inactive" // moved or deactivated at Cloudflare
@@ -51,8 +51,12 @@ func (s *standing) fine() bool { return s.state == stateWaiting || s.state == st
 func (r *reporter) standing(now bucket.Time, c roster.Claim, view coverage.View) standing {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	out := standing{
-		zone: strings.ToValidUTF8(c.Scope.ZoneLabel, "\uFFFD"), dataset: of.Dataset, state: stateCollecting,
-		ended: c.Scope.End, newest: view.Newest(),
+		dataset: of.Dataset, state: stateCollecting, ended: c.Scope.End, newest: view.Newest(),
+	}
+	if label := strings.ToValidUTF8(c.Scope.Label(), "\uFFFD"); of.Scope.Kind == bucket.Account {
+		out.account = label
+	} else {
+		out.zone = label
 	}
 	var waits, misses *ledger.Gap
 	gaps := view.Gaps()
@@ -101,14 +105,14 @@ func (r *reporter) unreadState(sc bucket.Scope) (state, reason string) {
 	return stateBehind, "settings_unread"
 }
 
-// goneFor is how long a zone that went away is still told.
+// goneFor is how long a scope that went away is still told.
 const goneFor = 24 * time.Hour
 
-// mostStandings of zone and dataset are told: two series each. Beyond it those are
+// mostStandings of scope and dataset are told: two series each. Beyond it those are
 // left out first with which nothing is wrong.
 const mostStandings = 1000
 
-// standings tells how each zone fares. A scrape sees one pass's picture, never
+// standings tells how each zone and account fares. A scrape sees one pass's picture, never
 // half of one and half of the next.
 type standings struct {
 	state, newest, left *prometheus.Desc
@@ -126,9 +130,9 @@ func newStandings(reg prometheus.Registerer) *standings {
 		return prometheus.NewDesc("weir_collector_"+name, help, labels, nil)
 	}
 	s := &standings{
-		state:  desc("scope_state", "Always 1; the labels say how collecting the dataset of the zone goes, and why.", "zone", "dataset", "state", "reason"),
-		newest: desc("scope_newest_final_timestamp_seconds", "End of the newest window of the dataset that is final for the zone.", "zone", "dataset"),
-		left:   desc("scope_states_left_out", "Pairs of zone and dataset that weir_collector_scope_state does not show, because there are more than 1,000."),
+		state:  desc("scope_state", "Always 1; the labels say how collecting the dataset of the zone or account goes, and why.", "zone", "account", "dataset", "state", "reason"),
+		newest: desc("scope_newest_final_timestamp_seconds", "End of the newest window of the dataset that is final for the zone or account.", "zone", "account", "dataset"),
+		left:   desc("scope_states_left_out", "Pairs of zone or account and dataset that weir_collector_scope_state does not show, because there are more than 1,000."),
 	}
 	reg.MustRegister(s)
 	return s
@@ -142,9 +146,9 @@ func (s *standings) publish(all []standing) {
 	}
 	// A name may have had several owners: the present one, or the last, counts.
 	slices.SortFunc(all, func(a, b standing) int {
-		return cmp.Or(cmp.Compare(a.zone, b.zone), cmp.Compare(a.dataset, b.dataset), boolOrder(a.ended != 0, b.ended != 0), cmp.Compare(b.ended, a.ended))
+		return cmp.Or(cmp.Compare(a.zone, b.zone), cmp.Compare(a.account, b.account), cmp.Compare(a.dataset, b.dataset), boolOrder(a.ended != 0, b.ended != 0), cmp.Compare(b.ended, a.ended))
 	})
-	all = slices.CompactFunc(all, func(a, b standing) bool { return a.zone == b.zone && a.dataset == b.dataset })
+	all = slices.CompactFunc(all, func(a, b standing) bool { return a.zone == b.zone && a.account == b.account && a.dataset == b.dataset })
 	total := len(all)
 	if total > mostStandings {
 		all = slices.DeleteFunc(all, func(one standing) bool { return one.fine() })
@@ -180,9 +184,9 @@ func (s *standings) Collect(metrics chan<- prometheus.Metric) {
 		return
 	}
 	for _, one := range told.standings {
-		metrics <- prometheus.MustNewConstMetric(s.state, prometheus.GaugeValue, 1, one.zone, one.dataset, one.state, one.reason)
+		metrics <- prometheus.MustNewConstMetric(s.state, prometheus.GaugeValue, 1, one.zone, one.account, one.dataset, one.state, one.reason)
 		if one.newest != 0 {
-			metrics <- prometheus.MustNewConstMetric(s.newest, prometheus.GaugeValue, float64(one.newest), one.zone, one.dataset)
+			metrics <- prometheus.MustNewConstMetric(s.newest, prometheus.GaugeValue, float64(one.newest), one.zone, one.account, one.dataset)
 		}
 	}
 	metrics <- prometheus.MustNewConstMetric(s.left, prometheus.GaugeValue, float64(told.leftOut))

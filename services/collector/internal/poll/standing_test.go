@@ -24,7 +24,7 @@ func TestStandingsAreBounded(t *testing.T) {
 			for _, m := range f.GetMetric() {
 				switch f.GetName() {
 				case "weir_collector_scope_state":
-					byState[m.GetLabel()[2].GetValue()]++
+					byState[m.GetLabel()[3].GetValue()]++
 				case "weir_collector_scope_states_left_out":
 					leftOut = m.GetGauge().GetValue()
 				default:

@@ -139,15 +139,11 @@ func (p *Poller) compose(won store.Lease, now time.Time) *state {
 func (s *state) loadRecords(ctx context.Context, now bucket.Time) error {
 	// Everything here is read after the term is committed, so no other leader's
 	// append can still come in between.
-	scopes, err := s.Store.Records(ctx, roster.KindScope)
+	scopes, err := roster.Load(ctx, s.Store)
 	if err != nil {
-		return fmt.Errorf("read scopes: %w", err)
+		return err
 	}
-	contents, err := s.Store.Records(ctx, roster.KindEntitlements)
-	if err != nil {
-		return fmt.Errorf("read entitlements: %w", err)
-	}
-	if err := s.loadRoster(ctx, roster.Read(scopes, contents)); err != nil {
+	if err := s.loadRoster(ctx, scopes); err != nil {
 		return err
 	}
 	records, err := coverage.ReadRecords(ctx, s.Store)
@@ -184,10 +180,9 @@ func (s *state) loadRecords(ctx context.Context, now bucket.Time) error {
 func (s *state) loadRoster(ctx context.Context, stored roster.Stored) error {
 	s.roster, s.contents = stored.Roster, stored.Contents
 	s.damaged.scopes, s.damaged.contents = stored.Unreadable, len(stored.Damaged) > 0
-	s.Unreadable.Records(roster.KindScope, stored.Unreadable)
-	s.Unreadable.Records(roster.KindEntitlements, stored.Damaged)
+	stored.Tell(s.Unreadable)
 	if n := len(stored.Missing); n > 0 {
-		s.Logger.Warn("entitlements of zones are missing in the store; the settings of these zones are read again", "zones", n, "first", stored.Missing[0].Name)
+		s.Logger.Warn("entitlements of scopes are missing in the store; their settings are read again", "scopes", n, "first", stored.Missing[0].Name)
 	}
 	if len(stored.Damaged) > 0 {
 		var batch store.Batch

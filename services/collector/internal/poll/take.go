@@ -175,12 +175,11 @@ func (j *judge) stored(done settled) {
 // nothing to believe in it, which is then on record as a failed try.
 func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, answer *cloudflare.Answer, alias string) ([]catalogue.Folded, error) {
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-	zone, visible := answer.Zones[sc.ID]
+	groups, visible, there := groupsOf(answer, sc, alias)
 	if !visible {
-		j.fail(of, ledger.NotVisible, "the zone is not in Cloudflare's answer")
+		j.fail(of, ledger.NotVisible, "the "+sc.Kind.String()+" is not in Cloudflare's answer")
 		return nil, nil
 	}
-	groups, there := zone[alias]
 	switch {
 	case !there:
 		j.fail(of, ledger.BadAnswer, "the answer lacks the dataset that was asked for")
@@ -192,11 +191,22 @@ func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, a
 	}
 	folded, err := sel.Dataset.Fold(sel.Variant, sel.Window, groups)
 	if err != nil {
-		j.often.Warn(of.Dataset+" "+sc.ID, "answer cannot be right", "dataset", of.Dataset, "zone", sc.ID, "window", sel.Window.String(), "ray", answer.Ray, "err", err)
+		j.often.Warn(of.Dataset+" "+sc.ID, "answer cannot be right", "dataset", of.Dataset, inLog(sc), "window", sel.Window.String(), "ray", answer.Ray, "err", err)
 		j.fail(of, ledger.BadAnswer, err.Error())
 		return nil, nil
 	}
 	return folded, j.restore(ctx, sc)
+}
+
+// groupsOf is what an answer says of one scope and one selection, and whether the scope
+// and the selection are there.
+func groupsOf(answer *cloudflare.Answer, sc bucket.Scope, alias string) (groups []map[string]any, visible, there bool) {
+	of, visible := answer.Zones[sc.ID]
+	if sc.Kind == bucket.Account {
+		of, visible = answer.Account, answer.Account != nil
+	}
+	groups, there = of[alias]
+	return groups, visible, there
 }
 
 // digest is equal for equal rows within this process.

@@ -54,35 +54,42 @@ func (r *reporter) tell(claims []roster.Claim) {
 			asked[ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}] = true
 		}
 	}
-	denied := map[string]string{}
+	zones, accounts := map[string]string{}, map[string]string{}
 	for _, l := range r.lines {
 		everything(l, &l.outage, "", "nothing is collected"+l.with()+" meanwhile")
 		everything(l, &l.listing, "list of zones", "no zone is found"+l.with()+" that is not known already")
-		of, wholly := r.deniedZones(l, asked)
-		switch n := r.activeScopes(l); { // what is so for all is one problem
+		everything(l, &l.listingAccounts, "list of accounts", "no account is found"+l.with()+" that is not known already and has no zone")
+		ofZones, wholly := r.deniedOf(l, bucket.Zone, asked)
+		switch n := r.active(l, bucket.Zone); { // what is so for all is one problem
 		case n > 0 && wholly == n:
-			clear(of)
-			token[l.about("analytics")] = fmt.Sprintf("%s may not ask for the analytics of any of the %d zones; it needs Zone Analytics Read for them", l.token(), n)
-		case n > 1 && len(of) == n:
-			clear(of)
-			of[l.about("all zones")] = fmt.Sprintf("%s may not ask for some datasets of any of the %d zones; it needs Zone Analytics Read for them", l.token(), n)
+			clear(ofZones)
+			token[l.about("analytics")] = fmt.Sprintf("%s may not ask for the analytics of any of the %d zones; it needs %s for them", l.token(), n, permission(bucket.Zone))
+		case n > 1 && len(ofZones) == n:
+			clear(ofZones)
+			ofZones[l.about("all zones")] = fmt.Sprintf("%s may not ask for some datasets of any of the %d zones; it needs %s for them", l.token(), n, permission(bucket.Zone))
 		}
-		maps.Copy(denied, of)
+		ofAccounts, _ := r.deniedOf(l, bucket.Account, asked)
+		if n := r.active(l, bucket.Account); n > 1 && len(ofAccounts) == n {
+			clear(ofAccounts)
+			ofAccounts[l.about("all accounts")] = fmt.Sprintf("%s may not ask for datasets of any of the %d accounts; it needs %s for them", l.token(), n, permission(bucket.Account))
+		}
+		maps.Copy(zones, ofZones)
+		maps.Copy(accounts, ofAccounts)
 	}
 	for of, t := range r.tries {
 		_, out := r.out(of.Scope)
 		switch {
 		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || out:
 		case t.reason != ledger.Unknown && now.Sub(t.Since) >= seriesFailingFor:
-			failing[r.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the zone could not be read, %d times in a row: %s", t.Failures, t.detail)
+			failing[r.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the %s could not be read, %d times in a row: %s", of.Scope.Kind, t.Failures, t.detail)
 		case t.reason == ledger.Unknown && t.alone:
 			unknown[r.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf(
-				"Cloudflare refuses the dataset of the zone in words that are not recognised, %d times in a row: %s", t.Failures, t.detail)
+				"Cloudflare refuses the dataset of the %s in words that are not recognised, %d times in a row: %s", of.Scope.Kind, t.Failures, t.detail)
 		}
 	}
 	for sc, u := range r.unread {
 		who := r.roster[sc]
-		if u.refusal == nil || who == nil || who.State != roster.Active || r.lineOf(sc) == nil {
+		if u.refusal == nil || who == nil || who.State != roster.Active || r.lineOf(sc) == nil || !r.collects(sc.Kind) {
 			continue
 		}
 		_, out := r.out(sc)
@@ -90,12 +97,12 @@ func (r *reporter) tell(claims []roster.Claim) {
 		if who.Checked != 0 {
 			consequence = "so the last ones are used"
 		}
-		list, what := failing, "the settings of the zone cannot be read, "
+		list, what := failing, "the settings of the "+sc.Kind.String()+" cannot be read, "
 		switch {
 		case u.refusal.Class == cloudflare.Denied, !u.blamed && out:
 			continue // told otherwise
 		case u.refusal.Class == cloudflare.Unknown:
-			list, what = unknown, "Cloudflare refuses the settings of the zone in words that are not recognised, "
+			list, what = unknown, "Cloudflare refuses the settings of the "+sc.Kind.String()+" in words that are not recognised, "
 		case now.Sub(u.Since) < failingFor:
 			continue
 		}
@@ -107,12 +114,17 @@ func (r *reporter) tell(claims []roster.Claim) {
 	r.Trouble.Replace(trouble.TokenRefused, token)
 	r.Trouble.Replace(trouble.UnknownRefusal, unknown)
 	r.Trouble.Replace(trouble.UpstreamFailing, failing)
-	r.Trouble.Replace(trouble.ZoneDenied, denied)
+	r.Trouble.Replace(trouble.ZoneDenied, zones)
+	r.Trouble.Replace(trouble.AccountDenied, accounts)
 }
 
-// deniedZones says of each zone of a line that its token may not ask for something, what,
-// and for how many of them it may not ask for anything.
-func (r *reporter) deniedZones(l *line, asked map[ledger.Series]bool) (what map[string]string, wholly int) {
+// deniedOf says of each scope of a line and a kind that its token may not ask for
+// something, what, and for how many of them it may not ask for anything.
+func (r *reporter) deniedOf(l *line, kind bucket.ScopeKind, asked map[ledger.Series]bool) (what map[string]string, wholly int) {
+	what = map[string]string{}
+	if !r.collects(kind) {
+		return what, 0
+	}
 	all, refused := map[bucket.Scope]int{}, map[bucket.Scope]int{}
 	for of := range asked {
 		all[of.Scope]++
@@ -120,17 +132,16 @@ func (r *reporter) deniedZones(l *line, asked map[ledger.Series]bool) (what map[
 			refused[of.Scope]++
 		}
 	}
-	what = map[string]string{}
 	for sc, who := range r.roster {
-		if who.State != roster.Active || who.Credential != l.Name {
+		if who.Kind != kind || who.State != roster.Active || who.Credential != l.Name {
 			continue
 		}
 		whole := who.Checked == 0 && r.unread[sc].denied() || refused[sc] > 0 && refused[sc] == all[sc]
 		if whole {
 			wholly++
-			what[r.nameOf(sc)] = l.token() + " may not ask for the analytics of the zone; it needs Zone Analytics Read for it"
+			what[r.nameOf(sc)] = fmt.Sprintf("%s may not ask for the analytics of the %s; it needs %s for it", l.token(), kind, permission(kind))
 		} else if refused[sc] > 0 {
-			what[r.nameOf(sc)] = fmt.Sprintf("%s may not ask for %d of %d datasets of the zone; it needs Zone Analytics Read for it", l.token(), refused[sc], all[sc])
+			what[r.nameOf(sc)] = fmt.Sprintf("%s may not ask for %d of %d datasets of the %s; it needs %s for it", l.token(), refused[sc], all[sc], kind, permission(kind))
 		}
 	}
 	return what, wholly

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/backoff"
@@ -13,11 +12,11 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// failed deals with a request that failed. Where one zone voided the answer for all
+// failed deals with a request that failed. Where one scope voided the answer for all
 // it is the one that is named, or in one of the halves, which are asked next.
 func (s *settings) failed(ctx context.Context, of *line, l *list, ask plan.Ask, failure error) error {
 	l.voided++
-	blamed, wait, rest := ask.Zones, settingsDenied, []plan.Ask(nil)
+	blamed, wait, rest := ask.Scopes, settingsDenied, []plan.Ask(nil)
 	e := (*cloudflare.Error)(nil)
 	if errors.As(failure, &e) {
 		named, others := apartFrom(ask, e)
@@ -30,17 +29,17 @@ func (s *settings) failed(ctx context.Context, of *line, l *list, ask plan.Ask, 
 		case saysNothing(e) && !l.granting && l.voided > cellsAsked:
 			// Whoever was asked was refused alike.
 			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-			s.settingsRefusedAlike(of, l, e, ask.Zones)
+			s.settingsRefusedAlike(of, l, e, ask.Scopes)
 			return nil
-		case e.Class == cloudflare.TooBig && len(ask.Zones)*len(ask.Nodes) > 1:
-			s.ceilings.Selections = min(s.ceilings.Selections, len(ask.Zones)*len(ask.Nodes)/2)
-			blamed, rest = nil, plan.Settings(ask.Zones, ask.Nodes, s.ceilings)
-		case len(ask.Zones) == 1:
+		case e.Class == cloudflare.TooBig && len(ask.Scopes)*len(ask.Nodes) > 1:
+			s.ceilings.Selections = min(s.ceilings.Selections, len(ask.Scopes)*len(ask.Nodes)/2)
+			blamed, rest = nil, plan.Settings(ask.Scopes, ask.Nodes, s.ceilings)
+		case len(ask.Scopes) == 1:
 		case len(named) > 0:
-			blamed, rest = named, []plan.Ask{{Zones: others, Nodes: ask.Nodes}}
+			blamed, rest = named, []plan.Ask{{Scopes: others, Nodes: ask.Nodes}}
 		default:
-			half := len(ask.Zones) / 2
-			blamed, rest = nil, []plan.Ask{{Zones: ask.Zones[:half], Nodes: ask.Nodes}, {Zones: ask.Zones[half:], Nodes: ask.Nodes}}
+			half := len(ask.Scopes) / 2
+			blamed, rest = nil, []plan.Ask{{Scopes: ask.Scopes[:half], Nodes: ask.Nodes}, {Scopes: ask.Scopes[half:], Nodes: ask.Nodes}}
 		}
 	}
 	l.queue = append(rest, l.queue...)
@@ -54,10 +53,10 @@ func (s *settings) failed(ctx context.Context, of *line, l *list, ask plan.Ask, 
 	return s.upstreamFailed(ctx, of, level, "read entitlements", failure)
 }
 
-// apartFrom are the zones of a document that an error names, and the others.
+// apartFrom are the scopes of a document that an error names, and the others.
 func apartFrom(ask plan.Ask, e *cloudflare.Error) (named, others []bucket.Scope) {
-	for _, sc := range ask.Zones {
-		if sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID) {
+	for _, sc := range ask.Scopes {
+		if names(e, sc) {
 			named = append(named, sc)
 		} else {
 			others = append(others, sc)
@@ -85,11 +84,11 @@ func (s *settings) leaveUnread(wait backoff.Pauses, e *cloudflare.Error, scopes 
 // settingsRefusedAlike takes the blame back from scopes whose settings were
 // refused, since everything was, and leaves the rest of the list for later. Where
 // nothing is known by which anything could be asked, nothing need be sent for a while.
-func (s *settings) settingsRefusedAlike(of *line, l *list, e *cloudflare.Error, zones []bucket.Scope) {
+func (s *settings) settingsRefusedAlike(of *line, l *list, e *cloudflare.Error, scopes []bucket.Scope) {
 	for _, sc := range l.suspects {
 		s.unread[sc].blamed = false
 	}
-	s.leaveUnread(settingsAway, e, zones...)
+	s.leaveUnread(settingsAway, e, scopes...)
 	l.voided, l.suspects = mostVoided, nil
 	if !s.anySettings(of) {
 		s.away(of, e, upstream.ReasonOf(e), unknownForAll)

@@ -38,16 +38,17 @@ func (j *judge) sealed(done []settled) []settled {
 
 func aboutSeries(of ledger.Series) string { return of.Dataset + " " + of.Scope.String() }
 
-// tellOdd tells of zones with values that cannot be used as they are.
+// tellOdd tells of zones and accounts with values that cannot be used as they are.
 func (d *discoverer) tellOdd(seen []roster.Seen) {
 	now := map[string]bool{}
 	for _, z := range seen {
-		if d.roster[bucket.Scope{Kind: bucket.Zone, ID: z.ID}] == nil {
+		if d.roster[z.Scope()] == nil {
 			continue // not selected
 		}
 		if odd := z.Odd(); odd != "" {
-			now["zone "+z.ID] = true
-			d.Trouble.Set(trouble.InvalidValue, "zone "+z.ID, odd)
+			about := z.Scope().String()
+			now[about] = true
+			d.Trouble.Set(trouble.InvalidValue, about, odd)
 		}
 	}
 	for about := range d.odd {
@@ -80,7 +81,9 @@ func (d *damage) rewritten() {
 		known[sc.Key()] = true
 	}
 	d.scopes = slices.DeleteFunc(d.scopes, func(u store.Unreadable) bool { return known[u.Key] })
-	d.Unreadable.Records(roster.KindScope, d.scopes)
+	for _, kind := range []string{roster.KindScope, roster.KindAccount} {
+		d.Unreadable.Records(kind, roster.Of(kind, d.scopes))
+	}
 }
 
 // oldest is the start of the oldest bucket that is stored: retention may have

@@ -94,8 +94,8 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 	c.Wanted = start
 	c.Window = bucket.Window{Start: start, End: max(start, due)}
 	if !s.Listed() {
-		// What was still open when the zone went away can no longer be asked.
-		c.Refused = "zone is " + string(s.State)
+		// What was still open when the scope went away can no longer be asked.
+		c.Refused = s.Kind.String() + " is " + string(s.State)
 		return c
 	}
 	c.Variant, c.Refused = s.variant(now, d)
@@ -150,7 +150,7 @@ func (s *Scope) Variant(now bucket.Time, d *catalogue.Dataset) *catalogue.Varian
 // variant is the first that the plan allows, or the reason why there is none.
 func (s *Scope) variant(now bucket.Time, d *catalogue.Dataset) (*catalogue.Variant, string) {
 	if s.Checked == 0 {
-		return nil, "the zone's settings have not been read yet"
+		return nil, "the " + s.Kind.String() + "'s settings have not been read yet"
 	}
 	reason := ""
 	for i := range d.Variants {

@@ -9,8 +9,9 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// Seen is one zone of Cloudflare's list.
+// Seen is one zone or account of Cloudflare's lists.
 type Seen struct {
+	Kind                   bucket.ScopeKind
 	ID, Name               string
 	AccountID, AccountName string
 	Plan                   string
@@ -21,18 +22,21 @@ type Seen struct {
 	Malformed []string
 }
 
+// Scope is the scope's identity.
+func (z *Seen) Scope() bucket.Scope { return bucket.Scope{Kind: z.Kind, ID: z.ID} }
+
 // between two looks at whether somebody still waits for the result, so many
 // scopes are gone through: a fraction of a millisecond.
 const between = 256
 
-// Discover brings the roster up to date with what all credentials list, in the
-// order of the configuration, and returns the scopes that changed, ascending.
+// Discover brings the roster's scopes of one kind up to date with what all credentials
+// list of them, in the order of the configuration, and returns the scopes that changed, ascending.
 // lookback is how much history a scope gets that is seen for the first time; newest
 // returns the end of the newest window that is stored of a scope, 0 where none is.
 //
-// The time that it takes grows with the number of zones. When ctx ends before it
+// The time that it takes grows with the number of scopes. When ctx ends before it
 // is done, it returns its error and has changed nothing.
-func (r Roster) Discover(ctx context.Context, now bucket.Time, lists []List, lookback time.Duration, newest func(bucket.Scope) bucket.Time) ([]*Scope, error) {
+func (r Roster) Discover(ctx context.Context, now bucket.Time, kind bucket.ScopeKind, lists []List, lookback time.Duration, newest func(bucket.Scope) bucket.Time) ([]*Scope, error) {
 	d := discovery{r: r, now: now, next: make(map[bucket.Scope]*Scope, len(r)), lists: newLists(lists)}
 	created := map[owned]bucket.Time{} // when those were that nobody has seen before
 	steps := 0
@@ -64,7 +68,7 @@ func (r Roster) Discover(ctx context.Context, now bucket.Time, lists []List, loo
 		if err := step(); err != nil {
 			return nil, err
 		}
-		if id.Kind != bucket.Zone || d.next[id] != nil {
+		if id.Kind != kind || d.next[id] != nil {
 			continue
 		}
 		if d.lists.leave(s) {
@@ -94,7 +98,7 @@ func (r Roster) Discover(ctx context.Context, now bucket.Time, lists []List, loo
 }
 
 // owned is what only one zone has at a time: Cloudflare lets an account add a
-// name again only when it has deleted the zone that had it.
+// name again only when it has deleted the zone that had it. An account is its own.
 type owned struct{ accountID, name string }
 
 // discovery is a set of lists that becomes the roster's.
@@ -105,10 +109,10 @@ type discovery struct {
 	lists *lists
 }
 
-// see is what the roster should hold for a zone that is listed, but for its
-// labels; nil for a zone that was never wanted.
+// see is what the roster should hold for a scope that is listed, but for its
+// labels; nil for a scope that was never wanted.
 func (d *discovery) see(z Seen, credential string, wanted bool, lookback time.Duration) *Scope {
-	id := bucket.Scope{Kind: bucket.Zone, ID: z.ID}
+	id := z.Scope()
 	old := d.r[id]
 	if old == nil {
 		if !wanted {
@@ -117,7 +121,7 @@ func (d *discovery) see(z Seen, credential string, wanted bool, lookback time.Du
 		old = &Scope{
 			Scope:     id,
 			FirstSeen: d.now,
-			// A zone that is yet to be created has no past to wait for.
+			// What is yet to be created has no past to wait for.
 			Start:     min(max(d.now.Add(-lookback), z.Created), d.now),
 			State:     Active,
 			AccountID: z.AccountID, Credential: credential,

@@ -1,6 +1,6 @@
-// Package roster knows whom may be asked what: the zones that the credentials see
-// and to which of them each belongs, the names that become their labels, and what
-// each zone's plan allows. It
+// Package roster knows whom may be asked what: the zones and accounts that the
+// credentials see and to which of them each belongs, the names that become their
+// labels, and what each plan allows. It
 // turns facts that the collector fetched into [Claim]s, the windows that ought
 // to be final.
 //
@@ -25,7 +25,8 @@ const (
 	Excluded State = "excluded"
 )
 
-// Scope is one zone as Weir knows it.
+// Scope is one zone or one account as Weir knows it. An account's AccountID and
+// AccountName are its own, and its ZoneLabel is empty.
 type Scope struct {
 	bucket.Scope
 	// Credential is the name of the one by which the scope is asked.

@@ -50,7 +50,7 @@ func (t table) of(kind string) (out []store.Record) {
 }
 
 func (t table) read() roster.Stored {
-	return roster.Read(t.of(roster.KindScope), t.of(roster.KindEntitlements))
+	return roster.Read(append(t.of(roster.KindScope), t.of(roster.KindAccount)...), t.of(roster.KindEntitlements))
 }
 
 // two are two zones with the same entitlements, as they are stored.

@@ -9,7 +9,8 @@ import (
 
 // Two zones of one name in accounts of one name would share their series. The
 // name belongs to one of them at a time, the owner: a window that begins while
-// another has it carries the name with the first digits of the tag. An owner has
+// another has it carries the name with the first digits of the tag. So it is with two
+// accounts of one name in the samples that are about accounts. An owner has
 // the name until its end, and a pause is none; who is active then has it for the
 // windows that begin from there on. So whatever is stored late, and in whichever
 // order, no label is that of two scopes in windows that begin at one time.
@@ -45,6 +46,27 @@ func (s *Scope) Bears(zone string) bool {
 	return s.ZoneLabel == zone || slices.ContainsFunc(s.Earlier, is) || slices.ContainsFunc(s.Former, is)
 }
 
+// Label is what tells the scope's samples from those of others of its kind: the zone's
+// label, or the account's.
+func (s *Scope) Label() string {
+	if s.Kind == bucket.Account {
+		return s.AccountLabel
+	}
+	return s.ZoneLabel
+}
+
+// as is the name that the scope has with a label of its own, in the account that it is in.
+func (s *Scope) as(own string) name {
+	if s.Kind == bucket.Account {
+		return name{account: own}
+	}
+	_, account := s.labels()
+	return name{own, account}
+}
+
+// bear gives the scope a name for new buckets.
+func (s *Scope) bear(n name) { s.ZoneLabel, s.AccountLabel = n.zone, n.account }
+
 // never is the end of what has none.
 const never = bucket.Time(math.MaxInt64)
 
@@ -75,13 +97,13 @@ type hold struct {
 // set says what a scope may have given, with last as its newest label.
 func (h holds) set(s *Scope, last Label) {
 	labels := append(slices.Concat(s.Former, s.Earlier), last)
-	zone, account := s.labels() // which it may have had a moment ago
-	for _, l := range append(labels, Label{Zone: zone, Account: account}) {
+	named := s.as(s.named()) // which it may have had a moment ago
+	for _, l := range append(labels, Label{Zone: named.zone, Account: named.account}) {
 		n := name{l.Zone, l.Account}
 		h[n] = slices.DeleteFunc(h[n], func(o hold) bool { return o.of == s.Scope })
 	}
 	for _, l := range labels {
-		if n := (name{l.Zone, l.Account}); l.From < l.Until && l.Zone != "" {
+		if n := (name{l.Zone, l.Account}); l.From < l.Until && (l.Zone != "" || s.Kind == bucket.Account && l.Account != "") {
 			h[n] = append(h[n], hold{s.Scope, l.From, l.Until})
 		}
 	}
@@ -116,10 +138,10 @@ func (d *discovery) label(scopes []*Scope, step func() error) error {
 		if s.renamed(old) {
 			s.release(d.now)
 		}
-		switch zone, _ := s.labels(); {
-		case s.ZoneLabel == "":
+		switch {
+		case s.Label() == "":
 			unnamed = append(unnamed, s)
-		case s.ZoneLabel == s.aside(zone):
+		case s.Label() == s.aside(s.named()):
 			asides = append(asides, s)
 		default:
 			owners = append(owners, s)
@@ -147,54 +169,56 @@ func (s *Scope) owns() bool { return s.State == Active || s.State == Paused }
 // renamed reports whether a scope needs new labels. As long as its names are the
 // same it needs none.
 func (s *Scope) renamed(old *Scope) bool {
-	if old == nil || !usable(s.ZoneLabel) {
+	if old == nil || !usable(s.Label()) {
 		return true
 	}
-	zone, account := s.labels()
-	was, _ := old.labels()
-	return zone != was || account != s.AccountLabel
+	_, account := s.labels()
+	return s.named() != old.named() || s.Kind == bucket.Zone && account != s.AccountLabel
 }
 
 // release makes present labels former ones.
 func (s *Scope) release(now bucket.Time) {
-	if usable(s.ZoneLabel) {
+	if usable(s.Label()) {
 		last := s.current()
 		last.Until = min(last.Until, now)
 		s.Former = append(append(s.Former, s.Earlier...), last)
 		s.Former = s.Former[max(0, len(s.Former)-maxFormer):]
 	}
-	s.ZoneLabel, s.AccountLabel, s.Earlier = "", "", nil
+	s.bear(name{})
+	s.Earlier = nil
 }
 
 // take gives a scope the label that its name makes, for the windows in which
 // nobody else has it, and reports whether it may hold another than before.
 func (s *Scope) take(held holds) bool {
-	zone, account := s.labels()
-	n, from := name{zone, account}, s.current().From
+	own := s.named()
+	aside := s.aside(own)
+	n, from := s.as(own), s.current().From
 	switch {
-	case s.ZoneLabel == "":
-		s.AccountLabel = account
+	case s.Label() == "":
+		s.bear(s.as(""))
 	case !s.owns():
 		return false // it would only keep others from the name
-	case s.ZoneLabel != s.aside(zone):
+	case s.Label() != aside:
 		// Whoever has come while it was away keeps the name.
 		taken, until := held.others(n, s, from)
 		if until == 0 {
 			return true
 		}
 		taken = max(taken, from)
-		s.before(Label{Zone: zone, Account: account, From: from, Until: taken})
+		s.before(Label{Zone: n.zone, Account: n.account, From: from, Until: taken})
 		from = taken
 	case s.State != Active:
 		return false
 	}
 	_, until := held.others(n, s, 0)
 	if until == never {
-		s.ZoneLabel = s.aside(zone)
+		s.bear(s.as(aside))
 		return true
 	}
-	s.before(Label{Zone: s.aside(zone), Account: account, From: from, Until: until})
-	s.ZoneLabel = zone
+	besides := s.as(aside)
+	s.before(Label{Zone: besides.zone, Account: besides.account, From: from, Until: until})
+	s.bear(n)
 	return true
 }
 
@@ -207,13 +231,14 @@ func (s *Scope) before(l Label) {
 	if drop := len(s.Earlier) - maxFormer; drop > 0 {
 		// Nobody else ever has the label with the tag.
 		s.Earlier = s.Earlier[drop:]
-		s.Earlier[0].Zone, s.Earlier[0].From = s.aside(s.Name), 0
+		n := s.as(s.aside(s.Name))
+		s.Earlier[0] = Label{Zone: n.zone, Account: n.account, Until: s.Earlier[0].Until}
 	}
 }
 
 // aside is the label of a scope whose name belongs to another.
-func (s *Scope) aside(zone string) string {
+func (s *Scope) aside(named string) string {
 	// One that is cut for it still differs: its hash is of the whole.
-	label, _ := bucket.FitName(zone + "#" + s.ID[:8])
+	label, _ := bucket.FitName(named + "#" + s.ID[:8])
 	return label
 }

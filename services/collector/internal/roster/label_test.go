@@ -71,7 +71,7 @@ func TestAZoneThatIsAddedAgainHasItsName(t *testing.T) {
 			}
 			return test.newest
 		}
-		if _, err := r.Discover(t.Context(), seen, listed(seen, []roster.Seen{twin(created)}, roster.Selection{}), 24*time.Hour, newest); err != nil {
+		if _, err := r.Discover(t.Context(), seen, bucket.Zone, listed(seen, []roster.Seen{twin(created)}, roster.Selection{}), 24*time.Hour, newest); err != nil {
 			t.Fatal(err)
 		}
 		if got := r[scope(idA)]; got.State != roster.Gone || got.End != test.end {
@@ -181,9 +181,25 @@ type life struct {
 	excluded, hidden bool
 }
 
-// Whatever happens to zones of few names, and however late their windows are
-// stored, no two scopes ever have one label in windows of one time.
+// Whatever happens to zones or accounts of few names, and however late their windows
+// are stored, no two scopes ever have one label in windows of one time.
 func TestNoTwoScopesShareASample(t *testing.T) {
+	for _, kind := range []bucket.ScopeKind{bucket.Zone, bucket.Account} {
+		t.Run(kind.String(), func(t *testing.T) { noTwoShareASample(t, kind) })
+	}
+}
+
+// as is a life as Cloudflare lists it, of either kind: an account is in itself, and has
+// no state but to be there.
+func (z *life) as(kind bucket.ScopeKind) roster.Seen {
+	seen := z.Seen
+	if seen.Kind = kind; kind == bucket.Account {
+		seen.AccountID, seen.AccountName, seen.State = seen.ID, seen.Name, roster.Active
+	}
+	return seen
+}
+
+func noTwoShareASample(t *testing.T, kind bucket.ScopeKind) {
 	sizes := []time.Duration{5 * time.Minute, time.Hour, 24 * time.Hour}
 	for seed := range uint64(400) {
 		rng := rand.New(rand.NewPCG(seed, 0))
@@ -234,13 +250,16 @@ func TestNoTwoScopesShareASample(t *testing.T) {
 			var sel roster.Selection
 			for _, z := range lives {
 				if !z.hidden {
-					seen = append(seen, z.Seen)
+					seen = append(seen, z.as(kind))
 				}
-				if z.excluded {
+				switch {
+				case z.excluded && kind == bucket.Zone:
 					sel.Exclude = append(sel.Exclude, z.ID)
+				case !z.excluded && kind == bucket.Account:
+					sel.Accounts = append(sel.Accounts, z.ID)
 				}
 			}
-			if _, err := r.Discover(t.Context(), now, listed(now, seen, sel), 6*time.Hour, func(of bucket.Scope) bucket.Time { return newest[of] }); err != nil {
+			if _, err := r.Discover(t.Context(), now, kind, listed(now, seen, sel), 6*time.Hour, func(of bucket.Scope) bucket.Time { return newest[of] }); err != nil {
 				t.Fatal(err)
 			}
 			alive := map[[2]string]int{}
@@ -274,18 +293,22 @@ func TestNoTwoScopesShareASample(t *testing.T) {
 			}
 			for n, count := range alive {
 				if count > 1 {
-					t.Fatalf("seed %d: %d living zones have the label %v", seed, count, n)
+					t.Fatalf("seed %d: %d living scopes have the label %v", seed, count, n)
 				}
 			}
-			// Of zones of one name that are alive one has it.
+			// Of scopes of one name that are alive one has it.
 			for _, s := range r {
-				if s.State == roster.Active && strings.Contains(s.ZoneLabel, "#") && alive[[2]string{s.Name, s.AccountLabel}] == 0 {
+				name := [2]string{s.Name, s.AccountLabel}
+				if kind == bucket.Account {
+					name = [2]string{"", s.Name}
+				}
+				if s.State == roster.Active && strings.Contains(s.Label(), "#") && alive[name] == 0 {
 					paused := false
 					for _, o := range r {
-						paused = paused || o.State == roster.Paused && o.ZoneLabel == s.Name && o.AccountLabel == s.AccountLabel
+						paused = paused || o.State == roster.Paused && [2]string{o.ZoneLabel, o.AccountLabel} == name
 					}
 					if !paused {
-						t.Fatalf("seed %d: %s has the label %q, and nobody has %q", seed, s.Scope, s.ZoneLabel, s.Name)
+						t.Fatalf("seed %d: %s has the label %q, and nobody has %q", seed, s.Scope, s.Label(), s.Name)
 					}
 				}
 			}

@@ -4,7 +4,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// List is what one credential sees, as of the last time that it was heard.
+// List is what one credential sees of scopes of one kind, as of the last time that it was heard.
 type List struct {
 	Credential string
 	Select     Selection
@@ -21,7 +21,7 @@ type lists struct {
 	sightings map[bucket.Scope][]sighting // ascending by list
 }
 
-// sighting is a zone in one list.
+// sighting is a scope in one list.
 type sighting struct {
 	list int
 	zone Seen
@@ -32,8 +32,7 @@ func newLists(all []List) *lists {
 	for i := range all {
 		l.wanted[i] = all[i].Select.wanted()
 		for _, z := range all[i].Seen {
-			id := bucket.Scope{Kind: bucket.Zone, ID: z.ID}
-			l.sightings[id] = append(l.sightings[id], sighting{i, z})
+			l.sightings[z.Scope()] = append(l.sightings[z.Scope()], sighting{i, z})
 		}
 	}
 	return l
@@ -55,9 +54,9 @@ func (l *lists) unheard(credential string) bool {
 	return list != nil && list.At == 0
 }
 
-// owner says to which credential a zone belongs that some see: the first that
+// owner says to which credential a scope belongs that some see: the first that
 // selects it; where none does, the one that has it, or the first that sees it. The
-// facts of the zone are those of the newest list.
+// facts of the scope are those of the newest list.
 func (l *lists) owner(old *Scope, in []sighting) (z Seen, credential string, wanted bool) {
 	newest := in[0]
 	for _, s := range in[1:] {
@@ -87,7 +86,7 @@ func (l *lists) leave(s *Scope) bool {
 	}
 	for i := range l.all {
 		switch {
-		case l.all[i].At == 0 && l.wanted[i](Seen{ID: s.ID, Name: s.Name, AccountID: s.AccountID, AccountName: s.AccountName}):
+		case l.all[i].At == 0 && l.wanted[i](Seen{Kind: s.Kind, ID: s.ID, Name: s.Name, AccountID: s.AccountID, AccountName: s.AccountName}):
 			return true
 		case l.all[i].At != 0 && !l.all[i].Doubtful:
 			says = true

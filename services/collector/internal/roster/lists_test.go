@@ -43,12 +43,12 @@ func TestAZoneBelongsToTheFirstThatSelectsIt(t *testing.T) {
 		r := roster.Roster{}
 		none := func(bucket.Scope) bucket.Time { return 0 }
 		if test.had != "" {
-			if _, err := r.Discover(t.Context(), noon, []roster.List{list(test.had, noon, a)}, time.Hour, none); err != nil {
+			if _, err := r.Discover(t.Context(), noon, bucket.Zone, []roster.List{list(test.had, noon, a)}, time.Hour, none); err != nil {
 				t.Fatal(err)
 			}
 			r[scope(idA)].Entitle(noon, allowing(nil))
 		}
-		if _, err := r.Discover(t.Context(), later, test.lists, time.Hour, none); err != nil {
+		if _, err := r.Discover(t.Context(), later, bucket.Zone, test.lists, time.Hour, none); err != nil {
 			t.Fatal(err)
 		}
 		s := r[scope(idA)]
@@ -68,7 +68,7 @@ func TestAZoneStaysWhileAListIsUnknown(t *testing.T) {
 	lists := listed(noon.Add(time.Hour), nil, roster.Selection{})
 	lists = append(lists, roster.List{Credential: "other"})
 	for _, want := range []roster.State{roster.Active, roster.Gone} {
-		if _, err := r.Discover(t.Context(), noon.Add(time.Hour), lists, time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
+		if _, err := r.Discover(t.Context(), noon.Add(time.Hour), bucket.Zone, lists, time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
 			t.Fatal(err)
 		}
 		if got := r[scope(idA)].State; got != want {
@@ -82,7 +82,7 @@ func TestAZoneStaysWhileAListIsUnknown(t *testing.T) {
 func TestTheCredentialIsStored(t *testing.T) {
 	for _, credential := range []string{roster.DefaultCredential, "retail"} {
 		r := roster.Roster{}
-		if _, err := r.Discover(t.Context(), noon, []roster.List{{Credential: credential, At: noon, Seen: []roster.Seen{zoneA()}}}, time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
+		if _, err := r.Discover(t.Context(), noon, bucket.Zone, []roster.List{{Credential: credential, At: noon, Seen: []roster.Seen{zoneA()}}}, time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
 			t.Fatal(err)
 		}
 		records := roster.NewContents().Records(r[scope(idA)])

@@ -2,6 +2,7 @@ package roster
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 
@@ -9,8 +10,20 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// KindScope is the kind of the records of scopes.
-const KindScope = "scope"
+// The kinds of the records of scopes. Accounts have one of their own, so that builds
+// that know zones only never come to them.
+const (
+	KindScope   = "scope" // zones
+	KindAccount = "account"
+)
+
+// kindOf is the kind of the records of such scopes.
+func kindOf(k bucket.ScopeKind) string {
+	if k == bucket.Account {
+		return KindAccount
+	}
+	return KindScope
+}
 
 // Key is that of the scope's record in the store.
 func (s *Scope) Key() string { return fmt.Sprintf("%d/%s", s.Kind, s.ID) }
@@ -44,7 +57,7 @@ func (s *Scope) record() store.Record {
 			r.EntitledAt = s.Checked
 		}
 	}
-	return store.Record{Kind: KindScope, Key: s.Key(), Value: encode(r)}
+	return store.Record{Kind: kindOf(s.Kind), Key: s.Key(), Value: encode(r)}
 }
 
 // Stored is what the store knows of a roster.
@@ -57,14 +70,55 @@ type Stored struct {
 	// Missing are scopes whose entitlements should be stored and cannot be read, so
 	// that their settings have to be.
 	Missing []*Scope
-	// Unreadable are records of kind [KindScope], Damaged of [KindEntitlements].
+	// Unreadable are records of the kinds of scopes, Damaged of [KindEntitlements].
 	Unreadable, Damaged []store.Unreadable
 }
 
-// Read decodes the records of kind [KindScope] and [KindEntitlements]. Those that
-// cannot be read cost themselves: a zone that Cloudflare still lists is found again,
-// as a new one, and its record written anew. Where both are read while a leader
-// writes, the scopes must be read first.
+// Load reads the records of scopes and of what they are entitled to, the scopes first:
+// so what they refer to is there while a leader writes.
+func Load(ctx context.Context, from interface {
+	Records(ctx context.Context, kind string) ([]store.Record, error)
+},
+) (Stored, error) {
+	var scopes []store.Record
+	for _, kind := range []string{KindScope, KindAccount} {
+		records, err := from.Records(ctx, kind)
+		if err != nil {
+			return Stored{}, fmt.Errorf("read records of kind %s: %w", kind, err)
+		}
+		scopes = append(scopes, records...)
+	}
+	contents, err := from.Records(ctx, KindEntitlements)
+	if err != nil {
+		return Stored{}, fmt.Errorf("read entitlements: %w", err)
+	}
+	return Read(scopes, contents), nil
+}
+
+// Tell gives the register what of the records could not be read.
+func (o *Stored) Tell(to interface {
+	Records(kind string, bad []store.Unreadable)
+},
+) {
+	for _, kind := range []string{KindScope, KindAccount} {
+		to.Records(kind, Of(kind, o.Unreadable))
+	}
+	to.Records(KindEntitlements, o.Damaged)
+}
+
+// Of are the unreadable records of one kind.
+func Of(kind string, unreadable []store.Unreadable) (out []store.Unreadable) {
+	for _, u := range unreadable {
+		if u.Kind == kind {
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
+// Read decodes the records of scopes and of [KindEntitlements]. Those that
+// cannot be read cost themselves: a scope that Cloudflare still lists is found again,
+// as a new one, and its record written anew.
 func Read(scopes, contents []store.Record) Stored {
 	out := Stored{Roster: make(Roster, len(scopes)), Contents: NewContents()}
 	out.Damaged = out.Contents.read(contents)
@@ -90,7 +144,7 @@ func (o *Stored) decode(stored store.Record) (*Scope, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	if s.Key() != stored.Key {
+	if s.Key() != stored.Key || kindOf(s.Kind) != stored.Kind {
 		return nil, fmt.Errorf("it is of %s", s.Scope)
 	}
 	switch of := o.Contents.byHash[r.Entitled]; {

@@ -18,7 +18,7 @@ const (
 )
 
 func zoneA() roster.Seen {
-	return roster.Seen{ID: idA, Name: "a.example", AccountID: "acc", AccountName: "Acme", Plan: "Pro Website", State: roster.Active, Created: noon.Add(-365 * 24 * time.Hour)}
+	return roster.Seen{Kind: bucket.Zone, ID: idA, Name: "a.example", AccountID: "acc", AccountName: "Acme", Plan: "Pro Website", State: roster.Active, Created: noon.Add(-365 * 24 * time.Hour)}
 }
 
 // listed is what the one credential sees.
@@ -30,7 +30,7 @@ func scope(id string) bucket.Scope { return bucket.Scope{Kind: bucket.Zone, ID: 
 
 func discoverOf(t *testing.T, r roster.Roster, now bucket.Time, seen []roster.Seen, sel roster.Selection, lookback time.Duration) []*roster.Scope {
 	t.Helper()
-	changed, err := r.Discover(t.Context(), now, listed(now, seen, sel), lookback, func(bucket.Scope) bucket.Time { return 0 })
+	changed, err := r.Discover(t.Context(), now, bucket.Zone, listed(now, seen, sel), lookback, func(bucket.Scope) bucket.Time { return 0 })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func discover(t *testing.T, r roster.Roster, now bucket.Time, seen ...roster.See
 
 func TestANewZoneGetsADayOfHistory(t *testing.T) {
 	r := roster.Roster{}
-	young := roster.Seen{ID: idB, Name: "b.example", AccountID: "acc", AccountName: "Acme", State: roster.Active, Created: noon.Add(-time.Hour)}
+	young := roster.Seen{Kind: bucket.Zone, ID: idB, Name: "b.example", AccountID: "acc", AccountName: "Acme", State: roster.Active, Created: noon.Add(-time.Hour)}
 	if n := discover(t, r, noon, zoneA(), young); n != 2 {
 		t.Fatalf("%d scopes changed, want 2", n)
 	}
@@ -95,7 +95,7 @@ func TestTheLifeOfAZone(t *testing.T) {
 
 func TestSelection(t *testing.T) {
 	a := zoneA()
-	b := roster.Seen{ID: idB, Name: "b.example", AccountID: "acc2", AccountName: "Bcme", State: roster.Active}
+	b := roster.Seen{Kind: bucket.Zone, ID: idB, Name: "b.example", AccountID: "acc2", AccountName: "Bcme", State: roster.Active}
 	for name, c := range map[string]struct {
 		sel  roster.Selection
 		want []string

@@ -10,17 +10,20 @@ import (
 
 	"golang.org/x/net/idna"
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// The settings that select zones, as problems name them.
+// The settings that select zones and accounts, as problems name them.
 const (
 	SettingZones    = "CF_ZONES"
 	SettingExclude  = "CF_EXCLUDE_ZONES"
 	SettingAccounts = "CF_ACCOUNTS"
 )
 
-// Selection is the operator's choice of zones. Zones and accounts are named by
-// tag or by name; an empty list means all. Names are compared in one normal
+// Selection is the operator's choice of zones and accounts. Both are named by
+// tag or by name; an empty list means all. What is about accounts, only Accounts
+// restricts. Names are compared in one normal
 // form: of zones that of [SameZone], of accounts without regard to case and to
 // the number of blanks.
 type Selection struct {
@@ -43,6 +46,12 @@ func (sel Selection) names() (zones, accounts string) {
 func (sel Selection) Settings() []string {
 	zones, accounts := sel.names()
 	return []string{zones, SettingExclude, accounts}
+}
+
+// AccountsSetting is the name of the setting that selects accounts.
+func (sel Selection) AccountsSetting() string {
+	_, accounts := sel.names()
+	return accounts
 }
 
 // toASCII maps a name as a browser would before it asks the DNS. A name that is
@@ -102,10 +111,13 @@ func (sel Selection) lists() (zones, exclude, accounts entries) {
 	return list(sel.Zones, zoneKey), list(sel.Exclude, zoneKey), list(sel.Accounts, accountKey)
 }
 
-// wanted returns what tells whether a zone is selected.
+// wanted returns what tells whether a zone or an account is selected.
 func (sel Selection) wanted() func(Seen) bool {
 	zones, exclude, accounts := sel.lists()
 	return func(z Seen) bool {
+		if z.Kind == bucket.Account {
+			return accounts.absent || len(accounts.of(z.ID, z.Name)) > 0
+		}
 		return len(exclude.of(z.ID, z.Name)) == 0 &&
 			(zones.absent || len(zones.of(z.ID, z.Name)) > 0) &&
 			(accounts.absent || len(accounts.of(z.AccountID, z.AccountName)) > 0)
@@ -119,8 +131,8 @@ type Unmatched struct {
 	Reason string
 }
 
-// Unmatched returns the entries that match nothing of what the token sees, and
-// those that name zones which another setting takes away.
+// Unmatched returns the entries that match nothing of what the token sees, zones and
+// accounts, and those that name zones which another setting takes away.
 func (sel Selection) Unmatched(seen []Seen) []Unmatched {
 	zones, exclude, accounts := sel.lists()
 	settingZones, settingAccounts := sel.names()
@@ -133,6 +145,11 @@ func (sel Selection) Unmatched(seen []Seen) []Unmatched {
 		}
 	}
 	for _, z := range seen {
+		if z.Kind == bucket.Account {
+			accountNames[accountKey(cmp.Or(z.Name, z.ID))] = cmp.Or(z.Name, z.ID)
+			mark(isAccount, accounts.of(z.ID, z.Name))
+			continue
+		}
 		zoneNames[zoneKey(z.Name)] = z.Name
 		accountNames[accountKey(cmp.Or(z.AccountName, z.AccountID))] = cmp.Or(z.AccountName, z.AccountID)
 		out, in := exclude.of(z.ID, z.Name), accounts.of(z.AccountID, z.AccountName)

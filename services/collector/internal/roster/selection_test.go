@@ -16,10 +16,10 @@ const tagA, tagB = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba98
 
 func seenZones() []Seen {
 	return []Seen{
-		{ID: tagA, Name: "shop.example", AccountID: tagB, AccountName: "Acme, Inc."},
-		{ID: "1123456789abcdef0123456789abcdef", Name: "xn--bcher-kva.example", AccountID: "a2", AccountName: "Zo\u00eb's  Books"},
-		{ID: "2123456789abcdef0123456789abcdef", Name: "straße.example", AccountID: "a2", AccountName: "Zo\u00eb's  Books"},
-		{ID: "3123456789abcdef0123456789abcdef", Name: "_odd.example", AccountID: "a3", AccountName: "Third"},
+		{Kind: bucket.Zone, ID: tagA, Name: "shop.example", AccountID: tagB, AccountName: "Acme, Inc."},
+		{Kind: bucket.Zone, ID: "1123456789abcdef0123456789abcdef", Name: "xn--bcher-kva.example", AccountID: "a2", AccountName: "Zo\u00eb's  Books"},
+		{Kind: bucket.Zone, ID: "2123456789abcdef0123456789abcdef", Name: "straße.example", AccountID: "a2", AccountName: "Zo\u00eb's  Books"},
+		{Kind: bucket.Zone, ID: "3123456789abcdef0123456789abcdef", Name: "_odd.example", AccountID: "a3", AccountName: "Third"},
 	}
 }
 
@@ -66,7 +66,7 @@ func TestSelectionKnowsEverySpelling(t *testing.T) {
 // The name that Cloudflare gives stays the label, however the setting spells it.
 func TestTheLabelIsCloudflaresName(t *testing.T) {
 	r := Roster{}
-	changed, err := r.Discover(t.Context(), 1000, []List{{At: 1000, Seen: seenZones(), Select: Selection{Zones: []string{"BÜCHER.example."}}}}, time.Hour, func(bucket.Scope) bucket.Time { return 0 })
+	changed, err := r.Discover(t.Context(), 1000, bucket.Zone, []List{{At: 1000, Seen: seenZones(), Select: Selection{Zones: []string{"BÜCHER.example."}}}}, time.Hour, func(bucket.Scope) bucket.Time { return 0 })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestUnmatchedSearchesForAFew(t *testing.T) {
 	var seen []Seen
 	var sel Selection
 	for i := range 200 {
-		seen = append(seen, Seen{ID: fmt.Sprintf("%032x", i), Name: fmt.Sprintf("zone-%d.example", i)})
+		seen = append(seen, Seen{Kind: bucket.Zone, ID: fmt.Sprintf("%032x", i), Name: fmt.Sprintf("zone-%d.example", i)})
 		sel.Zones = append(sel.Zones, fmt.Sprintf("zone-%d.exmaple", i))
 	}
 	hints := 0

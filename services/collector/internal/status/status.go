@@ -109,18 +109,12 @@ func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
 // scopes begins a picture: who there is, and nothing of what is stored of them.
 func (s *Source) scopes(ctx context.Context) (*picture, error) {
 	p := &picture{now: bucket.TimeOf(s.Clock.Now())}
-	records, err := s.Store.Records(ctx, roster.KindScope)
+	stored, err := roster.Load(ctx, s.Store)
 	if err != nil {
-		return nil, fmt.Errorf("read scopes: %w", err)
+		return nil, err
 	}
-	contents, err := s.Store.Records(ctx, roster.KindEntitlements) // behind the scopes
-	if err != nil {
-		return nil, fmt.Errorf("read entitlements: %w", err)
-	}
-	stored := roster.Read(records, contents)
 	p.roster = stored.Roster
-	s.Unreadable.Records(roster.KindScope, stored.Unreadable)
-	s.Unreadable.Records(roster.KindEntitlements, stored.Damaged)
+	stored.Tell(s.Unreadable)
 	return p, nil
 }
 
@@ -207,7 +201,7 @@ func protoRange(r coverage.Range) *bucketv1.CoverageRange {
 	return out
 }
 
-// Scopes lists every zone that was ever collected, with what it may be asked.
+// Scopes lists every zone and account that was ever collected, with what it may be asked.
 func (s *Source) Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error) {
 	p, err := s.scopes(ctx)
 	if err != nil {

@@ -71,11 +71,12 @@ func story(t *testing.T) *status.Source {
 	var seen []roster.Seen
 	for i, tag := range []string{tagA, tagB, tagC} {
 		seen = append(seen, roster.Seen{
-			ID: tag, Name: fmt.Sprintf("%c.example", 'a'+i), AccountID: "acc", AccountName: "Acme", Plan: "Pro Website",
+			Kind: bucket.Zone,
+			ID:   tag, Name: fmt.Sprintf("%c.example", 'a'+i), AccountID: "acc", AccountName: "Acme", Plan: "Pro Website",
 			State: roster.Active, Created: noon.Add(-time.Hour),
 		})
 	}
-	if _, err := r.Discover(t.Context(), noon.Add(-30*time.Minute), listed(noon.Add(-30*time.Minute), seen), time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
+	if _, err := r.Discover(t.Context(), noon.Add(-30*time.Minute), bucket.Zone, listed(noon.Add(-30*time.Minute), seen), time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
 		t.Fatal(err)
 	}
 	contents := roster.NewContents()
@@ -257,9 +258,9 @@ func TestNamesOfZones(t *testing.T) {
 	see := func(at bucket.Time, names ...string) {
 		var seen []roster.Seen
 		for i, name := range names {
-			seen = append(seen, roster.Seen{ID: []string{tagA, tagB}[i], Name: name, AccountID: "acc", AccountName: "Acme", State: roster.Active, Created: noon.Add(-time.Hour)})
+			seen = append(seen, roster.Seen{Kind: bucket.Zone, ID: []string{tagA, tagB}[i], Name: name, AccountID: "acc", AccountName: "Acme", State: roster.Active, Created: noon.Add(-time.Hour)})
 		}
-		if _, err := r.Discover(t.Context(), at, listed(at, seen), time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
+		if _, err := r.Discover(t.Context(), at, bucket.Zone, listed(at, seen), time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -280,4 +281,39 @@ func TestNamesOfZones(t *testing.T) {
 // listed is what the one credential sees.
 func listed(at bucket.Time, seen []roster.Seen) []roster.List {
 	return []roster.List{{Credential: roster.DefaultCredential, At: at, Seen: seen}}
+}
+
+// Of an account the same is told as of a zone, by its own label, to whoever asks.
+func TestAccountsAreToldToo(t *testing.T) {
+	account := bucket.Scope{Kind: bucket.Account, ID: tagA}
+	r := roster.Roster{}
+	seen := []roster.Seen{{Kind: bucket.Account, ID: tagA, Name: "Acme", AccountID: tagA, AccountName: "Acme", State: roster.Active}}
+	if _, err := r.Discover(t.Context(), noon, bucket.Account, listed(noon, seen), time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
+		t.Fatal(err)
+	}
+	c, err := catalogue.Load(nil, catalogue.Options{Enable: []string{"workers"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents := roster.NewContents()
+	r[account].Entitle(noon, contents.Of(map[string]roster.Node{"workersInvocationsAdaptive": {Enabled: true, Fields: c.Find("workers_5m").Variants[0].Fields()}}))
+	s := &shelf{records: map[string][]store.Record{}}
+	s.take(contents.Records(r[account]))
+	s.runs = []store.Run{{Dataset: "workers_5m", Scope: account, Window: window(12, 2)}}
+	source := &status.Source{Store: s, Catalogue: c, Clock: clock.NewManual(noon.Add(five).Std()), Retention: 90 * 24 * time.Hour, Leading: func() bool { return false }}
+	scopes, err := source.Scopes(t.Context())
+	if err != nil || len(scopes) != 1 {
+		t.Fatalf("%d scopes: %v", len(scopes), err)
+	}
+	got := scopes[0]
+	if got.Scope.Kind != bucketv1.ScopeKind_SCOPE_KIND_ACCOUNT || got.ZoneLabel != "" || got.AccountLabel != "Acme" || len(got.Entitlements) != 1 || got.Entitlements[0].Variant != "adaptive" {
+		t.Errorf("told is %v", got)
+	}
+	coverage, _, err := source.Coverage(t.Context(), store.Filter{Scopes: []bucket.Scope{account}}, window(4, 0))
+	if err != nil || len(coverage) != 1 || len(coverage[0].Ranges) != 2 || tell(coverage[0].Ranges[0]) != "4-2 final unspecified" {
+		t.Errorf("its coverage is %v, %v", coverage, err)
+	}
+	if named, err := source.Named(t.Context(), []string{"Acme"}); err != nil || len(named) != 0 {
+		t.Errorf("a zone's name finds %v, %v", named, err)
+	}
 }

@@ -37,6 +37,8 @@ const (
 	SelectionUnmatched Code = "SELECTION_UNMATCHED"
 	// NoZones: no zone at all is collected.
 	NoZones Code = "NO_ZONES"
+	// NoAccounts: a dataset is about accounts, and no account is collected.
+	NoAccounts Code = "NO_ACCOUNTS"
 	// ZonesUnlisted: Cloudflare lists no zones, though some are known and kept.
 	ZonesUnlisted Code = "ZONES_UNLISTED"
 	// TokenRefused: Cloudflare refuses the API token.
@@ -44,11 +46,15 @@ const (
 	// ZoneDenied: the token, good for others, may not ask for a zone. About: the
 	// zone.
 	ZoneDenied Code = "ZONE_DENIED"
+	// AccountDenied: the token may not ask for what is about an account. About: the
+	// account.
+	AccountDenied Code = "ACCOUNT_DENIED"
 	// UnknownRefusal: Cloudflare refuses in words that are not recognised.
 	// About: zone and dataset, or empty where everything is refused.
 	UnknownRefusal Code = "UNKNOWN_REFUSAL"
 	// UpstreamFailing: Cloudflare has failed to answer for minutes. About:
-	// empty where it is everything, "list of zones", or the settings of a zone.
+	// empty where it is everything, "list of zones", "list of accounts", or the
+	// settings of a zone.
 	UpstreamFailing Code = "UPSTREAM_FAILING"
 	// DatasetDisabled: Cloudflare does not know a field that a dataset asks for.
 	// About: the dataset.
@@ -73,9 +79,11 @@ var codes = map[Code]struct {
 }{
 	SelectionUnmatched: {slog.LevelWarn, true},
 	NoZones:            {slog.LevelError, true},
+	NoAccounts:         {slog.LevelError, true},
 	ZonesUnlisted:      {slog.LevelWarn, true},
 	TokenRefused:       {slog.LevelError, true},
 	ZoneDenied:         {slog.LevelWarn, true},
+	AccountDenied:      {slog.LevelWarn, true},
 	UnknownRefusal:     {slog.LevelWarn, true},
 	UpstreamFailing:    {slog.LevelWarn, true},
 	DatasetDisabled:    {slog.LevelError, true},

@@ -20,6 +20,7 @@ import (
 type Client interface {
 	Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Answer, error)
 	Zones(ctx context.Context) ([]cloudflare.Zone, error)
+	Accounts(ctx context.Context) ([]cloudflare.Account, error)
 	Date(ctx context.Context) (time.Time, error)
 	Settings(ctx context.Context, accountID string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error)
 }

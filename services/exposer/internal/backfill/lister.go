@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -33,18 +34,69 @@ const (
 	maxMessage = 16 << 20
 )
 
-// resolve returns the scope with this id, or those of the zone with this label or
-// name: one that was deleted and added again has two, whose samples are of one
-// series. A name with the first digits of an id, as buckets carry it while another
-// zone has the name, means the scope of that id. An unknown or an ambiguous one is
-// a *[ParamError].
-func resolve(ctx context.Context, from Lister, zone string) ([]*bucketv1.Scope, error) {
-	answer, err := from.ListScopes(ctx, &bucketv1.ListScopesRequest{})
+// mostNamed is how many scopes a filter may name.
+const mostNamed = 1000
+
+// resolve returns the scopes that a request names: of an account what is about it and
+// its zones, of a zone that zone. An unknown or an ambiguous name is a *[ParamError].
+func resolve(ctx context.Context, from Lister, r *Request) ([]*bucketv1.Scope, error) {
+	answer, err := from.ListScopes(ctx, &bucketv1.ListScopesRequest{}, grpc.MaxCallRecvMsgSize(maxMessage))
 	if err != nil {
 		return nil, fmt.Errorf("list scopes: %w", err)
 	}
+	known := answer.GetScopes()
+	if r.Account != "" {
+		if known, err = inAccount(known, r.Account); err != nil {
+			return nil, err
+		}
+	}
+	if r.Zone != "" {
+		return zoneOf(known, r.Zone)
+	}
+	var scopes []*bucketv1.Scope
+	for _, s := range known {
+		scopes = append(scopes, s.GetScope())
+	}
+	if len(scopes) > mostNamed {
+		return nil, &ParamError{"account", r.Account, fmt.Sprintf("left out, or given together with zone: the account has %d zones, and at most %d can be named at once", len(scopes), mostNamed)}
+	}
+	return scopes, nil
+}
+
+// inAccount are the scopes of the account with this id, label or name.
+func inAccount(known []*bucketv1.ScopeInfo, account string) (found []*bucketv1.ScopeInfo, err error) {
+	ids := map[string]bool{}
+	for _, s := range known {
+		if s.GetAccountId() == account {
+			ids = map[string]bool{account: true} // whatever else has it for a name
+			break
+		}
+		if s.GetAccountLabel() == account || s.GetAccountName() == account {
+			ids[s.GetAccountId()] = true // all of no id are one
+		}
+	}
+	switch len(ids) {
+	case 0:
+		return nil, &ParamError{"account", account, "the name or the id of an account that the collector has seen"}
+	case 1:
+	default:
+		return nil, &ParamError{"account", account, "one of the ids " + strings.Join(slices.Sorted(maps.Keys(ids)), ", ") + ": several accounts have this name"}
+	}
+	for _, s := range known {
+		if ids[s.GetAccountId()] {
+			found = append(found, s)
+		}
+	}
+	return found, nil
+}
+
+// zoneOf returns the scope with this id, or those of the zone with this label or
+// name: one that was deleted and added again has two, whose samples are of one
+// series. A name with the first digits of an id, as buckets carry it while another
+// zone has the name, means the scope of that id.
+func zoneOf(known []*bucketv1.ScopeInfo, zone string) ([]*bucketv1.Scope, error) {
 	var labelled, named []*bucketv1.ScopeInfo
-	for _, s := range answer.GetScopes() {
+	for _, s := range known {
 		if s.GetScope().GetKind() != bucketv1.ScopeKind_SCOPE_KIND_ZONE {
 			continue
 		}

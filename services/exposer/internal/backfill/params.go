@@ -19,7 +19,8 @@ import (
 type Request struct {
 	Range    bucket.Window  // windows that lie wholly inside
 	Datasets []string       // ids, ascending; at least one
-	Zone     string         // name or id; empty: every scope
+	Zone     string         // name or id; empty: every zone
+	Account  string         // name or id, of which its zones are a part; empty: every scope
 	Labels   []sample.Label // that every series has besides its own
 	Format   expo.Format
 
@@ -56,7 +57,7 @@ func (e *ParamError) Error() string {
 	return fmt.Sprintf("parameter %s is %q; it must be %s", name, bucket.Clip(e.Value), e.Want)
 }
 
-var known = []string{"dataset", "end", "extend_to_now", "family", "format", "hours", "label", "start", "step_seconds", "zone"}
+var known = []string{"account", "dataset", "end", "extend_to_now", "family", "format", "hours", "label", "start", "step_seconds", "zone"}
 
 // Parse reads the parameters of a request. Every error is a *[ParamError]:
 // nothing is clamped and nothing is ignored, since a backfill that silently
@@ -73,7 +74,7 @@ func Parse(q url.Values, state *recent.State, d Defaults, b Bounds) (*Request, e
 			return nil, &ParamError{name, "", "left out or have a value"}
 		}
 	}
-	r := &Request{Zone: q.Get("zone"), Format: expo.OpenMetrics}
+	r := &Request{Zone: q.Get("zone"), Account: q.Get("account"), Format: expo.OpenMetrics}
 	p := params{Values: q}
 	if q.Has("format") {
 		switch q.Get("format") {

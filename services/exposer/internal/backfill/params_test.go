@@ -93,7 +93,7 @@ func TestDefaultStaysWithinRetention(t *testing.T) {
 func TestRefused(t *testing.T) {
 	long := strings.Repeat("x", 5000)
 	for _, tc := range []struct{ query, name, want string }{
-		{"hors=1", "hors", "left out: the parameters are dataset, end,"},
+		{"hors=1", "hors", "left out: the parameters are account, dataset, end,"},
 		{"hours=1&hours=2", "hours", "given once"},
 		{"label=job", "label", "name=value"},
 		{"label=", "label", "left out or have a value"},

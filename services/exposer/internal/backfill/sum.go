@@ -153,7 +153,7 @@ func (o *writer) summed(of *Block) error {
 		rows -= len(total.rows.Values)
 		total.add(b, collected, set)
 		if rows += len(total.rows.Values); rows > mostRows {
-			return &ParamError{"step_seconds", fmt.Sprint(int64(step / time.Second)), fmt.Sprintf("smaller, or left out, or asked for with one zone: a step of %s has more than %d rows", of.Name, mostRows)}
+			return &ParamError{"step_seconds", fmt.Sprint(int64(step / time.Second)), fmt.Sprintf("smaller, or left out, or asked for with one zone or account: a step of %s has more than %d rows", of.Name, mostRows)}
 		}
 		return nil
 	})

@@ -17,7 +17,7 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
-// Job is a request that can be written: its zone is known, and what the answer
+// Job is a request that can be written: its zone or account is known, and what the answer
 // will lack. It is for one goroutine, and is written once.
 type Job struct {
 	from   Lister
@@ -32,13 +32,13 @@ type Job struct {
 	Incomplete, Estimates int
 }
 
-// Prepare looks for the request's zone and asks what is stored of the range.
-// The error is a *[ParamError] for an unknown zone.
+// Prepare looks for the request's zone or account and asks what is stored of the range.
+// The error is a *[ParamError] for an unknown one.
 func Prepare(ctx context.Context, from Lister, state *recent.State, r *Request) (*Job, error) {
 	j := &Job{from: from, state: state, r: r}
-	if r.Zone != "" {
+	if r.Zone != "" || r.Account != "" {
 		var err error
-		if j.scopes, err = resolve(ctx, from, r.Zone); err != nil {
+		if j.scopes, err = resolve(ctx, from, r); err != nil {
 			return nil, err
 		}
 	}

@@ -21,28 +21,31 @@ var landingPage = template.Must(template.New("landing").Parse(landingHTML))
 
 // page is what the template shows.
 type page struct {
-	Version   string
-	NotReady  string
-	Error     string
-	Problems  []problem // of the collector
-	Unknown   bool      // whether it has any
-	NoZones   bool      // whether nothing is collected, of which all is complete
-	Simulated bool
-	Store     string
-	Revision  uint64
-	Progress  string
-	Age       time.Duration
-	Samples   int
-	Held      int
-	Hours     int
-	Stamp     string
-	Expires   string
-	Datasets  []row
-	Example   string // a family that has samples, preferably totals that may be added up
-	Dataset   string // that it belongs to
-	Host      string // under which this page was asked for
-	sums      bool
-	Range     string // a PromQL range that holds one of its buckets
+	Version  string
+	NotReady string
+	Error    string
+	Problems []problem // of the collector
+	Unknown  bool      // whether it has any
+	NoZones  bool      // whether nothing is collected, of which all is complete
+	// NoAccounts: the same of datasets about accounts.
+	NoAccounts bool
+	Simulated  bool
+	Store      string
+	Revision   uint64
+	Progress   string
+	Age        time.Duration
+	Samples    int
+	Held       int
+	Hours      int
+	Stamp      string
+	Expires    string
+	Datasets   []row
+	Example    string // a family that has samples, preferably totals that may be added up
+	Dataset    string // that it belongs to
+	By         string // label that its scopes have
+	Host       string // under which this page was asked for
+	sums       bool
+	Range      string // a PromQL range that holds one of its buckets
 }
 
 type row struct {
@@ -75,7 +78,10 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 	if p.Problems, err = h.problems.get(r.Context()); err != nil {
 		p.Unknown = true // the log of whoever follows the collector has the reason
 	}
-	p.NoZones = slices.ContainsFunc(p.Problems, func(one problem) bool { return one.Code == "NO_ZONES" })
+	told := func(code string) bool {
+		return slices.ContainsFunc(p.Problems, func(one problem) bool { return one.Code == code })
+	}
+	p.NoZones, p.NoAccounts = told("NO_ZONES"), told("NO_ACCOUNTS")
 	v, err := h.Board.View(view.Default)
 	switch {
 	case err == nil:
@@ -121,7 +127,7 @@ func (p *page) show(v *view.View) {
 		if f := d.Families[0]; r.Served > 0 && (p.Example == "" || !p.sums && f.Role == bucket.Total && f.Additive) {
 			p.Example, p.Range = f.Name, bucket.SizeName(max(24*time.Hour, d.Size))
 			p.sums = f.Role == bucket.Total && f.Additive
-			p.Dataset = d.Dataset
+			p.Dataset, p.By = d.Dataset, d.ScopeKind.String()
 		}
 		p.Datasets = append(p.Datasets, r)
 	}

@@ -83,6 +83,7 @@ func TestLandingShowsProblems(t *testing.T) {
 			"SELECTION_UNMATCHED", "<code>CF_ZONES shop0.exmaple</code>", "a zone &lt;b&gt;that&lt;/b&gt;", "did you mean", "since 2026-11-29T10:00:00Z",
 		}, []string{notKnown}},
 		"about everything": {&collector{problems: []*bucketv1.Problem{{Code: "NO_ZONES", Message: "nothing at all"}}}, 1, []string{"nothing at all", `<span class="warn">no zone is collected</span>`}, []string{"<code></code>", "since"}},
+		"no account":       {&collector{problems: []*bucketv1.Problem{{Code: "NO_ACCOUNTS", Message: "none"}}}, 1, []string{`<span class="warn">no account is collected</span>`}, []string{"no zone is collected"}},
 		"many":             {&collector{problems: append(unmatched(40), &bucketv1.Problem{Code: "NO_ZONES"})}, 12, []string{"30 more like it", "NO_ZONES"}, nil},
 		"none":             {&collector{}, 0, nil, []string{notKnown}},
 		"old":              {bucketv1.UnimplementedBucketServiceServer{}, 0, nil, []string{notKnown}},

@@ -67,7 +67,7 @@ type BucketServiceClient interface {
 	ListBuckets(ctx context.Context, in *ListBucketsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListBucketsResponse], error)
 	// ListDatasets returns the newest version of every dataset of the store.
 	ListDatasets(ctx context.Context, in *ListDatasetsRequest, opts ...grpc.CallOption) (*ListDatasetsResponse, error)
-	// ListScopes returns every zone that was ever collected.
+	// ListScopes returns every zone and account that was ever collected.
 	ListScopes(ctx context.Context, in *ListScopesRequest, opts ...grpc.CallOption) (*ListScopesResponse, error)
 	// GetCoverage says of each range of windows whether it is final, missing and
 	// why, or refused.
@@ -202,7 +202,7 @@ type BucketServiceServer interface {
 	ListBuckets(*ListBucketsRequest, grpc.ServerStreamingServer[ListBucketsResponse]) error
 	// ListDatasets returns the newest version of every dataset of the store.
 	ListDatasets(context.Context, *ListDatasetsRequest) (*ListDatasetsResponse, error)
-	// ListScopes returns every zone that was ever collected.
+	// ListScopes returns every zone and account that was ever collected.
 	ListScopes(context.Context, *ListScopesRequest) (*ListScopesResponse, error)
 	// GetCoverage says of each range of windows whether it is final, missing and
 	// why, or refused.
