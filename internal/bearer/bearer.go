@@ -75,7 +75,7 @@ func List(text string) ([]string, error) {
 		all = append(all, token)
 	}
 	if len(all) == 0 {
-		return nil, errors.New("there is no token; one a line is wanted")
+		return nil, errors.New("no token found: want one token per line")
 	}
 	return all, nil
 }

@@ -67,7 +67,7 @@ func badQueries(t *testing.T, base string) {
 		{"/metrics?replay_hours=2.5", []string{"replay_hours", `"2.5"`, "whole number"}},
 		{"/metrics?replay_hours=", []string{"replay_hours", `""`}},
 		{"/metrics?replay_hours=1&replay_hours=2", []string{"replay_hours", "2 times"}},
-		{"/metrics?hours=3", []string{`"hours"`, "replay_hours alone"}},
+		{"/metrics?hours=3", []string{`"hours"`, "is replay_hours"}},
 		{"/metrics?replay_hours=99999999999999999999", []string{"replay_hours", "to 12"}},
 		{"/metrics?replay_hours=%zz", []string{"malformed"}},
 		{"/backfill?hours=73", []string{"hours", `"73"`, "from 1 to 72"}},

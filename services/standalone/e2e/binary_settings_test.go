@@ -175,9 +175,9 @@ func TestBinaryRefusesSettings(t *testing.T) {
 			},
 		},
 		{
-			name: "a token in the clear", program: "exposer", args: []string{"run"},
+			name: "a token in plain text", program: "exposer", args: []string{"run"},
 			settings: []string{"WEIR_COLLECTOR_ADDRESS=collector.example:9820", "WEIR_COLLECTOR_TOKEN=" + marked},
-			lines:    [][]string{{"WEIR_COLLECTOR_TLS", "in the clear"}},
+			lines:    [][]string{{"WEIR_COLLECTOR_TLS", "in plain text"}},
 		},
 		{
 			name: "no token and no simulation", program: "weir", args: []string{"run"},
