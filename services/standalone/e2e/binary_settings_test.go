@@ -250,7 +250,7 @@ func TestBinaryCannotRun(t *testing.T) {
 		{"no such folder", []string{"WEIR_SQLITE_FILE=/nowhere/weir.db"}, []string{"/nowhere/weir.db", "no such file or directory"}},
 		{"not a database", []string{"WEIR_SQLITE_FILE=" + rubbish}, []string{rubbish, "file is not a database"}},
 		{"a second process on one file", []string{"WEIR_SQLITE_FILE=" + filepath.Join(folder, "used.db")}, []string{"used.db", fmt.Sprintf("process %d", other.cmd.Process.Pid), "Postgres"}},
-		{"another sample timestamp", []string{"WEIR_SQLITE_FILE=" + stamped, "CF_SAMPLE_TIMESTAMP=start", "WEIR_DISABLE_DATASETS=uniques_1d"}, []string{"stamped.db", `sample timestamp is "end"`, `asked for "start"`, "parallel samples"}},
+		{"another sample timestamp", []string{"WEIR_SQLITE_FILE=" + stamped, "CF_SAMPLE_TIMESTAMP=start", "WEIR_DISABLE_DATASETS=uniques_1d"}, []string{"stamped.db", `sample timestamp is "end"`, `configured is "start"`, "duplicate samples"}},
 		{"address in use", []string{"WEIR_COLLECTOR_LISTEN=" + other.data}, []string{"gRPC listener", other.data, "address already in use"}},
 		{"operations address in use", []string{"WEIR_COLLECTOR_OPS_LISTEN=" + other.ops}, []string{"operations listener", other.ops, "address already in use"}},
 		{"no such CA file", []string{"WEIR_CLOUDFLARE_CA_FILE=/nowhere/ca.pem"}, []string{"WEIR_CLOUDFLARE_CA_FILE", "/nowhere/ca.pem", "no such file"}},

@@ -393,7 +393,7 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 		{name: "a proxy that is away", settings: []string{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "HTTPS_PROXY=http://weir:" + marked + "@" + away}, runs: true, says: []string{"cannot list zones"}},
 		{name: "a proxy that cannot be read", settings: []string{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "HTTPS_PROXY=http://weir:" + marked + "@127.0.0.1:port"}, says: []string{"HTTPS_PROXY"}},
 		{name: "a proxy of another kind", settings: []string{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "https_proxy=ftp://weir:" + marked + "@127.0.0.1:1"}, says: []string{"https_proxy"}},
-		{name: "a collector that refuses", program: "exposer", runs: true, settings: []string{"WEIR_COLLECTOR_ADDRESS=" + sim.startCollector(t, "WEIR_GRPC_TOKEN="+marked+"-right").data, "WEIR_COLLECTOR_TOKEN=" + marked + "-wrong"}, says: []string{"collector rejected the credential", "not known"}},
+		{name: "a collector that refuses", program: "exposer", runs: true, settings: []string{"WEIR_COLLECTOR_ADDRESS=" + sim.startCollector(t, "WEIR_GRPC_TOKEN="+marked+"-right").data, "WEIR_COLLECTOR_TOKEN=" + marked + "-wrong"}, says: []string{"collector rejected the credential", "unknown"}},
 		{name: "a collector that is not trusted", program: "exposer", runs: true, settings: []string{
 			"WEIR_COLLECTOR_ADDRESS=" + sim.startCollector(t, "WEIR_GRPC_CERT_FILE="+crt, "WEIR_GRPC_KEY_FILE="+key).data, "WEIR_COLLECTOR_TLS=true",
 			"WEIR_COLLECTOR_CA_FILE=" + put("other.pem", string(other.PEM)), "WEIR_COLLECTOR_TOKEN=" + marked + "-right",
