@@ -79,7 +79,7 @@ func TestAwayIsToldByItsReason(t *testing.T) {
 				}
 				b.src.set(func() { b.src.err = nil })
 				time.Sleep(2 * time.Second)
-				if b.said.Count("level=INFO msg=\"store answers again\"") != 1 {
+				if b.said.Count("level=INFO msg=\"store is available again\"") != 1 {
 					b.Error("the end is not told")
 				}
 				before := strings.Count(b.said.String(), "level=INFO") + strings.Count(b.said.String(), "level="+c.level)

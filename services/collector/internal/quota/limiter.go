@@ -153,16 +153,16 @@ func New(c Config) (*Limiter, error) {
 		bad("limit is %d; it must be at least 1", c.Limit)
 	}
 	if !(c.Share > 0 && c.Share <= 1) {
-		bad("share is %v; it must be above 0 and at most 1", c.Share)
+		bad("share is %v; it must be greater than 0 and at most 1", c.Share)
 	}
 	if !(c.Headroom < 1) {
-		bad("headroom is %v; it must be below 1", c.Headroom)
+		bad("headroom is %v; it must be less than 1", c.Headroom)
 	}
 	if c.Block < 0 {
 		bad("block is %d; it must be at least 1, or 0 for the default", c.Block)
 	}
 	if c.Span < time.Second || c.UseBy <= safety {
-		bad("span is %s and use-by %s; they must be at least 1s and above %s", c.Span, c.UseBy, safety)
+		bad("span is %s and use-by %s; span must be at least 1s and use-by more than %s", c.Span, c.UseBy, safety)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -207,7 +207,7 @@ func (l *Limiter) try(ctx context.Context, lane Lane) (bool, time.Time, error) {
 		return false, time.Time{}, fmt.Errorf("reserve %d permits: %w", p.Want, err)
 	}
 	if g.N < 0 || g.N > p.Want {
-		return false, time.Time{}, fmt.Errorf("store granted %d permits for %d", g.N, p.Want)
+		return false, time.Time{}, fmt.Errorf("store granted %d permits; it must grant from 0 to %d", g.N, p.Want)
 	}
 	l.mu.Lock()
 	for _, b := range spent {
@@ -421,7 +421,7 @@ func (l *Limiter) Refused(retryAfter time.Duration) {
 	}
 	until := l.pausedUntil
 	l.mu.Unlock()
-	l.often.Warn("", "Cloudflare says that the query budget is used up", "user", l.c.User, "sent_in_span", sent,
+	l.often.Warn("", "Cloudflare reports that the query budget is exhausted", "user", l.c.User, "sent_in_span", sent,
 		"limit", l.c.Limit, "shared", shared, "paused_until", until)
 }
 

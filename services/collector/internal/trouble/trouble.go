@@ -1,11 +1,10 @@
-// Package trouble keeps what an operator should know now: conditions that last
-// until somebody mends them or decides about them. Each is one line of the log
-// when it begins and when it ends, a gauge while it lasts, and an entry of
-// GetStatus, from which the exposer's landing page shows it.
+// Package trouble has the board of problems: conditions that last until an operator
+// resolves them or decides about them. Each is logged when it begins and when it ends,
+// exported as a gauge while it lasts, and listed by GetStatus, from which the exposer's
+// landing page shows it.
 //
-// It exists so that no such condition is a line at INFO that scrolls away while
-// every health signal stays green, and so that one that lasts does not write
-// the same line ten thousand times.
+// So no such condition is a single line at INFO while all health signals are green, and a
+// lasting condition does not log the same line ten thousand times.
 package trouble
 
 import (
@@ -28,8 +27,8 @@ import (
 // heading in docs/operations.md.
 type Code string
 
-// The codes. A leader's codes describe what only the process that collects can
-// know; they end with its term, and standbys tell them from the store.
+// The codes. A leader's codes describe what only the collecting process can know; they
+// end with its term, and standbys read them from the store.
 const (
 	// SelectionUnmatched: an entry of CF_ZONES, CF_EXCLUDE_ZONES or CF_ACCOUNTS
 	// matches nothing that the token sees. About: the setting and the entry.
@@ -43,8 +42,8 @@ const (
 	// ZoneDenied: the token, good for others, may not ask for a zone. About: the
 	// zone.
 	ZoneDenied Code = "ZONE_DENIED"
-	// UnknownRefusal: Cloudflare refuses in words that are not recognised.
-	// About: zone and dataset, or empty where everything is refused.
+	// UnknownRefusal: Cloudflare returns an error that Weir does not recognise.
+	// About: zone and dataset, or empty if it concerns every request.
 	UnknownRefusal Code = "UNKNOWN_REFUSAL"
 	// UpstreamFailing: Cloudflare has failed to answer for minutes. About:
 	// empty where it is everything, "list of zones", or the settings of a zone.
@@ -64,8 +63,7 @@ const (
 	LeaseContested Code = "LEASE_CONTESTED"
 )
 
-// codes says of each code how loudly it is logged and whether it belongs to the
-// leader's term.
+// codes has the log level of each code, and whether it belongs to the leader's term.
 var codes = map[Code]struct {
 	level  slog.Level
 	leader bool
@@ -88,7 +86,7 @@ var codes = map[Code]struct {
 // most problems of one code are kept; the rest is counted.
 const most = 100
 
-// again is after how long a problem that lasts is logged once more.
+// again is the interval at which a lasting problem is logged again.
 const again = time.Hour
 
 // Problem is one condition that lasts.
@@ -98,7 +96,7 @@ type Problem struct {
 	Message string    `json:"message"`
 	Since   time.Time `json:"since"`
 
-	told time.Time // when it was last logged
+	logged time.Time // when it was last logged
 }
 
 // Board holds the problems of one process. Safe for concurrent use; a nil Board
@@ -119,7 +117,7 @@ func New(log *slog.Logger, now func() time.Time, reg prometheus.Registerer) *Boa
 		log: log, now: now, open: map[Code]map[string]*Problem{}, more: map[Code]int{},
 		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "weir_collector_problems",
-			Help: "Conditions that an operator has to mend or decide about, by code; the code is a heading in docs/operations.md.",
+			Help: "Conditions that an operator must resolve or decide about, by code. The code is a heading in docs/operations.md.",
 		}, []string{"code"}),
 	}
 	for code := range codes {
@@ -131,8 +129,8 @@ func New(log *slog.Logger, now func() time.Time, reg prometheus.Registerer) *Boa
 	return b
 }
 
-// Set says that a problem exists. One that exists already keeps its beginning;
-// it is logged again after an hour.
+// Set adds or updates a problem. An existing one keeps its Since, and is logged again
+// after an hour.
 func (b *Board) Set(code Code, about, message string) {
 	if b == nil {
 		return
@@ -143,7 +141,7 @@ func (b *Board) Set(code Code, about, message string) {
 	b.count(code)
 }
 
-// Clear says that a problem is over. One that does not exist is none.
+// Clear removes a problem, if it exists.
 func (b *Board) Clear(code Code, about string) {
 	if b == nil {
 		return
@@ -154,7 +152,7 @@ func (b *Board) Clear(code Code, about string) {
 	b.count(code)
 }
 
-// Replace says what all the problems of a code are, by what they are about.
+// Replace replaces all problems of a code; the key is what each is about.
 func (b *Board) Replace(code Code, problems map[string]string) {
 	if b == nil {
 		return
@@ -173,8 +171,8 @@ func (b *Board) Replace(code Code, problems map[string]string) {
 	b.count(code)
 }
 
-// StepDown ends the problems that only a leader knows of. Nothing is logged:
-// whoever leads next finds them again.
+// StepDown removes the problems that only a leader knows. Nothing is logged: the next
+// leader finds them again.
 func (b *Board) StepDown() {
 	if b == nil {
 		return
@@ -209,7 +207,7 @@ func (b *Board) List(leader bool) []Problem {
 		}
 		slices.SortFunc(of, func(x, y Problem) int { return cmp.Compare(x.About, y.About) })
 		if n := b.more[code]; n > 0 && len(of) > 0 {
-			of[len(of)-1].Message += fmt.Sprintf(" (and %d more like it)", n)
+			of[len(of)-1].Message += fmt.Sprintf(" (and %d more with this code)", n)
 		}
 		out = append(out, of...)
 	}
@@ -232,8 +230,8 @@ func (b *Board) set(code Code, about, message string) {
 		b.open[code][about] = p
 	}
 	p.Message = message
-	if p.told.IsZero() || now.Sub(p.told) >= again {
-		p.told = now
+	if p.logged.IsZero() || now.Sub(p.logged) >= again {
+		p.logged = now
 		b.log.Log(context.Background(), codes[code].level, message, "problem", code, "about", about, "since", p.Since.UTC().Format(time.RFC3339))
 	}
 }
