@@ -6,16 +6,16 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// Ask is one document that asks what plans allow: each node is asked of each zone.
-// A node in it counts as a selection does.
+// Ask is one document that requests entitlements: each node for each zone. A node in it
+// counts as a selection.
 type Ask struct {
 	Zones []bucket.Scope
 	Nodes []string
 }
 
-// Settings packs the question for the settings of nodes of zones into as few
-// documents as the ceilings allow. All that is asked of one zone is in documents
-// that follow one another, so that it is known early.
+// Settings packs the request for the settings of nodes of zones into as few documents as
+// the ceilings allow. The documents of one zone are adjacent, so that its settings are
+// known early.
 func Settings(zones []bucket.Scope, nodes []string, c Ceilings) (asks []Ask) {
 	if len(nodes) == 0 {
 		return nil
@@ -29,7 +29,7 @@ func Settings(zones []bucket.Scope, nodes []string, c Ceilings) (asks []Ask) {
 	return asks
 }
 
-// Asks is how many documents that takes.
+// Asks is the number of documents for that.
 func Asks(zones, nodes int, c Ceilings) int {
 	if nodes == 0 {
 		return 0

@@ -415,8 +415,8 @@ func (sc *scope) credible(p *pending, r Reading, now bucket.Time, age, size time
 		return true
 	}
 	// The lead must be that of the same answer: another answer may come from a replica
-	// with newer data. Data may also stop arriving in the middle of a window, so a missing
-	// lead means nothing for a scope that often has empty windows.
+	// with newer data. Data may also stop arriving in the middle of a window. So without
+	// enough lead an ordinary window is credible only if little traffic is expected after it.
 	expected := p.usualLevel * min(1, float64(age)/float64(size))
 	return p.agreed(now) && (p.lead >= Enough || !p.looksSuspect && expected < lowMedian)
 }
