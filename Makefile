@@ -28,7 +28,7 @@ run: ## the whole system in one process; against a simulated Cloudflare when CF_
 	fi
 
 .PHONY: demo
-demo: ## a simulated day at high speed, then in step with the clock
+demo: ## collect a simulated day at high speed, then continue in real time
 	@echo "make demo: the first build takes a minute or two"
 	@go run ./services/standalone/cmd/weir demo $(ARGS)
 

@@ -16,72 +16,70 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
-// Handler receives what a [Follower] reads. All calls come from one goroutine,
-// the one that called Run, in order; a call that takes long delays the stream
-// and, if it takes too long, makes the server end it as a slow reader.
+// Handler receives what a [Follower] reads. All calls come in order from one
+// goroutine, the one that called Run. A slow call delays the stream; if it takes too
+// long, the server ends the stream (SLOW_READER).
 //
-// Messages belong to the handler once it has them; the follower keeps no
-// reference.
+// Messages belong to the handler; the follower keeps no reference.
 type Handler interface {
-	// SnapshotBegin says that a new view begins. The old view, if any, stays
-	// valid until SnapshotEnd. A second SnapshotBegin discards an unfinished view.
+	// SnapshotBegin begins a new view. The old view, if any, stays valid until
+	// SnapshotEnd. Another SnapshotBegin discards an incomplete view.
 	SnapshotBegin(info *bucketv1.StoreInfo)
-	// Info says that a stream was resumed: the view is the one already held.
+	// Info is called when a stream was resumed: the current view continues.
 	Info(info *bucketv1.StoreInfo)
-	// Entry is one entry: inside a snapshot (dataset versions, then buckets in
-	// ascending order of dataset, window start and scope; revisions do not
+	// Entry delivers one entry: inside a snapshot (dataset versions, then buckets
+	// in ascending order of dataset, window start and scope; revisions do not
 	// ascend) or live (revisions ascend). An entry of a kind that this release
 	// does not know, or whose stored content cannot be read, has a nil Kind:
-	// apply nothing and return nil. An error ends the stream; since the view is
-	// then in doubt, a new snapshot follows after a pause.
+	// apply nothing and return nil. An error ends the stream; the view may then be
+	// inconsistent, so a new snapshot follows after a pause.
 	Entry(e *bucketv1.Entry) error
-	// SnapshotEnd says that the view is complete and stands at point. Progress
-	// is the time up to which it is complete, as the leader's clock has it; zero
-	// when no leader has said so yet.
+	// SnapshotEnd completes the view at point. progress is the time up to which
+	// the view is complete, by the leader's clock; zero if no leader has reported
+	// one yet.
 	SnapshotEnd(point *bucketv1.ResumePoint, progress time.Time)
-	// Progress says that every matching entry up to point has been delivered.
-	// Progress time is zero while the stream catches up with the log.
+	// Progress means that every matching entry up to point has been delivered.
+	// progress is zero while the stream catches up with the log.
 	Progress(point *bucketv1.ResumePoint, progress time.Time)
-	// Disconnected says that a stream ended, why, and in what time the next one
-	// is opened. [Reason] gives the server's reason. For metrics and logs.
+	// Disconnected is called when a stream has ended, with the error and the time
+	// until the next stream is opened. [Reason] returns the server's reason. It is
+	// for metrics and logs.
 	Disconnected(err error, retryIn time.Duration)
 }
 
-// Backoff bounds the pauses between streams. Zero fields mean the default. The
-// connection's own pauses are the caller's to bound: see the package's comment.
+// Backoff configures the pauses between streams. Zero fields mean the default. The
+// caller configures the connection's own backoff: see the package comment.
 type Backoff struct {
-	// Min is the first pause, Max the longest of the exponential ones; each is
-	// shortened by up to half, at random. Defaults 200 ms and 30 s.
+	// Min and Max are the first and the longest pause of the exponential backoff.
+	// Jitter shortens each pause by up to half. Defaults 200 ms and 30 s.
 	Min, Max time.Duration
-	// Long is the pause after errors that repeat until somebody changes
-	// something: a refused credential, a malformed request. Default 1 min; at
-	// least Max.
+	// Long is the pause after errors that repeat until someone intervenes: a
+	// rejected credential, a malformed request. Default 1 min; at least Max.
 	Long time.Duration
 }
 
-// Options shape a [Follower]. The zero value follows everything, beginning with
+// Options configure a [Follower]. The zero value follows everything, starting with
 // a snapshot without buckets.
 type Options struct {
-	// Filter restricts by dataset and scope; nil: all.
+	// Filter selects datasets and scopes; nil: all.
 	Filter *bucketv1.Filter
-	// Snapshot is what a snapshot shall hold; nil: dataset versions only. It is
-	// used at the beginning, unless Resume is set, and whenever the point that
-	// was reached can no longer be continued.
+	// Snapshot is the content of snapshots; nil: dataset versions only. It is used
+	// at the start, unless Resume is set, and whenever the reached point can no
+	// longer be resumed.
 	Snapshot *bucketv1.SnapshotRequest
-	// Resume continues behind a point that the caller has kept; nil: begin with
-	// a snapshot.
+	// Resume is a saved point after which to continue; nil: start with a
+	// snapshot.
 	Resume *bucketv1.ResumePoint
 	// Logger; nil: no logs.
 	Logger *slog.Logger
 	// Backoff bounds the pauses between streams.
 	Backoff Backoff
-	// Idle is how long the stream may be silent before it is taken for dead;
-	// 0: 30 s. It must exceed the server's interval between progress messages
-	// (a few seconds) and the time that the server's database takes to begin a
-	// snapshot.
+	// Idle is how long the stream may be silent before it is considered dead;
+	// 0: 30 s. It must exceed the server's progress interval (a few seconds) and
+	// the time that the server's database takes to begin a snapshot.
 	Idle time.Duration
-	// Seed of the jitter; 0: one drawn at random, so that followers that were
-	// cut off together do not come back together.
+	// Seed of the jitter; 0: a random one, so that followers that were
+	// disconnected together do not reconnect together.
 	Seed uint64
 }
 
@@ -91,15 +89,13 @@ const (
 	defaultLong = time.Minute
 	defaultIdle = 30 * time.Second
 
-	// worksAfter is for how many minimum pauses a stream must have brought
-	// something before its end counts as the first failure and not as one more.
-	// So a server that serves everybody a little and then drops them is asked
-	// at most once in 10 × Backoff.Min, pause included.
+	// worksAfter is how long a stream must have delivered, in minimum pauses,
+	// before its end resets the backoff. So a server that accepts streams and then
+	// drops them gets at most one request per 10 × Backoff.Min, pause included.
 	worksAfter = 10
 
-	// maxMessage is the largest message accepted. A bucket with every family at
-	// its cardinality limit is far below; gRPC's default of 4 MiB is not far
-	// enough above it.
+	// maxMessage is the maximum message size. A bucket with every family at its
+	// cardinality limit is far below it, but too close to gRPC's default of 4 MiB.
 	maxMessage = 16 << 20
 )
 
@@ -111,46 +107,46 @@ type Follower struct {
 	wait pauses
 
 	// The rest is owned by Run.
-	at     place
-	tell   telling
+	at     position
+	tell   endLog
 	jumped bool      // the last stream was opened without a pause
-	since  time.Time // when the present stream first brought something; zero before
+	since  time.Time // when the current stream first delivered something; zero before
 }
 
-// place is what the follower knows about where its handler stands.
-type place struct {
-	// point is the last applied position; nil before the first complete view.
+// position is the follower's knowledge of its handler's view.
+type position struct {
+	// point is the last applied point; nil before the first complete view.
 	point *bucketv1.ResumePoint
-	// snapshot: the next stream shall begin with a snapshot.
+	// snapshot: the next stream must begin with a snapshot.
 	snapshot bool
-	// broken: the handler's view may not be what point says, so point may bound
-	// a snapshot from below but not be resumed from.
+	// broken: the handler's view may differ from point. Then point must not be
+	// resumed from, but a snapshot must still not be older than it.
 	broken bool
-	// foreign: a server has said that point is not of its history, so a lower
+	// foreign: a server has reported that point is not of its history, so a lower
 	// revision is no step back.
 	foreign bool
 }
 
-// New returns a follower that opens its streams on conn. The connection stays
-// the caller's: its credentials, its balancing over several collectors
-// (BEHIND and UNAVAILABLE are worth trying elsewhere), its closing.
+// New returns a follower that opens its streams on conn. The caller owns the
+// connection: its credentials, its balancing over several collectors (after BEHIND
+// and UNAVAILABLE another collector may work), and closing it.
 func New(conn grpc.ClientConnInterface, o Options) (*Follower, error) {
 	if conn == nil {
 		return nil, errors.New("follow buckets: a connection is required")
 	}
 	if o.Resume != nil && o.Resume.GetStoreId() == "" {
-		return nil, errors.New("follow buckets: the resume point has no store id; use one that SnapshotEnd or Progress gave")
+		return nil, errors.New("follow buckets: the resume point has no store id: use a point from SnapshotEnd or Progress")
 	}
 	b := &o.Backoff
 	if b.Min < 0 || b.Max < 0 || b.Long < 0 || o.Idle < 0 {
-		return nil, fmt.Errorf("follow buckets: back-off %s to %s, long %s, idle %s: none may be negative", b.Min, b.Max, b.Long, o.Idle)
+		return nil, fmt.Errorf("follow buckets: backoff min %s, max %s, long %s, idle %s: must not be negative", b.Min, b.Max, b.Long, o.Idle)
 	}
 	defaulted(&b.Min, defaultMin)
 	defaulted(&b.Max, max(defaultMax, b.Min))
 	defaulted(&b.Long, max(defaultLong, b.Max))
 	defaulted(&o.Idle, defaultIdle)
 	if b.Min > b.Max || b.Max > b.Long {
-		return nil, fmt.Errorf("follow buckets: back-off %s to %s, long %s: they must ascend", b.Min, b.Max, b.Long)
+		return nil, fmt.Errorf("follow buckets: backoff min %s, max %s, long %s: must be in ascending order", b.Min, b.Max, b.Long)
 	}
 	if o.Snapshot == nil {
 		o.Snapshot = &bucketv1.SnapshotRequest{}
@@ -164,9 +160,9 @@ func New(conn grpc.ClientConnInterface, o Options) (*Follower, error) {
 	return &Follower{
 		rpc:  bucketv1.NewBucketServiceClient(conn),
 		opts: o,
-		tell: telling{log: o.Logger, said: map[string]*said{}},
+		tell: endLog{log: o.Logger, logged: map[string]*logged{}},
 		wait: pauses{Backoff: *b, rng: rand.New(rand.NewPCG(o.Seed, o.Seed))},
-		at:   place{point: o.Resume, snapshot: o.Resume == nil},
+		at:   position{point: o.Resume, snapshot: o.Resume == nil},
 	}, nil
 }
 
@@ -176,17 +172,17 @@ func defaulted(d *time.Duration, v time.Duration) {
 	}
 }
 
-// Run follows until ctx ends; trouble with the server is reported to the handler
-// and retried for ever. It returns nil when ctx was cancelled, and an error that
-// wraps context.DeadlineExceeded when its time was over: a tool that waits for
-// something, and cancels when it has it, so knows whether it has. It returns an
-// error at once for misuse: a nil handler, or a second call on the same follower.
+// Run follows until ctx ends. Errors of the server are reported to the handler and
+// retried for ever. Run returns nil when ctx was cancelled, and an error that wraps
+// context.DeadlineExceeded when its deadline passed: a tool that cancels ctx when it
+// has what it waits for can tell the two apart. It returns an error at once for a
+// nil handler or a second call on the same follower.
 func (f *Follower) Run(ctx context.Context, h Handler) error {
 	if h == nil {
 		return errors.New("follow buckets: a handler is required")
 	}
 	if f.used.Swap(true) {
-		return errors.New("follow buckets: a follower runs once; make another")
+		return errors.New("follow buckets: a follower can run only once: create another")
 	}
 	for ctx.Err() == nil {
 		f.since = time.Time{}
@@ -194,18 +190,18 @@ func (f *Follower) Run(ctx context.Context, h Handler) error {
 		if ended(ctx, err) {
 			break
 		}
-		pause := f.settle(judge(err), err)
+		pause := f.conclude(judge(err), err)
 		h.Disconnected(err, pause)
 		sleep(ctx, pause)
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("follow buckets: %w", ctx.Err())
 	}
-	return nil // the stream's error is that ctx ended, as it was asked to
+	return nil // cancelled by the caller
 }
 
 // ended reports whether a stream ended because ctx has, or is about to: the server
-// knows of its deadline, and may be there first.
+// knows its deadline and may reach it first.
 func ended(ctx context.Context, err error) bool {
 	if end, ok := ctx.Deadline(); ok && status.Code(err) == codes.DeadlineExceeded && time.Until(end) < time.Second {
 		<-ctx.Done()
@@ -213,9 +209,9 @@ func ended(ctx context.Context, err error) bool {
 	return ctx.Err() != nil
 }
 
-// settle draws the consequences of a stream's end and returns the pause before
+// conclude applies the verdict on the end of a stream and returns the pause before
 // the next one.
-func (f *Follower) settle(v verdict, err error) time.Duration {
+func (f *Follower) conclude(v verdict, err error) time.Duration {
 	switch v.next {
 	case asBefore:
 	case probe:
@@ -237,8 +233,8 @@ func (f *Follower) settle(v verdict, err error) time.Duration {
 	case v.pace == long:
 		pause = f.wait.long()
 	case v.pace == now && !f.jumped:
-		// Once. A server that answers the snapshot in the same way shall not
-		// be asked for snapshots without a pause.
+		// Only once: a server that fails the snapshot in the same way must not be
+		// asked for snapshots without a pause.
 		f.jumped = true
 	default:
 		pause = max(f.wait.next(), f.wait.hinted(retryDelay(err)))

@@ -16,35 +16,35 @@ type Span struct {
 	Start, End time.Time // [Start, End)
 	State      bucketv1.CoverageState
 	Reason     bucketv1.GapReason
-	Detail     string // for people
+	Detail     string // human-readable
 }
 
-// Report is what a store has of a range, and what it lacks. Each list is ordered
-// by dataset, scope and time.
+// Report is the coverage of a range: what is stored, missing and refused. Each list
+// is ordered by dataset, scope and time.
 type Report struct {
-	// AsOf is the collector's time for which it was made. Windows that were not due
-	// then are in no list, nor are those of a time in which a scope was not wanted.
+	// AsOf is the collector's time of the report. Windows that were not due by then
+	// are in no list, nor are windows outside the time for which a scope is collected.
 	AsOf time.Time
-	// Stored can be listed.
+	// Stored windows can be listed.
 	Stored []Span
-	// Lacking should be there and is not: missing, waiting to be believed, lost,
-	// accepted as a gap, or stored and not to be read.
+	// Lacking windows should be stored and are not readable: missing, waiting to
+	// settle, lost, accepted as a gap, or unreadable.
 	Lacking []Span
-	// Refused is what the plan or the token does not allow.
+	// Refused windows are those that the plan or the token does not allow.
 	Refused []Span
 }
 
-// Empty reports whether nothing was wanted: of what was asked for the store knows no
-// dataset, no scope or no window. A name that is mistyped is known to nobody.
+// Empty reports whether the report has no window: the request matches no dataset,
+// no scope or no window of the store, for instance because a name is misspelt.
 func (r *Report) Empty() bool { return len(r.Stored)+len(r.Lacking)+len(r.Refused) == 0 }
 
-// Whole reports whether everything that should be there is, and anything should.
+// Whole reports whether no window is missing and the report is not empty.
 func (r *Report) Whole() bool { return len(r.Lacking) == 0 && !r.Empty() }
 
-// Coverage asks what the store has of the windows in [start, end). Both zero: from
-// the beginning of each scope to now. A nil filter means all; an answer that would
-// be too large for a message is refused (BAD_REQUEST): ask for fewer datasets,
-// scopes or windows.
+// Coverage requests the coverage of the windows in [start, end). Both zero: from the
+// beginning of each scope to now. A nil filter means all. A response that would
+// exceed the message size is rejected (BAD_REQUEST): request fewer datasets, scopes
+// or windows.
 func Coverage(ctx context.Context, conn grpc.ClientConnInterface, filter *bucketv1.Filter, start, end time.Time) (*Report, error) {
 	req := &bucketv1.GetCoverageRequest{Filter: filter}
 	if !start.IsZero() || !end.IsZero() {
@@ -67,7 +67,7 @@ func Coverage(ctx context.Context, conn grpc.ClientConnInterface, filter *bucket
 				r.Stored = append(r.Stored, s)
 			case bucketv1.CoverageState_COVERAGE_STATE_REFUSED:
 				r.Refused = append(r.Refused, s)
-			default: // also a state of a later release: better one warning too many
+			default: // including states of later releases: a false warning is the safer error
 				r.Lacking = append(r.Lacking, s)
 			}
 		}

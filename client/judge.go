@@ -45,8 +45,7 @@ func Reason(err error) string {
 	return ""
 }
 
-// retryDelay returns how long the server asks to wait, in a
-// google.rpc.RetryInfo; 0 when it does not say.
+// retryDelay returns the delay of a google.rpc.RetryInfo; 0 if there is none.
 func retryDelay(err error) time.Duration {
 	s, ok := status.FromError(err)
 	if !ok || s == nil {
@@ -60,22 +59,22 @@ func retryDelay(err error) time.Duration {
 	return 0
 }
 
-// Errors that the follower itself ends a stream with; the handler's
-// Disconnected gets them wrapped.
+// Errors with which the follower itself ends a stream; the handler's Disconnected
+// receives them wrapped.
 var (
-	// ErrContract: the server sent what the contract rules out.
-	ErrContract = errors.New("server broke the contract")
+	// ErrContract: the server violated the API.
+	ErrContract = errors.New("server violated the API")
 	// ErrIdle: nothing arrived for Options.Idle.
-	ErrIdle = errors.New("stream was silent for too long")
-	// ErrStepBack: a snapshot stands at a lower revision than what was applied,
-	// and no server has said that the history changed.
-	ErrStepBack = errors.New("snapshot is behind what was applied")
+	ErrIdle = errors.New("stream was idle for too long")
+	// ErrStepBack: a snapshot has a lower revision than the applied one, and no
+	// server has reported that the history changed.
+	ErrStepBack = errors.New("snapshot is older than the applied revision")
 	// ErrHandler: the handler's Entry returned an error, which is wrapped too.
-	ErrHandler = errors.New("handler refused an entry")
+	ErrHandler = errors.New("handler rejected an entry")
 
-	// errRecognised ends a probe: the server knows the applied point, so a
-	// snapshot will not step back any more.
-	errRecognised = errors.New("server has caught up with what was applied")
+	// errRecognised ends a probe: the server has the applied point, so its snapshot
+	// will no longer step back.
+	errRecognised = errors.New("server has caught up with the applied revision")
 )
 
 func violation(format string, args ...any) error {
@@ -85,9 +84,9 @@ func violation(format string, args ...any) error {
 type next int
 
 const (
-	asBefore next = iota // resume, or the snapshot that was asked for
+	asBefore next = iota // resume, or repeat the snapshot request
 	snapshot             // take a snapshot
-	probe                // ask with the applied point, to learn whether it is of this history
+	probe                // resume from the applied point, to learn whether it is of this history
 )
 
 type pace int
@@ -98,57 +97,57 @@ const (
 	long
 )
 
-// verdict says what follows from the end of a stream.
+// verdict says what follows the end of a stream.
 type verdict struct {
 	next    next
 	pace    pace
-	broken  bool // the handler's view is in doubt
+	broken  bool // the handler's view may be inconsistent
 	foreign bool // the applied point is not of the server's history
 	level   slog.Level
-	loud    bool // at level at once, and not only when nothing has worked for a while
-	calm    bool // it was announced, and is not logged unless it lasts
+	loud    bool // log at level at once, not only after a while without a working stream
+	calm    bool // the server announced the end: log only if it lasts
 	message string
 }
 
-// judge is the one table of what is done about an error.
+// judge is the table of errors and what follows them.
 func judge(err error) verdict {
 	switch {
 	case errors.Is(err, ErrContract):
-		return verdict{next: snapshot, broken: true, level: slog.LevelError, loud: true, message: "server broke the contract, taking a snapshot"}
+		return verdict{next: snapshot, broken: true, level: slog.LevelError, loud: true, message: "server violated the API, taking a new snapshot"}
 	case errors.Is(err, ErrHandler):
-		return verdict{next: snapshot, broken: true, level: slog.LevelError, loud: true, message: "handler refused an entry, taking a snapshot"}
+		return verdict{next: snapshot, broken: true, level: slog.LevelError, loud: true, message: "handler rejected an entry, taking a new snapshot"}
 	case errors.Is(err, ErrStepBack):
-		return verdict{next: probe, level: slog.LevelWarn, message: "snapshot is behind what was applied, keeping the view"}
+		return verdict{next: probe, level: slog.LevelWarn, message: "snapshot is older than the applied revision, keeping the view"}
 	case errors.Is(err, errRecognised):
-		return verdict{next: snapshot, pace: now, level: slog.LevelDebug, message: "server has caught up, taking a snapshot"}
+		return verdict{next: snapshot, pace: now, level: slog.LevelDebug, message: "server has caught up, taking a new snapshot"}
 	case errors.Is(err, ErrIdle):
-		return verdict{level: slog.LevelWarn, loud: true, message: "stream is silent, opening another"}
+		return verdict{level: slog.LevelWarn, loud: true, message: "stream is idle, opening a new one"}
 	}
 	switch Reason(err) {
 	case ReasonCompacted:
-		return verdict{next: snapshot, pace: now, level: slog.LevelInfo, message: "resume point was compacted, taking a snapshot"}
+		return verdict{next: snapshot, pace: now, level: slog.LevelInfo, message: "resume point was compacted, taking a new snapshot"}
 	case ReasonOtherStore, ReasonHistoryChanged, ReasonFutureRevision:
-		return verdict{next: snapshot, pace: now, foreign: true, level: slog.LevelWarn, loud: true, message: "history of the store changed, taking a snapshot"}
+		return verdict{next: snapshot, pace: now, foreign: true, level: slog.LevelWarn, loud: true, message: "history of the store changed, taking a new snapshot"}
 	case ReasonDraining:
-		return verdict{calm: true, level: slog.LevelWarn, message: "collector is not available, waiting"}
+		return verdict{calm: true, level: slog.LevelWarn, message: "collector is unavailable, backing off"}
 	case ReasonBehind, ReasonStoreUnavailable:
-		return verdict{level: slog.LevelWarn, message: "collector is not available, waiting"}
+		return verdict{level: slog.LevelWarn, message: "collector is unavailable, backing off"}
 	case ReasonCredentialWithdrawn:
-		return verdict{level: slog.LevelInfo, message: "credential was withdrawn, showing the present one"}
+		return verdict{level: slog.LevelInfo, message: "credential was revoked, reconnecting with the current one"}
 	case ReasonSlowReader, ReasonTooManyStreams:
-		return verdict{level: slog.LevelWarn, message: "collector refused the pace, backing off"}
+		return verdict{level: slog.LevelWarn, message: "collector limited this stream, backing off"}
 	}
-	// Errors from between here and the service (transport, proxy, credentials)
-	// and of a future release have a code and no reason known here.
+	// Errors of the transport, a proxy or the credentials, and of later releases,
+	// have a code but no known reason.
 	switch status.Code(err) {
 	case codes.OutOfRange:
-		return verdict{next: snapshot, pace: now, level: slog.LevelInfo, message: "resume point was compacted, taking a snapshot"}
+		return verdict{next: snapshot, pace: now, level: slog.LevelInfo, message: "resume point was compacted, taking a new snapshot"}
 	case codes.FailedPrecondition:
-		return verdict{next: snapshot, pace: now, foreign: true, level: slog.LevelWarn, loud: true, message: "history of the store changed, taking a snapshot"}
+		return verdict{next: snapshot, pace: now, foreign: true, level: slog.LevelWarn, loud: true, message: "history of the store changed, taking a new snapshot"}
 	case codes.InvalidArgument, codes.Unimplemented:
-		return verdict{pace: long, level: slog.LevelError, loud: true, message: "collector refused the request as malformed"}
+		return verdict{pace: long, level: slog.LevelError, loud: true, message: "collector rejected the request as malformed"}
 	case codes.Unauthenticated, codes.PermissionDenied:
-		return verdict{pace: long, level: slog.LevelError, loud: true, message: "collector refused the credential"}
+		return verdict{pace: long, level: slog.LevelError, loud: true, message: "collector rejected the credential"}
 	}
 	return verdict{level: slog.LevelWarn, message: "stream ended, backing off"}
 }

@@ -17,32 +17,32 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// ListOptions shape a [List]. Zero fields mean the default.
+// ListOptions configure a [List]. Zero fields mean the default.
 type ListOptions struct {
-	// Backoff bounds the pauses after a cut; Long is not used.
+	// Backoff configures the pauses after an interruption; Long is not used.
 	Backoff Backoff
-	// Attempts is how often in a row the list is tried without a bucket, before
-	// the last error is given. Default 8, which with the default pauses is more
-	// than ten seconds: a collector that restarts is back by then.
+	// Attempts is the number of consecutive attempts without a bucket before the
+	// last error is returned. Default 8, which with the default pauses is more than
+	// ten seconds: a restarting collector is back by then.
 	Attempts int
-	// Idle is how long a stream may be silent before it is taken for cut.
+	// Idle is how long a stream may be silent before it is considered dead.
 	// Default 1 min: the server's database may take that to find the first bucket.
 	Idle time.Duration
 }
 
 // List yields the entries of stored buckets of a range of windows, in ascending
-// order of dataset, window start and scope, each once, over as many streams as it
-// takes: after a cut it goes on behind the last bucket. Windows that lie wholly
-// inside [start, end) are listed; memory does not depend on their number.
+// order of dataset, window start and scope, each once. After an interrupted stream it
+// continues after the last bucket. It lists the windows that lie entirely inside
+// [start, end); memory does not depend on their number.
 //
-// An entry whose content cannot be read has a nil bucket: go on. The last pair
-// has an error, or none comes. The error is that of ctx; one of the server that
-// does not pass, such as a malformed request ([Reason], google.golang.org/grpc/status);
-// the last of Attempts that might have passed; or wraps [ErrContract] when the
-// server sends what was not asked for.
+// An entry whose content cannot be read has a nil bucket: skip it. Only the last pair
+// can have an error. The error is that of ctx; a permanent error of the server, such
+// as a malformed request ([Reason], google.golang.org/grpc/status); the last of
+// Attempts transient errors; or wraps [ErrContract] if the server sends what was not
+// requested.
 //
-// The request is not changed; its page token, if set, is where the list begins.
-// Each loop over the result lists anew.
+// The request is not modified; its page token, if set, is where the list starts.
+// Each iteration over the result lists again.
 func List(ctx context.Context, conn grpc.ClientConnInterface, request *bucketv1.ListBucketsRequest, o ListOptions) iter.Seq2[*bucketv1.Entry, error] {
 	defaulted(&o.Backoff.Min, defaultMin)
 	defaulted(&o.Backoff.Max, max(defaultMax, o.Backoff.Min))
@@ -68,7 +68,7 @@ func List(ctx context.Context, conn grpc.ClientConnInterface, request *bucketv1.
 				return
 			case ctx.Err() != nil:
 				err = context.Cause(ctx)
-			case passing(err):
+			case transient(err):
 				if failed++; failed < o.Attempts {
 					sleep(ctx, max(l.wait.next(), l.wait.hinted(retryDelay(err))))
 					continue
@@ -80,19 +80,19 @@ func List(ctx context.Context, conn grpc.ClientConnInterface, request *bucketv1.
 	}
 }
 
-var errEnough = errors.New("the caller wants no more")
+var errEnough = errors.New("the caller ended the iteration")
 
-// list is what a List knows between streams.
+// list is the state of a List between streams.
 type list struct {
 	rpc  bucketv1.BucketServiceClient
 	o    ListOptions
-	req  *bucketv1.ListBucketsRequest // with the token to go on from
-	last *bucketv1.Bucket             // the key of the newest that could be read
+	req  *bucketv1.ListBucketsRequest // with the token to continue from
+	last *bucketv1.Bucket             // the key of the last readable bucket
 	wait pauses
 }
 
-// stream opens one stream and gives what it brings. It always returns an error:
-// io.EOF at the end of the list.
+// stream opens one stream and passes its entries to give. It always returns an
+// error: io.EOF at the end of the list.
 func (l *list) stream(parent context.Context, give func(*bucketv1.Entry) bool) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -125,30 +125,29 @@ func (l *list) stream(parent context.Context, give func(*bucketv1.Entry) bool) e
 	}
 }
 
-// check holds the server to the order, on which "each once" rests, and to the
-// range.
+// check verifies the order, on which "each once" depends, and the range.
 func (l *list) check(m *bucketv1.ListBucketsResponse) error {
 	if m.GetEntry() == nil || m.GetPageToken() == "" {
-		return violation("a listed bucket without an entry or without a token")
+		return violation("received a list message without an entry or without a page token")
 	}
 	b := m.GetEntry().GetBucket()
 	if b == nil {
-		return nil // cannot be read
+		return nil // unreadable
 	}
 	datasets := l.req.GetFilter().GetDatasets()
 	end := b.GetStartUnixSeconds() + int64(b.GetSizeSeconds())
 	switch {
 	case l.last != nil && compareKeys(l.last, b) >= 0:
-		return violation("listed buckets do not ascend: %s after %s", keyString(b), keyString(l.last))
+		return violation("listed buckets must ascend: received %s after %s", keyString(b), keyString(l.last))
 	case b.GetStartUnixSeconds() < l.req.GetStartUnixSeconds(), end > l.req.GetEndUnixSeconds(), len(datasets) > 0 && !slices.Contains(datasets, b.GetDataset()):
-		return violation("bucket %s was not asked for", keyString(b))
+		return violation("received bucket %s, which was not requested", keyString(b))
 	}
 	l.last = &bucketv1.Bucket{Dataset: b.GetDataset(), Scope: b.GetScope(), StartUnixSeconds: b.GetStartUnixSeconds()}
 	return nil
 }
 
-// passing reports whether an error may be over in a moment.
-func passing(err error) bool {
+// transient reports whether an error may go away by itself.
+func transient(err error) bool {
 	if errors.Is(err, ErrIdle) {
 		return true
 	}

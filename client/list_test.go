@@ -295,9 +295,9 @@ func TestRows(t *testing.T) {
 			t.Errorf("the sample stands at %d", at)
 		}
 		for want, spoil := range map[string]func(*bucketv1.Bucket){
-			"version 2 of the dataset is not known":     func(b *bucketv1.Bucket) { b.DatasetVersion = 2 },
-			`has no family "cats"`:                      func(b *bucketv1.Bucket) { b.Families[0].Family = "cats" },
-			"has 3 label values for 2 rows of 2 labels": func(b *bucketv1.Bucket) { b.Families[1].LabelValues = b.Families[1].LabelValues[1:] },
+			"version 2 of the dataset is unknown":           func(b *bucketv1.Bucket) { b.DatasetVersion = 2 },
+			`has no family "cats"`:                          func(b *bucketv1.Bucket) { b.Families[0].Family = "cats" },
+			"has 3 label values for 2 rows, want 2 per row": func(b *bucketv1.Bucket) { b.Families[1].LabelValues = b.Families[1].LabelValues[1:] },
 		} {
 			b := stored(0)
 			spoil(b)

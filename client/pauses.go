@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// pauses doles out exponentially growing, jittered pauses. Not safe for
-// concurrent use.
+// pauses returns exponentially growing pauses with jitter. Not safe for concurrent
+// use.
 type pauses struct {
 	Backoff
 	rng    *rand.Rand
@@ -23,8 +23,8 @@ func (p *pauses) next() time.Duration {
 	return p.jitter(d)
 }
 
-// hinted is the pause that a server asked for, within the greatest of ours and
-// lengthened by up to half: it has told everybody the same.
+// hinted is the pause that a server asked for, capped at Max and lengthened by a
+// jitter of up to half, because the server asks every client for the same.
 func (p *pauses) hinted(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0

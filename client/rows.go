@@ -10,12 +10,12 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Definitions knows what the families of buckets are: the versions of datasets
-// under which they were collected. Use [LoadDefinitions], or a zero value to which
-// a [Handler] adds what it receives. For one goroutine at a time; reading is safe
-// for many as long as nothing is added.
+// Definitions holds the dataset versions under which buckets were collected, which
+// describe their families. Use [LoadDefinitions], or a zero value to which a
+// [Handler] adds the versions that it receives. Concurrent reads are safe only while
+// nothing is added.
 type Definitions struct {
-	// Info is of the store, where it is known: nil in a zero value.
+	// Info describes the store; nil in a zero value.
 	Info     *bucketv1.StoreInfo
 	versions map[version]*bucketv1.DatasetVersion
 }
@@ -25,8 +25,8 @@ type version struct {
 	number  uint32
 }
 
-// LoadDefinitions reads all versions of all datasets, which buckets that were
-// stored up to now may name. ListDatasets has the newest ones only.
+// LoadDefinitions reads all versions of all datasets that buckets stored up to now
+// may reference. ListDatasets has the newest versions only.
 func LoadDefinitions(ctx context.Context, conn grpc.ClientConnInterface) (*Definitions, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -61,7 +61,7 @@ func (d *Definitions) Add(v *bucketv1.DatasetVersion) {
 }
 
 // Version returns the version under which a bucket was collected; nil if it is
-// not known, which is so of one that was stored after the definitions were loaded.
+// unknown, for instance because it was stored after the definitions were loaded.
 func (d *Definitions) Version(b *bucketv1.Bucket) *bucketv1.DatasetVersion {
 	return d.versions[version{b.GetDataset(), b.GetDatasetVersion()}]
 }
@@ -72,13 +72,13 @@ type Label struct{ Name, Value string }
 // Row is one value of a bucket with all its labels, as a scrape would show it.
 type Row struct {
 	Family *bucketv1.FamilyDefinition
-	// Labels are zone and account, as far as the bucket has them, then those of the
-	// family. Valid until the next row: a caller that keeps it clones it.
+	// Labels are zone and account, if the bucket has them, then those of the family.
+	// The slice is valid until the next row: clone it to retain it.
 	Labels []Label
 	Value  float64
 }
 
-// Get returns the value of a label; empty if the row has none of that name.
+// Get returns the value of a label; empty if the row has no such label.
 func (r *Row) Get(name string) string {
 	for _, l := range r.Labels {
 		if l.Name == name {
@@ -89,9 +89,9 @@ func (r *Row) Get(name string) string {
 }
 
 // Rows yields the rows of a bucket, family by family in the order of the
-// definition, rows in ascending order of label values. An error is the last pair:
-// the bucket's version is not known, or the bucket does not fit it. It concerns
-// this bucket only.
+// definition, rows in ascending order of label values. An error is the last pair: the
+// bucket's version is unknown, or the bucket does not match it. Other buckets are not
+// affected.
 func (d *Definitions) Rows(b *bucketv1.Bucket) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		fail := func(format string, args ...any) {
@@ -99,7 +99,7 @@ func (d *Definitions) Rows(b *bucketv1.Bucket) iter.Seq2[Row, error] {
 		}
 		v := d.Version(b)
 		if v == nil {
-			fail("version %d of the dataset is not known", b.GetDatasetVersion())
+			fail("version %d of the dataset is unknown: load the definitions again", b.GetDatasetVersion())
 			return
 		}
 		families := map[string]*bucketv1.FamilyDefinition{}
@@ -121,7 +121,7 @@ func (d *Definitions) Rows(b *bucketv1.Bucket) iter.Seq2[Row, error] {
 			}
 			n := len(f.GetLabels())
 			if len(rows.GetLabelValues()) != n*len(rows.GetValues()) {
-				fail("family %s has %d label values for %d rows of %d labels", f.GetName(), len(rows.GetLabelValues()), len(rows.GetValues()), n)
+				fail("family %s has %d label values for %d rows, want %d per row", f.GetName(), len(rows.GetLabelValues()), len(rows.GetValues()), n)
 				return
 			}
 			for i, value := range rows.GetValues() {
@@ -137,8 +137,8 @@ func (d *Definitions) Rows(b *bucketv1.Bucket) iter.Seq2[Row, error] {
 	}
 }
 
-// SampleTime is the instant that samples of a bucket carry in this store, to the
-// millisecond: the end of its window less a millisecond, or its start.
+// SampleTime is the timestamp of a bucket's samples in this store, in milliseconds:
+// the end of its window minus 1 ms, or its start.
 func SampleTime(info *bucketv1.StoreInfo, b *bucketv1.Bucket) time.Time {
 	start := time.Unix(b.GetStartUnixSeconds(), 0).UTC()
 	if info.GetSampleTimestamp() == bucketv1.SampleTimestamp_SAMPLE_TIMESTAMP_START {

@@ -15,7 +15,7 @@ import (
 )
 
 // stream opens one stream and feeds the handler from it until it ends. It
-// always returns an error: the reason of the end.
+// always returns an error: why it ended.
 func (f *Follower) stream(parent context.Context, h Handler) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -25,7 +25,7 @@ func (f *Follower) stream(parent context.Context, h Handler) error {
 	} else {
 		req.Start = &bucketv1.WatchBucketsRequest_Resume{Resume: f.at.point}
 	}
-	// Covers the opening too: a connection attempt can be silent just as well.
+	// Covers opening the stream too: a connection attempt can hang as well.
 	watchdog := time.AfterFunc(f.opts.Idle, func() { cancel(ErrIdle) })
 	defer watchdog.Stop()
 
@@ -56,8 +56,8 @@ func (f *Follower) stream(parent context.Context, h Handler) error {
 	}
 }
 
-// reader is the state of one stream: it holds the server to the contract and
-// passes on what keeps it.
+// reader is the state of one stream. It validates the server's messages and passes
+// them to the handler.
 type reader struct {
 	f        *Follower
 	h        Handler
@@ -76,7 +76,7 @@ func (r *reader) take(m *bucketv1.WatchBucketsResponse) error {
 		return r.begin(info)
 	}
 	if r.info == nil {
-		return violation("the first message is %T, not the store's info", m.GetEvent())
+		return violation("the first message is %T, want the store's info", m.GetEvent())
 	}
 	switch e := m.GetEvent().(type) {
 	case *bucketv1.WatchBucketsResponse_Entry:
@@ -94,7 +94,7 @@ func (r *reader) take(m *bucketv1.WatchBucketsResponse) error {
 
 func (r *reader) begin(info *bucketv1.StoreInfo) error {
 	if r.info != nil {
-		return violation("a second info")
+		return violation("received the store's info twice")
 	}
 	if info.GetStoreId() == "" {
 		return violation("the store's info has no store id")
@@ -105,7 +105,7 @@ func (r *reader) begin(info *bucketv1.StoreInfo) error {
 		return nil
 	}
 	if info.GetStoreId() != r.last.GetStoreId() {
-		return violation("resumed in store %s, got store %s", r.last.GetStoreId(), info.GetStoreId())
+		return violation("resumed from a point of store %s, but the server has store %s", r.last.GetStoreId(), info.GetStoreId())
 	}
 	if r.f.at.broken {
 		return errRecognised
@@ -117,19 +117,19 @@ func (r *reader) begin(info *bucketv1.StoreInfo) error {
 
 func (r *reader) snapshotEntry(e *bucketv1.Entry) error {
 	if e.GetRevision() == 0 {
-		return violation("a snapshot entry without a revision")
+		return violation("received a snapshot entry without a revision")
 	}
 	r.newest = max(r.newest, e.GetRevision())
 	switch k := e.GetKind().(type) {
 	case *bucketv1.Entry_DatasetVersion:
 		if r.previous != nil {
-			return violation("a dataset version after a bucket in a snapshot")
+			return violation("received a dataset version after a bucket in a snapshot")
 		}
 	case *bucketv1.Entry_Bucket:
 		if r.previous != nil && compareKeys(r.previous, k.Bucket) >= 0 {
-			return violation("snapshot buckets do not ascend: %s after %s", keyString(k.Bucket), keyString(r.previous))
+			return violation("snapshot buckets must ascend: received %s after %s", keyString(k.Bucket), keyString(r.previous))
 		}
-		// Only the key is needed, and the handler owns the message from here on.
+		// Copy the key, since the handler owns the message from here on.
 		r.previous = &bucketv1.Bucket{Dataset: k.Bucket.GetDataset(), Scope: k.Bucket.GetScope(), StartUnixSeconds: k.Bucket.GetStartUnixSeconds()}
 		r.buckets++
 	}
@@ -139,21 +139,21 @@ func (r *reader) snapshotEntry(e *bucketv1.Entry) error {
 func (r *reader) snapshotEnd(e *bucketv1.SnapshotEnd) error {
 	switch p := e.GetPoint(); {
 	case !r.snapshot:
-		return violation("the end of a snapshot that was not begun")
+		return violation("received the end of a snapshot without its beginning")
 	case p.GetStoreId() != r.info.GetStoreId():
 		return violation("a snapshot of store %s ends with a point of store %s", r.info.GetStoreId(), p.GetStoreId())
 	case e.GetBuckets() != r.buckets:
-		return violation("a snapshot of %d buckets arrived with %d", e.GetBuckets(), r.buckets)
+		return violation("the server announced %d snapshot buckets and sent %d", e.GetBuckets(), r.buckets)
 	case p.GetRevision() < r.newest:
-		return violation("a snapshot at revision %d holds revision %d", p.GetRevision(), r.newest)
+		return violation("a snapshot at revision %d contains revision %d", p.GetRevision(), r.newest)
 	}
 	at, point := &r.f.at, e.GetPoint()
 	if !at.foreign && at.point.GetStoreId() == point.GetStoreId() && point.GetRevision() < at.point.GetRevision() {
-		return fmt.Errorf("%w: revision %d after %d of store %s", ErrStepBack, point.GetRevision(), at.point.GetRevision(), point.GetStoreId())
+		return fmt.Errorf("%w: snapshot at revision %d, applied %d of store %s", ErrStepBack, point.GetRevision(), at.point.GetRevision(), point.GetStoreId())
 	}
 	r.snapshot, r.previous = false, nil
 	r.last = clonePoint(point)
-	*at = place{point: r.last}
+	*at = position{point: r.last}
 	r.recovered()
 	r.f.works()
 	r.h.SnapshotEnd(point, moment(e.GetProgressTime()))
@@ -162,10 +162,10 @@ func (r *reader) snapshotEnd(e *bucketv1.SnapshotEnd) error {
 
 func (r *reader) liveEntry(e *bucketv1.Entry) error {
 	if e.GetRevision() <= r.last.GetRevision() {
-		return violation("revision %d after revision %d", e.GetRevision(), r.last.GetRevision())
+		return violation("received revision %d after revision %d", e.GetRevision(), r.last.GetRevision())
 	}
 	if r.f.everything() && e.GetRevision() != r.last.GetRevision()+1 {
-		return violation("revision %d after revision %d, and nothing is filtered", e.GetRevision(), r.last.GetRevision())
+		return violation("received revision %d after revision %d, although nothing is filtered", e.GetRevision(), r.last.GetRevision())
 	}
 	if len(e.GetChain()) == 0 {
 		return violation("revision %d has no chain", e.GetRevision())
@@ -182,15 +182,15 @@ func (r *reader) progress(p *bucketv1.Progress) error {
 	point := p.GetPoint()
 	switch {
 	case r.snapshot:
-		return violation("progress inside a snapshot")
+		return violation("received progress inside a snapshot")
 	case point.GetStoreId() != r.info.GetStoreId():
 		return violation("progress of store %q on a stream of store %s", point.GetStoreId(), r.info.GetStoreId())
 	case point.GetRevision() < r.last.GetRevision():
 		return violation("progress at revision %d after revision %d", point.GetRevision(), r.last.GetRevision())
 	case r.f.everything() && point.GetRevision() != r.last.GetRevision():
-		return violation("progress at revision %d, but only revision %d was delivered, and nothing is filtered", point.GetRevision(), r.last.GetRevision())
+		return violation("progress at revision %d, but delivered only up to revision %d, although nothing is filtered", point.GetRevision(), r.last.GetRevision())
 	case point.GetRevision() == r.last.GetRevision() && point.GetRevision() > 0 && !bytes.Equal(point.GetChain(), r.last.GetChain()):
-		return violation("progress at revision %d has another chain than what was delivered", point.GetRevision())
+		return violation("progress at revision %d has another chain than the delivered entry", point.GetRevision())
 	}
 	r.applied(point.GetRevision(), point.GetChain())
 	r.h.Progress(point, moment(p.GetProgressTime()))
@@ -210,14 +210,14 @@ func (r *reader) applied(revision uint64, chain []byte) {
 	r.f.works()
 }
 
-// everything reports whether every entry of the log matches, so that a hole in
-// the revisions is a lost entry.
+// everything reports whether the filter matches every entry of the log, so that a
+// gap in the revisions is a lost entry.
 func (f *Follower) everything() bool {
 	return len(f.opts.Filter.GetDatasets()) == 0 && len(f.opts.Filter.GetScopes()) == 0 && len(f.opts.Filter.GetZones()) == 0
 }
 
-// works notes that the present stream brings something: an entry or progress
-// that was applied, or a whole snapshot.
+// works records that the current stream delivers: an applied entry or progress, or a
+// whole snapshot.
 func (f *Follower) works() {
 	if f.since.IsZero() {
 		f.since = time.Now()
@@ -227,7 +227,7 @@ func (f *Follower) works() {
 // recovered is called when a stream works again.
 func (r *reader) recovered() {
 	if !r.f.tell.since.IsZero() {
-		r.f.tell.again("store_id", r.info.GetStoreId(), "revision", r.last.GetRevision())
+		r.f.tell.recovered("store_id", r.info.GetStoreId(), "revision", r.last.GetRevision())
 	}
 }
 
@@ -235,7 +235,7 @@ func clonePoint(p *bucketv1.ResumePoint) *bucketv1.ResumePoint {
 	return &bucketv1.ResumePoint{StoreId: p.GetStoreId(), Revision: p.GetRevision(), Chain: bytes.Clone(p.GetChain())}
 }
 
-// moment is the zero time for an absent timestamp, not 1970.
+// moment converts a timestamp; an absent one is the zero time, not 1970.
 func moment(t *timestamppb.Timestamp) time.Time {
 	if t == nil {
 		return time.Time{}

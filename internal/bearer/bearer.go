@@ -1,10 +1,8 @@
-// Package bearer says what a bearer token can look like, for every token that
-// Weir sends or accepts.
+// Package bearer validates the bearer tokens that Weir sends and accepts.
 //
-// A file that is being rotated by hand is wrong in a few ways again and again:
-// an editor's byte-order mark, the quotes of a shell, two lines for one. Such a
-// text can never be right, wherever it is sent, so it must not replace one that
-// is.
+// Token files that are edited by hand often have the same mistakes: a byte-order mark,
+// quotes, two lines instead of one. Such a text is never a valid token, so it must not
+// replace a valid one.
 package bearer
 
 import (
@@ -24,12 +22,12 @@ func Check(token string) error {
 	case token == "":
 		return errors.New("the token is empty")
 	case len(token) > longest:
-		return fmt.Errorf("the token has %d bytes; none has more than %d", len(token), longest)
+		return fmt.Errorf("the token has %d bytes; it must have at most %d", len(token), longest)
 	case len(token) > len(scheme) && strings.EqualFold(token[:len(scheme)], scheme):
-		return errors.New("the token begins with the word Bearer; it must be the token alone")
+		return errors.New("the token begins with the word Bearer; remove it")
 	}
 	if name, _, assigned := strings.Cut(token, "="); assigned && assignment.MatchString(name) {
-		return fmt.Errorf("the token begins with %s=; it must be the token alone", name)
+		return fmt.Errorf("the token begins with %s=; remove it", name)
 	}
 	for i, r := range token {
 		what := ""
@@ -39,7 +37,7 @@ func Check(token string) error {
 		case r == '\n' || r == '\r':
 			what = "a line break"
 		case r == ' ' || r == '\t':
-			what = "a blank"
+			what = "a space"
 		case r < ' ' || r == '\x7f':
 			what = "a control character"
 		case r > '~':
@@ -47,7 +45,7 @@ func Check(token string) error {
 		default:
 			continue
 		}
-		return fmt.Errorf("the token has %s at byte %d of %d; it must be printable ASCII without blanks and quotes", what, i+1, len(token))
+		return fmt.Errorf("the token has %s at byte %d of %d; it must be printable ASCII without spaces and quotes", what, i+1, len(token))
 	}
 	return nil
 }
@@ -70,12 +68,12 @@ func List(text string) ([]string, error) {
 			continue
 		}
 		if err := Check(token); err != nil {
-			return nil, fmt.Errorf("line %d: %w; one a line", n, err)
+			return nil, fmt.Errorf("line %d: %w; want one token per line", n, err)
 		}
 		all = append(all, token)
 	}
 	if len(all) == 0 {
-		return nil, errors.New("there is no token; one a line is wanted")
+		return nil, errors.New("no token found: want one token per line")
 	}
 	return all, nil
 }

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// ScopeKind says whom a bucket is about. The numbers are those of the contract
-// and of the database; they never change.
+// ScopeKind is the kind of a scope. The numbers are those of the API and of the database;
+// they never change.
 type ScopeKind uint8
 
 // The kinds of scope.
@@ -44,7 +44,7 @@ type Scope struct {
 
 func (s Scope) String() string { return s.Kind.String() + " " + s.ID }
 
-// Validate reports what is wrong with s, if anything.
+// Validate returns an error if s is invalid.
 func (s Scope) Validate() error {
 	if s.Kind != Zone && s.Kind != Account {
 		return fmt.Errorf("scope kind is %d; it must be zone (%d) or account (%d)", s.Kind, Zone, Account)
@@ -60,7 +60,7 @@ func (s Scope) Compare(o Scope) int {
 	return cmp.Or(cmp.Compare(s.Kind, o.Kind), strings.Compare(s.ID, o.ID))
 }
 
-// Key names a bucket for ever: no two buckets of a store share one.
+// Key identifies a bucket permanently: no two buckets of a store share one.
 type Key struct {
 	Dataset string // dataset id, size included: "http_5m"
 	Scope   Scope
@@ -76,17 +76,17 @@ func (k Key) Compare(o Key) int {
 	return cmp.Or(strings.Compare(k.Dataset, o.Dataset), cmp.Compare(k.Start, o.Start), k.Scope.Compare(o.Scope))
 }
 
-// Finality says on what grounds a bucket was declared final.
+// Finality is why a bucket was declared final.
 type Finality uint8
 
 // The grounds, with the contract's numbers.
 const (
-	Confirmed        Finality = 1 // enough equal readings, or one that suffices
+	Confirmed        Finality = 1 // enough equal readings, or one that is sufficient
 	Deadline         Finality = 2 // readings still differed at the deadline
-	SuspectConfirmed Finality = 3 // looked wrong, confirmed far apart in time or by age
+	SuspectConfirmed Finality = 3 // was suspect, confirmed by readings far apart or by age
 )
 
-// Origin says which lane of the collector fetched a bucket.
+// Origin is the lane of the collector that fetched a bucket.
 type Origin uint8
 
 // The origins, with the contract's numbers.
@@ -106,7 +106,7 @@ type Bucket struct {
 	Origin         Origin
 	Variant        string  // which variant of the dataset answered
 	SampleInterval float64 // 1 is unsampled; 0: the node does not say
-	ReadAt         Time    // when the stored reading was made
+	ReadAt         Time    // time of the stored reading
 	Families       []Rows  // in the order of the definition; families without rows are absent
 }
 
@@ -143,10 +143,10 @@ func (r *Rows) Width() int {
 // not fit, rows out of order or twice, values that are not finite.
 func (r *Rows) Validate() error {
 	if r.Family == "" {
-		return fmt.Errorf("rows without a family name")
+		return fmt.Errorf("rows have no family name")
 	}
 	if len(r.Values) == 0 {
-		return fmt.Errorf("family %s is present without rows", r.Family)
+		return fmt.Errorf("family %s has no rows; it must be left out", r.Family)
 	}
 	if len(r.Labels)%len(r.Values) != 0 {
 		return fmt.Errorf("family %s has %d label values for %d rows", r.Family, len(r.Labels), len(r.Values))
@@ -157,7 +157,7 @@ func (r *Rows) Validate() error {
 			return fmt.Errorf("family %s row %d has value %v; it must be finite", r.Family, i, v)
 		}
 		if i > 0 && slices.Compare(r.Labels[(i-1)*n:i*n], r.Labels[i*n:(i+1)*n]) >= 0 {
-			return fmt.Errorf("family %s rows %d and %d are not in ascending order of labels", r.Family, i-1, i)
+			return fmt.Errorf("family %s rows %d and %d must be in ascending order of labels", r.Family, i-1, i)
 		}
 	}
 	return nil

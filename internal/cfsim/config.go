@@ -46,7 +46,7 @@ type Config struct {
 	// Faults are active from the start; more can be added with
 	// [Server.Inject].
 	Faults []Fault
-	// Latency is how much later every answer comes, in this machine's time.
+	// Latency is additional latency of every response, in this machine's time.
 	Latency time.Duration
 	// LogSize is how many requests the log keeps; 0 means 20,000.
 	LogSize int

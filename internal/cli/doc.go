@@ -1,11 +1,9 @@
-// Package cli is the command line of Weir's binaries: settings from flags,
-// environment, a YAML file and defaults onto a Config, and the dispatch of
-// subcommands.
+// Package cli is the command line of Weir's binaries: it loads settings from flags,
+// environment, a YAML file and defaults into a Config, and dispatches subcommands.
 //
-// A command has one table of settings, a slice of [Setting] that points at the
-// fields of its Config. From the table come parsing, precedence, checks, --help,
-// --print-config and the reference in docs/flags.md, so that none of them can
-// say something else than the others.
+// A command has one table of settings, a slice of [Setting] that points at the fields
+// of its Config. Parsing, precedence, validation, --help, --print-config and the
+// reference in docs/flags.md all use this table, so that they agree.
 //
 //	func (c *Config) Settings() []cli.Setting {
 //		return []cli.Setting{
@@ -19,9 +17,8 @@
 // An environment variable that is set but empty counts as not set, since that is
 // what compose files and charts produce for a value left out.
 //
-// Nothing is clamped and nothing is ignored: a value out of range, an unknown
-// flag, an unknown key and a misspelt variable are problems, and all problems
-// are reported at once, each with the setting as it was spelt, its value, where
-// it came from and what is allowed. A typo in a setting that keeps data must not
-// be found a year later.
+// Nothing is clamped and nothing is ignored: a value out of range, an unknown flag, an
+// unknown key and a misspelt variable are problems. All problems are reported at once,
+// each with the setting as it was spelt, its value, its source and what is allowed. A
+// typo in the setting for retention must not be noticed a year later.
 package cli

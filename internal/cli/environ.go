@@ -41,7 +41,7 @@ func (env environment) unknown(known []string) Problems {
 			continue
 		}
 		if clean := printable(name); clean != name {
-			problems = append(problems, Problem{Setting: strconv.Quote(name), Source: "environment", Reason: "unknown setting, with letters in it that do not show" + suggest(clean, known)})
+			problems = append(problems, Problem{Setting: strconv.Quote(name), Source: "environment", Reason: "unknown setting, with invisible characters in its name" + suggest(clean, known)})
 			continue
 		}
 		if strings.HasPrefix(name, "WEIR_") {

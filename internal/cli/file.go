@@ -26,14 +26,14 @@ func readFile(path string) (map[string]entry, error) {
 	file, err := yamldoc.Parse(content)
 	if err != nil {
 		// Without the excerpt of the file, which may show a secret.
-		return nil, fmt.Errorf("%s is not YAML: %s", path, yaml.FormatError(err, false, false))
+		return nil, fmt.Errorf("%s is not valid YAML: %s", path, yaml.FormatError(err, false, false))
 	}
 	entries := map[string]entry{}
 	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
 		return entries, nil
 	}
 	if len(file.Docs) > 1 {
-		return nil, fmt.Errorf("%s holds several YAML documents, want one", path)
+		return nil, fmt.Errorf("%s has several YAML documents, want one", path)
 	}
 	var values []*ast.MappingValueNode
 	switch body := file.Docs[0].Body.(type) {

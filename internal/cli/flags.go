@@ -34,7 +34,7 @@ func (r raw) Set(text string) error {
 	case again && r.repeat:
 		text = before + "," + text
 	case again:
-		r.into.problems = append(r.into.problems, Problem{Setting: "--" + r.name, Source: "flag", Reason: "is given more than once: only a list may be"})
+		r.into.problems = append(r.into.problems, Problem{Setting: "--" + r.name, Source: "flag", Reason: "is given more than once: only a list may be repeated"})
 	}
 	r.into.flags[r.name] = text
 	return nil
@@ -84,7 +84,7 @@ func parse(opts []*option, args []string) given {
 		case secrets[name] != "":
 			g.problems = append(g.problems, Problem{
 				Setting: spelt, Source: "flag",
-				Reason: "a secret does not belong on the command line, which other users can read: use " + secrets[name] + " or --" + name + "-file",
+				Reason: "a secret must not be given on the command line, which other users can read: use " + secrets[name] + " or --" + name + "-file",
 			})
 			args = dropValue(args, hasValue)
 		case set.Lookup(name) != nil:

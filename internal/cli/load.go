@@ -90,8 +90,8 @@ func Load(settings []Setting, src Sources, validate func() error) (*Loaded, erro
 // builtin are the settings that every command has.
 func builtin(configFile *string, printConfig *bool) []Setting {
 	return []Setting{
-		{Env: "WEIR_CONFIG_FILE", Flag: "config", Key: "-", Value: Text(configFile), Help: "YAML file with settings; flags and environment win over it"},
-		{Flag: "print-config", Value: Bool(printConfig), Help: "print every setting with its source, secrets hidden, and exit"},
+		{Env: "WEIR_CONFIG_FILE", Flag: "config", Key: "-", Value: Text(configFile), Help: "YAML file with settings; flags and environment variables take precedence"},
+		{Flag: "print-config", Value: Bool(printConfig), Help: "print every setting and its source, with secrets redacted, and exit"},
 	}
 }
 
@@ -181,7 +181,7 @@ func (l *loader) pick(o *option, source, name, refName string, text, ref *string
 	switch {
 	case text != nil && ref != nil:
 		from := origin{source: source, spelt: name}
-		l.report(o, from, "is given together with "+refName+": remove one")
+		l.report(o, from, "is set together with "+refName+": remove one of them")
 		return from, true
 	case ref != nil:
 		return origin{source: source, spelt: refName, text: *ref, fromRef: true}, true
@@ -230,7 +230,7 @@ func (l *loader) unknownKeys(known []string) {
 		if !slices.Contains(known, key) {
 			p := Problem{Setting: key, Source: l.at(l.entries[key]), Reason: "unknown key" + suggest(key, known)}
 			if clean := printable(key); clean != key {
-				p.Setting, p.Reason = strconv.Quote(key), "unknown key, with letters in it that do not show"+suggest(clean, known)
+				p.Setting, p.Reason = strconv.Quote(key), "unknown key, with invisible characters in its name"+suggest(clean, known)
 			}
 			l.problems = append(l.problems, p)
 		}

@@ -159,8 +159,8 @@ func TestSecrets(t *testing.T) {
 		{"file named in the environment", Sources{Environ: []string{"CF_API_TOKEN_FILE=" + token}}, "hunter2", ""},
 		{"file named by flag, over environment", Sources{Args: []string{"--cf-api-token-file", token}, Environ: []string{"CF_API_TOKEN=other"}}, "hunter2", ""},
 		{"file named in the file", Sources{Args: []string{"--config", yaml}}, "hunter2", ""},
-		{"both in the environment", Sources{Environ: []string{"CF_API_TOKEN=hunter2", "CF_API_TOKEN_FILE=" + token}}, "", "CF_API_TOKEN (environment): is given together with CF_API_TOKEN_FILE"},
-		{"both in the file", Sources{Args: []string{"--config", both}}, "", "is given together with cf_api_token_file"},
+		{"both in the environment", Sources{Environ: []string{"CF_API_TOKEN=hunter2", "CF_API_TOKEN_FILE=" + token}}, "", "CF_API_TOKEN (environment): is set together with CF_API_TOKEN_FILE"},
+		{"both in the file", Sources{Args: []string{"--config", both}}, "", "is set together with cf_api_token_file"},
 		{"empty file", Sources{Environ: []string{"CF_API_TOKEN_FILE=" + empty}}, "", "is empty"},
 		{"no file", Sources{Environ: []string{"CF_API_TOKEN_FILE=/does/not/exist"}}, "", "no such file"},
 		{"text as a flag", Sources{Args: []string{"--cf-api-token", "hunter2"}}, "", "use CF_API_TOKEN or --cf-api-token-file"},
@@ -275,8 +275,8 @@ func TestTree(t *testing.T) {
 func TestFileThatIsNoMapping(t *testing.T) {
 	for content, want := range map[string]string{
 		"- a\n":                                "not a mapping",
-		"a: [\n":                               "not YAML",
-		"retention: 30d\nretention: 31d\n":     "not YAML",
+		"a: [\n":                               "not valid YAML",
+		"retention: 30d\nretention: 31d\n":     "not valid YAML",
 		"retention: 30d\n---\nretention: 1d\n": "several YAML documents",
 	} {
 		_, err := new(config).load(t, Sources{Args: []string{"--config", write(t, "weir.yaml", content)}, Environ: []string{"CF_API_TOKEN=t"}})
@@ -384,9 +384,9 @@ func TestWhatLooksRight(t *testing.T) {
 		want string // empty: nothing is wrong
 	}{
 		"a byte-order mark":              {Sources{Args: []string{"--config", first}}, ""},
-		"one in the middle":              {Sources{Args: []string{"--config", second}}, `"\ufeffcf_delay_seconds" (` + second + `:2): unknown key, with letters in it that do not show; did you mean cf_delay_seconds?`},
-		"one in a variable's name":       {Sources{Environ: []string{"\ufeffCF_DELAY_SECONDS=900"}}, `"\ufeffCF_DELAY_SECONDS" (environment): unknown setting, with letters in it that do not show; did you mean CF_DELAY_SECONDS?`},
-		"a scalar twice":                 {Sources{Args: []string{"--cf-delay-seconds", "300", "--cf-delay-seconds=900"}}, "--cf-delay-seconds (flag): is given more than once: only a list may be"},
+		"one in the middle":              {Sources{Args: []string{"--config", second}}, `"\ufeffcf_delay_seconds" (` + second + `:2): unknown key, with invisible characters in its name; did you mean cf_delay_seconds?`},
+		"one in a variable's name":       {Sources{Environ: []string{"\ufeffCF_DELAY_SECONDS=900"}}, `"\ufeffCF_DELAY_SECONDS" (environment): unknown setting, with invisible characters in its name; did you mean CF_DELAY_SECONDS?`},
+		"a scalar twice":                 {Sources{Args: []string{"--cf-delay-seconds", "300", "--cf-delay-seconds=900"}}, "--cf-delay-seconds (flag): is given more than once: only a list may be repeated"},
 		"a list twice":                   {Sources{Args: []string{"--cf-zones", "a.example", "--cf-zones=b.example"}}, ""},
 		"an address that is empty":       {Sources{Args: []string{"--listen="}}, "--listen (flag): is empty; it must be host:port"},
 		"an empty variable is not there": {Sources{Environ: []string{"WEIR_LISTEN="}}, ""},

@@ -15,8 +15,8 @@ type Log struct {
 // Settings is the table of the log's settings.
 func (l *Log) Settings() []Setting {
 	return []Setting{
-		{Env: "WEIR_LOG_LEVEL", Default: "info", Value: level(&l.Level), Help: "least level that is logged"},
-		{Env: "WEIR_LOG_FORMAT", Default: "text", Value: Enum(&l.Format, "text", "json"), Help: "form of a log record"},
+		{Env: "WEIR_LOG_LEVEL", Default: "info", Value: level(&l.Level), Help: "minimum level of log messages"},
+		{Env: "WEIR_LOG_FORMAT", Default: "text", Value: Enum(&l.Format, "text", "json"), Help: "format of log messages"},
 	}
 }
 
@@ -39,5 +39,5 @@ func (l *Log) New(w io.Writer) *slog.Logger {
 
 // Hangup is a service's [Command.Hangup]: it says on stderr why nothing happens.
 func (l *Log) Hangup() {
-	l.New(os.Stderr).Info("SIGHUP changes nothing: certificates, tokens and web configuration are read again when they are used, other settings at a start")
+	l.New(os.Stderr).Info("SIGHUP has no effect: certificates, tokens and web configuration are reloaded when they are used, other settings require a restart")
 }

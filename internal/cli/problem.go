@@ -9,9 +9,9 @@ import (
 	"unicode"
 )
 
-// Problem is one thing that is wrong with the settings. A Config's Validate
-// returns problems, joined with [errors.Join], for what no single setting shows;
-// Value and Source of these are filled in by [Load].
+// Problem is one error in the settings. A Config's Validate returns problems, joined
+// with [errors.Join], for rules that involve several settings; [Load] sets their Value
+// and Source.
 type Problem struct {
 	// Setting is the name as its source spelt it; in Validate, the name of
 	// the environment variable.
@@ -73,7 +73,7 @@ func Apart(listeners ...Listener) []error {
 	for i, a := range listeners {
 		for _, b := range listeners[i+1:] {
 			if overlap(a.Address, b.Address) {
-				bad = append(bad, Problem{Setting: a.Setting, Reason: fmt.Sprintf("must not be the address of %s too (%s)", b.Setting, b.Address)})
+				bad = append(bad, Problem{Setting: a.Setting, Reason: fmt.Sprintf("must differ from the address of %s (%s)", b.Setting, b.Address)})
 			}
 		}
 	}

@@ -32,15 +32,15 @@ type Command struct {
 	Args string
 	// Settings is the table; the fields behind it are filled before Run.
 	Settings []Setting
-	// Validate checks what no single setting shows and returns every problem,
-	// as [Problem] where one setting is to blame. May be nil.
+	// Validate checks rules that involve several settings and returns every problem,
+	// as [Problem] if it concerns one setting. May be nil.
 	Validate func() error
-	// Run does it. Its context ends at SIGINT or SIGTERM, and without Hangup at
-	// SIGHUP; it returns nil when it has stopped because of that.
+	// Run runs the command. Its context ends at SIGINT or SIGTERM, and without Hangup
+	// at SIGHUP; it then returns nil.
 	Run func(ctx context.Context, args []string) error
-	// Hangup is called at each SIGHUP, which then ends nothing: for services,
-	// whose operators send it to have files read again. It is called from a
-	// goroutine of its own, one call at a time. May be nil.
+	// Hangup is called at each SIGHUP, which then does not end the process: operators
+	// of services send it to reload files. It is called from a separate goroutine, one
+	// call at a time. May be nil.
 	Hangup func()
 	// Commands are the group's.
 	Commands []Command
@@ -207,7 +207,7 @@ func (p Program) usage(w io.Writer, path, summary string, commands []Command) {
 	}
 	fmt.Fprintf(w, "Usage: %s COMMAND [flags]\n\nCommands:\n", path)
 	if path == p.Name {
-		commands = append(slices.Clone(commands), Command{Name: "version", Summary: "what this binary was built from"})
+		commands = append(slices.Clone(commands), Command{Name: "version", Summary: "version and build information of this binary"})
 	}
 	width := 0
 	for _, c := range commands {
@@ -230,7 +230,7 @@ func (p Program) help(path string, c Command) {
 	}
 	var configFile string
 	var printConfig bool
-	fmt.Fprint(p.Stdout, "\nSettings, each from the first of flag, environment [in brackets], file, default:\n")
+	fmt.Fprint(p.Stdout, "\nSettings. Precedence: flag, environment variable [in brackets], configuration file, default.\n")
 	writeFlags(p.Stdout, c.Settings)
 	writeFlags(p.Stdout, builtin(&configFile, &printConfig))
 }

@@ -14,9 +14,8 @@ import (
 
 const redacted = "<redacted>"
 
-// Secret is a text that no formatting shows: not %v, not %#v, not JSON, YAML or
-// slog, and not a struct that holds it in an unexported field. The zero value
-// is no secret.
+// Secret is a text that is redacted by all formatting: %v, %#v, JSON, YAML and slog, and
+// inside an unexported field of a struct. The zero value is no secret.
 type Secret struct {
 	// A pointer, because fmt looks into unexported fields without asking
 	// their String method, but prints a nested pointer as an address.
@@ -32,15 +31,14 @@ func NewSecret(text string) Secret {
 	return Secret{text: &text}
 }
 
-// ReadSecret returns the content of a file as a secret, without the byte-order
-// mark, the line ends and the blanks that editors put around it. A file that is
-// empty is an error: it is a mount that is not filled yet more often than a wish
-// for no secret. Whether the text can be right, the caller must judge; its
-// [Secret.Flaw] names the file.
+// ReadSecret returns the content of a file as a secret, without a byte-order mark and
+// surrounding white space. An empty file is an error: it is usually a mount that is not
+// filled yet. The caller must validate the text; [Secret.Flaw] adds the file's name to
+// its error.
 func ReadSecret(file string) (Secret, error) {
 	content, err := smallfile.Read(file, smallfile.Secret)
 	if err != nil && !isPath(file) {
-		return Secret{}, errors.New("names no file that can be read; what it says is not shown, since it does not look like the path of a file and may be the secret itself")
+		return Secret{}, errors.New("must be the path of a readable file; the value is not shown, since it does not look like a path and may be the secret itself")
 	}
 	if err != nil {
 		return Secret{}, fmt.Errorf("read the secret: %w", err)
@@ -52,7 +50,7 @@ func ReadSecret(file string) (Secret, error) {
 	case bytes.HasPrefix(content, []byte("\xff\xfe")), bytes.HasPrefix(content, []byte("\xfe\xff")):
 		return Secret{}, fmt.Errorf("read the secret: %s is in UTF-16; it must be in ASCII or UTF-8", file)
 	case strings.ContainsRune(text, 0):
-		return Secret{}, fmt.Errorf("read the secret: %s is not a text file: it has a zero byte", file)
+		return Secret{}, fmt.Errorf("read the secret: %s is not a text file: it contains a zero byte", file)
 	}
 	s := NewSecret(text)
 	if info, err := os.Stat(file); err != nil || info.Mode().IsRegular() {
@@ -145,4 +143,4 @@ func (v *secretText) Set(text string) error {
 }
 
 func (v *secretText) String() string  { return v.p.String() }
-func (v *secretText) Allowed() string { return "a secret, or a file that holds it" }
+func (v *secretText) Allowed() string { return "a secret, or a file that contains it" }

@@ -1,10 +1,9 @@
 // Package clock is the one source of calendar time in Weir.
 //
-// Every component that asks "what time is it" or "wake me at" takes a
-// [Clock]; nothing below main calls time.Now for anything that reaches the
-// store, a request to Cloudflare or an exposition. That is what lets a demo
-// start in the past and lets a test run days of collection in minutes against
-// components that do not know it.
+// Every component that reads the time or waits for a time takes a [Clock]; nothing below
+// main calls time.Now for a time that reaches the store, a request to Cloudflare or an
+// exposition. So a demo can start in the past, and a test can run days of collection in
+// minutes.
 //
 // A process uses exactly one Clock. Durations of I/O (time-outs, latencies)
 // are measured with the time package: they are about this machine, not about
@@ -39,10 +38,9 @@ func (c system) WaitUntil(ctx context.Context, t time.Time) error {
 	return wait(ctx, time.Until(t))
 }
 
-// Chasing is a clock that starts at from and runs speed times as fast as the
-// machine's clock until it has caught up with it, and in step with it from
-// then on; it never runs ahead. A speed of 1 or less is refused with a panic,
-// since such a clock would never arrive.
+// Chasing is a clock that starts at from and runs speed times as fast as the machine's
+// clock until it has caught up with it, and equals it from then on. It panics if speed
+// is 1 or less, since such a clock would never catch up.
 func Chasing(from time.Time, speed float64) Clock {
 	if speed <= 1 {
 		panic("clock: Chasing needs a speed above 1")

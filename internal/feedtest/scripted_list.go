@@ -26,7 +26,7 @@ func (s *Scripted) ListBuckets(req *bucketv1.ListBucketsRequest, ss grpc.ServerS
 	}
 	start, end := req.GetStartUnixSeconds(), req.GetEndUnixSeconds()
 	if start == 0 {
-		return badRequest("start_unix_seconds is absent; it is required")
+		return badRequest("start_unix_seconds is missing; it must be")
 	}
 	if err := checkRange(start, end); err != nil {
 		return err
@@ -49,7 +49,7 @@ func (s *Scripted) ListBuckets(req *bucketv1.ListBucketsRequest, ss grpc.ServerS
 	if req.GetPageToken() != "" {
 		i := slices.IndexFunc(found, func(l logged) bool { return pageToken(req, l.key.String()) == req.GetPageToken() })
 		if i < 0 {
-			return badRequest("page_token is not one of this request")
+			return badRequest("page_token does not belong to this request")
 		}
 		skip = i + 1
 	}

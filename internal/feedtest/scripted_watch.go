@@ -97,7 +97,7 @@ func (s *Scripted) watch(req *bucketv1.WatchBucketsRequest, o *out) error {
 		}
 		at, era = head, e
 	default:
-		return badRequest("start is absent")
+		return badRequest("start is missing")
 	}
 	return s.follow(o, req.GetFilter(), at, era)
 }

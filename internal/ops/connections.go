@@ -13,18 +13,17 @@ import (
 )
 
 const (
-	// mostConnections is far more than the servers that scrape one process, and
-	// costs at most 64 MiB if each sends the largest header that it may.
+	// mostConnections is far more than the number of scrapers of one process, and needs
+	// at most 64 MiB if each sends the largest allowed header.
 	mostConnections = 1024
 	// streamsPerConnection bounds the requests at once on one HTTP/2 connection.
 	streamsPerConnection = 64
 )
 
-// connections bounds the connections of a listener. When there are too many,
-// the one that has been waiting longest for a whole request is closed: whoever
-// opens connections and sends nothing, or a letter a second, competes with his
-// like and not with those who ask. Only when every connection is being answered
-// is the newest one closed.
+// connections limits the connections of a listener. Above the limit, the connection that
+// has waited longest for a complete request is closed: clients that open connections and
+// send nothing, or one byte per second, compete with each other rather than with real
+// clients. If all connections have a request in progress, the newest one is closed.
 type connections struct {
 	most int
 	log  *quiet.Log
@@ -77,5 +76,5 @@ func (c *connections) closeOne() {
 		conn = secured.NetConn() // without a farewell, for which one might have to wait
 	}
 	_ = conn.Close() // nobody is left to be told
-	c.log.Warn("", "too many connections; those that wait longest for a request are closed", "limit", c.most)
+	c.log.Warn("", "connection limit reached, closing the connections that are idle longest", "limit", c.most)
 }

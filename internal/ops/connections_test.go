@@ -99,7 +99,7 @@ func TestSilentConnectionsGiveWay(t *testing.T) {
 	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "whole" {
 		t.Errorf("someone who was being answered got %q, %v", body, err)
 	}
-	if n := logs.Count("level=WARN msg=\"too many connections"); n != 1 {
+	if n := logs.Count("level=WARN msg=\"connection limit reached"); n != 1 {
 		t.Errorf("the log says so %d times, want once a minute", n)
 	}
 }

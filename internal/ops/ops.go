@@ -1,7 +1,5 @@
-// Package ops is what a service shows to those who operate it: a listener with
-// its own metrics, health, readiness and, on request, profiles. It also holds
-// [Serve], with which a service's data port listens in the same way, and
-// [Probe], the client side for images that have no shell and no curl.
+// Package ops is the operations listener of a service: its own metrics, health,
+// readiness and, if enabled, profiles. [Serve] is also used for a service's data port.
 //
 // Nothing here causes a request to Cloudflare (guarantee G6).
 package ops
@@ -67,7 +65,7 @@ type Ops struct {
 func New(cfg Config) (*Ops, error) {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "weir_build_info",
-		Help: "Always 1; the labels say what this process was built from.",
+		Help: "Always 1. The labels have the version, revision and Go version of this process.",
 		ConstLabels: prometheus.Labels{
 			"version": cfg.Version, "revision": cfg.Revision, "goversion": runtime.Version(),
 		},
@@ -114,10 +112,10 @@ type scrapeErrors struct{ log *quiet.Log }
 func (e scrapeErrors) Println(words ...any) {
 	text := strings.TrimSuffix(fmt.Sprintln(words...), "\n")
 	if hungUp(text) {
-		e.log.Log(context.Background(), slog.LevelDebug, "", "a client of own metrics went away", "err", text)
+		e.log.Log(context.Background(), slog.LevelDebug, "", "client disconnected during a scrape of own metrics", "err", text)
 		return
 	}
-	e.log.Error("", "own metrics could not be gathered or sent", "err", text)
+	e.log.Error("", "cannot gather or send own metrics", "err", text)
 }
 
 // hungUp reports whether what was said is that the client hung up. promhttp gives no

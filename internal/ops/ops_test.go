@@ -188,8 +188,8 @@ func TestServeCutsOffTheStubborn(t *testing.T) {
 		}
 	}()
 	<-begun
-	if err := stop(); err == nil || !strings.Contains(err.Error(), "cut off") {
-		t.Errorf("got error %v, want one that says that requests were cut off", err)
+	if err := stop(); err == nil || !strings.Contains(err.Error(), "aborted") {
+		t.Errorf("got error %v, want one that says that requests were aborted", err)
 	}
 }
 

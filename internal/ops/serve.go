@@ -94,7 +94,7 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 	secure := before != nil && before.configure(server)
 	log.Info("serving HTTP", "address", listener.Addr().String(), "tls", secure)
 	if !secure && cfg.WebConfigSetting != "" {
-		tellPlain(log, listener.Addr(), before != nil && len(before.kept.Get().Users) > 0, cfg.WebConfigSetting)
+		logPlain(log, listener.Addr(), before != nil && len(before.kept.Get().Users) > 0, cfg.WebConfigSetting)
 	}
 	served := make(chan error, 1)
 	go func() {
@@ -121,7 +121,7 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 	defer cancel()
 	err := server.Shutdown(shutdown)
 	if err != nil {
-		err = fmt.Errorf("%s listener: requests were cut off after %v: %w", cfg.Name, timeout, errors.Join(err, server.Close()))
+		err = fmt.Errorf("%s listener: requests did not end within %v and were aborted: %w", cfg.Name, timeout, errors.Join(err, server.Close()))
 	}
 	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
 		err = errors.Join(err, fmt.Errorf("%s listener: %w", cfg.Name, end))
@@ -129,16 +129,15 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 	return err
 }
 
-// tellPlain says that what other machines send and get is in plain text. That is the
-// default, and right behind a proxy or in a mesh; but passwords were not set to be
-// read on the way.
-func tellPlain(log *slog.Logger, a net.Addr, passwords bool, setting string) {
+// logPlain logs that the listener serves other machines in plain text. That is the
+// default, and right behind a proxy or in a service mesh; with passwords it is a warning.
+func logPlain(log *slog.Logger, a net.Addr, passwords bool, setting string) {
 	switch {
 	case loopback.Addr(a):
 	case passwords:
-		log.Warn("passwords are asked for in plain text beyond this machine; unless something in front of it adds TLS, add tls_server_config to the file of "+setting, "address", a.String())
+		log.Warn("passwords are sent in plain text over the network; unless a proxy in front adds TLS, add tls_server_config to the file of "+setting, "address", a.String())
 	default:
-		log.Info("serving HTTP in plain text beyond this machine; unless something in front of it adds TLS, set "+setting, "address", a.String())
+		log.Info("serving HTTP in plain text over the network; unless a proxy in front adds TLS, set "+setting, "address", a.String())
 	}
 }
 

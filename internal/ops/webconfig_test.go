@@ -175,7 +175,7 @@ func TestWebConfigurationIsRefused(t *testing.T) {
 		"tls_server_config: {key_file: web.yml}\n":                                                                                        "cert",
 		"tls_server_config: {cert: x, key: hunter2}\n":                                                                                    "X509KeyPair",
 		"tls_server_config: {cert_file: a.crt, key_file: a.key, client_auth_type: RequireAndVerifyClientCert}\n":                          "needs a client_ca_file",
-		"tls_server_config: {cert_file: a.crt, key_file: a.key, client_auth_type: RequireAndVerifyClientCert, client_ca_file: web.yml}\n": "none in PEM",
+		"tls_server_config: {cert_file: a.crt, key_file: a.key, client_auth_type: RequireAndVerifyClientCert, client_ca_file: web.yml}\n": "no certificate in PEM format",
 		"basic_auth_user: {}\n": "basic_auth_user",
 	} {
 		path := filepath.Join(dir, "web.yml")

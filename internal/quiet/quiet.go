@@ -1,16 +1,14 @@
-// Package quiet keeps what happens again and again from writing the log again
-// and again. The first time is a line as usual. What follows within the pause
-// is counted, and one line at the end of the pause says how often; then the
-// pause doubles, up to an hour. Once nothing has happened for an hour after a
-// pause, the next time is a first time again.
+// Package quiet limits how often a repeated message is logged. The first occurrence is
+// logged at once. Occurrences within the pause are counted, and one line at the end of
+// the pause has their number; then the pause doubles, up to an hour. After an hour
+// without the message, the next occurrence is a first one again.
 //
-// With pauses that begin at a minute, ten thousand calls that are refused within
-// it are two lines, and what goes on for a day is thirty. Each line that is left
-// out is still there at debug level.
+// With pauses that start at a minute, ten thousand rejected calls within it are two
+// lines, and a condition that lasts for a day is thirty. Suppressed lines are logged at
+// debug level.
 //
-// Conditions of a collector that last belong on its board of problems (package
-// trouble); this package is for what merely happens often, above all for what a
-// client can cause.
+// Lasting conditions of a collector belong on its board of problems (package trouble);
+// this package is for frequent events, above all those that a client can cause.
 package quiet
 
 import (
@@ -25,43 +23,42 @@ import (
 // the next time is a first time.
 const Longest = time.Hour
 
-// most is how many different things with one message are told apart at once. The
-// others share a line; messages are constants, so this bounds lines and memory.
+// most is how many subjects per message are tracked separately. Further ones share a
+// line; messages are constants, so this bounds the number of lines and the memory.
 const most = 10
 
-// Log is a logger that says things once and then with growing pauses. Safe for
-// concurrent use. Its pauses are machine time: they are about the log and not
-// about the calendar.
+// Log is a logger that repeats messages only after growing pauses. Safe for concurrent
+// use. The pauses are machine time, not calendar time.
 type Log struct {
 	log   *slog.Logger
 	first time.Duration
 
-	mu    sync.Mutex
-	told  map[thing]*state
-	count map[string]int // of told, by message
+	mu     sync.Mutex
+	logged map[event]*state
+	count  map[string]int // of logged, by message
 }
 
-// thing is what is told once: a message, about something in particular.
-type thing struct{ message, about string }
+// event is what is logged once: a message about a subject.
+type event struct{ message, about string }
 
-// state is that of a thing that was told.
+// state is the state of an event that was logged.
 type state struct {
 	pause time.Duration
-	next  time.Time   // when the pause ends, or, with due, when it is forgotten
-	timer *time.Timer // at next
-	due   bool        // the pause is over, and the next time is a line
-	times int         // since the last line
-	level slog.Level  // of the last time, as args
+	next  time.Time   // when the pause ends or, with due, when the event is forgotten
+	timer *time.Timer // fires at next
+	due   bool        // the pause is over, and the next occurrence is logged
+	times int         // occurrences since the last line
+	level slog.Level  // of the last occurrence, like args
 	args  []any
 }
 
 // New returns a Log that writes to log and whose pauses begin at first.
 func New(log *slog.Logger, first time.Duration) *Log {
-	return &Log{log: log, first: first, told: map[thing]*state{}, count: map[string]int{}}
+	return &Log{log: log, first: first, logged: map[event]*state{}, count: map[string]int{}}
 }
 
-// Log logs a message about something. What has the same message and the same about
-// is the same thing; args may differ, and those of the last time are shown. At debug
+// Log logs a message about a subject. The same message with the same subject is the same
+// event; args may differ, and those of the last occurrence are logged. At debug
 // everything is logged. It reports whether it wrote a line at the level.
 func (l *Log) Log(ctx context.Context, level slog.Level, about, message string, args ...any) bool {
 	if level <= slog.LevelDebug {
@@ -70,15 +67,15 @@ func (l *Log) Log(ctx context.Context, level slog.Level, about, message string, 
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	of := thing{message, about}
-	if l.told[of] == nil && l.count[message] >= most {
+	of := event{message, about}
+	if l.logged[of] == nil && l.count[message] >= most {
 		of.about = ""
 	}
-	s := l.told[of]
+	s := l.logged[of]
 	switch {
 	case s == nil:
 		s = &state{pause: l.first}
-		l.told[of] = s
+		l.logged[of] = s
 		l.count[message]++
 		l.rest(of, s)
 	case s.due:
@@ -98,7 +95,7 @@ func (l *Log) Log(ctx context.Context, level slog.Level, about, message string, 
 }
 
 // rest begins the pause.
-func (l *Log) rest(of thing, s *state) {
+func (l *Log) rest(of event, s *state) {
 	pause := s.pause
 	if s.due {
 		pause = Longest
@@ -127,11 +124,11 @@ func (l *Log) Error(about, message string, args ...any) bool {
 }
 
 // wake ends a pause.
-func (l *Log) wake(of thing, s *state) {
+func (l *Log) wake(of event, s *state) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.told[of] != s, time.Now().Before(s.next): // the timer went off while that changed
+	case l.logged[of] != s, time.Now().Before(s.next): // the timer went off while that changed
 	case s.due:
 		l.forget(of, s)
 	case s.times == 0:
@@ -146,20 +143,20 @@ func (l *Log) wake(of thing, s *state) {
 	}
 }
 
-func (l *Log) forget(of thing, s *state) {
+func (l *Log) forget(of event, s *state) {
 	s.timer.Stop()
-	delete(l.told, of)
+	delete(l.logged, of)
 	if l.count[of.message]--; l.count[of.message] == 0 {
 		delete(l.count, of.message)
 	}
 }
 
-// Over says that a message, whatever about, holds no longer: the next time is a
-// first time. It reports whether it did hold.
+// Over ends all events with a message: the next occurrence is a first one. It reports
+// whether there were any.
 func (l *Log) Over(message string) (was bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for of, s := range l.told {
+	for of, s := range l.logged {
 		if of.message == message {
 			l.forget(of, s)
 			was = true
@@ -168,8 +165,8 @@ func (l *Log) Over(message string) (was bool) {
 	return was
 }
 
-// Cause is the innermost error's text, for use as about: unlike what wraps it, it
-// names no addresses, which differ each time.
+// Cause is the text of the innermost error, for use as a subject: unlike the errors that
+// wrap it, it has no addresses, which differ each time.
 func Cause(err error) string {
 	for err != nil {
 		inner := errors.Unwrap(err)

@@ -9,13 +9,13 @@ import (
 
 var (
 	usable = prometheus.NewDesc("weir_secret_usable",
-		"1 while what stands in the secret's files is in force; 0 while it cannot be used and what stood there before is.", []string{"secret"}, nil)
+		"1 while the content of the secret's files is in use; 0 while it is invalid and the last valid content is used instead.", []string{"secret"}, nil)
 	failures = prometheus.NewDesc("weir_secret_reload_failures_total",
-		"Times that what stood in the secret's files could not be used, each fault counted once however long it lasts.", []string{"secret"}, nil)
+		"Reloads of the secret that failed. A fault that lasts is counted once.", []string{"secret"}, nil)
 	changed = prometheus.NewDesc("weir_secret_changed_timestamp_seconds",
-		"When this process first read what is in force: its start, or the last rotation that has reached it.", []string{"secret"}, nil)
+		"Time at which this process loaded the secret in use: at its start, or at the last rotation.", []string{"secret"}, nil)
 	expires = prometheus.NewDesc("weir_secret_expires_timestamp_seconds",
-		"When the certificate in force expires; the first to do so of a chain.", []string{"secret"}, nil)
+		"Time at which the certificate in use expires; of a chain, the earliest.", []string{"secret"}, nil)
 )
 
 // Describe implements [prometheus.Collector].

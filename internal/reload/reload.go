@@ -1,16 +1,14 @@
-// Package reload keeps what is read from files that are replaced while the
-// process runs: tokens, keys, certificates, authorities.
+// Package reload reloads files that are replaced while the process runs: tokens, keys,
+// certificates and authorities.
 //
-// A [Value] is looked at when it is used, and at each scrape of the process's
-// own metrics, so that a change needs no signal, no restart and no watching of
-// folders, which misses what mounts and symbolic links do. Reading a small file
-// costs microseconds; what it says is compared, since times and inodes tell
-// little about mounted secrets.
+// A [Value] is reloaded when it is used, and at each scrape of the process's own
+// metrics, so that a change needs no signal and no restart. Watching folders would miss
+// changes of mounts and symbolic links. Reading a small file takes microseconds; its
+// content is compared, since times and inodes say little about mounted secrets.
 //
-// A file that is missing, empty, half written or wrong changes nothing: the
-// value before stays in force, because refusing every client, or asking with an
-// empty token, would make an outage of a slip. It is logged once for each fault
-// and shown by the metrics of the [Watch].
+// If a file is missing, empty, half written or invalid, the last valid value stays in
+// use: rejecting every client, or sending an empty token, would make an outage of a
+// mistake. Each fault is logged once and exported by the metrics of the [Watch].
 package reload
 
 import (
@@ -19,9 +17,9 @@ import (
 	"time"
 )
 
-// pause lies between the two looks that must agree before a change is believed.
-// Not every writer replaces files in one step, and half a token cannot be told
-// from a token; but whoever writes one is done within milliseconds.
+// pause is the time between the two reads that must agree before a change is accepted.
+// Not every writer replaces files atomically, and half a token looks like a token; but a
+// write takes only milliseconds.
 const pause = 50 * time.Millisecond
 
 // Expiring is a value that is of no use after some time, such as a certificate.
@@ -30,8 +28,8 @@ type Expiring interface {
 	Expires() time.Time
 }
 
-// Value is what a set of files says, as of the last time that they could be
-// used. R is their content, T what is made of it. Safe for concurrent use.
+// Value is the last valid value of a set of files. R is their content, T the parsed
+// value. Safe for concurrent use.
 type Value[R comparable, T any] struct {
 	read  func() (R, error)
 	parse func(R) (T, error)
@@ -40,22 +38,22 @@ type Value[R comparable, T any] struct {
 	record
 	content  R // of value
 	value    T
-	refused  R    // content that was looked at and cannot be used
-	refusing bool // whether refused holds any
+	refused  R    // content that was read and is invalid
+	refusing bool // whether refused is set
 }
 
-// record is what came of the looks at a secret.
+// record is the state of a secret for logs and metrics.
 type record struct {
 	name    string
 	watch   *Watch
-	changed time.Time // when what is in force was read first
-	fault   string    // why newer content is not in use; "" when there is none
-	faults  int       // how often there was a new one
+	changed time.Time // when the value in use was loaded
+	fault   string    // why newer content is not in use; "" if there is none
+	faults  int       // number of faults so far
 }
 
 func (r *record) adopted() {
 	r.changed, r.fault = r.watch.now(), ""
-	r.watch.logger().Info("what was replaced is in use", "secret", r.name)
+	r.watch.logger().Info("secret reloaded", "secret", r.name)
 }
 
 func (r *record) fail(err error) {
@@ -64,7 +62,7 @@ func (r *record) fail(err error) {
 	}
 	r.fault = err.Error()
 	r.faults++
-	r.watch.logger().Warn("cannot use what was replaced, going on with what was there before", "secret", r.name, "err", err)
+	r.watch.logger().Warn("cannot reload secret, using the last valid one", "secret", r.name, "err", err)
 }
 
 func (r *record) state() state {

@@ -1,7 +1,6 @@
-// Package sample says what the samples of a bucket are: name, labels, value and
-// instant. It is the one place where a bucket and the definition under which it
-// was collected become series, for every output alike. It is pure and knows no
-// format.
+// Package sample converts buckets to samples: name, labels, value and timestamp. It is the
+// only place where a bucket and the definition under which it was collected become series,
+// for all outputs. It is pure and independent of any format.
 package sample
 
 import (
@@ -13,21 +12,20 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// Store is what a store says of the samples of its buckets.
+// Store has the properties of a store that affect the samples of its buckets.
 type Store struct {
 	ID        string
 	Stamp     Stamp
-	Simulated bool          // they describe no real zone
-	Retention time.Duration // how long buckets are kept; 0: not said
+	Simulated bool          // the data describes no real zone
+	Retention time.Duration // how long buckets are kept; 0: unknown
 }
 
 // Label is a label of a series.
 type Label struct{ Name, Value string }
 
-// Set is the samples of one family in one bucket. They share a name, an instant
-// and the labels of [Set.Common]; each has a value and the family's own labels
-// besides. In columns, because a set is written much more often than one of its
-// samples is looked at.
+// Set is the samples of one family in one bucket. They share a name, a timestamp and the
+// labels of [Set.Common]; each has a value and the family's own labels. It is stored in
+// columns, because sets are mostly written as a whole.
 type Set struct {
 	Name          string         // the metric's; the family's, unless somebody renames it
 	Family        *bucket.Family // of the bucket's definition; its Labels name what [Set.Own] returns
@@ -53,12 +51,12 @@ func Of(b *bucket.Bucket, i int, d *bucket.Definition, stamp Stamp) (Set, error)
 	return Set{Name: fam.Name, Family: fam, Zone: b.Zone, Account: b.Account, Rows: rows, At: stamp.Of(b.Window())}, nil
 }
 
-// Append appends the samples of all families of b, in its order. A bucket with
-// rows or an instant that cannot be right is an error, too: one such sample can
-// cost its reader all others.
+// Append appends the samples of all families of b, in its order. Invalid rows or an
+// implausible timestamp are an error: one such sample can make Prometheus reject a whole
+// scrape.
 func Append(dst []Set, b *bucket.Bucket, d *bucket.Definition, stamp Stamp) ([]Set, error) {
 	if at := stamp.Of(b.Window()); at <= Earliest {
-		return nil, fmt.Errorf("samples of bucket %s: timestamp is %d ms; it must be above %d", b.Key, at, Earliest)
+		return nil, fmt.Errorf("samples of bucket %s: timestamp is %d ms; it must be greater than %d", b.Key, at, Earliest)
 	}
 	for i := range b.Families {
 		if err := b.Families[i].Validate(); err != nil {

@@ -113,8 +113,8 @@ func TestRefused(t *testing.T) {
 		{"unknown family", func(b *bucket.Bucket) { b.Families[0].Family = "cloudflare_zone_cats" }, `has no family "cloudflare_zone_cats"`},
 		{"width", func(b *bucket.Bucket) { b.Families[0].Labels = []string{"x"} }, "rows with 1 labels; its definition has 0"},
 		{"NaN", func(b *bucket.Bucket) { b.Families[0].Values[0] = math.NaN() }, "must be finite"},
-		{"twice", func(b *bucket.Bucket) { copy(b.Families[1].Labels[2:], b.Families[1].Labels) }, "not in ascending order"},
-		{"before 2001", func(b *bucket.Bucket) { b.Start = 300 }, "must be above"},
+		{"twice", func(b *bucket.Bucket) { copy(b.Families[1].Labels[2:], b.Families[1].Labels) }, "must be in ascending order"},
+		{"before 2001", func(b *bucket.Bucket) { b.Start = 300 }, "must be greater than"},
 	} {
 		b := example()
 		tc.spoil(b)

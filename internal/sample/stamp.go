@@ -21,21 +21,21 @@ func MillisOf(t time.Time) Millis { return Millis(t.UnixMilli()) }
 // Std converts to a time.Time in UTC.
 func (t Millis) Std() time.Time { return time.UnixMilli(int64(t)).UTC() }
 
-// Check reports why t cannot be the instant of a final sample at now, if it cannot.
+// Check returns an error if t cannot be the timestamp of a final sample at now.
 func (t Millis) Check(now time.Time) error {
 	if t <= Earliest {
 		return fmt.Errorf("sample timestamp is %d ms (%s); it must be after %s: is it in seconds?",
 			int64(t), t.Std().Format(time.RFC3339), Earliest.Std().Format(time.RFC3339))
 	}
 	if latest := MillisOf(now); t >= latest {
-		return fmt.Errorf("sample timestamp is %d ms (%s); it must be before now (%s): a final bucket lies in the past",
+		return fmt.Errorf("sample timestamp is %d ms (%s); it must be before now (%s), because a final bucket is in the past",
 			int64(t), t.Std().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
 
-// Stamp says which instant of its window a sample carries. It is a property of
-// the store: another stamp makes other samples beside those already scraped.
+// Stamp selects the timestamp of a sample within its window. It is a property of the store:
+// with another stamp Prometheus would store every sample twice.
 type Stamp uint8
 
 // The stamps, with the contract's numbers.

@@ -1,10 +1,9 @@
-// Package smallfile reads configuration, secrets and certificates: files that
-// are small, or are not what their setting says.
+// Package smallfile reads configuration files, secrets and certificates, with limits on
+// size and time.
 //
-// A setting that names the wrong file (a dump, a device, a pipe) must be an
-// error at once, not a process that eats its memory or hangs. So every such
-// file is read with a limit that is checked before anything is read where the
-// size is known, and while reading where it is not, and within a time.
+// A setting that names the wrong file (a dump, a device, a pipe) must be an error at
+// once rather than exhaust memory or hang. The size limit is checked before reading if
+// the size is known, and while reading otherwise.
 package smallfile
 
 import (
@@ -62,7 +61,7 @@ func Read(path string, limit Limit) ([]byte, error) {
 	content, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, fmt.Errorf("%s is a pipe that was not closed within %s", path, patience)
+		return nil, fmt.Errorf("%s is a pipe whose writer did not close it within %s", path, patience)
 	case err != nil:
 		return nil, err
 	case len(content) > int(limit):
@@ -72,5 +71,5 @@ func Read(path string, limit Limit) ([]byte, error) {
 }
 
 func tooLarge(path string, limit Limit) error {
-	return fmt.Errorf("%s is larger than %d KiB, the limit for such a file; is it the right one?", path, limit>>10)
+	return fmt.Errorf("%s is larger than the limit of %d KiB; check that it is the right file", path, limit>>10)
 }

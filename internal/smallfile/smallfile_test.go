@@ -70,7 +70,7 @@ func TestTooLarge(t *testing.T) {
 			_, err = Read(path, YAML)
 		}
 		runtime.ReadMemStats(&after)
-		if err == nil || !strings.Contains(err.Error(), path+" is larger than 256 KiB") {
+		if err == nil || !strings.Contains(err.Error(), path+" is larger than the limit of 256 KiB") {
 			t.Errorf("%s: error %v; it must name file and limit", path, err)
 		}
 		if took := after.TotalAlloc - before.TotalAlloc; took > 4<<20 {

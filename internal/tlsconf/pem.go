@@ -85,10 +85,10 @@ func Certificates(text string) ([]*x509.Certificate, error) {
 		all = append(all, c)
 	}
 	if begun := strings.Count(text, "-----BEGIN "+kind+"-----"); begun != len(all) {
-		return nil, fmt.Errorf("of %d certificates in the file only %d are whole", begun, len(all))
+		return nil, fmt.Errorf("only %d of %d certificates in the file are complete", len(all), begun)
 	}
 	if len(all) == 0 {
-		return nil, errors.New("the file holds none in PEM")
+		return nil, errors.New("the file has no certificate in PEM format")
 	}
 	return all, nil
 }

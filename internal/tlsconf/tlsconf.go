@@ -1,11 +1,10 @@
-// Package tlsconf makes gRPC's TLS credentials from PEM files that may be
-// replaced while the process runs: each handshake uses the files as they are at
-// that moment, so that a renewed certificate or a new authority needs no
-// restart, and the files before when these cannot be used (see
-// [github.com/weir-metrics/weir/internal/reload]). Connections that stand are
-// left alone.
+// Package tlsconf makes gRPC's TLS credentials from PEM files that may be replaced while
+// the process runs. Each handshake uses the current content of the files, so that a
+// renewed certificate or a new authority needs no restart; if it is invalid, it uses the
+// last valid content (see [github.com/weir-metrics/weir/internal/reload]). Existing
+// connections are not affected.
 //
-// Both sides speak TLS 1.2 or later.
+// Both sides require TLS 1.2 or later.
 package tlsconf
 
 import (

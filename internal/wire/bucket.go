@@ -51,7 +51,7 @@ func ProtoBucket(b *bucket.Bucket) *bucketv1.Bucket {
 // Bucket converts a message into a bucket that passes [CheckBucket].
 func Bucket(m *bucketv1.Bucket) (*bucket.Bucket, error) {
 	if m == nil {
-		return nil, fmt.Errorf("bucket is absent")
+		return nil, fmt.Errorf("bucket is missing")
 	}
 	scope, err := Scope(m.GetScope())
 	if err != nil {
@@ -60,10 +60,10 @@ func Bucket(m *bucketv1.Bucket) (*bucket.Bucket, error) {
 	// Checked before the conversion to the domain's uint8 could wrap them.
 	finality, origin := m.GetFinality(), m.GetOrigin()
 	if bucketv1.Finality_name[int32(finality)] == "" || finality == bucketv1.Finality_FINALITY_UNSPECIFIED {
-		return nil, fmt.Errorf("bucket of dataset %.80q: finality is %d; it must be one that the contract names", m.GetDataset(), finality)
+		return nil, fmt.Errorf("bucket of dataset %.80q: finality is %d; it must be one of the values that the API defines", m.GetDataset(), finality)
 	}
 	if bucketv1.Origin_name[int32(origin)] == "" || origin == bucketv1.Origin_ORIGIN_UNSPECIFIED {
-		return nil, fmt.Errorf("bucket of dataset %.80q: origin is %d; it must be one that the contract names", m.GetDataset(), origin)
+		return nil, fmt.Errorf("bucket of dataset %.80q: origin is %d; it must be one of the values that the API defines", m.GetDataset(), origin)
 	}
 	b := &bucket.Bucket{
 		Key:            bucket.Key{Dataset: m.GetDataset(), Scope: scope, Start: bucket.Time(m.GetStartUnixSeconds())},
@@ -109,19 +109,19 @@ func CheckBucket(b *bucket.Bucket) error {
 		return fail("%w", err)
 	}
 	if b.Version == 0 {
-		return fail("dataset version is 0; versions begin at 1")
+		return fail("dataset version is 0; it must be 1 or greater")
 	}
 	switch b.Scope.Kind {
 	case bucket.Zone:
 		if b.Zone == "" {
-			return fail("the zone label is empty; a zone scope needs one")
+			return fail("the zone label is empty; a zone scope must have one")
 		}
 	case bucket.Account:
 		if b.Zone != "" {
 			return fail("the zone label is %.80q; it must be empty for an account scope", b.Zone)
 		}
 		if b.Account == "" {
-			return fail("the account label is empty; an account scope needs one")
+			return fail("the account label is empty; an account scope must have one")
 		}
 	}
 	if b.Finality < bucket.Confirmed || b.Finality > bucket.SuspectConfirmed {

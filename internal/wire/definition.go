@@ -55,7 +55,7 @@ func ProtoDefinition(d *bucket.Definition) *bucketv1.DatasetVersion {
 // Definition converts a message into a definition that passes [CheckDefinition].
 func Definition(m *bucketv1.DatasetVersion) (*bucket.Definition, error) {
 	if m == nil {
-		return nil, fmt.Errorf("dataset version is absent")
+		return nil, fmt.Errorf("dataset version is missing")
 	}
 	fail := func(err error) (*bucket.Definition, error) {
 		return nil, fmt.Errorf("dataset version %.80q/%d: %w", m.GetDataset(), m.GetVersion(), err)
@@ -109,7 +109,7 @@ func CheckDefinition(d *bucket.Definition) error {
 		return fmt.Errorf("dataset version %s/%d: %w", d.Dataset, d.Version, fmt.Errorf(format, args...))
 	}
 	if d.Version == 0 {
-		return fail("version is 0; versions begin at 1")
+		return fail("version is 0; it must be 1 or greater")
 	}
 	if d.ScopeKind != bucket.Zone && d.ScopeKind != bucket.Account {
 		return fail("scope kind is %d; it must be zone (%d) or account (%d)", d.ScopeKind, bucket.Zone, bucket.Account)
@@ -127,7 +127,7 @@ func CheckDefinition(d *bucket.Definition) error {
 		return fail("description is not UTF-8")
 	}
 	if len(d.Families) == 0 {
-		return fail("it has no family; it needs at least one")
+		return fail("it has no family; it must have at least one")
 	}
 	for i := range d.Families {
 		f := &d.Families[i]

@@ -1,17 +1,15 @@
-// Package wire translates between the domain ([bucket]) and the contract
-// (weir.bucket.v1), both ways.
+// Package wire converts between the domain ([bucket]) and the API (weir.bucket.v1), both
+// ways.
 //
-// Encoding is deterministic: one value gives one sequence of bytes. Those bytes
-// are the payload that the store keeps, that the chain hashes and that every
-// stream sends; [Frame] wraps them into a whole stream message without decoding
-// them.
+// Encoding is deterministic: equal values give equal bytes. These bytes are the payload
+// that the store keeps, that the chain hashes and that every stream sends; [Frame] wraps
+// them into a complete stream message without decoding them.
 //
-// Decoding is strict. What comes out of [Bucket], [Definition], [Scope] and
-// [Position] satisfies every rule that the contract states in its comments, so
-// that readers need no checks of their own; what does not satisfy them is an
-// error that names field and value. Unknown fields are ignored, as the contract
-// asks; unknown enum numbers are errors, since a reader that guesses what they
-// mean would show something that nobody said.
+// Decoding is strict. The results of [Bucket], [Definition], [Scope] and [Position] satisfy
+// every rule in the API's comments, so that callers need no checks of their own; a
+// violation is an error that names field and value. Unknown fields are ignored, as the API
+// requires; unknown enum numbers are errors, since guessing their meaning could show wrong
+// data.
 //
 // All functions are pure and safe for concurrent use. Decoded values share no
 // memory with their input except strings, which are immutable.

@@ -8,12 +8,12 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
-// Entry converts a message of a stream or a list into an entry of the log. Where
-// only its content is at fault the entry has its place with the error: a reader
-// counts that and goes on, as with content that the server could not read.
+// Entry converts a message of a stream or a list into an entry of the log. If only its
+// content is invalid, it returns the entry's position with the error: a reader counts the
+// error and continues, as with content that the server could not read.
 func Entry(m *bucketv1.Entry) (e bucket.Entry, err error) {
 	if m == nil {
-		return e, fmt.Errorf("entry is absent")
+		return e, fmt.Errorf("entry is missing")
 	}
 	e.Revision = bucket.Revision(m.GetRevision())
 	if n := len(m.GetChain()); n != 0 && n != len(e.Chain) { // a snapshot's need none
@@ -47,9 +47,9 @@ func Entry(m *bucketv1.Entry) (e bucket.Entry, err error) {
 	return e, err
 }
 
-// Store converts what a store says of itself. A stamp that is not said is the end,
-// the default; one that is not known is an error, since samples at the wrong
-// instants stand beside the right ones for ever.
+// Store converts a store's info. An unset sample timestamp means the end, the default; an
+// unknown one is an error, since samples with wrong timestamps would stay in Prometheus
+// next to the right ones.
 func Store(m *bucketv1.StoreInfo) (sample.Store, error) {
 	s := sample.Store{ID: m.GetStoreId(), Stamp: sample.End, Simulated: m.GetSimulated(), Retention: m.GetRetention().AsDuration()}
 	switch at := m.GetSampleTimestamp(); at {
@@ -57,7 +57,7 @@ func Store(m *bucketv1.StoreInfo) (sample.Store, error) {
 	case bucketv1.SampleTimestamp_SAMPLE_TIMESTAMP_START:
 		s.Stamp = sample.Start
 	default:
-		return s, fmt.Errorf("store %.80q puts its samples at instant %d of their window; this release knows the end (%d) and the start (%d)",
+		return s, fmt.Errorf("store %.80q has sample timestamp %d; this release supports the end (%d) and the start (%d) of the window",
 			m.GetStoreId(), at, sample.End, sample.Start)
 	}
 	return s, nil

@@ -40,7 +40,7 @@ func TestEntry(t *testing.T) {
 		{"without content", &bucketv1.Entry{}, place, ""},
 		{"odd bucket", &bucketv1.Entry{Kind: &bucketv1.Entry_Bucket{Bucket: odd}}, place, "bucket size is 7s"},
 		{"odd restatement", &bucketv1.Entry{Kind: &bucketv1.Entry_Restatement{Restatement: &bucketv1.Restatement{Bucket: odd}}}, place, "bucket size is 7s"},
-		{"no restatement", &bucketv1.Entry{Kind: &bucketv1.Entry_Restatement{}}, place, "bucket is absent"},
+		{"no restatement", &bucketv1.Entry{Kind: &bucketv1.Entry_Restatement{}}, place, "bucket is missing"},
 		{"odd version", &bucketv1.Entry{Kind: &bucketv1.Entry_DatasetVersion{DatasetVersion: &bucketv1.DatasetVersion{Dataset: "http_5m"}}}, place, "scope kind"},
 	} {
 		tc.m.Revision, tc.m.Chain, tc.m.CommittedAt = 9, place.Chain[:], timestamppb.New(place.CommittedAt)
@@ -56,7 +56,7 @@ func TestEntry(t *testing.T) {
 
 func TestEntryRefuses(t *testing.T) {
 	for want, m := range map[string]*bucketv1.Entry{
-		"entry is absent":      nil,
+		"entry is missing":     nil,
 		"chain has 5 bytes":    {Revision: 9, Chain: []byte("short")},
 		"entry's commit time":  {Revision: 9, CommittedAt: &timestamppb.Timestamp{Nanos: -1}},
 		`bucket of dataset ""`: {Revision: 9, Kind: &bucketv1.Entry_Bucket{Bucket: &bucketv1.Bucket{}}},

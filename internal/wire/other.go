@@ -32,13 +32,13 @@ func EncodeGapDecision(m *bucketv1.GapDecision) ([]byte, error) {
 		return fail(err)
 	}
 	if w.Empty() {
-		return fail(fmt.Errorf("range %s holds nothing; start must be before end", w))
+		return fail(fmt.Errorf("range %s is empty; start must be before end", w))
 	}
 	if bucketv1.GapReason_name[int32(m.GetReason())] == "" {
-		return fail(fmt.Errorf("reason is %d; it must be one that the contract names", m.GetReason()))
+		return fail(fmt.Errorf("reason is %d; it must be one of the values that the API defines", m.GetReason()))
 	}
 	if m.GetKind() == bucketv1.GapDecision_KIND_ACCEPTED && m.GetActor() == "" {
-		return fail(fmt.Errorf("an accepted gap needs an actor"))
+		return fail(fmt.Errorf("the actor is empty; an accepted gap must have one"))
 	}
 	b, err := deterministic.Marshal(m)
 	if err != nil {
@@ -54,7 +54,7 @@ func EncodeState(m *bucketv1.State) ([]byte, error) {
 		return fail(err)
 	}
 	if m.GetDatasetVersion() == 0 {
-		return fail(fmt.Errorf("dataset version is 0; versions begin at 1"))
+		return fail(fmt.Errorf("dataset version is 0; it must be 1 or greater"))
 	}
 	if _, err := Scope(m.GetScope()); err != nil {
 		return fail(err)

@@ -19,7 +19,7 @@ func ResumePoint(storeID string, p bucket.Position) *bucketv1.ResumePoint {
 // history. Before the first entry the chain is zero and may be absent.
 func Position(m *bucketv1.ResumePoint) (storeID string, p bucket.Position, err error) {
 	if m == nil {
-		return "", p, fmt.Errorf("resume point is absent")
+		return "", p, fmt.Errorf("resume point is missing")
 	}
 	if m.GetStoreId() == "" || len(m.GetStoreId()) > maxStoreID {
 		return "", p, fmt.Errorf("resume point's store id has %d characters; it must have 1 to %d", len(m.GetStoreId()), maxStoreID)

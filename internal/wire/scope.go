@@ -33,7 +33,7 @@ func ProtoScope(s bucket.Scope) *bucketv1.Scope {
 // Scope converts a message into a valid scope.
 func Scope(m *bucketv1.Scope) (bucket.Scope, error) {
 	if m == nil {
-		return bucket.Scope{}, fmt.Errorf("scope is absent")
+		return bucket.Scope{}, fmt.Errorf("scope is missing")
 	}
 	kind, err := scopeKind(m.GetKind())
 	if err != nil {

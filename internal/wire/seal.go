@@ -7,9 +7,9 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// Bounds for writing. They are stricter than those for reading, so that a
-// bucket that is stored can be read by every release that knows the contract,
-// and so that they may be lowered: readers accept whatever older releases stored.
+// Limits for writing. They are stricter than those for reading, so that every release can
+// read stored buckets, and so that they can be lowered: readers accept what older releases
+// stored.
 const (
 	// MaxMessage is the largest message that a client accepts; see package client.
 	MaxMessage = 16 << 20
@@ -22,9 +22,9 @@ const (
 	MaxRows = 1 << 16
 )
 
-// Seal returns the payload of a bucket's entry, or what a reader would not
-// accept about it. d is the definition under which the bucket was collected.
-// Whoever appends calls it first: what is stored can never be taken back.
+// Seal returns the payload of a bucket's entry, or an error if a reader would reject it. d
+// is the definition under which the bucket was collected. It must be called before an
+// append, since stored buckets can never be changed.
 //
 // It judges by the readers' own functions, on the very bytes that are stored.
 func Seal(b *bucket.Bucket, d *bucket.Definition) ([]byte, error) {
@@ -38,7 +38,7 @@ func Seal(b *bucket.Bucket, d *bucket.Definition) ([]byte, error) {
 		return nil, err
 	}
 	if n := b.Len(); n > MaxRows {
-		return fail("it has %d rows; at most %d can be stored", n, MaxRows)
+		return fail("it has %d rows; it must have at most %d", n, MaxRows)
 	}
 	for name, s := range map[string]string{"zone": b.Zone, "account": b.Account} {
 		if err := checkText(s, bucket.MaxName); err != nil {
@@ -54,7 +54,7 @@ func Seal(b *bucket.Bucket, d *bucket.Definition) ([]byte, error) {
 	}
 	payload := EncodeBucket(b)
 	if len(payload) > MaxEntry {
-		return fail("it has %d bytes; at most %d can be stored", len(payload), MaxEntry)
+		return fail("it has %d bytes; it must have at most %d", len(payload), MaxEntry)
 	}
 	if err := CheckStored(bucket.KindBucket, b.Key, payload); err != nil {
 		return fail("%w", err)
@@ -92,9 +92,9 @@ families:
 func checkText(s string, most int) error {
 	switch {
 	case len(s) > most:
-		return fmt.Errorf("has %d bytes; at most %d can be stored", len(s), most)
+		return fmt.Errorf("has %d bytes; it must have at most %d", len(s), most)
 	case strings.IndexByte(s, 0) >= 0:
-		return fmt.Errorf("is %.80q; NUL ends the body of a scrape", s)
+		return fmt.Errorf("is %.80q; it must not contain NUL, which would truncate a scrape", s)
 	}
 	return nil
 }

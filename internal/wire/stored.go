@@ -30,14 +30,14 @@ const MaxPayload = MaxMessage - frameRoom
 // a reader that then goes on with the next entry.
 func CheckStored(kind bucket.Kind, key bucket.Key, payload []byte) error {
 	if len(payload) > MaxPayload {
-		return fmt.Errorf("the stored payload has %d bytes; a message can have %d", len(payload), MaxPayload)
+		return fmt.Errorf("the stored payload has %d bytes; it must have at most %d", len(payload), MaxPayload)
 	}
 	shape, known := shapes[kind]
 	if !known {
 		return nil // sent without content
 	}
 	if err := shape.check(payload); err != nil {
-		return fmt.Errorf("the stored payload is no %s: %w", shape.name, err)
+		return fmt.Errorf("the stored payload is not a valid %s: %w", shape.name, err)
 	}
 	if kind != bucket.KindBucket {
 		return nil
@@ -45,7 +45,7 @@ func CheckStored(kind bucket.Kind, key bucket.Key, payload []byte) error {
 	if is, err := keyOf(payload); err != nil {
 		return err
 	} else if is != key {
-		return fmt.Errorf("the stored payload is bucket %s; the store's key is %s", is, key)
+		return fmt.Errorf("the stored payload belongs to bucket %s, but the store's key is %s", is, key)
 	}
 	return nil
 }

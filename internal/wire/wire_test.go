@@ -51,7 +51,7 @@ func TestBucketRoundTrip(t *testing.T) {
 	empty.Families = nil
 	ofAccount := example()
 	ofAccount.Scope, ofAccount.Zone = account, ""
-	for name, want := range map[string]*bucket.Bucket{"full": example(), "without rows": empty, "of an account": ofAccount} {
+	for name, want := range map[string]*bucket.Bucket{"full": example(), "has no rows": empty, "of an account": ofAccount} {
 		payload := wire.EncodeBucket(want)
 		got, err := wire.DecodeBucket(payload)
 		if err != nil {
@@ -101,7 +101,7 @@ func TestDecodeBucketRefuses(t *testing.T) {
 		{"capitals", func(b *bucketv1.Bucket) { b.Dataset = "HTTP_5m" }, `"HTTP_5m"`},
 		{"long dataset", func(b *bucketv1.Bucket) { b.Dataset = strings.Repeat("a", 65) }, "1 to 64"},
 		{"version 0", func(b *bucketv1.Bucket) { b.DatasetVersion = 0 }, "version is 0"},
-		{"no scope", func(b *bucketv1.Bucket) { b.Scope = nil }, "scope is absent"},
+		{"no scope", func(b *bucketv1.Bucket) { b.Scope = nil }, "scope is missing"},
 		{"scope kind", func(b *bucketv1.Bucket) { b.Scope.Kind = 7 }, "scope kind is 7"},
 		{"scope kind that wraps to a known one", func(b *bucketv1.Bucket) { b.Scope.Kind = 257 }, "scope kind is 257"},
 		{"scope id", func(b *bucketv1.Bucket) { b.Scope.Id = "example.com" }, `"example.com"`},
@@ -121,8 +121,8 @@ func TestDecodeBucketRefuses(t *testing.T) {
 		{"negative sample interval", func(b *bucketv1.Bucket) { b.SampleInterval = -1 }, "sample interval is -1"},
 		{"sample interval NaN", func(b *bucketv1.Bucket) { b.SampleInterval = math.NaN() }, "sample interval is NaN"},
 		{"family name", func(b *bucketv1.Bucket) { rows(b).Family = "zone-requests" }, `"zone-requests"`},
-		{"family without name", func(b *bucketv1.Bucket) { rows(b).Family = "" }, "without a family name"},
-		{"family without rows", func(b *bucketv1.Bucket) { rows(b).Values = nil }, "without rows"},
+		{"family without name", func(b *bucketv1.Bucket) { rows(b).Family = "" }, "no family name"},
+		{"family without rows", func(b *bucketv1.Bucket) { rows(b).Values = nil }, "has no rows"},
 		{"labels that do not fit", func(b *bucketv1.Bucket) { rows(b).LabelValues = rows(b).LabelValues[:2] }, "2 label values for 3 rows"},
 		{"rows out of order", func(b *bucketv1.Bucket) { rows(b).LabelValues[0] = "9xx" }, "ascending"},
 		{"row twice", func(b *bucketv1.Bucket) { rows(b).LabelValues[0] = "4xx" }, "ascending"},

@@ -38,7 +38,7 @@ func Parse(text []byte) (*ast.File, error) {
 
 func check(tokens token.Tokens) error {
 	if len(tokens) > mostTokens {
-		return fmt.Errorf("it has %d elements; at most %d are read", len(tokens), mostTokens)
+		return fmt.Errorf("it has %d elements; it must have at most %d", len(tokens), mostTokens)
 	}
 	brackets, row, line := 0, 0, 0
 	for _, t := range tokens {

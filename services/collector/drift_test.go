@@ -79,7 +79,7 @@ func TestDriftBesideARunningCollector(t *testing.T) {
 	}
 	defer closed(t, s)
 	var none bytes.Buffer
-	if err := collector.WriteDrift(t.Context(), c, "text", &none); err != nil || !strings.Contains(none.String(), "Nothing is recorded yet") {
+	if err := collector.WriteDrift(t.Context(), c, "text", &none); err != nil || !strings.Contains(none.String(), "No data yet") {
 		t.Errorf("before anything is recorded: %q, %v", &none, err)
 	}
 	figures(t, s)

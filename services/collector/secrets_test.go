@@ -178,7 +178,7 @@ func TestASpoiltTokenFileChangesNothing(t *testing.T) {
 		replace(spoilt)
 		eventually("weir_secret_usable is 0", func() bool { return usable() == 0 })
 		asked("with the token before")
-		if got := said.Count("cannot use what was replaced"); got != i+1 {
+		if got := said.Count("cannot reload secret"); got != i+1 {
 			t.Errorf("said %d times for %d spoilt files", got, i+1)
 		}
 	}

@@ -155,7 +155,7 @@ func (m *member) suffers(reason string) {
 	testkit.Eventually(m.t, 2*time.Minute, func() error {
 		code, body := m.get("/-/ready")
 		switch {
-		case code != http.StatusServiceUnavailable || !strings.Contains(body, "cannot be written") || !strings.Contains(body, "to mend it: "):
+		case code != http.StatusServiceUnavailable || !strings.Contains(body, "cannot be written") || !strings.Contains(body, "remedy: "):
 			return fmt.Errorf("readiness is %d, %s", code, body)
 		case !m.shows("weir_collector_store_writable 0"):
 			return errors.New("weir_collector_store_writable is not 0")

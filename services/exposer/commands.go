@@ -7,8 +7,8 @@ import (
 	"github.com/weir-metrics/weir/internal/cli"
 )
 
-// Commands are those of the exposer's binary. "version" comes with every
-// program of package cli.
+// Commands are the commands of the exposer binary. Package cli adds "version"
+// to every program.
 func Commands() []cli.Command {
 	var config Config
 	return []cli.Command{{

@@ -1,9 +1,9 @@
 // Package exposer is the stateless half of Weir: it follows a collector's
-// BucketService, keeps the recent final buckets in memory as finished bytes,
+// BucketService, keeps the recent final buckets in memory as rendered bytes,
 // and serves them to any number of Prometheus servers.
 //
-// Any number of exposers may run side by side. At one revision they serve the
-// same bytes, so a balancer may send each scrape to another one.
+// Any number of exposers may run side by side. At the same revision they serve
+// the same bytes, so a load balancer may send each scrape to a different one.
 package exposer
 
 import (
@@ -34,18 +34,18 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/web"
 )
 
-// Deps is what an exposer takes from its surroundings. Zero fields mean the
-// real thing.
+// Deps are the dependencies of an exposer. A zero field means the production
+// implementation.
 type Deps struct {
 	Clock  clock.Clock
 	Logger *slog.Logger
-	// Conn reaches a collector, instead of the configured addresses. It stays
-	// the caller's.
+	// Conn is a connection to a collector, used instead of the configured
+	// addresses. The caller closes it.
 	Conn grpc.ClientConnInterface
 	// Data and Ops are open listeners, used instead of the configured
 	// addresses; Run closes them.
 	Data, Ops net.Listener
-	// Registry takes the exposer's own metrics.
+	// Registry receives the exposer's own metrics.
 	Registry *prometheus.Registry
 	// Backoff bounds the pauses between streams; tests shorten them.
 	Backoff client.Backoff
@@ -64,7 +64,7 @@ type Exposer struct {
 	secrets  *reload.Watch
 }
 
-// New prepares everything; nothing is asked or served before Run.
+// New builds an exposer. It connects to nothing and serves nothing before Run.
 func New(config Config, deps Deps) (_ *Exposer, err error) {
 	if deps.Clock == nil {
 		deps.Clock = clock.System()
@@ -98,7 +98,7 @@ func New(config Config, deps Deps) (_ *Exposer, err error) {
 	deps.Registry.MustRegister(meter.Watch(x.board))
 	x.ingest = follow.New(x.meter, deps.Logger, x.board.Sink(x.meter, deps.Logger))
 	x.follower, err = client.New(x.deps.Conn, client.Options{
-		// More than a replay can want of any dataset: the store measures age
+		// At least what the replay of any dataset needs: the store measures age
 		// from its progress time, this process from the later of that and its
 		// own clock.
 		Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(replayAge), MaxWindows: recent.MaxDepth},
@@ -115,20 +115,20 @@ func New(config Config, deps Deps) (_ *Exposer, err error) {
 	return x, err
 }
 
-// Run follows and serves until ctx ends. Then it says "not ready", serves on
-// for the drain time, lets scrapes finish, and stops following last.
+// Run follows and serves until ctx ends. It then reports "not ready", keeps
+// serving for the drain time, lets scrapes finish, and stops following last.
 func (x *Exposer) Run(ctx context.Context) error {
-	// Both at once and first, so that an address in use is an error before
-	// anything begins.
+	// Both listeners are opened first, so that an address in use is an error
+	// before anything starts.
 	if err := x.listen(); err != nil {
 		return errors.Join(err, x.close())
 	}
-	// Says "not ready" before anything else ends.
+	// Reports "not ready" before anything else stops.
 	g := proc.NewGroup(ctx, func() {
 		x.board.Drain()
 		x.ops.Drain()
 	})
-	// Follows the log, for as long as anybody is served.
+	// Follows the log for as long as the data port serves.
 	served := make(chan struct{})
 	g.AddUnder(served, func(ctx context.Context) error { return x.follower.Run(ctx, x.ingest) })
 	// Serves scrapes, backfills and the landing page.

@@ -30,7 +30,7 @@ func TestBadRequests(t *testing.T) {
 		"/backfill?hours=0":                             `hours is "0"`,
 		"/backfill?zone=nowhere.example":                `zone is "nowhere.example"`,
 		"/backfill?dataset=uniques_1h":                  "one of http_5m",
-		"/backfill?nonsense=1":                          "left out: the parameters are",
+		"/backfill?nonsense=1":                          "removed: the parameters are",
 		"/cloudflare/backfill?step_seconds=0":           "1 to 86400",
 		"/cloudflare/backfill?hours=169":                "1 to 168 (CF_BACKFILL_MAX_HOURS)",
 		"/cloudflare/backfill?extend_to_now=perhaps":    "0 or 1",
@@ -90,9 +90,9 @@ func TestLandingPageAndOwnMetrics(t *testing.T) {
 	x.await(10)
 	page := x.get("/")
 	for _, want := range []string{
-		"ready", "revision 10", "http_5m", "sum_over_time(cloudflare_zone_http_5m_requests[1d])", "uniques_1d needs 13",
+		"ready", "revision 10", "http_5m", "sum_over_time(cloudflare_zone_http_5m_requests[1d])", "uniques_1d needs at least 13",
 		"status_1m repeats 30 buckets of 1m, whatever CF_METRICS_REPLAY_HOURS is", `<td class="n">2h30m0s</td>`,
-		"looks empty most of the time", "in pieces at midnight UTC",
+		"is empty most of the time", "Split a long range at midnight UTC",
 	} {
 		if !strings.Contains(page.body, want) {
 			t.Errorf("the landing page does not show %q", want)
@@ -139,7 +139,7 @@ func TestConfigReportsEveryProblem(t *testing.T) {
 	if err == nil {
 		t.Fatal("nothing is wrong?")
 	}
-	for _, want := range []string{`"collector" must be host:port`, "WEIR_COLLECTOR_KEY_FILE", "sent in the clear", "WEIR_REPLAY_SOFT_SAMPLES"} {
+	for _, want := range []string{`"collector" must be host:port`, "WEIR_COLLECTOR_KEY_FILE", "sent in plain text", "WEIR_REPLAY_SOFT_SAMPLES"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error lacks %q:\n%v", want, err)
 		}

@@ -71,21 +71,21 @@ func runCommand() cli.Command {
 	)
 	inProcess(&x)
 	return cli.Command{
-		Name: "run", Summary: "collector and exposer in one process, on one SQLite file",
+		Name: "run", Summary: "run collector and exposer in one process with a SQLite file",
 		Help: "Needs a Cloudflare API token (CF_API_TOKEN or CF_API_TOKEN_FILE), or --simulate for a simulated Cloudflare whose zones end in .example.",
 		Settings: append(both(&c, &x), cli.Setting{
 			Env: "WEIR_SIMULATE", Default: "false", Value: cli.Bool(&simulated),
-			Help: "collect from a simulated Cloudflare instead of the real one, into weir-simulated.db unless a store is named",
+			Help: "collect from a simulated Cloudflare instead of the real one, into weir-simulated.db unless a store is configured",
 		}),
 		Validate: func() error {
 			bad := []error{validate(&c, &x)}
 			switch {
 			case simulated && c.CloudflareURL != cloudflareURL:
-				bad = append(bad, cli.Problem{Setting: "WEIR_CLOUDFLARE_URL", Reason: "is not used with WEIR_SIMULATE; leave one of them out"})
+				bad = append(bad, cli.Problem{Setting: "WEIR_CLOUDFLARE_URL", Reason: "has no effect with WEIR_SIMULATE; remove one of them"})
 			case simulated && c.Tokens():
-				bad = append(bad, cli.Problem{Setting: "WEIR_SIMULATE", Reason: "is given together with a Cloudflare API token; leave one of them out"})
+				bad = append(bad, cli.Problem{Setting: "WEIR_SIMULATE", Reason: "is set together with a Cloudflare API token; remove one of them"})
 			case !simulated && !c.Tokens():
-				bad = append(bad, cli.Problem{Setting: "CF_API_TOKEN", Reason: "is not set; give a Cloudflare API token (also as CF_API_TOKEN_FILE, or several as the file's credentials), or --simulate to collect from a simulated Cloudflare"})
+				bad = append(bad, cli.Problem{Setting: "CF_API_TOKEN", Reason: "is not set; set it or CF_API_TOKEN_FILE to a Cloudflare API token, list credentials in the configuration file, or use --simulate to collect from a simulated Cloudflare"})
 			}
 			return errors.Join(bad...)
 		},
@@ -127,10 +127,10 @@ func demoCommand() cli.Command {
 		return s.Key == "credentials"
 	})
 	return cli.Command{
-		Name: "demo", Summary: "a simulated day at high speed, then in step with the clock",
-		Help: "Eight simulated zones on all plans, collected from 24 hours ago on, faster than life until now is reached. Nothing is kept.",
+		Name: "demo", Summary: "collect a simulated day at high speed, then continue in real time",
+		Help: "Simulates eight zones on all plans and collects the last 24 hours faster than real time, then continues in real time. The store is temporary.",
 		Settings: append(table, cli.Setting{
-			Flag: "speed", Key: "-", Default: "600", Value: cli.Int(&speed, 2, 10_000), Help: "how many times faster than life the first day goes by",
+			Flag: "speed", Key: "-", Default: "600", Value: cli.Int(&speed, 2, 10_000), Help: "speed of the first day as a multiple of real time",
 		}),
 		Validate: func() error { return validate(&c, &x) },
 		Run: func(ctx context.Context, _ []string) error {
@@ -149,7 +149,7 @@ func demoCommand() cli.Command {
 				return err
 			}
 			defer func() { cancel(); _ = stopped() }()
-			greet(os.Stdout, fmt.Sprintf("a SIMULATED Cloudflare, from 24 hours ago at %d times life's speed (now is reached in about %s)", speed, (24*time.Hour/time.Duration(speed)).Round(time.Second)), x.Listen)
+			greet(os.Stdout, fmt.Sprintf("a SIMULATED Cloudflare, starting 24 hours ago at %d times real time (catches up in about %s)", speed, (24*time.Hour/time.Duration(speed)).Round(time.Second)), x.Listen)
 			return Run(ctx, c, x, Deps{Clock: clk, Logger: log})
 		},
 	}
@@ -160,8 +160,8 @@ func greet(w io.Writer, source, listen string) {
 	base := "http://" + reachable(listen)
 	fmt.Fprintf(w, `weir: collecting from %s
 weir: samples for Prometheus at %s/metrics, history at %s/backfill?hours=24
-weir: in Prometheus ask  sum by (zone) (sum_over_time(cloudflare_zone_requests[1h]))
-weir: (a bare cloudflare_zone_requests looks empty there: every sample carries the time of its bucket, and an instant query looks back 5 minutes only)
+weir: in Prometheus query  sum by (zone) (sum_over_time(cloudflare_zone_requests[1h]))
+weir: (a plain cloudflare_zone_requests is empty there: a sample has the time of its bucket, and an instant query looks back only 5 minutes)
 `, source, base, base)
 }
 

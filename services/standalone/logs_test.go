@@ -136,7 +136,7 @@ func TestHealthyServicesAreQuiet(t *testing.T) {
 		if n := strings.Count(logs.String(), "level=INFO"); n < 10 || n > 60 {
 			t.Errorf("%d lines at INFO in all:\n%s", n, strings.Join(loud(logs, "INFO"), "\n"))
 		}
-		if n := logs.Count("in plain text beyond this machine"); n != 6 { // two listeners of each, and the collector's again
+		if n := logs.Count("in plain text over the network"); n != 6 { // two listeners of each, and the collector's again
 			t.Errorf("plain text was mentioned %d times, want 6", n)
 		}
 	})

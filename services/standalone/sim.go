@@ -39,22 +39,22 @@ const demoZones = 8
 func simCommand() cli.Command {
 	var s simSettings
 	return cli.Command{
-		Name: "sim", Summary: "the simulated Cloudflare API alone",
-		Help: "Answers GraphQL and REST below /client/v4 with the tokens that it prints. The admin listener injects faults, shows the request log and tells true values.",
+		Name: "sim", Summary: "run the simulated Cloudflare API",
+		Help: "Serves GraphQL and REST under /client/v4 for the tokens that it prints. The admin listener injects faults and has the request log and the true values.",
 		Settings: append([]cli.Setting{
 			{Flag: "listen", Key: "-", Default: "127.0.0.1:9830", Value: cli.Address(&s.listen), Help: "address of the simulated API"},
 			{Flag: "admin-listen", Key: "-", Default: "127.0.0.1:9831", Value: cli.Address(&s.admin), Help: "address of the admin listener"},
-			{Flag: "seed", Key: "-", Default: "1", Value: cli.Int(&s.seed, 0, 1<<62), Help: "seed of all traffic and all chance"},
-			{Flag: "recorded", Key: "-", Value: cli.Text(&s.recorded), Help: "CSV file of readings of the real API to repeat (zone, asked_until, bucket_start, requests) instead of the demo's zones"},
-			{Flag: "zones", Key: "-", Default: strconv.Itoa(demoZones), Value: cli.Int(&s.zones, 1, 100_000), Help: "number of zones: the first of the demo's, then zone-00009.example and so on; 10,000 take 0.9 GB of memory"},
-			{Flag: "plans", Key: "-", Value: cli.List(&s.plans), Help: "plans of the zones, dealt out in turn: free, pro, business, enterprise; without it the demo's own, and all four in turn for the others"},
-			{Flag: "sampling", Key: "-", Default: "false", Value: cli.Bool(&s.sampling), Help: "answer large questions to adaptive datasets from a sample of a tenth or a hundredth"},
-			{Flag: "late-revisions", Key: "-", Default: "0%", Value: cli.Share(&s.revised, 0, 1), Help: "share of the minutes that grow by up to 3 % a quarter of an hour, an hour or a day later"},
-			{Flag: "late-shrinking", Key: "-", Default: "0%", Value: cli.Share(&s.shrunk, 0, 1), Help: "share of the minutes that shrink by up to 3 % as late"},
-			{Flag: "latency", Key: "-", Default: "0s", Value: cli.Duration(&s.latency, 0, 5*time.Minute), Help: "how much later every answer comes"},
-			{Flag: "error-share", Key: "-", Default: "0%", Value: cli.Share(&s.failing, 0, 1), Help: "share of the requests that fail"},
-			{Flag: "error-statuses", Key: "-", Default: "502", Value: cli.List(&s.statuses), Help: "HTTP statuses of those, in equal shares: 400 to 499 with an error in the API's own form, 500 to 599 with a page of HTML"},
-			{Flag: "at", Key: "-", Value: cli.Time(&s.at), Help: "stand still at this time instead of following the machine's clock"},
+			{Flag: "seed", Key: "-", Default: "1", Value: cli.Int(&s.seed, 0, 1<<62), Help: "seed of the traffic and of all random choices"},
+			{Flag: "recorded", Key: "-", Value: cli.Text(&s.recorded), Help: "CSV file of recorded readings of the real API (zone, asked_until, bucket_start, requests) to replay instead of the demo's zones"},
+			{Flag: "zones", Key: "-", Default: strconv.Itoa(demoZones), Value: cli.Int(&s.zones, 1, 100_000), Help: "number of zones: first the demo's, then zone-00009.example and so on; 10,000 zones need 0.9 GB of memory"},
+			{Flag: "plans", Key: "-", Value: cli.List(&s.plans), Help: "plans of the zones, assigned in turn: free, pro, business, enterprise; empty: the demo's plans, and all four in turn for other zones"},
+			{Flag: "sampling", Key: "-", Default: "false", Value: cli.Bool(&s.sampling), Help: "answer large queries to adaptive datasets from a sample of 10 % or 1 %"},
+			{Flag: "late-revisions", Key: "-", Default: "0%", Value: cli.Share(&s.revised, 0, 1), Help: "share of minutes that grow by up to 3 % after 15 minutes, an hour or a day"},
+			{Flag: "late-shrinking", Key: "-", Default: "0%", Value: cli.Share(&s.shrunk, 0, 1), Help: "share of minutes that shrink by up to 3 % after 15 minutes, an hour or a day"},
+			{Flag: "latency", Key: "-", Default: "0s", Value: cli.Duration(&s.latency, 0, 5*time.Minute), Help: "additional latency of every response"},
+			{Flag: "error-share", Key: "-", Default: "0%", Value: cli.Share(&s.failing, 0, 1), Help: "share of requests that fail"},
+			{Flag: "error-statuses", Key: "-", Default: "502", Value: cli.List(&s.statuses), Help: "HTTP statuses of failed requests, in equal shares: 400 to 499 with an error in the API's format, 500 to 599 with an HTML page"},
+			{Flag: "at", Key: "-", Value: cli.Time(&s.at), Help: "freeze the clock at this time instead of using the machine's clock"},
 		}, s.log.Settings()...),
 		Validate: func() error { return s.validate() },
 		Run:      func(ctx context.Context, _ []string) error { return s.run(ctx) },
@@ -74,10 +74,10 @@ func (s *simSettings) validate() error {
 		}
 	}
 	if s.failing > 0 && len(s.statuses) == 0 {
-		bad = append(bad, cli.Problem{Setting: "--error-statuses", Reason: "must name a status, since --error-share lets requests fail"})
+		bad = append(bad, cli.Problem{Setting: "--error-statuses", Reason: "must have a status, since --error-share makes requests fail"})
 	}
 	if s.recorded != "" && (s.zones != demoZones || len(s.plans) > 0) {
-		bad = append(bad, cli.Problem{Setting: "--recorded", Value: s.recorded, Reason: "brings its own zones; leave out --zones and --plans"})
+		bad = append(bad, cli.Problem{Setting: "--recorded", Value: s.recorded, Reason: "defines its own zones; remove --zones and --plans"})
 	}
 	return errors.Join(bad...)
 }

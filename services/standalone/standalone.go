@@ -20,8 +20,8 @@ import (
 	"github.com/weir-metrics/weir/services/exposer"
 )
 
-// Deps is what both services take from their surroundings. Zero fields mean
-// the real thing.
+// Deps are the dependencies of both services. A zero field means the production
+// implementation.
 type Deps struct {
 	Clock  clock.Clock
 	Logger *slog.Logger

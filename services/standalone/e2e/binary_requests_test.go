@@ -67,7 +67,7 @@ func badQueries(t *testing.T, base string) {
 		{"/metrics?replay_hours=2.5", []string{"replay_hours", `"2.5"`, "whole number"}},
 		{"/metrics?replay_hours=", []string{"replay_hours", `""`}},
 		{"/metrics?replay_hours=1&replay_hours=2", []string{"replay_hours", "2 times"}},
-		{"/metrics?hours=3", []string{`"hours"`, "replay_hours alone"}},
+		{"/metrics?hours=3", []string{`"hours"`, "is replay_hours"}},
 		{"/metrics?replay_hours=99999999999999999999", []string{"replay_hours", "to 12"}},
 		{"/metrics?replay_hours=%zz", []string{"malformed"}},
 		{"/backfill?hours=73", []string{"hours", `"73"`, "from 1 to 72"}},
@@ -159,13 +159,13 @@ func badCalls(t *testing.T, c *service) {
 		{"the future", resume(head.GetStoreId(), head.GetRevision()+1_000_000, head.GetChain()), codes.FailedPrecondition, client.ReasonFutureRevision, "beyond the head"},
 		{"a chain too short", resume(head.GetStoreId(), 1, []byte("short")), codes.InvalidArgument, client.ReasonBadRequest, "chain has 5 bytes"},
 		{"no store", resume("", 1, head.GetChain()), codes.InvalidArgument, client.ReasonBadRequest, "store id has 0 characters"},
-		{"no start", watch(&bucketv1.WatchBucketsRequest{}), codes.InvalidArgument, client.ReasonBadRequest, "start is absent"},
+		{"no start", watch(&bucketv1.WatchBucketsRequest{}), codes.InvalidArgument, client.ReasonBadRequest, "start is missing"},
 		{"a scope that is none", watch(&bucketv1.WatchBucketsRequest{
 			Filter: zone("shop.example"), Start: &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{}},
 		}), codes.InvalidArgument, client.ReasonBadRequest, "filter.scopes[0]"},
 		{"a page token that is none", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day, PageToken: "bogus"}), codes.InvalidArgument, client.ReasonBadRequest, "page_token"},
 		{"a range backwards", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: day, EndUnixSeconds: day - 1}), codes.InvalidArgument, client.ReasonBadRequest, "end_unix_seconds"},
-		{"no range", listing(&bucketv1.ListBucketsRequest{}), codes.InvalidArgument, client.ReasonBadRequest, "start_unix_seconds is absent; it is required"},
+		{"no range", listing(&bucketv1.ListBucketsRequest{}), codes.InvalidArgument, client.ReasonBadRequest, "start_unix_seconds is missing; it must be"},
 		{"a dataset that is none", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day, Filter: &bucketv1.Filter{Datasets: []string{"DROP TABLE"}}}), codes.InvalidArgument, client.ReasonBadRequest, "filter.datasets[0]"},
 		{"coverage backwards", func() error {
 			_, err := rpc.GetCoverage(t.Context(), &bucketv1.GetCoverageRequest{StartUnixSeconds: 9, EndUnixSeconds: 3})

@@ -77,7 +77,7 @@ func TestBinaryRefusesSettings(t *testing.T) {
 		{
 			name: "a file that is no YAML", program: "collector",
 			args:  []string{"run", "--config", file("broken.yaml", "cf_api_token: "+apiToken+"\n  x: [\n")},
-			lines: [][]string{{"--config", "broken.yaml", "is not YAML"}},
+			lines: [][]string{{"--config", "broken.yaml", "is not valid YAML"}},
 		},
 		{
 			name: "no file", program: "exposer", settings: []string{"WEIR_CONFIG_FILE=/nowhere/weir.yaml"},
@@ -85,7 +85,7 @@ func TestBinaryRefusesSettings(t *testing.T) {
 		},
 		{
 			name: "a secret as a flag", program: "collector", args: []string{"run", "--cf-api-token", apiToken},
-			lines: [][]string{{"--cf-api-token", "does not belong on the command line", "--cf-api-token-file"}},
+			lines: [][]string{{"--cf-api-token", "must not be given on the command line", "--cf-api-token-file"}},
 		},
 		{
 			name: "a secret as an unknown flag", program: "collector", args: []string{"run", "--api-token", apiToken},
@@ -154,7 +154,7 @@ func TestBinaryRefusesSettings(t *testing.T) {
 				{"WEIR_EXPOSER_OPS_LISTEN", "the address of WEIR_EXPOSER_LISTEN too (:9821)"},
 				{"WEIR_COLLECTOR_OPS_LISTEN", "the address of WEIR_EXPOSER_LISTEN too (:9821)"},
 				{"WEIR_COLLECTOR_OPS_LISTEN", "the address of WEIR_EXPOSER_OPS_LISTEN too (127.0.0.1:9821)"},
-				{"WEIR_CLOUDFLARE_URL", "not used with WEIR_SIMULATE"},
+				{"WEIR_CLOUDFLARE_URL", "no effect with WEIR_SIMULATE"},
 			},
 		},
 		{
@@ -175,9 +175,9 @@ func TestBinaryRefusesSettings(t *testing.T) {
 			},
 		},
 		{
-			name: "a token in the clear", program: "exposer", args: []string{"run"},
+			name: "a token in plain text", program: "exposer", args: []string{"run"},
 			settings: []string{"WEIR_COLLECTOR_ADDRESS=collector.example:9820", "WEIR_COLLECTOR_TOKEN=" + marked},
-			lines:    [][]string{{"WEIR_COLLECTOR_TLS", "in the clear"}},
+			lines:    [][]string{{"WEIR_COLLECTOR_TLS", "in plain text"}},
 		},
 		{
 			name: "no token and no simulation", program: "weir", args: []string{"run"},
@@ -250,11 +250,11 @@ func TestBinaryCannotRun(t *testing.T) {
 		{"no such folder", []string{"WEIR_SQLITE_FILE=/nowhere/weir.db"}, []string{"/nowhere/weir.db", "no such file or directory"}},
 		{"not a database", []string{"WEIR_SQLITE_FILE=" + rubbish}, []string{rubbish, "file is not a database"}},
 		{"a second process on one file", []string{"WEIR_SQLITE_FILE=" + filepath.Join(folder, "used.db")}, []string{"used.db", fmt.Sprintf("process %d", other.cmd.Process.Pid), "Postgres"}},
-		{"another sample timestamp", []string{"WEIR_SQLITE_FILE=" + stamped, "CF_SAMPLE_TIMESTAMP=start", "WEIR_DISABLE_DATASETS=uniques_1d"}, []string{"stamped.db", `sample timestamp is "end"`, `asked for "start"`, "parallel samples"}},
+		{"another sample timestamp", []string{"WEIR_SQLITE_FILE=" + stamped, "CF_SAMPLE_TIMESTAMP=start", "WEIR_DISABLE_DATASETS=uniques_1d"}, []string{"stamped.db", `sample timestamp is "end"`, `configured is "start"`, "duplicate samples"}},
 		{"address in use", []string{"WEIR_COLLECTOR_LISTEN=" + other.data}, []string{"gRPC listener", other.data, "address already in use"}},
 		{"operations address in use", []string{"WEIR_COLLECTOR_OPS_LISTEN=" + other.ops}, []string{"operations listener", other.ops, "address already in use"}},
 		{"no such CA file", []string{"WEIR_CLOUDFLARE_CA_FILE=/nowhere/ca.pem"}, []string{"WEIR_CLOUDFLARE_CA_FILE", "/nowhere/ca.pem", "no such file"}},
-		{"a CA file without one", []string{"WEIR_CLOUDFLARE_CA_FILE=" + rubbish}, []string{"WEIR_CLOUDFLARE_CA_FILE", rubbish, "none in PEM"}},
+		{"a CA file without one", []string{"WEIR_CLOUDFLARE_CA_FILE=" + rubbish}, []string{"WEIR_CLOUDFLARE_CA_FILE", rubbish, "no certificate in PEM format"}},
 		{"no such web configuration", []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE=/nowhere/web.yaml"}, []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE is /nowhere/web.yaml", "no such file"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -366,7 +366,7 @@ func TestBinariesGoOnAfterAHangup(t *testing.T) {
 	testkit.Eventually(t, 20*time.Second, func() error { _, err := page("http://" + data + "/-/ready"); return err })
 	for _, p := range []*process{c.process, x.process, w} {
 		p.signal(syscall.SIGHUP)
-		p.says(5*time.Second, "level=INFO", "SIGHUP changes nothing")
+		p.says(5*time.Second, "level=INFO", "SIGHUP has no effect")
 	}
 	c.ready()
 	x.ready()

@@ -337,7 +337,7 @@ func TestBinarySimulatorIsAsItsFlagsSay(t *testing.T) {
 		{[]string{"--plans", "gold,pro"}, []string{"--plans", "gold", "must be free, pro, business or enterprise"}},
 		{[]string{"--error-statuses", "200", "--plans", "x"}, []string{"--error-statuses", "200", "from 400 to 599", "--plans"}},
 		{[]string{"--error-share", "1.5"}, []string{"--error-share", "a share from 0% to 100%"}},
-		{[]string{"--recorded", "x.csv", "--zones", "9"}, []string{"--recorded", "leave out --zones"}},
+		{[]string{"--recorded", "x.csv", "--zones", "9"}, []string{"--recorded", "remove --zones"}},
 		{[]string{"--latency", "1h"}, []string{"--latency", "5m"}},
 	} {
 		o := complete(t, command(t, program(t, "weir"), nil, append([]string{"sim"}, test.args...)...))

@@ -137,7 +137,7 @@ func (c *crowd) scrape(from *http.Client, kind, url, accept, encoding string, wa
 		}
 	case http.StatusServiceUnavailable:
 		reason, err := io.ReadAll(resp.Body)
-		if err != nil || resp.Header.Get("Retry-After") == "" || !strings.Contains(string(reason), "in flight") && !strings.Contains(string(reason), "bodies") {
+		if err != nil || resp.Header.Get("Retry-After") == "" || !strings.Contains(string(reason), "concurrent scrapes") && !strings.Contains(string(reason), "different responses") {
 			c.t.Errorf("%s: refused with Retry-After %q and %q, %v", kind, resp.Header.Get("Retry-After"), reason, err)
 		}
 	default:

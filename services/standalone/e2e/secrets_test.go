@@ -363,7 +363,7 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 		{name: "the same for migrate", args: []string{"migrate"}, settings: []string{"CF_API_TOKEN=", "WEIR_DATABASE_URL=postgres://weir:" + marked + "@" + refusing + "/weir?sslmode=disable"}, says: []string{"password authentication failed"}},
 		{name: "a database without TLS", settings: []string{"WEIR_DATABASE_URL=postgres://weir:" + marked + "@" + refusing + "/weir?sslmode=require"}, says: []string{"open store"}},
 		{name: "a key that is not the certificate's", settings: []string{"WEIR_GRPC_CERT_FILE=" + crt, "WEIR_GRPC_KEY_FILE=" + put("stranger.key", string(stranger.KeyPEM))}, says: []string{"private key does not match"}},
-		{name: "a key instead of a certificate", settings: []string{"WEIR_GRPC_CERT_FILE=" + key, "WEIR_GRPC_KEY_FILE=" + crt}, says: []string{key, "holds none"}},
+		{name: "a key instead of a certificate", settings: []string{"WEIR_GRPC_CERT_FILE=" + key, "WEIR_GRPC_KEY_FILE=" + crt}, says: []string{key, "has no certificate"}},
 		{name: "a web configuration with a password", settings: []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE=" + put("plain.yml", "basic_auth_users: {prometheus: "+marked+"}\n")}, says: []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE", "plain.yml"}},
 		{name: "a web configuration with a password in the wrong place", settings: []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE=" + put("wrong.yml", "basic_auth_users: "+marked+"\n")}, says: []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE", "wrong.yml"}},
 		{name: "a web configuration with a key", settings: []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE=" + put("inline.yml", "tls_server_config: {cert: x, key: "+marked+"}\n")}, says: []string{"WEIR_COLLECTOR_WEB_CONFIG_FILE", "inline.yml"}},
@@ -372,7 +372,7 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 		{name: "secrets as flags", args: []string{"run", "--database-url", marked, "--grpc-token=" + marked, "--cf-api-token", marked, "--proxy-password", marked}, says: []string{"4 problems"}},
 		{name: "a secret under a wrong name", settings: []string{"WEIR_GRPC_TOKENS=" + marked, "CF_API_TOKN=" + marked, "WEIR_DATABASE_PASSWORD=" + marked}, says: []string{"WEIR_GRPC_TOKENS", "WEIR_GRPC_TOKEN?"}},
 		{name: "secrets in a file of the wrong form", settings: []string{"CF_API_TOKEN=", "WEIR_CONFIG_FILE=" + put("forms.yaml", "cf_api_token: ["+marked+", {a: "+marked+"}]\ndatabase_url: {password: "+marked+"}\n")}, says: []string{"cf_api_token", "single value"}},
-		{name: "secrets in a file that is no YAML", settings: []string{"WEIR_CONFIG_FILE=" + put("broken.yaml", "grpc_token: "+marked+"\n x: [\n")}, says: []string{"is not YAML"}},
+		{name: "secrets in a file that is no YAML", settings: []string{"WEIR_CONFIG_FILE=" + put("broken.yaml", "grpc_token: "+marked+"\n x: [\n")}, says: []string{"is not valid YAML"}},
 		{name: "secrets instead of their files", settings: []string{
 			"CF_API_TOKEN=", "CF_API_TOKEN_FILE=" + marked, "WEIR_DATABASE_URL_FILE=postgres://weir:" + marked + "@db.example/weir", "WEIR_GRPC_TOKEN_FILE=host=db password=" + marked,
 		}, says: []string{"CF_API_TOKEN_FILE (environment): names no file", "may be the secret itself"}},
@@ -393,7 +393,7 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 		{name: "a proxy that is away", settings: []string{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "HTTPS_PROXY=http://weir:" + marked + "@" + away}, runs: true, says: []string{"cannot list zones"}},
 		{name: "a proxy that cannot be read", settings: []string{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "HTTPS_PROXY=http://weir:" + marked + "@127.0.0.1:port"}, says: []string{"HTTPS_PROXY"}},
 		{name: "a proxy of another kind", settings: []string{"WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "https_proxy=ftp://weir:" + marked + "@127.0.0.1:1"}, says: []string{"https_proxy"}},
-		{name: "a collector that refuses", program: "exposer", runs: true, settings: []string{"WEIR_COLLECTOR_ADDRESS=" + sim.startCollector(t, "WEIR_GRPC_TOKEN="+marked+"-right").data, "WEIR_COLLECTOR_TOKEN=" + marked + "-wrong"}, says: []string{"collector refused the credential", "not known"}},
+		{name: "a collector that refuses", program: "exposer", runs: true, settings: []string{"WEIR_COLLECTOR_ADDRESS=" + sim.startCollector(t, "WEIR_GRPC_TOKEN="+marked+"-right").data, "WEIR_COLLECTOR_TOKEN=" + marked + "-wrong"}, says: []string{"collector rejected the credential", "unknown"}},
 		{name: "a collector that is not trusted", program: "exposer", runs: true, settings: []string{
 			"WEIR_COLLECTOR_ADDRESS=" + sim.startCollector(t, "WEIR_GRPC_CERT_FILE="+crt, "WEIR_GRPC_KEY_FILE="+key).data, "WEIR_COLLECTOR_TLS=true",
 			"WEIR_COLLECTOR_CA_FILE=" + put("other.pem", string(other.PEM)), "WEIR_COLLECTOR_TOKEN=" + marked + "-right",

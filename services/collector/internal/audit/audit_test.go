@@ -244,9 +244,9 @@ func TestTheDelayThatIsRecommended(t *testing.T) {
 		"all were right at once":          {map[time.Duration]int{five: 1000}, 0, 0, 300, "100 % of 1000 windows"},
 		"a minute longer would do":        {map[time.Duration]int{five: 9900, 6 * time.Minute: 95, 9 * time.Minute: 5}, 0, 0, 360, "99.95 % of 10000 windows"},
 		"one in a thousand is let pass":   {map[time.Duration]int{five: 999, 6 * time.Minute: 1}, 0, 0, 300, "99.9 % of 1000 windows"},
-		"too few to tell":                 {map[time.Duration]int{five: 999}, 0, 0, 0, "not enough readings: 999 windows"},
-		"too many never stood still":      {map[time.Duration]int{five: 1000}, 2, 0, 0, "no delay that was looked at is long enough: 99.8 % of 1002 windows had their final value after 5m0s"},
-		"they move later":                 {map[time.Duration]int{five: 5000}, 0, 4, 0, "no delay of minutes would help: at the age of 24h, 4 of 1000 audited buckets had moved (0.4 %)"},
+		"too few to tell":                 {map[time.Duration]int{five: 999}, 0, 0, 0, "not enough data: 999 windows"},
+		"too many never stood still":      {map[time.Duration]int{five: 1000}, 2, 0, 0, "no observed delay is long enough: 99.8 % of 1002 windows had their final value after 5m0s"},
+		"they move later":                 {map[time.Duration]int{five: 5000}, 0, 4, 0, "a delay of minutes would not help: at the age of 24h, 4 of 1000 audited buckets had moved (0.4 %)"},
 		"hardly any moves later":          {map[time.Duration]int{five: 5000}, 0, 1, 300, "100 % of 5000 windows"},
 		"both together cross the line":    {map[time.Duration]int{five: 9993, 7 * time.Minute: 7}, 0, 1, 420, "100 % of 10000 windows"},
 		"ages are rounded up, never down": {map[time.Duration]int{five: 900, 361 * time.Second: 100}, 0, 0, 375, "100 % of 1000 windows"},
@@ -334,7 +334,7 @@ func TestTheReportForPeople(t *testing.T) {
 	r := stored(t, d)
 	text := audit.Text([]audit.Report{r})
 	want := `http_5m: delay 5m0s, recommended 6m0s (100 % of 2000 windows had their final value by then)
-figures since 2026-11-21T13:00:00Z, 0 suspect windows left out
+statistics since 2026-11-21T13:00:00Z, 0 suspect windows left out
   AGE   WINDOWS WITH THEIR FINAL VALUE  SHARE
   5m0s  1990 of 2000                    99.5 %
   6m0s  2000 of 2000                    100 %
@@ -355,7 +355,7 @@ figures since 2026-11-21T13:00:00Z, 0 suspect windows left out
 	if diff := cmp.Diff(squeeze(want), squeeze(text)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if text := audit.Text(nil); !strings.Contains(text, "Nothing is recorded yet") {
+	if text := audit.Text(nil); !strings.Contains(text, "No data yet") {
 		t.Errorf("without figures: %q", text)
 	}
 	out, err := json.Marshal(r)

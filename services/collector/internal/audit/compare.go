@@ -13,8 +13,8 @@ type Result string
 const (
 	Same       Result = "same"
 	Moved      Result = "moved"
-	Gone       Result = "gone"       // an empty answer about a bucket that holds something
-	Unanswered Result = "unanswered" // asked, and nothing that could be compared came back
+	Gone       Result = "gone"       // an empty answer for a bucket with values
+	Unanswered Result = "unanswered" // requested, but the answer could not be compared
 )
 
 // Results are all of them.
@@ -38,10 +38,9 @@ func (c Change) Ratio() float64 {
 	return 0
 }
 
-// Compare holds a later reading against a stored bucket, family by family.
-// empty says that the later answer had no groups at all; fed are the families
-// that the later question could have filled. The changes have every family that
-// was compared, also those that did not move.
+// Compare compares a later reading with a stored bucket, family by family. empty means
+// that the later answer had no groups at all; fed reports the families that the later
+// query could fill. The changes include compared families that did not move.
 func Compare(stored, later []bucket.Rows, empty bool, fed func(family string) bool) (Result, []Change) {
 	if empty && slices.ContainsFunc(stored, func(r bucket.Rows) bool {
 		return slices.ContainsFunc(r.Values, func(v float64) bool { return v != 0 })

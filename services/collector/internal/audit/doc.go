@@ -1,49 +1,46 @@
-// Package audit measures whether what is final was right to be: it reads a
-// sample of final buckets again when they are an hour and a day old, says how
-// far Cloudflare's answer has moved since, and recommends a delay.
+// Package audit measures whether buckets were final too early: it reads a sample of final
+// buckets again when they are an hour and a day old, reports how far Cloudflare's answer
+// has moved since, and recommends a delay.
 //
-// Nothing that is stored ever changes because of it (G1). It is the last of the
-// lanes: it asks only when a pass has nothing else left to ask and more than
-// half of the budget's share is free.
+// It never changes stored data (G1). It is the lane of lowest priority: it sends requests
+// only when a pass has no other requests left and more than half of the budget's share is
+// free.
 //
 // # The sample
 //
-// Ages are those of a window's end, because that is what a delay is about; a
-// window that was stored late, after an outage, is not audited at an age that
-// its own reading had nearly reached. One window in so many that an hour has
-// about one belongs to the sample (every window of datasets by the hour and by
-// the day), and of such a window ten scopes, or all if there are fewer: as many
-// as one request can ask. Both choices follow from a hash of the dataset, the
-// window and the scope, so every leader makes the same ones, in time they come
-// round to every scope, and neither zones nor hours of the day are preferred.
+// Ages are those of a window's end, like a delay. A window that was stored late, after an
+// outage, is not audited at an age that its own reading had nearly reached. The sample has
+// about one window per hour (every window of hourly and daily datasets), and of each window
+// ten scopes, or all if there are fewer: as many as fit into one request. Both are chosen
+// by a hash of dataset, window and scope, so every leader chooses the same, all scopes are
+// covered over time, and no zone or hour of the day is preferred.
 //
-// Left out are windows that say nothing: readings that Cloudflare sampled,
-// buckets that another variant of the dataset was stored from, series that
-// cannot be read at present, and windows that the plan no longer shows (a Pro
-// zone's minutes are kept for a day, so they have no second audit).
+// Windows without information are left out: readings that Cloudflare sampled, buckets that
+// were stored from another variant of the dataset, series that are currently unreadable,
+// and windows that the plan no longer offers (a Pro zone's minutes are available for a day,
+// so they have no second audit).
 //
-// At most [PerHour] requests are sent in an hour of the clock. What was asked is
-// recorded before it is asked ([Lane]), fenced like an append: a crash loses a
-// sample and never repeats one, and a crash loop stays within the hour's number.
+// At most [PerHour] requests are sent per clock hour. Requests are recorded before they are
+// sent ([Lane]), fenced like an append: a crash loses a sample and never repeats one, and a
+// crash loop stays within the hourly limit.
 //
 // # What is compared
 //
-// All rows of all families that the variant feeds. A bucket is the same or has
-// moved, up or down, by family; or its rows are gone, which an answer that came
-// too soon looks like as well, so that those are counted apart and never as a
-// movement.
+// All rows of all families that the variant feeds are compared. A bucket is the same or has
+// moved, up or down, by family; or its rows are gone. An answer that came too early looks
+// the same as gone rows, so these are counted separately and never as a movement.
 //
 // # The recommendation
 //
-// Every window of a live dataset that was first read when it fell due tells, by
-// the readings before it was final, at which age it had its final value. The
-// recommended delay is the smallest at which 99.9 % of the windows had theirs,
-// less the share that an audit found moved later. Ages below the present delay
-// are never looked at, so no shorter delay is ever recommended: to learn about
-// one, set it; readings that still differ are read again, not believed.
+// For every window of a live dataset that was first read when it fell due, the readings
+// before it was final show at which age it had its final value. The recommended delay is
+// the smallest at which 99.9 % of the windows had theirs, minus the share that an audit
+// found moved later. Ages below the current delay are never observed, so no shorter delay
+// is ever recommended: to measure a shorter one, configure it; readings that still differ
+// are read again, not stored.
 //
-// Figures are kept for four to eight weeks and begin anew with another delay.
-// The package is pure: no clock, no I/O, no goroutine.
+// Statistics are kept for four to eight weeks and restart with another delay. The package
+// is pure: no clock, no I/O, no goroutine.
 package audit
 
 import (
@@ -60,10 +57,10 @@ const (
 	// perWindow is how many scopes of one window are read again: the zones of
 	// one request (Cloudflare's limits page).
 	perWindow = 10
-	// slack is how long after its age a window may still be audited at it.
+	// slack is how long after reaching an age a window may still be audited.
 	slack = 30 * time.Minute
-	// Enough is the least number of windows that a recommendation may rest on:
-	// with fewer, one in a thousand cannot be told from none.
+	// Enough is the minimum number of windows for a recommendation: with fewer, one in a
+	// thousand cannot be distinguished from none.
 	Enough = 1000
 	// Share is the part of the windows that must have had their final value.
 	Share = .999

@@ -14,7 +14,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// Lane is what keeps audits from asking twice and from asking too much.
+// Lane is the stored state of the audit lane: it prevents repeated and too many requests.
 type Lane struct {
 	Hour     bucket.Time `json:"hour"`     // the hour that Requests counts
 	Requests int         `json:"requests"` // sent in it
@@ -23,7 +23,7 @@ type Lane struct {
 	Done map[string]bucket.Time `json:"done"`
 }
 
-// Look is one window that is to be audited.
+// Look is one window to audit.
 type Look struct {
 	Dataset string
 	Start   bucket.Time
@@ -58,7 +58,7 @@ func (l *Lane) Due(now bucket.Time, dataset string, size time.Duration, age Age)
 	return look, false
 }
 
-// Pass notes that a window is dealt with, without a request.
+// Pass records that a window is done, without a request.
 func (l *Lane) Pass(look Look) {
 	if l.Done == nil {
 		l.Done = map[string]bucket.Time{}
@@ -66,7 +66,7 @@ func (l *Lane) Pass(look Look) {
 	l.Done[look.key()] = max(l.Done[look.key()], look.Start)
 }
 
-// Begin notes that a request with the looks is about to be sent.
+// Begin records that a request with the looks is about to be sent.
 func (l *Lane) Begin(now bucket.Time, looks []Look) {
 	if hour := now.Floor(time.Hour); hour > l.Hour {
 		l.Hour, l.Requests = hour, 0
@@ -88,8 +88,8 @@ func (l *Lane) Record(known func(dataset string) bool) store.Record {
 	return record(KindLane, "lane", kept)
 }
 
-// ReadLane decodes the records of kind [KindLane]: one, or none yet. Of one that
-// cannot be read the lane begins anew: some buckets are read again twice.
+// ReadLane decodes the records of kind [KindLane]: one, or none yet. If it is unreadable,
+// the lane restarts: some buckets are audited twice.
 func ReadLane(records []store.Record) (l *Lane, unreadable []store.Unreadable) {
 	l = new(Lane)
 	for _, r := range records {

@@ -150,10 +150,10 @@ func (r *Report) advise() {
 	stayed, of := r.stayed()
 	switch {
 	case r.Windows < Enough:
-		r.Advice = fmt.Sprintf("not enough readings: %d windows were read when they fell due, at least %d are needed", r.Windows, Enough)
+		r.Advice = fmt.Sprintf("not enough data: %d windows were read when they fell due, at least %d are needed", r.Windows, Enough)
 		return
 	case stayed < Share:
-		r.Advice = fmt.Sprintf("no delay of minutes would help: at the age of %s, %d of %d audited buckets had moved (%s)",
+		r.Advice = fmt.Sprintf("a delay of minutes would not help: at the age of %s, %d of %d audited buckets had moved (%s)",
 			of.Age, of.Moved, of.Same+of.Moved, percent(1-stayed))
 		return
 	}
@@ -165,14 +165,14 @@ func (r *Report) advise() {
 		}
 	}
 	last := r.Steps[len(r.Steps)-1] // not empty: were it, no share would reach and stayed be all
-	r.Advice = fmt.Sprintf("no delay that was looked at is long enough: %s of %d windows had their final value after %s",
+	r.Advice = fmt.Sprintf("no observed delay is long enough: %s of %d windows had their final value after %s",
 		percent(last.Share), r.Windows, seconds(last.AgeSeconds))
 }
 
 // Text writes reports as tables for people.
 func Text(reports []Report) string {
 	if len(reports) == 0 {
-		return "Nothing is recorded yet: the first figures are written within an hour of collecting.\n"
+		return "No data yet: the first statistics are stored within an hour of collecting.\n"
 	}
 	var b strings.Builder
 	for i := range reports {
@@ -190,7 +190,7 @@ func (r *Report) write(b *strings.Builder) {
 		recommended = seconds(*r.RecommendedSeconds)
 	}
 	fmt.Fprintf(b, "%s: delay %s, recommended %s (%s)\n", r.Dataset, seconds(r.DelaySeconds), recommended, r.Advice)
-	fmt.Fprintf(b, "figures since %s, %d suspect windows left out\n", r.Since.UTC().Format(time.RFC3339), r.Suspect)
+	fmt.Fprintf(b, "statistics since %s, %d suspect windows left out\n", r.Since.UTC().Format(time.RFC3339), r.Suspect)
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	table := func(heads ...string) {
 		_ = w.Flush() // a strings.Builder does not fail

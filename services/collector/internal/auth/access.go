@@ -8,11 +8,11 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
-// Access is what a method asks of its caller. Each includes those before it.
+// Access is the access level that a method requires. Each includes those before it.
 type Access int
 
 const (
-	// Open is for methods that show and change nothing: everybody may call.
+	// Open methods neither reveal nor change data: every caller is allowed.
 	Open Access = iota
 	// Read is for methods that change nothing.
 	Read
@@ -29,8 +29,8 @@ func (a Access) String() string {
 // ("/weir.bucket.v1.BucketService/WatchBuckets").
 type Table map[string]Access
 
-// Needs is what a method needs. One that the table does not know needs the
-// most, so that a new method is closed until somebody has decided about it.
+// Needs is the access that a method requires. An unknown method requires the highest,
+// so that a new method is closed until it is listed.
 func (t Table) Needs(method string) Access {
 	if a, known := t[method]; known {
 		return a
@@ -38,15 +38,15 @@ func (t Table) Needs(method string) Access {
 	return Admin
 }
 
-// Methods is the table of all services that a collector serves. The package's
-// tests hold it against their descriptors.
+// Methods is the table of all services that a collector serves. The package's tests
+// compare it with their descriptors.
 var Methods = Table{
-	// Probes carry no credential, and learn what the operations port tells too.
+	// Probes have no credential, and learn no more than from the operations port.
 	healthv1.Health_Check_FullMethodName: Open,
 	healthv1.Health_List_FullMethodName:  Open,
 	healthv1.Health_Watch_FullMethodName: Open,
 
-	// What reflection offers is the contract of the readers, so it is for them.
+	// Reflection reveals the API of readers, so it requires read access.
 	reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName:      Read,
 	reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName: Read,
 

@@ -1,15 +1,14 @@
-// Package auth decides who may call which gRPC method: [Methods] says what each
-// needs, bearer tokens say what a caller has.
+// Package auth decides who may call which gRPC method: [Methods] lists the access that
+// each requires, and bearer tokens grant access to callers.
 //
-// Tokens stand in a file, one a line, and are read again for every call: to
-// replace one, add the new line, let the clients change over, drop the old line.
-// A call is judged when it begins, a stream also while it runs: the server asks
-// again before it sends (package grpcserver).
+// A file has one token per line and is reloaded for every call. To rotate a token, add
+// the new line, switch the clients over, and remove the old line. A call is authorized
+// when it begins, and a stream also while it runs (package grpcserver).
 //
-// Tokens are compared by their SHA-256 digests, each with all that are known:
-// how long it takes tells nothing about them, not even their length. It is not
-// meant to keep them out of a memory dump; they have enough entropy to need no
-// slow hash, and none could be afforded at every call.
+// Tokens are compared by their SHA-256 digests, and each with all known tokens, so that
+// timing reveals nothing about them, not even their length. Tokens have enough entropy
+// to need no slow hash, which would be too expensive for every call. The digests are not
+// meant as a protection against memory dumps.
 package auth
 
 import (
@@ -30,23 +29,23 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/reason"
 )
 
-// Grant gives access to whoever shows one of its tokens.
+// Grant gives access to callers with one of its tokens.
 type Grant struct {
 	Access Access
 	// Setting names the tokens in logs and metrics.
 	Setting string
-	// Tokens holds one token a line; see [Check].
+	// Tokens has one token per line; see [Check].
 	Tokens cli.Secret
 }
 
-// Check reports what is wrong with a list of tokens; see [bearer.List]. The error
-// names the line and not what is in it.
+// Check validates a list of tokens; see [bearer.List]. The error names the line but not
+// its content.
 func Check(tokens cli.Secret) error {
 	_, err := digests(tokens.Reveal())
 	return err
 }
 
-// Gate judges calls. Safe for concurrent use.
+// Gate authorizes calls. Safe for concurrent use.
 type Gate struct {
 	methods  Table
 	grants   []grant
@@ -55,13 +54,12 @@ type Gate struct {
 
 type grant struct {
 	access Access
-	tokens *reload.Value[string, string] // a digest after the other
+	tokens *reload.Value[string, string] // the digests, concatenated
 }
 
-// New returns a gate for the methods of a table; its error is that of [Check].
-// Without a grant of [Read] reading is open to everybody: that is how a
-// collector on loopback or in a mesh is meant to be used. Nothing of the kind
-// holds for [Admin]: without a grant nobody has it.
+// New returns a gate for the methods of a table; its error is that of [Check]. Without a
+// grant of [Read] every caller may read, for a collector on loopback or in a service
+// mesh. Without a grant of [Admin] nobody has it.
 func New(methods Table, watch *reload.Watch, grants ...Grant) (*Gate, error) {
 	g := &Gate{methods: methods, openRead: true}
 	for _, one := range grants {
@@ -86,9 +84,9 @@ func New(methods Table, watch *reload.Watch, grants ...Grant) (*Gate, error) {
 	return g, nil
 }
 
-// Authorize lets a call of a method ("/service/method") through, or returns the
-// status that refuses it: UNAUTHENTICATED without a known token,
-// PERMISSION_DENIED with one that is for less.
+// Authorize allows a call of a method ("/service/method"), or returns a status:
+// UNAUTHENTICATED without a known token, PERMISSION_DENIED with a token for lower
+// access.
 func (g *Gate) Authorize(ctx context.Context, method string) (context.Context, error) {
 	needs := g.methods.Needs(method)
 	if needs == Open || needs == Read && g.openRead {
@@ -103,13 +101,13 @@ func (g *Gate) Authorize(ctx context.Context, method string) (context.Context, e
 	case has >= needs:
 		return ctx, nil
 	case has > Open:
-		return nil, reason.Error(codes.PermissionDenied, "PERMISSION_DENIED", fmt.Sprintf("the bearer token is for %s access; %s needs %s access", has, method, needs))
+		return nil, reason.Error(codes.PermissionDenied, "PERMISSION_DENIED", fmt.Sprintf("the bearer token grants %s access; %s requires %s access", has, method, needs))
 	}
-	return nil, reason.Error(codes.Unauthenticated, "UNAUTHENTICATED", "the bearer token is not known to this collector")
+	return nil, reason.Error(codes.Unauthenticated, "UNAUTHENTICATED", "unknown bearer token")
 }
 
-// access is the most that a token is good for; [Open] when it is not known. It
-// compares with every token, so that time tells nothing about the list.
+// access is the highest access that a token grants; [Open] if it is unknown. It compares
+// with every token, so that timing reveals nothing about the list.
 func (g *Gate) access(token string) Access {
 	shown := sha256.Sum256([]byte(token))
 	most := Open
@@ -136,7 +134,7 @@ func chunks(all string) iter.Seq[string] {
 	}
 }
 
-// presented is the token that a call shows. Its errors go to the client.
+// presented is the token of a call. Its errors are sent to the client.
 func presented(ctx context.Context) (string, error) {
 	values := metadata.ValueFromIncomingContext(ctx, "authorization")
 	switch len(values) {
@@ -144,16 +142,16 @@ func presented(ctx context.Context) (string, error) {
 		return "", errors.New("a bearer token is required")
 	case 1:
 	default:
-		return "", fmt.Errorf("authorization: shown %d times; it must be once", len(values))
+		return "", fmt.Errorf("authorization: the header occurs %d times; it must occur once", len(values))
 	}
 	scheme, token, _ := strings.Cut(values[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", errors.New("authorization: it must be a bearer token")
+		return "", errors.New("authorization: the header must have the form 'Bearer <token>'")
 	}
 	return token, nil
 }
 
-// digests are the SHA-256 digests of the lines of a text, one after the other.
+// digests are the concatenated SHA-256 digests of the lines of a text.
 func digests(text string) (string, error) {
 	tokens, err := bearer.List(text)
 	if err != nil {

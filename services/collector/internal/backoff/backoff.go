@@ -18,8 +18,8 @@ type Backoff struct {
 // Pauses double from the first up to the longest.
 type Pauses struct{ First, Most time.Duration }
 
-// Fail notes a failure at now. The pause has jitter, in [0, 1), over its upper
-// half, so that collectors of one user part ways.
+// Fail records a failure at now. jitter, in [0, 1), applies to the upper half of the pause,
+// so that collectors of one user do not retry together.
 func (b *Backoff) Fail(now bucket.Time, p Pauses, jitter float64) {
 	pause := min(p.First<<min(b.Failures, 16), p.Most)
 	if b.Failures++; b.Failures == 1 {

@@ -1,18 +1,17 @@
-// Package bucketsvc is the gRPC server of weir.bucket.v1.BucketService: the
-// store's log and buckets, read only, from leader and standby alike (G6: no
-// call reaches Cloudflare).
+// Package bucketsvc is the gRPC server of weir.bucket.v1.BucketService: the store's
+// log and buckets, read-only, from leader and standby alike (G6: no call reaches
+// Cloudflare).
 //
-// A watch is a snapshot read in one transaction and sent as it is read, then a
-// cursor of the feed that begins at the snapshot's head, so that nothing lies
-// between them. Entries are sent as the bytes that the store holds; nothing is
-// decoded on the way, except where a request asks for some families of a bucket
-// only; what no reader could decode is sent as an entry without content. The server must be built with rawcodec.ServerOption.
+// A watch is a snapshot, read in one transaction and sent while it is read, followed
+// by a cursor of the feed that starts at the snapshot's head, so that there is no gap
+// between them. Entries are sent as the bytes in the store, without decoding, unless a
+// request selects some families of a bucket. An entry that no reader could decode is
+// sent without content. The server must be built with rawcodec.ServerOption.
 //
-// A stream ends with an error of one table, errors.go. No stream holds
-// anything for a client that does not read: sending one message may take
-// Limits.Stall, then the stream is cut, and with it the transaction of a
-// snapshot, whose reader has to take Limits.Pace bytes in each Limits.Progress that
-// it is waited for: a snapshot holds a place that others wait for.
+// The errors that end a stream are in one table, in errors.go. Clients that do not
+// read are disconnected: sending one message may take Limits.Stall. The reader of a
+// snapshot, which holds a transaction and counts against Limits.Snapshots, must also
+// read Limits.Pace bytes in each Limits.Progress of waiting.
 package bucketsvc
 
 import (
@@ -43,74 +42,72 @@ type Store interface {
 	Datasets(ctx context.Context) ([]store.Entry, error)
 }
 
-// StatusSource answers what is not in the log: who leads, which scopes there
-// are, what is missing and why. It works from the store's records, on leader and
-// standby alike. Lists may come in any order.
+// StatusSource provides what is not in the log: who leads, the scopes, what is missing
+// and why. It reads the store's records, on leader and standby alike. Lists may be in
+// any order.
 type StatusSource interface {
 	Role() bucketv1.Role
 	// Coverage of a range of windows; the zero window means from each horizon
 	// to now. The time is the trusted time for which it was computed.
 	Coverage(ctx context.Context, f store.Filter, w bucket.Window) ([]*bucketv1.Coverage, time.Time, error)
 	Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error)
-	// Named are the scopes whose stored buckets may bear one of the names.
+	// Named returns the scopes whose stored buckets may have one of the zone labels.
 	Named(ctx context.Context, zones []string) ([]bucket.Scope, error)
 	Datasets(ctx context.Context) ([]*bucketv1.DatasetStatus, error)
-	// Problems are conditions that an operator has to mend, in the order of the
-	// contract.
+	// Problems are conditions that an operator must resolve, in the order that the
+	// API defines.
 	Problems(ctx context.Context) ([]*bucketv1.Problem, error)
 }
 
-// Limits bound what clients can take. Zero fields mean the default. Each kind of
-// work has places of its own, so that none can take them all: whoever asks for
-// the status finds a place however many streams, snapshots and lists there are.
+// Limits limit concurrent calls and slow clients. Zero fields mean the default. Each
+// kind of call has its own limit, so that GetStatus works however many streams,
+// snapshots and lists there are.
 type Limits struct {
-	// Streams is the most WatchBuckets and ListBuckets calls at once. Default
-	// 2,048. Another one is refused at once: streams stay.
+	// Streams is the maximum number of concurrent WatchBuckets and ListBuckets
+	// calls. Default 2,048. Further calls are rejected at once, because streams last.
 	Streams int
-	// Snapshots is the most snapshots being read at once. Default 4: each holds
-	// one of the store's six scans, and two must be left for what is short.
+	// Snapshots is the maximum number of concurrent snapshots. Default 4: each
+	// holds one of the store's six scans, and two must be left for short reads.
 	Snapshots int
-	// Lists is the most ListBuckets and GetCoverage calls at work at once.
-	// Default 8: they take a scan for a page at a time.
+	// Lists is the maximum number of concurrent ListBuckets and GetCoverage calls.
+	// Default 8: they hold a scan for one page at a time.
 	Lists int
-	// Calls is the most calls with one answer at once. Default 64.
+	// Calls is the maximum number of concurrent unary calls. Default 64.
 	Calls int
-	// Queue is how long a snapshot, a list or a call waits for a place before it
-	// is refused. Default 15 s: a fleet of exposers that starts at once is served
-	// one after the other, a snapshot that is not read ends within it (Progress), and
-	// nobody waits for as long as the public client takes a silent stream for dead
-	// (30 s).
+	// Queue is how long a snapshot, a list or a unary call waits for its turn before
+	// it is rejected. Default 15 s: exposers that start together are served one after
+	// another, a snapshot that is not read ends in less (Progress), and it is shorter
+	// than the time after which the public client considers a stream dead (30 s).
 	Queue time.Duration
-	// Stall is how long a client may take to make room for one message. Default 30 s.
+	// Stall is how long a client may take to read one message. Default 30 s.
 	Stall time.Duration
-	// Progress is how long, all in all, a snapshot may wait for its reader to take
-	// Pace bytes more; the store's own time does not count. Default 10 s.
+	// Progress is how long, in total, a snapshot may wait for its reader to read the
+	// next Pace bytes; time spent in the store does not count. Default 10 s.
 	Progress time.Duration
-	// Pace is how many bytes a snapshot's reader has to take in Progress. Default
-	// 256 KiB: at less than that, a snapshot is not whole within Limits.Snapshot
-	// unless it is small.
+	// Pace is how many bytes the reader of a snapshot must read in Progress. Default
+	// 256 KiB: at a lower rate only a small snapshot completes within Snapshot.
 	Pace int
-	// Snapshot bounds the transaction of one snapshot. Default 5 min.
+	// Snapshot is the timeout of the transaction of one snapshot. Default 5 min.
 	Snapshot time.Duration
-	// Unary bounds calls with one answer, where the client sets no shorter
-	// deadline; waiting for a place is included. Default 30 s.
+	// Unary is the timeout of unary calls, including Queue, unless the client sets a
+	// shorter deadline. Default 30 s.
 	Unary time.Duration
-	// Message is the largest single answer in bytes. Default 16 MiB, which is
-	// what the public client accepts.
+	// Message is the maximum size of a unary response in bytes. Default 16 MiB,
+	// which is what the public client accepts.
 	Message int
 }
 
-// Config is what a [Server] works with.
+// Config configures a [Server].
 type Config struct {
 	Store  Store
-	Feed   *feed.Feed // its Run is the caller's to call
+	Feed   *feed.Feed // the caller runs it
 	Status StatusSource
-	// Unreadable is told of entries that cannot be read; nil: nobody is.
+	// Unreadable collects entries that cannot be read; may be nil.
 	Unreadable *unreadable.Register
 	// Version is the release of this process, for GetStatus.
 	Version string
-	// Retention is how long the store keeps buckets; 0: not known, and no bound
-	// on the age of what a snapshot holds.
+	// Retention is how long the store keeps buckets; 0: unknown, and no limit on the
+	// age of a snapshot's buckets.
 	Retention time.Duration
 	Limits    Limits
 	Logger    *slog.Logger // nil: no logs
@@ -120,14 +117,14 @@ type Config struct {
 type Server struct {
 	bucketv1.UnimplementedBucketServiceServer
 	c       Config
-	log     *quiet.Log // clients can cause the same again and again
+	log     *quiet.Log // clients can cause the same message repeatedly
 	streams atomic.Int64
 
 	snapshots, lists, calls proc.Places
 
-	summing proc.Places // one: whoever has it owns the next two
+	summing proc.Places // size 1; guards the next two
 	summary []*bucketv1.DatasetStatus
-	summed  time.Time // zero: not yet
+	summed  time.Time // when summary was read; zero: not yet
 
 	drainOnce sync.Once
 	draining  chan struct{} // closed by Drain
@@ -141,7 +138,7 @@ func New(c Config) (*Server, error) {
 	}
 	l := &c.Limits
 	if min(l.Streams, l.Snapshots, l.Lists, l.Calls, l.Message, l.Pace) < 0 || min(l.Queue, l.Stall, l.Progress, l.Snapshot, l.Unary, c.Retention) < 0 {
-		return nil, errors.New("bucket service: no limit may be negative")
+		return nil, errors.New("bucket service: limits must not be negative")
 	}
 	l.Streams = cmp.Or(l.Streams, 2048)
 	l.Snapshots = cmp.Or(l.Snapshots, 4)
@@ -164,15 +161,15 @@ func New(c Config) (*Server, error) {
 	}, nil
 }
 
-// Drain ends every stream with DRAINING and refuses new ones, so that clients
-// move to another collector before the connection closes under them. It does
-// not wait; the gRPC server's graceful stop does.
+// Drain ends every stream with DRAINING and rejects new ones, so that clients move to
+// another collector before the connection closes. It does not wait; the gRPC server's
+// graceful stop does.
 func (s *Server) Drain() { s.drainOnce.Do(func() { close(s.draining) }) }
 
-// Streams is the number of streams open now, for metrics.
+// Streams is the number of open streams, for metrics.
 func (s *Server) Streams() int { return int(s.streams.Load()) }
 
-// admit takes one place among the streams; release gives it back.
+// admit counts a stream against the limit; release ends that.
 func (s *Server) admit() (release func(), err error) {
 	select {
 	case <-s.draining:
@@ -186,8 +183,8 @@ func (s *Server) admit() (release func(), err error) {
 	return func() { s.streams.Add(-1) }, nil
 }
 
-// enter takes a place, and waits for one no longer than the queue allows; full is
-// the error then. The caller leaves the place.
+// enter waits for its turn for up to Limits.Queue, and then returns the error full.
+// The caller calls Leave.
 func (s *Server) enter(ctx context.Context, places proc.Places, full error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.c.Limits.Queue, full)
 	defer cancel()
@@ -209,10 +206,10 @@ func (s *Server) info(set store.Settings) *bucketv1.StoreInfo {
 	return i
 }
 
-// fits refuses an answer that a client could not take.
+// fits rejects a response that exceeds the maximum message size.
 func (s *Server) fits(m proto.Message) error {
 	if n := proto.Size(m); n > s.c.Limits.Message {
-		return badRequest("filter: the answer would have %d bytes, more than the %d that one message may have; ask for fewer datasets, scopes or windows", n, s.c.Limits.Message)
+		return badRequest("filter: the response has %d bytes and exceeds the maximum message size of %d; request fewer datasets, scopes or windows", n, s.c.Limits.Message)
 	}
 	return nil
 }

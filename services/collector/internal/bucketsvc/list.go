@@ -68,8 +68,8 @@ func (s *Server) list(ctx context.Context, req *bucketv1.ListBucketsRequest, sen
 	return nil
 }
 
-// content is what an entry is sent with: nothing where no reader could take it
-// apart, so that the others arrive.
+// content is the content with which an entry is sent: none if no reader could decode
+// it, so that one damaged entry does not block the others.
 func (s *Server) content(e *store.Entry) (bucket.Kind, []byte) {
 	if err := unreadable.Check(e); err != nil {
 		s.c.Unreadable.Note(e, err)
@@ -78,7 +78,7 @@ func (s *Server) content(e *store.Entry) (bucket.Kind, []byte) {
 	return e.Kind, e.Payload
 }
 
-// only drops the families of a bucket that were not asked for.
+// only removes the families of a bucket that were not requested.
 func only(families map[string]bool, payload []byte) ([]byte, error) {
 	var b bucketv1.Bucket
 	if err := proto.Unmarshal(payload, &b); err != nil {
@@ -87,7 +87,7 @@ func only(families map[string]bool, payload []byte) ([]byte, error) {
 	b.Families = slices.DeleteFunc(b.Families, func(f *bucketv1.FamilyRows) bool { return !families[f.GetFamily()] })
 	out, err := proto.MarshalOptions{Deterministic: true}.Marshal(&b)
 	if err != nil {
-		return nil, fmt.Errorf("encode what is left: %w", err)
+		return nil, fmt.Errorf("encode the selected families: %w", err)
 	}
 	return out, nil
 }

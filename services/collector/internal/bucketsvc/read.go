@@ -14,8 +14,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// answer runs one call with one answer: in its place, bounded in time and size,
-// its error turned into a code.
+// answer runs one unary call: within the limits of concurrency, time and size, and
+// converts its error to a status.
 func answer[T proto.Message](ctx context.Context, s *Server, call string, do func(ctx context.Context) (T, error)) (T, error) {
 	in, full := s.calls, errManyCalls
 	if call == coverageCall {
@@ -140,7 +140,7 @@ func (s *Server) GetStatus(ctx context.Context, _ *bucketv1.GetStatusRequest) (*
 			Datasets:          slices.Clone(datasets),
 			Problems:          problems,
 		}
-		if head.ExpiresAt.After(head.Now) { // both of the database's clock
+		if head.ExpiresAt.After(head.Now) { // both by the database's clock
 			r.Leader = head.Holder
 		}
 		slices.SortFunc(r.Datasets, func(a, b *bucketv1.DatasetStatus) int {
@@ -150,12 +150,12 @@ func (s *Server) GetStatus(ctx context.Context, _ *bucketv1.GetStatusRequest) (*
 	})
 }
 
-// summaryAge is how old the state of datasets may be. To make it, the coverage of
-// everything that is kept is read, which many who ask often must not repeat.
+// summaryAge is how long the status of datasets is cached. Computing it reads the
+// coverage of the whole store.
 const summaryAge = 5 * time.Second
 
-// datasets is their state, read by one call at a time; those that wait get what
-// that one read.
+// datasets returns the status of datasets, which one call at a time computes; calls
+// that wait get its result.
 func (s *Server) datasets(ctx context.Context) ([]*bucketv1.DatasetStatus, error) {
 	if err := s.enter(ctx, s.summing, errManyCalls); err != nil {
 		return nil, err

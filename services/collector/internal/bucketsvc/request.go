@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	maxFilter   = 1000 // elements of each list of a filter, as the contract says
-	maxFamilies = 100  // families of one ListBuckets, as the contract says
-	maxFamily   = 200  // characters of a family name, as long as wire accepts
+	maxFilter   = 1000 // elements of each list of a filter, as the API documents
+	maxFamilies = 100  // families of one ListBuckets, as the API documents
+	maxFamily   = 200  // characters of a family name, the limit of package wire
 
 	// endOfTime is the last second of the year 9999, where Timestamp ends.
 	endOfTime = 253402300799
@@ -49,22 +49,22 @@ func parseFilter(m *bucketv1.Filter) (feed.Filter, error) {
 	}
 	for i, name := range m.GetZones() {
 		if name == "" || len(name) > bucket.MaxName {
-			return f, badRequest("filter.zones[%d] has %d bytes; it must be a zone's name of 1 to %d", i, len(name), bucket.MaxName)
+			return f, badRequest("filter.zones[%d] has %d bytes; it must be a zone name of 1 to %d bytes", i, len(name), bucket.MaxName)
 		}
 		f.Zones = append(f.Zones, name)
 	}
 	return f, nil
 }
 
-// stored is the filter as the store can apply it: where zones are named it lets
-// through everything that their scopes have, and keep has the last word.
+// stored is the part of the filter that the store can apply. If the filter names zones,
+// it selects all entries of their scopes, and keep then filters by label.
 func (s *Server) stored(ctx context.Context, f feed.Filter) (of store.Filter, keep func(*store.Entry) bool, err error) {
 	if len(f.Zones) == 0 {
 		return f.Filter, func(*store.Entry) bool { return true }, nil
 	}
 	named, err := s.c.Status.Named(ctx, f.Zones)
 	if err != nil {
-		return of, nil, fmt.Errorf("look for the zones that are named: %w", err)
+		return of, nil, fmt.Errorf("look up the zones of the filter: %w", err)
 	}
 	of = f.Filter
 	of.Scopes = slices.Concat(of.Scopes, named)
@@ -86,11 +86,11 @@ func (s *Server) parseSnapshot(m *bucketv1.SnapshotRequest) (maxAge time.Duratio
 		return 0, 0, badRequest("snapshot.max_age is %s; it must not be negative", maxAge)
 	}
 	if r := s.c.Retention; r > 0 {
-		// A reader cannot know what is kept before it is answered, and nothing
-		// older is: it gets all there is.
+		// A client does not know the retention in advance: a larger age means
+		// everything that is stored.
 		maxAge = min(maxAge, r)
 	}
-	// A depth that no int of any platform wraps; the windows of a century of minutes fit.
+	// Fits into an int on every platform, and a century of minutes fits into it.
 	const most = 1 << 30
 	if m.GetMaxWindows() > most {
 		return 0, 0, badRequest("snapshot.max_windows is %d; at most %d", m.GetMaxWindows(), most)
@@ -101,10 +101,10 @@ func (s *Server) parseSnapshot(m *bucketv1.SnapshotRequest) (maxAge time.Duratio
 func parseWindow(start, end int64) (bucket.Window, error) {
 	var w bucket.Window
 	if start == 0 {
-		return w, badRequest("start_unix_seconds is absent; it is required, from 1 on")
+		return w, badRequest("start_unix_seconds is missing; it must be 1 or greater")
 	}
 	if end == 0 {
-		return w, badRequest("end_unix_seconds is absent; it is required, above start_unix_seconds")
+		return w, badRequest("end_unix_seconds is missing; it must be greater than start_unix_seconds")
 	}
 	return parseRange(start, end)
 }
@@ -119,7 +119,7 @@ func parseRange(start, end int64) (bucket.Window, error) {
 		return w, badRequest("end_unix_seconds is %d; it must be 0 to %d", end, int64(endOfTime))
 	}
 	if end <= start {
-		return w, badRequest("end_unix_seconds is %d; it must be above start_unix_seconds, %d", end, start)
+		return w, badRequest("end_unix_seconds is %d; it must be greater than start_unix_seconds, %d", end, start)
 	}
 	return w, nil
 }

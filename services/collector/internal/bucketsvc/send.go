@@ -15,20 +15,20 @@ import (
 // sender sends one message: a rawcodec.Frame or a proto.Message.
 type sender func(m any) error
 
-// outlet is where a stream's messages go.
+// outlet sends a stream's messages and times the client.
 type outlet struct {
 	ss     grpc.ServerStream
 	limits Limits
-	stall  *time.Timer // goes off when the client makes no room
+	stall  *time.Timer // fires if the client does not read
 
-	// Inside a snapshot, which holds a place and a transaction while its reader
-	// reads, waiting adds up until the reader has taken Limits.Pace bytes more.
+	// Inside a snapshot, which holds a transaction while its reader reads, waiting
+	// adds up until the reader has read Limits.Pace bytes more.
 	hurried atomic.Bool
 	waited  time.Duration
 	taken   int
 }
 
-// hurry begins and ends what is said of snapshots.
+// hurry switches the limits for snapshots on or off.
 func (o *outlet) hurry(on bool) {
 	o.hurried.Store(on)
 	o.waited, o.taken = 0, 0
@@ -64,14 +64,14 @@ type outcome struct {
 	panicked string
 }
 
-// stream runs produce with a sender and returns what the client shall get.
+// stream runs produce with a sender and returns the client's status.
 //
-// Sending blocks while the client makes no room, and gRPC has no deadline for
-// it: the only way to break off is to return from the handler. So produce runs
-// in a goroutine of its own, and this one, the handler, watches: it returns when
-// produce does, or when one message has been waiting for Limits.Stall, or a snapshot
-// for Limits.Progress. In that case the goroutine is still inside SendMsg; returning
-// ends the stream, which makes SendMsg fail, and produce with it.
+// Sending blocks while the client does not read, and gRPC has no deadline for it: the
+// only way to abort is to return from the handler. So produce runs in its own
+// goroutine, and this one, the handler, waits: it returns when produce does, or when
+// one message has been blocked for Limits.Stall, or a snapshot for Limits.Progress. In
+// that case the goroutine is still inside SendMsg; returning ends the stream, which
+// makes SendMsg fail, and produce with it.
 func (s *Server) stream(ss grpc.ServerStream, call string, produce func(ctx context.Context, out *outlet) error) error {
 	release, err := s.admit()
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *Server) stream(ss grpc.ServerStream, call string, produce func(ctx cont
 		defer release()
 		var o outcome
 		defer func() {
-			// Handed to the handler's goroutine, where the server's recovery is.
+			// Passed to the handler's goroutine, where the recovery interceptor is.
 			if p := recover(); p != nil {
 				o.panicked = fmt.Sprintf("%v\n%s", p, debug.Stack())
 			}
@@ -106,7 +106,7 @@ func (s *Server) stream(ss grpc.ServerStream, call string, produce func(ctx cont
 				panic(o.panicked)
 			}
 			if drained {
-				o.err = errDraining // whatever the cancelled call made of it
+				o.err = errDraining // whatever error the cancelled call returned
 			}
 			return s.status(ss.Context(), call, o.err)
 		case <-stall.C:

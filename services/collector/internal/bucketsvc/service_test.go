@@ -176,7 +176,7 @@ func TestRefusedCallsDoNotFillTheLog(t *testing.T) {
 		"a malformed request": {nil, func(b *bench) error {
 			_, err := b.rpc.GetCoverage(b.Context(), &bucketv1.GetCoverageRequest{StartUnixSeconds: 2, EndUnixSeconds: 1})
 			return err
-		}, "level=INFO msg=\"request refused\""},
+		}, "level=INFO msg=\"request rejected\""},
 		"a failure of ours": {errors.New("odd"), func(b *bench) error {
 			_, err := b.rpc.GetStatus(b.Context(), &bucketv1.GetStatusRequest{})
 			return err
@@ -198,7 +198,7 @@ func TestRefusedCallsDoNotFillTheLog(t *testing.T) {
 				time.Sleep(2 * time.Minute)
 				loud := 0
 				for line := range strings.Lines(b.logs.String()) {
-					if !strings.Contains(line, "level=DEBUG") && !strings.Contains(line, "store does not answer") && !strings.Contains(line, "serving gRPC") {
+					if !strings.Contains(line, "level=DEBUG") && !strings.Contains(line, "store is unavailable") && !strings.Contains(line, "serving gRPC") {
 						loud++
 					}
 				}

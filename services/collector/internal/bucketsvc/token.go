@@ -17,10 +17,9 @@ import (
 //
 //	version (1) | scope kind (1) | scope id (16) | window start (8) | dataset | sum (8)
 //
-// where sum is the beginning of SHA-256 over the request's fingerprint and
-// everything before. It makes a token that was altered, or that belongs to
-// another request, an error instead of a silent hole in somebody's copy. It is no
-// secret and needs none: a token gives access to nothing that the request would
+// where sum is the beginning of SHA-256 over the request's fingerprint and everything
+// before. It makes a modified token, or one of another request, an error instead of a
+// silent gap. It needs no secret: a token gives access to nothing that the request does
 // not, and any collector of the same store can continue it.
 const (
 	tokenVersion = 1
@@ -90,7 +89,7 @@ func (t *tokens) decode(token string) (*bucket.Key, error) {
 	if token == "" {
 		return nil, nil
 	}
-	refused := badRequest("page_token is not one of this request; send the token of the last answer, with the other fields as they were, or begin again without one")
+	refused := badRequest("page_token does not belong to this request; send the token of the last response with the same request, or start again without a token")
 	if len(token) > maxToken {
 		return nil, refused
 	}

@@ -55,7 +55,7 @@ func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, o
 			return err
 		}
 	default:
-		return badRequest("start is absent; it must be a resume point or a snapshot request")
+		return badRequest("start is missing; it must be a resume point or a snapshot request")
 	}
 	for {
 		batch, err := cursor.Next(ctx)
@@ -75,10 +75,10 @@ func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, o
 	}
 }
 
-// errReread ends a snapshot that reached back too little: windows counted that hold
-// nothing which can be read, and this was not known before. Two readers at one
-// revision would have different views (G5).
-var errReread = errors.New("stored entries were found that cannot be read; the view has to reach back further")
+// errReread ends a snapshot that does not reach back far enough: it counted windows
+// that turned out to be unreadable. Two clients at one revision would have different
+// views (G5).
+var errReread = errors.New("unreadable entries were found while reading the snapshot; it must reach back further")
 
 // snapshot sends info, the consistent view and its end, and returns the head at
 // which it was read.
@@ -92,8 +92,8 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 		return store.Head{}, err
 	}
 	defer s.snapshots.Leave()
-	// An open transaction hinders vacuum and retention, and a place is another's
-	// wait, so a snapshot has bounds of its own, besides the one on each message.
+	// An open transaction blocks vacuum and retention, and other snapshots wait, so a
+	// snapshot has time limits of its own, besides the one on each message.
 	out.hurry(true)
 	defer out.hurry(false)
 	ctx, cancel := context.WithTimeout(ctx, s.c.Limits.Snapshot)
@@ -120,7 +120,7 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 		dataset string
 		at      bucket.Time
 	}
-	holds := map[start]bool{} // something that a reader can read
+	holds := map[start]bool{} // window starts with a readable bucket
 	head, err := s.c.Store.Snapshot(ctx, query, func(e store.Entry) error {
 		if !keep(&e) {
 			return nil
@@ -130,7 +130,7 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 			buckets++
 		}
 		if of := (start{e.Key.Dataset, e.Key.Start}); maxWindows > 0 && kind == bucket.KindBucket && !holds[of] {
-			// What passes as a message may still be refused by readers.
+			// A valid message may still be rejected by readers.
 			if _, err := unreadable.Bucket(&e); err != nil {
 				s.c.Unreadable.Note(&e, err)
 			} else {
@@ -146,7 +146,7 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 		return store.Head{}, errReread
 	}
 	if head.StoreID != before.StoreID {
-		return store.Head{}, fmt.Errorf("snapshot of store %s read store %s: %w", before.StoreID, head.StoreID, feed.ErrHistoryChanged)
+		return store.Head{}, fmt.Errorf("snapshot of store %s returned store %s: %w", before.StoreID, head.StoreID, feed.ErrHistoryChanged)
 	}
 	return head, send(&bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_SnapshotEnd{
 		SnapshotEnd: &bucketv1.SnapshotEnd{
@@ -157,15 +157,14 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 	}})
 }
 
-// since is the border behind which a window's end lies young enough.
+// since is the time after which a window must end to be within maxAge.
 func since(h store.Head, maxAge time.Duration) bucket.Time {
 	if maxAge == 0 {
 		return endOfTime // no window ends after it
 	}
 	newest := h.ProgressAt
 	if newest.IsZero() {
-		// No leader has said yet that it lives, but what it has committed can be
-		// shown.
+		// No leader has reported progress yet, but its commits can be shown.
 		newest = h.CommittedAt
 	}
 	if newest.IsZero() {

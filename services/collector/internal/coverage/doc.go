@@ -1,15 +1,13 @@
-// Package coverage is the one picture of what is known of every window: whether it
-// is final, and if not, why. The loop, the BucketService and whatever else asks
-// "what is missing?" read it here, so that they cannot disagree.
+// Package coverage has the state of every window: whether it is final, and if not, why.
+// The loop, the BucketService and all other code read it here, so that they agree.
 //
-// A [Book] holds the facts by series, as they are stored: spans of final windows,
-// spans of those whose entry cannot be read, decisions, and the gaps as the leader
-// last wrote them. A [View] is the picture of one claim: [View.Ranges] gives each
-// window exactly one [State], and every other answer is derived from the same
-// facts.
+// A [Book] holds the stored facts by series: spans of final windows, spans of unreadable
+// windows, decisions, and the gaps as the leader last wrote them. A [View] is the
+// coverage of one claim: [View.Ranges] gives each window exactly one [State], and all
+// other results are derived from the same facts.
 //
-// Which gaps there are is the loop's to say, since only the leader knows what it
-// asked and what came back. The package reads them; it never makes them.
+// Only the loop creates gaps, since only the leader knows its requests and their
+// responses. This package reads them.
 //
 // Everything but [Read] is pure. A Book belongs to one goroutine.
 package coverage

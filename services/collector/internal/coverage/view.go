@@ -15,12 +15,12 @@ type State uint8
 // The states.
 const (
 	Final      State = iota + 1 // stored
-	Unreadable                  // stored, and no reader can use it
-	Waiting                     // answered; becomes final by itself when its silence is believed
+	Unreadable                  // stored, but unreadable
+	Waiting                     // read; becomes final by itself once its emptiness is confirmed
 	Missing                     // due and not final, for a reason
-	Refused                     // nobody may ask: the plan, or the scope was away
-	Lost                        // Cloudflare dropped it before it was final
-	Accepted                    // an operator does without it
+	Refused                     // not allowed by the plan, or the scope was not active
+	Lost                        // dropped by Cloudflare before it was final
+	Accepted                    // given up by an operator
 )
 
 var states = [...]string{Final: "final", Unreadable: "unreadable", Waiting: "waiting", Missing: "missing", Refused: "refused", Lost: "lost", Accepted: "accepted"}

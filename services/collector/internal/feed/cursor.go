@@ -11,8 +11,8 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// Cursor is one stream's place in the log. It belongs to one goroutine and
-// needs no closing.
+// Cursor is the position of one stream in the log. It belongs to one goroutine and
+// needs no Close.
 type Cursor struct {
 	f      *Feed
 	filter filter
@@ -24,8 +24,8 @@ type Cursor struct {
 	reported time.Time // when a batch with progress was last returned
 }
 
-// Batch is what a stream sends next, in this order. The frames are shared: they
-// must not be written to.
+// Batch is what a stream sends next, in this order. The frames are shared and must
+// not be modified.
 type Batch struct {
 	// Entries are frames of matching entries, ascending; possibly none.
 	Entries [][]byte
@@ -70,8 +70,8 @@ func (c *Cursor) open(ctx context.Context, storeID string) (store.Settings, erro
 		case settings.StoreID != storeID:
 			return settings, ErrOtherStore
 		case c.at.Revision < floor:
-			// Even if the ring still has what the store has dropped: whether a
-			// point is good shall not depend on which collector is asked.
+			// Even if the ring still has the entries: whether a resume point is
+			// valid must not depend on which collector is asked.
 			return settings, store.ErrCompacted
 		case inside && kept != c.at:
 			return settings, ErrHistoryChanged
@@ -80,15 +80,15 @@ func (c *Cursor) open(ctx context.Context, storeID string) (store.Settings, erro
 		case c.at.Revision < head.Revision:
 			return settings, c.checkChain(ctx)
 		case !asked:
-			// Only the primary knows whether this point lies in the future or
-			// this process in the past.
+			// Only the primary knows whether the point is in the future or this
+			// process is behind.
 			asked = true
 			h, err := read(ctx, f, f.c.Source.Head)
 			if err != nil {
 				return settings, err
 			}
 			if h.StoreID == storeID && c.at.Revision > h.Revision {
-				return settings, fmt.Errorf("%w: the head is revision %d", ErrFutureRevision, h.Revision)
+				return settings, fmt.Errorf("%w: the head is at revision %d", ErrFutureRevision, h.Revision)
 			}
 			select {
 			case f.nudge <- struct{}{}:
@@ -113,12 +113,12 @@ func (c *Cursor) checkChain(ctx context.Context) error {
 	})
 	switch {
 	case errors.Is(err, store.ErrBeyondHead):
-		// This process was beyond the point and the primary is not any more:
-		// the store was restored, and the feed has yet to notice.
+		// This process was past the point and the primary no longer is: the store
+		// was restored, and the feed has not noticed yet.
 		return fmt.Errorf("%w: %w", ErrFutureRevision, err)
 	case errors.Is(err, store.ErrCorrupt):
-		// The row of that very entry is gone or damaged. Whoever stands there
-		// can go on from a snapshot, and from nowhere else.
+		// The row of that entry is missing or damaged. A client at this point can
+		// only continue from a snapshot.
 		return fmt.Errorf("%w: %w", ErrHistoryChanged, err)
 	case err != nil:
 		return err
@@ -130,8 +130,8 @@ func (c *Cursor) checkChain(ctx context.Context) error {
 
 // Next waits until there is something to send and returns it. Errors:
 // [ErrHistoryChanged], [ErrSlowReader], store.ErrCompacted,
-// store.ErrUnavailable, [ErrStopped], or ctx's; a cursor that has returned an
-// error is used up.
+// store.ErrUnavailable, [ErrStopped], or ctx's. A cursor that has returned an error
+// must not be used again.
 func (c *Cursor) Next(ctx context.Context) (Batch, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -160,11 +160,11 @@ func (c *Cursor) Next(ctx context.Context) (Batch, error) {
 // errBelow: the cursor's next entry is older than the ring.
 var errBelow = errors.New("below the ring")
 
-// scan is the most entries looked at under the lock for one batch.
+// scan is the maximum number of entries filtered under the lock for one batch.
 const scan = 1024
 
-// fromRing takes what the ring has, or the channel to wait on when it has
-// nothing new.
+// fromRing returns new entries of the ring, or the channel to wait on if there are
+// none.
 func (c *Cursor) fromRing() (Batch, <-chan struct{}, error) {
 	f := c.f
 	f.mu.Lock()
@@ -180,19 +180,19 @@ func (c *Cursor) fromRing() (Batch, <-chan struct{}, error) {
 	kept, inside := f.ring.position(c.at.Revision)
 	switch { // a live cursor has only ever been at or below the head
 	case !inside && c.live && c.at.Revision < f.floor:
-		// Not the stream was slow but this process, which fell behind the
-		// retention and began again at the head.
+		// The stream was not slow: this process fell behind the retention and
+		// started again at the head.
 		return Batch{}, nil, store.ErrCompacted
 	case !inside && c.live:
 		return Batch{}, nil, fmt.Errorf("%w: %d entries behind", ErrSlowReader, f.ring.head().Revision-c.at.Revision)
 	case !inside && c.at.Revision > f.ring.head().Revision:
-		// A page of the store went beyond what the feed has read. It will come,
-		// or the feed will find that the history changed.
+		// A page of the store went beyond what the feed has read. The feed will
+		// catch up, or detect that the history changed.
 		return Batch{}, f.changed, nil
 	case !inside:
 		return Batch{}, nil, errBelow
 	case kept != c.at:
-		// Pages that were read before the store was restored led here.
+		// The cursor read pages before the store was restored.
 		return Batch{}, nil, ErrHistoryChanged
 	}
 	c.live = true
@@ -214,7 +214,7 @@ func (c *Cursor) fromRing() (Batch, <-chan struct{}, error) {
 	return b, nil, nil
 }
 
-// fromStore reads the next page for a cursor that has yet to catch up.
+// fromStore reads the next page for a cursor that has not caught up yet.
 func (c *Cursor) fromStore(ctx context.Context) (Batch, error) {
 	page, err := read(ctx, c.f, func(ctx context.Context) ([]store.Entry, error) {
 		return c.f.c.Source.ReadLog(ctx, c.at.Revision, c.f.c.Page)
@@ -236,8 +236,9 @@ func (c *Cursor) fromStore(ctx context.Context) (Batch, error) {
 		}
 		c.at = it.at
 	}
-	// A filter that matches little may be silent for long; the client must not
-	// take that for a dead stream. No time: the data up to it is not all sent.
+	// With a filter that matches little there may be no entry for long; the client
+	// must not consider the stream dead. No time, because not all data up to it has
+	// been sent.
 	if now := time.Now(); now.Sub(c.reported) >= c.f.c.Heartbeat {
 		c.reported = now
 		b.Progress = wire.ProgressFrame(c.storeID(), c.at, time.Time{})

@@ -16,14 +16,14 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
-// Why a stream cannot begin or go on; besides these, store.ErrCompacted and
+// Why a stream cannot start or continue; also store.ErrCompacted and
 // store.ErrUnavailable.
 var (
-	ErrOtherStore     = errors.New("resume point is of another store")
-	ErrHistoryChanged = errors.New("the store's history changed behind the resume point")
+	ErrOtherStore     = errors.New("resume point belongs to another store")
+	ErrHistoryChanged = errors.New("the history of the store changed before the resume point")
 	ErrFutureRevision = errors.New("revision is beyond the head of the store")
-	ErrBehind         = errors.New("this process has not read that far yet")
-	ErrSlowReader     = errors.New("stream fell behind the newest entries kept in memory")
+	ErrBehind         = errors.New("this process has not read the log that far yet")
+	ErrSlowReader     = errors.New("stream fell behind the lag limit")
 	ErrStopped        = errors.New("feed is stopped")
 )
 
@@ -35,34 +35,33 @@ type Source interface {
 	Wake() <-chan struct{}
 }
 
-// Config shapes a [Feed]. Zero numbers mean the default.
+// Config configures a [Feed]. Zero numbers mean the default.
 type Config struct {
 	Source     Source
-	Unreadable *unreadable.Register // told of entries that cannot be read; nil: nobody is
+	Unreadable *unreadable.Register // collects entries that cannot be read; may be nil
 	Logger     *slog.Logger         // nil: no logs
 
-	// Poll is the longest pause between looks at the head; a wake-up of the
+	// Poll is the longest interval between reads of the head; a wake-up of the
 	// store shortens it. Default 1 s.
 	Poll time.Duration
-	// Heartbeat is how often progress is repeated when nothing happens, so that
+	// Heartbeat is how often progress is repeated without new entries, so that
 	// clients can tell a quiet stream from a dead one. Default 2 s.
 	Heartbeat time.Duration
 	// Away is how long the store may be unreachable before streams end with
 	// store.ErrUnavailable. Default 15 s.
 	Away time.Duration
-	// Catchup is how long [Feed.Open] waits for this process to read as far as a
-	// resume point that the store does have. Default 2 s.
+	// Catchup is how long [Feed.Open] waits for this process to reach a resume
+	// point that the store already has. Default 2 s.
 	Catchup time.Duration
-	// Timeout bounds each call to the source. Default 5 s.
+	// Timeout is the timeout of each call to the source. Default 5 s.
 	Timeout time.Duration
-	// Entries and Bytes bound the ring, and with it how far a live stream may
-	// lag. Defaults 16,384 entries and 64 MiB.
+	// Entries and Bytes limit the ring, and so the lag of a live stream. Defaults
+	// 16,384 entries and 64 MiB.
 	Entries, Bytes int
 	// Page is how many entries are read from the store at once. Default 256.
 	Page int
-	// Readers is how many cursors read the store at once: a thousand streams
-	// that come back with old points take turns, and leave the database to
-	// others. Default 4.
+	// Readers is how many cursors read the store concurrently: a thousand streams
+	// that resume from old points must not overload the database. Default 4.
 	Readers int
 }
 
@@ -71,8 +70,8 @@ type Feed struct {
 	c     Config
 	log   *slog.Logger
 	often *quiet.Log
-	nudge chan struct{} // asks Run to look at the head now
-	turns chan struct{} // held by a cursor while it reads the store
+	nudge chan struct{} // asks Run to read the head now
+	turns chan struct{} // a semaphore of cursors that read the store
 
 	mu       sync.Mutex
 	ready    bool // a head has been read
@@ -88,9 +87,9 @@ type Feed struct {
 	changed  chan struct{}
 	encoded  uint64
 	// Owned by Run:
-	failing time.Time // when the source began to fail; zero while it answers
-	told    bool      // that it does
-	beaten  time.Time // when beat was raised last
+	failing time.Time // when the source began to fail; zero while it responds
+	logged  bool      // the failure was logged
+	beaten  time.Time // when beat was last raised
 }
 
 // New returns a feed; it reads nothing until Run.
@@ -123,10 +122,10 @@ type Stats struct {
 	Entries  int       // in the ring
 	Bytes    int       // of their frames
 	Encoded  uint64    // entries encoded for the ring since start
-	Err      error     // why the store is away; nil while it answers
+	Err      error     // why the store is unavailable; nil while it is available
 }
 
-// Stats returns the present state.
+// Stats returns the current state.
 func (f *Feed) Stats() Stats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -159,28 +158,28 @@ func (f *Feed) Run(ctx context.Context) error {
 	}
 }
 
-// judge keeps account of the store's absence and of the heartbeat.
+// judge tracks outages of the store, and sends the heartbeat.
 func (f *Feed) judge(err error) {
 	now := time.Now()
 	switch {
 	case err == nil && !f.failing.IsZero():
 		level := slog.LevelInfo
-		if !f.told { // one that comes and goes is told as its absence is
+		if !f.logged { // neither was the outage
 			level = slog.LevelDebug
 		}
-		f.log.Log(context.Background(), level, "store answers again", "away", now.Sub(f.failing))
-		f.failing, f.told = time.Time{}, false
+		f.log.Log(context.Background(), level, "store is available again", "away", now.Sub(f.failing))
+		f.failing, f.logged = time.Time{}, false
 		f.update(func() { f.away = nil })
 	case err != nil:
 		if f.failing.IsZero() {
 			f.failing = now
 		}
 		level := slog.LevelWarn
-		if store.Mendable(err) { // it does not pass by itself
+		if store.Mendable(err) { // an operator must act
 			level = slog.LevelError
 		}
-		if f.often.Log(context.Background(), level, store.Reason(err), "store does not answer, streams wait", "err", err, "since", f.failing.UTC().Format(time.RFC3339)) {
-			f.told = true
+		if f.often.Log(context.Background(), level, store.Reason(err), "store is unavailable, streams are waiting", "err", err, "since", f.failing.UTC().Format(time.RFC3339)) {
+			f.logged = true
 		}
 	}
 	if !f.failing.IsZero() && now.Sub(f.failing) >= f.c.Away {
@@ -208,7 +207,7 @@ func (f *Feed) poll(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the head of the log: %w", err)
 	}
-	// Only this goroutine changes the ring, so what is read here stays true.
+	// Only this goroutine changes the ring, so these values stay valid.
 	f.mu.Lock()
 	first, same, at := !f.ready, f.settings.StoreID == h.StoreID, f.ring.head()
 	f.mu.Unlock()
@@ -227,9 +226,9 @@ func (f *Feed) poll(ctx context.Context) error {
 		})
 		switch {
 		case errors.Is(err, store.ErrCompacted):
-			// This process slept for longer than the retention. Live streams
-			// find themselves below the ring and below the floor.
-			f.log.Warn("entries were dropped before they were read, beginning again at the head", "revision", at.Revision, "head", h.Revision)
+			// This process was suspended for longer than the retention. Live
+			// streams are now below the ring and below the floor.
+			f.log.Warn("entries were dropped before they were read, restarting at the head", "revision", at.Revision, "head", h.Revision)
 			f.update(func() { f.begin(h) })
 			return nil
 		case err != nil:
@@ -244,8 +243,8 @@ func (f *Feed) poll(ctx context.Context) error {
 			at = page[i].Position
 		}
 		if len(items) < len(page) || len(page) == 0 {
-			// Either what was read does not follow, or a head that was just seen
-			// is gone. Look again, so as to begin where the new history stands.
+			// Either an entry does not follow, or the head that was just read is
+			// gone. Read the head again, to start at that of the new history.
 			h, err = call(ctx, f.c.Timeout, f.c.Source.Head)
 			if err != nil {
 				return fmt.Errorf("read the head of the log: %w", err)
@@ -259,8 +258,8 @@ func (f *Feed) poll(ctx context.Context) error {
 	return nil
 }
 
-// publish appends items, and adopts h's progress time once everything that h
-// covers is in.
+// publish appends items, and adopts h's progress time once all entries up to h are
+// in the ring.
 func (f *Feed) publish(items []item, at bucket.Position, h store.Head) {
 	complete := at.Revision >= h.Revision
 	f.mu.Lock()
@@ -283,7 +282,7 @@ func (f *Feed) publish(items []item, at bucket.Position, h store.Head) {
 }
 
 func (f *Feed) historyChanged(at bucket.Position, h store.Head) {
-	f.log.Warn("the store's history changed, ending all streams",
+	f.log.Warn("history of the store changed, ending all streams",
 		"store_id", h.StoreID, "revision", at.Revision, "chain", at.Chain, "new_head", h.Revision, "new_chain", h.Chain)
 	f.restart(h)
 }
@@ -304,8 +303,8 @@ func (f *Feed) begin(h store.Head) {
 	f.report = wire.ProgressFrame(h.StoreID, h.Position, h.ProgressAt)
 }
 
-// read is a call on behalf of a cursor, in its turn. Waiting for it does not
-// count towards the time that the source may take.
+// read calls the source on behalf of a cursor, at most Config.Readers at a time.
+// Waiting for a turn does not count towards the timeout.
 func read[T any](ctx context.Context, f *Feed, do func(context.Context) (T, error)) (T, error) {
 	var none T
 	select {
@@ -317,20 +316,20 @@ func read[T any](ctx context.Context, f *Feed, do func(context.Context) (T, erro
 	f.mu.Lock()
 	away := f.away
 	f.mu.Unlock()
-	if away != nil { // in the meantime; the others in the queue need not try either
+	if away != nil { // meanwhile; the others in the queue fail the same way
 		return none, away
 	}
 	return call(ctx, f.c.Timeout, do)
 }
 
-// call bounds one call to the source. A source that does not answer in time is
-// away, whatever its driver calls that.
+// call makes one call to the source with a timeout. A source that does not respond in
+// time is unavailable, whatever error its driver returns.
 func call[T any](ctx context.Context, timeout time.Duration, do func(context.Context) (T, error)) (T, error) {
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	v, err := do(bounded)
 	if err != nil && ctx.Err() == nil && bounded.Err() != nil && !errors.Is(err, store.ErrUnavailable) {
-		err = fmt.Errorf("%w: no answer within %s: %w", store.ErrUnavailable, timeout, err)
+		err = fmt.Errorf("%w: no response within %s: %w", store.ErrUnavailable, timeout, err)
 	}
 	return v, err
 }

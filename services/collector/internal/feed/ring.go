@@ -7,17 +7,17 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
-// item is one encoded entry with what filters look at.
+// item is one encoded entry with the fields for filters.
 type item struct {
 	at      bucket.Position
 	dataset string
 	scope   bucket.Scope
-	zone    string // the name that a bucket or a state bears
-	frame   []byte // shared by all streams, never written again
+	zone    string // the zone label of a bucket or a state
+	frame   []byte // shared by all streams, never modified
 }
 
-// encode makes the frame of an entry, without content where no reader could
-// take it apart: whatever is stored, a stream comes past it.
+// encode makes the frame of an entry, without content if no reader could decode it,
+// so that a damaged entry does not block streams.
 func (f *Feed) encode(e *store.Entry) item {
 	kind, payload := e.Kind, e.Payload
 	if err := unreadable.Check(e); err != nil {
@@ -33,16 +33,15 @@ func (f *Feed) encode(e *store.Entry) item {
 	}
 }
 
-// follows reports whether e is the entry right after p, by its number and by
-// its chain, which is computed rather than believed. The chain covers what was
-// committed; where that is damaged, or was dropped, only the stored chain is left,
-// and the next entry's shows whether it is true.
+// follows reports whether e is the entry right after p, by its revision and by its
+// chain, which is computed from the content. If the content is damaged or was dropped,
+// only the stored chain is left, and the next entry's chain verifies it.
 func follows(p bucket.Position, e *store.Entry) bool {
 	return e.Revision == p.Revision+1 && (e.Damage != "" || e.Kind == bucket.KindDropped || e.Chain == p.Chain.Next(e.Kind, e.CommittedAt, e.Payload))
 }
 
-// ring holds the newest entries of the log, contiguous, within two bounds. It
-// is not safe for concurrent use.
+// ring holds the newest entries of the log, contiguous, within two limits. It is not
+// safe for concurrent use.
 type ring struct {
 	maxEntries, maxBytes int
 
@@ -72,7 +71,7 @@ func (r *ring) push(i item) {
 	for len(r.items) > 1 && (len(r.items) > r.maxEntries || r.bytes > r.maxBytes) {
 		r.base = r.items[0].at
 		r.bytes -= len(r.items[0].frame)
-		r.items[0] = item{} // the slice below keeps the slot until it grows
+		r.items[0] = item{} // free the frame: the array keeps the element until it grows
 		r.items = r.items[1:]
 	}
 }
@@ -92,14 +91,14 @@ func (r *ring) position(rev bucket.Revision) (bucket.Position, bool) {
 // is valid until the next push.
 func (r *ring) after(rev bucket.Revision) []item { return r.items[rev-r.base.Revision:] }
 
-// Filter restricts a stream. Scopes and zones are one restriction: an entry
-// passes if it is of one of the scopes or bears one of the names.
+// Filter restricts a stream. Scopes and zones are one condition: an entry matches if
+// it belongs to one of the scopes or has one of the zone labels.
 type Filter struct {
 	store.Filter
 	Zones []string
 }
 
-// Matcher tells of a stored entry whether a stream with this filter has it.
+// Matcher returns a function that reports whether a stored entry matches the filter.
 func (f Filter) Matcher() func(*store.Entry) bool {
 	c := compile(f)
 	return func(e *store.Entry) bool {
@@ -141,9 +140,9 @@ func compile(f Filter) filter {
 	return c
 }
 
-// match reports whether the item passes. What is about no dataset or no scope,
-// such as a dataset version, which every scope's buckets need, is not restricted
-// by that side of the filter.
+// match reports whether the item matches. An item without a dataset or without a scope
+// is not restricted by that part of the filter: a dataset version, for instance, is
+// needed for the buckets of every scope.
 func (f *filter) match(i *item) bool {
 	if f.datasets != nil && i.dataset != "" && !f.datasets[i.dataset] {
 		return false

@@ -73,13 +73,13 @@ func TestAwayIsToldByItsReason(t *testing.T) {
 			inBubble(t, feed.Config{}, nil, func(b *bench) {
 				b.src.set(func() { b.src.err = fmt.Errorf("read: %w", c.err) })
 				time.Sleep(time.Hour)
-				const message = " msg=\"store does not answer, streams wait\""
+				const message = " msg=\"store is unavailable, streams are waiting\""
 				if n := b.said.Count("level=" + c.level + message); n < 3 || n > 7 {
 					b.Errorf("%d lines at %s in an hour, want one and some that count", n, c.level)
 				}
 				b.src.set(func() { b.src.err = nil })
 				time.Sleep(2 * time.Second)
-				if b.said.Count("level=INFO msg=\"store answers again\"") != 1 {
+				if b.said.Count("level=INFO msg=\"store is available again\"") != 1 {
 					b.Error("the end is not told")
 				}
 				before := strings.Count(b.said.String(), "level=INFO") + strings.Count(b.said.String(), "level="+c.level)

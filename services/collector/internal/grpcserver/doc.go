@@ -1,8 +1,8 @@
-// Package grpcserver is the door of every gRPC listener: what all services
-// behind it share. Panics become INTERNAL answers, calls are logged and counted,
-// the standard health service follows the process's readiness, dead peers are
-// noticed, and stopping is orderly: say "not serving", let the services send
-// their streams away, wait for the rest within a bound, then close.
+// Package grpcserver is the gRPC server that all services share. Panics become
+// INTERNAL, calls are logged and counted, the standard health service reports the
+// process's readiness, and keepalive detects dead peers. Shutdown reports "not
+// serving", lets the services end their streams, waits for the remaining calls up to
+// the drain time, and closes.
 //
-// It knows no service; the caller registers them.
+// The caller registers the services.
 package grpcserver

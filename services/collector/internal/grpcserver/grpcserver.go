@@ -22,76 +22,71 @@ import (
 	"google.golang.org/grpc/reflection"
 )
 
-// Config shapes a [Server]. Zero numbers mean the default.
+// Config configures a [Server]. Zero numbers mean the default.
 type Config struct {
 	Logger *slog.Logger // nil: no logs
-	// Registerer takes the call metrics (grpc_server_…); nil: none.
+	// Registerer registers the call metrics (grpc_server_…); nil: none.
 	Registerer prometheus.Registerer
-	// TLS secures the listener; nil: plain text, for loopback and meshes. Run says
-	// so where other machines reach the listener.
+	// TLS secures the listener; nil: plain text, for loopback and service meshes. Run
+	// logs it if other machines can reach the listener.
 	TLS credentials.TransportCredentials
-	// Tokens says that clients show bearer tokens. In plain text they can be read
-	// on the way, and Run warns of that.
+	// Tokens: clients send bearer tokens. Run warns if they do so in plain text.
 	Tokens bool
-	// Authorize looks at a call before the service does, and may add to its
-	// context. Its error goes to the client as it is, so it should be a status
-	// with code UNAUTHENTICATED or PERMISSION_DENIED. It is asked again, with the
-	// same context, while a stream runs, about once a second: when it refuses then,
-	// the stream ends with UNAVAILABLE. Health checks pass without it. nil:
-	// everybody may call.
+	// Authorize checks a call before the service runs, and may extend its context.
+	// Its error is sent to the client, so it should be a status with code
+	// UNAUTHENTICATED or PERMISSION_DENIED. While a stream runs it is called again
+	// with the same context, about once a second; if it then fails, the stream ends
+	// with UNAVAILABLE. Health checks do not need it. nil: every call is allowed.
 	Authorize func(ctx context.Context, method string) (context.Context, error)
-	// Reflection offers the services' descriptors on listeners that other
-	// machines reach. On loopback and in memory they are always offered.
+	// Reflection enables server reflection on listeners that other machines can
+	// reach. On loopback and in memory it is always enabled.
 	Reflection bool
-	// Drain is how long calls may take to end once stopping has begun.
-	// Default 10 s.
+	// Drain is how long shutdown waits for calls to end. Default 10 s.
 	Drain time.Duration
-	// OnDrain is called when stopping begins, once, and returns at once: the
-	// services end their streams. nil: none does.
+	// OnDrain is called once when shutdown begins, for the services to end their
+	// streams, and must return at once. May be nil.
 	OnDrain func()
-	// Request is the largest request in bytes. Default 256 KiB: a filter with
+	// Request is the maximum request size in bytes. Default 256 KiB: a filter with
 	// 1,000 datasets and 1,000 scopes has 110 kB.
 	Request int
-	// Connections is how many there may be at once; another is closed as soon as
-	// it is made. Default 2,048.
+	// Connections is the maximum number of connections; further ones are closed
+	// at once. Default 2,048.
 	Connections int
-	// Calls is how many calls of all connections there may be at once, streams
-	// included; another is refused with TOO_MANY_STREAMS before its request is
-	// read. The services' own limits lie below it; this one bounds what requests
-	// can take (Calls × Request). Health checks are answered beyond it.
-	// Default 4,096.
+	// Calls is the maximum number of concurrent calls of all connections, streams
+	// included; further ones are rejected with TOO_MANY_STREAMS before the request is
+	// read. The services have lower limits; this one bounds the memory of requests
+	// (Calls × Request). It does not apply to health checks. Default 4,096.
 	Calls int
-	// ConnectionAge is after how long a client is asked to make another
-	// connection, so that load spreads over collectors that were added and a
-	// certificate that has ended does not live on in an old stream. Calls get
-	// connectionGrace to end, and what is left breaks off. Default 1 h, give or
-	// take a tenth.
+	// ConnectionAge is the age at which a client is asked to reconnect, so that load
+	// spreads to added collectors, and an expired certificate is not used in an old
+	// stream. Calls then have connectionGrace to end before they are aborted. Default
+	// 1 h, plus or minus a tenth.
 	ConnectionAge time.Duration
 	// Register registers the services. Required.
 	Register func(grpc.ServiceRegistrar)
 }
 
 const (
-	// A peer that does not answer a ping within pingTimeout after pingAfter of
-	// silence is gone, whatever TCP believes.
+	// A peer is considered dead if it does not answer a ping within pingTimeout, sent
+	// after pingAfter without data.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 10 * time.Second
 	// Clients that ping more often are disconnected.
 	minPing = 10 * time.Second
-	// Time for TLS and HTTP/2 to be set up, so that half-open connections do
-	// not pile up.
+	// Timeout of the TLS and HTTP/2 handshakes, so that half-open connections do not
+	// accumulate.
 	handshake = 20 * time.Second
-	// Calls at once on one connection; an exposer needs a handful. A client that
-	// wants more waits: HTTP/2 tells it.
+	// Concurrent calls per connection; an exposer needs a few. HTTP/2 makes a client
+	// wait for more.
 	callsPerConn = 256
 	// A connection without calls is closed after this.
 	idleConn = 15 * time.Minute
 	// A snapshot may take as long (bucketsvc.Limits.Snapshot).
 	connectionGrace = 5 * time.Minute
-	// Bytes of a call's metadata; a token and a trace have less than a tenth.
+	// Bytes of a call's metadata; a token and a trace context need less than a tenth.
 	maxHeaders = 16 << 10
-	// What is read from a connection at once: requests are small, and there may
-	// be thousands of connections.
+	// Size of the read buffer: requests are small, and there may be thousands of
+	// connections.
 	readBuffer = 8 << 10
 )
 
@@ -112,7 +107,7 @@ func New(c Config) (*Server, error) {
 		return nil, errors.New("grpc server: a service to register is required")
 	}
 	if min(c.Drain, c.ConnectionAge) < 0 || min(c.Request, c.Connections, c.Calls) < 0 {
-		return nil, fmt.Errorf("grpc server: drain time %s, connection age %s, request size %d, connections %d, calls %d: none may be negative",
+		return nil, fmt.Errorf("grpc server: drain time %s, connection age %s, request size %d, connections %d, calls %d: must not be negative",
 			c.Drain, c.ConnectionAge, c.Request, c.Connections, c.Calls)
 	}
 	c.Drain = cmp.Or(c.Drain, 10*time.Second)
@@ -177,17 +172,17 @@ func (s *Server) SetServing(serving bool) {
 	}
 }
 
-// Run serves on l until ctx ends, stops in order and returns nil; or it returns
-// what went wrong with the listener. It closes l.
+// Run serves on l until ctx ends, then shuts down and returns nil. It returns an error
+// if the listener fails. It closes l.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	if s.used.Swap(true) {
-		return errors.New("grpc server: it runs once; make another")
+		return errors.New("grpc server: can run only once: create another")
 	}
 	if s.c.Reflection || loopback.Addr(l.Addr()) {
 		reflection.Register(s.grpc)
 	}
 	if s.c.TLS == nil {
-		tellPlain(s.log, l.Addr(), s.c.Tokens)
+		logPlain(s.log, l.Addr(), s.c.Tokens)
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.grpc.Serve(newCrowd(l, s.c.Connections, s.log)) }()
@@ -205,10 +200,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// stop says goodbye, waits for calls to end, and after the drain time does not
-// wait any more.
+// stop reports "not serving", and waits for calls to end, up to the drain time.
 func (s *Server) stop() {
-	s.health.Shutdown() // before anything closes, so that balancers look elsewhere
+	s.health.Shutdown() // before anything closes, so that load balancers use others
 	if s.c.OnDrain != nil {
 		s.c.OnDrain()
 	}
@@ -222,23 +216,22 @@ func (s *Server) stop() {
 	select {
 	case <-graceful:
 	case <-timer.C:
-		s.log.Warn("calls did not end in time, closing their connections", "drain", s.c.Drain)
+		s.log.Warn("calls did not end within the drain time, closing their connections", "drain", s.c.Drain)
 		s.grpc.Stop() // makes the graceful stop return too
 		<-graceful
 	}
 }
 
-// tellPlain says that what other machines send and get is in plain text. That is the
-// default, and right behind a proxy or in a mesh; but tokens were not set to be read
-// on the way.
-func tellPlain(log *slog.Logger, a net.Addr, tokens bool) {
+// logPlain logs that the listener serves other machines in plain text. That is the
+// default, and right behind a proxy or in a service mesh; with tokens it is a warning.
+func logPlain(log *slog.Logger, a net.Addr, tokens bool) {
 	switch {
 	case loopback.Addr(a):
 	case tokens:
-		log.Warn("bearer tokens are asked for in plain text beyond this machine; unless something in front of it adds TLS, set WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE",
+		log.Warn("bearer tokens are sent in plain text over the network; unless a proxy in front adds TLS, set WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE",
 			"listener", "gRPC", "address", a.String())
 	default:
-		log.Info("serving gRPC in plain text beyond this machine; unless something in front of it adds TLS, set WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE",
+		log.Info("serving gRPC in plain text over the network; unless a proxy in front adds TLS, set WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE",
 			"listener", "gRPC", "address", a.String())
 	}
 }

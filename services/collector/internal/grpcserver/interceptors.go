@@ -21,9 +21,9 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// interceptors builds both chains. Counting and logging stand outside the
-// recovery, so that a panic is counted and logged as the INTERNAL it becomes;
-// the credential is looked at innermost, so that refusals are counted too.
+// interceptors builds both chains. Metrics and logging are outside the recovery, so
+// that a panic is counted and logged as INTERNAL; the credential check is innermost, so
+// that rejected calls are counted too.
 func interceptors(c *Config, metrics *grpcprom.ServerMetrics) []grpc.ServerOption {
 	var unary []grpc.UnaryServerInterceptor
 	var stream []grpc.StreamServerInterceptor
@@ -50,13 +50,13 @@ func interceptors(c *Config, metrics *grpcprom.ServerMetrics) []grpc.ServerOptio
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary...), grpc.ChainStreamInterceptor(stream...)}
 }
 
-// recheckEvery is how often the credential of a running stream is looked at.
+// recheckEvery is how often the credential of a running stream is checked.
 const recheckEvery = time.Second
 
-// recheck ends a stream whose credential was withdrawn, with its next message.
+// recheck ends a stream whose credential was revoked, at its next message.
 func recheck(check func(context.Context) (context.Context, error)) grpc.StreamServerInterceptor {
 	return func(service any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		s := &rechecked{ServerStream: ss, check: check, looked: time.Now()}
+		s := &rechecked{ServerStream: ss, check: check, checked: time.Now()}
 		err := handler(service, s)
 		if s.withdrawn.Load() {
 			return reason.Withdrawn()
@@ -68,13 +68,13 @@ func recheck(check func(context.Context) (context.Context, error)) grpc.StreamSe
 type rechecked struct {
 	grpc.ServerStream
 	check     func(context.Context) (context.Context, error)
-	looked    time.Time   // belongs to whoever sends
+	checked   time.Time   // owned by the sending goroutine
 	withdrawn atomic.Bool // the handler may return while another goroutine sends
 }
 
 func (s *rechecked) SendMsg(m any) error {
-	if now := time.Now(); now.Sub(s.looked) >= recheckEvery {
-		s.looked = now
+	if now := time.Now(); now.Sub(s.checked) >= recheckEvery {
+		s.checked = now
 		if _, err := s.check(s.Context()); err != nil {
 			s.withdrawn.Store(true)
 			return err
@@ -83,10 +83,9 @@ func (s *rechecked) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
-// callLogger logs the end of each call. What the services consider worth a
-// person's attention they log themselves; this is the trail, so only failures
-// that nobody asked for rise above debug, and these not each time: a client with
-// a wrong credential calls again and again.
+// callLogger logs the end of each call at debug. The services log what an operator
+// should see; above debug are only rejected credentials and unexpected codes, and not
+// every time: a client with a wrong credential calls repeatedly.
 func callLogger(l *slog.Logger) (logging.Logger, []logging.Option) {
 	often := quiet.New(l, time.Minute)
 	logger := logging.LoggerFunc(func(ctx context.Context, level logging.Level, msg string, fields ...any) {
@@ -102,12 +101,12 @@ func callLogger(l *slog.Logger) (logging.Logger, []logging.Option) {
 			case codes.Unauthenticated, codes.PermissionDenied:
 				return logging.LevelWarn
 			}
-			return logging.LevelDebug // INTERNAL: who answers it has logged why
+			return logging.LevelDebug // INTERNAL too: the service has logged the cause
 		}),
 	}
 }
 
-// codeOf is the code among a call's fields, which are names and values in turn.
+// codeOf is the code among a call's fields, which alternate names and values.
 func codeOf(fields []any) string {
 	for i := 1; i < len(fields); i += 2 {
 		if fields[i-1] == "grpc.code" {
@@ -117,7 +116,7 @@ func codeOf(fields []any) string {
 	return ""
 }
 
-// recoverer turns a panic into the answer that every other failure of ours gets.
+// recoverer converts a panic to the same INTERNAL status as other failures.
 func recoverer(l *quiet.Log) recovery.RecoveryHandlerFuncContext {
 	return func(ctx context.Context, p any) error {
 		method, _ := grpc.Method(ctx)

@@ -14,27 +14,26 @@ import (
 	"google.golang.org/grpc/tap"
 )
 
-// retryCall is when a call that was refused may try again; see
-// [reason.Later].
+// retryCall is when a rejected call may be retried; see [reason.Later].
 const retryCall = 5 * time.Second
 
-// tap looks at a call when its headers have come and before anything is read or
-// started for it, and counts it until it ends.
+// tap checks a call when its headers have arrived, before anything else is read or
+// allocated, and counts it until it ends.
 func (s *Server) tap(ctx context.Context, call *tap.Info) (context.Context, error) {
 	if call.FullMethodName == healthv1.Health_Check_FullMethodName {
 		return ctx, nil // so that a probe tells a busy collector from a dead one
 	}
 	if s.calls.Add(1) > int64(s.c.Calls) {
 		s.calls.Add(-1)
-		return nil, reason.Later(codes.ResourceExhausted, "TOO_MANY_STREAMS", "the limit of calls of this collector is reached; back off, or try another one", retryCall)
+		return nil, reason.Later(codes.ResourceExhausted, "TOO_MANY_STREAMS", "call limit reached; back off, or try another collector", retryCall)
 	}
 	context.AfterFunc(ctx, func() { s.calls.Add(-1) })
 	return ctx, nil
 }
 
-// crowd is a listener with a limit of connections. One too many is closed at
-// once, before any of its bytes is looked at: its client learns that it should
-// go elsewhere, which it would not in a backlog.
+// crowd is a listener with a connection limit. A connection beyond the limit is closed
+// at once, before it is read: its client can try another collector, which it would not
+// while it waits in the backlog.
 type crowd struct {
 	net.Listener
 	limit int
@@ -69,8 +68,8 @@ func (c *crowd) enter() bool {
 		c.n++
 		return true
 	}
-	// Whoever opens connections in a loop shall not write our log.
-	c.log.Warn("", "limit of gRPC connections is reached, closing new ones", "limit", c.limit)
+	// A client that opens connections in a loop must not fill the log.
+	c.log.Warn("", "gRPC connection limit reached, closing new connections", "limit", c.limit)
 	return false
 }
 

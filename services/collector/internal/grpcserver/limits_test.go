@@ -162,7 +162,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 			}
 			_ = third.Close()
 		}
-		if n := logs.Count("level=WARN msg=\"limit of gRPC connections"); n != 1 {
+		if n := logs.Count("level=WARN msg=\"gRPC connection limit reached"); n != 1 {
 			t.Errorf("it was said %d times within a minute; want once", n)
 		}
 		_ = first.Close()

@@ -65,7 +65,7 @@ func (j *Journal) hold(records []store.Record, err error) {
 		}
 		h.record = r
 		h.Fail(now, offered, jitter)
-		j.Trouble.Set(trouble.InvalidValue, id.String(), fmt.Sprintf("the store cannot hold %s; it is tried again: %v", id, err))
+		j.Trouble.Set(trouble.InvalidValue, id.String(), fmt.Sprintf("the store cannot hold %s, retrying: %v", id, err))
 	}
 }
 

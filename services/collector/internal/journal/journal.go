@@ -1,10 +1,10 @@
-// Package journal writes the log of one term: it dates what is appended, keeps its
+// Package journal writes the log during one term: it sets the commit times, keeps the
 // order, and records the stream time.
 //
-// An error ends the term: it is the store's word that this process no longer knows
-// what is stored. Two kinds of failure end nothing. Where an operator must mend the
-// database, a write waits, keeps the lease, and is tried again. Where one value
-// cannot be held, the batch is split until the rest is stored.
+// An error ends the term: this process then no longer knows what is stored. There are two
+// exceptions. If an operator must repair the database, the write keeps the lease, waits
+// and is retried. If the store cannot hold one value, the batch is split until the rest
+// is stored.
 package journal
 
 import (
@@ -23,13 +23,12 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
-// mendEvery is how often a write is tried again that an operator must make
-// possible.
+// mendEvery is the interval of retries while an operator must repair the database.
 const mendEvery = time.Minute
 
-// mostParts is how many appends of parts of one batch may fail: a database that
-// refuses everything must not be asked thousands of times. What is in the parts
-// that are left is not stored, and asked for again later.
+// mostParts is how many appends of parts of one batch may fail: a database that rejects
+// everything must not get thousands of appends. The remaining parts are not stored and
+// are collected again later.
 const mostParts = 200
 
 // Store is what of a store a journal writes.
@@ -165,8 +164,8 @@ func (j *Journal) append(ctx context.Context, batch store.Batch) error {
 	})
 }
 
-// readError is of what had to be read before something could be written. The feed
-// tells of a store that cannot be read.
+// readError is the error of a read before a write. The feed reports a store that cannot be
+// read.
 type readError struct{ err error }
 
 // Error implements error.
@@ -175,9 +174,8 @@ func (e *readError) Error() string { return e.err.Error() }
 // Unwrap lets errors.Is see through.
 func (e *readError) Unwrap() error { return e.err }
 
-// Write does something that changes the store, again and again while an operator
-// must mend what is in the way. What is the kind of write, a constant of package
-// writes.
+// Write runs a write to the store, and retries it while an operator must repair the
+// database. what is the kind of write, a constant of package writes.
 func (j *Journal) Write(ctx context.Context, what string, do func() error) error {
 	for {
 		err := do()
@@ -187,7 +185,7 @@ func (j *Journal) Write(ctx context.Context, what string, do func() error) error
 			return nil
 		case ctx.Err() != nil || store.OfContent(err) || errors.As(err, new(*readError)) ||
 			errors.Is(err, store.ErrDeposed) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrDuplicate):
-			return err // says nothing about writing
+			return err // says nothing about whether the store is writable
 		}
 		j.Writes.Failed(what, err)
 		if what != writes.Log { // appends are counted one by one, whatever became of them

@@ -11,21 +11,20 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
-// Stream time says that the leader lives and that the log holds all that it has
-// committed. It says nothing about what is still missing: how far each dataset is
-// complete is another value, and the two are never mixed. So stream time advances
-// whatever Cloudflare does: while the budget is used up, during an outage, and
-// inside a pass that catches up for an hour.
+// Stream time means that the leader was alive and that the log holds all of its commits.
+// It does not say what is missing: how far each dataset is complete is a separate value.
+// So stream time advances whatever Cloudflare does: while the budget is used up, during
+// an outage, and inside a pass that catches up for an hour.
 const (
 	streamEvery = 5 * time.Second  // between two records of it, at least, while there is work
 	streamIdle  = 15 * time.Second // between two of them, at most, while there is none
 )
 
-// TellStream records the stream time when the last record is old enough.
+// TellStream records the stream time if the last record is old enough.
 //
-// A progress message must never precede the data that it covers (G4). One
-// goroutine commits and records, so nothing is under way here, and [Journal.Commit]
-// dates nothing earlier than what is recorded now, whatever the clocks do.
+// A progress message must never precede the data that it covers (G4). The same goroutine
+// commits and records, so no commit is in progress here, and [Journal.Commit] never uses
+// an earlier time than the one recorded, whatever the clocks do.
 func (j *Journal) TellStream(ctx context.Context) error {
 	if j.Trusted.Now().Sub(j.streamed) < streamEvery {
 		return nil

@@ -1,23 +1,20 @@
 // Package lease makes one collector of many the leader.
 //
-// The lease is a row of the store, and the database's clock decides when it
-// has expired. The holder trusts it for less time than the database does, and
-// counts that time from the moment it asked, not from the answer: so when a
-// leader is cut off from the store, it has stopped sending requests to
-// Cloudflare before a standby starts. Should it be paused and wake up late, its
-// next append fails in the database (G9); trust is about budget and order of
-// work, never about truth.
+// The lease is a row of the store, and the database's clock decides when it expires. The
+// holder trusts it for less time than the database does, counted from the moment of the
+// request rather than of the response. So a leader that is partitioned from the store
+// stops sending requests to Cloudflare before a standby starts. If it is suspended and
+// wakes up late, its next append fails in the database (G9). Trust saves budget and work;
+// correctness does not depend on it.
 //
-// What an operator must mend is no reason to give the lease away: a leader that
-// cannot append keeps it, and tries again every minute (package poll), because
-// the next one would fail in the same database in the same way. It loses the
-// lease only when the store does not take renewals either; then nobody leads, and
-// everybody asks again in pauses that grow to a minute. Should it be the fault of
-// one process alone, as a role of its own that lost a right, its readiness says
-// so: stopping it hands the lease over.
+// A leader that cannot append because the database must be repaired keeps the lease and
+// retries every minute (package poll), because the next leader would fail in the same
+// way. It loses the lease only if renewals fail too; then there is no leader, and all
+// processes try to acquire the lease after pauses that grow to a minute. If only one
+// process is affected, for instance because its role lost a right, its readiness reports
+// it: stopping it hands the lease over.
 //
-// Lease times are machine time: they are about processes being alive, not
-// about the calendar.
+// Lease times are machine time, not calendar time.
 package lease
 
 import (
@@ -52,31 +49,30 @@ type Config struct {
 	Trust  time.Duration // how long the holder does; below TTL
 	Logger *slog.Logger
 
-	// Asked is told what came of each question for the lease, store.ErrHeld
+	// Asked is called with the result of each attempt to acquire the lease, store.ErrHeld
 	// included. Nil: failures are logged.
 	Asked func(err error)
-	// Contested is told of a process with our name that holds the lease and lives,
-	// and of an empty holder when there is none any more. Nil: nobody is told.
+	// Contested, if not nil, is called when a running process with our name holds the
+	// lease, and with an empty holder when that is over.
 	Contested func(holder string)
 }
 
-// Pauses before the lease is asked for again. What passes by itself, and what
-// another process does, is worth a question every few seconds: a standby takes
-// over that soon. What an operator must mend, or what nobody knows, gets longer
-// pauses each time.
+// longest is the longest pause between attempts to acquire the lease. After a transient
+// error, and while another process holds it, there is an attempt every few seconds, so
+// that a standby takes over soon. After other errors the pauses grow.
 const longest = time.Minute
 
-// A condition that lasts is logged once more after told. A term that lasted for
-// steady was no part of it.
+// A lasting condition is logged again after repeatAfter. A term that lasted for steady
+// ends the condition.
 const (
-	told   = time.Hour
-	steady = 5 * time.Minute
+	repeatAfter = time.Hour
+	steady      = 5 * time.Minute
 )
 
-// Messages of the log that are said once and then seldom.
+// Messages that are repeated only after repeatAfter.
 const (
 	ended   = "no longer leading"
-	unasked = "cannot ask for the lease"
+	unasked = "cannot acquire the lease"
 )
 
 var errUntrusted = errors.New("lease could not be renewed in time")
@@ -87,9 +83,9 @@ var errUntrusted = errors.New("lease could not be renewed in time")
 // the lease is logged and the lease given up, so that another process may try.
 func Run(ctx context.Context, c Config, lead func(context.Context, store.Lease) error) error {
 	if c.Trust <= 0 || c.TTL <= c.Trust {
-		return fmt.Errorf("lease: trust is %s and time to live %s; trust must be above zero and below", c.Trust, c.TTL)
+		return fmt.Errorf("lease: trust is %s and time to live %s; trust must be positive and less than the time to live", c.Trust, c.TTL)
 	}
-	r := campaign{Config: c, trouble: quiet.New(c.Logger, told), changes: quiet.New(c.Logger, time.Minute)}
+	r := campaign{Config: c, trouble: quiet.New(c.Logger, repeatAfter), changes: quiet.New(c.Logger, time.Minute)}
 	if c.Asked == nil {
 		r.Asked = r.logAsked
 	}
@@ -157,21 +153,21 @@ func (r *campaign) logAsked(err error) {
 	r.trouble.Warn(store.Reason(err), unasked, "err", err)
 }
 
-// severity is how loudly the end of a term is told.
+// severity is the log level of the end of a term.
 func severity(ctx context.Context, err error) slog.Level {
 	switch {
 	case err == nil, ctx.Err() != nil: // shut down
 		return slog.LevelInfo
 	case errors.Is(err, store.ErrDeposed): // handed over
 		return slog.LevelInfo
-	case passing(err) && !store.Mendable(err):
+	case transient(err) && !store.Mendable(err):
 		return slog.LevelWarn
 	}
 	return slog.LevelError
 }
 
-// passing reports whether an error is one that a lively system has now and then.
-func passing(err error) bool {
+// transient reports whether an error occurs now and then in a healthy system.
+func transient(err error) bool {
 	for _, kind := range []error{store.ErrUnavailable, store.ErrConflict, store.ErrDuplicate, store.ErrDeposed, errUntrusted} {
 		if errors.Is(err, kind) {
 			return true
@@ -182,7 +178,7 @@ func passing(err error) bool {
 
 // pause is how long to wait after a round that ended like this.
 func (r *campaign) pause(err error) time.Duration {
-	if err == nil || passing(err) && !store.Mendable(err) {
+	if err == nil || transient(err) && !store.Mendable(err) {
 		r.failed = 0
 		return r.TTL / 5
 	}
@@ -190,9 +186,9 @@ func (r *campaign) pause(err error) time.Duration {
 	return min(r.TTL/5<<min(r.failed-1, 16), longest)
 }
 
-// contest notes whether a living process has our name: one that holds the lease
-// for longer than a lease lasts has renewed it. Until then it may be what this
-// process left behind before it was started again.
+// contest detects a running process with our name: one that holds the lease for longer
+// than its time to live has renewed it. Until then it may be the lease of this process
+// before a restart.
 func (r *campaign) contest(err error) {
 	held := (*store.HeldError)(nil)
 	ours := errors.As(err, &held) && held.Holder != r.Holder && store.HolderName(held.Holder) == store.HolderName(r.Holder)
@@ -239,13 +235,13 @@ func (c *Config) hold(ctx context.Context, asked time.Time, won store.Lease, lea
 		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		if rerr := c.Store.Release(release, won.Term); rerr != nil && !errors.Is(rerr, store.ErrDeposed) {
-			c.Logger.Warn("cannot release the lease; it will expire", "err", rerr)
+			c.Logger.Warn("cannot release the lease, it will expire", "err", rerr)
 		}
 	}
 	return err
 }
 
-// renew keeps the lease until it fails to for longer than it may be trusted.
+// renew renews the lease until that fails for longer than the lease may be trusted.
 func (c *Config) renew(ctx context.Context, asked time.Time, term store.Term) error {
 	every, level := c.TTL/5, slog.LevelWarn
 	for {
@@ -267,7 +263,7 @@ func (c *Config) renew(ctx context.Context, asked time.Time, term store.Term) er
 		case time.Since(asked) >= c.Trust:
 			return fmt.Errorf("%w: %w", errUntrusted, err)
 		default:
-			c.Logger.Log(ctx, level, "cannot renew the lease, trying again", "err", err)
+			c.Logger.Log(ctx, level, "cannot renew the lease, retrying", "err", err)
 			every, level = c.TTL/15, slog.LevelDebug // once, until it could
 			continue
 		}

@@ -118,7 +118,7 @@ func (readOnly) Acquire(context.Context, string, time.Duration) (store.Lease, er
 func TestNobodyLeadsAReadOnlyStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		logs, asked := told(t, readOnly{&conn{row: &row{}}}, 55*time.Minute, nil)
-		if n := logs.Count("cannot ask for the lease"); n < 55 || logs.Count("level=WARN") != 1 || logs.Count("msg=leading") != 0 {
+		if n := logs.Count("cannot acquire the lease"); n < 55 || logs.Count("level=WARN") != 1 || logs.Count("msg=leading") != 0 {
 			t.Errorf("%d questions, %d warnings", n, logs.Count("level=WARN"))
 		}
 		for i, last := range asked[1:] {

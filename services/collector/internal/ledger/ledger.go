@@ -1,11 +1,9 @@
-// Package ledger keeps the gap ledger: which windows are due and not final,
-// why, how often they were asked for, when they will be asked for again, and
-// when Cloudflare no longer has them (G2). It also keeps the decisions that a
-// range will never be collected.
+// Package ledger has the gap ledger: which windows are due and not final, why, how often
+// they were requested, when they will be requested again, and when Cloudflare drops them
+// (G2). It also has the decisions that a range will never be collected.
 //
-// The ledger is derived: the leader computes the gaps of the moment from what
-// it knows, and [Diff] says which records to write. So a gap closes in the
-// same commit as the bucket that fills it.
+// The ledger is derived: the leader computes the current gaps, and [Diff] returns the
+// records to write. So a gap closes in the same commit as the bucket that fills it.
 package ledger
 
 import (
@@ -40,9 +38,9 @@ const (
 	TooBig        Reason = "too_big"
 	BadAnswer     Reason = "bad_answer"
 	Unauthorized  Reason = "unauthorized"
-	Unknown       Reason = "unknown" // refused in words that are not recognised
-	// Invalid: the answer was read, and what it makes cannot be stored, since
-	// readers would refuse it.
+	Unknown       Reason = "unknown" // rejected with an unrecognised error
+	// Invalid: the answer was read, but its bucket cannot be stored, since readers would
+	// reject it.
 	Invalid Reason = "invalid"
 )
 
@@ -83,22 +81,22 @@ type Gap struct {
 	Attempts int           `json:"attempts"`
 	Next     bucket.Time   `json:"next"`              // next attempt
 	LostAt   bucket.Time   `json:"lost_at,omitempty"` // when its oldest window leaves Cloudflare's retention; 0: not known
-	// WaitsUntil is until when its oldest window is no gap: it was answered, and
-	// waits for its silence to be believed. 0: it does not wait. Builds that do not
-	// know the field take the range for a gap, as they always did.
+	// WaitsUntil is until when its oldest window counts as waiting rather than as a gap:
+	// it was read and needs more evidence. 0: it does not wait. Builds that do not know the
+	// field treat the range as a gap.
 	WaitsUntil bucket.Time `json:"waits_until,omitempty"`
-	// Doubted windows looked suspect or delayed when they were last read, whatever
-	// has become the reason since.
+	// Doubted windows were suspect or delayed when they were last read, whatever the
+	// reason is now.
 	Doubted bool `json:"doubted,omitempty"`
 }
 
-// Waits reports whether the range waits to be believed: nothing is wrong with it,
-// and it becomes final by itself. It is false once the oldest window should have
-// been, also where no leader is there to say so.
+// Waits reports whether the range is waiting: nothing is wrong with it, and it becomes
+// final by itself. It is false once the oldest window should be final, even if there is no
+// leader to update the record.
 func (g *Gap) Waits(now bucket.Time) bool { return now < g.WaitsUntil }
 
-// Suspected reports whether the settling rules must be told that the range was in
-// doubt. Records of builds that did not know WaitsUntil say it by their reason.
+// Suspected reports whether the range was suspect, for package settle. Records of builds
+// without WaitsUntil have it in their reason.
 func (g *Gap) Suspected() bool {
 	return g.Doubted || g.WaitsUntil == 0 && (g.Reason == Suspect || g.Reason == Delayed)
 }
@@ -117,8 +115,8 @@ func (g *Gap) key() string {
 	return fmt.Sprintf("%s/%d/%s/%012d", g.Dataset, g.Scope.Kind, g.Scope.ID, g.Window.Start)
 }
 
-// Join appends a gap, or lets the last one grow by it when it follows at once
-// and says the same: an outage of days is thousands of windows and few gaps.
+// Join appends a gap, or extends the last one if it is adjacent and otherwise equal: an
+// outage of days has thousands of windows but few gaps.
 func Join(gaps []Gap, g Gap) []Gap {
 	if n := len(gaps); n > 0 {
 		last := &gaps[n-1]
@@ -162,8 +160,8 @@ func Diff(stored, wanted []Gap) []store.Record {
 	return out
 }
 
-// Gaps decodes the records of kind [KindGap]. Those that cannot be read are
-// returned apart; nothing rests on them, since gaps are computed anew.
+// Gaps decodes the records of kind [KindGap]. Unreadable ones are returned separately;
+// nothing depends on them, since gaps are computed again.
 func Gaps(records []store.Record) (out []Gap, unreadable []store.Unreadable) {
 	for _, r := range records {
 		var g Gap
@@ -171,9 +169,9 @@ func Gaps(records []store.Record) (out []Gap, unreadable []store.Unreadable) {
 		switch {
 		case err != nil:
 		case g.key() != r.Key:
-			err = fmt.Errorf("it is of %s", g.key())
+			err = fmt.Errorf("the value belongs to key %s", g.key())
 		case g.Window.Empty():
-			err = fmt.Errorf("its window is %s", g.Window)
+			err = fmt.Errorf("its window %s is empty or not valid", g.Window)
 		}
 		if err != nil {
 			unreadable = append(unreadable, store.Unreadable{Record: r, Err: err})
@@ -184,8 +182,8 @@ func Gaps(records []store.Record) (out []Gap, unreadable []store.Unreadable) {
 	return out, unreadable
 }
 
-// Decision puts ranges of one series out of reach for ever: lost at
-// Cloudflare, or accepted by an operator.
+// Decision has the ranges of one series that will never be collected: lost at Cloudflare,
+// or accepted by an operator.
 type Decision struct {
 	Dataset string       `json:"dataset"`
 	Scope   bucket.Scope `json:"scope"`
@@ -199,9 +197,9 @@ type Decided struct {
 	Reason   Reason `json:"reason"`
 }
 
-// Decide adds a range, which must be new, and forgets what ended before keep:
-// nothing so old is ever wanted again, and losses of years would be carried
-// along with each new one. The decision itself is not altered; nil has none.
+// Decide adds a new range, and drops ranges that ended before keep: they are never wanted
+// again, and the record would grow for years. The receiver, which may be nil, is not
+// modified.
 func (d *Decision) Decide(of Series, span Decided, keep bucket.Time) *Decision {
 	out := &Decision{Dataset: of.Dataset, Scope: of.Scope}
 	if d != nil {
@@ -228,21 +226,20 @@ func (d *Decision) Record() store.Record {
 	return store.Record{Kind: KindDecided, Key: d.key(), Value: value}
 }
 
-// Decisions decodes the records of kind [KindDecided], by series. Those that
-// cannot be read are returned apart. What such a record said was lost is decided
-// once more: Cloudflare does not have it, so nothing can be fetched that was
-// given up. What it said was accepted is wanted again where Cloudflare has it.
+// Decisions decodes the records of kind [KindDecided], by series. Unreadable ones are
+// returned separately. Their lost ranges are decided again, since Cloudflare no longer has
+// the data. Their accepted ranges are collected again if Cloudflare has the data.
 func Decisions(records []store.Record) (out map[Series]*Decision, unreadable []store.Unreadable) {
 	out = make(map[Series]*Decision, len(records))
 	for _, r := range records {
 		d := new(Decision)
 		err := json.Unmarshal(r.Value, d)
 		if err == nil && d.key() != r.Key {
-			err = fmt.Errorf("it is of %s", d.key())
+			err = fmt.Errorf("the value belongs to key %s", d.key())
 		}
 		for i := range d.Spans {
 			if s := d.Spans[i].Window; err == nil && (s.Empty() || i > 0 && s.Start < d.Spans[i-1].End) {
-				err = fmt.Errorf("its ranges do not ascend at %s", s)
+				err = fmt.Errorf("its ranges must ascend and not overlap, but do not at %s", s)
 			}
 		}
 		if err != nil {

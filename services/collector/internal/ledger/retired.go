@@ -30,7 +30,7 @@ func Retired(records []store.Record) (before bucket.Time, unreadable []store.Unr
 		var stored retired
 		err := json.Unmarshal(r.Value, &stored)
 		if err == nil && stored.Before <= 0 {
-			err = fmt.Errorf("its time is %d; it must be above 0", stored.Before)
+			err = fmt.Errorf("its time is %d; it must be positive", stored.Before)
 		}
 		if err != nil {
 			unreadable = append(unreadable, store.Unreadable{Record: r, Err: err})

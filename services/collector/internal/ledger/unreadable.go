@@ -56,9 +56,9 @@ func ReadUnreadable(records []store.Record) (out []Unreadable, unreadable []stor
 		switch {
 		case err != nil:
 		case u.key() != r.Key:
-			err = fmt.Errorf("it is of %s", u.key())
+			err = fmt.Errorf("the value belongs to key %s", u.key())
 		case u.Size < time.Second || len(u.Spans) == 0:
-			err = fmt.Errorf("it has %d ranges of windows of %s", len(u.Spans), u.Size)
+			err = fmt.Errorf("it has %d ranges with windows of %s; it must have at least 1 range and windows of at least 1s", len(u.Spans), u.Size)
 		}
 		if err != nil {
 			unreadable = append(unreadable, store.Unreadable{Record: r, Err: err})

@@ -1,29 +1,28 @@
-// Package plan compares what ought to be final with what is, and packs the
-// difference into as few questions to Cloudflare as its limits allow.
+// Package plan compares the windows that should be final with those that are, and packs
+// the difference into as few requests to Cloudflare as its limits allow.
 //
-// There is no timer that asks for "the last hour" and no separate code for
-// start-up, catch-up and repair: missing a tick, restarting and being down for
-// a day are the same case, the difference is only larger. [Make] is a pure
-// function of its input: same input, same plan, down to the order.
+// There is no timer that requests "the last hour" and no separate code for start-up,
+// catch-up and repair: after a missed tick, a restart or a day of downtime the difference
+// is larger, and the code is the same. [Make] is a pure function: the same input gives the
+// same plan, in the same order.
 //
-// Windows go in lanes. The trailing lane holds what fell due recently, unread
-// (fresh) or waiting for another reading (confirm); it is asked as one range
-// per dataset that covers every waiting window of up to ten zones, because a
-// longer range costs Cloudflare's budget nothing, while one more request does.
-// Short buckets come first, since they show whether longer ones are whole.
-// The repair lane holds the rest, in chunks whose borders lie on the calendar,
-// so that zones that miss the same hours share requests. Within it the windows
-// that Cloudflare will soon drop come first, then those that Prometheus can
-// still take from the replay, newest first, then the rest, oldest first.
+// Windows are assigned to lanes. The trailing lanes hold windows that fell due recently,
+// unread (fresh) or waiting for another reading (confirm). They are requested as one range
+// per dataset that covers every waiting window of up to ten zones, because a longer range
+// does not cost more of Cloudflare's budget, but another request does. Short buckets come
+// first, since they show whether longer ones are complete. The repair lane holds the other
+// windows, in chunks with borders on the calendar, so that zones that lack the same hours
+// share requests. Within it, windows that Cloudflare will soon drop come first, then those
+// that are still within the replay, newest first, then the rest, oldest first.
 //
-// Each young window is asked together with what came after it, in the same
-// request, since package settle believes it only where its own answer shows that.
+// Each young window is requested together with later windows, in the same request, since
+// package settle infers from its own answer how fresh it is.
 //
-// What plans allow is asked for in documents of their own, under the same ceilings;
-// see [Settings].
+// Entitlements are requested in separate documents, with the same ceilings; see
+// [Settings].
 //
-// The audit lane asks for what is final already. Which windows that are is not
-// decided here; [Looks] packs them.
+// The audit lane requests final windows again. Package audit selects them; [Looks] packs
+// them.
 package plan
 
 import (
@@ -33,15 +32,15 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 )
 
-// Lane says why a request is made.
+// Lane is the purpose of a request.
 type Lane uint8
 
 // The lanes, most urgent first.
 const (
-	Fresh   Lane = iota + 1 // a window that was never read fell due
-	Confirm                 // another reading of windows that settle
-	Repair                  // windows that should long be final
-	Audit                   // final windows, to see whether they moved
+	Fresh   Lane = iota + 1 // windows that fell due and were never read
+	Confirm                 // another reading of windows that are settling
+	Repair                  // windows that should have been final long ago
+	Audit                   // final windows, to measure whether they moved
 )
 
 func (l Lane) String() string {
@@ -58,7 +57,7 @@ func (l Lane) String() string {
 	return "unknown"
 }
 
-// Want is what ought to be final for one dataset and scope.
+// Want is the range of windows that should be final for one dataset and scope.
 type Want struct {
 	Dataset *catalogue.Dataset
 	Variant *catalogue.Variant
@@ -68,30 +67,30 @@ type Want struct {
 	Group int
 	// Window is [horizon, due), aligned to the bucket size.
 	Window bucket.Window
-	// Have is what is final, or decided never to be.
+	// Have are the windows that are final, or decided never to be.
 	Have bucket.Spans
 	// Limits of this scope's plan for the variant's node.
 	Limits Limits
 }
 
-// Limits of one node for one scope, from Cloudflare's settings node. Zero means
-// not known and is treated as no limit but the caller's.
+// Limits of one node for one scope, from Cloudflare's settings node. Zero means unknown;
+// then only the ceilings apply.
 type Limits struct {
 	MaxDuration  time.Duration // widest range of one query
 	MaxPageSize  int           // most rows of one selection
 	NotOlderThan time.Duration // how far back a range may begin
 }
 
-// State is what is known of windows beyond their being final.
+// State is the state of windows that are not final.
 type State interface {
-	// Again is the earliest time at which asking for the window makes sense;
-	// zero: at once.
+	// Again is the earliest time at which a request for the window is useful; zero: at
+	// once.
 	Again(dataset string, s bucket.Scope, start bucket.Time) bucket.Time
 	// Read reports whether the window was read and not found final.
 	Read(dataset string, s bucket.Scope, start bucket.Time) bool
 }
 
-// Ceilings of one request, whatever the plan.
+// Ceilings are limits of one request that apply to every plan.
 type Ceilings struct {
 	Zones      int           // zones of one request: 10 (Cloudflare's limits page)
 	Selections int           // scopes × aliased selections: 50 (not published; what clients have long sent)
@@ -102,28 +101,28 @@ type Ceilings struct {
 // DefaultCeilings are those that every plan is known to accept.
 var DefaultCeilings = Ceilings{Zones: 10, Selections: 50, Range: 24 * time.Hour, Rows: 5000}
 
-// Selection is one dataset asked over one range.
+// Selection is a query for one dataset over one range.
 type Selection struct {
 	Dataset *catalogue.Dataset
 	Variant *catalogue.Variant
-	Window  bucket.Window // aligned; holds a wanted window of some scope, or what came after one
-	Limit   int           // rows to ask for
+	Window  bucket.Window // aligned; contains a wanted window of some scope, or the windows after one
+	Limit   int           // maximum number of rows
 }
 
-// Request is one document for Cloudflare: every selection is asked of every scope.
+// Request is one document for Cloudflare: every selection for every scope.
 type Request struct {
 	Lane       Lane
 	Scopes     []bucket.Scope // of one kind, ascending; accounts come one at a time
 	Selections []Selection
 }
 
-// Look is one window of one want that is to be asked whatever is stored of it.
+// Look is one window of one want to request regardless of what is stored.
 type Look struct {
 	Want   Want
 	Window bucket.Window // aligned
 }
 
-// Plan is what to ask now, most urgent first, and when to plan again even if
+// Plan is the requests to send now, most urgent first, and when to plan again even if
 // nothing else happens.
 type Plan struct {
 	Requests []Request

@@ -7,23 +7,22 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/settle"
 )
 
-// trailing is how long after falling due a window is asked for together with
-// its neighbours, rather than repaired: long enough to cover the deadline and
-// one agreement of suspects.
+// trailing is how long after falling due a window belongs to the trailing lanes rather than
+// to repair: it covers the deadline and the ten minutes of a suspect window.
 const trailing = 45 * time.Minute
 
-// leaving is how close to Cloudflare's retention a gap jumps the queue.
+// leaving is how long before Cloudflare drops a gap it is repaired first.
 const leaving = 2 * time.Hour
 
-// Due is the end of the newest window that may be asked for at now.
+// Due is the end of the newest window that may be requested at now.
 func Due(now bucket.Time, size, delay time.Duration) bucket.Time {
 	return now.Add(-delay).Floor(size)
 }
 
-// reach is how far past each window is asked along with it, final, due or not,
-// up to the window that runs: a young one is believed soon only where the same
-// answer shows what came after. Past one that was read and is not final one window
-// more is asked: where traffic is rare the next may be empty.
+// reach is how far past each window a request extends, up to the current window, whether
+// or not those windows are final or due: the same answer must show how fresh it is. For a
+// window that was read and is not final it is one window more: where traffic is rare the
+// next may be empty.
 func reach(size time.Duration, read bool) time.Duration {
 	past := size + (settle.Beyond + size - 1).Truncate(size)
 	if read {
@@ -40,7 +39,7 @@ type piece struct {
 	rank   int64 // inside the repair and the audit lane: lower first
 }
 
-// trailing ranges are widened to fit many windows; the other lanes keep theirs.
+// trailing reports whether the range may be widened to cover many windows.
 func (p *piece) trailing() bool { return p.lane <= Confirm }
 
 // Make plans. The wants must be in a stable order; state answers for any of
@@ -68,8 +67,8 @@ func Make(now bucket.Time, wants []Want, state State, c Ceilings) Plan {
 	return p
 }
 
-// Looks packs looks into requests of the audit lane, those that come first in
-// the first ones. Looks of one dataset and window must be neighbours.
+// Looks packs looks into requests of the audit lane, in order. Looks of one dataset and
+// window must be adjacent.
 func Looks(looks []Look, c Ceilings) []Request {
 	pieces := make([]piece, len(looks))
 	for i := range looks {
@@ -82,8 +81,8 @@ func Looks(looks []Look, c Ceilings) []Request {
 	return pack(pieces, c)
 }
 
-// pieces appends what w lacks and may be asked for now. It returns the
-// earliest time at which another of its windows may be.
+// pieces appends the windows that w lacks and that may be requested now. It returns the
+// earliest time at which another of its windows may be requested.
 func (w *Want) pieces(out []piece, now bucket.Time, state State, c Ceilings) ([]piece, bucket.Time) {
 	var next bucket.Time
 	id, size, delay := w.Dataset.Dataset, w.Dataset.Size, w.Dataset.Delay
@@ -141,7 +140,7 @@ func (p *piece) extend(w bucket.Window) {
 func (w *Want) chunk(c Ceilings) time.Duration {
 	size := w.Dataset.Size
 	if w.Variant.Sampled {
-		return size // resolution depends on the size of the question
+		return size // the sampling rate depends on the size of the query
 	}
 	widest := c.Range
 	if w.Limits.MaxDuration > 0 {
@@ -164,8 +163,8 @@ func (w *Want) pageSize(c Ceilings) int {
 	return c.Rows
 }
 
-// rowsPerWindow doubles the expectation: an answer that fills its page is
-// worthless, since it may be cut.
+// rowsPerWindow doubles the expected number: an answer that fills its page is useless,
+// since it may be truncated.
 func (w *Want) rowsPerWindow() int {
 	return 2 * w.Variant.Rows * int(w.Dataset.Size/w.Variant.Step)
 }

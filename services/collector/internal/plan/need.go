@@ -12,16 +12,15 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/settle"
 )
 
-// Need is how many requests per span keep the wants complete once nothing is
-// missing: second readings included, and what is asked once an hour. It is no
-// formula of its own, which the planner would one day differ from: it plans an
-// hour of Cloudflare's ordinary days, judges what it would answer by the rules of
-// package settle, and counts. Of a want only what is asked, of whom and its limits
-// matter.
+// Need is the number of requests per span that keep the wants complete once nothing is
+// missing, including second readings and hourly requests. It is not a separate formula,
+// which could diverge from the planner: it simulates an ordinary hour with the planner and
+// the rules of package settle, and counts requests. Only the dataset, the scope and the
+// limits of a want matter.
 //
-// Datasets that are asked less than once an hour cost next to nothing and are left
-// out, as are audits, which take what is left. Of more than a few hundred scopes a
-// few hundred are planned for, and the rest needs as much in proportion.
+// Datasets with buckets above an hour need few requests and are left out, as are audits,
+// which use spare budget. Of more than a few hundred scopes a sample is simulated, and the
+// result is scaled.
 func Need(wants []Want, pause, span time.Duration, c Ceilings) float64 {
 	s := steady{of: map[series]*settling{}, pause: pause, c: c}
 	// Any noon will do: at midnight the day's datasets fall due.
@@ -41,11 +40,11 @@ func Need(wants []Want, pause, span time.Duration, c Ceilings) float64 {
 	return float64(n) * float64(span) / float64(time.Hour) / part
 }
 
-// mostPlanned are the scopes that are planned for: to plan for ten times as many
-// takes seconds, and the loop waits for it.
+// mostPlanned is the maximum number of simulated scopes: ten times as many would take
+// seconds, and the loop waits for the result.
 const mostPlanned = 300
 
-// sample picks scopes, evenly over all, and says which part of them that is.
+// sample picks scopes evenly, and returns their share of all.
 func sample(wants []Want) (picked map[bucket.Scope]bool, part float64) {
 	all := map[bucket.Scope]bool{}
 	for i := range wants {
@@ -68,15 +67,14 @@ type series struct {
 	scope   bucket.Scope
 }
 
-// settling is a want with the readings of its windows. Each has rules of its own:
-// those of a whole dataset also look for what is late everywhere, which here
-// nothing is, and look at each scope for each answer.
+// settling is a want with the readings of its windows. Each has its own settle.Dataset: a
+// shared one would also look for delays of the whole dataset, of which there are none here.
 type settling struct {
 	*Want
 	rules *settle.Dataset
 }
 
-// steady is a collector that has all it wants, without store and Cloudflare.
+// steady simulates a collector without gaps, store and Cloudflare.
 type steady struct {
 	wants []Want
 	of    map[series]*settling
@@ -94,15 +92,15 @@ func (s *steady) Read(dataset string, sc bucket.Scope, start bucket.Time) bool {
 	return s.of[series{dataset, sc}].rules.Read(sc, start)
 }
 
-// What Cloudflare answers: about as much in each window as in the one before, with
-// as much between them as lets a few wait for another reading, and some way behind.
+// The simulated answers: a level that varies enough that a few windows need another
+// reading, and a delay of the data.
 const (
 	usual  = 1000.
 	swing  = .18
 	behind = 140 * time.Second
 )
 
-// level is what a window holds in the end: the same in every run.
+// level is the final level of a window: the same in every run.
 func level(d string, sc bucket.Scope, start bucket.Time) float64 {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s %s %d", d, sc.ID, start)
@@ -124,7 +122,7 @@ func (s *steady) begin(w *Want, now bucket.Time) {
 	s.of[series{d.Dataset, w.Scope}] = &settling{w, rules}
 }
 
-// run does what the loop does until the end, and counts the requests.
+// run simulates the loop until end, and counts the requests.
 func (s *steady) run(now, end bucket.Time) (requests int) {
 	for now < end {
 		for i := range s.wants {
@@ -148,7 +146,7 @@ func (s *steady) run(now, end bucket.Time) (requests int) {
 	return requests
 }
 
-// answer takes in what Cloudflare would say.
+// answer applies the simulated answer to a request.
 func (s *steady) answer(now bucket.Time, r Request) {
 	of := map[string]map[bucket.Time]bool{} // windows, by dataset
 	for _, sel := range r.Selections {

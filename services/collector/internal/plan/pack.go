@@ -8,8 +8,8 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// pack turns pieces into requests: scopes that ask the same are put together,
-// then selections that are asked of the same scopes.
+// pack packs pieces into requests: first it groups scopes with the same range, then
+// selections with the same scopes.
 func pack(pieces []piece, c Ceilings) []Request {
 	slices.SortStableFunc(pieces, func(a, b piece) int {
 		return cmp.Or(
@@ -50,8 +50,7 @@ func together(a, b *piece, c Ceilings, n int) bool {
 		a.trailing() == b.trailing() && (a.trailing() || a.window == b.window)
 }
 
-// add puts pieces that ask the same into a request that has their scopes
-// already, or into a new one.
+// add adds pieces with the same range to a request with their scopes, or to a new one.
 func add(requests []Request, pieces []piece, c Ceilings) []Request {
 	lane, span, limit := pieces[0].lane, piece{}, c.Rows
 	scopes := make([]bucket.Scope, len(pieces))
@@ -69,7 +68,7 @@ func add(requests []Request, pieces []piece, c Ceilings) []Request {
 		return out
 	}
 	past := reach(w.Dataset.Size, false)
-	along := int((past + chunk - 1) / chunk) // selections that show what came after another
+	along := int((past + chunk - 1) / chunk) // selections that cover the windows after another
 	if most := max(1, c.Selections/(1+along)); len(pieces) > most {
 		return add(add(requests, pieces[:most], c), pieces[most:], c)
 	}
@@ -92,12 +91,12 @@ func add(requests []Request, pieces []piece, c Ceilings) []Request {
 	return requests
 }
 
-// within reports whether o asks all that s does.
+// within reports whether o covers s.
 func (s *Selection) within(o Selection) bool {
 	return s.Dataset == o.Dataset && s.Variant.Same(o.Variant) && s.Window.Intersect(o.Window) == s.Window
 }
 
-// lacks is how many of the selections ask what is not asked yet.
+// lacks is how many of the selections the request does not cover yet.
 func (r *Request) lacks(selections []Selection) (n int) {
 	for _, s := range selections {
 		if !slices.ContainsFunc(r.Selections, s.within) {
@@ -107,8 +106,8 @@ func (r *Request) lacks(selections []Selection) (n int) {
 	return n
 }
 
-// ask adds a selection, unless what it asks is asked already, and in place of
-// those that ask a part of it: neighbouring chunks are one another's witnesses.
+// ask adds a selection unless it is covered, and removes selections that it covers:
+// adjacent chunks extend into each other.
 func (r *Request) ask(s Selection) {
 	if slices.ContainsFunc(r.Selections, s.within) {
 		return
@@ -120,8 +119,7 @@ func (r *Request) ask(s Selection) {
 // free is how many more selections fit.
 func (r *Request) free(c Ceilings) int { return c.Selections/len(r.Scopes) - len(r.Selections) }
 
-// find returns a request of these scopes that has room for the selections, a new
-// one if need be.
+// find returns a request with these scopes and room for the selections, or a new one.
 func find(requests []Request, lane Lane, scopes []bucket.Scope, s []Selection, c Ceilings) ([]Request, *Request) {
 	for i := range requests {
 		r := &requests[i]

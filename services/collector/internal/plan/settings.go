@@ -6,16 +6,16 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// Ask is one document that asks what plans allow: each node is asked of each scope.
-// A node in it counts as a selection does.
+// Ask is one document that requests entitlements: each node for each scope. A node in
+// it counts as a selection.
 type Ask struct {
 	Scopes []bucket.Scope // of one kind; accounts come one at a time
 	Nodes  []string
 }
 
-// Settings packs the question for the settings of nodes of scopes of one kind into as
-// few documents as the ceilings allow. All that is asked of one scope is in documents
-// that follow one another, so that it is known early.
+// Settings packs the request for the settings of nodes of scopes of one kind into as few
+// documents as the ceilings allow. The documents of one scope are adjacent, so that its
+// settings are known early.
 func Settings(scopes []bucket.Scope, nodes []string, c Ceilings) (asks []Ask) {
 	if len(scopes) == 0 || len(nodes) == 0 {
 		return nil
@@ -29,7 +29,7 @@ func Settings(scopes []bucket.Scope, nodes []string, c Ceilings) (asks []Ask) {
 	return asks
 }
 
-// Asks is how many documents that takes.
+// Asks is the number of documents for that.
 func Asks(kind bucket.ScopeKind, scopes, nodes int, c Ceilings) int {
 	if nodes == 0 {
 		return 0

@@ -4,33 +4,29 @@
 //
 // Cloudflare counts per user, so a [Limiter] belongs to a user. Every request
 // needs a permit. Permits are reserved in the store in small blocks, and each
-// counts against the share until its use-by time plus five minutes: the latest
-// moment at which a request sent with it could still lie in a span with others.
-// Two processes therefore need not know of each other, and one that crashes
-// with a block in hand cannot be forgotten: what it might have sent stays
-// counted, and lapses by itself.
+// counts against the share until its use-by time plus five minutes: the latest time at
+// which a request with it could be in the same span as others. Processes therefore need
+// not know of each other, and if one crashes, the requests that it may have sent still
+// count until they expire.
 //
-// Were that all, a share that is used up would give five sixths of what it could:
-// permits that are used at once would count for six minutes. So with its next
-// reservation a process settles the blocks of which nothing is in use any more:
-// their permits count from when each request was over, since Cloudflare has counted
-// it by then, and those that nobody used count no more. Only the process that
-// holds a block can say so, and it says it as a length of time, which no clock that
-// is set changes. One that says nothing loses nothing but speed.
+// With this alone, only five sixths of the share could be used, since a permit that is used
+// at once would count for six minutes. So with its next reservation a process settles the
+// blocks that are no longer in use: used permits count from the end of their request, since
+// Cloudflare has counted it by then, and unused permits no longer count. Only the process
+// that holds a block can settle it, and it reports durations, which do not change when a
+// clock is set. A process that does not settle its blocks only loses throughput.
 //
-// Without the store no block can be had: what is left of the present one may be
-// used until its use-by time, then nothing is sent. That is meant.
+// Without the store no block can be reserved: the rest of the current block may be used
+// until its use-by time, then no request is sent. This is intended.
 //
 // # Lanes
 //
-// Work in the background has what urgent work does not need, as the planner
-// reckons it, so that a long backfill never makes a fresh window wait, and nothing
-// of the share is left unused.
+// Background work gets what urgent work does not need, according to the planner's estimate.
+// So a long backfill never delays a fresh window, and the whole share is usable.
 //
 // # Budget errors
 //
-// The user's limit is shared with dashboards and other programs that Weir does
-// not see. When Cloudflare refuses although Weir is within its share, somebody
-// else uses the rest: the limiter pauses for as long as it is told and halves
-// its share for an hour.
+// The user's limit is shared with dashboards and other programs. If Cloudflare rejects a
+// request although Weir is within its share, another program uses the rest: the limiter
+// pauses for the requested time and halves its share for an hour.
 package quota

@@ -22,14 +22,13 @@ type Reserver interface {
 	Reserve(ctx context.Context, p store.Permits) (store.Grant, error)
 }
 
-// Lane says how urgent a request is.
+// Lane is the priority of a request.
 type Lane uint8
 
-// The lanes. Urgent is whatever keeps the newest windows complete: fresh
-// windows, confirming readings, the scope list. Background is everything that
-// can wait: repair of old windows, backfill, people's tools. Spare is what need
-// not be done at all: audits. It takes one permit at a time, and only while half
-// of the share is free.
+// The lanes. Urgent keeps the newest windows complete: fresh windows, confirming readings,
+// the scope list. Background can wait: repair of old windows, backfill, command-line tools.
+// Spare is optional: audits. It takes one permit at a time, and only while half of the share
+// is free.
 const (
 	Urgent Lane = iota + 1
 	Background
@@ -47,9 +46,8 @@ type Config struct {
 	Share float64
 	// Span is the time that the limit is about; 0: five minutes.
 	Span time.Duration
-	// Headroom is the part of the share that work in the background leaves alone
-	// as long as nobody has said what urgent work needs, 0 to below 1; 0: 0.25.
-	// Negative: none.
+	// Headroom is the part of the share that is reserved for urgent work until
+	// [Limiter.Expect] is called, 0 to below 1; 0: 0.25. Negative: none.
 	Headroom float64
 	// Block is how many permits are reserved at once; 0: 10, or a fifteenth of
 	// a small share. Smaller blocks waste less, larger ones ask the store less
@@ -153,16 +151,16 @@ func New(c Config) (*Limiter, error) {
 		bad("limit is %d; it must be at least 1", c.Limit)
 	}
 	if !(c.Share > 0 && c.Share <= 1) {
-		bad("share is %v; it must be above 0 and at most 1", c.Share)
+		bad("share is %v; it must be greater than 0 and at most 1", c.Share)
 	}
 	if !(c.Headroom < 1) {
-		bad("headroom is %v; it must be below 1", c.Headroom)
+		bad("headroom is %v; it must be less than 1", c.Headroom)
 	}
 	if c.Block < 0 {
 		bad("block is %d; it must be at least 1, or 0 for the default", c.Block)
 	}
 	if c.Span < time.Second || c.UseBy <= safety {
-		bad("span is %s and use-by %s; they must be at least 1s and above %s", c.Span, c.UseBy, safety)
+		bad("span is %s and use-by %s; span must be at least 1s and use-by more than %s", c.Span, c.UseBy, safety)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -173,9 +171,8 @@ func New(c Config) (*Limiter, error) {
 	return l, nil
 }
 
-// TryTake takes a permit if there is one now, and otherwise says how long to wait
-// before it is worth trying again: not until when, since the limiter's clock need
-// not be that of the caller.
+// TryTake takes a permit if one is available, and otherwise returns how long to wait before
+// the next attempt: a duration, since the limiter's clock may differ from the caller's.
 func (l *Limiter) TryTake(ctx context.Context, lane Lane) (ok bool, wait time.Duration, err error) {
 	ok, retryAt, err := l.try(ctx, lane)
 	if err != nil {
@@ -207,7 +204,7 @@ func (l *Limiter) try(ctx context.Context, lane Lane) (bool, time.Time, error) {
 		return false, time.Time{}, fmt.Errorf("reserve %d permits: %w", p.Want, err)
 	}
 	if g.N < 0 || g.N > p.Want {
-		return false, time.Time{}, fmt.Errorf("store granted %d permits for %d", g.N, p.Want)
+		return false, time.Time{}, fmt.Errorf("store granted %d permits; it must grant from 0 to %d", g.N, p.Want)
 	}
 	l.mu.Lock()
 	for _, b := range spent {
@@ -269,10 +266,10 @@ func (l *Limiter) lapse(b *block) {
 	b.left = 0
 }
 
-// Over is told when a request that had a permit is over, whether it was answered,
+// Over must be called when a request with a permit has ended, whether it was answered,
 // failed or was never sent: Cloudflare has counted it by now, if at all. Of several
-// that are under way it does not matter which. A permit whose request nobody calls
-// over counts until its use-by time plus the span.
+// concurrent requests it does not matter which. Without a call the permit counts until its
+// use-by time plus the span.
 func (l *Limiter) Over() {
 	now := l.c.Clock.Now()
 	l.mu.Lock()
@@ -291,8 +288,7 @@ func (l *Limiter) Over() {
 	b.uses = append(b.uses, use{n: 1, first: now, last: now})
 }
 
-// Expect says how many requests urgent work needs in a span. That much is left
-// alone by all other work, and no more.
+// Expect sets how many requests urgent work needs in a span, which are reserved for it.
 func (l *Limiter) Expect(need float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -401,10 +397,10 @@ func (l *Limiter) reserved(now time.Time, lane Lane) (until time.Time, wait bool
 	return time.Time{}, false
 }
 
-// Refused is told of every budget error with the time that Cloudflare asks to
-// be left alone; 0 means the documented five minutes. Nothing is sent until
-// then. When this process has sent less than Cloudflare's limit, somebody else
-// uses the user's budget, and the share is halved for an hour.
+// Refused must be called for every budget error, with the pause that Cloudflare requests; 0
+// means the documented five minutes. No request is sent until then. If this process has
+// sent fewer requests than Cloudflare's limit, another program uses the user's budget, and
+// the share is halved for an hour.
 func (l *Limiter) Refused(retryAfter time.Duration) {
 	if retryAfter <= 0 {
 		retryAfter = l.c.Span
@@ -421,7 +417,7 @@ func (l *Limiter) Refused(retryAfter time.Duration) {
 	}
 	until := l.pausedUntil
 	l.mu.Unlock()
-	l.often.Warn("", "Cloudflare says that the query budget is used up", "user", l.c.User, "sent_in_span", sent,
+	l.often.Warn("", "Cloudflare reports that the query budget is exhausted", "user", l.c.User, "sent_in_span", sent,
 		"limit", l.c.Limit, "shared", shared, "paused_until", until)
 }
 

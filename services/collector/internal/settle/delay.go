@@ -8,22 +8,22 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// tally counts, by window, what the pending windows of all scopes say of a delay of
-// the dataset. An answer changes the counts of the scopes that it is about; the
-// others are not looked at.
+// tally counts, by window, the evidence for a delay of the dataset in the pending windows
+// of all scopes. An answer updates only the counts of its scopes.
 type tally struct {
 	windows map[bucket.Time]*count
 	low     map[bucket.Time]bool // windows in which any scope looks suspect
 	// ordinary is how many scopes have each newest ordinary window.
 	ordinary map[bucket.Time]int
-	// changed are scopes that are not counted until a delay is judged next.
+	// changed are scopes that must be counted again before the next judgement.
 	changed map[*scope]bool
 	expiry  expiries
 }
 
-// count is of one window: scopes with traffic that have read it lately, those of
-// them that look suspect in it, those after whose suspect window nothing ordinary
-// came, and scopes to which it is pending although something as new is ordinary.
+// count has the counts of one window: traffic: scopes with traffic that have read it
+// recently; low: those of them in which it looks suspect; open: those of these without a
+// later ordinary window; passed: scopes in which it is pending although an equally new or
+// newer window is ordinary.
 type count struct{ traffic, low, open, passed int }
 
 func (c *count) add(o count, times int) {
@@ -33,7 +33,7 @@ func (c *count) add(o count, times int) {
 	c.passed += times * o.passed
 }
 
-// share is what one pending window of one scope counts for.
+// share is the contribution of one pending window of one scope.
 type share struct {
 	start bucket.Time
 	count
@@ -43,7 +43,7 @@ func newTally() tally {
 	return tally{windows: map[bucket.Time]*count{}, low: map[bucket.Time]bool{}, ordinary: map[bucket.Time]int{}, changed: map[*scope]bool{}}
 }
 
-// change takes a scope out of the counts before anything of it is changed.
+// change removes a scope from the counts. It must be called before the scope changes.
 func (t *tally) change(sc *scope) {
 	if t.changed[sc] {
 		return
@@ -53,7 +53,7 @@ func (t *tally) change(sc *scope) {
 	sc.shares, sc.expires, sc.counts = sc.shares[:0], 0, false
 }
 
-// forget takes a scope out for good.
+// forget removes a scope permanently.
 func (t *tally) forget(sc *scope) {
 	t.change(sc)
 	delete(t.changed, sc)
@@ -83,7 +83,7 @@ func (t *tally) apply(sc *scope, times int) {
 	}
 }
 
-// count counts a scope as it is at now.
+// count adds the counts of a scope at now.
 func (t *tally) count(p Policy, sc *scope, now bucket.Time) {
 	if sc.ended {
 		return
@@ -91,9 +91,9 @@ func (t *tally) count(p Policy, sc *scope, now bucket.Time) {
 	sc.counts = true
 	for start, w := range sc.pending {
 		s := share{start: start}
-		if until := w.tells(p, start); w.traffic && until > now {
+		if until := w.relevantUntil(p, start); w.hadTraffic && until > now {
 			s.traffic = 1
-			if w.low {
+			if w.looksSuspect {
 				s.low = 1
 				if sc.ordinary <= start {
 					s.open = 1
@@ -114,17 +114,17 @@ func (t *tally) count(p Policy, sc *scope, now bucket.Time) {
 	t.expiry.await(sc)
 }
 
-// tells is until when the newest reading of a window says something about the
-// dataset: an old one says nothing about now. 0: there is none.
-func (p *pending) tells(policy Policy, start bucket.Time) bucket.Time {
-	if p.last == 0 {
+// relevantUntil is until when the newest reading of a window is evidence about the dataset:
+// an old reading says nothing about now. 0: there is no reading.
+func (p *pending) relevantUntil(policy Policy, start bucket.Time) bucket.Time {
+	if p.lastCounted == 0 {
 		return 0
 	}
-	return min(start.Add(policy.Size+DelayedAge), p.last.Add(max(2*AgreeApart, 2*policy.Size))+1)
+	return min(start.Add(policy.Size+DelayedAge), p.lastCounted.Add(max(2*AgreeApart, 2*policy.Size))+1)
 }
 
-// bring makes the counts those of now.
-func (t *tally) bring(p Policy, now bucket.Time) {
+// update updates the counts to now.
+func (t *tally) update(p Policy, now bucket.Time) {
 	for _, sc := range t.expiry.over(now) {
 		t.change(sc)
 	}
@@ -134,8 +134,8 @@ func (t *tally) bring(p Policy, now bucket.Time) {
 	clear(t.changed)
 }
 
-// suspects are the windows in which any scope looks suspect, with their counts.
-// Scopes whose window is final have traffic too: without them two quiet zones and a
+// suspects yields the windows that look suspect in any scope, with their counts. Scopes in
+// which the window is final count as scopes with traffic: otherwise two quiet zones and a
 // straggler would be a late dataset.
 func (t *tally) suspects(yield func(start bucket.Time, c count) bool) {
 	if len(t.low) == 0 {
@@ -156,13 +156,12 @@ func (t *tally) suspects(yield func(start bucket.Time, c count) bool) {
 	}
 }
 
-// judgeDelay looks at the pending windows of all scopes for those in which more
-// than a third of the scopes with traffic look suspect. Where nothing ordinary
-// came after them the dataset runs late, and all from there on waits; the delay
-// ends when no young window is like that any more. Where something did, they are
-// holes, which wait alone.
+// judgeDelay finds the windows that look suspect in more than a third of the scopes with
+// traffic. If no ordinary window follows them, the dataset is late, and all windows from
+// there on wait; the delay ends when there is no young window like that. If ordinary
+// windows follow, they are holes, and only they wait.
 func (d *Dataset) judgeDelay(now bucket.Time) {
-	d.tally.bring(d.policy, now)
+	d.tally.update(d.policy, now)
 	var from bucket.Time
 	clear(d.holes)
 	for start, c := range d.tally.suspects {
@@ -184,8 +183,8 @@ func (d *Dataset) judgeDelay(now bucket.Time) {
 	}
 }
 
-// expiries are the scopes that are counted by readings which grow old, the first
-// first; each once, under a time that is not above its own.
+// expiries is a heap of scopes by the time at which a reading expires. Each scope is in it
+// once, with a time that is at most its own.
 type expiries []expiry
 
 type expiry struct {
@@ -193,7 +192,7 @@ type expiry struct {
 	sc *scope
 }
 
-// await adds a scope, unless it is there for no later than it must be.
+// await adds a scope, unless it is already there with a time that is early enough.
 func (e *expiries) await(sc *scope) {
 	if sc.expires != 0 && (sc.awaited == 0 || sc.expires < sc.awaited) {
 		sc.awaited = sc.expires
@@ -201,7 +200,7 @@ func (e *expiries) await(sc *scope) {
 	}
 }
 
-// over takes out the scopes of which a reading has grown old.
+// over removes and returns the scopes with an expired reading.
 func (e *expiries) over(now bucket.Time) (out []*scope) {
 	for len(*e) > 0 && (*e)[0].at <= now {
 		first := heap.Pop(e).(expiry)

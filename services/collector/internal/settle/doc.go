@@ -1,47 +1,43 @@
-// Package settle decides when a reading of a window may be stored for ever.
+// Package settle decides when a reading of a window may be stored as final.
 //
-// Cloudflare publishes no moment at which a bucket is complete, gives no mark
-// in the answer, and shows young buckets partly filled, sometimes not even
-// monotonically (recorded: a bucket almost five minutes old at 64 % while a
-// younger one was full). So a window is trusted for what its readings do:
+// Cloudflare does not publish when a bucket is complete, does not mark it in the answer,
+// and returns young buckets partly filled, sometimes not even monotonically (recorded: a
+// bucket almost five minutes old at 64 % while a younger one was complete). So the
+// decision is based on the readings of a window:
 //
-//   - An answer tells by its rows how far the data had come past a window: to
-//     the newest window with any, or, where that is the next one, as far into it
-//     as its level is a share of the window's own. A reading counts when that is
-//     two minutes: less may be there before the last rows of the window, while
-//     data is late, catches up, or stands still.
-//   - A window is first read when it is older than its delay. It is final when
-//     Confirm readings in a row, each at least a minute after the one before,
-//     counted and were equal in every row.
-//   - Where no equal reading is waited for, the data must have come five minutes
-//     past the window. Then a reading that Cloudflare sampled, which can differ
-//     from the next for ever, is final by itself, and so is one of a window that
-//     was first read after its deadline; and at its deadline a window is stored
-//     with the last reading though readings differ, and marked so.
-//   - A window after which its answer has nothing is doubtful: it may be filling.
-//     It needs two equal readings ten minutes apart (one that is sampled: ten
-//     minutes of readings that count). Where the scope usually has so much that
-//     ten more should have come since, the last must count as well.
-//   - A reading that is empty, or far below what the scope usually has, is
-//     suspect: "not arrived yet" looks just like "no traffic". A window that
-//     was ever suspect is doubtful for good, and the last of its readings must
-//     count (what came after has arrived, where this answer came from), or it
-//     must have an age that no delay was ever seen to reach. The deadline does
-//     not apply to it.
-//   - A scope whose recent buckets are all empty is quiet, and its next empty
-//     bucket is doubtful and not suspect.
-//   - When the newest windows of a scope look suspect in any dataset, its data
-//     is late, and every window that reaches into that hole, or stands just
-//     before it, may be half filled though it looks ordinary: it is doubtful,
-//     and needs the ten minutes too.
-//   - When more than a third of the scopes with traffic, those that have ended
-//     aside, look suspect in one window, the dataset itself is late: nothing from that window on becomes
-//     final before it is a day old, unless the dataset recovers. When ordinary
-//     windows have come after it, what still looks suspect in it waits alone.
+//   - Freshness is inferred from the answer: its lead over a window is how far its newest
+//     non-empty window lies past this one. If that is the next window, the lead is as
+//     large a share of it as its level is of this window's level. A reading counts if its
+//     lead is two minutes: with less, the last rows of the window may still be missing,
+//     while data is late, catches up, or is stalled.
+//   - A window is first read when it is older than its delay. It is final when Confirm
+//     consecutive readings, at least a minute apart, counted and were equal in every row.
+//   - A reading can be final without an equal one only with a lead of five minutes. Then a
+//     reading that Cloudflare sampled, which may never be equal to the next, is final, and
+//     so is a reading of a window that was first read after its deadline. At its deadline a
+//     window is stored with the last reading even if readings differ, and is marked so.
+//   - A window without any lead is doubtful: it may still be filling. It needs two equal
+//     readings ten minutes apart (if sampled: ten minutes of readings that count). If the
+//     scope usually has so much traffic that ten or more should have followed, the last
+//     reading must count as well.
+//   - A reading that is empty, or far below the usual level of the scope, is suspect: data
+//     that has not arrived looks like no traffic. A window that was ever suspect stays
+//     doubtful, and its last reading must count (later data has arrived in the replica of
+//     this answer), or its age must exceed all delays ever observed. The deadline does not
+//     apply to it.
+//   - A scope whose recent buckets are all empty is quiet, and its next empty bucket is
+//     doubtful but not suspect.
+//   - If the newest windows of a scope are suspect in any dataset, its data is late. Every
+//     window that overlaps this hole, or ends shortly before it, may be half filled although
+//     it looks ordinary: it is doubtful.
+//   - If more than a third of the scopes with traffic, not counting those that have ended,
+//     are suspect in one window, the whole dataset is late: no window from there on becomes
+//     final before it is a day old, unless the dataset recovers. Once ordinary windows
+//     follow, only the suspect windows themselves wait.
 //
-// Readings live in memory. What must survive a change of leader is only that a
-// window was suspect; the gap ledger keeps that, and [Dataset.Restore] brings it
-// back. A genuine zero costs latency, never truth (G1, G3).
+// Readings are kept in memory. A change of leader loses them, except for the fact that a
+// window was suspect: the gap ledger stores it, and [Dataset.Restore] restores it. A
+// genuine zero is delayed by these rules but is stored correctly (G1, G3).
 //
 // The package is pure: no clock, no I/O, no goroutine. A [Dataset] belongs to
 // one goroutine.
@@ -53,50 +49,51 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// The constants of the rules above. They are not settings: a wrong guess here
-// would trade truth for freshness.
+// The constants of the rules above. They are not settings: a wrong value would trade
+// correctness for freshness.
 const (
-	// Spacing is the least time between two readings that count as two.
+	// Spacing is the minimum time between two readings that count.
 	Spacing = time.Minute
-	// AgreeApart is how far apart the two equal readings of a window must be
-	// that was suspect or doubtful.
+	// AgreeApart is how far apart the two equal readings of a suspect or doubtful
+	// window must be.
 	AgreeApart = 10 * time.Minute
-	// Enough is how far past a window the data of an answer must have come, by its
-	// rows, for the reading to count: filling was seen to take under four minutes,
-	// and as much of what came after is there two minutes later at the latest. Where
-	// nothing is late it is there when a window is first read.
+	// Enough is the lead with which a reading counts. Filling was observed to take under
+	// four minutes, and the following data to arrive at most two minutes later. If no data
+	// is late, the first reading of a window has this lead.
 	Enough = 2 * time.Minute
-	// Beyond is how far it must have come where no other reading is waited for.
-	// Questions are made to reach as far.
+	// Beyond is the lead with which a reading needs no equal one. Requests cover as much
+	// after each window.
 	Beyond = 5 * time.Minute
-	// distinct counts of an hour's first minutes are so much larger a share of the
-	// hour's than their time is, at most.
+	// distinct is by how much the share of an hour's distinct counts that its first
+	// minutes have can exceed their share of the time.
 	distinct = 4
-	// SuspectAge makes an empty answer credible by itself; for young scopes
-	// YoungAge does, since Cloudflare delays new Free zones by up to a day.
+	// SuspectAge is the age at which an empty window is credible without further
+	// evidence; for young scopes YoungAge, since Cloudflare delays new Free zones by up
+	// to a day.
 	SuspectAge = 6 * time.Hour
 	YoungAge   = 24 * time.Hour
-	// keepMargin before Cloudflare drops a window, its silence is believed.
+	// keepMargin is how long before Cloudflare drops a window it is credible.
 	keepMargin = 2 * time.Hour
-	// DelayedAge ends the wait for a dataset that is late as a whole.
+	// DelayedAge is the age at which windows of a late dataset no longer wait.
 	DelayedAge = 24 * time.Hour
-	// historyLen buckets tell a scope's level.
+	// historyLen is the number of buckets that define a scope's usual level.
 	historyLen = 12
-	// nearby windows before a bucket may say whether its level is low: twice
-	// the history, so that a few holes in it do no harm.
+	// nearby is how many windows before a bucket its level is compared with: twice the
+	// history, to allow for a few holes.
 	nearby = 2 * historyLen
-	// A bucket below lowShare of the median is suspect where the median is at
-	// least lowMedian; under that, noise alone crosses the line.
+	// A bucket below lowShare of the median is suspect if the median is at least
+	// lowMedian; below that, noise alone crosses the threshold.
 	lowShare  = 0.2
 	lowMedian = 10
-	// doubt is how long before a hole at the end of a scope's data a bucket may
-	// be half filled: filling was seen to take under four minutes.
+	// doubt is how long before a hole at the end of a scope's data a bucket may be half
+	// filled: filling was observed to take under four minutes.
 	doubt = 10 * time.Minute
-	// minScopes with traffic are needed to tell a late dataset from a late zone.
+	// minScopes is how many scopes with traffic are needed to distinguish a late dataset
+	// from a late zone.
 	minScopes = 3
 )
 
-// Policy is how one dataset settles.
+// Policy has the settling parameters of one dataset.
 type Policy struct {
 	Size     time.Duration
 	Confirm  int           // equal readings that make a bucket final, at least 1
@@ -104,14 +101,14 @@ type Policy struct {
 	Distinct bool          // levels are distinct counts, which do not add up
 }
 
-// Reading is one look at one window.
+// Reading is one reading of one window.
 type Reading struct {
 	Start   bucket.Time
 	Digest  uint64  // of all rows; equal readings have equal digests
-	Empty   bool    // the scope's object was there, with an empty list
-	Level   float64 // what the scope is measured by, for example requests
+	Empty   bool    // the answer has the scope, with an empty list
+	Level   float64 // the measure of the scope's traffic, for example requests
 	Sampled bool    // Cloudflare answered from a sample
-	Closed  bool    // not due, not wanted, or final: only shows, by its level too, how far the data has come
+	Closed  bool    // not due, not wanted, or final: it only serves to infer the lead of other windows
 }
 
 // Reason says why a window that was read is not final.
@@ -120,21 +117,21 @@ type Reason uint8
 // The reasons, weakest first.
 const (
 	None     Reason = iota
-	Settling        // readings are few, or differ
-	Suspect         // was empty or far too low at some time, or stands before such a hole
+	Settling        // too few readings, or readings differ
+	Suspect         // was empty or far too low at some time, or ends shortly before such a hole
 	Delayed         // the whole dataset is late
 )
 
 // Verdict is the decision on one reading.
 type Verdict struct {
 	Start bucket.Time
-	// Final is not zero when the reading is to be stored now.
+	// Final is not zero if the reading must be stored now.
 	Final bucket.Finality
-	// Reason and Again say why not, and when the next reading may count.
+	// Reason is why it is not final, and Again when the next reading can count.
 	Reason Reason
 	Again  bucket.Time
-	// First is when the window was first read, Since when it first read as it
-	// does now, and Equal how often in a row it did.
+	// First is the first reading of the window, Since the first of the current equal
+	// readings, and Equal their number.
 	First, Since bucket.Time
 	Equal        int
 }

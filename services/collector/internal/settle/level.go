@@ -19,16 +19,16 @@ func push(h []level, l level) []level {
 // suspect compares a reading with the buckets that are known around it.
 func suspect(recent []level, r Reading, size time.Duration) bool {
 	if r.Empty {
-		// Quiet needs proof: a full history without a single row.
+		// A quiet scope needs a full history without a single row.
 		return len(recent) < historyLen || slices.ContainsFunc(recent, func(l level) bool { return !l.empty })
 	}
 	m := median(before(recent, r.Start, size))
 	return m >= lowMedian && r.Level < lowShare*m
 }
 
-// before are the buckets that a window's level can be held against: those that
-// came shortly before it. Night is not low because noon, read first, was high,
-// nor because the evening before an outage was.
+// before returns the buckets with which a window's level can be compared: those shortly
+// before it. A night is not low because noon, which was read first, was high, nor because
+// the evening before an outage was.
 func before(recent []level, start bucket.Time, size time.Duration) []level {
 	from := start.Add(-nearby * size)
 	return slices.DeleteFunc(slices.Clone(recent), func(l level) bool { return l.start < from || l.start >= start })

@@ -7,12 +7,12 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// Dataset holds the readings of one dataset that are not final yet.
+// Dataset holds the pending windows of one dataset.
 type Dataset struct {
 	policy Policy
 	scopes map[bucket.Scope]*scope
-	// delayedFrom is the first window of an outage of the dataset that goes on,
-	// 0 if none.
+	// delayedFrom is the first window of a current delay of the whole dataset, 0 if
+	// there is none.
 	delayedFrom bucket.Time
 	// holes are the windows that look suspect in too many scopes at once.
 	holes map[bucket.Time]bool
@@ -23,21 +23,21 @@ type scope struct {
 	firstSeen bucket.Time
 	history   []level // newest last, at most historyLen, of final buckets
 	pending   map[bucket.Time]*pending
-	// ordinary is the newest window that was ever read with ordinary rows, or is
-	// closed and has any.
+	// ordinary is the newest window that was ever read with an ordinary level, or is
+	// closed and has rows.
 	ordinary bucket.Time
-	// hole is the first window of the suspect ones that the scope's data ends
-	// with; 0 when it ends with an ordinary one.
+	// hole is the first of the suspect windows at the end of the scope's data; 0 if
+	// the data ends with an ordinary window.
 	hole bucket.Time
-	// keeps is how long Cloudflare keeps the scope's data; 0: not known.
+	// keeps is how long Cloudflare keeps the scope's data; 0: unknown.
 	keeps time.Duration
-	// ended: the scope is not collected any more, so that its last windows are
-	// silent whatever the dataset does.
+	// ended: the scope is no longer collected, so that its last windows are empty
+	// whether or not the dataset is late.
 	ended bool
 
-	// What the scope counts for in the tally: nothing while counts is false. Then
-	// expires is when that changes by itself, 0: never, and awaited under which time
-	// it is among the expiries, 0: it is not.
+	// The scope's contribution to the tally; none while counts is false. expires is
+	// when it changes by itself, 0: never. awaited is the time of its element among
+	// the expiries, 0: it has none.
 	counts           bool
 	shares           []share
 	expires, awaited bucket.Time
@@ -49,23 +49,27 @@ type level struct {
 	empty bool
 }
 
-// pending is what is remembered of a window that is not final.
+// pending is the state of a window that is not final.
 type pending struct {
-	digest  uint64
-	first   bucket.Time   // first reading
-	since   bucket.Time   // first reading with this digest
-	last    bucket.Time   // newest reading that counted
-	counted bool          // the newest reading did
-	equal   int           // readings in a row with this digest
-	past    time.Duration // how far past the window the data of the newest answer had come
-	whole   int           // readings in a row that were equal and in whose answers it had come far enough
-	after   bucket.Time   // since when all were ordinary and it had; 0: the newest was not or it had not
-	late    bool          // first read after the deadline
-	sampled bool          // the newest reading was
-	once    bool          // was suspect or doubtful at some time
-	low     bool          // the newest reading looked suspect
-	usual   float64       // the level that the scope had before
-	traffic bool          // the scope had traffic when it was last judged
+	digest      uint64      // of the newest reading
+	firstRead   bucket.Time // first reading
+	sameSince   bucket.Time // first reading with this digest
+	lastCounted bucket.Time // newest reading that counted; 0: none by this leader
+	counted     bool        // the newest reading counted
+	equal       int         // consecutive readings with this digest
+	// lead is how far past the window the data of the newest answer lies.
+	lead time.Duration
+	// confirmations counts consecutive equal readings whose answers had enough lead.
+	confirmations int
+	// leadSince is since when all readings were ordinary and had enough lead; 0: the
+	// newest was not ordinary or had too little.
+	leadSince    bucket.Time
+	overdue      bool    // first read after the deadline
+	sampled      bool    // the newest reading was sampled
+	everSuspect  bool    // was suspect or doubtful at some time
+	looksSuspect bool    // the newest reading was suspect
+	usualLevel   float64 // the scope's level before this window
+	hadTraffic   bool    // the scope had traffic when the window was last read
 }
 
 // New returns a Dataset without readings.
@@ -83,10 +87,10 @@ type Final struct {
 	Empty bool
 }
 
-// Past is what the store knows of a scope.
+// Past is what is stored of a scope.
 type Past struct {
 	FirstSeen bucket.Time
-	// Keeps is how long Cloudflare keeps the scope's data; 0: not known.
+	// Keeps is how long Cloudflare keeps the scope's data; 0: unknown.
 	Keeps time.Duration
 	// Recent are the scope's newest final buckets, ascending.
 	Recent []Final
@@ -94,15 +98,15 @@ type Past struct {
 	Suspect []bucket.Time
 }
 
-// Restore tells what the store knows of a scope. It must be called before the
-// scope's first reading.
+// Restore adds a scope with what is stored of it. It must be called before the scope's
+// first reading.
 func (d *Dataset) Restore(s bucket.Scope, past Past) {
 	sc := &scope{firstSeen: past.FirstSeen, keeps: past.Keeps, pending: map[bucket.Time]*pending{}}
 	for _, f := range past.Recent {
 		sc.remember(f)
 	}
 	for _, start := range past.Suspect {
-		sc.pending[start] = &pending{once: true}
+		sc.pending[start] = &pending{everSuspect: true}
 		if start > sc.ordinary && (sc.hole == 0 || start < sc.hole) {
 			sc.hole = start
 		}
@@ -112,7 +116,7 @@ func (d *Dataset) Restore(s bucket.Scope, past Past) {
 	d.tally.changed[sc] = true
 }
 
-// Expire forgets the readings of windows that are no longer wanted.
+// Expire drops the pending windows before the horizon.
 func (d *Dataset) Expire(s bucket.Scope, horizon bucket.Time) {
 	sc := d.scopes[s]
 	if sc == nil {
@@ -127,9 +131,9 @@ func (d *Dataset) Expire(s bucket.Scope, horizon bucket.Time) {
 	sc.closeHole()
 }
 
-// End tells whether a scope has ended, by a pause say: what is open of it is still
-// judged, and its silence says nothing about the dataset. A scope that is not known
-// is left alone.
+// End sets whether a scope has ended, for instance because it was paused: its pending
+// windows are still judged, but its empty windows say nothing about the dataset. An
+// unknown scope is ignored.
 func (d *Dataset) End(s bucket.Scope, ended bool) {
 	if sc := d.scopes[s]; sc != nil && sc.ended != ended {
 		d.tally.change(sc)
@@ -145,27 +149,27 @@ func (d *Dataset) Forget(s bucket.Scope) {
 	}
 }
 
-// Again is when the next reading of a window may count: zero for a window that
-// was never read.
+// Again is when the next reading of a window can count; zero for a window that was never
+// read.
 func (d *Dataset) Again(s bucket.Scope, start bucket.Time) bucket.Time {
 	sc := d.scopes[s]
 	if sc == nil {
 		return 0
 	}
 	p := sc.pending[start]
-	if p == nil || p.last == 0 {
+	if p == nil || p.lastCounted == 0 {
 		return 0
 	}
-	return d.again(p, start)
+	return d.nextReading(p, start)
 }
 
 // Read reports whether a window was read by this leader and is not final.
 func (d *Dataset) Read(s bucket.Scope, start bucket.Time) bool {
 	sc := d.scopes[s]
-	return sc != nil && sc.pending[start] != nil && sc.pending[start].last != 0
+	return sc != nil && sc.pending[start] != nil && sc.pending[start].lastCounted != 0
 }
 
-// Reason is why a window is not final, as far as readings tell.
+// Reason is why a window is not final, according to its readings.
 func (d *Dataset) Reason(s bucket.Scope, start bucket.Time) Reason {
 	sc := d.scopes[s]
 	if sc == nil || sc.pending[start] == nil {
@@ -174,8 +178,8 @@ func (d *Dataset) Reason(s bucket.Scope, start bucket.Time) Reason {
 	return d.reason(sc.pending[start], start)
 }
 
-// Stored tells that a bucket was committed: its readings are forgotten and it
-// becomes part of the scope's level.
+// Stored records that a bucket was committed: the window is no longer pending and becomes
+// part of the scope's history.
 func (d *Dataset) Stored(s bucket.Scope, f Final) {
 	if sc := d.scopes[s]; sc != nil {
 		d.tally.change(sc)
@@ -185,10 +189,10 @@ func (d *Dataset) Stored(s bucket.Scope, f Final) {
 	}
 }
 
-// Note takes the readings that one answer brought at time now, by scope, each
-// ascending by window; those that are not due are closed. Nothing is judged
-// yet: whether a scope or the dataset is late shows only when all
-// readings of an answer are in. Every scope must have been restored.
+// Note adds the readings of one answer at time now, by scope, each ascending by window;
+// those that are not due are closed. It does not judge them: whether a scope or the
+// dataset is late is known only after all readings of an answer. Every scope must have
+// been restored.
 func (d *Dataset) Note(now bucket.Time, answer map[bucket.Scope][]Reading) {
 	for s, readings := range answer {
 		d.tally.change(d.scopes[s])
@@ -197,8 +201,8 @@ func (d *Dataset) Note(now bucket.Time, answer map[bucket.Scope][]Reading) {
 	d.judgeDelay(now)
 }
 
-// Hole is the first of the suspect windows that a scope's data ends with, as far
-// as this dataset shows; 0 when it ends with an ordinary one.
+// Hole is the first of the suspect windows at the end of a scope's data in this dataset; 0
+// if the data ends with an ordinary window.
 func (d *Dataset) Hole(s bucket.Scope) bucket.Time {
 	if sc := d.scopes[s]; sc != nil {
 		return sc.hole
@@ -206,10 +210,10 @@ func (d *Dataset) Hole(s bucket.Scope) bucket.Time {
 	return 0
 }
 
-// Judge decides on readings that were noted at the same time. hole is the first
-// hole that any dataset of the scope shows, or 0: one of long buckets shows a
-// delay only as a bucket that fills slowly, and learns from the others that it
-// is one. Closed readings get an empty verdict.
+// Judge decides on readings that were noted at the same time. hole is the earliest hole of
+// any dataset of the scope, or 0: in a dataset of long buckets a delay is visible only as
+// a bucket that fills slowly, so it needs the holes of the others. Closed readings get an
+// empty verdict.
 func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, hole bucket.Time) []Verdict {
 	sc := d.scopes[s]
 	verdicts := make([]Verdict, len(readings))
@@ -219,17 +223,18 @@ func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, hol
 		}
 		p, end := sc.pending[r.Start], r.Start.Add(d.policy.Size)
 		if hole != 0 && end > hole.Add(-doubt) {
-			p.once = true
+			p.everSuspect = true
 		}
 		verdicts[i] = d.judge(sc, now, r)
 	}
 	return verdicts
 }
 
-// reached is how far past the window of reading i the data of its answer has
-// come, as the rows tell: at least one nanosecond where there is anything. Up to
-// the end of the next window it is told from how much of this one's level that has.
-func (p Policy) reached(readings []Reading, i int) time.Duration {
+// lead is how far past the window of reading i the data of its answer lies. It is inferred
+// from the answer: the distance to its newest non-empty window, at least one nanosecond if
+// there is one. If that is the next window, the lead is as large a share of it as its
+// level is of this window's level.
+func (p Policy) lead(readings []Reading, i int) time.Duration {
 	end := readings[i].Start.Add(p.Size)
 	for _, r := range slices.Backward(readings[i+1:]) {
 		switch {
@@ -249,30 +254,30 @@ func (p Policy) reached(readings []Reading, i int) time.Duration {
 	return 0
 }
 
-// follow counts a reading, if the data of its answer has come far enough.
-func (p *pending) follow(now bucket.Time) {
+// confirm counts a reading as a confirmation if its answer has enough lead.
+func (p *pending) confirm(now bucket.Time) {
 	switch {
-	case p.past < Enough || p.low:
-		p.after, p.whole = 0, 0 // not for good: another answer may show more
-	case p.after == 0:
-		p.after = now
+	case p.lead < Enough || p.looksSuspect:
+		p.leadSince, p.confirmations = 0, 0 // another answer may have more lead
+	case p.leadSince == 0:
+		p.leadSince = now
 		fallthrough
 	default:
 		if p.counted {
-			p.whole++
+			p.confirmations++
 		}
 	}
 }
 
-// take notes the readings and marks what is suspect or doubtful.
+// take adds the readings and marks suspect and doubtful windows.
 func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
-	// Levels are judged in ascending order against final buckets and, in a
-	// catch-up, against the ordinary readings before them in this very answer.
+	// Levels are compared in ascending order with final buckets and, in a catch-up, with
+	// the ordinary readings before them in the same answer.
 	recent := slices.Clone(sc.history)
 	low := make([]bool, len(readings))
 	for i, r := range readings {
 		if r.Closed {
-			// Any row will do: it may be the window that fills just now.
+			// Any row is enough: it may be the window that is filling now.
 			if low[i] = r.Empty; !r.Empty {
 				sc.ordinary = max(sc.ordinary, r.Start)
 			}
@@ -281,21 +286,21 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 		low[i] = suspect(recent, r, policy.Size)
 		p := sc.pending[r.Start]
 		if p == nil {
-			p = &pending{late: now.Sub(r.Start.Add(policy.Size)) > policy.Deadline}
+			p = &pending{overdue: now.Sub(r.Start.Add(policy.Size)) > policy.Deadline}
 			sc.pending[r.Start] = p
 		}
 		p.note(now, r)
-		p.usual = r.Level // of a new scope nothing else is known
+		p.usualLevel = r.Level // a new scope has no history
 		if known := before(recent, r.Start, policy.Size); len(known) > 0 {
-			p.usual = median(known)
+			p.usualLevel = median(known)
 		}
-		p.low, p.traffic = low[i], hasTraffic(recent) || !r.Empty
-		p.once = p.once || p.low
-		p.past = policy.reached(readings, i)
-		if age := now.Sub(r.Start.Add(policy.Size)); !p.low && age >= SuspectAge {
-			p.past = max(p.past, Beyond) // it was filled long ago
+		p.looksSuspect, p.hadTraffic = low[i], hasTraffic(recent) || !r.Empty
+		p.everSuspect = p.everSuspect || p.looksSuspect
+		p.lead = policy.lead(readings, i)
+		if age := now.Sub(r.Start.Add(policy.Size)); !p.looksSuspect && age >= SuspectAge {
+			p.lead = max(p.lead, Beyond) // old enough to be complete
 		}
-		p.follow(now)
+		p.confirm(now)
 		if low[i] {
 			continue
 		}
@@ -307,22 +312,22 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 	sc.findHole(readings, low)
 }
 
-// closeHole ends a hole of which nothing is left to wait for: its silence was
-// believed, and says nothing about what comes after it.
+// closeHole ends a hole that has no pending windows left: its emptiness was confirmed, and
+// says nothing about later windows.
 func (sc *scope) closeHole() {
 	if sc.hole == 0 {
 		return
 	}
 	for start, p := range sc.pending {
-		if start >= sc.hole && (p.low || p.last == 0) {
+		if start >= sc.hole && (p.looksSuspect || p.lastCounted == 0) {
 			return
 		}
 	}
 	sc.hole = 0
 }
 
-// findHole looks at what the scope's data ends with. Silence that was believed
-// says nothing about it.
+// findHole sets the hole at the end of the scope's data. Confirmed empty windows do not
+// count.
 func (sc *scope) findHole(readings []Reading, low []bool) {
 	hole, ordinary := bucket.Time(0), bucket.Time(0)
 	for i, r := range readings {
@@ -342,83 +347,83 @@ func (sc *scope) findHole(readings []Reading, low []bool) {
 	}
 }
 
-// note counts a reading, if it is far enough from the one before.
+// note adds a reading, and counts it if it is far enough from the previous one.
 func (p *pending) note(now bucket.Time, r Reading) {
-	if p.first == 0 {
-		p.first = now
+	if p.firstRead == 0 {
+		p.firstRead = now
 	}
 	p.sampled, p.counted = r.Sampled, true
 	switch {
-	case p.last == 0 || p.digest != r.Digest:
-		p.digest, p.since, p.equal, p.whole = r.Digest, now, 1, 0
-	case now.Sub(p.last) >= Spacing:
+	case p.lastCounted == 0 || p.digest != r.Digest:
+		p.digest, p.sameSince, p.equal, p.confirmations = r.Digest, now, 1, 0
+	case now.Sub(p.lastCounted) >= Spacing:
 		p.equal++
 	default:
-		p.counted = false // too close to be a second opinion
+		p.counted = false // too close to the previous reading
 		return
 	}
-	p.last = now
+	p.lastCounted = now
 }
 
-// doubtful windows need two equal readings ten minutes apart.
-func (p *pending) doubtful() bool { return p.once || p.past == 0 }
+// doubtful reports whether the window needs two equal readings ten minutes apart.
+func (p *pending) doubtful() bool { return p.everSuspect || p.lead == 0 }
 
-// agreed reports whether the readings of a window were the same for ten minutes;
-// sampled ones, which never are, ordinary and not the last of the data for as long.
+// agreed reports whether the readings of a window have been equal for ten minutes.
+// Sampled readings never are: they must have been ordinary, with enough lead, for as long.
 func (p *pending) agreed(now bucket.Time) bool {
-	return now.Sub(p.since) >= AgreeApart || p.sampled && p.after != 0 && now.Sub(p.after) >= AgreeApart
+	return now.Sub(p.sameSince) >= AgreeApart || p.sampled && p.leadSince != 0 && now.Sub(p.leadSince) >= AgreeApart
 }
 
 func (d *Dataset) judge(sc *scope, now bucket.Time, r Reading) Verdict {
 	p := sc.pending[r.Start]
 	age := now.Sub(r.Start.Add(d.policy.Size))
-	v := Verdict{Start: r.Start, First: p.first, Since: p.since, Equal: p.equal}
+	v := Verdict{Start: r.Start, First: p.firstRead, Since: p.sameSince, Equal: p.equal}
 	switch {
 	case d.late(p, r.Start) && age < DelayedAge:
-	case p.doubtful(), p.past < Enough:
-		if sc.overcome(p, r, now, age, d.policy.Size) {
+	case p.doubtful(), p.lead < Enough:
+		if sc.credible(p, r, now, age, d.policy.Size) {
 			v.Final = bucket.SuspectConfirmed
 		}
-	case p.past >= Beyond && (p.late || p.sampled), p.whole >= d.policy.Confirm, p.whole > 0 && p.agreed(now):
+	case p.lead >= Beyond && (p.overdue || p.sampled), p.confirmations >= d.policy.Confirm, p.confirmations > 0 && p.agreed(now):
 		v.Final = bucket.Confirmed
-	case age >= d.policy.Deadline && p.past >= Beyond:
+	case age >= d.policy.Deadline && p.lead >= Beyond:
 		v.Final = bucket.Deadline
 	}
 	if v.Final == 0 {
-		v.Reason, v.Again = d.reason(p, r.Start), d.again(p, r.Start)
+		v.Reason, v.Again = d.reason(p, r.Start), d.nextReading(p, r.Start)
 	}
 	return v
 }
 
-// patience is the age at which the silence of a window is believed by itself.
-func (sc *scope) patience(start bucket.Time, size time.Duration) time.Duration {
+// credibleAge is the age at which a suspect window is final without further evidence.
+func (sc *scope) credibleAge(start bucket.Time, size time.Duration) time.Duration {
 	limit := SuspectAge
 	if start.Add(size).Sub(sc.firstSeen) < YoungAge {
 		limit = YoungAge
 	}
 	if sc.keeps > 0 {
-		// Waiting until Cloudflare drops the data would turn a quiet zone's
-		// zeros into losses.
+		// Waiting until Cloudflare drops the data would turn the zeros of a quiet zone
+		// into lost windows.
 		limit = min(limit, max(sc.keeps-keepMargin-2*size, sc.keeps/2))
 	}
 	return limit
 }
 
-// overcome says whether a window that was suspect or doubtful may be believed.
-func (sc *scope) overcome(p *pending, r Reading, now bucket.Time, age, size time.Duration) bool {
-	if age >= sc.patience(r.Start, size) {
+// credible reports whether a suspect or doubtful window may become final.
+func (sc *scope) credible(p *pending, r Reading, now bucket.Time, age, size time.Duration) bool {
+	if age >= sc.credibleAge(r.Start, size) {
 		return true
 	}
-	// What came after must be in the same answer: another answer may have come
-	// from where the data had arrived. Data may also stand still in the middle of
-	// a window, so that silence after it tells nothing where there never is any.
-	expected := p.usual * min(1, float64(age)/float64(size))
-	return p.agreed(now) && (p.past >= Enough || !p.low && expected < lowMedian)
+	// The lead must be that of the same answer: another answer may come from a replica
+	// with newer data. Data may also stop arriving in the middle of a window. So without
+	// enough lead an ordinary window is credible only if little traffic is expected after it.
+	expected := p.usualLevel * min(1, float64(age)/float64(size))
+	return p.agreed(now) && (p.lead >= Enough || !p.looksSuspect && expected < lowMedian)
 }
 
-// late reports whether a window waits because the dataset is late.
+// late reports whether a window waits because the whole dataset is late.
 func (d *Dataset) late(p *pending, start bucket.Time) bool {
-	return d.delayedFrom != 0 && start >= d.delayedFrom || p.low && d.holes[start]
+	return d.delayedFrom != 0 && start >= d.delayedFrom || p.looksSuspect && d.holes[start]
 }
 
 func (d *Dataset) reason(p *pending, start bucket.Time) Reason {
@@ -431,27 +436,27 @@ func (d *Dataset) reason(p *pending, start bucket.Time) Reason {
 	return Settling
 }
 
-// again: a window that only settles is read every minute; one that must agree
-// over ten minutes when these are over, or, if it agreed and something else is
-// missing, ten minutes after it was last read.
-func (d *Dataset) again(p *pending, start bucket.Time) bucket.Time {
+// nextReading is when the next reading of a window can count. An ordinary window is read
+// every minute. One that needs equal readings ten minutes apart is read after that time
+// or, if it has them and something else is missing, ten minutes after its last reading.
+func (d *Dataset) nextReading(p *pending, start bucket.Time) bucket.Time {
 	switch {
 	case p.doubtful() || d.late(p, start):
-	case p.sampled && p.past < Beyond:
-		// Equal readings are not to be hoped for: when enough may have come after.
-		return max(p.last.Add(Spacing), start.Add(d.policy.Size+Beyond+2*Spacing))
-	case p.past < Enough && p.last.Sub(p.since) >= AgreeApart:
-		return p.last.Add(AgreeApart)
-	case p.past < Enough:
-		// Of an hour, what comes after a peak takes its time to be enough.
-		return p.last.Add(max(Spacing, min(AgreeApart, d.policy.Size/12)))
+	case p.sampled && p.lead < Beyond:
+		// Sampled readings are never equal: read again when the lead may be enough.
+		return max(p.lastCounted.Add(Spacing), start.Add(d.policy.Size+Beyond+2*Spacing))
+	case p.lead < Enough && p.lastCounted.Sub(p.sameSince) >= AgreeApart:
+		return p.lastCounted.Add(AgreeApart)
+	case p.lead < Enough:
+		// After an hour with a peak, the next window needs longer for enough lead.
+		return p.lastCounted.Add(max(Spacing, min(AgreeApart, d.policy.Size/12)))
 	default:
-		return p.last.Add(Spacing)
+		return p.lastCounted.Add(Spacing)
 	}
-	if due := p.since.Add(AgreeApart); due > p.last {
+	if due := p.sameSince.Add(AgreeApart); due > p.lastCounted {
 		return due
 	}
-	return p.last.Add(AgreeApart)
+	return p.lastCounted.Add(AgreeApart)
 }
 
 func (sc *scope) remember(f Final) {

@@ -15,8 +15,8 @@ func judgedWhole(d *Dataset, now, delayedFrom bucket.Time) (from bucket.Time, ho
 	windows := map[bucket.Time]*count{}
 	for _, sc := range d.scopes {
 		for start, p := range sc.pending {
-			old := p.last == 0 || now.Sub(start.Add(d.policy.Size)) >= DelayedAge || now.Sub(p.last) > max(2*AgreeApart, 2*d.policy.Size)
-			if sc.ended || old || !p.traffic {
+			old := p.lastCounted == 0 || now.Sub(start.Add(d.policy.Size)) >= DelayedAge || now.Sub(p.lastCounted) > max(2*AgreeApart, 2*d.policy.Size)
+			if sc.ended || old || !p.hadTraffic {
 				continue
 			}
 			c := windows[start]
@@ -25,7 +25,7 @@ func judgedWhole(d *Dataset, now, delayedFrom bucket.Time) (from bucket.Time, ho
 				windows[start] = c
 			}
 			c.traffic++
-			if p.low {
+			if p.looksSuspect {
 				c.low++
 				if sc.ordinary <= start {
 					c.open++

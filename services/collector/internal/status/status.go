@@ -1,6 +1,5 @@
-// Package status answers what a collector knows of scopes, coverage and
-// datasets. It reads the store only, so that a standby answers as the leader
-// does.
+// Package status provides scopes, coverage and the status of datasets. It reads only the
+// store, so that a standby returns the same as the leader.
 package status
 
 import (
@@ -118,8 +117,8 @@ func (s *Source) scopes(ctx context.Context) (*picture, error) {
 	return p, nil
 }
 
-// Named are the scopes that have one of the names as the label of their zone, or
-// had it before a rename that is remembered.
+// Named are the scopes whose zone label is one of the names, or was before a recorded
+// rename.
 func (s *Source) Named(ctx context.Context, zones []string) ([]bucket.Scope, error) {
 	p, err := s.scopes(ctx)
 	if err != nil {
@@ -151,8 +150,8 @@ func matches(f store.Filter, dataset string, sc bucket.Scope) bool {
 		(len(f.Scopes) == 0 || slices.Contains(f.Scopes, sc))
 }
 
-// Coverage says of each range inside window what it is; the zero window stands
-// for everything from the horizon to now. The time is that of the answer.
+// Coverage returns the state of each range inside window; the zero window means everything
+// from the horizon to now. The time is that of the result.
 func (s *Source) Coverage(ctx context.Context, f store.Filter, window bucket.Window) ([]*bucketv1.Coverage, time.Time, error) {
 	p, err := s.read(ctx, f)
 	if err != nil {
@@ -201,7 +200,7 @@ func protoRange(r coverage.Range) *bucketv1.CoverageRange {
 	return out
 }
 
-// Scopes lists every zone and account that was ever collected, with what it may be asked.
+// Scopes lists every zone and account that was ever collected, with its entitlements.
 func (s *Source) Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error) {
 	p, err := s.scopes(ctx)
 	if err != nil {

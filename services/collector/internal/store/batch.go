@@ -10,11 +10,11 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// Validate reports the first thing in the batch that no driver may store, which
-// is ErrInvalid. Drivers call it, so that both refuse the same.
+// Validate returns an ErrInvalid for the first value of the batch that no driver may
+// store. Drivers call it, so that both reject the same values.
 func (b *Batch) Validate() error {
 	if b.CommittedAt.IsZero() {
-		return errors.New("batch without a commit time")
+		return errors.New("batch has no commit time")
 	}
 	for i := range b.Entries {
 		if err := b.Entries[i].Validate(); err != nil {
@@ -29,10 +29,10 @@ func (b *Batch) Validate() error {
 	return nil
 }
 
-// Validate reports why no driver may store the record.
+// Validate returns an error if no driver may store the record.
 func (r *Record) Validate() error {
 	if r.Kind == "" || r.Key == "" {
-		return fmt.Errorf("record with kind %.80q and key %.80q: both are required", r.Kind, r.Key)
+		return fmt.Errorf("record has kind %.80q and key %.80q: both are required", r.Kind, r.Key)
 	}
 	if !validText(r.Kind, r.Key, string(r.Value)) || escapesNUL(string(r.Value)) {
 		return fmt.Errorf("record %.80q %.80q: text must be UTF-8 without NUL", r.Kind, r.Key)
@@ -43,7 +43,7 @@ func (r *Record) Validate() error {
 	return nil
 }
 
-// Validate reports why no driver may store the entry.
+// Validate returns an error if no driver may store the entry.
 func (e *NewEntry) Validate() error {
 	if e.Kind < bucket.KindBucket || e.Kind > bucket.KindRestatement {
 		return fmt.Errorf("kind is %d; it must be %d to %d", e.Kind, bucket.KindBucket, bucket.KindRestatement)
@@ -72,28 +72,28 @@ func (e *NewEntry) Validate() error {
 	if e.Key.Dataset == "" {
 		return fmt.Errorf("bucket %s has no dataset", e.Key)
 	}
-	// Retention relies on it: an aligned window of a size that divides a day
-	// never reaches over the end of a month, which is where partitions meet.
+	// Retention depends on it: an aligned window of a size that divides a day never
+	// crosses the end of a month, where one partition ends and the next begins.
 	size := e.End.Sub(e.Key.Start)
 	if err := bucket.ValidSize(size); err != nil {
 		return fmt.Errorf("bucket %s: %w", e.Key, err)
 	}
 	if e.Key.Start.Floor(size) != e.Key.Start {
-		return fmt.Errorf("bucket %s: the start is not aligned to the size of %s", e.Key, size)
+		return fmt.Errorf("bucket %s: the start must be a multiple of the size of %s", e.Key, size)
 	}
 	return nil
 }
 
-// MaxAhead is how far the stored stream time may be ahead of the leader's clock:
-// clocks differ, but not by more.
+// MaxAhead is how far the stored stream time may be ahead of the leader's clock, which
+// is more than clocks normally differ.
 const MaxAhead = time.Hour
 
 // MaxWindow is the longest window that a bucket can have.
 const MaxWindow = 24 * time.Hour
 
-// Positions returns where each entry of the batch will stand when it is
-// appended at the given head. Both drivers and the writer use it, so that a
-// chain is computed in one way.
+// Positions returns the position of each entry of the batch when it is appended at the
+// given head. Both drivers and the writer use it, so that there is one implementation
+// of the chain.
 func (b *Batch) Positions(at bucket.Position) []bucket.Position {
 	out := make([]bucket.Position, len(b.Entries))
 	for i := range b.Entries {
@@ -106,8 +106,8 @@ func (b *Batch) Positions(at bucket.Position) []bucket.Position {
 	return out
 }
 
-// Millis is t as both drivers store it: in UTC, without what is below a
-// millisecond, which the chain does not cover either.
+// Millis is t as both drivers store it: in UTC, truncated to milliseconds, like the time
+// in the chain.
 func Millis(t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Time{}

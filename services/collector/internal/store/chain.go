@@ -2,15 +2,14 @@ package store
 
 import "github.com/weir-metrics/weir/internal/bucket"
 
-// Before are the entries that those of a snapshot follow: the chains that are
-// stored of revisions, as far as retention has left them.
+// Before holds the stored chains of the revisions that precede the entries of a
+// snapshot, as far as retention has left them.
 type Before map[bucket.Revision][]byte
 
-// Missing are the revisions before the entries that are not among them, and whose
-// chains have to be read.
+// Missing returns the preceding revisions whose chains must still be read.
 func (b Before) Missing(entries []Entry) (missing []int64) {
 	for i := range entries {
-		if entries[i].Damage == "" { // of which the chain may be
+		if entries[i].Damage == "" { // else the chain may be damaged
 			b[entries[i].Revision] = entries[i].Chain[:]
 		}
 	}
@@ -22,9 +21,9 @@ func (b Before) Missing(entries []Entry) (missing []int64) {
 	return missing
 }
 
-// Check takes the payload out of each entry whose chain does not follow from that
-// of the entry before it, and says so in the entry. One whose predecessor is not
-// stored any more stays as it is.
+// Check removes the payload of each entry whose chain does not follow from that of the
+// preceding entry, and sets its Damage. An entry whose predecessor is no longer stored
+// is not changed.
 func (b Before) Check(entries []Entry) {
 	for i := range entries {
 		e := &entries[i]
@@ -33,7 +32,7 @@ func (b Before) Check(entries []Entry) {
 			continue
 		}
 		if before.Next(e.Kind, e.CommittedAt, e.Payload) != e.Chain {
-			e.spoiled("its chain does not follow from that of the entry before it")
+			e.damaged("its chain does not follow from the chain of the preceding entry")
 		}
 	}
 }

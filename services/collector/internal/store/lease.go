@@ -8,18 +8,17 @@ import (
 	"time"
 )
 
-// MaxLease bounds a lease. One that ends later, by the database's clock, is
-// nobody's: whoever lives renews it to less, so the row was altered or the clock
-// was set back. Acquire takes it as one that has expired.
+// MaxLease is the longest lease. A stored lease that ends later, by the database's
+// clock, is invalid: a living holder renews it for less, so the row was modified or the
+// clock was set back. Acquire treats it as expired.
 const MaxLease = 2 * time.Hour
 
-// MaxTerm bounds the terms that are counted on from. Raised every second, a term
-// would not come to it in an age of the earth: one beyond it, or below zero, was
-// written by somebody else.
+// MaxTerm is the highest term that is incremented. Normal operation never reaches it: a
+// higher term, or one below zero, was not written by Weir.
 const MaxTerm Term = 1<<62 - 1
 
-// NextTerm is the term after t. After one that cannot be it is drawn at random, far
-// from those of leaders that may live: the first terms would be theirs again.
+// NextTerm is the term after t. After an invalid one it is random, far from the terms of
+// leaders that may still be running: small numbers could be theirs.
 func NextTerm(t Term) Term {
 	if t < MaxTerm {
 		return t + 1
@@ -27,10 +26,10 @@ func NextTerm(t Term) Term {
 	return FreshTerm()
 }
 
-// FreshTerm is a term that no leader has had, for all that is likely.
+// FreshTerm is a random term that very likely no leader has had.
 func FreshTerm() Term { return 1<<40 + Term(rand.Uint64N(1<<60)) } //nolint:gosec // it is no secret
 
-// HeldError is an ErrHeld that says who holds the lease.
+// HeldError is an ErrHeld with the holder of the lease.
 type HeldError struct {
 	Holder string
 	Until  time.Time // by the database's clock
@@ -44,14 +43,13 @@ func (e *HeldError) Error() string {
 // Is makes it an ErrHeld.
 func (e *HeldError) Is(target error) bool { return target == ErrHeld }
 
-// instanceMark parts a process's name from what tells it apart from other
-// processes of the same name.
+// instanceMark separates a process's name from its instance, which distinguishes it from
+// other processes of the same name.
 const instanceMark = "~"
 
-// Holder is the identity that a process has in the lease: its name, for people,
-// and an instance that no other process has. The lease may be taken again by the
-// very holder that has it, so with the name alone two processes that were given
-// one name by mistake would depose each other for ever.
+// Holder is the identity of a process in the lease: its name, for people, and a unique
+// instance. The current holder may acquire the lease again, so with the name alone two
+// processes that were given the same name by mistake would depose each other for ever.
 func Holder(name, instance string) string { return name + instanceMark + instance }
 
 // HolderName is the name in an identity. Earlier releases used the name alone.
@@ -62,21 +60,21 @@ func HolderName(holder string) string {
 	return holder
 }
 
-// ValidLease reports what is wrong with the arguments of Acquire, if anything.
+// ValidLease validates the arguments of Acquire.
 func ValidLease(holder string, ttl time.Duration) error {
 	if holder == "" {
-		return errors.New("acquire the lease: the holder has no name")
+		return errors.New("acquire the lease: the holder is empty; it must be a name")
 	}
 	return ValidTTL(ttl)
 }
 
-// ValidTTL reports what is wrong with the length of a lease, if anything.
+// ValidTTL validates the length of a lease.
 func ValidTTL(ttl time.Duration) error {
 	if ttl < time.Millisecond {
-		return fmt.Errorf("lease of %s: it must last at least a millisecond", ttl)
+		return fmt.Errorf("lease of %s: must be at least 1ms", ttl)
 	}
 	if ttl > MaxLease {
-		return fmt.Errorf("lease of %s: it may last %s at most", ttl, MaxLease)
+		return fmt.Errorf("lease of %s: must be at most %s", ttl, MaxLease)
 	}
 	return nil
 }

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// PermitBlock is a number of permits that were granted at once, as stored.
+// PermitBlock is a number of permits that were granted together, as stored.
 type PermitBlock struct {
 	N      int       `json:"n"`
 	Until  time.Time `json:"until"` // counts against the limit before this time
 	Holder string    `json:"holder"`
-	// ID is there until the block is settled. A build that does not know it drops
-	// it, and the block counts for its full time.
+	// ID is set until the block is settled. A build that does not know the field drops
+	// it, and the block then counts for its full time.
 	ID string `json:"id,omitempty"`
 }
 
@@ -22,12 +22,12 @@ type PermitBlock struct {
 func EncodePermits(blocks []PermitBlock) string {
 	out, err := json.Marshal(blocks)
 	if err != nil {
-		panic(err) // only for years beyond 9999, which Validate refuses
+		panic(err) // only for years after 9999, which Validate rejects
 	}
 	return string(out)
 }
 
-// DecodePermits reads the stored form; none where nothing is stored yet.
+// DecodePermits reads the stored form; none if nothing is stored yet.
 func DecodePermits(stored string) ([]PermitBlock, error) {
 	if stored == "" {
 		return nil, nil
@@ -38,15 +38,15 @@ func DecodePermits(stored string) ([]PermitBlock, error) {
 	}
 	for _, b := range blocks {
 		if b.N < 1 { // it would add to the limit
-			return nil, fmt.Errorf("%w: permits: a block of %d", ErrCorrupt, b.N)
+			return nil, fmt.Errorf("%w: permits: a block has %d permits; it must have at least 1", ErrCorrupt, b.N)
 		}
 	}
 	return blocks, nil
 }
 
-// Known are the blocks of the stored form, at the store's time. Where that cannot
-// be read, all permits but one are taken to be in use for a span: the one brings
-// a new form into the store. To grant none would leave the damage there for ever.
+// Known returns the blocks of the stored form, at the store's time. If it is unreadable,
+// all permits but one count as used for a span: granting that one overwrites the damaged
+// value, which granting none would leave there for ever.
 func (p *Permits) Known(stored string, now time.Time) []PermitBlock {
 	blocks, err := DecodePermits(stored)
 	if err == nil {
@@ -59,32 +59,32 @@ func (p *Permits) Known(stored string, now time.Time) []PermitBlock {
 	return []PermitBlock{{N: p.Limit - 1, Until: until.UTC(), Holder: "not known: what was stored is damaged"}}
 }
 
-// Validate reports what is wrong with the request, if anything.
+// Validate returns every problem of the request.
 func (p *Permits) Validate() error {
 	var errs []error
 	if p.User == "" {
-		errs = append(errs, errors.New("no user"))
+		errs = append(errs, errors.New("user is empty"))
 	}
 	if p.Want < 1 {
-		errs = append(errs, fmt.Errorf("wants %d permits; at least 1", p.Want))
+		errs = append(errs, fmt.Errorf("want is %d; it must be at least 1", p.Want))
 	}
 	if p.Limit < 1 {
 		errs = append(errs, fmt.Errorf("limit is %d; it must be at least 1", p.Limit))
 	}
 	if p.Span <= 0 {
-		errs = append(errs, fmt.Errorf("span is %s; it must be above zero", p.Span))
+		errs = append(errs, fmt.Errorf("span is %s; it must be positive", p.Span))
 	}
-	// 9999 is the last year that the stored form can spell.
+	// 9999 is the last year of the stored format.
 	if p.Now.IsZero() || p.UseBy.Before(p.Now) || p.UseBy.Add(p.Span).Year() > 9999 {
-		errs = append(errs, fmt.Errorf("permits are to be used from %s until %s", p.Now, p.UseBy))
+		errs = append(errs, fmt.Errorf("now is %s and use-by is %s; use-by must not be before now", p.Now, p.UseBy))
 	}
 	for _, spent := range p.Spent {
 		if spent.Block == "" {
-			errs = append(errs, errors.New("settles a block without a name"))
+			errs = append(errs, errors.New("settled block has no id"))
 		}
 		for _, u := range spent.Uses {
 			if u.N < 1 || u.Ago < 0 {
-				errs = append(errs, fmt.Errorf("settles block %q with %d permits used %s ago", spent.Block, u.N, u.Ago))
+				errs = append(errs, fmt.Errorf("settled block %q has %d permits used %s ago; neither may be negative, and there must be at least 1 permit", spent.Block, u.N, u.Ago))
 			}
 		}
 	}
@@ -94,8 +94,8 @@ func (p *Permits) Validate() error {
 	return nil
 }
 
-// GrantAt is [Permits.Grant] by the store's clock, which shows now, unless the
-// permits go by the caller's. Times in the answer are the caller's.
+// GrantAt is [Permits.Grant] by the store's clock, which is at now, unless the permits
+// use the caller's clock. Times in the result are by the caller's clock.
 func (p *Permits) GrantAt(now time.Time, blocks []PermitBlock) (Grant, []PermitBlock) {
 	if p.OwnTime {
 		return p.Grant(blocks)
@@ -109,31 +109,31 @@ func (p *Permits) GrantAt(now time.Time, blocks []PermitBlock) (Grant, []PermitB
 	return grant, blocks
 }
 
-// farAhead is beyond the differences of clocks and settings between processes.
-// What lapses before stays as it is, and an alert says that data is late.
+// farAhead is more than the differences between clocks and settings of processes. Blocks
+// that expire earlier are not changed; an alert reports if data is late.
 const farAhead = 12 * time.Hour
 
 // Grant decides how many permits can be given, from the blocks that are
 // stored for the user, and returns the blocks to store instead; nil when they
 // stay as they are.
 //
-// A block counts from its grant until UseBy + Span, or, once it is settled, until
-// Span after its requests were over. So whichever span (t, t+Span] one looks at:
-// every permit used in it was still counted when the last of them was granted,
-// and together they were within the limit (G7).
+// A block counts from its grant until UseBy + Span, or, once it is settled, until Span
+// after its requests ended. So for every span (t, t+Span]: each permit used in it still
+// counted when the last of them was granted, and together they were within the limit
+// (G7).
 func (p *Permits) Grant(blocks []PermitBlock) (Grant, []PermitBlock) {
 	blocks, settled := p.settle(blocks)
 	// A block that counts for hours was granted by a clock that was far ahead, or is
-	// damaged. From now on it counts like one that is granted now: nothing that was
-	// sent can count for longer, and what never lapses would stop all requests.
+	// damaged. It is shortened to a block granted now: no request can count for longer,
+	// and a block that never expires would stop all requests.
 	latest := p.UseBy.Add(p.Span)
 	for i := range blocks {
 		if blocks[i].Until.After(latest.Add(farAhead)) {
 			blocks[i].Until, settled = latest.UTC(), true
 		}
 	}
-	// Lapsed blocks stay for another span: a process whose clock is a little
-	// behind ours still counts them.
+	// Expired blocks stay for another span: a process whose clock is slightly behind
+	// still counts them.
 	blocks = slices.DeleteFunc(blocks, func(b PermitBlock) bool { return b.Until.Before(p.Now.Add(-p.Span)) })
 	slices.SortFunc(blocks, func(a, b PermitBlock) int { return a.Until.Compare(b.Until) })
 	used := 0
@@ -145,8 +145,8 @@ func (p *Permits) Grant(blocks []PermitBlock) (Grant, []PermitBlock) {
 	if n := min(p.Want, p.Limit-used); n > 0 {
 		return Grant{N: n}, append(blocks, PermitBlock{N: n, Until: p.UseBy.Add(p.Span).UTC(), Holder: p.Holder, ID: p.Block})
 	}
-	// The limit may have been lowered since, so the first block to lapse need
-	// not be enough.
+	// The limit may have been lowered since, so the first block to expire may not be
+	// enough.
 	i := slices.IndexFunc(blocks, func(b PermitBlock) bool {
 		if b.Until.After(p.Now) {
 			used -= b.N
@@ -160,8 +160,8 @@ func (p *Permits) Grant(blocks []PermitBlock) (Grant, []PermitBlock) {
 	return retry, blocks
 }
 
-// settle replaces the blocks that are settled by what was used of them. The result
-// is the caller's to change.
+// settle replaces settled blocks by the permits that were used. The caller may modify
+// the result.
 func (p *Permits) settle(blocks []PermitBlock) (out []PermitBlock, settled bool) {
 	for _, b := range blocks {
 		i := slices.IndexFunc(p.Spent, func(s Spent) bool { return b.ID != "" && s.Block == b.ID })

@@ -5,9 +5,9 @@ import (
 	"errors"
 )
 
-// Mendable reports whether an error stays until an operator mends what is wrong
-// with the database: waiting and asking again now and then is all that a
-// process can do. Everything else passes by itself, or is about the question.
+// Mendable reports whether an error lasts until an operator repairs the database: a
+// process can only retry now and then. Other errors are transient, or concern the
+// request.
 func Mendable(err error) bool {
 	for _, kind := range []error{ErrNoSpace, ErrReadOnly, ErrReplaced, ErrDenied, ErrSchema, ErrCorrupt} {
 		if errors.Is(err, kind) {
@@ -17,11 +17,11 @@ func Mendable(err error) bool {
 	return false
 }
 
-// OfContent reports whether an append failed for what is in the batch: the rest
-// of the batch can be stored without it.
+// OfContent reports whether an append failed because of a value in the batch: the rest of
+// the batch can be stored without it.
 func OfContent(err error) bool { return errors.Is(err, ErrInvalid) || errors.Is(err, ErrEncoding) }
 
-// reasons are looked for in this order: a kind before what it is a kind of.
+// reasons is searched in this order: a specific error before the one that it wraps.
 var reasons = []struct {
 	err          error
 	word, remedy string
@@ -29,23 +29,23 @@ var reasons = []struct {
 	{ErrDeposed, "deposed", ""},
 	{ErrConflict, "conflict", ""},
 	{ErrDuplicate, "duplicate", ""},
-	{ErrNoSpace, "no_space", "free space on the disk that the database writes to, make it larger, or raise the quota"},
-	{ErrReadOnly, "read_only", "allow writes again: look for default_transaction_read_only of the database or its role, a replica behind the address, or a file or file system that is mounted read-only"},
-	{ErrReplaced, "replaced", "put the database's file back where it was, or restart the collector, which then begins with what is there"},
-	{ErrDenied, "denied", "give the database role its rights back: collector migrate --grant-writer=ROLE, as the tables' owner"},
-	{ErrSchema, "schema", "restore the tables from a backup; collector migrate brings an older schema up to date, and does not make up for a table that was dropped"},
-	{ErrCorrupt, "damaged", "look for damage in the database's own log, and restore a backup"},
+	{ErrNoSpace, "no_space", "free space on the disk of the database, enlarge the disk, or raise the quota"},
+	{ErrReadOnly, "read_only", "allow writes again: check default_transaction_read_only of the database and its role, whether the address leads to a replica, and whether the file or file system is read-only"},
+	{ErrReplaced, "replaced", "restore the database file to its path, or restart the collector, which then uses the file at that path"},
+	{ErrDenied, "denied", "grant the database role its rights: run collector migrate --grant-writer=ROLE as the owner of the tables"},
+	{ErrSchema, "schema", "run collector migrate if the schema is older; it does not recreate dropped tables: restore those from a backup"},
+	{ErrCorrupt, "damaged", "check the database's own log for damage, and restore a backup"},
 	{ErrEncoding, "encoding", "move the data to a database with encoding UTF8"},
-	{ErrInvalid, "invalid", "see the log for the value that cannot be stored"},
-	{ErrUnavailable, "unavailable", "see whether the database runs, can be reached and has connections left, and why its statements take long"},
+	{ErrInvalid, "invalid", "see the collector's log for the value that cannot be stored"},
+	{ErrUnavailable, "unavailable", "check that the database is running, reachable and has free connections, and whether its statements are slow"},
 	{context.Canceled, "cancelled", ""},
 }
 
-// Other is the reason of an error that has none of its own.
+// Other is the reason of any other error.
 const Other = "other"
 
-// Reasons are all that [Reason] returns of appends, for metrics that are there at
-// 0.
+// Reasons returns all reasons of failed writes, for metrics that are exported with the
+// value 0.
 func Reasons() []string {
 	out := []string{Other}
 	for _, r := range reasons {
@@ -64,12 +64,12 @@ func Reason(err error) string {
 	return Other
 }
 
-// Remedy is what an operator can do about it.
+// Remedy is what an operator can do about an error.
 func Remedy(err error) string {
 	for _, r := range reasons {
 		if errors.Is(err, r.err) {
 			return r.remedy
 		}
 	}
-	return "see the collector's and the database's log"
+	return "see the logs of the collector and of the database"
 }

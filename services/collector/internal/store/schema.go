@@ -7,36 +7,34 @@ import (
 	"fmt"
 )
 
-// Schema is what a database says about its tables. Schemas grow by expanding
-// first and contracting a minor version later, so a binary runs on its own
-// schema and on newer ones as long as those say so.
+// Schema is the version of the tables, as stored in the database. Migrations expand first
+// and contract a minor version later, so a binary runs on its own schema and on newer
+// ones that declare it compatible.
 type Schema struct {
 	Version          int // the newest migration that was applied; 0: none
 	OldestCompatible int // binaries that know this version or a newer one may run on it
 }
 
-// Check returns ErrSchema, with what was found and what would be right, unless
-// a binary whose newest migration is known may run on s.
+// Check returns ErrSchema unless a binary whose newest migration is known may run on s.
 func (s Schema) Check(known int) error {
 	switch {
 	case s.Version == 0:
-		return fmt.Errorf("%w: found none, need version %d; run the migrations (collector migrate)", ErrSchema, known)
+		return fmt.Errorf("%w: the database has no schema, need version %d: run collector migrate", ErrSchema, known)
 	case s.Version < known:
-		return fmt.Errorf("%w: found version %d, need %d; run the migrations (collector migrate)", ErrSchema, s.Version, known)
+		return fmt.Errorf("%w: the database has version %d, need %d: run collector migrate", ErrSchema, s.Version, known)
 	case s.OldestCompatible > known:
-		return fmt.Errorf("%w: found version %d, which works with binaries for version %d and newer; this one is for %d: run a newer release",
+		return fmt.Errorf("%w: the database has version %d, which requires a binary for version %d or newer; this one is for %d: run a newer release",
 			ErrSchema, s.Version, s.OldestCompatible, known)
 	}
 	return nil
 }
 
-// ErrSource is the ErrSettings of a store whose data is from elsewhere.
+// ErrSource is an ErrSettings: simulated and real data do not mix.
 var ErrSource = fmt.Errorf("%w", ErrSettings)
 
-// Settle returns the settings that a store which has these goes on with, for who
-// wants others, and ErrSettings where the two do not go together. Change takes the
-// sample timestamp that is wanted. An empty one asks for nothing: tools take what
-// is there.
+// Settle compares the settings of an existing store with the wanted ones and returns
+// those to use; ErrSettings if they are incompatible. Change adopts the wanted sample
+// timestamp. An empty one accepts the stored settings, for tools.
 func (s Settings) Settle(want Settings, change bool) (Settings, error) {
 	if want.SampleTimestamp == "" {
 		return s, nil
@@ -48,11 +46,11 @@ func (s Settings) Settle(want Settings, change bool) (Settings, error) {
 		s.SampleTimestamp = want.SampleTimestamp
 	}
 	if s.SampleTimestamp != want.SampleTimestamp {
-		return s, fmt.Errorf("%w: sample timestamp is %q, asked for %q; another one makes parallel samples in every Prometheus that scraped this store",
+		return s, fmt.Errorf("%w: the store has sample timestamp %q, configured is %q; a change creates duplicate samples in every Prometheus that scraped this store",
 			ErrSettings, s.SampleTimestamp, want.SampleTimestamp)
 	}
 	if s.Simulated != want.Simulated && !want.AnySource {
-		return s, fmt.Errorf("%w: simulated is %t, asked for %t; simulated and real data never share a store: use another database",
+		return s, fmt.Errorf("%w: the store has simulated=%t, configured is %t; simulated and real data cannot share a store: use another database",
 			ErrSource, s.Simulated, want.Simulated)
 	}
 	return s, nil
@@ -75,33 +73,32 @@ func (s Settings) validate() error {
 	return nil
 }
 
-// MaxPayload is the most bytes of a payload that drivers hand out: what fits
-// one message of the contract. Releases before this one could store more.
+// MaxPayload is the largest payload that drivers return: it fits into one message.
+// Earlier releases could store more.
 const MaxPayload = 16<<20 - 4096
 
-// Verify compares the entry's payload, of which size bytes are stored, with its
-// checksum. One that does not match, or that the driver left out for its size,
-// is taken out of the entry, which then says so: a damaged page never ends in a
-// sample (G1), and never in an error that stops whoever comes to it.
+// Verify compares the entry's payload, of which size bytes are stored, with its checksum.
+// If it does not match, or the driver left it out for its size, Verify removes the payload
+// and sets Damage: a damaged page never becomes a sample (G1), nor an error that blocks
+// readers of the log.
 func (e *Entry) Verify(sum []byte, size int64) {
 	if size > MaxPayload {
-		e.spoiled(fmt.Sprintf("its payload has %d bytes; a message can have %d", size, MaxPayload))
+		e.damaged(fmt.Sprintf("its payload has %d bytes and exceeds the maximum of %d", size, MaxPayload))
 		return
 	}
 	if got := sha256.Sum256(e.Payload); string(got[:]) != string(sum) {
-		e.spoiled("its payload does not match its checksum")
+		e.damaged("its payload does not match its checksum")
 	}
 }
 
-// ReadChain takes the entry's stored chain. One of another length cannot be what
-// was stored.
+// ReadChain sets the entry's stored chain. A chain of another length is damaged.
 func (e *Entry) ReadChain(stored []byte) {
 	if copy(e.Chain[:], stored); len(stored) != len(e.Chain) {
-		e.spoiled(fmt.Sprintf("its chain has %d bytes", len(stored)))
+		e.damaged(fmt.Sprintf("its chain has %d bytes; it must have %d", len(stored), len(e.Chain)))
 	}
 }
 
-func (e *Entry) spoiled(how string) {
+func (e *Entry) damaged(how string) {
 	e.Payload = nil
 	if e.Damage == "" {
 		e.Damage = how

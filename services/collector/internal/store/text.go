@@ -5,14 +5,13 @@ import (
 	"unicode/utf8"
 )
 
-// MaxText is the most bytes that [Text] keeps: a message of Cloudflare's and
-// what we say around it.
+// MaxText is the maximum length of [Text] in bytes: a message of Cloudflare and its
+// context.
 const MaxText = 1000
 
-// Text is a text from elsewhere (Cloudflare's words, an error) as a record can
-// hold it: of a length that does no harm, UTF-8, without NUL. One message that
-// a database refuses would otherwise fail the append that carries it, again and
-// again.
+// Text converts an external text (a message of Cloudflare, an error) to one that a record
+// can hold: of limited length, UTF-8, without NUL. Otherwise one message that a database
+// rejects would fail the append that contains it, again and again.
 func Text(s string) string {
 	if len(s) > MaxText {
 		s = strings.ToValidUTF8(s[:MaxText-len("…")], "") + "…"
@@ -20,15 +19,15 @@ func Text(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// Unreadable is a record whose value is not what its kind has. It costs itself:
-// whoever reads records goes on without it, and says so.
+// Unreadable is a record whose value does not have the format of its kind. Readers of
+// records skip it and report it.
 type Unreadable struct {
 	Record
 	Err error
 }
 
-// escapesNUL reports whether JSON spells a NUL, which jsonb cannot hold. A text
-// about it has its backslash escaped, and says nothing wrong.
+// escapesNUL reports whether JSON contains an escaped NUL, which jsonb cannot hold. If
+// the backslash itself is escaped, it is not a NUL.
 func escapesNUL(json string) bool {
 	for {
 		i := strings.Index(json, `\u0000`)
@@ -43,7 +42,7 @@ func escapesNUL(json string) bool {
 	}
 }
 
-// validText refuses what Postgres cannot hold as text or jsonb and SQLite could.
+// validText rejects text that Postgres cannot hold as text or jsonb, although SQLite can.
 func validText(texts ...string) bool {
 	for _, s := range texts {
 		if !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {

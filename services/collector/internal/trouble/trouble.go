@@ -1,11 +1,10 @@
-// Package trouble keeps what an operator should know now: conditions that last
-// until somebody mends them or decides about them. Each is one line of the log
-// when it begins and when it ends, a gauge while it lasts, and an entry of
-// GetStatus, from which the exposer's landing page shows it.
+// Package trouble has the board of problems: conditions that last until an operator
+// resolves them or decides about them. Each is logged when it begins and when it ends,
+// exported as a gauge while it lasts, and listed by GetStatus, from which the exposer's
+// landing page shows it.
 //
-// It exists so that no such condition is a line at INFO that scrolls away while
-// every health signal stays green, and so that one that lasts does not write
-// the same line ten thousand times.
+// So no such condition is a single line at INFO while all health signals are green, and a
+// lasting condition does not log the same line ten thousand times.
 package trouble
 
 import (
@@ -28,9 +27,9 @@ import (
 // heading in docs/operations.md.
 type Code string
 
-// The codes. Where there are several credentials, what a problem is about begins with
-// the name of the one that it concerns. A leader's codes describe what only the process that collects can
-// know; they end with its term, and standbys tell them from the store.
+// The codes. A leader's codes describe what only the collecting process can know; they
+// end with its term, and standbys read them from the store. With several credentials,
+// the subject begins with the name of the credential.
 const (
 	// SelectionUnmatched: an entry of CF_ZONES, CF_EXCLUDE_ZONES or CF_ACCOUNTS
 	// matches nothing that the token sees. About: the setting and the entry.
@@ -46,11 +45,11 @@ const (
 	// ZoneDenied: the token, good for others, may not ask for a zone. About: the
 	// zone.
 	ZoneDenied Code = "ZONE_DENIED"
-	// AccountDenied: the token may not ask for what is about an account. About: the
+	// AccountDenied: the token has no access to the analytics of an account. About: the
 	// account.
 	AccountDenied Code = "ACCOUNT_DENIED"
-	// UnknownRefusal: Cloudflare refuses in words that are not recognised.
-	// About: zone and dataset, or empty where everything is refused.
+	// UnknownRefusal: Cloudflare returns an error that Weir does not recognise.
+	// About: zone and dataset, or empty if it concerns every request.
 	UnknownRefusal Code = "UNKNOWN_REFUSAL"
 	// UpstreamFailing: Cloudflare has failed to answer for minutes. About:
 	// empty where it is everything, "list of zones", "list of accounts", or the
@@ -71,8 +70,7 @@ const (
 	LeaseContested Code = "LEASE_CONTESTED"
 )
 
-// codes says of each code how loudly it is logged and whether it belongs to the
-// leader's term.
+// codes has the log level of each code, and whether it belongs to the leader's term.
 var codes = map[Code]struct {
 	level  slog.Level
 	leader bool
@@ -97,7 +95,7 @@ var codes = map[Code]struct {
 // most problems of one code are kept; the rest is counted.
 const most = 100
 
-// again is after how long a problem that lasts is logged once more.
+// again is the interval at which a lasting problem is logged again.
 const again = time.Hour
 
 // Problem is one condition that lasts.
@@ -107,7 +105,7 @@ type Problem struct {
 	Message string    `json:"message"`
 	Since   time.Time `json:"since"`
 
-	told time.Time // when it was last logged
+	logged time.Time // when it was last logged
 }
 
 // Board holds the problems of one process. Safe for concurrent use; a nil Board
@@ -128,7 +126,7 @@ func New(log *slog.Logger, now func() time.Time, reg prometheus.Registerer) *Boa
 		log: log, now: now, open: map[Code]map[string]*Problem{}, more: map[Code]int{},
 		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "weir_collector_problems",
-			Help: "Conditions that an operator has to mend or decide about, by code; the code is a heading in docs/operations.md.",
+			Help: "Conditions that an operator must resolve or decide about, by code. The code is a heading in docs/operations.md.",
 		}, []string{"code"}),
 	}
 	for code := range codes {
@@ -140,8 +138,8 @@ func New(log *slog.Logger, now func() time.Time, reg prometheus.Registerer) *Boa
 	return b
 }
 
-// Set says that a problem exists. One that exists already keeps its beginning;
-// it is logged again after an hour.
+// Set adds or updates a problem. An existing one keeps its Since, and is logged again
+// after an hour.
 func (b *Board) Set(code Code, about, message string) {
 	if b == nil {
 		return
@@ -152,7 +150,7 @@ func (b *Board) Set(code Code, about, message string) {
 	b.count(code)
 }
 
-// Clear says that a problem is over. One that does not exist is none.
+// Clear removes a problem, if it exists.
 func (b *Board) Clear(code Code, about string) {
 	if b == nil {
 		return
@@ -163,7 +161,7 @@ func (b *Board) Clear(code Code, about string) {
 	b.count(code)
 }
 
-// Replace says what all the problems of a code are, by what they are about.
+// Replace replaces all problems of a code; the key is what each is about.
 func (b *Board) Replace(code Code, problems map[string]string) {
 	if b == nil {
 		return
@@ -182,8 +180,8 @@ func (b *Board) Replace(code Code, problems map[string]string) {
 	b.count(code)
 }
 
-// StepDown ends the problems that only a leader knows of. Nothing is logged:
-// whoever leads next finds them again.
+// StepDown removes the problems that only a leader knows. Nothing is logged: the next
+// leader finds them again.
 func (b *Board) StepDown() {
 	if b == nil {
 		return
@@ -218,7 +216,7 @@ func (b *Board) List(leader bool) []Problem {
 		}
 		slices.SortFunc(of, func(x, y Problem) int { return cmp.Compare(x.About, y.About) })
 		if n := b.more[code]; n > 0 && len(of) > 0 {
-			of[len(of)-1].Message += fmt.Sprintf(" (and %d more like it)", n)
+			of[len(of)-1].Message += fmt.Sprintf(" (and %d more with this code)", n)
 		}
 		out = append(out, of...)
 	}
@@ -241,8 +239,8 @@ func (b *Board) set(code Code, about, message string) {
 		b.open[code][about] = p
 	}
 	p.Message = message
-	if p.told.IsZero() || now.Sub(p.told) >= again {
-		p.told = now
+	if p.logged.IsZero() || now.Sub(p.logged) >= again {
+		p.logged = now
 		b.log.Log(context.Background(), codes[code].level, message, "problem", code, "about", about, "since", p.Since.UTC().Format(time.RFC3339))
 	}
 }

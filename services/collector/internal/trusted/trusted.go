@@ -1,7 +1,6 @@
-// Package trusted tells the time that decisions go by: the earliest of the local
-// clock, the database's and Cloudflare's. A clock that is ahead would make windows
-// final too early, and one that is behind costs latency only, so the earliest is
-// the safe one.
+// Package trusted provides the time for decisions: the earliest of the local clock, the
+// database's and Cloudflare's. A clock that is ahead would make windows final too early;
+// a clock that is behind only adds latency. So the earliest is the safe one.
 package trusted
 
 import (
@@ -21,8 +20,7 @@ const (
 	Cloudflare = "cloudflare"
 )
 
-// tolerance is the skew that is put down to measuring: HTTP dates have whole
-// seconds.
+// tolerance is the skew that is attributed to measurement: HTTP dates have whole seconds.
 const tolerance = 2 * time.Second
 
 // Head is where the database's clock is read.
@@ -61,12 +59,11 @@ func (c *Clock) Now() time.Time {
 // Second is the trusted time in whole seconds, rounded down.
 func (c *Clock) Second() bucket.Time { return bucket.TimeOf(c.Now()) }
 
-// Look compares the local clock with the database's and returns the trusted time.
-// It is called whenever something is about to be decided or stored by the time, not
-// now and then: a clock that was right a minute ago may have been set ahead
-// since, and would make windows due, final or lost that are not, and promise
-// completeness up to a moment that has not come. Of a database that is ahead of
-// us, as in a demonstration that lives in the past, nothing follows.
+// Look compares the local clock with the database's and returns the trusted time. It must
+// be called before every decision and every write that depends on the time: a clock that
+// was right a minute ago may have been set ahead since, and would make windows due, final
+// or lost too early. A database that is ahead of us, as in a demo that runs in the past,
+// has no effect.
 func (c *Clock) Look(ctx context.Context) (time.Time, error) {
 	sent := c.local.Now()
 	head, err := c.database.Head(ctx)
@@ -74,8 +71,8 @@ func (c *Clock) Look(ctx context.Context) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("read the database's clock: %w", err)
 	}
 	c.Observe(Database, sent, c.local.Now(), head.Now, 0)
-	// Where the answer was long on its way, or this process stopped meanwhile,
-	// that our clock was set ahead looks like the time that the question took.
+	// If the response took long, or this process was suspended meanwhile, a clock that
+	// was set ahead looks like latency.
 	now, said := c.Now(), head.Now.Add(tolerance)
 	if said.Before(now) {
 		return said, nil
@@ -91,8 +88,8 @@ func (c *Clock) Skew(source string) time.Duration {
 }
 
 // Observe compares a source's clock with ours: at was read somewhere between
-// sent and received, and is exact to resolution. The skew is zero when it cannot be
-// told from the time that the question took.
+// sent and received, and is exact to resolution. The skew is zero if it cannot be
+// distinguished from the latency of the request.
 func (c *Clock) Observe(source string, sent, received, at time.Time, resolution time.Duration) {
 	var skew time.Duration
 	switch {

@@ -1,12 +1,11 @@
-// Package unreadable keeps account of what is stored and cannot be read: entries
-// that an older release wrote without checking them, rows that were damaged.
+// Package unreadable tracks stored entries that cannot be read: entries that an older
+// release wrote without validation, and damaged rows.
 //
-// Such an entry counts as stored. Its key is taken, so its window is never asked
-// for again, and it has its place in the log and the chain; on streams it comes
-// without content, so that readers pass it. Whoever comes to one goes on with
-// the rest and tells the [Register], which makes it a problem for an operator
-// (code STORE_UNREADABLE), a metric, and, through the leader, a record from
-// which coverage says it on every collector.
+// Such an entry counts as stored. Its key exists, so its window is never collected again,
+// and it keeps its position in the log and the chain; on streams it has no content, so
+// that readers skip it. Code that finds one continues with the rest and reports it to the
+// [Register], which makes it a problem (code STORE_UNREADABLE), a metric and, through the
+// leader, a record that coverage reads on every collector.
 package unreadable
 
 import (
@@ -46,7 +45,7 @@ func Bucket(e *store.Entry) (*bucket.Bucket, error) {
 	if err == nil && b.Window().End != e.End {
 		// Coverage goes by the row, not by the payload: a row that ends too late
 		// would keep what is behind it from being asked for.
-		err = fmt.Errorf("the stored payload is of a window until %s; the store's row is until %s", b.Window().End, e.End)
+		err = fmt.Errorf("the window of the payload ends at %s, but the window of the store's row ends at %s", b.Window().End, e.End)
 	}
 	return b, err
 }
@@ -64,7 +63,7 @@ func Definition(e *store.Entry) (*bucket.Definition, error) {
 	}
 	d, err := wire.DecodeDefinition(e.Payload)
 	if err == nil && d.Dataset != e.Key.Dataset {
-		err = fmt.Errorf("it is of dataset %s; the store's key is %s", d.Dataset, e.Key.Dataset)
+		err = fmt.Errorf("the payload belongs to dataset %s, but the store's key to %s", d.Dataset, e.Key.Dataset)
 	}
 	return d, err
 }
@@ -95,7 +94,7 @@ func New(board *trouble.Board, reg prometheus.Registerer) *Register {
 	if reg != nil {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "weir_collector_unreadable_entries",
-			Help: "Entries and records of the store that this process found to be unreadable. They count as stored; the rest goes on.",
+			Help: "Entries and records of the store that this process could not read. They count as stored and are skipped.",
 		}, func() float64 { return float64(r.Len()) }))
 	}
 	return r
@@ -154,7 +153,7 @@ func (r *Register) Note(e *store.Entry, why error) {
 			what := kindOf(e)
 			r.others[e.Revision] = what
 			r.board.Set(trouble.StoreUnreadable, fmt.Sprintf("%s, revision %d", what, e.Revision),
-				fmt.Sprintf("a stored entry cannot be read and is passed over: %s: %v", what, why))
+				fmt.Sprintf("a stored entry cannot be read and is skipped: %s: %v", what, why))
 		}
 		return
 	}
@@ -224,7 +223,7 @@ func (r *Register) add(of ledger.Series, more *ledger.Unreadable) {
 	}
 	r.windows += u.Windows()
 	r.board.Set(trouble.StoreUnreadable, of.Dataset+" "+of.Scope.String(), fmt.Sprintf(
-		"stored buckets cannot be read and are passed over: %d of %s, from %s to %s; they are not asked for again; the first: %s",
+		"stored buckets cannot be read and are skipped: %d of %s, from %s to %s; they are not collected again; the first: %s",
 		u.Windows(), of.Dataset, u.Spans[0].Start, u.Spans[len(u.Spans)-1].End, u.Why))
 }
 
@@ -238,7 +237,7 @@ func (r *Register) Records(kind string, unreadable []store.Unreadable) {
 	now := make(map[string]bool, len(unreadable))
 	for _, u := range unreadable {
 		now[u.Key] = true
-		r.board.Set(trouble.StoreUnreadable, aboutRecord(kind, u.Key), store.Text(fmt.Sprintf("a stored record cannot be read and is passed over: %v", u.Err)))
+		r.board.Set(trouble.StoreUnreadable, aboutRecord(kind, u.Key), store.Text(fmt.Sprintf("a stored record cannot be read and is skipped: %v", u.Err)))
 	}
 	for key := range r.records[kind] {
 		if !now[key] {

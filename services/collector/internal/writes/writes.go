@@ -1,9 +1,9 @@
-// Package writes knows whether this process can write to its store, and says so:
-// one line of the log when a write fails first, a lasting problem when it still
-// does a minute later, metrics, and an error for readiness.
+// Package writes tracks whether this process can write to its store. The first failure is
+// logged, a failure that lasts for a minute is a problem on the board, and the state is
+// exported by metrics and by readiness.
 //
-// What it knows is this process's own. A standby writes nothing and so finds
-// nothing out; the leader, or whoever asks for the lease, does.
+// It knows only the writes of this process. A standby writes nothing, so it detects
+// nothing; the leader, and a process that tries to acquire the lease, do.
 package writes
 
 import (
@@ -26,11 +26,11 @@ const (
 	Log       = "log"       // buckets and records
 	Lease     = "lease"     // who leads
 	Permits   = "permits"   // the query budget
-	Retention = "retention" // what is dropped
+	Retention = "retention" // dropping old data
 )
 
-// Lasting is after how long a failure that might pass by itself is a problem. A
-// database that fails over, or is restarted, is back sooner.
+// Lasting is the time after which a transient failure is a problem. A database that fails
+// over or restarts is back sooner.
 const Lasting = time.Minute
 
 // Watch keeps the failures of one process. Safe for concurrent use; a nil Watch
@@ -57,11 +57,11 @@ func New(log *slog.Logger, now func() time.Time, board *trouble.Board, reg prome
 		log: log, now: now, board: board, failing: map[string]failure{},
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_collector_append_failures_total",
-			Help: "Appends and other writes to the store that failed, by reason. Reasons encoding and invalid are about one value, which becomes a gap; the rest of the append is stored without it.",
+			Help: "Appends and other writes to the store that failed, by reason. The reasons encoding and invalid concern one value, which becomes a gap; the rest of the append is stored.",
 		}, []string{"reason"}),
 		writable: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "weir_collector_store_writable",
-			Help: "0 while this process finds that it cannot write to the store; 1 otherwise, also on a standby, which writes nothing.",
+			Help: "0 while writes of this process to the store fail; 1 otherwise, also on a standby, which writes nothing.",
 		}),
 	}
 	for _, reason := range store.Reasons() {
@@ -79,8 +79,8 @@ func (w *Watch) Count(err error) {
 	}
 }
 
-// Failed says that a write failed, for a reason that is not in what was written.
-// One cause makes several kinds of write fail; it is one warning and one problem.
+// Failed records that a write failed for a reason other than its content. One cause makes
+// several kinds of write fail; it is one warning and one problem.
 func (w *Watch) Failed(what string, err error) {
 	if w == nil {
 		return
@@ -98,10 +98,10 @@ func (w *Watch) Failed(what string, err error) {
 	}
 	f.err = err
 	w.failing[what] = f
-	w.tell()
+	w.update()
 }
 
-// Works says that writes worked, or that another process does the writing.
+// Works records that writes succeeded, or that another process is the writer.
 func (w *Watch) Works(what ...string) {
 	if w == nil {
 		return
@@ -115,14 +115,14 @@ func (w *Watch) Works(what ...string) {
 		}
 		delete(w.failing, what)
 		if len(w.failing) == 0 {
-			w.log.Info("the store can be written again", "what", what, "after", w.now().Sub(f.since).Round(time.Second))
+			w.log.Info("writes to the store succeed again", "what", what, "after", w.now().Sub(f.since).Round(time.Second))
 		}
 	}
-	w.tell()
+	w.update()
 }
 
-// tell brings gauge and board up to what is known.
-func (w *Watch) tell() {
+// update updates the gauge and the board.
+func (w *Watch) update() {
 	worst := w.worst()
 	w.writable.Set(1)
 	if worst != "" {
@@ -133,7 +133,7 @@ func (w *Watch) tell() {
 		problems[""] = f.describe(worst)
 	}
 	if f, failing := w.failing[Retention]; failing {
-		problems[Retention] = fmt.Sprintf("what is older than the retention cannot be dropped: %v; to mend it: %s", f.err, store.Remedy(f.err))
+		problems[Retention] = fmt.Sprintf("data beyond the retention cannot be dropped: %v; remedy: %s", f.err, store.Remedy(f.err))
 	}
 	for _, about := range []string{"", Retention} {
 		if message, is := problems[about]; is {
@@ -155,8 +155,8 @@ func (w *Watch) Failing(what string) bool {
 	return failing
 }
 
-// Err is nil while the store can be written as far as this process knows.
-// Otherwise it says why not and what to do.
+// Err is nil while writes to the store succeed, as far as this process knows. Otherwise
+// it has the reason and the remedy.
 func (w *Watch) Err() error {
 	if w == nil {
 		return nil
@@ -199,5 +199,5 @@ func (w *Watch) since() (first time.Time) {
 }
 
 func (f failure) describe(what string) string {
-	return fmt.Sprintf("the store cannot be written (%s): %v; to mend it: %s. Nothing is lost that Cloudflare still has when it is mended, and no restart is needed", what, f.err, store.Remedy(f.err))
+	return fmt.Sprintf("the store cannot be written (%s): %v; remedy: %s. Nothing is lost that Cloudflare still has by then, and no restart is needed", what, f.err, store.Remedy(f.err))
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
-// Kind is what becomes of buckets.
+// Kind says how buckets become samples.
 type Kind uint8
 
 // The kinds.
@@ -18,19 +18,18 @@ const (
 	// Plain is one sample per bucket, as a scrape shows it.
 	Plain Kind = iota
 	// Stepped repeats a bucket's value at every multiple of the step inside its
-	// window: for the eye.
+	// window, for display.
 	Stepped
 	// Summed adds up the buckets of each whole step: one sample per step, with the
-	// instant that a bucket of that length would have.
+	// timestamp that a bucket of that length would have.
 	Summed
 )
 
-// Suffix tells a kind's families from those that a scrape shows. Under one name
-// with them, every sum over time would be wrong.
+// Suffix distinguishes the families of a kind from those on /metrics. Under the
+// same name, every sum over time would be wrong.
 func (k Kind) Suffix() string { return [...]string{"", "_stepped", "_summed"}[k] }
 
-// Block is one family of the output: what becomes of it in the buckets of some
-// datasets.
+// Block is one family of the output: one family of some datasets as one kind.
 type Block struct {
 	recent.Family
 	Kind     Kind
@@ -40,17 +39,17 @@ type Block struct {
 // Title is the family's name in the output.
 func (b *Block) Title() string { return b.Name + b.Kind.Suffix() }
 
-// LeftOut is a family whose buckets of one dataset cannot be added up to a step.
+// LeftOut is a family whose buckets of one dataset cannot be summed to the step.
 type LeftOut struct {
 	Family, Dataset string
 	Why             string
-	additive        bool // with another step they could
+	additive        bool // another step would do
 	role            bucket.Role
 }
 
-// worthier orders what a refusal names first: what another step would bring, and
-// totals, before what only goes along with them.
-func (l *LeftOut) worthier(o *LeftOut) int {
+// compare orders what an error names first: families that another step would
+// include before others, and totals before breakdowns.
+func (l *LeftOut) compare(o *LeftOut) int {
 	if l.additive != o.additive {
 		if l.additive {
 			return -1
@@ -62,18 +61,18 @@ func (l *LeftOut) worthier(o *LeftOut) int {
 
 func (l *LeftOut) String() string { return fmt.Sprintf("%s of %s: %s", l.Family, l.Dataset, l.Why) }
 
-// wish is the step that would have brought the family.
-func (l *LeftOut) wish(state *recent.State, step time.Duration) string {
+// suggestion is a step that would include the family.
+func (l *LeftOut) suggestion(state *recent.State, step time.Duration) string {
 	size := state.Dataset(l.Dataset).Size / time.Second
 	or := ""
 	if l.additive {
 		or = fmt.Sprintf("a multiple of %d that divides a day, or ", size)
 	}
-	return fmt.Sprintf("%sat most %d, the bucket size of %s, because %s cannot be had with a step of %d: %s",
+	return fmt.Sprintf("%sat most %d, the bucket size of %s, because %s is not available with a step of %d: %s",
 		or, size, l.Dataset, l.Family, step/time.Second, l.Why)
 }
 
-// written are the datasets of which something is written, ascending.
+// written returns the datasets in the output, ascending.
 func (r *Request) written() (ids []string) {
 	for _, b := range r.Blocks {
 		ids = append(ids, b.Datasets...)
@@ -82,7 +81,7 @@ func (r *Request) written() (ids []string) {
 	return slices.Compact(ids)
 }
 
-// step is how far apart the samples of repeated buckets of a size are.
+// step is the distance between the repeated samples of a bucket of this size.
 func (r *Request) step(size time.Duration) time.Duration {
 	if r.Step == 0 {
 		return size
@@ -100,11 +99,11 @@ func (r *Request) kind(size time.Duration) Kind {
 	return Plain
 }
 
-// divide makes the blocks of the families, and what is left out.
+// divide sets the blocks of the families, and the families left out.
 func (r *Request) divide(state *recent.State, families []recent.Family) {
 	for _, fam := range families {
 		blocks := map[Kind][]string{}
-		var whole []string // whose buckets are a step already
+		var whole []string // datasets whose bucket size equals the step
 		for _, id := range feeders(state, r.Datasets, fam.Name) {
 			size := state.Dataset(id).Size
 			kind := r.kind(size)
@@ -118,9 +117,9 @@ func (r *Request) divide(state *recent.State, families []recent.Family) {
 			}
 			blocks[kind] = append(blocks[kind], id)
 		}
-		// After a change of bucket size, what is a step already stands with what
-		// becomes one: one series on both sides of the change. Datasets that are told
-		// apart by a label have no series in common.
+		// After a change of bucket size, buckets as long as the step join those that
+		// are summed or repeated to it: one series on both sides of the change.
+		// Datasets with a dataset label have no series in common.
 		apart := slices.Contains(fam.Labels, "dataset")
 		for _, kind := range []Kind{Summed, Stepped} {
 			if len(whole) > 0 && len(blocks[kind]) > 0 && !apart {
@@ -140,8 +139,8 @@ func (r *Request) divide(state *recent.State, families []recent.Family) {
 	}
 }
 
-// indivisible says why the family's buckets of a size cannot be added up to the
-// step; empty: they can.
+// indivisible says why the family's buckets of a size cannot be summed to the step;
+// empty: they can.
 func (r *Request) indivisible(fam recent.Family, size time.Duration) string {
 	switch {
 	case !fam.Additive:

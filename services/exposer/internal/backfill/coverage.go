@@ -17,15 +17,15 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
-// Coverage is what the store has of the windows that a request is about. A
-// window counts once for each scope.
+// Coverage counts the stored and the missing windows of a request. A window counts
+// once per scope.
 type Coverage struct {
-	// Known: the collector said so of every dataset.
+	// Known: the collector returned the coverage of every dataset.
 	Known bool
-	// Lacking is how many windows should be in the output and are not: missing,
-	// lost, waiting to be believed, accepted as gaps or unreadable. Not those of
-	// scopes whose plan or token does not allow the dataset, nor of a time before
-	// the collector wanted them.
+	// Lacking is the number of windows that should be in the output and are not:
+	// missing, lost, waiting to settle, accepted as gaps or unreadable. It does
+	// not include scopes whose plan or token does not allow the dataset, nor windows
+	// before the collector began to collect the scope.
 	Lacking int
 
 	datasets []*covered
@@ -35,18 +35,18 @@ type Coverage struct {
 // covered is the coverage of one dataset.
 type covered struct {
 	id      string
-	unknown error // not nil: why there is nothing else
+	unknown error // not nil: why the coverage is unknown
 	stored  int
 	lacking int
-	scopes  int         // for which something was wanted in the range
-	refused int         // scopes of which something was refused
+	scopes  int         // collected for at least a part of the range
+	refused int         // scopes with refused windows
 	late    int         // scopes that begin inside the range
 	first   bucket.Time // when the earliest of all scopes begins
 	until   bucket.Time // end of the newest window that is due
 	gaps    map[gap][]string
 }
 
-// gap is a range that several scopes may lack for one reason.
+// gap is a range that several scopes may lack for the same reason.
 type gap struct {
 	bucket.Window
 	state  bucketv1.CoverageState
@@ -54,13 +54,13 @@ type gap struct {
 }
 
 const (
-	mostGaps    = 20 // ranges told of one dataset
-	mostScopes  = 3  // scopes told of one range
-	mostLeftOut = 50 // families told
+	mostGaps    = 20 // ranges listed per dataset
+	mostScopes  = 3  // scopes listed per range
+	mostLeftOut = 50 // families listed
 )
 
-// survey asks for the coverage of the request's range. That the collector cannot
-// say is no reason to be without the history.
+// survey requests the coverage of the range. If the collector cannot return it, the
+// history is served without it.
 func (j *Job) survey(ctx context.Context) error {
 	datasets := j.r.written()
 	if len(datasets) == 0 {
@@ -81,7 +81,7 @@ func (j *Job) survey(ctx context.Context) error {
 	}
 	j.Coverage.Known = true
 	for _, id := range datasets {
-		if len(datasets) > 1 && status.Code(err) == codes.InvalidArgument { // too much for one answer
+		if len(datasets) > 1 && status.Code(err) == codes.InvalidArgument { // too large for one response
 			one, err := j.ask(ctx, []string{id})
 			if err == nil {
 				j.cover(id, one)
@@ -95,8 +95,8 @@ func (j *Job) survey(ctx context.Context) error {
 	return nil
 }
 
-// name looks for the names of scopes, if there is something to tell of one. A
-// scope whose name cannot be had is called by its id.
+// name looks up the names of scopes, if the notes will mention any. A scope whose
+// name is unknown is shown by its id.
 func (j *Job) name(ctx context.Context) {
 	if j.Coverage.Lacking == 0 {
 		return
@@ -121,13 +121,13 @@ func (j *Job) ask(ctx context.Context, datasets []string) (answer []*bucketv1.Co
 		if err == nil {
 			return m.GetCoverages(), nil
 		}
-		if failed == attempts || !passing(err) || pause(ctx, firstPause<<(failed-1)) != nil {
+		if failed == attempts || !transient(err) || pause(ctx, firstPause<<(failed-1)) != nil {
 			return nil, err
 		}
 	}
 }
 
-// cover adds up what is known of one dataset.
+// cover adds up the coverage of one dataset.
 func (j *Job) cover(id string, all []*bucketv1.Coverage) {
 	size := j.state.Dataset(id).Size
 	inside := bucket.Window{Start: j.r.Range.Start.Ceil(size), End: j.r.Range.End.Floor(size)}
@@ -172,7 +172,7 @@ func (j *Job) cover(id string, all []*bucketv1.Coverage) {
 	j.Coverage.datasets = append(j.Coverage.datasets, d)
 }
 
-// notes say what the output is and what it lacks, one line each.
+// notes returns lines that describe the output and what it lacks.
 func (j *Job) notes() []string {
 	r := j.r
 	out := []string{fmt.Sprintf("weir backfill of %s: windows that lie wholly inside", r.Range)}
@@ -236,7 +236,7 @@ func (d *covered) notes(size time.Duration, names map[string]string) []string {
 	return out
 }
 
-// afterwards are the notes on what is known at the end only.
+// afterwards returns the notes that are known only at the end.
 func (o *writer) afterwards() []string {
 	var out []string
 	if o.Incomplete > 0 {

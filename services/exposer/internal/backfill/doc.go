@@ -1,21 +1,21 @@
-// Package backfill writes stored history as an exposition, for promtool, for
-// importers and for the eye: what /backfill and /cloudflare/backfill serve.
+// Package backfill writes stored history as an exposition, for promtool, other
+// importers and graphs. It serves /backfill and /cloudflare/backfill.
 //
-// One sample per bucket, with the timestamp that a scrape would have shown,
-// family by family: for each family the store is listed once, in order of
-// window and scope, and each bucket is written as it comes. Memory does not
-// depend on the length of the range, but for the coverage, which is asked once.
+// The output has one sample per bucket, with the timestamp that a scrape would have
+// shown, family by family. For each family the store is listed once, in order of
+// window and scope, and each bucket is written as it arrives. Memory does not depend
+// on the length of the range, except for the coverage, which is requested once.
 //
-// With a step there are three kinds of output, told apart by the family's name
-// ([Kind]): buckets as long as the step are as without one; longer ones are
-// repeated, for the eye; shorter ones are added up. Repeated samples that were
-// loaded under the real names would make every sum over time wrong by the number
-// of repeats. Sums are of whole steps: of one step all scopes are held, and
-// nothing of the steps before.
+// With a step there are three kinds of output, which differ in the family's name
+// ([Kind]): a bucket as long as the step is unchanged, a longer one is repeated for
+// display, shorter ones are summed. Repeated samples under the original names would
+// multiply every sum over time. Sums cover whole steps: memory holds all scopes of
+// one step.
 //
-// The output begins with what it lacks, as the collector's coverage has it.
+// The output begins with notes on what it lacks, according to the collector's
+// coverage.
 //
-// Every sample's instant is checked before it is written (after 2001, before
-// now). A file with one unit mistaken for the other is accepted by promtool,
-// and loading it makes Prometheus delete everything else through retention.
+// Every timestamp is checked before it is written (after 2001, before now). promtool
+// accepts a file whose timestamps are in the wrong unit, and importing it makes
+// Prometheus delete all other blocks through retention.
 package backfill

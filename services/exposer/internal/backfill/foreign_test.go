@@ -36,7 +36,7 @@ func TestWhatWasNotAskedForIsNotWritten(t *testing.T) {
 			cut(r)
 			var out bytes.Buffer
 			err := Write(t.Context(), &out, &generous{s}, st, r, clockAt, nil)
-			if err == nil || !strings.Contains(err.Error(), "was not asked for") || strings.Contains(out.String(), "# EOF") {
+			if err == nil || !strings.Contains(err.Error(), "was not requested") || strings.Contains(out.String(), "# EOF") {
 				t.Errorf("error is %v after\n%s", err, out.String())
 			}
 		})

@@ -18,8 +18,8 @@ const (
 
 var labelName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 
-// labels reads label=name=value, as often as it is given: what a scrape job adds
-// to each series, for importers that cannot.
+// labels parses the repeatable parameter label=name=value: labels that a scrape job
+// would add to each series, for importers that cannot add them.
 func (p params) labels(r *Request, state *recent.State) error {
 	given := p.Values["label"]
 	if len(given) > maxLabels {
@@ -38,11 +38,11 @@ func (p params) labels(r *Request, state *recent.State) error {
 		name, value, _ := strings.Cut(text, "=")
 		switch {
 		case !labelName.MatchString(name) || strings.HasPrefix(name, "__"):
-			return bad("name=value, such as job=weir, with a name of letters, digits and underscores that does not begin with __")
+			return bad("name=value, such as job=weir; the name consists of letters, digits and underscores and does not start with __")
 		case value == "" || len(value) > maxLabelValue || !utf8.ValidString(value):
 			return bad(fmt.Sprintf("name=value with a value of 1 to %d bytes of UTF-8", maxLabelValue))
 		case slices.Contains(taken, name):
-			return bad("of another name: this one is taken by the data or given twice")
+			return bad("a label with another name: this one exists in the data or is given twice")
 		}
 		taken = append(taken, name)
 		r.Labels = append(r.Labels, sample.Label{Name: name, Value: value})

@@ -26,19 +26,19 @@ type Lister interface {
 }
 
 const (
-	// attempts is how often in a row a cut listing is continued: a collector
-	// that restarts or hands over its connection is back within that.
+	// attempts is the number of consecutive attempts to continue an interrupted
+	// list: a collector that restarts or hands over is back by then.
 	attempts   = 4
 	firstPause = 250 * time.Millisecond
-	// maxMessage is that of the client package: a bucket with every family full.
+	// maxMessage is the same as in package client: a bucket with every family full.
 	maxMessage = 16 << 20
 )
 
 // mostNamed is how many scopes a filter may name.
 const mostNamed = 1000
 
-// resolve returns the scopes that a request names: of an account what is about it and
-// its zones, of a zone that zone. An unknown or an ambiguous name is a *[ParamError].
+// resolve returns the scopes that a request names: for an account the account itself and
+// its zones, for a zone that zone. An unknown or ambiguous name is a *[ParamError].
 func resolve(ctx context.Context, from Lister, r *Request) ([]*bucketv1.Scope, error) {
 	answer, err := from.ListScopes(ctx, &bucketv1.ListScopesRequest{}, grpc.MaxCallRecvMsgSize(maxMessage))
 	if err != nil {
@@ -115,7 +115,7 @@ func zoneOf(known []*bucketv1.ScopeInfo, zone string) ([]*bucketv1.Scope, error)
 		found = named
 	}
 	if len(found) == 0 {
-		return nil, &ParamError{"zone", zone, "the name or the id of a zone that the collector has seen"}
+		return nil, &ParamError{"zone", zone, "the name or the id of a zone that the collector knows"}
 	}
 	if len(found) == 1 || len(labelled) > 0 && oneAccount(labelled) {
 		var scopes []*bucketv1.Scope
@@ -131,13 +131,14 @@ func zoneOf(known []*bucketv1.ScopeInfo, zone string) ([]*bucketv1.Scope, error)
 	return nil, &ParamError{"zone", zone, "one of the ids " + strings.Join(labels, ", ") + ": several zones have this name"}
 }
 
-// oneAccount reports whether zones of one label share their series.
+// oneAccount reports whether scopes with the same zone label also share the account
+// label, and so their series.
 func oneAccount(scopes []*bucketv1.ScopeInfo) bool {
 	return !slices.ContainsFunc(scopes, func(s *bucketv1.ScopeInfo) bool { return s.GetAccountLabel() != scopes[0].GetAccountLabel() })
 }
 
-// listing reads the buckets of one dataset in order, across cuts of the
-// connection. Not for concurrent use.
+// listing reads the buckets of one dataset in order, and continues after an
+// interrupted stream. Not for concurrent use.
 type listing struct {
 	from   Lister
 	ctx    context.Context
@@ -145,9 +146,9 @@ type listing struct {
 	stream grpc.ServerStreamingClient[bucketv1.ListBucketsResponse]
 	failed int
 	last   bucket.Key
-	// passed is told of buckets that are stored and cannot be read.
+	// passed is called for stored buckets that cannot be read.
 	passed func(revision bucket.Revision, err error)
-	// revision is that of the bucket that was returned last.
+	// revision is the revision of the bucket returned last.
 	revision bucket.Revision
 }
 
@@ -160,13 +161,12 @@ func (l *listing) next() (*bucket.Bucket, error) {
 			e, err := wire.Entry(m.GetEntry())
 			switch {
 			case m.GetEntry() == nil:
-				return nil, errors.New("list buckets: a message without an entry")
+				return nil, errors.New("list buckets: received a message without an entry")
 			case err == nil && e.Kind != bucket.KindBucket:
-				err = errors.New("the collector cannot read what is stored")
+				err = errors.New("the collector cannot read the stored bucket")
 				fallthrough
 			case err != nil:
-				// What is there stays there: to ask for it again would bring the
-				// same. The others are worth having.
+				// Skip it: requesting it again would return the same bytes.
 				l.passed(e.Revision, err)
 				l.req.PageToken = m.GetPageToken()
 				continue
@@ -178,7 +178,7 @@ func (l *listing) next() (*bucket.Bucket, error) {
 			return nil, io.EOF
 		}
 		l.stream = nil
-		if l.failed++; l.failed >= attempts || !passing(err) {
+		if l.failed++; l.failed >= attempts || !transient(err) {
 			return nil, fmt.Errorf("list buckets of %s: %w", l.req.GetFilter().GetDatasets()[0], err)
 		}
 		if err := pause(l.ctx, firstPause<<(l.failed-1)); err != nil {
@@ -198,21 +198,20 @@ func (l *listing) receive() (*bucketv1.ListBucketsResponse, error) {
 	return l.stream.Recv()
 }
 
-// check holds the server to the order and the range, on which the order of the
-// samples rests.
+// check verifies the order and the range, on which the order of the samples depends.
 func (l *listing) check(b *bucket.Bucket, token string) error {
 	if l.last.Dataset != "" && l.last.Compare(b.Key) >= 0 {
-		return fmt.Errorf("list buckets: %s came after %s; they must ascend", b.Key, l.last)
+		return fmt.Errorf("list buckets: received %s after %s; keys must ascend", b.Key, l.last)
 	}
 	if !slices.Contains(l.req.GetFilter().GetDatasets(), b.Dataset) || int64(b.Start) < l.req.GetStartUnixSeconds() || int64(b.Window().End) > l.req.GetEndUnixSeconds() {
-		return fmt.Errorf("list buckets: %s was not asked for", b.Key)
+		return fmt.Errorf("list buckets: received %s, which was not requested", b.Key)
 	}
 	l.last, l.req.PageToken = b.Key, token
 	return nil
 }
 
-// passing reports whether an error may be over in a moment.
-func passing(err error) bool {
+// transient reports whether an error may go away by itself.
+func transient(err error) bool {
 	switch status.Code(err) {
 	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted:
 		return true

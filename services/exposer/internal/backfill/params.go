@@ -15,43 +15,42 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
-// Request says what to write.
+// Request is a parsed request.
 type Request struct {
-	Range    bucket.Window  // windows that lie wholly inside
+	Range    bucket.Window  // selects the windows that lie entirely inside
 	Datasets []string       // ids, ascending; at least one
 	Zone     string         // name or id; empty: every zone
 	Account  string         // name or id, of which its zones are a part; empty: every scope
-	Labels   []sample.Label // that every series has besides its own
+	Labels   []sample.Label // added to every series
 	Format   expo.Format
 
 	Step   time.Duration // 0: each dataset's own bucket size
-	Sum    bool          // Step was asked for, so smaller buckets are added up to it
+	Sum    bool          // Step was given, so smaller buckets are summed to it
 	Extend bool          // repeat the newest value up to now
 
-	Blocks  []Block   // what is written, in this order; at least one
-	LeftOut []LeftOut // what was asked for and cannot be had with this step
+	Blocks  []Block   // the output, in this order; at least one
+	LeftOut []LeftOut // requested, but not available with this step
 }
 
-// Defaults are what a path takes for parameters that are not given.
+// Defaults are the values of parameters that are not given.
 type Defaults struct {
 	Hours  int
 	Step   time.Duration // 0: one sample per bucket
-	Extend bool          // only where no end is given
+	Extend bool          // only if no end is given
 }
 
-// Bounds are what the parameters are held against.
+// Bounds limit the parameters.
 type Bounds struct {
 	Now      time.Time
 	MaxHours int
 }
 
-// ParamError is a parameter that was refused: which, its value, what would be
-// right.
+// ParamError is an invalid parameter: its name, its value and what it must be.
 type ParamError struct{ Name, Value, Want string }
 
 func (e *ParamError) Error() string {
 	name := e.Name
-	if !slices.Contains(known, name) { // a stranger's words, and perhaps many
+	if !slices.Contains(known, name) { // untrusted and of any length
 		name = fmt.Sprintf("%q", bucket.Clip(name))
 	}
 	return fmt.Sprintf("parameter %s is %q; it must be %s", name, bucket.Clip(e.Value), e.Want)
@@ -59,19 +58,19 @@ func (e *ParamError) Error() string {
 
 var known = []string{"account", "dataset", "end", "extend_to_now", "family", "format", "hours", "label", "start", "step_seconds", "zone"}
 
-// Parse reads the parameters of a request. Every error is a *[ParamError]:
-// nothing is clamped and nothing is ignored, since a backfill that silently
-// covers another range than asked for is found out months later.
+// Parse parses the parameters of a request. Every error is a *[ParamError]: nothing
+// is clamped or ignored, since a backfill that silently covers another range than
+// requested is noticed months later.
 func Parse(q url.Values, state *recent.State, d Defaults, b Bounds) (*Request, error) {
 	for _, name := range slices.Sorted(maps.Keys(q)) {
 		if !slices.Contains(known, name) {
-			return nil, &ParamError{name, q.Get(name), "left out: the parameters are " + strings.Join(known, ", ")}
+			return nil, &ParamError{name, q.Get(name), "removed: the parameters are " + strings.Join(known, ", ")}
 		}
 		if len(q[name]) > 1 && name != "label" {
 			return nil, &ParamError{name, strings.Join(q[name], " and "), "given once"}
 		}
 		if q.Get(name) == "" {
-			return nil, &ParamError{name, "", "left out or have a value"}
+			return nil, &ParamError{name, "", "removed or given a value"}
 		}
 	}
 	r := &Request{Zone: q.Get("zone"), Account: q.Get("account"), Format: expo.OpenMetrics}
@@ -99,8 +98,8 @@ func Parse(q url.Values, state *recent.State, d Defaults, b Bounds) (*Request, e
 		return nil, err
 	}
 	if r.divide(state, families); len(r.Blocks) == 0 && len(r.LeftOut) > 0 {
-		first := slices.MinFunc(r.LeftOut, func(a, b LeftOut) int { return a.worthier(&b) })
-		return nil, p.bad("step_seconds", first.wish(state, r.Step))
+		first := slices.MinFunc(r.LeftOut, func(a, b LeftOut) int { return a.compare(&b) })
+		return nil, p.bad("step_seconds", first.suggestion(state, r.Step))
 	}
 	return r, nil
 }
@@ -110,15 +109,15 @@ type params struct{ url.Values }
 func (p params) bad(name, want string) error { return &ParamError{name, p.Get(name), want} }
 
 const (
-	// day is the longest bucket: no window reaches across a midnight of UTC.
+	// day is the longest bucket: no window crosses midnight UTC.
 	day = 24 * time.Hour
-	// ahead is how far in the future an end may lie, as that of a client whose
-	// clock is fast or who rounds up to the hour. It is taken for now. What lies
-	// further ahead is a mistake, of the date perhaps.
+	// ahead is how far in the future an end may lie, for clients whose clock is fast
+	// or that round up to the hour. Such an end means now. A later end is probably a
+	// mistake in the date.
 	ahead = time.Hour
 )
 
-// span reads hours, start and end.
+// span parses hours, start and end.
 func (p params) span(r *Request, retention time.Duration, d Defaults, b Bounds) (err error) {
 	now := bucket.TimeOf(b.Now)
 	r.Range.End = now
@@ -127,7 +126,7 @@ func (p params) span(r *Request, retention time.Duration, d Defaults, b Bounds) 
 			return err
 		}
 		if r.Range.End > now.Add(ahead) {
-			return p.bad("end", fmt.Sprintf("at most %d minutes after now, %s; what lies ahead is cut", ahead/time.Minute, now))
+			return p.bad("end", fmt.Sprintf("at most %d minutes after now (%s); a range ends at now at the latest", ahead/time.Minute, now))
 		}
 		r.Range.End = min(r.Range.End, now)
 	}
@@ -139,7 +138,7 @@ func (p params) span(r *Request, retention time.Duration, d Defaults, b Bounds) 
 		return p.back(r, oldest, d, b)
 	}
 	if p.Has("hours") {
-		return p.bad("hours", "left out when start is given: give start with end, or hours back from end or from now")
+		return p.bad("hours", "removed if start is given: give either start and end, or hours before end or before now")
 	}
 	if r.Range.Start, err = p.time("start"); err != nil {
 		return err
@@ -148,20 +147,20 @@ func (p params) span(r *Request, retention time.Duration, d Defaults, b Bounds) 
 		return p.bad("start", "before the end, "+r.Range.End.String())
 	}
 	if longest := time.Duration(b.MaxHours) * time.Hour; r.Range.Len() > longest {
-		return p.bad("start", fmt.Sprintf("at most %d hours (CF_BACKFILL_MAX_HOURS) before the end, at or after %s: ask for a longer range in pieces, cut at midnight UTC, because a range has those windows that lie wholly inside",
+		return p.bad("start", fmt.Sprintf("at most %d hours (CF_BACKFILL_MAX_HOURS) before the end, at or after %s: request a longer range in parts, split at midnight UTC, because a range contains only windows that lie entirely inside it",
 			b.MaxHours, r.Range.End.Add(-longest)))
 	}
 	return p.kept(r, oldest)
 }
 
-// back begins the range so many hours before its end, and then at the midnight
-// before, whatever the longest range is: nobody who asks for hours means a
-// second, and the window around it would be left out.
+// back begins the range this many hours before its end, rounded down to midnight
+// UTC, even if that exceeds the longest range. Otherwise the range would begin in
+// the middle of a window, which would be left out.
 func (p params) back(r *Request, oldest bucket.Time, d Defaults, b Bounds) (err error) {
 	hours := d.Hours
 	if p.Has("hours") {
 		if hours, err = strconv.Atoi(p.Get("hours")); err != nil || hours < 1 || hours > b.MaxHours {
-			return p.bad("hours", fmt.Sprintf("a whole number from 1 to %d (CF_BACKFILL_MAX_HOURS); the range begins at midnight UTC before that", b.MaxHours))
+			return p.bad("hours", fmt.Sprintf("a whole number from 1 to %d (CF_BACKFILL_MAX_HOURS); the range starts at the preceding midnight UTC", b.MaxHours))
 		}
 	}
 	r.Range.Start = r.Range.End.Add(-time.Duration(hours) * time.Hour)
@@ -172,23 +171,23 @@ func (p params) back(r *Request, oldest bucket.Time, d Defaults, b Bounds) (err 
 	return nil
 }
 
-// kept refuses a range that begins before what the store keeps. A default is
-// nobody's wish: it is cut.
+// kept rejects a range that begins before the store's retention. A range by default
+// is cut instead, since nobody asked for it.
 func (p params) kept(r *Request, oldest bucket.Time) error {
 	if r.Range.Start >= oldest {
 		return nil
 	}
 	for _, name := range []string{"start", "hours", "end"} {
 		if p.Has(name) {
-			return p.bad(name, fmt.Sprintf("within what the store keeps: a range that begins at or after %s", oldest))
+			return p.bad(name, fmt.Sprintf("within the retention of the store: a range that starts at or after %s", oldest))
 		}
 	}
 	r.Range.Start = oldest
 	return nil
 }
 
-// time reads an instant: RFC 3339, or seconds since 1970. Milliseconds are
-// told apart by their size, because that mistake is the common one.
+// time parses a time: RFC 3339, or seconds since 1970. Milliseconds are detected by
+// their magnitude, because that mistake is common.
 func (p params) time(name string) (bucket.Time, error) {
 	const want = "an RFC 3339 time such as 2026-11-22T00:00:00Z or whole seconds since 1970"
 	text := p.Get(name)
@@ -201,7 +200,7 @@ func (p params) time(name string) (bucket.Time, error) {
 		}
 		return bucket.Time(n), nil
 	}
-	// A "+" of a zone offset arrives as a blank unless it was escaped.
+	// An unescaped "+" of a zone offset arrives as a space.
 	t, err := time.Parse(time.RFC3339, strings.Replace(text, " ", "+", 1))
 	if err != nil || t.Unix() < 0 || t.Unix() >= 1e11 {
 		return 0, p.bad(name, want)
@@ -209,7 +208,7 @@ func (p params) time(name string) (bucket.Time, error) {
 	return bucket.TimeOf(t), nil
 }
 
-// what reads dataset and family, and returns the families asked for, ascending.
+// what parses dataset and family, and returns the requested families, ascending.
 func (p params) what(r *Request, state *recent.State) (families []recent.Family, err error) {
 	var ids []string
 	for i := range state.Datasets {
@@ -240,7 +239,7 @@ func (p params) what(r *Request, state *recent.State) (families []recent.Family,
 
 func oneOf(words []string) string {
 	if len(words) == 0 {
-		return "left out: the store has none yet"
+		return "removed: the store has none yet"
 	}
 	const most = 30
 	if len(words) > most {
@@ -249,7 +248,7 @@ func oneOf(words []string) string {
 	return "one of " + strings.Join(words, ", ")
 }
 
-// steps reads step_seconds and extend_to_now.
+// steps parses step_seconds and extend_to_now.
 func (p params) steps(r *Request, d Defaults) error {
 	switch p.Get("extend_to_now") {
 	case "":
@@ -257,7 +256,7 @@ func (p params) steps(r *Request, d Defaults) error {
 	case "0", "false":
 	case "1", "true":
 		if r.Extend = true; p.Has("end") {
-			return p.bad("extend_to_now", "0 when end is given: it repeats the newest value up to now")
+			return p.bad("extend_to_now", "0 if end is given: extend_to_now repeats the newest value up to now")
 		}
 	default:
 		return p.bad("extend_to_now", "0 or 1")
@@ -273,7 +272,7 @@ func (p params) steps(r *Request, d Defaults) error {
 	return nil
 }
 
-// feeders returns those of the datasets that have the family in any version.
+// feeders returns the datasets that have the family in any version.
 func feeders(state *recent.State, datasets []string, family string) []string {
 	var out []string
 	for _, id := range datasets {

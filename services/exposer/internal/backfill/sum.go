@@ -12,24 +12,25 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 )
 
-// mostRows bounds what is held of one step, in rows of all scopes: about 50 MB.
+// mostRows limits the rows of all scopes held for one step: about 50 MB.
 const mostRows = 500_000
 
-// sum is what has come of one scope in one step.
+// sum is the sum of one scope over one step, so far.
 type sum struct {
-	set      sample.Set  // but for its instant; its labels are the newest bucket's: a rename shows from the next step on
+	set      sample.Set  // without its timestamp; the labels are those of the newest bucket, so a rename shows from the next step on
 	rows     bucket.Rows // of the set
 	covered  time.Duration
 	until    bucket.Time // end of the newest bucket
-	spoiled  bool        // what came cannot make a sum
+	spoiled  bool        // the buckets cannot be summed
 	estimate bool
-	// Variants of the dataset that answered with rows, and without. One that never
-	// had rows, beside one that had, may not know the family: then nothing is not 0.
+	// Variants of the dataset that returned rows, and that did not. If one variant
+	// never had rows while another had, it may not know the family: then no rows
+	// does not mean 0.
 	with, without []string
 }
 
-// add adds a bucket, of which the family was not collected, or had no rows, or had
-// those of the set.
+// add adds a bucket, for which the family was not collected, or had no rows (a nil
+// set), or had those of the set.
 func (s *sum) add(b *bucket.Bucket, collected bool, set *sample.Set) {
 	if !collected || b.Start < s.until {
 		s.spoiled = true
@@ -64,15 +65,15 @@ func (s *sum) whole(step time.Duration) bool {
 		return false
 	}
 	if s.set.Family == nil {
-		return true // nothing happened
+		return true // no traffic
 	}
 	if s.set.Family.Role == bucket.Total && len(s.without) > 0 {
-		return false // a total always has its row, unless its variant does not know it
+		return false // a total always has a row, unless the variant does not know the family
 	}
 	return !slices.ContainsFunc(s.without, func(v string) bool { return !slices.Contains(s.with, v) })
 }
 
-// plus adds rows of one family, both sorted, label values by label values.
+// plus adds two sorted sets of rows of one family by label values.
 func plus(a, b *bucket.Rows) bucket.Rows {
 	if len(a.Values) == 0 {
 		return *b
@@ -111,8 +112,8 @@ func plus(a, b *bucket.Rows) bucket.Rows {
 	return out
 }
 
-// summed writes a block of sums: of each step that lies wholly inside the range,
-// and of each scope whose buckets fill it.
+// summed writes a block of sums, for each step that lies entirely inside the range
+// and each scope whose buckets fill the step.
 func (o *writer) summed(of *Block) error {
 	step := o.r.Step
 	in := bucket.Window{Start: o.r.Range.Start.Ceil(step), End: o.r.Range.End.Floor(step)}
@@ -153,7 +154,7 @@ func (o *writer) summed(of *Block) error {
 		rows -= len(total.rows.Values)
 		total.add(b, collected, set)
 		if rows += len(total.rows.Values); rows > mostRows {
-			return &ParamError{"step_seconds", fmt.Sprint(int64(step / time.Second)), fmt.Sprintf("smaller, or left out, or asked for with one zone or account: a step of %s has more than %d rows", of.Name, mostRows)}
+			return &ParamError{"step_seconds", fmt.Sprint(int64(step / time.Second)), fmt.Sprintf("smaller, or removed, or combined with zone or account: a step of %s has more than %d rows", of.Name, mostRows)}
 		}
 		return nil
 	})
@@ -163,7 +164,7 @@ func (o *writer) summed(of *Block) error {
 	return flush()
 }
 
-// sum writes the sum of one scope in one step, if it is one.
+// sum writes the sum of one scope over one step, if it is complete.
 func (o *writer) sum(of *Block, w bucket.Window, s *sum) error {
 	if !s.whole(w.Len()) {
 		o.Incomplete++

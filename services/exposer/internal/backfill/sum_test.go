@@ -177,7 +177,7 @@ func TestSumsAreBounded(t *testing.T) {
 	var out bytes.Buffer
 	err := Write(t.Context(), &out, s, st, request(t, st, "step_seconds=900&family=cloudflare_zone_http_5m_requests_by_status"), clockAt, nil)
 	var refused *ParamError
-	if !errors.As(err, &refused) || refused.Name != "step_seconds" || !strings.Contains(err.Error(), "asked for with one zone") {
+	if !errors.As(err, &refused) || refused.Name != "step_seconds" || !strings.Contains(err.Error(), "combined with zone") {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
-// Job is a request that can be written: its zone or account is known, and what the answer
-// will lack. It is for one goroutine, and is written once.
+// Job is a prepared request: its zone or account is resolved and its coverage known. It is for
+// one goroutine, and Write is called once.
 type Job struct {
 	from   Lister
 	state  *recent.State
@@ -26,13 +26,13 @@ type Job struct {
 	scopes []*bucketv1.Scope // empty: all
 
 	Coverage Coverage
-	// Incomplete and Estimates count sums once Write has returned: those that are
-	// left out because something of their step is missing, and those written that
-	// hold an estimate.
+	// Incomplete and Estimates count sums, after Write has returned: sums left out
+	// because a bucket of the step is missing, and written sums that contain an
+	// estimate.
 	Incomplete, Estimates int
 }
 
-// Prepare looks for the request's zone or account and asks what is stored of the range.
+// Prepare resolves the request's zone or account and requests the coverage of the range.
 // The error is a *[ParamError] for an unknown one.
 func Prepare(ctx context.Context, from Lister, state *recent.State, r *Request) (*Job, error) {
 	j := &Job{from: from, state: state, r: r}
@@ -45,18 +45,18 @@ func Prepare(ctx context.Context, from Lister, state *recent.State, r *Request) 
 	return j, j.survey(ctx)
 }
 
-// Write writes the history to w, and the end of the format only if everything
-// before it was written. After an error the output is not whole and must not be
-// made to look so. It begins with notes: what the output is, and what it lacks.
+// Write writes the history to w, and the end marker of the format only if everything
+// before it was written. After an error the output is incomplete and must not be
+// made to look complete. The output begins with notes that describe it and what it
+// lacks.
 //
-// A stored bucket that cannot be read costs itself: passed is told of it, once,
-// with its revision, and the output has all others. Nil: nobody is told. What is
-// not before now is an error.
+// A stored bucket that cannot be read is skipped: passed, if not nil, is called once
+// with its revision. A sample that is not before now is an error.
 func (j *Job) Write(ctx context.Context, w io.Writer, now time.Time, passed func(revision uint64, err error)) error {
-	// A listing that is given up half-way must end at the server too.
+	// An abandoned list must end at the server too.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	out := writer{Job: j, ctx: ctx, w: w, now: now, told: map[bucket.Revision]bool{}, passed: passed}
+	out := writer{Job: j, ctx: ctx, w: w, now: now, reported: map[bucket.Revision]bool{}, passed: passed}
 	for _, text := range j.notes() {
 		if err := out.note(text); err != nil {
 			return err
@@ -81,27 +81,27 @@ type writer struct {
 	ctx    context.Context
 	w      io.Writer
 	now    time.Time
-	buf    []byte     // of one bucket's lines, reused
-	one    sample.Set // likewise, of its samples
-	noted  int
-	sums   int          // written
-	partly bucket.Spans // steps of which some sum is left out
+	buf    []byte       // one bucket's lines, reused
+	one    sample.Set   // one bucket's samples, reused
+	noted  int          // notes written
+	sums   int          // sums written
+	partly bucket.Spans // steps for which some sum is left out
 
-	told   map[bucket.Revision]bool // buckets that passed has heard of: each comes once a family
-	passed func(revision uint64, err error)
+	reported map[bucket.Revision]bool // buckets reported to passed: each is listed once per family
+	passed   func(revision uint64, err error)
 }
 
 func (o *writer) pass(revision bucket.Revision, err error) {
-	if o.passed != nil && !o.told[revision] {
-		o.told[revision] = true
+	if o.passed != nil && !o.reported[revision] {
+		o.reported[revision] = true
 		o.passed(uint64(revision), err)
 	}
 }
 
-// source is the listing of one dataset with the bucket that comes next.
+// source is the list of one dataset with its next bucket.
 type source struct {
 	listing
-	head *bucket.Bucket // nil: over
+	head *bucket.Bucket // nil: at the end
 }
 
 func (s *source) advance() error {
@@ -113,7 +113,7 @@ func (s *source) advance() error {
 	return nil
 }
 
-// note writes a remark on the output itself. See [expo.AppendNote].
+// note writes a note on the output. See [expo.AppendNote].
 func (o *writer) note(text string) error {
 	o.noted++
 	return o.write(expo.AppendNote(o.buf[:0], o.r.Format, o.noted, text))
@@ -138,9 +138,9 @@ func (o *writer) block(b *Block) error {
 	return err
 }
 
-// merged calls do for each bucket of the block's datasets. Those that share the
-// family (before and after a change of bucket size) are merged by time, so that
-// its samples ascend.
+// merged calls do for each bucket of the block's datasets. Datasets that share the
+// family (before and after a change of bucket size) are merged by time, so that the
+// samples ascend.
 func (o *writer) merged(b *Block, in bucket.Window, do func(*source) error) error {
 	var sources []*source
 	for _, id := range b.Datasets {
@@ -174,9 +174,8 @@ func (o *writer) list(dataset, family string, in bucket.Window) *source {
 	}}}
 }
 
-// extend repeats the buckets of the newest window up to now. It lists that
-// window again instead of remembering it, since a window of all scopes is as
-// large as the account.
+// extend repeats the buckets of the newest window up to now. It lists that window
+// again instead of holding it, since it has a bucket for every scope.
 func (o *writer) extend(b *Block, dataset string, newest bucket.Window) error {
 	s := o.list(dataset, b.Name, newest)
 	for {
@@ -190,7 +189,7 @@ func (o *writer) extend(b *Block, dataset string, newest bucket.Window) error {
 	}
 }
 
-// instants yields those at which a bucket's samples stand, ascending.
+// instants yields the timestamps of a bucket's samples, ascending.
 func (o *writer) instants(of *Block, b *bucket.Bucket) iter.Seq[sample.Millis] {
 	if of.Kind == Plain {
 		return func(yield func(sample.Millis) bool) { yield(o.state.Store.Stamp.Of(b.Window())) }
@@ -208,9 +207,9 @@ func (o *writer) multiples(w bucket.Window, size time.Duration) iter.Seq[sample.
 	}
 }
 
-// set returns the block's samples of the source's bucket, and whether its family
-// was collected then and can be read. No samples and collected: a confirmed
-// absence of them. The set is valid until the next call.
+// set returns the block's samples of the source's bucket, and whether the family was
+// collected and can be read. Collected without samples means a confirmed absence.
+// The set is valid until the next call.
 func (o *writer) set(of *Block, s *source) (set *sample.Set, collected bool, err error) {
 	b := s.head
 	at := slices.IndexFunc(b.Families, func(r bucket.Rows) bool { return r.Family == of.Name })
@@ -219,11 +218,11 @@ func (o *writer) set(of *Block, s *source) (set *sample.Set, collected bool, err
 	case version == nil && at < 0:
 		return nil, false, nil
 	case version == nil && s.revision > 0 && s.revision <= o.state.Position.Revision:
-		// All that came before the bucket is here; its definition cannot be read.
-		o.pass(s.revision, fmt.Errorf("bucket %s was collected under version %d of its dataset, which cannot be read", b.Key, b.Version))
+		// All entries before the bucket have arrived, so its definition is unreadable.
+		o.pass(s.revision, fmt.Errorf("bucket %s: version %d of its dataset cannot be read", b.Key, b.Version))
 		return nil, false, nil
 	case version == nil:
-		return nil, false, fmt.Errorf("bucket %s was collected under version %d of its dataset, which has not reached this exposer", b.Key, b.Version)
+		return nil, false, fmt.Errorf("bucket %s: version %d of its dataset has not reached this exposer", b.Key, b.Version)
 	case at < 0:
 		return nil, sample.FamilyOf(version, of.Name) != nil, nil
 	}
@@ -235,7 +234,7 @@ func (o *writer) set(of *Block, s *source) (set *sample.Set, collected bool, err
 	return &o.one, true, nil
 }
 
-// bucket writes the block's samples of the source's bucket at each of the instants.
+// bucket writes the block's samples of the source's bucket at each of the timestamps.
 func (o *writer) bucket(of *Block, s *source, at iter.Seq[sample.Millis]) error {
 	set, _, err := o.set(of, s)
 	if err != nil || set == nil {
@@ -247,7 +246,7 @@ func (o *writer) bucket(of *Block, s *source, at iter.Seq[sample.Millis]) error 
 			return fmt.Errorf("bucket %s: %w", s.head.Key, err)
 		}
 		o.buf = expo.AppendSet(o.buf, o.r.Format, set)
-		if len(o.buf) > 1<<16 { // a day at a step of a second is large
+		if len(o.buf) > 1<<16 { // a day with a step of one second is large
 			if err := o.write(o.buf); err != nil {
 				return err
 			}

@@ -310,8 +310,8 @@ func TestImplausible(t *testing.T) {
 			s.buckets[3].Start = bucket.TimeOf(clockAt).Floor(15 * time.Minute)
 			r.Range.End += 7200 // as if the check of the parameters had a hole
 		}, "it must be before now"},
-		"order":           {func(s *store, _ *Request) { s.buckets[0], s.buckets[2] = s.buckets[2], s.buckets[0] }, "they must ascend"},
-		"unknown version": {func(s *store, _ *Request) { s.buckets[0].Version = 7 }, "version 7 of its dataset, which has not reached"},
+		"order":           {func(s *store, _ *Request) { s.buckets[0], s.buckets[2] = s.buckets[2], s.buckets[0] }, "keys must ascend"},
+		"unknown version": {func(s *store, _ *Request) { s.buckets[0].Version = 7 }, "version 7 of its dataset has not reached"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, st := resized(t)

@@ -1,5 +1,5 @@
-// Package dial opens the connection to the collectors: which addresses, with
-// which trust, with which credential.
+// Package dial opens the connection to the collectors: addresses, TLS and
+// credential.
 package dial
 
 import (
@@ -24,26 +24,26 @@ import (
 	"github.com/weir-metrics/weir/internal/tlsconf"
 )
 
-// Config says how to reach the collectors. All of them serve the same, leader
-// or standby, so that any will do.
+// Config says how to reach the collectors. Leader and standbys serve the same
+// entries, so the exposer may follow any of them.
 type Config struct {
-	// Addresses are host:port. A single one stands for every address that its
-	// name resolves to; each of several stands for one collector, which is
+	// Addresses are host:port. A single entry means every address that its name
+	// resolves to. With several entries, each means one collector, which may be
 	// reached at any of the addresses of its name.
 	Addresses []string
 	TLS       bool
-	// CAFile is what to trust, PEM; empty: the system's roots.
+	// CAFile holds the trusted CA certificates, PEM; empty: the system's roots.
 	CAFile string
-	// CertFile and KeyFile are shown to a collector that asks for a
-	// certificate. Both files, and CAFile, are read for every new connection;
-	// those that were good last are in force.
+	// CertFile and KeyFile are the client certificate. Both files, and CAFile,
+	// are reloaded for every new connection; if that fails, the last valid
+	// content stays in use.
 	CertFile, KeyFile string
-	// ServerName replaces the host of the address in the check of the certificate.
+	// ServerName replaces the host of the address when the certificate is verified.
 	ServerName string
-	// Token is sent with every call; read again from its file each time, with
-	// the last that was good in force. Of several lines the first is sent:
-	// collectors accept each line of theirs, so that one file can serve both
-	// sides while tokens change.
+	// Token is sent with every call. It is reloaded from its file for each call;
+	// if that fails, the last valid token stays in use. Of several lines the
+	// first is sent: collectors accept every line of their file, so that one file
+	// can serve both sides during a rotation.
 	Token cli.Secret
 }
 
@@ -53,21 +53,21 @@ func (c Config) CheckToken() error {
 	return err
 }
 
-// balanced spreads calls over all addresses: after UNAVAILABLE the next try
-// goes to another collector, which may be the one that is not behind.
+// balanced spreads calls over all addresses: after UNAVAILABLE the next attempt
+// goes to another collector, which may not be behind.
 const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
-// redial bounds the pauses between attempts to connect. gRPC's own grow to two
-// minutes, and while one lasts every call fails at once: a follower that asks
-// every 30 s would find a collector that is back long after it is.
+// redial bounds the backoff between connection attempts. gRPC's default grows to
+// two minutes, and during the backoff every call fails at once, so a follower
+// would notice a restarted collector minutes late.
 var redial = grpc.ConnectParams{
 	Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 10 * time.Second},
-	MinConnectTimeout: 10 * time.Second, // for one address; others wait for it
+	MinConnectTimeout: 10 * time.Second, // per address; the next address waits for it
 }
 
-// Open returns a connection, which uses no proxy. Nothing is sent before the first
-// call, so a collector that is away is no error here. The watch is told of changes
-// of the files; nil: nobody is.
+// Open returns a connection, which uses no proxy. It connects at the first call,
+// so an unreachable collector is not an error here. The watch, if not nil, is told
+// when files are reloaded.
 func Open(c Config, watch *reload.Watch) (*grpc.ClientConn, error) {
 	return open(c, watch)
 }
@@ -79,14 +79,13 @@ func open(c Config, watch *reload.Watch, more ...grpc.DialOption) (*grpc.ClientC
 	}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(trust),
-		// gRPC's own way depends on the scheme of the target, and so on how many
-		// addresses there are: through HTTPS_PROXY to one, past it to several.
+		// gRPC uses HTTPS_PROXY depending on the target's scheme, which here depends
+		// on the number of addresses. Never using it is the same for all.
 		grpc.WithNoProxy(),
 		grpc.WithDefaultServiceConfig(balanced),
 		grpc.WithConnectParams(redial),
-		// Finds a dead peer behind a proxy that keeps the connection open. The
-		// collector allows a ping every 10 s; gRPC's own default, 5 min, would
-		// end the connection.
+		// Detects a dead peer behind a proxy that keeps the connection open. The
+		// collector allows a ping every 10 s.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 	}
 	if !c.Token.IsZero() {
@@ -153,14 +152,14 @@ func newCredential(c Config, watch *reload.Watch) (credential, error) {
 	return credential{token, c.TLS}, nil
 }
 
-// first is the first token of a list. Its errors do not show it.
+// first returns the first token of a list. Its errors do not contain the token.
 func first(tokens cli.Secret) (string, error) {
 	for line := range strings.Lines(tokens.Reveal()) {
 		if token := strings.TrimSpace(line); token != "" {
 			return token, tokens.Flaw(bearer.Check(token))
 		}
 	}
-	return "", tokens.Flaw(errors.New("there is no token; one a line is wanted"))
+	return "", tokens.Flaw(errors.New("no token found: want one token per line"))
 }
 
 // GetRequestMetadata implements [credentials.PerRPCCredentials].
@@ -168,6 +167,6 @@ func (b credential) GetRequestMetadata(context.Context, ...string) (map[string]s
 	return map[string]string{"authorization": "Bearer " + b.token.Get()}, nil
 }
 
-// RequireTransportSecurity keeps gRPC from sending the token in the clear,
-// except where the settings' check has allowed it: on loopback.
+// RequireTransportSecurity keeps gRPC from sending the token in plain text,
+// except on loopback, where the validation of the settings allows it.
 func (b credential) RequireTransportSecurity() bool { return b.tls }

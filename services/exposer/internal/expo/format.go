@@ -63,8 +63,8 @@ func AppendHeader(dst []byte, f Format, name string, fam *bucket.Family) []byte 
 	return dst
 }
 
-// AppendEnd appends what closes a body: "# EOF" in OpenMetrics, without which
-// Prometheus stores nothing of it. It must never be written after a failure.
+// AppendEnd appends the end of a body: "# EOF" in OpenMetrics, without which
+// Prometheus rejects the body. It must never be written after a failure.
 func AppendEnd(dst []byte, f Format) []byte {
 	if f == OpenMetrics {
 		return append(dst, "# EOF\n"...)
@@ -105,14 +105,13 @@ func AppendSet(dst []byte, f Format, set *sample.Set) []byte {
 	return dst
 }
 
-// appendMillis spells an instant for text 0.0.4: 1795341599999.
+// appendMillis formats a timestamp for text 0.0.4: 1795341599999.
 func appendMillis(dst []byte, t sample.Millis) []byte {
 	return strconv.AppendInt(dst, int64(t), 10)
 }
 
-// appendSeconds spells an instant for OpenMetrics: 1795341599.999. Prometheus
-// reads three decimals back to exactly the same millisecond. t must not be
-// negative.
+// appendSeconds formats a timestamp for OpenMetrics: 1795341599.999. Prometheus
+// parses three decimals to exactly the same millisecond. t must not be negative.
 func appendSeconds(dst []byte, t sample.Millis) []byte {
 	dst = strconv.AppendInt(dst, int64(t/1000), 10)
 	ms := t % 1000
@@ -131,9 +130,9 @@ func appendHelp(dst []byte, f Format, help string) []byte {
 	return appendEscaped(dst, help, f == OpenMetrics) // text 0.0.4 leaves quotes in HELP as they are
 }
 
-// appendEscaped also replaces what would end a body early: Prometheus's lexer
-// takes NUL for the end of the input, and bytes that are no UTF-8 fail the
-// scrape. One odd label value of one zone must not take all others with it.
+// appendEscaped also replaces bytes that would end a body early: Prometheus's lexer
+// treats NUL as the end of the input, and invalid UTF-8 fails the scrape. One odd
+// label value must not lose the samples of all other zones.
 func appendEscaped(dst []byte, s string, quotes bool) []byte {
 	clean := true
 	for i := range len(s) {
@@ -145,7 +144,7 @@ func appendEscaped(dst []byte, s string, quotes bool) []byte {
 	if clean {
 		return append(dst, s...)
 	}
-	for _, r := range s { // invalid bytes come as U+FFFD
+	for _, r := range s { // invalid bytes are read as U+FFFD
 		switch {
 		case r == '\\':
 			dst = append(dst, '\\', '\\')
@@ -162,9 +161,8 @@ func appendEscaped(dst []byte, s string, quotes bool) []byte {
 	return dst
 }
 
-// appendValue writes whole numbers as such, because people read these bodies
-// and counts are whole, and everything else in the shortest form that reads
-// back as the same float.
+// appendValue writes whole numbers as integers, for readability, and everything else
+// in the shortest form that parses to the same float.
 func appendValue(dst []byte, v float64) []byte {
 	const exact = 1 << 53 // above, neighbouring integers share a float
 	if v == math.Trunc(v) && math.Abs(v) < exact {
@@ -173,9 +171,9 @@ func appendValue(dst []byte, v float64) []byte {
 	return strconv.AppendFloat(dst, v, 'g', -1, 64)
 }
 
-// AppendNote appends a remark on the body itself, the n-th of it. OpenMetrics has
-// no comments, and promtool refuses a file with one; a family of which nothing is
-// known but its help is what every reader passes over.
+// AppendNote appends the n-th note about the body itself. OpenMetrics has no
+// comments, and promtool rejects a file with one. Every parser skips a family that
+// has only a HELP line.
 func AppendNote(dst []byte, f Format, n int, text string) []byte {
 	dst = append(dst, "# HELP weir_note_"...)
 	dst = strconv.AppendInt(dst, int64(n), 10)

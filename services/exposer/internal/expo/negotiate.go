@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Negotiate chooses the format for an Accept header. OpenMetrics 1.0 must be
-// asked for by name and at least as eagerly as text; everything else gets
-// text, which every scraper reads. Versions that Weir does not write (0.0.1,
-// 2.0.0) are passed over: a body must be what its Content-Type says.
+// Negotiate chooses the format for an Accept header. It chooses OpenMetrics 1.0 if
+// the header names it with at least the quality of text, and text otherwise, which
+// every scraper reads. It ignores versions that Weir does not write (0.0.1, 2.0.0):
+// a body must match its Content-Type.
 func Negotiate(accept string) Format {
 	text, open := -1.0, -1.0
 	for item := range strings.SplitSeq(accept, ",") {
@@ -62,8 +62,8 @@ func (e Encoding) String() string {
 	return "identity"
 }
 
-// NegotiateEncoding chooses the encoding for an Accept-Encoding header: gzip
-// where it is welcome, identity otherwise, and never anything else.
+// NegotiateEncoding chooses the encoding for an Accept-Encoding header: gzip if it is
+// accepted and preferred, identity otherwise.
 func NegotiateEncoding(accept string) Encoding {
 	gzip, identity, any := -1.0, -1.0, -1.0
 	for item := range strings.SplitSeq(accept, ",") {
@@ -83,7 +83,7 @@ func NegotiateEncoding(accept string) Encoding {
 			any = q
 		}
 	}
-	if gzip < 0 { // not named: the wildcard speaks for it
+	if gzip < 0 { // not named: the wildcard applies
 		gzip = any
 	}
 	if gzip > 0 && gzip >= identity {
@@ -92,8 +92,8 @@ func NegotiateEncoding(accept string) Encoding {
 	return Identity
 }
 
-// quality reads a q-value; what is none counts as a refusal, so that a
-// malformed wish cannot win over a well-formed one.
+// quality parses a q-value. A malformed one is 0 (not acceptable), so that it cannot
+// win over a valid one.
 func quality(s string) float64 {
 	q, err := strconv.ParseFloat(s, 64)
 	if err != nil || !(q >= 0 && q <= 1) {

@@ -10,13 +10,13 @@ import (
 	"github.com/weir-metrics/weir/internal/sample"
 )
 
-// Segment is one family of one bucket in both formats. It is immutable and may
-// be shared between goroutines; nobody may write to its bytes.
+// Segment is one family of one bucket in both formats. It is immutable and may be
+// shared between goroutines.
 type Segment struct {
 	Family string
 	Role   bucket.Role
-	// Series identifies each sample's series inside this process: equal
-	// numbers, equal labels. Its length is the number of samples.
+	// Series has a hash of each sample's labels, valid inside this process: equal
+	// hashes mean equal series. Its length is the number of samples.
 	Series []uint64
 
 	lines [Formats][]byte
@@ -28,17 +28,17 @@ func (s *Segment) Samples() int { return len(s.Series) }
 // Lines are the segment's samples, each line closed by a line feed.
 func (s *Segment) Lines(f Format) []byte { return s.lines[f] }
 
-// Equal reports whether two segments show the same.
+// Equal reports whether two segments have the same samples.
 func (s *Segment) Equal(o *Segment) bool {
 	return s.Family == o.Family && bytes.Equal(s.lines[Text], o.lines[Text])
 }
 
-// seed makes series numbers of different processes incomparable, which is as
-// it should be: they are for counting, not for identity.
+// seed differs per process: the hashes of series are for counting inside one
+// process, not for comparison between processes.
 var seed = maphash.MakeSeed()
 
-// Render renders the samples of b, which was collected under d, into one segment
-// per family, sorted by family name. What [sample.Append] refuses is refused.
+// Render renders the samples of b, which was collected under d, into one segment per
+// family, sorted by family name. Its errors are those of [sample.Append].
 func Render(b *bucket.Bucket, d *bucket.Definition, stamp sample.Stamp) ([]Segment, error) {
 	var room [16]sample.Set // more than a dataset usually has
 	sets, err := sample.Append(room[:0], b, d, stamp)
@@ -46,8 +46,8 @@ func Render(b *bucket.Bucket, d *bucket.Definition, stamp sample.Stamp) ([]Segme
 		return nil, err
 	}
 	segments := make([]Segment, 0, len(sets))
-	// One buffer for all lines of both formats: a held bucket then costs two
-	// allocations however many families it has.
+	// One buffer for all lines of both formats: a held bucket has two allocations,
+	// however many families it has.
 	buf := make([]byte, 0, 2*112*b.Len())
 	var ends [][Formats]int
 	series := make([]uint64, 0, b.Len())
@@ -61,7 +61,7 @@ func Render(b *bucket.Bucket, d *bucket.Definition, stamp sample.Stamp) ([]Segme
 		ends = append(ends, [Formats]int{textEnd, len(buf)})
 		segments = append(segments, Segment{Family: set.Name, Role: set.Family.Role, Series: series[first:len(series):len(series)]})
 	}
-	buf, start := slices.Clone(buf), 0 // held for hours: without spare capacity
+	buf, start := slices.Clone(buf), 0 // held for hours: drop the spare capacity
 	for i, end := range ends {
 		segments[i].lines[Text] = buf[start:end[Text]:end[Text]]
 		segments[i].lines[OpenMetrics] = buf[end[Text]:end[OpenMetrics]:end[OpenMetrics]]
@@ -71,8 +71,8 @@ func Render(b *bucket.Bucket, d *bucket.Definition, stamp sample.Stamp) ([]Segme
 	return segments, nil
 }
 
-// appendSeries hashes what stands before each line's value. A line ends with
-// " value timestamp", neither of which holds a blank.
+// appendSeries hashes the name and labels of each line. A line ends with
+// " value timestamp", neither of which contains a space.
 func appendSeries(dst []uint64, lines []byte) []uint64 {
 	for line := range bytes.Lines(lines) {
 		line = line[:bytes.LastIndexByte(line, ' ')]

@@ -1,15 +1,14 @@
-// Package follow reads the collector's log, decodes each entry once and hands it
-// to sinks: the replay, and whatever else is made of buckets as they come.
+// Package follow reads the collector's log, decodes each entry once and passes it
+// to sinks: the replay, and any other consumer of new buckets.
 //
-// What is kept here is small because the client package keeps the rest: it
-// resumes, takes a new snapshot when a point was compacted or the history
-// changed, and never ends a snapshot at a lower revision of the same history.
-// A new snapshot is read into sinks of its own; until it is complete the old ones
-// show what they showed.
+// Package client does the rest: it resumes, takes a new snapshot when the resume
+// point was compacted or the history changed, and never ends a snapshot at a lower
+// revision of the same history. A new snapshot is read into new sinks; until it is
+// complete the old sinks keep serving.
 //
 // An entry that cannot be decoded, or that a sink cannot use, is rejected, counted
-// and logged, and the rest goes on: one odd bucket must not take a whole
-// exposition with it, and asking for it again would bring the same bytes.
+// and logged; the other entries are not affected. One malformed bucket must not
+// remove a whole exposition, and requesting it again would return the same bytes.
 package follow
 
 import (
@@ -26,42 +25,41 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
-// ErrAnew, wrapped in a sink's error, says that what the sink holds can only be
-// made right by a new snapshot.
+// ErrAnew, wrapped in a sink's error, means that the sink needs a new snapshot.
 var ErrAnew = errors.New("a new snapshot is needed")
 
-// Sink takes one history of one store: what a snapshot holds, then every entry
-// after it. All calls come from one goroutine.
+// Sink receives one history of one store: the content of a snapshot, then every
+// entry after it. All calls come from one goroutine.
 type Sink interface {
-	// Entry takes an entry: inside a snapshot dataset versions, then buckets, whose
-	// revisions do not ascend; from then on in order, without a hole. A bucket comes
-	// with the definition under which it was collected. What cannot be had comes
-	// without content, for the sake of its place.
+	// Entry receives an entry. Inside a snapshot these are dataset versions, then
+	// buckets, whose revisions do not ascend; after it, entries come in order of
+	// revision and without a gap. A bucket comes with the definition under which it
+	// was collected. An entry that cannot be decoded comes without content, so that
+	// the order has no gap.
 	//
-	// The entry is valid during the call; its bucket and definition may be kept, and
-	// must not be changed. An error rejects the entry for this sink, unless it wraps
+	// The entry is valid during the call. Its bucket and definition may be retained
+	// but not modified. An error rejects the entry for this sink, unless it wraps
 	// [ErrAnew].
 	Entry(*bucket.Entry) error
-	// Confirm says that nothing is missing up to a point. The first time, the
-	// snapshot is complete, and the sink takes the place of the one before it.
+	// Confirm means that every entry up to a point has been delivered. The first
+	// call completes the snapshot: the sink then replaces its predecessor.
 	Confirm(Point)
 }
 
-// Open returns a new sink for a snapshot of a store. If the snapshot breaks off,
-// the sink is dropped without another call.
+// Open returns a new sink for a snapshot of a store. If the snapshot is
+// interrupted, the sink is dropped without another call.
 type Open func(sample.Store) Sink
 
-// Point is what the stream has confirmed.
+// Point is a position of the log that the stream has confirmed.
 type Point struct {
 	bucket.Position
-	// Progress is the time of the leading collector when it last said that it
-	// lives; zero if that is not known.
+	// Progress is the leader's clock at its last heartbeat; zero if unknown.
 	Progress time.Time
-	// Retention is how long the store keeps buckets now; 0: not said.
+	// Retention is the store's current retention; 0: unknown.
 	Retention time.Duration
 }
 
-// Meter is told what happens; package meter has it.
+// Meter counts events; package meter implements it.
 type Meter interface {
 	Rejected()
 	Connected()
@@ -75,17 +73,17 @@ type Ingest struct {
 	often *quiet.Log
 	open  []Open
 
-	current  *reading // confirmed; nil before the first snapshot is complete
-	building *reading // inside a snapshot; nil otherwise
-	again    error    // why a new snapshot is needed, found where no error can be returned
+	current  *reader // confirmed; nil before the first snapshot is complete
+	building *reader // inside a snapshot; nil otherwise
+	again    error   // why a new snapshot is needed, found where no error can be returned
 }
 
-// reading is one history as it is read.
-type reading struct {
+// reader is one history and the sinks that receive it.
+type reader struct {
 	store    sample.Store
 	versions map[version]*bucket.Definition
 	sinks    []Sink
-	entry    bucket.Entry // that the sinks are told, one after another
+	entry    bucket.Entry // passed to each sink in turn
 }
 
 type version struct {
@@ -103,10 +101,10 @@ var _ client.Handler = (*Ingest)(nil)
 // SnapshotBegin implements [client.Handler].
 func (in *Ingest) SnapshotBegin(m *bucketv1.StoreInfo) {
 	in.meter.Connected()
-	r := &reading{versions: map[version]*bucket.Definition{}}
+	r := &reader{versions: map[version]*bucket.Definition{}}
 	if r.store, in.again = wire.Store(m); in.again != nil {
-		in.log.Error("snapshot cannot be used; what is served stays as it is", "err", in.again)
-		in.current, in.building = nil, nil // nothing that is confirmed from here on is theirs
+		in.log.Error("snapshot is invalid; serving the previous view", "err", in.again)
+		in.current, in.building = nil, nil // points confirmed from here on belong to another history
 		return
 	}
 	for _, open := range in.open {
@@ -118,7 +116,7 @@ func (in *Ingest) SnapshotBegin(m *bucketv1.StoreInfo) {
 // Info implements [client.Handler].
 func (in *Ingest) Info(m *bucketv1.StoreInfo) {
 	in.meter.Connected()
-	in.building = nil // a snapshot that never ended
+	in.building = nil // the snapshot was interrupted
 	if in.current == nil {
 		return
 	}
@@ -127,11 +125,11 @@ func (in *Ingest) Info(m *bucketv1.StoreInfo) {
 		in.again = err
 		return
 	}
-	// A collector with another setting may have taken over: of use to backfills,
-	// and no reason to doubt what is held.
+	// A collector with another setting may have taken over. Backfills need the
+	// new retention; the held buckets stay valid.
 	in.current.store.Retention = now.Retention
 	if in.current.store != now {
-		// Every sample so far carries the old timestamp or the old truth.
+		// Every sample held has the old timestamp or the old simulated flag.
 		in.again = fmt.Errorf("the store's properties changed from %+v to %+v", in.current.store, now)
 	}
 }
@@ -146,7 +144,7 @@ func (in *Ingest) Entry(m *bucketv1.Entry) error {
 		r = in.building
 	}
 	if r == nil {
-		return errors.New("an entry came before any snapshot")
+		return errors.New("received an entry before any snapshot")
 	}
 	var err error
 	if r.entry, err = r.decode(m); err != nil {
@@ -165,7 +163,7 @@ func (in *Ingest) Entry(m *bucketv1.Entry) error {
 }
 
 // decode decodes an entry and finds the definition of its bucket.
-func (r *reading) decode(m *bucketv1.Entry) (bucket.Entry, error) {
+func (r *reader) decode(m *bucketv1.Entry) (bucket.Entry, error) {
 	e, err := wire.Entry(m)
 	if err != nil {
 		return e, err
@@ -173,13 +171,13 @@ func (r *reading) decode(m *bucketv1.Entry) (bucket.Entry, error) {
 	if d := e.Definition; d != nil {
 		v := version{d.Dataset, d.Version}
 		if had := r.versions[v]; had != nil && !had.Same(d) {
-			return e, fmt.Errorf("define dataset %s: version %d came twice with different contents", d.Dataset, d.Version)
+			return e, fmt.Errorf("define dataset %s: received version %d twice with different content", d.Dataset, d.Version)
 		}
 		r.versions[v] = d
 	}
 	if b := e.Bucket; b != nil {
 		if e.Definition = r.versions[version{b.Dataset, b.Version}]; e.Definition == nil {
-			return e, fmt.Errorf("bucket %s: version %d of the dataset has not been defined", b.Key, b.Version)
+			return e, fmt.Errorf("bucket %s: received no definition of version %d of the dataset", b.Key, b.Version)
 		}
 	}
 	return e, nil
@@ -187,7 +185,7 @@ func (r *reading) decode(m *bucketv1.Entry) (bucket.Entry, error) {
 
 func (in *Ingest) reject(revision bucket.Revision, err error) {
 	in.meter.Rejected()
-	in.often.Error(quiet.Cause(err), "entry rejected; the rest of the exposition goes on", "revision", revision, "err", err)
+	in.often.Error(quiet.Cause(err), "entry rejected; other entries are not affected", "revision", revision, "err", err)
 }
 
 // SnapshotEnd implements [client.Handler].
@@ -209,8 +207,8 @@ func (in *Ingest) confirm(point *bucketv1.ResumePoint, progress time.Time) {
 		return
 	}
 	_, at, err := wire.Position(point)
-	if err != nil { // the client checks points; a bug then, and what is shown is still true
-		in.log.Error("confirmed point is malformed", "err", err)
+	if err != nil { // the client checks points, so this is a bug; the view is still valid
+		in.log.Error("confirmed resume point is malformed", "err", err)
 		return
 	}
 	for _, sink := range in.current.sinks {
@@ -218,12 +216,12 @@ func (in *Ingest) confirm(point *bucketv1.ResumePoint, progress time.Time) {
 	}
 }
 
-// Disconnected implements [client.Handler]. The client has logged it.
+// Disconnected implements [client.Handler]. The client logs it.
 func (in *Ingest) Disconnected(err error, _ time.Duration) {
 	in.meter.Disconnected(reason(err))
 }
 
-// reason is a label value: one of a few words.
+// reason returns the value of the metric label "reason".
 func reason(err error) string {
 	switch r := client.Reason(err); {
 	case r != "":

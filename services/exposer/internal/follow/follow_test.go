@@ -224,7 +224,7 @@ func TestStories(t *testing.T) {
 			strange.SampleTimestamp = 7
 			in.Info(strange)
 			for range 2 {
-				if err := in.Entry(entry(3, number(1))); err == nil || !strings.Contains(err.Error(), "this release knows the end") {
+				if err := in.Entry(entry(3, number(1))); err == nil || !strings.Contains(err.Error(), "this release supports the end") {
 					t.Errorf("error is %v, want one that says what this release knows", err)
 				}
 				in.SnapshotBegin(strange)

@@ -15,30 +15,30 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	readyDesc     = desc("ready", "1 from the first complete view until the exposer drains. Old data does not revoke it.")
-	revisionDesc  = desc("revision", "Revision of the log that is served.")
-	historyDesc   = desc("history_hash", "First 48 bits of the log's chain at the revision that is served, as a number: exposers of one store at one revision that differ here serve different histories.")
-	storeDesc     = desc("store_info", "Always 1; the labels name the store and its sample timestamp.", "store_id", "sample_timestamp")
-	simulatedDesc = prometheus.NewDesc("weir_simulated", "1 if the data was made by a simulator of Weir's (weir run --simulate, weir demo, weir sim) and describes no real zone.", nil, nil)
-	progressDesc  = desc("progress_timestamp_seconds", "Stream time, by the clock of the leading collector: until then it lived, and all that it had stored is here. Says nothing about what is missing.")
-	lagDesc       = desc("progress_lag_seconds", "Age of the stream time: grows while no collector leads, or the stream stands still.")
-	heldDesc      = desc("samples_held", "Samples held in memory, whether or not they are served.")
-	samplesDesc   = desc("replay_samples", "Samples in a body of /metrics.")
-	seriesDesc    = desc("replay_series", "Distinct series in a body of /metrics.")
-	refusedDesc   = desc("replay_refused", "1 while /metrics answers 503 because even the least replay exceeds the hard limit of samples.")
-	expiresDesc   = desc("replay_expires_timestamp_seconds", "When the oldest sample of /metrics leaves it.")
-	newestDesc    = desc("newest_bucket_end_timestamp_seconds", "End of the newest window held of the dataset.", "dataset")
-	oldestDesc    = desc("oldest_bucket_end_timestamp_seconds", "End of the oldest window that is served of the dataset.", "dataset")
-	windowsDesc   = desc("replay_windows", "Windows of the dataset that /metrics repeats.", "dataset", "role")
-	trimmedDesc   = desc("replay_trimmed_windows", "Windows of the dataset that only the soft limit of samples keeps out of /metrics.", "dataset", "role")
-	shortDesc     = desc("replay_short", "1 if the replay is too short for the dataset: its samples would not outlast one missed scrape, or stay for less than an hour. The log and the landing page say why.", "dataset")
-	spanDesc      = desc("replay_span_seconds", "How long a sample of the dataset stays in /metrics: a Prometheus that was away for longer misses some, until they are backfilled.", "dataset")
+	readyDesc     = desc("ready", "1 from the first complete view until shutdown begins. The age of the data does not affect it.")
+	revisionDesc  = desc("revision", "Revision of the log that /metrics serves.")
+	historyDesc   = desc("history_hash", "First 48 bits of the log's hash chain at the served revision, as a number. Exposers of one store that differ at the same revision serve different histories.")
+	storeDesc     = desc("store_info", "Always 1. The labels name the store and its setting for sample timestamps.", "store_id", "sample_timestamp")
+	simulatedDesc = prometheus.NewDesc("weir_simulated", "1 if the data comes from Weir's simulator (weir run --simulate, weir demo, weir sim) and describes no real zone.", nil, nil)
+	progressDesc  = desc("progress_timestamp_seconds", "Stream time: the leader's clock at its last heartbeat. Everything stored up to then has arrived. It does not say whether windows are missing.")
+	lagDesc       = desc("progress_lag_seconds", "Age of the stream time. It grows while no collector leads or while the stream is stalled.")
+	heldDesc      = desc("samples_held", "Samples held in memory, whether served or not.")
+	samplesDesc   = desc("replay_samples", "Samples in a response of /metrics.")
+	seriesDesc    = desc("replay_series", "Distinct series in a response of /metrics.")
+	refusedDesc   = desc("replay_refused", "1 while /metrics answers 503 because even the smallest replay exceeds the hard limit on samples.")
+	expiresDesc   = desc("replay_expires_timestamp_seconds", "Time at which the oldest sample leaves /metrics.")
+	newestDesc    = desc("newest_bucket_end_timestamp_seconds", "End of the dataset's newest window in memory.", "dataset")
+	oldestDesc    = desc("oldest_bucket_end_timestamp_seconds", "End of the dataset's oldest window on /metrics.", "dataset")
+	windowsDesc   = desc("replay_windows", "Windows of the dataset on /metrics.", "dataset", "role")
+	trimmedDesc   = desc("replay_trimmed_windows", "Windows of the dataset that the soft limit on samples removed from /metrics.", "dataset", "role")
+	shortDesc     = desc("replay_short", "1 if the replay is too short for the dataset: its samples may be gone after one missed scrape, or stay for less than an hour. The log and the landing page have the reason.", "dataset")
+	spanDesc      = desc("replay_span_seconds", "How long a sample of the dataset stays on /metrics. A Prometheus that is down for longer misses samples until they are backfilled.", "dataset")
 )
 
 var roles = [recent.Roles]string{"total", "breakdown"}
 
-// Watch returns a collector that reads the board when it is scraped, so that
-// its numbers are those of that moment.
+// Watch returns a collector that reads the board at scrape time, so that its
+// values are current.
 func Watch(b *view.Board) prometheus.Collector { return watcher{b} }
 
 type watcher struct{ board *view.Board }

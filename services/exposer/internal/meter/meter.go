@@ -1,7 +1,7 @@
-// Package meter holds the exposer's metrics about itself, which the operations
-// port shows. They tell "traffic changed" from "the exposer changed": what it
-// holds and serves of each dataset, what it had to leave out, how old its
-// knowledge is, and how it gets on with the collector.
+// Package meter has the exposer's metrics about itself, which the operations port
+// serves. They tell a change of traffic from a change in the exposer: what it
+// holds and serves of each dataset, what the limits removed, how old its view is,
+// and the state of the stream from the collector.
 package meter
 
 import (
@@ -42,30 +42,30 @@ func New(r prometheus.Registerer) *Meter {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "weir_exposer_" + name, Help: help}, labels)
 	}
 	m := &Meter{
-		connected:   gauge("stream_connected", "1 while a stream from a collector is open and has begun."),
-		disconnects: counters("stream_disconnects_total", "Streams that ended, by the reason of the contract or TRANSPORT, IDLE, CONTRACT, STEP_BACK, REFUSED_HERE.", "reason"),
-		rejected:    counter("entries_rejected_total", "Buckets and definitions that could not be shown. The log has the first of each stream; anything but 0 is a bug or a version mismatch."),
-		published:   counter("views_published_total", "Points of the log that were published."),
-		rendered:    counter("samples_rendered_total", "Samples rendered from buckets, each once in both formats."),
+		connected:   gauge("stream_connected", "1 while a stream from a collector is open and has delivered its first message."),
+		disconnects: counters("stream_disconnects_total", "Streams that ended, by the error reason of the API or TRANSPORT, IDLE, CONTRACT, STEP_BACK, REFUSED_HERE.", "reason"),
+		rejected:    counter("entries_rejected_total", "Buckets and definitions that could not be served; the log has the errors. Anything but 0 is a bug or a version mismatch."),
+		published:   counter("views_published_total", "Views published, one per confirmed point of the log that changed something."),
+		rendered:    counter("samples_rendered_total", "Samples rendered from buckets. Each is rendered once, in both formats."),
 		renderSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "weir_exposer_bucket_render_seconds", Help: "Time to render one bucket and to hold it.",
+			Name: "weir_exposer_bucket_render_seconds", Help: "Time to render one bucket and add it to memory.",
 			Buckets: prometheus.ExponentialBuckets(10e-6, 4, 8),
 		}),
 		bodyBytes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "weir_exposer_body_bytes", Help: "Length of the body of /metrics that was last built, by format and encoding. Prometheus holds its body_size_limit against the identity encoding.",
+			Name: "weir_exposer_body_bytes", Help: "Length of the last response body of /metrics that was built, by format and encoding. Prometheus applies body_size_limit to the identity encoding.",
 		}, []string{"format", "encoding"}),
 		buildSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "weir_exposer_body_build_seconds", Help: "Time to put a body of /metrics together, once per view, format and encoding.",
+			Name: "weir_exposer_body_build_seconds", Help: "Time to build a response body of /metrics, once per view, format and encoding.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 7),
 		}, []string{"format", "encoding"}),
-		scrapes:         counters("scrapes_total", "Requests for /metrics answered, by status code.", "code"),
-		scrapesFlying:   gauge("scrapes_in_flight", "Requests for /metrics being answered, or waiting for a place because WEIR_EXPOSER_MAX_SCRAPES are."),
-		scrapesCut:      counter("scrapes_cut_total", "Bodies of /metrics that a client did not take to the end: it went away, or was slower than 64 KiB in 10 s or a minute in all."),
-		backfills:       counters("backfills_total", "Backfill requests ended, by outcome: whole, refused before the first byte, broken off after it.", "outcome"),
-		backfillsFlying: gauge("backfills_in_flight", "Backfill requests being answered."),
+		scrapes:         counters("scrapes_total", "Completed requests for /metrics, by status code.", "code"),
+		scrapesFlying:   gauge("scrapes_in_flight", "Requests for /metrics in progress, including those that wait because WEIR_EXPOSER_MAX_SCRAPES is reached."),
+		scrapesCut:      counter("scrapes_cut_total", "Responses of /metrics that the client did not read to the end: it disconnected, took longer than 10 s for 64 KiB, or longer than a minute in total."),
+		backfills:       counters("backfills_total", "Completed backfill requests, by outcome: whole, refused (before the first byte), broken (interrupted after the first byte).", "outcome"),
+		backfillsFlying: gauge("backfills_in_flight", "Backfill requests in progress."),
 	}
 	for _, outcome := range []string{"whole", "refused", "broken"} {
-		m.backfills.WithLabelValues(outcome) // shown from the beginning, so that the first one is an increase
+		m.backfills.WithLabelValues(outcome) // exported from the start, so that the first one is an increase
 	}
 	m.scrapes.WithLabelValues("200")
 	r.MustRegister(m.connected, m.disconnects, m.rejected, m.published, m.rendered, m.renderSeconds,

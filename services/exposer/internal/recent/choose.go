@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	// MaxDepth is the most samples of one series in one body: Prometheus
-	// re-appends every repeat from 33 on.
+	// MaxDepth is the maximum number of samples of one series in one body:
+	// from 33 on, Prometheus appends every repeated sample again.
 	MaxDepth = 30
-	// Floor is the number of newest windows that the soft limit leaves of each
-	// dataset: with one alone, a single late scrape would lose a bucket for ever.
+	// Floor is the number of newest windows per dataset that the soft limit never
+	// removes: with only one, a single late scrape would lose a bucket for ever.
 	Floor = 2
-	// NewestAge bounds "the newest bucket only". Without an out-of-order window
-	// Prometheus takes samples up to 1 h behind its newest; 5 minutes are for
-	// clocks and for scrapes on their way.
+	// NewestAge is the maximum age of a sample in "the newest bucket only".
+	// Without an out-of-order window Prometheus accepts samples up to 1 h behind
+	// its newest; 5 minutes allow for clock skew and scrape duration.
 	NewestAge = 55 * time.Minute
 )
 
 // Roles is the number of roles; [Index] orders them.
 const Roles = 2
 
-// Index is a role's place in arrays: totals 0, breakdowns 1. A role that this
-// release does not know is treated as a breakdown: it is dropped first.
+// Index is the array index of a role: totals 0, breakdowns 1. A role that this
+// release does not know is treated as a breakdown, which is dropped first.
 func Index(r bucket.Role) int {
 	if r == bucket.Total {
 		return 0
@@ -50,7 +50,7 @@ type Range struct{ From, To int }
 // Len is the number of windows in the range.
 func (r Range) Len() int { return r.To - r.From }
 
-// Choice says what of a state a scrape shows.
+// Choice is the part of a state that a scrape shows.
 type Choice struct {
 	Datasets []Shown // those of the state, in its order
 	// Samples is the number of samples chosen.
@@ -59,7 +59,7 @@ type Choice struct {
 	// nothing is shown that could expire.
 	Expires time.Time
 
-	newest bool // of each scope, the newest bucket alone
+	newest bool // only the newest bucket of each scope
 }
 
 // Shown is a dataset and the part of it that is shown.
@@ -67,21 +67,21 @@ type Shown struct {
 	*Held
 	// Serve is the part of the windows that is shown, per role.
 	Serve [Roles]Range
-	// Trimmed counts the windows that only the soft limit left out. Some of them
-	// may expire before the choice does.
+	// Trimmed counts the windows that the soft limit removed, per role. Some of
+	// them may expire before the choice does.
 	Trimmed [Roles]int
 }
 
-// TooManyError says that even the least choice, [Floor] windows of each
+// TooManyError means that even the smallest choice, [Floor] windows of each
 // dataset, exceeds the hard limit.
 type TooManyError struct{ Samples, Hard int }
 
 func (e *TooManyError) Error() string {
-	return fmt.Sprintf("the replay holds %d samples even at its least; the limit is %d: disable datasets or lower their label limits "+
-		"at the collector, or raise the limit here and the memory of every Prometheus that scrapes", e.Samples, e.Hard)
+	return fmt.Sprintf("the smallest possible replay has %d samples and exceeds the hard limit of %d: disable datasets or lower their label limits "+
+		"at the collector, or raise the limit here (WEIR_REPLAY_HARD_SAMPLES) and the memory of every Prometheus that scrapes", e.Samples, e.Hard)
 }
 
-// Valid reports whether the choice holds at now.
+// Valid reports whether the choice is still valid at now.
 func (c *Choice) Valid(now time.Time) bool { return c.Expires.IsZero() || now.Before(c.Expires) }
 
 // Choose decides what is shown at now. The only error is a *[TooManyError].
@@ -112,9 +112,9 @@ func (s *State) Choose(now time.Time, limits Limits) (*Choice, error) {
 	return c, nil
 }
 
-// Newest decides what is shown at now to who takes the newest bucket of each
-// series alone, and only while it is younger than [NewestAge]; the limits' age
-// then only matters if it is lower. The only error is a *[TooManyError].
+// Newest decides what is shown at now to a scrape that takes only the newest
+// bucket of each series: those younger than [NewestAge], or than the limits' age
+// if that is lower. The only error is a *[TooManyError].
 func (s *State) Newest(now time.Time, limits Limits) (*Choice, error) {
 	c, err := s.Choose(now, Limits{MaxAge: min(limits.MaxAge, NewestAge), Soft: math.MaxInt, Hard: math.MaxInt})
 	if err != nil {
@@ -132,9 +132,9 @@ func (s *State) Newest(now time.Time, limits Limits) (*Choice, error) {
 	return c, nil
 }
 
-// inAge is the part of the windows whose samples are younger than maxAge and
-// not in the future: one sample ahead of Prometheus's clock moves the border of
-// "too old" for all its other targets.
+// inAge returns the windows whose samples are younger than maxAge and not in the
+// future: one sample ahead of Prometheus's clock makes samples of all its other
+// targets "too old" earlier.
 func (d *Held) inAge(stamp sample.Stamp, now time.Time, maxAge time.Duration) Range {
 	oldest, newest := sample.MillisOf(now.Add(-maxAge)), sample.MillisOf(now)
 	r := Range{To: len(d.slots)}
@@ -147,40 +147,41 @@ func (d *Held) inAge(stamp sample.Stamp, now time.Time, maxAge time.Duration) Ra
 	return r
 }
 
-// trim drops the oldest windows of one role, whichever dataset they are of,
-// until the soft limit holds or every dataset is at the floor.
+// trim drops the oldest windows of one role across all datasets, until the soft
+// limit holds or every dataset is at the floor.
 func (c *Choice) trim(role, soft int) {
-	type unit struct {
+	type candidate struct {
 		end     bucket.Time
 		dataset int
 		samples int
 	}
-	var units []unit
+	var candidates []candidate
 	for i := range c.Datasets {
 		r := c.Datasets[i].Serve[role]
 		for j := r.From; j < r.To-Floor; j++ {
 			w := c.Datasets[i].slots[j]
-			units = append(units, unit{w.window.End, i, w.samples[role]})
+			candidates = append(candidates, candidate{w.window.End, i, w.samples[role]})
 		}
 	}
-	slices.SortStableFunc(units, func(a, b unit) int {
+	slices.SortStableFunc(candidates, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.end, b.end), cmp.Compare(a.dataset, b.dataset))
 	})
-	for _, u := range units {
+	for _, w := range candidates {
 		if c.Samples <= soft {
 			return
 		}
-		d := &c.Datasets[u.dataset]
+		d := &c.Datasets[w.dataset]
 		d.Serve[role].From++
-		c.Samples -= u.samples
-		if u.samples > 0 {
+		c.Samples -= w.samples
+		if w.samples > 0 {
 			d.Trimmed[role]++
 		}
 	}
 }
 
-// expire notes when the choice changes by itself: the oldest window shown passes
-// the age bound, or one from the future becomes present.
+// expire sets the instant at which the choice changes without new entries: the
+// oldest window shown passes the maximum age, or a window from the future becomes
+// due.
 func (c *Choice) expire(stamp sample.Stamp, maxAge time.Duration) {
 	sooner := func(t time.Time) {
 		if c.Expires.IsZero() || t.Before(c.Expires) {

@@ -215,10 +215,10 @@ func TestCheck(t *testing.T) {
 	}{
 		{hour, sample.End, 24 * time.Hour, ""},
 		{hour, sample.End, 2*time.Hour + 5*time.Minute, ""},
-		{hour, sample.End, 2 * time.Hour, "needs 3"},
-		{hour, sample.Start, 3 * time.Hour, "needs 4"},
+		{hour, sample.End, 2 * time.Hour, "needs at least 3"},
+		{hour, sample.Start, 3 * time.Hour, "needs at least 4"},
 		{daily, sample.End, 24 * time.Hour, ""},
-		{daily, sample.End, 12 * time.Hour, "needs 13"},
+		{daily, sample.End, 12 * time.Hour, "needs at least 13"},
 		{daily, sample.Start, 24 * time.Hour, "none is ever served"},
 	} {
 		err := Check(tc.d, tc.stamp, tc.age)
@@ -238,7 +238,7 @@ func TestSpan(t *testing.T) {
 		want    time.Duration
 		shallow string // part of what is said; empty: nothing
 	}{
-		{of(time.Minute, 30), 24 * time.Hour, 30 * time.Minute, "repeats 30 buckets of 1m, whatever CF_METRICS_REPLAY_HOURS is: a Prometheus that is away for longer than 30m"},
+		{of(time.Minute, 30), 24 * time.Hour, 30 * time.Minute, "repeats 30 buckets of 1m, whatever CF_METRICS_REPLAY_HOURS is: a Prometheus that is down for longer than 30m"},
 		{of(time.Minute, 99), 720 * time.Hour, 30 * time.Minute, "repeats 30 buckets of 1m"},
 		{of(5*time.Minute, 30), 24 * time.Hour, 150 * time.Minute, ""},
 		{of(5*time.Minute, 6), 24 * time.Hour, 30 * time.Minute, "repeats 6 buckets of 5m"},

@@ -13,26 +13,26 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 )
 
-// ErrDeeper says that a new definition repeats more windows than were kept:
-// those that are missing can only come from a new snapshot.
-var ErrDeeper = errors.New("the replay depth grew beyond what is held: a new snapshot is needed")
+// ErrDeeper means that a new definition repeats more windows than are held: the
+// missing ones can only come from a new snapshot.
+var ErrDeeper = errors.New("the replay depth exceeds the windows held: a new snapshot is needed")
 
 // Buckets holds the recent buckets of one history. Not for concurrent use.
 type Buckets struct {
 	store    sample.Store
 	maxAge   time.Duration
 	datasets []*Held  // ascending id
-	families []Family // of the datasets; nil: to be made
+	families []Family // of the datasets; nil: to be computed
 	samples  int
 }
 
-// New returns no buckets yet, of a store, whose samples are younger than maxAge.
+// New returns an empty Buckets for a store; it holds samples younger than maxAge.
 func New(store sample.Store, maxAge time.Duration) *Buckets {
 	return &Buckets{store: store, maxAge: maxAge}
 }
 
-// Retain takes note of how long the store keeps buckets, and reports whether that
-// is news. What is held does not depend on it.
+// Retain sets the store's retention, and reports whether it changed. The held
+// buckets do not depend on it.
 func (r *Buckets) Retain(retention time.Duration) bool {
 	changed := r.store.Retention != retention
 	r.store.Retention = retention
@@ -42,8 +42,8 @@ func (r *Buckets) Retain(retention time.Duration) bool {
 // Samples is the number of samples held.
 func (r *Buckets) Samples() int { return r.samples }
 
-// Define takes a version of a dataset's definition; it must come before the
-// buckets that were collected under it. A version that is known changes nothing.
+// Define adds a version of a dataset's definition; it must come before the buckets
+// that were collected under it. Adding a known version again has no effect.
 // The only error is [ErrDeeper].
 func (r *Buckets) Define(d *bucket.Definition) error {
 	i, found := r.find(d.Dataset)
@@ -56,13 +56,13 @@ func (r *Buckets) Define(d *bucket.Definition) error {
 	}
 	r.families = nil
 	at, _ := slices.BinarySearchFunc(ds.Versions, d.Version, func(v *bucket.Definition, version uint32) int { return int(v.Version) - int(version) })
-	ds.Versions = slices.Insert(slices.Clone(ds.Versions), at, d) // states have the old ones
+	ds.Versions = slices.Insert(slices.Clone(ds.Versions), at, d) // states share the old slice
 	was := ds.Definition
 	if was.Version > d.Version {
 		return nil
 	}
 	ds.Definition = d
-	// A full dataset may have dropped windows that the new depth wants.
+	// A full dataset may have dropped windows that the new depth needs.
 	if depth(d) > depth(was) && len(ds.slots) >= depth(was) {
 		return fmt.Errorf("define dataset %s version %d with depth %d: %w", d.Dataset, d.Version, d.Depth, ErrDeeper)
 	}
@@ -70,14 +70,14 @@ func (r *Buckets) Define(d *bucket.Definition) error {
 	return nil
 }
 
-// Add takes a final bucket, which was collected under d, and renders it. It
-// reports whether the bucket is held; one that is too old for any replay at now
-// is not, and is no error. A bucket that comes again with the same rows changes
-// nothing, with other rows it is refused: what was shown stays as it was (G1).
+// Add renders a final bucket, which was collected under d, and holds it. It reports
+// whether the bucket is held; one that is too old for any replay at now is not, and
+// that is no error. Adding a bucket again with the same rows has no effect; with
+// other rows it is an error, and the first stays (G1).
 func (r *Buckets) Add(b *bucket.Bucket, d *bucket.Definition, now time.Time) (held bool, err error) {
 	at, found := r.find(b.Dataset)
 	if !found {
-		return false, fmt.Errorf("hold bucket %s: the dataset has not been defined", b.Key)
+		return false, fmt.Errorf("hold bucket %s: received no definition of the dataset", b.Key)
 	}
 	ds := r.datasets[at]
 	if r.expired(b.Window(), now) {
@@ -85,10 +85,10 @@ func (r *Buckets) Add(b *bucket.Bucket, d *bucket.Definition, now time.Time) (he
 	}
 	i, found := slices.BinarySearchFunc(ds.slots, b.Start, func(s *slot, t bucket.Time) int { return int(s.window.Start - t) })
 	if !found && i == 0 && len(ds.slots) >= depth(ds.Definition) {
-		return false, nil // older than everything, and there is no room
+		return false, nil // older than every window held, and the depth is full
 	}
 	if found && ds.slots[i].window != b.Window() || !found && overlaps(ds.slots, i, b.Window()) {
-		return false, fmt.Errorf("hold bucket %s: its window %s overlaps others of the dataset", b.Key, b.Window())
+		return false, fmt.Errorf("hold bucket %s: its window %s overlaps another window of the dataset", b.Key, b.Window())
 	}
 	segments, err := expo.Render(b, d, r.store.Stamp)
 	if err != nil {
@@ -116,7 +116,7 @@ func overlaps(slots []*slot, i int, w bucket.Window) bool {
 	return i > 0 && slots[i-1].window.End > w.Start || i < len(slots) && slots[i].window.Start < w.End
 }
 
-// Expire drops what has passed the age bound at now.
+// Expire drops the windows that have passed the maximum age at now.
 func (r *Buckets) Expire(now time.Time) {
 	for _, ds := range r.datasets {
 		n := sort.Search(len(ds.slots), func(i int) bool { return !r.expired(ds.slots[i].window, now) })
@@ -143,8 +143,8 @@ func (r *Buckets) drop(ds *Held, n int) {
 	ds.slots = slices.Delete(ds.slots, 0, n)
 }
 
-// State gives out what is held, as of a point of the stream. Later changes to
-// r do not show in it.
+// State returns an immutable snapshot of the held buckets, as of a point of the
+// log.
 func (r *Buckets) State(at bucket.Position) *State {
 	if r.families == nil {
 		r.families = families(r.datasets)

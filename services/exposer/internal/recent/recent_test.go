@@ -131,7 +131,7 @@ func TestFirstBucketStays(t *testing.T) {
 	add(t, r, feedtest.Bucket("http_5m", feedtest.Zone(0), 0), at(2)) // the same again: no matter
 	other := feedtest.Bucket("http_5m", feedtest.Zone(0), 0)
 	other.Families[0].Values[0]++
-	if _, err := r.Add(other, feedtest.Definition("http_5m", 1), at(2)); err == nil || !strings.Contains(err.Error(), "the first stays") {
+	if _, err := r.Add(other, feedtest.Definition("http_5m", 1), at(2)); err == nil || !strings.Contains(err.Error(), "keeping the first") {
 		t.Errorf("error is %v, want a refusal", err)
 	}
 	s := r.State(bucket.Position{})
@@ -146,7 +146,7 @@ func TestFirstBucketStays(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	r := recent.New(store, day)
-	if _, err := r.Add(feedtest.Bucket("http_5m", feedtest.Zone(0), 0), feedtest.Definition("http_5m", 1), at(2)); err == nil || !strings.Contains(err.Error(), "has not been defined") {
+	if _, err := r.Add(feedtest.Bucket("http_5m", feedtest.Zone(0), 0), feedtest.Definition("http_5m", 1), at(2)); err == nil || !strings.Contains(err.Error(), "received no definition") {
 		t.Errorf("undefined dataset: %v", err)
 	}
 	define(t, r, feedtest.Definition("http_5m", 1))

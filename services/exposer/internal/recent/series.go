@@ -9,31 +9,31 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 )
 
-// place is a window of a dataset, by index.
-type place struct {
+// position is a window of a dataset, by index.
+type position struct {
 	start          bucket.Time
 	dataset, index int
 }
 
-// places lists the windows that may show a family, in the order of a body.
-func (c *Choice) places(fam *Family) []place {
-	var places []place
+// positions lists the windows that may show a family, in the order of a body.
+func (c *Choice) positions(fam *Family) []position {
+	var positions []position
 	for _, i := range fam.feeders {
 		d := &c.Datasets[i]
 		for j := min(d.Serve[0].From, d.Serve[1].From); j < max(d.Serve[0].To, d.Serve[1].To); j++ {
-			places = append(places, place{d.slots[j].window.Start, i, j})
+			positions = append(positions, position{d.slots[j].window.Start, i, j})
 		}
 	}
 	if len(fam.feeders) > 1 {
-		slices.SortFunc(places, func(a, b place) int {
+		slices.SortFunc(positions, func(a, b position) int {
 			return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.dataset, b.dataset))
 		})
 	}
-	return places
+	return positions
 }
 
 // shows reports whether a role's samples of a window are shown.
-func (c *Choice) shows(at place, role int) bool {
+func (c *Choice) shows(at position, role int) bool {
 	r := c.Datasets[at.dataset].Serve[role]
 	return r.From <= at.index && at.index < r.To
 }
@@ -45,7 +45,7 @@ func (c *Choice) Segments(fam *Family) iter.Seq[*expo.Segment] {
 		return c.newestSegments(fam)
 	}
 	return func(yield func(*expo.Segment) bool) {
-		for _, at := range c.places(fam) {
+		for _, at := range c.positions(fam) {
 			buckets := c.Datasets[at.dataset].Buckets(at.index)
 			for i := range buckets {
 				s := buckets[i].Segment(fam.Name)
@@ -57,10 +57,10 @@ func (c *Choice) Segments(fam *Family) iter.Seq[*expo.Segment] {
 	}
 }
 
-// newestSegments yields of each scope the newest segment of the family. A scope
-// that lags behind the others keeps its own newest one: without an out-of-order
-// window that is the only one that its series can still take. Several datasets
-// may share the family; of two that have a series in common the newer counts.
+// newestSegments yields the newest segment of the family for each scope. A scope
+// that lags behind the others has its own newest one: without an out-of-order
+// window, Prometheus accepts no other for its series. If several datasets share the
+// family and a series, the dataset with the newer sample is shown.
 func (c *Choice) newestSegments(fam *Family) iter.Seq[*expo.Segment] {
 	type source struct {
 		dataset int
@@ -73,9 +73,9 @@ func (c *Choice) newestSegments(fam *Family) iter.Seq[*expo.Segment] {
 	}
 	return func(yield func(*expo.Segment) bool) {
 		seen := map[source]bool{}
-		owner := map[uint64]int{} // of a series: the dataset with its newest sample
+		owner := map[uint64]int{} // by series: the dataset with its newest sample
 		var picks []pick
-		for _, at := range slices.Backward(c.places(fam)) {
+		for _, at := range slices.Backward(c.positions(fam)) {
 			buckets := c.Datasets[at.dataset].Buckets(at.index)
 			for i := range buckets {
 				from, s := source{at.dataset, buckets[i].Scope}, buckets[i].Segment(fam.Name)
@@ -105,23 +105,23 @@ func (c *Choice) newestSegments(fam *Family) iter.Seq[*expo.Segment] {
 	}
 }
 
-// capSeries holds each series to [MaxDepth] samples where several datasets have
-// some of it, as before and after a change of bucket size. Its newest samples
-// stay: a window that has one too many goes, with all that are older of its
-// dataset and role. Datasets that share a family's name and none of its series
-// leave each other alone.
+// capSeries limits each series to [MaxDepth] samples where several datasets have
+// samples of it, as around a change of bucket size. The newest samples stay: a
+// window with a sample too many is removed together with all older windows of its
+// dataset and role. Datasets that share the name of a family but no series do not
+// affect each other.
 //
-// Every family is judged by the ranges as they came, so that the order of
-// families cannot matter.
+// Every family is judged by the ranges as passed in, so that the order of families
+// does not matter.
 func (c *Choice) capSeries(families []Family) {
-	from := map[unit]int{} // where the range of the unit begins afterwards
+	from := map[unit]int{} // the new beginning of the unit's range
 	for i := range families {
 		fam := &families[i]
 		if len(fam.feeders) < 2 {
 			continue
 		}
-		if places := c.places(fam); len(places) > MaxDepth && c.common(places, fam) {
-			for u, index := range c.cuts(places, fam) {
+		if positions := c.positions(fam); len(positions) > MaxDepth && c.common(positions, fam) {
+			for u, index := range c.cuts(positions, fam) {
 				from[u] = max(from[u], index)
 			}
 		}
@@ -131,11 +131,11 @@ func (c *Choice) capSeries(families []Family) {
 	}
 }
 
-// unit is what a range is of.
+// unit identifies a range of windows.
 type unit struct{ dataset, role int }
 
-// shown yields the series of which a family has samples at a place, per role.
-func (c *Choice) shown(at place, fam *Family) iter.Seq2[unit, []uint64] {
+// shown yields the series of which a family has samples at a position, per role.
+func (c *Choice) shown(at position, fam *Family) iter.Seq2[unit, []uint64] {
 	return func(yield func(unit, []uint64) bool) {
 		for role := range Roles {
 			if c.shows(at, role) && !yield(unit{at.dataset, role}, c.Datasets[at.dataset].slots[at.index].seriesOf(fam.Name, role)) {
@@ -145,13 +145,13 @@ func (c *Choice) shown(at place, fam *Family) iter.Seq2[unit, []uint64] {
 	}
 }
 
-// common reports whether two units have samples of one series in these windows of
-// a family. It is asked for each view; samples are counted only where it is so.
-func (c *Choice) common(places []place, fam *Family) bool {
+// common reports whether two units have samples of the same series in these windows
+// of a family. It runs for each view; samples are counted only if it returns true.
+func (c *Choice) common(positions []position, fam *Family) bool {
 	series := map[unit][]uint64{} // ascending, of all windows together
-	for _, at := range places {
+	for _, at := range positions {
 		for u, ids := range c.shown(at, fam) {
-			if !slices.Equal(ids, series[u]) { // mostly they are those of the window before
+			if !slices.Equal(ids, series[u]) { // usually they are those of the window before
 				ids = slices.Concat(series[u], ids)
 				slices.Sort(ids)
 				series[u] = slices.Compact(ids)
@@ -167,16 +167,16 @@ func (c *Choice) common(places []place, fam *Family) bool {
 	return len(slices.Compact(all)) < n
 }
 
-// cuts counts the samples of each series from the newest window on, and returns
-// where the ranges must begin in which one has too many.
-func (c *Choice) cuts(places []place, fam *Family) map[unit]int {
+// cuts counts the samples of each series from the newest window back, and returns
+// the new beginning of each range in which a series has too many.
+func (c *Choice) cuts(positions []position, fam *Family) map[unit]int {
 	from := map[unit]int{}
 	samples := map[uint64]int{}
 	full := func(id uint64) bool { return samples[id] == MaxDepth }
-	for _, at := range slices.Backward(places) {
+	for _, at := range slices.Backward(positions) {
 		for u, ids := range c.shown(at, fam) {
 			if _, cut := from[u]; cut {
-				continue // what is older counts no more
+				continue // older windows are removed already
 			}
 			if slices.ContainsFunc(ids, full) {
 				from[u] = at.index + 1

@@ -14,20 +14,20 @@ type slot struct {
 	window  bucket.Window
 	buckets []Rendered // ascending scope
 	samples [Roles]int
-	// shared: a State has it, so it is copied before it grows.
+	// shared: a State has the slot, so it is copied before it grows.
 	shared bool
 
-	mu     sync.Mutex // guards series, which are made when they are asked for
-	series map[of][]uint64
+	mu     sync.Mutex // guards series, which are computed on demand
+	series map[seriesKey][]uint64
 }
 
-// of names the samples of one family in one role.
-type of struct {
+// seriesKey selects the samples of one family in one role.
+type seriesKey struct {
 	family string
 	role   int
 }
 
-// Rendered is one bucket as its samples.
+// Rendered is one bucket as rendered samples.
 type Rendered struct {
 	Scope    bucket.Scope
 	Segments []expo.Segment // ascending family name
@@ -44,19 +44,19 @@ func (r *Rendered) Segment(family string) *expo.Segment {
 }
 
 func (s *slot) clone() *slot {
-	// Room for a batch: scopes of one window tend to arrive together.
+	// Spare capacity: the scopes of one window tend to arrive together.
 	buckets := append(make([]Rendered, 0, len(s.buckets)+len(s.buckets)/4+8), s.buckets...)
 	return &slot{window: s.window, buckets: buckets, samples: s.samples}
 }
 
-// seriesOf returns the series of a family of which a shared slot has samples of a
-// role, ascending. Their numbers differ from process to process, but not which of
-// them are equal. The caller must not change them.
+// seriesOf returns the series of a family and role of which a shared slot has
+// samples, ascending. The numbers differ between processes, but which are equal
+// does not. The caller must not modify them.
 func (s *slot) seriesOf(family string, role int) []uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := of{family, role}
-	if ids, made := s.series[key]; made {
+	key := seriesKey{family, role}
+	if ids, ok := s.series[key]; ok {
 		return ids
 	}
 	var ids []uint64
@@ -67,19 +67,19 @@ func (s *slot) seriesOf(family string, role int) []uint64 {
 	}
 	slices.Sort(ids)
 	if s.series == nil {
-		s.series = map[of][]uint64{}
+		s.series = map[seriesKey][]uint64{}
 	}
 	s.series[key] = slices.Clip(slices.Compact(ids))
 	return s.series[key]
 }
 
-// add inserts a bucket and returns the number of samples that it brought.
+// add inserts a bucket and returns the number of samples that it added.
 func (s *slot) add(key bucket.Key, segments []expo.Segment) (samples int, err error) {
 	i, found := slices.BinarySearchFunc(s.buckets, key.Scope, func(r Rendered, scope bucket.Scope) int { return r.Scope.Compare(scope) })
 	if found {
 		same := slices.EqualFunc(s.buckets[i].Segments, segments, func(a, b expo.Segment) bool { return a.Equal(&b) })
 		if !same {
-			return 0, fmt.Errorf("hold bucket %s: it came again with other rows; the first stays", key)
+			return 0, fmt.Errorf("hold bucket %s: received again with other rows; keeping the first", key)
 		}
 		return 0, nil
 	}

@@ -19,11 +19,11 @@ type State struct {
 	families []Family
 }
 
-// Held is what is held of one dataset.
+// Held is the held windows of one dataset.
 type Held struct {
 	*bucket.Definition // the newest version
-	// Versions holds every version that was seen, ascending: a bucket says
-	// under which it was collected.
+	// Versions has every version that was received, ascending: each bucket names
+	// the version under which it was collected.
 	Versions []*bucket.Definition
 
 	slots []*slot // ascending, without overlap
@@ -69,17 +69,17 @@ func (d *Held) Version(v uint32) *bucket.Definition {
 // Family is one metric family and how it is described.
 type Family struct {
 	*bucket.Family
-	// Current: the newest version of some dataset has it. Others are shown as
-	// long as buckets of theirs are.
+	// Current: the newest version of some dataset has the family. Other families
+	// are shown only while buckets of theirs are.
 	Current bool
 
-	feeders []int // the datasets of which some version has it, ascending
+	feeders []int // indexes of the datasets of which some version has the family, ascending
 }
 
 // Families returns every family of every dataset, ascending by name. The caller
-// must not change them. If several definitions have a family, the newest version
+// must not modify them. If several definitions have a family, the newest version
 // of the last dataset that has it describes it, current ones before past ones, so
-// that every reader of one history says the same about it.
+// that every exposer of one history gives the same description.
 func (s *State) Families() []Family { return s.families }
 
 func families(datasets []*Held) []Family {

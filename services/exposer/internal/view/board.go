@@ -12,22 +12,22 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
-// Default asks for the configured recent.
+// Default selects the configured length of replay.
 const Default = -1
 
-// cachedViews bounds the variants that are kept at once: jobs that ask for
-// other lengths of replay each hold bodies of megabytes. More variants than
-// this still work; they are built again for each scrape. The usual one stays.
+// cachedViews is the size of the cache of views, one per length of replay: each
+// view holds bodies of megabytes. Further lengths still work but are built again
+// for each scrape. The default view is never evicted.
 const cachedViews = 4
 
 var (
-	// ErrNotReady says that no complete view has arrived yet.
+	// ErrNotReady means that no complete view has arrived yet.
 	ErrNotReady = errors.New("the first complete snapshot from the collector has not arrived yet")
-	// ErrDraining says that this process is about to end.
+	// ErrDraining means that this process is shutting down.
 	ErrDraining = errors.New("the exposer is shutting down")
 )
 
-// Board holds the present state and the views made of it. It is safe for
+// Board holds the current state and the views built from it. It is safe for
 // concurrent use.
 type Board struct {
 	clock  clock.Clock
@@ -52,12 +52,12 @@ func NewBoard(c clock.Clock, limits recent.Limits, built Built) *Board {
 	return &Board{clock: c, limits: limits, built: built}
 }
 
-// Publish replaces the present state.
+// Publish replaces the current state.
 func (b *Board) Publish(s *recent.State) { b.state.Store(s) }
 
-// Confirm says up to when the store was complete, by the leader's clock. It is
-// apart from Publish because it moves when nothing else does, and bodies that
-// stay the same must not be made again.
+// Confirm sets the progress time, which is the leader's clock. It is separate
+// from Publish because progress advances without new entries, and an unchanged
+// body must not be built again.
 func (b *Board) Confirm(progress time.Time) { b.progress.Store(&progress) }
 
 // Progress is the time of the last Confirm, zero before the first.
@@ -68,15 +68,15 @@ func (b *Board) Progress() time.Time {
 	return time.Time{}
 }
 
-// State returns the present state, nil before the first.
+// State returns the current state, nil before the first.
 func (b *Board) State() *recent.State { return b.state.Load() }
 
-// Drain makes [Board.Ready] say no. Views are served on, for scrapes that a
-// balancer still sends here.
+// Drain makes [Board.Ready] return [ErrDraining]. Views are still served, for
+// scrapes that a load balancer still sends here.
 func (b *Board) Drain() { b.draining.Store(true) }
 
-// Ready returns nil once there is a complete view, and until Drain. The age of
-// the view does not matter: old data with its age on it beats none.
+// Ready returns nil from the first complete view until Drain. The age of the view
+// does not matter: old data with a known age is better than none.
 func (b *Board) Ready() error {
 	if b.draining.Load() {
 		return ErrDraining
@@ -88,7 +88,7 @@ func (b *Board) Ready() error {
 }
 
 // Now is the later of the clock and the newest progress time: an exposer whose
-// clock is slow must not serve what its collector knows to be too old.
+// clock is slow must not serve samples that its collector knows to be too old.
 func (b *Board) Now() time.Time {
 	now := b.clock.Now()
 	if progress := b.Progress(); progress.After(now) {
@@ -97,18 +97,18 @@ func (b *Board) Now() time.Time {
 	return now
 }
 
-// Hours is the configured length of the recent.
+// Hours is the configured length of the replay.
 func (b *Board) Hours() int { return int(b.limits.MaxAge / time.Hour) }
 
-// View returns the present view for a replay of so many hours, or [Default]; 0
-// is the newest bucket alone. Errors: [ErrNotReady], a *[recent.TooManyError],
-// or hours beyond the configured length.
+// View returns the current view for a replay of this many hours, or [Default]; 0
+// means the newest bucket only. Errors: [ErrNotReady], a *[recent.TooManyError],
+// or hours out of range.
 func (b *Board) View(hours int) (*View, error) {
 	if hours == b.Hours() {
 		hours = Default
 	}
 	if hours != Default && (hours < 0 || hours > b.Hours()) {
-		return nil, fmt.Errorf("replay of %d hours asked for; it must be 0 to %d", hours, b.Hours())
+		return nil, fmt.Errorf("replay of %d hours: must be from 0 to %d", hours, b.Hours())
 	}
 	now := b.Now()
 	b.mu.Lock()
@@ -132,12 +132,12 @@ func (b *Board) View(hours int) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Views of an earlier state go at once: they hold its bodies in memory.
+	// Views of an earlier state are evicted at once: they hold its bodies in memory.
 	b.views = slices.DeleteFunc(b.views, func(c cached) bool { return c.hours == hours || c.view.State != state })
 	b.views = slices.Insert(b.views, 0, cached{hours, v})
 	if len(b.views) > cachedViews {
 		last := len(b.views) - 1
-		if b.views[last].hours == Default { // those who ask for what nobody else wants pay for it themselves
+		if b.views[last].hours == Default { // unusual lengths are built again instead
 			last--
 		}
 		b.views = slices.Delete(b.views, last, last+1)

@@ -13,7 +13,7 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
-// Meter is told what becomes of buckets; package meter has it.
+// Meter counts rendered buckets and published views; package meter implements it.
 type Meter interface {
 	Rendered(samples int, took time.Duration)
 	Published()
@@ -22,23 +22,23 @@ type Meter interface {
 // Sink returns the opener of the board's sinks: they hold the recent buckets and
 // publish a state whenever the stream confirms another point.
 func (b *Board) Sink(meter Meter, log *slog.Logger) follow.Open {
-	told := map[string]bool{}
+	logged := map[string]bool{}
 	return func(store sample.Store) follow.Sink {
-		return &sink{board: b, meter: meter, log: log, told: told, store: store, recent: recent.New(store, b.limits.MaxAge), changed: true}
+		return &sink{board: b, meter: meter, log: log, logged: logged, store: store, recent: recent.New(store, b.limits.MaxAge), changed: true}
 	}
 }
 
-// sink is the board's part of one history.
+// sink holds the recent buckets of one history for the board.
 type sink struct {
-	board *Board
-	meter Meter
-	log   *slog.Logger
-	told  map[string]bool // what was logged of replays: a snapshot defines every dataset again
+	board  *Board
+	meter  Meter
+	log    *slog.Logger
+	logged map[string]bool // warnings about short replays: every snapshot defines the datasets again
 
 	store   sample.Store
 	recent  *recent.Buckets
-	state   *recent.State // that was published last; nil: none yet
-	changed bool          // what is held is not what was published
+	state   *recent.State // published last; nil: none yet
+	changed bool          // since state was published
 }
 
 // Entry implements [follow.Sink].
@@ -49,7 +49,7 @@ func (s *sink) Entry(e *bucket.Entry) error {
 	case bucket.KindBucket:
 		return s.add(e.Bucket, e.Definition)
 	}
-	return nil // gap decisions, states and restatements change no replay
+	return nil // gap decisions, states and restatements do not affect the replay
 }
 
 func (s *sink) define(d *bucket.Definition) error {
@@ -58,22 +58,22 @@ func (s *sink) define(d *bucket.Definition) error {
 	if errors.Is(err, recent.ErrDeeper) {
 		return fmt.Errorf("%w: %w", err, follow.ErrAnew)
 	}
-	s.tell(d)
+	s.logShort(d)
 	return err
 }
 
-// tell says once how a dataset's replay falls short. A setting that is too low is to
-// be mended; small buckets were asked for.
-func (s *sink) tell(d *bucket.Definition) {
+// logShort logs once that a dataset's replay is too short: a warning if a setting is
+// too low, information if the buckets are small by choice.
+func (s *sink) logShort(d *bucket.Definition) {
 	maxAge := s.board.limits.MaxAge
 	level, short := slog.LevelWarn, recent.Check(d, s.store.Stamp, maxAge)
 	if short == nil {
 		level, short = slog.LevelInfo, recent.Shallow(d, s.store.Stamp, maxAge)
 	}
-	if short == nil || s.told[short.Error()] {
+	if short == nil || s.logged[short.Error()] {
 		return
 	}
-	s.told[short.Error()] = true
+	s.logged[short.Error()] = true
 	s.log.Log(context.Background(), level, "replay is too short for a dataset", "dataset", d.Dataset,
 		"span", recent.Span(d, s.store.Stamp, maxAge), "err", short)
 }
@@ -95,8 +95,8 @@ func (s *sink) Confirm(p follow.Point) {
 	}
 	s.recent.Expire(s.board.Now())
 	s.changed = s.recent.Retain(p.Retention) || s.changed
-	// Entries that no replay shows move the revision alone. The state is
-	// replaced for them too: equal revisions must mean equal bytes.
+	// Entries that are not in the replay advance only the revision. They replace
+	// the state too: equal revisions must mean equal bytes.
 	if !s.changed && p.Position == s.state.Position {
 		return
 	}

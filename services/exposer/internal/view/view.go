@@ -11,15 +11,15 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
-// gzipLevel: at the fastest level these bodies, which repeat every label of
-// every line, already shrink about twenty-fold.
+// gzipLevel is the fastest: these bodies repeat every label in every line and
+// shrink about twenty-fold even so.
 const gzipLevel = gzip.BestSpeed
 
-// View is what one query gets at one point. Its methods are safe for
-// concurrent use; its bytes belong to it and must not be changed.
+// View is the answer to one query at one point of the log. Its methods are safe
+// for concurrent use; its bytes must not be modified.
 type View struct {
 	State  *recent.State
-	Choice *recent.Choice // of the state: what is shown, and until when that is right
+	Choice *recent.Choice // the windows shown, and until when the choice is valid
 
 	bodies [expo.Formats][expo.Encodings]struct {
 		once  sync.Once
@@ -29,11 +29,11 @@ type View struct {
 	built  Built
 }
 
-// Built is told of each body that is made: its length and how long that took.
+// Built is called for each body that is built, with its length and the time taken.
 type Built func(f expo.Format, e expo.Encoding, bytes int, took time.Duration)
 
-// Build makes the view of a state at now. newest asks for the newest bucket of
-// each series alone. The only error is a *[recent.TooManyError].
+// Build builds the view of a state at now. newest selects only the newest bucket
+// of each series. The only error is a *[recent.TooManyError].
 func Build(state *recent.State, newest bool, now time.Time, limits recent.Limits, built Built) (*View, error) {
 	choose := state.Choose
 	if newest {
@@ -48,7 +48,7 @@ func Build(state *recent.State, newest bool, now time.Time, limits recent.Limits
 	return v, nil
 }
 
-// Body returns the finished body.
+// Body returns the body, which is built at the first call.
 func (v *View) Body(f expo.Format, e expo.Encoding) []byte {
 	body := &v.bodies[f][e]
 	body.once.Do(func() {
@@ -61,8 +61,7 @@ func (v *View) Body(f expo.Format, e expo.Encoding) []byte {
 	return body.bytes
 }
 
-// Series is the number of distinct series in a body. It is counted when it is
-// first asked for.
+// Series is the number of distinct series in a body, counted at the first call.
 func (v *View) Series() int { return v.series() }
 
 func (v *View) countSeries() int {
@@ -85,11 +84,11 @@ func (v *View) assemble(f expo.Format, e expo.Encoding) []byte {
 		if err != nil {
 			panic(err) // the level is a constant
 		}
-		v.write(f, func(p []byte) { _, _ = zip.Write(p) }) // a bytes.Buffer takes everything
+		v.write(f, func(p []byte) { _, _ = zip.Write(p) }) // writing to a bytes.Buffer cannot fail
 		_ = zip.Close()
 		return bytes.Clone(buf.Bytes()) // kept: without spare capacity
 	}
-	// Twice over the segments is cheaper than growing a buffer of megabytes.
+	// Two passes over the segments are cheaper than growing a buffer of megabytes.
 	size := 0
 	v.write(f, func(p []byte) { size += len(p) })
 	body := make([]byte, 0, size)
@@ -97,9 +96,9 @@ func (v *View) assemble(f expo.Format, e expo.Encoding) []byte {
 	return body
 }
 
-// write gives out a body in pieces: per family its header and its segments. A
-// current family is announced even while it has no sample, so that a body of a
-// young store is not an empty one.
+// write passes a body to out in pieces: for each family its header and its
+// segments. A current family without samples still has its header, so that the
+// body of a new store is not empty.
 func (v *View) write(f expo.Format, out func([]byte)) {
 	var header []byte
 	families := v.State.Families()

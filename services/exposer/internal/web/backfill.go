@@ -23,8 +23,8 @@ import (
 // Outcomes of a backfill, as the meter counts them.
 const (
 	outcomeWhole   = "whole"
-	outcomeRefused = "refused" // nothing was sent but the reason
-	outcomeBroken  = "broken"  // broken off after the first bytes
+	outcomeRefused = "refused" // an error response
+	outcomeBroken  = "broken"  // interrupted after the first bytes
 )
 
 // backfill serves stored history.
@@ -55,13 +55,13 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 		return outcomeRefused
 	}
 	if request.Format == expo.Text && !r.ProtoAtLeast(1, 1) {
-		err := &backfill.ParamError{Name: "format", Value: "text", Want: "openmetrics over HTTP/1.0: only its # EOF tells such a client a whole answer from one that broke off"}
+		err := &backfill.ParamError{Name: "format", Value: "text", Want: "openmetrics over HTTP/1.0: without its # EOF an HTTP/1.0 client cannot detect a truncated response"}
 		text(w, http.StatusBadRequest, err.Error())
 		return outcomeRefused
 	}
 	if !h.backfills.TryEnter() {
 		w.Header().Set("Retry-After", "30")
-		text(w, http.StatusServiceUnavailable, fmt.Sprintf("%d backfills are running already (WEIR_EXPOSER_MAX_BACKFILLS)", cap(h.backfills)))
+		text(w, http.StatusServiceUnavailable, fmt.Sprintf("too many concurrent backfills: the limit is %d (WEIR_EXPOSER_MAX_BACKFILLS)", cap(h.backfills)))
 		return outcomeRefused
 	}
 	defer h.backfills.Leave()
@@ -69,20 +69,20 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 	ctx, cancel := context.WithDeadlineCause(r.Context(), end, errTooLong)
 	defer cancel()
 
-	s := &stream{ctx: ctx, w: w, end: end, stall: h.limits.backfillStall, request: request, gzip: expo.NegotiateEncoding(r.Header.Get("Accept-Encoding")) == expo.Gzip}
-	s.wait()
+	s := &response{ctx: ctx, w: w, end: end, stall: h.limits.backfillStall, request: request, gzip: expo.NegotiateEncoding(r.Header.Get("Accept-Encoding")) == expo.Gzip}
+	s.setIdleDeadline()
 	job, err := backfill.Prepare(ctx, h.Store, state, request)
 	if err == nil {
 		describe(w.Header(), request, &job.Coverage)
 		if r.Method == http.MethodHead {
-			s.hurry()
+			s.setStallDeadline()
 			s.begin()
 			return outcomeWhole
 		}
 		unreadable := 0
 		err = job.Write(ctx, s, now, func(revision uint64, why error) {
-			unreadable++ // the collector has a list of all; see GetCoverage
-			h.often.Error("", "backfill passes over a stored bucket that cannot be read", "revision", revision, "err", why)
+			unreadable++ // GetCoverage of the collector lists all of them
+			h.often.Error("", "backfill skips a stored bucket that cannot be read", "revision", revision, "err", why)
 		})
 		s.announce("X-Weir-Unreadable", unreadable)
 		s.announce("X-Weir-Incomplete-Sums", job.Incomplete)
@@ -94,30 +94,30 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 	if err == nil {
 		return outcomeWhole
 	}
-	if context.Cause(ctx) == errTooLong { // the collector's words for it are others
+	if context.Cause(ctx) == errTooLong { // gRPC reports it as DeadlineExceeded
 		err = fmt.Errorf("%w (%s)", errTooLong, h.limits.backfill)
 	}
 	if !s.begun {
 		for _, name := range []string{"X-Weir-Range", "X-Weir-Lacks", "X-Weir-Left-Out"} {
-			w.Header().Del(name) // of a body that does not come
+			w.Header().Del(name) // there is no body to describe
 		}
 		h.failed(w, err)
 		return outcomeRefused
 	}
-	if errors.Is(err, context.Canceled) { // the client went away
-		h.Logger.Debug("backfill broke off", "err", err, "range", request.Range.String())
+	if errors.Is(err, context.Canceled) { // the client disconnected
+		h.Logger.Debug("backfill interrupted", "err", err, "range", request.Range.String())
 	} else {
-		h.often.Warn(status.Code(err).String(), "backfill broke off", "err", err, "range", request.Range.String())
+		h.often.Warn(status.Code(err).String(), "backfill interrupted", "err", err, "range", request.Range.String())
 	}
-	s.hurry() // what the server's buffers hold is sent yet
-	// The one way to tell an HTTP client that what it got is not all. A proper
-	// end, with or without "# EOF", would make a file of it.
+	s.setStallDeadline() // the server still flushes its buffers
+	// Aborting is the only way to tell an HTTP client that the body is truncated.
+	// After a proper end, with or without "# EOF", the client would keep the file.
 	panic(http.ErrAbortHandler)
 }
 
-var errTooLong = errors.New("the backfill took longer than one may; ask for the range in pieces, cut at midnight UTC")
+var errTooLong = errors.New("the backfill exceeded its time limit; request the range in parts, split at midnight UTC")
 
-// failed answers for an error before the first byte.
+// failed responds with an error that occurred before the first byte.
 func (h *handler) failed(w http.ResponseWriter, err error) {
 	var param *backfill.ParamError
 	if errors.As(err, &param) {
@@ -132,19 +132,19 @@ func (h *handler) failed(w http.ResponseWriter, err error) {
 	switch status.Code(err) {
 	case codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded:
 		w.Header().Set("Retry-After", "10")
-		text(w, http.StatusServiceUnavailable, "the collector's store cannot be read at the moment; the exposer's log has the reason")
+		text(w, http.StatusServiceUnavailable, "the collector's store is unavailable; see the exposer's log")
 	default:
-		text(w, http.StatusBadGateway, "the collector's answer could not be used; the exposer's log has the reason")
+		text(w, http.StatusBadGateway, "the collector's response is invalid; see the exposer's log")
 	}
 }
 
-// stream sends a body in pieces. Nothing is sent before the first buffer is
-// full, so that what fails early still gets a status of its own.
-type stream struct {
+// response sends a body in chunks. Nothing is sent before the first chunk is full,
+// so that an early failure still gets an error status.
+type response struct {
 	ctx     context.Context
 	w       http.ResponseWriter
 	end     time.Time     // of everything
-	stall   time.Duration // for the client to accept a buffer
+	stall   time.Duration // for the client to read a chunk
 	request *backfill.Request
 	gzip    bool
 
@@ -153,41 +153,42 @@ type stream struct {
 	zip   *gzip.Writer
 }
 
-func (s *stream) Write(p []byte) (int, error) {
+func (s *response) Write(p []byte) (int, error) {
 	s.buf = append(s.buf, p...)
-	if len(s.buf) < piece {
+	if len(s.buf) < chunk {
 		return len(p), nil
 	}
-	defer s.wait()
+	defer s.setIdleDeadline()
 	return len(p), s.flush()
 }
 
-// wait puts the deadline off while nothing is written, since the source may be
-// quiet for longer than a client may: over HTTP/2 a deadline that passes resets
-// the stream even if nobody is writing. The end comes first, and has an answer.
-func (s *stream) wait() { hurry(s.w, s.end.Add(s.stall)) }
+// setIdleDeadline extends the write deadline while nothing is written, because the
+// source may be silent for longer than a client may stall: over HTTP/2 an expired
+// deadline resets the stream even between writes. The request's own deadline is
+// earlier and has an error response.
+func (s *response) setIdleDeadline() { setWriteDeadline(s.w, s.end.Add(s.stall)) }
 
-// hurry gives the client the time of a stall for what is written next.
-func (s *stream) hurry() {
+// setStallDeadline sets the deadline for writing the next chunk.
+func (s *response) setStallDeadline() {
 	deadline := time.Now().Add(s.stall)
 	if s.end.Before(deadline) {
 		deadline = s.end
 	}
-	hurry(s.w, deadline)
+	setWriteDeadline(s.w, deadline)
 }
 
-func (s *stream) flush() error {
-	if s.ctx.Err() != nil { // a listing that is all here already does not notice
+func (s *response) flush() error {
+	if s.ctx.Err() != nil { // a list that has arrived completely does not check
 		return context.Cause(s.ctx)
 	}
-	s.hurry()
+	s.setStallDeadline()
 	s.begin()
 	_, err := s.body().Write(s.buf)
 	s.buf = s.buf[:0]
 	return err
 }
 
-func (s *stream) body() io.Writer {
+func (s *response) body() io.Writer {
 	if s.zip != nil {
 		return s.zip
 	}
@@ -195,7 +196,7 @@ func (s *stream) body() io.Writer {
 }
 
 // begin sends the header.
-func (s *stream) begin() {
+func (s *response) begin() {
 	if s.begun {
 		return
 	}
@@ -211,9 +212,9 @@ func (s *stream) begin() {
 	s.w.WriteHeader(http.StatusOK)
 }
 
-// announce says how many of something there are, if any, which is known at the
-// body's end only: in the header if that is not sent yet, else behind the body.
-func (s *stream) announce(name string, n int) {
+// announce sets a count that is known only at the end of the body, if it is not 0:
+// as a header if the headers have not been sent, else as a trailer.
+func (s *response) announce(name string, n int) {
 	if n == 0 {
 		return
 	}
@@ -223,10 +224,11 @@ func (s *stream) announce(name string, n int) {
 	s.w.Header().Set(name, strconv.Itoa(n))
 }
 
-// mostNamed bounds a header: proxies refuse long ones. The body names more.
+// mostNamed limits the length of a header, since proxies reject long ones. The
+// body names more.
 const mostNamed = 20
 
-// describe puts on the answer what it will be, and what it will lack.
+// describe sets the headers that describe the body and what it lacks.
 func describe(header http.Header, r *backfill.Request, c *backfill.Coverage) {
 	header.Set("X-Weir-Range", r.Range.String())
 	lacks := "unknown"
@@ -247,8 +249,8 @@ func describe(header http.Header, r *backfill.Request, c *backfill.Coverage) {
 	}
 }
 
-// close sends the rest and the end. It is for whole bodies alone.
-func (s *stream) close() error {
+// close sends the rest and terminates the body. It is for complete bodies only.
+func (s *response) close() error {
 	if err := s.flush(); err != nil {
 		return err
 	}

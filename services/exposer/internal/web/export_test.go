@@ -10,7 +10,7 @@ type Limits struct {
 
 // With returns the configuration with those limits that are not zero.
 func (c Config) With(l Limits) Config {
-	own := usual
+	own := defaultLimits
 	for _, t := range []struct {
 		to   *time.Duration
 		from time.Duration

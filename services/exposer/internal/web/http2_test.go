@@ -121,7 +121,7 @@ func TestBackfillsAreBoundedInTimeOverHTTP2(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer resp.Body.Close()
-			if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "in pieces") {
+			if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "in parts") {
 				t.Errorf("%s %s, %v", resp.Status, body, err)
 			}
 		})

@@ -19,15 +19,15 @@ var landingHTML string
 
 var landingPage = template.Must(template.New("landing").Parse(landingHTML))
 
-// page is what the template shows.
+// page is the data of the template.
 type page struct {
 	Version  string
 	NotReady string
 	Error    string
 	Problems []problem // of the collector
-	Unknown  bool      // whether it has any
-	NoZones  bool      // whether nothing is collected, of which all is complete
-	// NoAccounts: the same of datasets about accounts.
+	Unknown  bool      // the collector could not be asked for its problems
+	NoZones  bool      // the collector has no zone, so "complete" means nothing
+	// NoAccounts: the same for datasets about accounts.
 	NoAccounts bool
 	Simulated  bool
 	Store      string
@@ -40,17 +40,17 @@ type page struct {
 	Stamp      string
 	Expires    string
 	Datasets   []row
-	Example    string // a family that has samples, preferably totals that may be added up
-	Dataset    string // that it belongs to
-	By         string // label that its scopes have
-	Host       string // under which this page was asked for
-	sums       bool
-	Range      string // a PromQL range that holds one of its buckets
+	Example    string // a family that has samples, preferably an additive total
+	Dataset    string // of Example
+	By         string // label of its scopes
+	Host       string // of the request
+	sums       bool   // Example is an additive total
+	Range      string // a PromQL range that covers at least one bucket of Example
 }
 
 type row struct {
 	ID, Description, Short      string
-	Size, Span                  string // Span: how long its samples stay
+	Size, Span                  string // Span: how long its samples stay on /metrics
 	Depth, Held, Served         int
 	TrimmedTotals, TrimmedBreak int
 	Oldest, Newest              string
@@ -58,7 +58,7 @@ type row struct {
 
 func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 	if !h.pages.TryEnter() {
-		full(w, "too many pages are being made at the moment")
+		full(w, "too many concurrent requests for the landing page; try again")
 		return
 	}
 	defer h.pages.Leave()
@@ -76,7 +76,7 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 	}
 	var err error
 	if p.Problems, err = h.problems.get(r.Context()); err != nil {
-		p.Unknown = true // the log of whoever follows the collector has the reason
+		p.Unknown = true // the client that follows the collector logs the reason
 	}
 	told := func(code string) bool {
 		return slices.ContainsFunc(p.Problems, func(one problem) bool { return one.Code == code })
@@ -91,15 +91,15 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 	}
 	var buf bytes.Buffer
 	if err := landingPage.Execute(&buf, p); err != nil {
-		h.often.Error("", "landing page could not be made", "err", err)
-		text(w, http.StatusInternalServerError, "the page could not be made; the exposer's log has the reason")
+		h.often.Error("", "landing page could not be rendered", "err", err)
+		text(w, http.StatusInternalServerError, "the page could not be rendered; see the exposer's log")
 		return
 	}
 	header := w.Header()
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 	header.Set("X-Content-Type-Options", "nosniff")
-	hurry(w, time.Now().Add(h.limits.answer))
+	setWriteDeadline(w, time.Now().Add(h.limits.answer))
 	_, _ = w.Write(buf.Bytes())
 }
 

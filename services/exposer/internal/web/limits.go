@@ -11,40 +11,40 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
-// limits are what clients may take beside the numbers of [Config]. They are no
-// settings: nobody has a reason to want others, and tests do.
+// limits are limits on clients besides those of [Config]. They are not settings:
+// only tests need other values.
 type limits struct {
-	// patience is how long a scrape waits for a place and for its body. Many
-	// servers scrape in the same instant, and a place is free again within
-	// milliseconds; Prometheus gives up after 10 s by default.
+	// patience is how long a scrape waits for its turn and for its body. Many
+	// servers scrape at the same instant, and each scrape takes milliseconds;
+	// Prometheus times out after 10 s by default.
 	patience time.Duration
-	// stall is how long a client may take to accept a piece of a scrape: 6.5 kB/s
-	// at least. One that does not read holds a place for no longer than that.
+	// stall is how long a client may take to read one chunk of a scrape, which is
+	// at least 6.5 kB/s. A client that does not read is dropped after that.
 	stall time.Duration
-	// scrape bounds the sending of a body of /metrics: no scrape_timeout that
-	// makes sense is longer.
+	// scrape is the timeout for sending a body of /metrics; no useful
+	// scrape_timeout is longer.
 	scrape time.Duration
-	// backfillStall is stall for a backfill, which people read over slow lines:
-	// 1.1 kB/s at least.
+	// backfillStall is stall for a backfill, which may be read over a slow line:
+	// at least 1.1 kB/s.
 	backfillStall time.Duration
-	// backfill bounds a backfill, however patient its reader: there are few
-	// places, and a longer range can be asked for in pieces.
+	// backfill is the timeout of a backfill: the number of concurrent backfills is
+	// small, and a longer range can be requested in parts.
 	backfill time.Duration
-	// answer bounds the sending of everything that is small.
+	// answer is the timeout for sending a small response.
 	answer time.Duration
-	// bytes is how much the different bodies of /metrics that are being sent may
-	// have together. Usually there are one or two, which all scrapes share; but a
-	// client that asks for ever other lengths of replay, or reads slowly while
-	// ever new buckets arrive, makes others, and each has megabytes.
+	// bytes limits the total size of the distinct bodies of /metrics that are
+	// being sent. Usually there are one or two, which all scrapes share. But every
+	// other length of replay, and every slow reader while new buckets arrive,
+	// holds a further body of megabytes.
 	bytes int
-	// builds is how many of them are put together at one time: the rest of the
-	// process wants the processors too.
+	// builds limits concurrent builds of bodies, to leave CPU for the rest of the
+	// process.
 	builds int
-	// pages is how many landing pages are made at one time.
+	// pages limits concurrent landing pages.
 	pages int
 }
 
-var usual = limits{
+var defaultLimits = limits{
 	patience: 3 * time.Second,
 	stall:    10 * time.Second, scrape: time.Minute,
 	backfillStall: time.Minute, backfill: time.Hour,
@@ -52,18 +52,18 @@ var usual = limits{
 	bytes:  128 << 20, builds: 2, pages: 8,
 }
 
-// piece is how much is written under one deadline.
-const piece = 64 << 10
+// chunk is how many bytes are written under one deadline.
+const chunk = 64 << 10
 
-// bodies gives out the bodies of views, and knows which are being sent.
+// bodies hands out the bodies of views and limits the memory of those in use.
 type bodies struct {
-	most   int         // bytes, of different bodies together
-	builds proc.Places // being put together
+	most   int         // bytes, total of the distinct bodies in use
+	builds proc.Places // one per concurrent build
 
-	mu    sync.Mutex
-	sent  map[bodyKey]*sending
-	bytes int
-	given chan struct{} // closed when a body has been given back
+	mu       sync.Mutex
+	inUse    map[bodyKey]*sharedBody
+	bytes    int           // of inUse
+	released chan struct{} // closed when a body has been released
 }
 
 type bodyKey struct {
@@ -72,20 +72,19 @@ type bodyKey struct {
 	encoding expo.Encoding
 }
 
-type sending struct {
+type sharedBody struct {
 	body    []byte
 	readers int
 }
 
 func newBodies(most, builds int) *bodies {
-	return &bodies{most: most, builds: make(proc.Places, builds), sent: map[bodyKey]*sending{}, given: make(chan struct{})}
+	return &bodies{most: most, builds: make(proc.Places, builds), inUse: map[bodyKey]*sharedBody{}, released: make(chan struct{})}
 }
 
-// take returns a body and waits, until ctx ends, as long as those that are
-// being sent leave no room for another one. The limit is overrun by at most the
-// bodies that are built at one time, so that there always is room for one. The
-// caller gives every body that it took back.
-func (b *bodies) take(ctx context.Context, key bodyKey) (body []byte, ok bool) {
+// acquire returns a body. While the bodies in use exceed the limit, it waits until
+// ctx ends. The limit may be exceeded by the bodies that are built concurrently, so
+// that one body always fits. The caller must release the body.
+func (b *bodies) acquire(ctx context.Context, key bodyKey) (body []byte, ok bool) {
 	for {
 		if body, ok = b.share(key); ok {
 			return body, true
@@ -93,9 +92,9 @@ func (b *bodies) take(ctx context.Context, key bodyKey) (body []byte, ok bool) {
 		if b.builds.Enter(ctx) != nil {
 			return nil, false
 		}
-		// Somebody else may have built it meanwhile.
+		// Another scrape may have built it meanwhile.
 		body, ok = b.share(key)
-		given, room := b.room()
+		released, room := b.room()
 		if !ok && room {
 			body, ok = b.add(key, key.view.Body(key.format, key.encoding)), true
 		}
@@ -104,18 +103,18 @@ func (b *bodies) take(ctx context.Context, key bodyKey) (body []byte, ok bool) {
 			return body, true
 		}
 		select {
-		case <-given:
+		case <-released:
 		case <-ctx.Done():
 			return nil, false
 		}
 	}
 }
 
-// share returns a body that is being sent to others already.
+// share returns a body that is already in use.
 func (b *bodies) share(key bodyKey) ([]byte, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.sent[key]
+	s := b.inUse[key]
 	if s == nil {
 		return nil, false
 	}
@@ -123,46 +122,46 @@ func (b *bodies) share(key bodyKey) ([]byte, bool) {
 	return s.body, true
 }
 
-// room reports whether there is room, or what to wait for.
-func (b *bodies) room() (given <-chan struct{}, room bool) {
+// room reports whether another body fits, and returns what to wait for otherwise.
+func (b *bodies) room() (released <-chan struct{}, room bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.given, b.bytes < b.most
+	return b.released, b.bytes < b.most
 }
 
 func (b *bodies) add(key bodyKey, body []byte) []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.sent[key]
+	s := b.inUse[key]
 	if s == nil {
-		s = &sending{body: body}
-		b.sent[key] = s
+		s = &sharedBody{body: body}
+		b.inUse[key] = s
 		b.bytes += len(body)
 	}
 	s.readers++
 	return s.body
 }
 
-// give takes a body back.
-func (b *bodies) give(key bodyKey) {
+// release ends the use of a body by one reader.
+func (b *bodies) release(key bodyKey) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.sent[key]
+	s := b.inUse[key]
 	if s.readers--; s.readers > 0 {
 		return
 	}
-	delete(b.sent, key)
+	delete(b.inUse, key)
 	b.bytes -= len(s.body)
-	close(b.given)
-	b.given = make(chan struct{})
+	close(b.released)
+	b.released = make(chan struct{})
 }
 
-// send writes a body in pieces, each under a deadline of its own, all of them
-// under one. It reports whether the client took everything.
+// send writes a body in chunks, with a deadline for each chunk and one for the
+// whole. It reports whether the client read everything.
 func (l *limits) send(w http.ResponseWriter, body []byte) bool {
 	latest, control, timed := time.Now().Add(l.scrape), http.NewResponseController(w), true
 	for len(body) > 0 {
-		n := min(len(body), piece)
+		n := min(len(body), chunk)
 		deadline := time.Now().Add(l.stall)
 		if latest.Before(deadline) {
 			deadline = latest
@@ -176,9 +175,9 @@ func (l *limits) send(w http.ResponseWriter, body []byte) bool {
 	return true
 }
 
-// hurry sets the time by which what is written next must have been accepted.
-func hurry(w http.ResponseWriter, deadline time.Time) {
-	// Unknown to some wrappers of ResponseWriter; then the listener's own limit
-	// holds.
+// setWriteDeadline sets the deadline for subsequent writes.
+func setWriteDeadline(w http.ResponseWriter, deadline time.Time) {
+	// Some wrappers of ResponseWriter do not support it; then the listener's own
+	// timeout applies.
 	_ = http.NewResponseController(w).SetWriteDeadline(deadline)
 }

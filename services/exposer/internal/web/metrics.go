@@ -13,8 +13,8 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
-// metrics serves the replay: finished bytes of one immutable view. What it
-// allocates does not depend on the number of series.
+// metrics serves the replay: the prebuilt body of an immutable view. Its
+// allocations do not depend on the number of series.
 func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
 	h.Meter.ScrapeBegan()
 	code := http.StatusInternalServerError // also when scrape panics
@@ -31,7 +31,7 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) (code int) {
 	ctx, cancel := context.WithTimeout(r.Context(), h.limits.patience)
 	defer cancel()
 	if h.scrapes.Enter(ctx) != nil {
-		return full(w, fmt.Sprintf("%d scrapes are in flight already (WEIR_EXPOSER_MAX_SCRAPES)", cap(h.scrapes)))
+		return full(w, fmt.Sprintf("too many concurrent scrapes: the limit is %d (WEIR_EXPOSER_MAX_SCRAPES)", cap(h.scrapes)))
 	}
 	defer h.scrapes.Leave()
 	v, err := h.Board.View(hours)
@@ -41,37 +41,37 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) (code int) {
 	format := expo.Negotiate(r.Header.Get("Accept"))
 	encoding := expo.NegotiateEncoding(r.Header.Get("Accept-Encoding"))
 	key := bodyKey{v, format, encoding}
-	body, ok := h.bodies.take(ctx, key)
+	body, ok := h.bodies.acquire(ctx, key)
 	if !ok {
-		return full(w, "too many different bodies are being sent to slow readers: ask for gzip, and for one length of replay_hours")
+		return full(w, "too many different responses are being sent to slow clients: use gzip, and the same replay_hours in all scrape jobs")
 	}
-	defer h.bodies.give(key)
+	defer h.bodies.release(key)
 
 	header := w.Header()
 	header.Set("Content-Type", format.ContentType())
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("Vary", "Accept, Accept-Encoding")
-	header.Set("Cache-Control", "no-store") // age is cut at the moment of serving
+	header.Set("Cache-Control", "no-store") // the maximum age is applied at the time of the scrape
 	if encoding != expo.Identity {
 		header.Set("Content-Encoding", encoding.String())
 	}
-	h.stand(header, v)
-	hurry(w, time.Now().Add(h.limits.answer))
+	h.setPosition(header, v)
+	setWriteDeadline(w, time.Now().Add(h.limits.answer))
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead && !h.limits.send(w, body) {
-		h.Meter.ScrapeCut() // the length told the client that this was not all
+		h.Meter.ScrapeCut() // Content-Length told the client that the body is truncated
 	}
 	return http.StatusOK
 }
 
-// full refuses a scrape for which there is no room.
+// full rejects a request because a limit is reached.
 func full(w http.ResponseWriter, why string) int {
 	w.Header().Set("Retry-After", "5")
 	text(w, http.StatusServiceUnavailable, why)
 	return http.StatusServiceUnavailable
 }
 
-// replayHours reads the one parameter of /metrics.
+// replayHours parses replay_hours, the only parameter of /metrics.
 func replayHours(query string, most int) (int, error) {
 	if query == "" {
 		return view.Default, nil
@@ -82,19 +82,19 @@ func replayHours(query string, most int) (int, error) {
 	}
 	for name := range values {
 		if name != "replay_hours" {
-			return 0, fmt.Errorf("parameter %q is unknown; /metrics takes replay_hours alone", bucket.Clip(name))
+			return 0, fmt.Errorf("parameter %q is unknown; the only parameter of /metrics is replay_hours", bucket.Clip(name))
 		}
 	}
 	if len(values) == 0 { // "?&"
 		return view.Default, nil
 	}
 	if given := values["replay_hours"]; len(given) > 1 {
-		return 0, fmt.Errorf("parameter replay_hours is given %d times; once is enough", len(given))
+		return 0, fmt.Errorf("parameter replay_hours is given %d times; give it once", len(given))
 	}
 	value := values.Get("replay_hours")
 	hours, err := strconv.Atoi(value)
 	if err != nil || hours < 0 || hours > most {
-		return 0, fmt.Errorf("parameter replay_hours is %q; it must be a whole number from 0 (the newest bucket alone) to %d (CF_METRICS_REPLAY_HOURS)", bucket.Clip(value), most)
+		return 0, fmt.Errorf("parameter replay_hours is %q; it must be a whole number from 0 (only the newest bucket) to %d (CF_METRICS_REPLAY_HOURS)", bucket.Clip(value), most)
 	}
 	return hours, nil
 }

@@ -231,7 +231,7 @@ func TestDifferentBodiesAreBounded(t *testing.T) {
 		t.Errorf("the same body, for somebody else: %d", code)
 	}
 	code, header, body := p.get(t, "/metrics?replay_hours=20")
-	if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, "different bodies") {
+	if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, "different responses") {
 		t.Errorf("another body: %d, Retry-After %q, %q", code, header.Get("Retry-After"), body)
 	}
 	if err := slow.Close(); err != nil {
@@ -282,7 +282,7 @@ func TestBackfillsAreBoundedInTime(t *testing.T) {
 	t.Run("too long before the first byte", func(t *testing.T) {
 		p := history(t, &source{after: 1, gate: make(chan struct{})}, web.Limits{Backfill: 50 * time.Millisecond})
 		code, _, body := p.get(t, long)
-		if code != http.StatusServiceUnavailable || !strings.Contains(body, "in pieces") {
+		if code != http.StatusServiceUnavailable || !strings.Contains(body, "in parts") {
 			t.Errorf("%d %s", code, body)
 		}
 	})

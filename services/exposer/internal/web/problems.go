@@ -16,22 +16,22 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
-// Status says what a collector knows of itself; a BucketServiceClient does.
+// Status returns a collector's status; a BucketServiceClient implements it.
 type Status interface {
 	GetStatus(ctx context.Context, in *bucketv1.GetStatusRequest, opts ...grpc.CallOption) (*bucketv1.GetStatusResponse, error)
 }
 
-// The collector is asked on behalf of people who look at a page: they wait for
-// statusPatience at most, and however many look, it is asked once in statusFor.
+// A request for the landing page waits for the collector's status for at most
+// statusPatience. The answer is cached for statusFor.
 const (
 	statusPatience = 2 * time.Second
 	statusFor      = 10 * time.Second
 )
 
-// problems are what the collector says that somebody has to mend.
+// problems caches the problems that the collector reports to its operator.
 type problems struct {
 	from   Status
-	asking chan struct{} // held by whoever asks
+	asking chan struct{} // a semaphore: one request at a time
 
 	mu   sync.Mutex // guards the rest
 	at   time.Time  // of the answer
@@ -39,17 +39,17 @@ type problems struct {
 	err  error
 }
 
-// problem is what the page shows of one.
+// problem is one problem as the page shows it.
 type problem struct{ Code, About, Message, Since string }
 
-var errNotAsked = errors.New("another page waits for the answer")
+var errNotAsked = errors.New("another request is waiting for the collector's status")
 
 func newProblems(from Status) *problems {
 	return &problems{from: from, asking: make(chan struct{}, 1)}
 }
 
-// get returns the problems as of the last seconds, or why they are not known. A
-// collector that is older than the question has none to tell.
+// get returns the problems, at most statusFor old, or why they are unknown. A
+// collector of a release without GetStatus has none.
 func (p *problems) get(ctx context.Context) ([]problem, error) {
 	if p.from == nil {
 		return nil, nil
@@ -65,15 +65,15 @@ func (p *problems) get(ctx context.Context) ([]problem, error) {
 	case <-ctx.Done():
 		return nil, errNotAsked
 	}
-	if list, err, fresh := p.known(); fresh { // whoever asked before has told
+	if list, err, fresh := p.known(); fresh { // another request has got the answer meanwhile
 		return list, err
 	}
 	answer, err := p.from.GetStatus(ctx, &bucketv1.GetStatusRequest{})
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return nil, err // this page's reader is gone, which says nothing to others
+		return nil, err // this client disconnected, which says nothing about the collector
 	}
 	if status.Code(err) == codes.Unimplemented {
-		err = nil // it is older than the question
+		err = nil // a release without GetStatus
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,8 +81,8 @@ func (p *problems) get(ctx context.Context) ([]problem, error) {
 	return p.list, p.err
 }
 
-// mostShown is how many problems of one code the page shows: a hundred names with
-// the same mistake hide what else there is.
+// mostShown is how many problems of one code the page shows, so that a hundred
+// zones with the same mistake do not hide other problems.
 const mostShown = 10
 
 func show(list []*bucketv1.Problem) (shown []problem) {
@@ -99,7 +99,7 @@ func show(list []*bucketv1.Problem) (shown []problem) {
 	}
 	for _, code := range slices.Sorted(maps.Keys(of)) {
 		if more := of[code] - mostShown; more > 0 {
-			shown = append(shown, problem{Code: code, Message: fmt.Sprintf("%d more like it; the collector's log has all", more)})
+			shown = append(shown, problem{Code: code, Message: fmt.Sprintf("%d more with this code; the collector's log has all of them", more)})
 		}
 	}
 	return shown

@@ -58,7 +58,7 @@ func landing(t *testing.T, from web.Status) http.Handler {
 	return web.New(web.Config{Board: board, Status: from, Meter: &events{}, MaxScrapes: 1, MaxBackfills: 1, MaxBackfillHours: 1, Logger: testkit.Logger(t)})
 }
 
-const notKnown = "It is not known whether the collector has problems"
+const notKnown = "The status of the collector is unknown"
 
 // collector is a real gRPC server that knows one method.
 type collector struct {
@@ -84,7 +84,7 @@ func TestLandingShowsProblems(t *testing.T) {
 		}, []string{notKnown}},
 		"about everything": {&collector{problems: []*bucketv1.Problem{{Code: "NO_ZONES", Message: "nothing at all"}}}, 1, []string{"nothing at all", `<span class="warn">no zone is collected</span>`}, []string{"<code></code>", "since"}},
 		"no account":       {&collector{problems: []*bucketv1.Problem{{Code: "NO_ACCOUNTS", Message: "none"}}}, 1, []string{`<span class="warn">no account is collected</span>`}, []string{"no zone is collected"}},
-		"many":             {&collector{problems: append(unmatched(40), &bucketv1.Problem{Code: "NO_ZONES"})}, 12, []string{"30 more like it", "NO_ZONES"}, nil},
+		"many":             {&collector{problems: append(unmatched(40), &bucketv1.Problem{Code: "NO_ZONES"})}, 12, []string{"30 more with this code", "NO_ZONES"}, nil},
 		"none":             {&collector{}, 0, nil, []string{notKnown}},
 		"old":              {bucketv1.UnimplementedBucketServiceServer{}, 0, nil, []string{notKnown}},
 		"away":             {nil, 0, []string{notKnown}, nil},

@@ -1,15 +1,15 @@
-// Package web is the exposer's data port: /metrics with the replay, /backfill
-// with history, a landing page for people, and the two probes. Requests are
-// answered from memory, or, for a backfill, from the collector's store; none
-// ever causes a request to Cloudflare (G6).
+// Package web serves the exposer's data port: /metrics with the replay, /backfill
+// with history, a landing page, and the two probes. Requests are answered from
+// memory or, for a backfill, from the collector's store; none ever causes a request
+// to Cloudflare (G6).
 //
-// An answer is whole or visibly not: bodies from memory carry their length, and
-// a stream that fails on its way ends with a broken connection, never with a
-// proper end.
+// A truncated response is always recognisable: responses from memory have a
+// Content-Length, and a stream that fails is aborted rather than terminated
+// properly.
 //
-// The places of scrapes, backfills and landing pages are counted apart, and the
-// probes need none, so that nobody who is slow or greedy keeps the others from
-// being answered; limits.go has what each may take.
+// Scrapes, backfills and landing pages have separate concurrency limits, and the
+// probes have none, so that slow or greedy clients of one do not block the others;
+// limits.go has the limits.
 package web
 
 import (
@@ -27,7 +27,7 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
-// Meter is told of each answer; package meter has it.
+// Meter counts responses; package meter implements it.
 type Meter interface {
 	ScrapeBegan()
 	Scraped(code int)
@@ -36,31 +36,31 @@ type Meter interface {
 	BackfillEnded(outcome string)
 }
 
-// Config is what the pages are made of.
+// Config configures the handler.
 type Config struct {
 	Board *view.Board
-	Store backfill.Lister // where backfills read
-	// Status is asked for the collector's problems, which the landing page
-	// shows; nil: it shows none.
+	Store backfill.Lister // the source of backfills
+	// Status returns the collector's problems for the landing page; nil: the
+	// page shows none.
 	Status Status
 	Meter  Meter
-	// MaxScrapes and MaxBackfills bound requests in flight. More scrapes wait
-	// for a moment; more backfills are refused at once.
+	// MaxScrapes and MaxBackfills limit concurrent requests. Further scrapes
+	// wait for a moment; further backfills are rejected at once.
 	MaxScrapes, MaxBackfills int
-	// MaxBackfillHours bounds the range of one backfill.
+	// MaxBackfillHours limits the range of one backfill.
 	MaxBackfillHours int
 	// CollectionInterval is the default step of /cloudflare/backfill.
 	CollectionInterval time.Duration
 	Version            string
 	Logger             *slog.Logger
 
-	limits *limits // nil: the usual ones
+	limits *limits // nil: defaultLimits
 }
 
 // New returns the handler of the data port.
 func New(cfg Config) http.Handler {
 	if cfg.limits == nil {
-		cfg.limits = &usual
+		cfg.limits = &defaultLimits
 	}
 	h := &handler{
 		Config: cfg, scrapes: make(proc.Places, cfg.MaxScrapes), backfills: make(proc.Places, cfg.MaxBackfills),
@@ -84,7 +84,7 @@ type handler struct {
 	scrapes, backfills, pages proc.Places
 	bodies                    *bodies
 	problems                  *problems
-	often                     *quiet.Log // what each request may come to
+	often                     *quiet.Log // for errors that may repeat with every request
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
@@ -95,19 +95,19 @@ func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
 	text(w, http.StatusOK, "weir-exposer is ready")
 }
 
-// text answers with one line for people.
+// text responds with one line of plain text.
 func text(w http.ResponseWriter, code int, line string) {
-	hurry(w, time.Now().Add(usual.answer))
+	setWriteDeadline(w, time.Now().Add(defaultLimits.answer))
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	fmt.Fprintln(w, line) // an error is the client's going away
+	fmt.Fprintln(w, line) // an error means that the client disconnected
 }
 
-// stand puts on the answer which point of which history it shows, and how old
-// that is.
-func (h *handler) stand(header http.Header, v *view.View) {
+// setPosition sets the headers that name the store, the revision and the age of
+// the response.
+func (h *handler) setPosition(header http.Header, v *view.View) {
 	header.Set("X-Weir-Revision", strconv.FormatUint(uint64(v.State.Position.Revision), 10))
 	header.Set("X-Weir-Store", v.State.Store.ID)
 	if progress := h.Board.Progress(); !progress.IsZero() {
@@ -116,7 +116,7 @@ func (h *handler) stand(header http.Header, v *view.View) {
 	}
 }
 
-// refuse answers for an error of the board.
+// refuse responds with an error of the board.
 func (h *handler) refuse(w http.ResponseWriter, err error) int {
 	var many *recent.TooManyError
 	switch {

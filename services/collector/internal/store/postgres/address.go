@@ -13,25 +13,24 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// address is where and as whom to connect. The connection string is read again
-// every few seconds and before each new connection, and the files that it names
-// with each connection: passwords, roles, certificates and hosts change without
-// a restart.
+// address is the connection string in use. It is reloaded every few seconds and before
+// each new connection, and the files that it names with each connection, so passwords,
+// roles, certificates and hosts can change without a restart.
 //
-// A changed string is in force once a connection has been made with it; then all
-// connections that were made with the last one are replaced. So a string that
-// does not work, since the password in the database is changed a moment later or
-// the file is half written, breaks nothing that works.
+// A changed string is used once a connection has succeeded with it; then all existing
+// connections are replaced. So a string that does not work yet, because the password in
+// the database is changed a moment later or the file is half written, does not break
+// working connections.
 type address struct {
 	reread func() (string, error)        // nil: the string never changes
-	note   func(changed bool, err error) // what came of it
+	note   func(changed bool, err error) // called with the result of each reload
 	pooled bool
 
 	mu      sync.Mutex
-	dsn     string // in force
-	storeID string // of the store that it leads to; empty until that is known
+	dsn     string // in use
+	storeID string // of the store at dsn; empty until known
 
-	trying  sync.Mutex // held while a changed string is tried: one at a time is enough
+	trying  sync.Mutex // held while a changed string is tried
 	tried   string     // the string that did not work, or the error of reading it
 	triedAt time.Time
 }
@@ -42,14 +41,14 @@ func (a *address) current() (dsn, storeID string) {
 	return a.dsn, a.storeID
 }
 
-// opened notes which store the address leads to.
+// opened records which store the address leads to.
 func (a *address) opened(storeID string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.storeID = storeID
 }
 
-// config is what a connection needs that is made now with the string in force.
+// config is the configuration of a new connection with the string in use.
 func (a *address) config(of access) (*pgxpool.Config, error) {
 	dsn, _ := a.current()
 	return a.parse(dsn, of)
@@ -64,8 +63,8 @@ func (a *address) parse(dsn string, of access) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// adopt puts a changed connection string into force if it works, and reports
-// whether it did.
+// adopt reloads the connection string and uses it if it has changed and works. It
+// reports whether it did.
 func (a *address) adopt(ctx context.Context) bool {
 	if a.reread == nil {
 		return false
@@ -74,7 +73,7 @@ func (a *address) adopt(ctx context.Context) bool {
 	defer a.trying.Unlock()
 	dsn, err := a.reread()
 	if err != nil {
-		dsn = err.Error() // as good a name for it as any
+		dsn = err.Error() // identifies the failed attempt in tried
 	} else if now, _ := a.current(); dsn == now {
 		a.tried = ""
 		a.note(false, nil)
@@ -101,8 +100,8 @@ func (a *address) adopt(ctx context.Context) bool {
 	return true
 }
 
-// try makes a connection with a string. One that leads to another store is
-// refused: what this process believes about coverage is about its own.
+// try connects with a string. A string that leads to another store is rejected: the
+// coverage in this process's memory belongs to its own store.
 func (a *address) try(ctx context.Context, dsn string) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout+writeTimeout)
 	defer cancel()
@@ -124,20 +123,20 @@ func (a *address) try(ctx context.Context, dsn string) error {
 		return err
 	}
 	if found != want {
-		return fmt.Errorf("it leads to store %s, and this process works on store %s: restart it to move", found, want)
+		return fmt.Errorf("it leads to store %s, but this process uses store %s: restart it to change the store", found, want)
 	}
 	return nil
 }
 
-// newPool makes a pool whose connections are made as the address then is.
+// newPool creates a pool whose new connections use the current address.
 func (s *Store) newPool(of access, conns int) (*pgxpool.Pool, error) {
 	config, err := s.address.config(of)
 	if err != nil {
 		return nil, err
 	}
 	config.MaxConns, config.MinConns, config.MinIdleConns = int32(conns), 0, 0
-	// Otherwise a dead server is found out by the first statement, of which we
-	// would then have to say that its outcome is unknown.
+	// Otherwise the first statement would detect a dead server, and its outcome would
+	// be unknown.
 	config.PingTimeout = connectTimeout
 	config.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
 		now, err := s.connection(ctx, of)
@@ -149,7 +148,7 @@ func (s *Store) newPool(of access, conns int) (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(context.Background(), config)
 }
 
-// connection is what a new connection needs, after a look at the address.
+// connection is the configuration of a new connection, after a reload of the address.
 func (s *Store) connection(ctx context.Context, of access) (*pgx.ConnConfig, error) {
 	s.adopt(ctx)
 	config, err := s.address.config(of)
@@ -165,8 +164,8 @@ func (s *Store) adopt(ctx context.Context) {
 	}
 }
 
-// follow looks for a changed connection string until ctx ends: the pools may
-// need no new connection for long.
+// follow reloads the connection string periodically until ctx ends, since the pools may
+// not need a new connection for long.
 func (s *Store) follow(ctx context.Context) {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
@@ -187,8 +186,8 @@ func (s *Store) replace() {
 	s.listening.replace()
 }
 
-// errPlain is what is warned of.
-var errPlain = errors.New("connections to it may be plain text, password hashes and data included: set sslmode=verify-full and sslrootcert in the connection string")
+// errPlain is the error of a warning.
+var errPlain = errors.New("connections may be unencrypted, including password hashes and data: set sslmode=verify-full and sslrootcert in the connection string")
 
 // checkTLS returns errPlain for a connection string that allows connections
 // without TLS to another machine, which libpq's default, sslmode=prefer, does.

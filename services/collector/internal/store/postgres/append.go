@@ -94,9 +94,9 @@ func (s *Store) refused(ctx context.Context, term store.Term, at bucket.Position
 	case err != nil:
 		return fmt.Errorf("append: %w", err)
 	case have.Term != term:
-		return fmt.Errorf("append: %w: term is %d, ours %d", store.ErrDeposed, have.Term, term)
+		return fmt.Errorf("append: %w: the store has term %d, this process has %d", store.ErrDeposed, have.Term, term)
 	}
-	return fmt.Errorf("append: %w: it is revision %d, expected %d", store.ErrConflict, have.Revision, at.Revision)
+	return fmt.Errorf("append: %w: head is %d, expected %d", store.ErrConflict, have.Revision, at.Revision)
 }
 
 // number is a revision as Postgres counts. One that no log reaches stays beyond

@@ -21,12 +21,12 @@ import (
 
 const (
 	connectTimeout = 5 * time.Second
-	// writeTimeout is what a lease of 15 s that is trusted for 10 s leaves.
+	// writeTimeout is the difference between the lease of 15 s and the 10 s for which
+	// its holder trusts it.
 	writeTimeout = 5 * time.Second
 	maxWriters   = 4
-	// followEvery is how soon a changed connection string is noticed, retryAfter
-	// how soon one that did not work is tried again for a connection that is
-	// needed now.
+	// followEvery is the interval of reloads of the connection string, retryAfter the
+	// interval at which one that failed is tried again for a new connection.
 	followEvery = 5 * time.Second
 	retryAfter  = time.Second
 )
@@ -40,8 +40,8 @@ const (
 
 const stalled = "idle_in_transaction_session_timeout"
 
-// session are the settings of our connections, unless a pooler shares its
-// sessions among clients: there they would be somebody else's next.
+// session has the settings of our connections, unless a pooler shares its sessions among
+// clients: another client would then get them.
 var session = map[access]map[string]string{
 	writing: {
 		"statement_timeout": "4s",
@@ -50,31 +50,31 @@ var session = map[access]map[string]string{
 	},
 	reading: {
 		"default_transaction_read_only": "on",
-		// Coverage of a year at start-up is the longest thing that is read.
+		// The longest read is the coverage of a year at start-up.
 		"statement_timeout": "5min",
-		// A snapshot whose reader has stalled keeps old rows and partitions alive.
+		// The snapshot of a stalled reader would keep old rows and partitions.
 		stalled: "1min",
 	},
 }
 
-// errDSN says nothing of what is wrong: pgx's own text repeats the string, and
-// in a malformed one nobody can tell which part is the password.
-var errDSN = errors.New("the Postgres connection string cannot be read: it must be a postgres:// URL or key=value settings, " +
-	"as for psql, whose certificate and password files exist (it is not shown here, since it may hold a password)")
+// errDSN has no details: pgx's own error repeats the string, and in a malformed one the
+// password cannot be located.
+var errDSN = errors.New("invalid Postgres connection string: it must be a postgres:// URL or key=value settings, " +
+	"as for psql, and the certificate and password files that it names must exist (it is not shown, since it may contain a password)")
 
-// CheckDSN reports whether a connection string can be read at all. The error
-// does not show it.
+// CheckDSN reports whether a connection string can be parsed. The error does not
+// contain it.
 func CheckDSN(dsn string) error {
 	_, err := parse(dsn)
 	return err
 }
 
-// firstKey is what key=value settings begin with.
+// firstKey matches the beginning of key=value settings.
 var firstKey = regexp.MustCompile(`^\s*[a-z_]+\s*=`)
 
-// parse reads a connection string. pgx takes whatever is no URL for key=value
-// settings, and a URL in quotes for one setting with a strange name: it would
-// connect to the default host and complain about that.
+// parse parses a connection string. pgx parses everything that is not a URL as key=value
+// settings, and a URL in quotes as one setting with a strange name: it would connect to
+// the default host, and the error would be about that.
 func parse(dsn string) (*pgxpool.Config, error) {
 	isURL := strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
 	if dsn != "" && !isURL && !firstKey.MatchString(dsn) {
@@ -87,8 +87,7 @@ func parse(dsn string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// dial makes one connection for migrations and grants, which works through a
-// pooler too.
+// dial opens one connection for migrations and grants, which also works through a pooler.
 func dial(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	config, err := parse(dsn)
 	if err != nil {
@@ -104,44 +103,43 @@ func dial(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// prepare sets what every connection of ours needs.
+// prepare sets the options that all connections need.
 func prepare(c *pgx.ConnConfig, pooled bool, session map[string]string) {
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, connectTimeout)
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "weir-collector"
 	}
-	// What is sent are Go's strings. Without it a database takes them for its own
-	// encoding, and would keep what nobody sent. Poolers let it pass.
+	// Go's strings are UTF-8. Without this, a database would read them in its own
+	// encoding and store other text. Poolers allow it.
 	c.RuntimeParams["client_encoding"] = "UTF8"
 	if pooled {
 		c.DefaultQueryExecMode = pgx.QueryExecModeExec
 		c.StatementCacheCapacity, c.DescriptionCacheCapacity = 0, 0
 	} else if len(session) > 0 {
-		// Not as start-up parameters, which a pooler refuses unless it was told of
-		// each. One in session mode resets what is set before another client comes.
+		// Not as start-up parameters, which a pooler rejects unless each is configured.
+		// A pooler in session mode resets the settings before it reuses the session.
 		c.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error { return begin(ctx, conn, session) }
 	}
-	// After a failover the old primary may come back as a replica behind the
-	// same name. Everything here is about the primary's head.
+	// After a failover the old primary may return as a replica under the same name.
+	// All operations need the primary.
 	if c.ValidateConnect == nil {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
 	}
 	if pooled {
-		// A context that ends closes the connection, and the pooler drops the
-		// server's. No cancel requests: PgBouncer 1.18 dies of one whose sender
-		// hangs up (FATAL: bad client state), and it serves others too.
+		// When a context ends, the connection is closed, and the pooler closes its
+		// connection to the server. No cancel requests: PgBouncer 1.18 crashes if the
+		// sender of one disconnects (FATAL: bad client state), for all its clients.
 		return
 	}
 	c.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler { return &watcher{conn: conn} }
 }
 
-// proxied is what a connection's custom data has once it is known that a pooler is
-// in between.
+// proxied is the key in a connection's custom data that says whether there is a pooler in
+// between.
 const proxied = "proxied"
 
-// begin gives a new connection its settings, in one message, and notes whether
-// there is a pooler: the process that serves is then another than the one that
-// the connection was told of.
+// begin sets the session's settings, in one message, and detects a pooler: the backend's
+// process id then differs from the one that the connection was given.
 func begin(ctx context.Context, conn *pgconn.PgConn, session map[string]string) error {
 	var sql strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(session)) {
@@ -156,9 +154,9 @@ func begin(ctx context.Context, conn *pgconn.PgConn, session map[string]string) 
 	return nil
 }
 
-// watcher acts when a context ends: it tells the server, and waits a little for its
-// answer, since closing the connection alone would let the statement go on. Through
-// a pooler it only closes; statement_timeout ends what goes on.
+// watcher handles the end of a context: it sends a cancel request and waits briefly for
+// the response, since closing the connection does not end the statement. Through a pooler
+// it only closes the connection; statement_timeout ends the statement.
 type watcher struct {
 	conn   *pgconn.PgConn
 	chosen ctxwatch.Handler
@@ -178,12 +176,12 @@ func (w *watcher) HandleCancel(ctx context.Context) {
 func (w *watcher) HandleUnwatchAfterCancel() { w.chosen.HandleUnwatchAfterCancel() }
 
 // ErrTransactionPooler: without [Options.TransactionPooling], a pooler gave two
-// connections one session. What one sets would be the other's, and that of
-// whoever else uses the pooler.
-var ErrTransactionPooler = errors.New("a pooler in transaction mode is in between, which hands one session to several connections")
+// connections the same session. They, and other clients of the pooler, would share session
+// settings.
+var ErrTransactionPooler = errors.New("the connection goes through a pooler in transaction mode, which shares one session between several connections")
 
-// checkPooler returns ErrTransactionPooler if two connections that are open at
-// once are seen in one session. Under other load of the pooler it may miss that.
+// checkPooler returns ErrTransactionPooler if two open connections use the same session.
+// It may miss that while other clients use the pooler.
 func checkPooler(ctx context.Context, dsn string) error {
 	seen := map[int64]int{}
 	var conns [2]*pgx.Conn
@@ -199,7 +197,7 @@ func checkPooler(ctx context.Context, dsn string) error {
 			}
 			var pid int64
 			if err := conns[i].QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(&pid); err != nil {
-				return failed(ctx, "look for a pooler", false, err)
+				return failed(ctx, "detect a pooler", false, err)
 			}
 			if pid == int64(conns[i].PgConn().PID()) {
 				return nil
@@ -213,12 +211,11 @@ func checkPooler(ctx context.Context, dsn string) error {
 	return nil
 }
 
-// Misconfigured reports whether an error of connecting is one that waiting does
-// not mend, as far as anybody can tell: a credential or a database that the server
-// does not know, a certificate that is not trusted, a pooler that does not fit.
+// Misconfigured reports whether a connection error is probably permanent: an unknown
+// credential or database, an untrusted certificate, an unsuitable pooler.
 func Misconfigured(err error) bool {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		if e.Code == protocolViolation { // all that PgBouncer says has it, or had
+		if e.Code == protocolViolation { // the code of all errors of PgBouncer, at least in older releases
 			return slices.ContainsFunc([]string{"unsupported startup parameter", "no such database", "no such user", "does not exist", "authentication failed"},
 				func(s string) bool { return strings.Contains(e.Message, s) })
 		}
@@ -228,8 +225,8 @@ func Misconfigured(err error) bool {
 	return untrusted || refusesTLS(err) || errors.Is(err, ErrTransactionPooler) || errors.Is(err, errDSN)
 }
 
-// refusesTLS reports whether the server does not speak TLS, and nothing else is
-// allowed.
+// refusesTLS reports whether the server does not support TLS although the connection
+// requires it.
 func refusesTLS(err error) bool {
 	e, ok := errors.AsType[*pgconn.ConnectError](err)
 	if !ok || e.Config == nil || e.Config.TLSConfig == nil {

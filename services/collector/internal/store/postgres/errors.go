@@ -38,11 +38,11 @@ const (
 	protocolViolation = "08P01"
 )
 
-// failed turns whatever went wrong into an error of package store and says what
-// was being done. Errors of package store pass.
+// failed converts an error to one of package store and adds what was being done. Errors
+// of package store are kept.
 func (s *Store) failed(ctx context.Context, what string, write bool, err error) error {
 	if state(err) == readOnly {
-		// The server was demoted under us. New connections look for the primary.
+		// The server was demoted. New connections look for the primary.
 		s.writer.Reset()
 		s.reader.Reset()
 	}
@@ -63,27 +63,27 @@ func failed(ctx context.Context, what string, write bool, err error) error {
 		}
 	}
 	if ctx.Err() != nil {
-		// The server's word for it would be "canceling statement due to user request".
+		// The server's error would be "canceling statement due to user request".
 		if write {
 			return fmt.Errorf("%s: %w: %w", what, store.ErrUnavailable, context.Cause(ctx))
 		}
 		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 	}
 	if kind := classify(err); errors.Is(kind, store.ErrDenied) {
-		return fmt.Errorf("%s: %w: %w; as the tables' owner, collector migrate --grant-writer=ROLE grants what a collector needs", what, kind, err)
+		return fmt.Errorf("%s: %w: %w; run collector migrate --grant-writer=ROLE as the owner of the tables", what, kind, err)
 	} else if kind != nil {
 		return fmt.Errorf("%s: %w: %w", what, kind, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// classify says which error of package store err is, nil if none.
+// classify returns the error of package store for err, nil if there is none.
 func classify(err error) error {
 	if _, ok := errors.AsType[pgx.ScanArgError](err); ok {
-		return nil // a mistake of ours, which no retry mends
+		return nil // a bug, so a retry does not help
 	}
 	if _, ok := errors.AsType[*pgconn.PgError](err); !ok {
-		// Not the server's word: it was not reached, or the connection broke.
+		// Not an error of the server: it is unreachable, or the connection broke.
 		return store.ErrUnavailable
 	}
 	code := state(err)
@@ -101,8 +101,8 @@ func classify(err error) error {
 	case notInRepertoire, untranslatable:
 		return store.ErrEncoding
 	case notSupported:
-		// What our statements ask for is supported, but for a conversion from or to
-		// SQL_ASCII. The other is a plan that a migration made stale, which passes.
+		// Our statements use only supported features, except for a conversion from or
+		// to SQL_ASCII. A cached plan that a migration made stale is transient.
 		if e, _ := errors.AsType[*pgconn.PgError](err); e.Routine == "RevalidateCachedQuery" {
 			return store.ErrUnavailable
 		}
@@ -136,7 +136,7 @@ func classify(err error) error {
 	return nil
 }
 
-// full reports whether the operating system refused a write for lack of room.
+// full reports whether the operating system rejected a write for lack of space.
 // Postgres has a code of its own for a full disk and none for a quota, whose
 // errors come with the system's words.
 func full(err error) bool {
@@ -152,16 +152,16 @@ func state(err error) string {
 	return ""
 }
 
-// exists reports whether err says that a table that was to be made is there.
-// Of two processes that make it at the same moment, the second hears of its
-// name, of its type's name, or of either's entry in the catalogue.
+// exists reports whether a table could not be created because it exists. If two processes
+// create it at the same time, the error of the second is about the table's name, its
+// type's name, or the catalogue entry of either.
 func exists(err error) bool {
 	code := state(err)
 	return code == duplicateTable || code == duplicateObject || code == uniqueViolation
 }
 
-// duplicate reports whether err says that a bucket's key is taken. Only the key:
-// a revision that is taken would be a broken log, and must not look harmless.
+// duplicate reports whether a bucket's key already exists. Only the key: a duplicate
+// revision would be a corrupt log, and must not look harmless.
 func duplicate(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && e.Code == uniqueViolation && strings.HasPrefix(e.TableName, "bucket")

@@ -72,7 +72,7 @@ func (s *Store) ReadLog(ctx context.Context, after bucket.Revision, limit int) (
 		return nil, s.failed(ctx, "read the log", false, err)
 	}
 	if after < floor {
-		return nil, fmt.Errorf("read the log: %w: asked for entries after %d, the floor is %d", store.ErrCompacted, after, floor)
+		return nil, fmt.Errorf("read the log: %w: requested entries after revision %d, the floor is %d", store.ErrCompacted, after, floor)
 	}
 	return entries, nil
 }
@@ -91,9 +91,9 @@ func (s *Store) ChainAt(ctx context.Context, rev bucket.Revision) (bucket.Chain,
 	case err != nil:
 		return bucket.Chain{}, s.failed(ctx, "read a chain", false, err)
 	case rev > head:
-		return bucket.Chain{}, fmt.Errorf("read a chain: %w: asked for revision %d, the head is %d", store.ErrBeyondHead, rev, head)
+		return bucket.Chain{}, fmt.Errorf("read a chain: %w: requested revision %d, the head is %d", store.ErrBeyondHead, rev, head)
 	case rev < floor:
-		return bucket.Chain{}, fmt.Errorf("read a chain: %w: asked for revision %d, the floor is %d", store.ErrCompacted, rev, floor)
+		return bucket.Chain{}, fmt.Errorf("read a chain: %w: requested revision %d, the floor is %d", store.ErrCompacted, rev, floor)
 	case rev == floor && len(floorChain) == len(bucket.Chain{}):
 		return bucket.Chain(floorChain), nil
 	case len(found) != len(bucket.Chain{}):

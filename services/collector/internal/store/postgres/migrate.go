@@ -18,13 +18,13 @@ import (
 // schemaVersion is the newest migration that this binary knows and needs.
 const schemaVersion = 3
 
-// Migrate brings the schema up to this binary's. It does nothing, and needs no
-// right to do anything, where the schema is new enough. Any number of processes
-// may call it at once. It works through a pooler in transaction mode. ErrEncoding
-// when there is something to do and the database's encoding is not UTF8.
+// Migrate upgrades the schema to this binary's version. If the schema is new enough, it
+// does nothing and needs no rights. Any number of processes may call it concurrently. It
+// works through a pooler in transaction mode. ErrEncoding if there is a migration to run
+// and the database's encoding is not UTF8.
 //
-// The tables belong to the role that migrates. A collector's role need own
-// nothing: see [Grant].
+// The role that migrates owns the tables. The role of a collector need not own anything:
+// see [Grant].
 func Migrate(ctx context.Context, dsn string) (err error) {
 	conn, err := dial(ctx, dsn)
 	if err != nil {
@@ -47,10 +47,10 @@ func Migrate(ctx context.Context, dsn string) (err error) {
 	return failed(ctx, "migrate Postgres store", true, owner(up(ctx, conn.Config())))
 }
 
-// owner says whose affair migrations are, if that is what is wrong.
+// owner adds which role must run migrations, if a right is missing.
 func owner(err error) error {
 	if state(err) == lacksRight {
-		return fmt.Errorf("%w: migrations are for the role that owns the tables, or may create them: %w", store.ErrDenied, err)
+		return fmt.Errorf("%w: migrations must run as the role that owns the tables or may create them: %w", store.ErrDenied, err)
 	}
 	return err
 }
@@ -143,9 +143,9 @@ func checkEncoding(ctx context.Context, db rower) error {
 		return err
 	}
 	other := pgx.Identifier{database + "_utf8"}.Sanitize()
-	return fmt.Errorf("%w: database %q has encoding %s; it must be UTF8, and no database changes its encoding. "+
-		"Make another one: CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'; copy what is stored, if anything is, while no collector runs: "+
-		"pg_dump --encoding=UTF8 --dbname=%s | psql --dbname=%s; then put its name into the connection string",
+	return fmt.Errorf("%w: database %q has encoding %s; it must be UTF8, and the encoding of a database cannot be changed. "+
+		"Create another database: CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'; copy the data, if there is any, while no collector runs: "+
+		"pg_dump --encoding=UTF8 --dbname=%s | psql --dbname=%s; then change the database name in the connection string",
 		store.ErrEncoding, database, encoding, other, database, database+"_utf8")
 }
 

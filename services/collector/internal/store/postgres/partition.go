@@ -32,12 +32,12 @@ func (m month) table() string { return "bucket_" + m.from.Std().Format("2006_01"
 func parseMonth(table string) (month, error) {
 	t, err := time.Parse("bucket_2006_01", table)
 	if err != nil {
-		return month{}, fmt.Errorf("%w: table %s is a partition of bucket and not one of ours", store.ErrCorrupt, table)
+		return month{}, fmt.Errorf("%w: table %s is attached to bucket as a partition, but its name is not bucket_YYYY_MM", store.ErrCorrupt, table)
 	}
 	return monthOf(bucket.TimeOf(t)), nil
 }
 
-// months remembers which partitions there are.
+// months caches which partitions exist.
 type months struct {
 	mu         sync.Mutex // held while partitions are made: one at a time is enough
 	known      map[month]bool
@@ -50,15 +50,14 @@ func (m *months) forget() {
 	m.known = nil
 }
 
-// A partition is made three days before it is needed, so that whatever is in
-// the way of doing so has three days to pass.
+// A partition is created three days before it is needed, which leaves three days to
+// resolve a failure.
 const (
 	ahead      = 3 * 24 * time.Hour
 	aheadRetry = 10 * time.Minute
 )
 
-// ensureMonths makes the partitions that the entries go to, and the one that
-// will be next.
+// ensureMonths creates the partitions of the entries, and the next one.
 func (s *Store) ensureMonths(ctx context.Context, entries []store.NewEntry) error {
 	needed := make(map[month]bool)
 	var newest bucket.Time
@@ -102,7 +101,7 @@ func (s *Store) ensureMonths(ctx context.Context, entries []store.NewEntry) erro
 		if left := next.from.Sub(newest); left < 24*time.Hour {
 			level = slog.LevelError
 		}
-		s.often.Log(ctx, level, "", "cannot add the next month's partition; without it nothing of that month is stored", "partition", next.table(), "err", err)
+		s.often.Log(ctx, level, "", "cannot create next month's partition; without it no bucket of that month can be stored", "partition", next.table(), "err", err)
 		return nil
 	}
 	s.months.known[next] = true
@@ -150,7 +149,7 @@ func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time,
 	if h, err := s.Head(bounded); err != nil {
 		return 0, fmt.Errorf("retire: %w", err)
 	} else if h.Term != term {
-		return 0, fmt.Errorf("retire: %w: term is %d, ours %d", store.ErrDeposed, h.Term, term)
+		return 0, fmt.Errorf("retire: %w: the store has term %d, this process has %d", store.ErrDeposed, h.Term, term)
 	}
 	for _, m := range have {
 		if m.until > before {
@@ -171,7 +170,7 @@ func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time,
 		err = store.ErrDeposed
 	}
 	if err != nil {
-		return 0, s.failed(ctx, "retire what stands in for buckets", true, err)
+		return 0, s.failed(ctx, "remove tombstones", true, err)
 	}
 	return monthOf(before).from, nil
 }

@@ -64,34 +64,33 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// Options say which database and how. DSN is required.
+// Options configure a store. DSN is required.
 type Options struct {
 	// DSN is a postgres:// URL or key=value settings, as of libpq. It may hold
 	// a password and appears in no error and no log line.
 	DSN string
-	// Reread returns the connection string as it is now, read again from where
-	// it came from, so that a changed password, role or host needs no restart;
-	// another store does. Nil: DSN stays as it is. Files that it names (passfile,
-	// sslrootcert, …) are read again in both cases.
+	// Reread reloads the connection string, so that a changed password, role or host
+	// needs no restart; another store does. Nil: DSN never changes. Files that it names
+	// (passfile, sslrootcert, …) are reloaded in both cases.
 	Reread func() (string, error)
-	// Note is told what came of a look at Reread: that another string has been
-	// put into force, or why it was not, since it cannot be used; then the last
-	// one stays. It may be called from any goroutine. Nil: nobody is told.
+	// Note, if not nil, is called with the result of each reload: whether another
+	// string is used now, or why it cannot be used; the last valid one then stays in
+	// use. It may be called from any goroutine.
 	Note func(changed bool, err error)
-	// TransactionPooling: a proxy such as PgBouncer in transaction mode is in
-	// between. No prepared statements, no session settings, no LISTEN. Its pool
-	// must hold MaxReaders and four more connections for each collector: scans
-	// that wait for a slow reader each keep one.
+	// TransactionPooling: the connection goes through a pooler in transaction mode,
+	// such as PgBouncer. No prepared statements, no session settings, no LISTEN. Its
+	// pool must have MaxReaders plus four connections for each collector: every scan
+	// that waits for a slow reader holds one.
 	TransactionPooling bool
-	// MaxReaders bounds the connections for reading, at least 3; 8 when 0.
-	// Writing takes up to 4 more, and LISTEN one.
+	// MaxReaders is the maximum number of connections for reading, at least 3; 0: 8.
+	// Writing uses up to 4 more, and LISTEN one.
 	MaxReaders int
 	// Settings of the store if it is new; compared with what is stored if not.
-	// With an empty SampleTimestamp the store takes what is there.
+	// With an empty SampleTimestamp the store keeps its own.
 	Settings store.Settings
-	// ChangeSampleTimestamp stores another SampleTimestamp instead of refusing it.
+	// ChangeSampleTimestamp stores another SampleTimestamp instead of rejecting it.
 	ChangeSampleTimestamp bool
-	// Logger gets what nobody waits for; the default logger when nil.
+	// Logger logs background errors; nil: the default logger.
 	Logger *slog.Logger
 }
 
@@ -122,7 +121,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		o.MaxReaders = 8
 	}
 	if o.MaxReaders < 3 {
-		return nil, fmt.Errorf("open Postgres store: %d readers; at least 3 are needed", o.MaxReaders)
+		return nil, fmt.Errorf("open Postgres store: max readers is %d; it must be at least 3", o.MaxReaders)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -154,7 +153,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, fmt.Errorf("open Postgres store: %w", err)
 	}
 	if err := checkTLS(s.reader.Config().ConnConfig); err != nil { // once, however often it was tried
-		o.Logger.Warn("Postgres is on another machine", "err", err)
+		o.Logger.Warn("Postgres connection may be unencrypted", "err", err)
 	}
 	background, stop := context.WithCancel(context.Background()) // until Close, not until ctx ends
 	s.stop = stop
@@ -167,8 +166,8 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// ready checks the schema, makes the log row of a new store, and holds an old
-// one to the settings.
+// ready checks the schema, creates the log row of a new store, and compares an existing
+// store with the settings.
 func (s *Store) ready(ctx context.Context, o Options) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout+writeTimeout)
 	defer cancel()
@@ -185,7 +184,7 @@ func (s *Store) ready(ctx context.Context, o Options) error {
 		if err != nil {
 			return err
 		}
-		// Several processes may begin at once: one row wins, all compare with it.
+		// Several processes may start at once: one row wins, and all compare with it.
 		_, err = s.writer.Exec(ctx, `INSERT INTO log (store_id, sample_timestamp, simulated, chain, floor_chain)
 			VALUES ($1, $2, $3, decode(repeat('00', 16), 'hex'), decode(repeat('00', 16), 'hex')) ON CONFLICT DO NOTHING`,
 			id, o.Settings.SampleTimestamp, o.Settings.Simulated)
@@ -232,7 +231,7 @@ func (s *Store) Size(ctx context.Context) (size int64, err error) {
 	return size, s.failed(ctx, "size of the database", false, err)
 }
 
-// write bounds a write by the time that a lease leaves for it.
+// write limits a write to the time that the lease leaves for it.
 func write(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, writeTimeout)
 }

@@ -155,7 +155,7 @@ func TestSchema(t *testing.T) {
 			}
 		}
 	}
-	try(store.ErrSchema, "found none", "need version 3", "migrate")
+	try(store.ErrSchema, "has no schema", "need version 3", "migrate")
 	if err := postgres.Migrate(t.Context(), dsn); err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func Grant(ctx context.Context, dsn string, g Grants) error {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		for _, role := range g.Writers {
 			if slices.Contains(g.Readers, role) {
-				return fmt.Errorf("role %q is named as writer and as reader; a writer may read", role)
+				return fmt.Errorf("role %q is given as writer and as reader; give it as writer only, since a writer may also read", role)
 			}
 			if err := grant(ctx, tx, role, writerRights); err != nil {
 				return err
@@ -138,13 +138,13 @@ func grant(ctx context.Context, tx pgx.Tx, role string, rights []right) error {
 	name := pgx.Identifier{role}.Sanitize()
 	switch {
 	case state(err) == undefinedObject:
-		return fmt.Errorf("role %q does not exist: make it first, as in CREATE ROLE %s LOGIN PASSWORD '…'", role, name)
+		return fmt.Errorf("role %q does not exist: create it first: CREATE ROLE %s LOGIN PASSWORD '…'", role, name)
 	case err != nil:
 		return err
 	case !ours: // GRANT would warn, and do nothing
-		return fmt.Errorf("%w: only the tables' owner, role %q, may grant rights on them", store.ErrDenied, owner)
+		return fmt.Errorf("%w: only role %q, which owns the tables, may grant rights on them", store.ErrDenied, owner)
 	case owns:
-		return fmt.Errorf("role %q owns the tables and has every right; a collector should run as another role", role)
+		return fmt.Errorf("role %q owns the tables and has every right; run the collector as another role", role)
 	}
 	var statements []string
 	if !usable {
@@ -184,7 +184,7 @@ func (s *Store) CheckRights(ctx context.Context) error {
 }
 
 func lacks(role, missing string) error {
-	return fmt.Errorf("%w: role %q lacks %s; as the tables' owner run: collector migrate --grant-writer=%s", store.ErrDenied, role, missing, role)
+	return fmt.Errorf("%w: role %q lacks %s; run as the owner of the tables: collector migrate --grant-writer=%s", store.ErrDenied, role, missing, role)
 }
 
 // hidden returns ErrDenied where there are tables that the role cannot see:

@@ -366,9 +366,9 @@ func testGrant(t *testing.T, s *secured) {
 	}{
 		{asOwner, postgres.Grants{Writers: []string{writer, "nobody_there"}}, nil, []string{`role "nobody_there" does not exist`, "CREATE ROLE"}},
 		{asOwner, postgres.Grants{Writers: []string{owner}}, nil, []string{`"` + owner + `" owns the tables`}},
-		{asOwner, postgres.Grants{Writers: []string{reader}, Readers: []string{reader}}, nil, []string{`"` + reader + `" is named as writer and as reader`}},
+		{asOwner, postgres.Grants{Writers: []string{reader}, Readers: []string{reader}}, nil, []string{`"` + reader + `" is given as writer and as reader`}},
 		{s.as(dsn, writer), both, store.ErrDenied, []string{"owner", owner}},
-		{s.as(s.DSN(), owner), both, store.ErrSchema, []string{"found none", "collector migrate"}},
+		{s.as(s.DSN(), owner), both, store.ErrSchema, []string{"has no schema", "collector migrate"}},
 	} {
 		err := postgres.Grant(t.Context(), tc.dsn, tc.g)
 		if err == nil || tc.want != nil && !errors.Is(err, tc.want) {

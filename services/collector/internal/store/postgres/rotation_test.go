@@ -136,7 +136,7 @@ func TestRotation(t *testing.T) {
 	elsewhere := s.Copy(s.template)
 	open(t, s.as(elsewhere, owner))
 	testkit.WriteFile(t, file, []byte(s.with(elsewhere, url.UserPassword(owner, owner), query)))
-	eventually(t, "another store is refused", func() bool { return said.Count("restart it to move") > 0 })
+	eventually(t, "another store is refused", func() bool { return said.Count("restart it to change the store") > 0 })
 	usable(0)
 	write("weir_writer_b", "b")
 	usable(1)

@@ -52,8 +52,8 @@ func (l *listening) begin(ctx context.Context) context.Context {
 	return ctx
 }
 
-// listen signals what other processes announce, until ctx ends. It is only a
-// convenience: an announcement that is lost costs one interval of polling.
+// listen signals the appends of other processes until ctx ends. It only saves time: a
+// lost notification delays readers by one polling interval.
 func (s *Store) listen(ctx context.Context) {
 	const least, most = 100 * time.Millisecond, 10 * time.Second
 	wait := least
@@ -72,7 +72,7 @@ func (s *Store) listen(ctx context.Context) {
 		if time.Since(began) > most {
 			wait = least
 		}
-		s.often.Warn("", "listening for appends was interrupted; polling goes on", "err", err, "retry_in", wait)
+		s.often.Warn("", "LISTEN for appends was interrupted, polling instead", "err", err, "retry_in", wait)
 		select {
 		case <-ctx.Done():
 			return

@@ -42,8 +42,8 @@ func (s *Store) Append(ctx context.Context, term store.Term, at bucket.Position,
 	return head, nil
 }
 
-// move is the fence: it advances the head if term and position are right, and
-// says which of the two is not otherwise.
+// move is the fence: it advances the head if term and position match, and returns which
+// of the two does not otherwise.
 func (s *Store) move(ctx context.Context, tx *sql.Tx, term store.Term, at, head bucket.Position, batch *store.Batch) error {
 	committed := millis(batch.CommittedAt)
 	committed.Valid = len(batch.Entries) > 0
@@ -58,9 +58,9 @@ func (s *Store) move(ctx context.Context, tx *sql.Tx, term store.Term, at, head 
 	case err != nil:
 		return err
 	case have.Term != term:
-		return fmt.Errorf("%w: term is %d, ours %d", store.ErrDeposed, have.Term, term)
+		return fmt.Errorf("%w: the store has term %d, this process has %d", store.ErrDeposed, have.Term, term)
 	}
-	return fmt.Errorf("%w: it is revision %d, expected %d", store.ErrConflict, have.Revision, at.Revision)
+	return fmt.Errorf("%w: head is %d, expected %d", store.ErrConflict, have.Revision, at.Revision)
 }
 
 const (

@@ -16,11 +16,10 @@ import (
 // ErrInUse: another process, or another Store of this one, has the file open.
 var ErrInUse = errors.New("the database file is in use")
 
-// foreign carries an error that is not ours to classify: what emit returned.
+// foreign wraps an error that must not be classified: one that emit returned.
 type foreign struct{ error }
 
-// failed turns whatever went wrong into an error of package store and says what
-// was being done.
+// failed converts an error to one of package store and adds what was being done.
 func failed(ctx context.Context, what string, write bool, err error) error {
 	if err == nil {
 		return nil
@@ -53,7 +52,7 @@ func failed(ctx context.Context, what string, write bool, err error) error {
 	if ctx.Err() == nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	// SQLite's word for it would be "interrupted".
+	// SQLite's error would be "interrupted".
 	if write {
 		return fmt.Errorf("%s: %w: %w", what, store.ErrUnavailable, context.Cause(ctx))
 	}
@@ -68,8 +67,8 @@ func code(err error) int {
 	return 0
 }
 
-// invalid reports whether err says that a value is not what its column takes. A
-// revision that is taken is no such thing: it would be a broken log.
+// invalid reports whether a value violates a constraint of its column. A duplicate
+// revision is no such error: it would be a corrupt log.
 func invalid(err error) bool {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
@@ -83,7 +82,7 @@ func invalid(err error) bool {
 	return false
 }
 
-// unavailable says why the operating system failed SQLite, as far as it is known.
+// unavailable classifies an error of the operating system.
 func unavailable(err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
@@ -94,8 +93,8 @@ func unavailable(err error) error {
 	return store.ErrUnavailable
 }
 
-// duplicate reports whether err says that a bucket's key is taken. Only the key:
-// a revision that is taken would be a broken log, and must not look harmless.
+// duplicate reports whether a bucket's key already exists. Only the key: a duplicate
+// revision would be a corrupt log, and must not look harmless.
 func duplicate(err error) bool {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	return ok && e.Code() == codes.SQLITE_CONSTRAINT_UNIQUE

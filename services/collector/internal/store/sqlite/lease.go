@@ -9,9 +9,9 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// One process has the file, so the lease is never fought for here. It is kept
-// all the same: the collector has one way to lead, and two leaders inside one
-// process (a stuck one and its successor) are fenced as they are on Postgres.
+// Only one process has the file, so nobody competes for the lease. It exists so that the
+// collector has one way to lead, and so that two leaders inside one process (a stuck one
+// and its successor) are fenced as on Postgres.
 
 // Head implements [store.Store].
 func (s *Store) Head(ctx context.Context) (head store.Head, err error) {

@@ -27,7 +27,7 @@ func TestOneProcessByWhateverName(t *testing.T) {
 		if err := link(path, other); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := sqlite.Open(t.Context(), sqlite.Options{Path: other}); !errors.Is(err, sqlite.ErrInUse) || !strings.Contains(err.Error(), "another name") {
+		if _, err := sqlite.Open(t.Context(), sqlite.Options{Path: other}); !errors.Is(err, sqlite.ErrInUse) || !strings.Contains(err.Error(), "another path") {
 			t.Errorf("%s link, the same process: %v; want that it is in use", name, err)
 		}
 		if err := sqlite.Migrate(t.Context(), other); !errors.Is(err, sqlite.ErrInUse) {
@@ -40,7 +40,7 @@ func TestOneProcessByWhateverName(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // one that gets in writes for ever
 		child := exec.CommandContext(ctx, self)
 		child.Env = append(os.Environ(), writerVariable+"="+other)
-		if out, err := child.CombinedOutput(); err == nil || !strings.Contains(string(out), sqlite.ErrInUse.Error()+" by another process under another name") {
+		if out, err := child.CombinedOutput(); err == nil || !strings.Contains(string(out), sqlite.ErrInUse.Error()+" by another process under another path") {
 			t.Errorf("%s link, another process: %v, %s; want that it is in use", name, err, out[:min(len(out), 1000)])
 		}
 		cancel()

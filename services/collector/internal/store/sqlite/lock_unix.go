@@ -13,25 +13,25 @@ import (
 	"syscall"
 )
 
-// lock says whose the database is. Two are held: one by name, on a file beside it
-// that tells who is refused by which process, and one by inode, on the database
-// file itself, since links and mounts give one file several names.
+// lock is the exclusive lock of a database. It consists of two: one by path, on a .lock
+// file that names the holding process, and one by inode, on the database file itself,
+// since links and mounts give a file several paths.
 type lock struct {
 	beside, file *os.File
 	info         os.FileInfo // of file
 }
 
-// held are the database files that this process has open. Closing any descriptor of
-// a file drops the process's POSIX locks on it, which are SQLite's: so a second
-// descriptor must not be made in order to find out that there is a first.
+// held are the database files that this process has open. Closing any descriptor of a
+// file drops the process's POSIX locks on it, including SQLite's, so the process must not
+// open a second descriptor to find out whether it has one.
 var held struct {
 	sync.Mutex
 	files []os.FileInfo
 }
 
-// lockFile takes the locks of a database file, which must exist, or is made with
-// create, for its owner only: SQLite gives its -wal and -shm files the same mode.
-// ErrInUse when somebody has one of them, under whatever name.
+// lockFile locks a database file. With create it creates a missing file, readable by its
+// owner only: SQLite gives its -wal and -shm files the same mode. ErrInUse if the file is
+// locked, under any path.
 func lockFile(path string, create bool) (_ *lock, err error) {
 	l := &lock{}
 	defer func() {
@@ -66,7 +66,7 @@ func lockFile(path string, create bool) (_ *lock, err error) {
 	return l, nil
 }
 
-// Close gives the locks back. SQLite must have closed the file.
+// Close releases the locks. SQLite must have closed the file.
 func (l *lock) Close() error {
 	var errs []error
 	if l.file != nil {
@@ -83,14 +83,14 @@ func (l *lock) Close() error {
 	return errors.Join(errs...)
 }
 
-// otherName is the refusal of a file that somebody has open by another name.
+// otherName is the error for a file that is open under another path.
 func otherName(who string) error {
-	return fmt.Errorf("%w by %s under another name (a link or a bind mount); one SQLite file serves one process, and is opened by one name: stop the other, or use Postgres",
+	return fmt.Errorf("%w by %s under another path (a link or a bind mount); a SQLite file can be used by one process only, and under one path: stop the other process, or use Postgres",
 		ErrInUse, who)
 }
 
-// lockBeside takes the lock by name, and writes our process id into it for whoever
-// is refused.
+// lockBeside takes the lock by path, and writes our process id into it, for the error
+// of other processes.
 func lockBeside(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -102,7 +102,7 @@ func lockBeside(path string) (*os.File, error) {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		who, _ := io.ReadAll(io.LimitReader(f, 32))
-		return nil, fmt.Errorf("%w by process %s; one SQLite file serves one process: stop the other, or use Postgres",
+		return nil, fmt.Errorf("%w by process %s; a SQLite file can be used by one process only: stop the other process, or use Postgres",
 			ErrInUse, strings.TrimSpace(string(who)))
 	}
 	err = errors.Join(f.Truncate(0), writePID(f))

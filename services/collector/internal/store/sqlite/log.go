@@ -89,7 +89,7 @@ func (s *Store) ReadLog(ctx context.Context, after bucket.Revision, limit int) (
 			return err
 		}
 		if after < floor {
-			return fmt.Errorf("%w: asked for entries after %d, the floor is %d", store.ErrCompacted, after, floor)
+			return fmt.Errorf("%w: requested entries after revision %d, the floor is %d", store.ErrCompacted, after, floor)
 		}
 		entries, err = collect(ctx, tx, selectLog, number(after), limit)
 		return err
@@ -113,9 +113,9 @@ func (s *Store) ChainAt(ctx context.Context, rev bucket.Revision) (chain bucket.
 		}
 		switch {
 		case rev > head:
-			return fmt.Errorf("%w: asked for revision %d, the head is %d", store.ErrBeyondHead, rev, head)
+			return fmt.Errorf("%w: requested revision %d, the head is %d", store.ErrBeyondHead, rev, head)
 		case rev < floor:
-			return fmt.Errorf("%w: asked for revision %d, the floor is %d", store.ErrCompacted, rev, floor)
+			return fmt.Errorf("%w: requested revision %d, the floor is %d", store.ErrCompacted, rev, floor)
 		case rev > floor:
 			err := tx.QueryRowContext(ctx, `SELECT chain FROM bucket WHERE revision = ?1 UNION ALL SELECT chain FROM event WHERE revision = ?1`, number(rev)).Scan(&found)
 			if errors.Is(err, sql.ErrNoRows) {

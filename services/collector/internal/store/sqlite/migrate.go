@@ -49,8 +49,8 @@ func migrate(ctx context.Context, path string, durable bool) (err error) {
 	if err != nil {
 		return fmt.Errorf("migrate SQLite store: %w", err)
 	}
-	// A newer release has been here. Its tables say whether we may run on them;
-	// there is nothing for us to add.
+	// A newer release has migrated the file. Its schema says whether we may run on it;
+	// there is nothing to migrate.
 	if have, err := provider.GetDBVersion(ctx); err == nil && have > schemaVersion {
 		return nil
 	}

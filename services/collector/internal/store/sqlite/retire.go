@@ -46,7 +46,7 @@ func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time,
 			}
 		}
 	}
-	err = s.write(ctx, "retire what stands in for buckets", func(tx *sql.Tx) error {
+	err = s.write(ctx, "remove tombstones", func(tx *sql.Tx) error {
 		if err := fence(ctx, tx, term); err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func fence(ctx context.Context, tx *sql.Tx, term store.Term) error {
 		return err
 	}
 	if have != term {
-		return fmt.Errorf("%w: term is %d, ours %d", store.ErrDeposed, have, term)
+		return fmt.Errorf("%w: the store has term %d, this process has %d", store.ErrDeposed, have, term)
 	}
 	return nil
 }
@@ -90,7 +90,7 @@ func retireSome(ctx context.Context, tx *sql.Tx, dataset string, before bucket.T
 // noContent is the checksum of a payload without bytes.
 var noContent = sha256.Sum256(nil)
 
-// forgetDropped removes what stands in for buckets and is no longer needed.
+// forgetDropped removes tombstones that are no longer needed.
 func forgetDropped(ctx context.Context, tx *sql.Tx, forget any) error {
 	rows, err := tx.QueryContext(ctx, `DELETE FROM event WHERE kind = ?1 AND committed_at <= ?2 RETURNING revision, chain, true`,
 		int64(bucket.KindDropped), forget)

@@ -1,5 +1,5 @@
-// Package sqlite keeps a store in one SQLite file, for one machine. It is the
-// same store as package postgres: both pass the exam in storetest.
+// Package sqlite keeps a store in one SQLite file, for one machine. It behaves like
+// package postgres: both pass the tests in storetest.
 //
 // One connection writes; a few others read. In WAL mode a reader sees the file
 // as it was when its transaction began and never stops the writer, which is
@@ -9,13 +9,12 @@
 // one fsync a batch, and batches are seconds apart.
 //
 // The file belongs to one process at a time: SQLite itself would let two processes
-// in, and then the wake-ups, and the single writer connection on which readers'
-// time-outs are sized, would be wrong; and by two hard links it would keep two -wal
-// files of one database. Held by flock on a file beside it, and by a lock on the
-// database file itself, which any other name of the file meets too. Not
-// locking_mode=EXCLUSIVE, because that shuts out this process's own readers and an
-// operator's sqlite3 as well. The kernel drops the locks when the process ends,
-// however it ends.
+// in, and then wake-ups would be missed, and the timeouts of readers, which assume one
+// writer connection, would be wrong; and through two hard links it would keep two -wal
+// files of one database. The lock is a flock on a .lock file next to it, and a lock on the
+// database file itself, which covers its other paths. locking_mode=EXCLUSIVE would also
+// shut out this process's own readers and an operator's sqlite3. The kernel drops the locks
+// when the process ends.
 package sqlite
 
 import (
@@ -35,7 +34,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// Options say which file and how. Path or Ephemeral is required.
+// Options configure a store. Path or Ephemeral is required.
 type Options struct {
 	// Path of the database file. Its folder must exist and be writable: SQLite
 	// keeps -wal and -shm files beside it, and Weir a .lock file.
@@ -46,17 +45,17 @@ type Options struct {
 	// would block the writer, and the fake would behave unlike the real thing.
 	Ephemeral bool
 	// Settings of the store if it is new; compared with what is stored if not.
-	// With an empty SampleTimestamp the store takes what is there, and a new
-	// ephemeral one "end".
+	// With an empty SampleTimestamp the store keeps its own, and a new ephemeral store
+	// has "end".
 	Settings store.Settings
-	// ChangeSampleTimestamp stores another SampleTimestamp instead of refusing it.
+	// ChangeSampleTimestamp stores another SampleTimestamp instead of rejecting it.
 	ChangeSampleTimestamp bool
-	// Clock is what the lease and [store.Head.Now] go by; the system's when nil.
+	// Clock is the clock of the lease and of [store.Head.Now]; nil: the system's.
 	Clock clock.Clock
 }
 
-// Most readers at a time, and most of them in long scans: the rest is free for
-// the short reads that the feed and the lease live on.
+// The maximum number of concurrent readers, and of those in long scans: the rest is
+// reserved for the short reads of the feed and the lease.
 const (
 	maxReaders = 8
 	maxScans   = 6
@@ -92,7 +91,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}()
 	if o.Ephemeral {
 		if o.Path != "" {
-			return nil, fmt.Errorf("open SQLite store: path %s and ephemeral exclude each other", o.Path)
+			return nil, fmt.Errorf("open SQLite store: path %s and ephemeral are mutually exclusive", o.Path)
 		}
 		if s.temp, err = os.MkdirTemp("", "weir-store-"); err != nil {
 			return nil, fmt.Errorf("open SQLite store: %w", err)
@@ -103,7 +102,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		}
 	}
 	if s.path == "" {
-		return nil, errors.New("open SQLite store: no path")
+		return nil, errors.New("open SQLite store: the path is empty")
 	}
 	if s.path, err = filepath.Abs(s.path); err != nil {
 		return nil, fmt.Errorf("open SQLite store: %w", err)
@@ -256,24 +255,22 @@ func (s *Store) write(ctx context.Context, what string, do func(*sql.Tx) error) 
 	return failed(ctx, what, true, s.disk(tx.Commit()))
 }
 
-// inPlace reports whether the file that is written to is still the one at the
-// path: Unix lets a file be removed while it is open, and whatever is written to it
-// afterwards goes with the process.
+// inPlace checks that the open file is still the one at the path: on Unix an open file
+// can be removed, and later writes to it are lost when the process ends.
 func (s *Store) inPlace() error {
 	switch now, err := os.Stat(s.path); {
 	case s.file == nil: // not open yet
 		return nil
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%w: %s is not there", store.ErrReplaced, s.path)
+		return fmt.Errorf("%w: %s does not exist", store.ErrReplaced, s.path)
 	case err == nil && !os.SameFile(s.file, now):
 		return fmt.Errorf("%w: %s is another file", store.ErrReplaced, s.path)
 	}
-	return nil // whatever keeps it from being looked at, writing will tell
+	return nil // if the path cannot be checked, the write itself will fail
 }
 
-// disk says which file, and so which disk, is full or cannot be written, if that
-// is what is wrong. Of a quota SQLite says no more than that a write failed, so
-// the disk is asked.
+// disk adds the path of a file that cannot be written. SQLite reports an exceeded quota
+// only as a failed write, so the disk is probed.
 func (s *Store) disk(err error) error {
 	switch code(err) {
 	case codes.SQLITE_FULL, codes.SQLITE_READONLY:
@@ -286,7 +283,7 @@ func (s *Store) disk(err error) error {
 	return err
 }
 
-// probe writes as much as a page of SQLite into a folder.
+// probe writes one page into a folder.
 func probe(folder string) (err error) {
 	f, err := os.CreateTemp(folder, ".weir-probe-")
 	if err != nil {
@@ -308,7 +305,7 @@ func (s *Store) read(ctx context.Context, what string, do func(*sql.Tx) error) e
 	return failed(ctx, what, false, do(tx))
 }
 
-// scan is read for what may take long: it leaves connections to the others.
+// scan is read for long reads: it leaves connections to short ones.
 func (s *Store) scan(ctx context.Context, what string, do func(*sql.Tx) error) error {
 	select {
 	case s.scans <- struct{}{}:

@@ -153,7 +153,7 @@ func TestSchema(t *testing.T) {
 		t.Error("Open made a file that was not there")
 	}
 	mustExecute(t, path, `CREATE TABLE somebody_elses (x)`)
-	try(store.ErrSchema, "found none", "need version 1", "migrate")
+	try(store.ErrSchema, "has no schema", "need version 1", "migrate")
 	for range 2 {
 		if err := sqlite.Migrate(t.Context(), path); err != nil {
 			t.Fatal(err)
