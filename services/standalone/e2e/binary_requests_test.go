@@ -170,7 +170,7 @@ func badCalls(t *testing.T, c *service) {
 		{"coverage backwards", func() error {
 			_, err := rpc.GetCoverage(t.Context(), &bucketv1.GetCoverageRequest{StartUnixSeconds: 9, EndUnixSeconds: 3})
 			return err
-		}, codes.InvalidArgument, client.ReasonBadRequest, "above start_unix_seconds, 9"},
+		}, codes.InvalidArgument, client.ReasonBadRequest, "greater than start_unix_seconds, 9"},
 		{"a request too large", listing(&bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: day, PageToken: strings.Repeat("x", 2<<20)}), codes.ResourceExhausted, "", "larger than max"},
 	} {
 		err := test.call()

@@ -151,9 +151,9 @@ func TestBinaryRefusesSettings(t *testing.T) {
 			settings: []string{"WEIR_EXPOSER_LISTEN=:9821", "WEIR_EXPOSER_OPS_LISTEN=127.0.0.1:9821", "WEIR_CLOUDFLARE_URL=http://127.0.0.1:1"},
 			lines: [][]string{
 				{"4 problems"},
-				{"WEIR_EXPOSER_OPS_LISTEN", "the address of WEIR_EXPOSER_LISTEN too (:9821)"},
-				{"WEIR_COLLECTOR_OPS_LISTEN", "the address of WEIR_EXPOSER_LISTEN too (:9821)"},
-				{"WEIR_COLLECTOR_OPS_LISTEN", "the address of WEIR_EXPOSER_OPS_LISTEN too (127.0.0.1:9821)"},
+				{"WEIR_EXPOSER_OPS_LISTEN", "the address of WEIR_EXPOSER_LISTEN (:9821)"},
+				{"WEIR_COLLECTOR_OPS_LISTEN", "the address of WEIR_EXPOSER_LISTEN (:9821)"},
+				{"WEIR_COLLECTOR_OPS_LISTEN", "the address of WEIR_EXPOSER_OPS_LISTEN (127.0.0.1:9821)"},
 				{"WEIR_CLOUDFLARE_URL", "no effect with WEIR_SIMULATE"},
 			},
 		},
@@ -250,7 +250,7 @@ func TestBinaryCannotRun(t *testing.T) {
 		{"no such folder", []string{"WEIR_SQLITE_FILE=/nowhere/weir.db"}, []string{"/nowhere/weir.db", "no such file or directory"}},
 		{"not a database", []string{"WEIR_SQLITE_FILE=" + rubbish}, []string{rubbish, "file is not a database"}},
 		{"a second process on one file", []string{"WEIR_SQLITE_FILE=" + filepath.Join(folder, "used.db")}, []string{"used.db", fmt.Sprintf("process %d", other.cmd.Process.Pid), "Postgres"}},
-		{"another sample timestamp", []string{"WEIR_SQLITE_FILE=" + stamped, "CF_SAMPLE_TIMESTAMP=start", "WEIR_DISABLE_DATASETS=uniques_1d"}, []string{"stamped.db", `sample timestamp is "end"`, `configured is "start"`, "duplicate samples"}},
+		{"another sample timestamp", []string{"WEIR_SQLITE_FILE=" + stamped, "CF_SAMPLE_TIMESTAMP=start", "WEIR_DISABLE_DATASETS=uniques_1d"}, []string{"stamped.db", `sample timestamp "end"`, `configured is "start"`, "duplicate samples"}},
 		{"address in use", []string{"WEIR_COLLECTOR_LISTEN=" + other.data}, []string{"gRPC listener", other.data, "address already in use"}},
 		{"operations address in use", []string{"WEIR_COLLECTOR_OPS_LISTEN=" + other.ops}, []string{"operations listener", other.ops, "address already in use"}},
 		{"no such CA file", []string{"WEIR_CLOUDFLARE_CA_FILE=/nowhere/ca.pem"}, []string{"WEIR_CLOUDFLARE_CA_FILE", "/nowhere/ca.pem", "no such file"}},
@@ -284,11 +284,11 @@ func TestBinaryHidesPasswordsInBadAddresses(t *testing.T) {
 	}
 	other.Path = "/weir_no_such_database"
 	for _, test := range []struct{ setting, says string }{
-		{"WEIR_DATABASE_URL=postgres://weir:" + marked + "@127.0.0.1:port/weir", "connection string cannot be read"},
-		{"WEIR_DATABASE_URL=postgres://weir:" + marked + "%zz@127.0.0.1/weir", "connection string cannot be read"},
-		{"WEIR_DATABASE_URL=host=127.0.0.1 password=" + marked + " port=none", "connection string cannot be read"},
-		{"WEIR_DATABASE_URL=mysql://weir:" + marked + "@127.0.0.1/weir", "connection string cannot be read"},
-		{"WEIR_DATABASE_URL=" + marked, "connection string cannot be read"},
+		{"WEIR_DATABASE_URL=postgres://weir:" + marked + "@127.0.0.1:port/weir", "invalid Postgres connection string"},
+		{"WEIR_DATABASE_URL=postgres://weir:" + marked + "%zz@127.0.0.1/weir", "invalid Postgres connection string"},
+		{"WEIR_DATABASE_URL=host=127.0.0.1 password=" + marked + " port=none", "invalid Postgres connection string"},
+		{"WEIR_DATABASE_URL=mysql://weir:" + marked + "@127.0.0.1/weir", "invalid Postgres connection string"},
+		{"WEIR_DATABASE_URL=" + marked, "invalid Postgres connection string"},
 		{"WEIR_DATABASE_URL=" + other.String(), `database "weir_no_such_database" does not exist`},
 		{"WEIR_CLOUDFLARE_URL=https://weir:" + marked + "@cf.example/client/v4", "without user, query or fragment"},
 		{"WEIR_CLOUDFLARE_URL=ftp://weir:" + marked + "@cf.example/", "begins with https:// or http://"},

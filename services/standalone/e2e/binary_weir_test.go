@@ -60,7 +60,7 @@ func TestBinaryShowsItselfWithoutAToken(t *testing.T) {
 		store string // left behind in the working folder
 	}{
 		{"run --simulate", []string{"run", "--simulate", "--initial-lookback", "3h"}, "weir: collecting from a SIMULATED Cloudflare\n", "weir-simulated.db"},
-		{"demo", []string{"demo"}, "weir: collecting from a SIMULATED Cloudflare, from 24 hours ago at 600 times life's speed", ""},
+		{"demo", []string{"demo"}, "weir: collecting from a SIMULATED Cloudflare, starting 24 hours ago at 600 times real time", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -202,7 +202,7 @@ func TestBinaryKnowsASimulatorBehindAURL(t *testing.T) {
 	c.ready()
 	c.stop(5 * time.Second)
 	o := complete(t, c.command("run", "--cloudflare-url", real.url))
-	if o.code != 1 || !hasLine(o.stderr, "simulated is true, asked for false") {
+	if o.code != 1 || !hasLine(o.stderr, "simulated=true, configured is false") {
 		t.Errorf("another source on a simulated store: exit code %d, want 1 with the reason\n%s", o.code, o.stderr)
 	}
 }

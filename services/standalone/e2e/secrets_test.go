@@ -375,7 +375,7 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 		{name: "secrets in a file that is no YAML", settings: []string{"WEIR_CONFIG_FILE=" + put("broken.yaml", "grpc_token: "+marked+"\n x: [\n")}, says: []string{"is not valid YAML"}},
 		{name: "secrets instead of their files", settings: []string{
 			"CF_API_TOKEN=", "CF_API_TOKEN_FILE=" + marked, "WEIR_DATABASE_URL_FILE=postgres://weir:" + marked + "@db.example/weir", "WEIR_GRPC_TOKEN_FILE=host=db password=" + marked,
-		}, says: []string{"CF_API_TOKEN_FILE (environment): names no file", "may be the secret itself"}},
+		}, says: []string{"CF_API_TOKEN_FILE (environment): must be the path of a readable file", "may be the secret itself"}},
 		{name: "the settings in force", args: []string{"run", "--print-config"}, settings: []string{"WEIR_DATABASE_URL=postgres://weir:" + marked + "@db.example/weir", "WEIR_GRPC_TOKEN=" + marked}, prints: []string{"# grpc_token: <redacted>", "environment WEIR_GRPC_TOKEN"}},
 		{name: "the settings in force of an exposer", program: "exposer", args: []string{"run", "--print-config"}, settings: []string{"WEIR_COLLECTOR_TOKEN=" + marked + "-bearer"}, prints: []string{"# collector_token: <redacted>", "environment WEIR_COLLECTOR_TOKEN"}},
 		{name: "the same from a file", program: "exposer", args: []string{"run", "--print-config"}, settings: []string{"WEIR_COLLECTOR_TOKEN_FILE=" + put("bearer", marked+"-bearer\n")}, prints: []string{"collector_token_file: ", "environment WEIR_COLLECTOR_TOKEN_FILE"}},
