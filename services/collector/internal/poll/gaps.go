@@ -1,0 +1,158 @@
+package poll
+
+import (
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/settle"
+)
+
+// reasonBefore is why a window was missing, from the ledger as stored.
+func (b *books) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason {
+	if g := b.coverage.Gap(of, start); g != nil {
+		return g.Reason
+	}
+	return ledger.Pending
+}
+
+// missing lists the gaps of the moment, and what waits to be believed. Windows
+// that are inside their deadline and have nothing wrong with them are not gaps
+// yet: coverage shows them as pending without a record.
+func (b *books) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
+	var out []ledger.Gap
+	for _, c := range claims {
+		if c.Unread { // what is known of its windows goes on to hold
+			out = append(out, b.coverage.View(c, now).Gaps()...)
+		}
+		if c.Variant == nil {
+			continue
+		}
+		for _, span := range b.coverage.Closed(c.Dataset, c.Scope).Missing(c.Window) {
+			for start := span.Start; start < span.End; start = start.Add(c.Dataset.Size) {
+				if g, ok := b.gap(now, c, start); ok {
+					out = ledger.Join(out, g)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// What a window that waits to be believed is given.
+const (
+	// waitOver is how long after it should have been believed it still waits: it is
+	// read every ten minutes, and the budget may have to be waited for.
+	waitOver = 30 * time.Minute
+	// waitLost before Cloudflare drops it, a day's data, it waits no more. Silence
+	// is believed two hours before that, so only a delay of the dataset can last
+	// until then.
+	waitLost = time.Hour
+	// waitUnheard is how old the newest reading may be: what cannot be read does not
+	// become final by itself. A leader gives what the last one left as long.
+	waitUnheard = time.Hour
+)
+
+// gap is why a window is not final; false where that is not worth a record yet.
+func (b *books) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledger.Gap, bool) {
+	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
+	g := ledger.Gap{
+		Dataset: of.Dataset, Scope: of.Scope, Window: bucket.Window{Start: start, End: start.Add(c.Dataset.Size)},
+		Reason: ledger.Pending, Next: b.Again(of.Dataset, of.Scope, start),
+	}
+	if c.Keeps > 0 {
+		g.LostAt = start.Add(c.Keeps)
+	}
+	overdue := now.Sub(g.Window.End) > c.Dataset.Deadline
+	if t := b.tries[of]; t != nil && t.reason != "" {
+		g.Reason, g.Detail, g.Attempts = t.reason, t.detail, t.Failures
+	} else if outage, lasts := b.out(of.Scope); lasts {
+		g.Reason, g.Detail = outage.Reason, outage.Detail // which keeps it from being asked
+	}
+	if w := b.invalid[of][start]; w != nil {
+		g.Reason, g.Detail, g.Attempts = ledger.Invalid, w.detail, w.Failures
+		return g, true
+	}
+	w := b.waiting(of, start)
+	reason := ledger.Suspect
+	switch w.Reason {
+	case settle.Delayed:
+		g.Doubted, reason = true, ledger.Delayed
+	case settle.Suspect:
+		g.Doubted = true
+	case settle.Settling: // that something more is waited for is news only when it is late
+		if !overdue {
+			w = settle.Waiting{}
+		}
+	default:
+	}
+	if w.Believed != 0 {
+		until := w.Believed.Add(waitOver)
+		if c.Keeps > 0 {
+			until = min(until, g.LostAt.Add(-min(waitLost, c.Keeps/24)))
+		}
+		switch heard := max(w.Heard, b.leads).Add(waitUnheard); {
+		case now >= heard:
+		case now >= until:
+			if g.Reason == ledger.Pending {
+				g.Reason = reason
+			}
+		default:
+			g.Reason, g.Detail, g.WaitsUntil = reason, "", until
+			return g, true
+		}
+	}
+	return g, overdue || g.Doubted || g.Reason != ledger.Pending
+}
+
+// waiting is how a window waits to be believed, as far as readings tell; of a
+// scope that was not read since this process leads, as far as the ledger does.
+func (b *books) waiting(of ledger.Series, start bucket.Time) settle.Waiting {
+	rules := b.settling[of.Dataset]
+	if rules.Known(of.Scope) {
+		w, _ := rules.Waiting(of.Scope, start)
+		return w
+	}
+	g := b.coverage.Gap(of, start)
+	if g == nil || g.WaitsUntil == 0 && !g.Suspected() {
+		return settle.Waiting{}
+	}
+	w := settle.Waiting{Reason: settle.Settling}
+	switch {
+	case g.Suspected() && g.Reason == ledger.Delayed:
+		w.Reason = settle.Delayed
+	case g.Suspected():
+		w.Reason = settle.Suspect
+	default:
+	}
+	if g.WaitsUntil != 0 {
+		w.Believed = g.WaitsUntil.Add(start.Sub(g.Window.Start) - waitOver)
+	}
+	return w
+}
+
+// countFilled compares the ledger before and after: what left it and is stored
+// was filled, unless it only waited to be believed.
+func (b *books) countFilled(after []ledger.Gap) {
+	still := map[ledger.Series]bucket.Spans{}
+	for _, g := range after {
+		still[g.Of()] = still[g.Of()].Add(g.Window)
+	}
+	for of, gaps := range b.coverage.Gaps {
+		size := b.sizeOf(of.Dataset)
+		if size == 0 {
+			continue
+		}
+		for _, g := range gaps {
+			if g.WaitsUntil != 0 {
+				continue
+			}
+			for _, left := range still[of].Missing(g.Window) {
+				for _, filled := range b.coverage.Final[of].Within(left) {
+					b.Metrics.filled.WithLabelValues(of.Dataset).Add(float64(filled.Len() / size))
+				}
+			}
+		}
+	}
+}
