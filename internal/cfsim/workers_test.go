@@ -112,7 +112,11 @@ func TestAccountTimeline(t *testing.T) {
 			Workers: []traffic.Script{{Name: "s", RequestsPerMinute: 60}},
 		})
 	})
-	for after, want := range map[time.Duration]int{0: 2, 90 * time.Minute: 3, 3 * time.Hour: 2} {
+	for _, test := range []struct {
+		after time.Duration
+		want  int
+	}{{0, 2}, {90 * time.Minute, 3}, {3 * time.Hour, 2}} { // in order: the clock does not go back
+		after, want := test.after, test.want
 		w.clk.Set(epoch.Add(after))
 		req := httptest.NewRequest(http.MethodGet, cfsim.Prefix+"/accounts", nil)
 		req.Header.Set("Authorization", "Bearer "+w.secret)

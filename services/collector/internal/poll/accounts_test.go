@@ -119,7 +119,7 @@ func TestAccountsAreCollected(t *testing.T) {
 		t.Errorf("asked were %v", asked)
 	}
 	for name, want := range map[string]float64{
-		"weir_collector_scope_state Example Retail workers_5m  collecting ": 1, "weir_collector_accounts active": 2, "weir_collector_scopes active": 2,
+		"weir_collector_scope_state Example Retail workers_5m  collecting ": 1, "weir_collector_accounts active": 2, "weir_collector_scopes default active": 2,
 		"weir_collector_visible_accounts": 2, "weir_collector_selected_accounts": 2, "weir_collector_unread_scopes": 0,
 	} {
 		if got, there := seen.metrics[1][name]; !there || got != want {
