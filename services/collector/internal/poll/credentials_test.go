@@ -281,6 +281,30 @@ func TestAnOlderListIsHeardAgainBeforeAZoneMoves(t *testing.T) {
 	}
 }
 
+// A zone may move between two credentials after the one that it moves to was last
+// heard: that one is heard again before the zone counts as gone.
+func TestAZoneThatMovesBetweenTwoListsIsNotGone(t *testing.T) {
+	w, retail, labs := pair(t)
+	gone := without(70*time.Minute, shopZone)
+	retail.list = func(at time.Duration, zones []cloudflare.Zone) ([]cloudflare.Zone, error) {
+		if at < 20*time.Minute {
+			return nil, &cloudflare.Error{Class: cloudflare.Transient, Message: "502"}
+		}
+		return gone(at, zones)
+	}
+	absent := without(0, shopZone)
+	labs.list = func(at time.Duration, zones []cloudflare.Zone) ([]cloudflare.Zone, error) {
+		if at < 70*time.Minute { // heard at the hour, and the other some twenty minutes later
+			return absent(at, zones)
+		}
+		return zones, nil
+	}
+	w.run(105 * time.Minute)
+	if sc := w.scope(shopZone); sc.State != roster.Active || sc.Credential != "labs" || len(sc.Away) != 0 {
+		t.Errorf("the zone is %s of %s, away %v; want that it has moved", sc.State, sc.Credential, sc.Away)
+	}
+}
+
 // A store of one credential goes on with several, without a gap: its zones move to
 // those that see them.
 func TestOneCredentialBecomesTwo(t *testing.T) {

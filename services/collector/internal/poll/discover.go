@@ -132,9 +132,9 @@ func (d *discoverer) listAccounts(ctx context.Context, now bucket.Time, l *line)
 	return seen
 }
 
-// inDoubt are the lines whose older lists have scopes that newer ones of their
-// credentials lack: whether they see them still decides whether the scopes move to
-// them or have gone.
+// inDoubt are the lines that were not listed in this pass, where a zone is in no newer
+// list of its credential: it may have moved to one of them, also since they were last
+// listed, or be gone.
 func (d *discoverer) inDoubt(heard map[*line]bool) (ask []*line) {
 	lacking := map[bucket.Scope]bool{}
 	for id, who := range d.roster {
@@ -150,9 +150,7 @@ func (d *discoverer) inDoubt(heard map[*line]bool) (ask []*line) {
 		}
 	}
 	for _, l := range d.lines {
-		if _, listed := heard[l]; !listed && l.blocked == 0 && slices.ContainsFunc(l.list.Seen, func(z roster.Seen) bool {
-			return lacking[z.Scope()]
-		}) {
+		if _, listed := heard[l]; !listed && l.blocked == 0 && len(lacking) > 0 {
 			ask = append(ask, l)
 		}
 	}
@@ -234,7 +232,7 @@ func (d *discoverer) compareKind(ctx context.Context, now bucket.Time, kind buck
 func (d *discoverer) listAgain(now bucket.Time, l *line, zones, accounts int) {
 	l.discoverAt = now.Add(discoverEvery)
 	soon := now.Add(min(discoverEvery, discoverSoon*time.Duration(1+len(l.list.Seen)/soonZones)))
-	if l.list.Doubtful {
+	if l.list.Doubtful && d.known(l, bucket.Zone) > 0 { // not all have moved to other credentials
 		d.Trouble.Set(trouble.ZonesUnlisted, l.about(""), fmt.Sprintf("Cloudflare lists no zones any more%s; the %d known ones are kept. Does the token still have Zone Read for them?", l.with(), d.known(l, bucket.Zone)))
 		l.discoverAt = soon
 		return

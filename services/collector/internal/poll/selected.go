@@ -55,7 +55,8 @@ func (d *discoverer) judge(l *line) (collected int) {
 	}
 	why := ""
 	switch taken := d.taken(l); {
-	case collected > 0 || !d.collects(bucket.Zone):
+	case collected > 0, !d.collects(bucket.Zone), taken > 0, d.active(l, bucket.Account) > 0:
+		// What a credential is there for may be collected with others, or be accounts.
 		d.Trouble.Clear(trouble.NoZones, l.about(""))
 		return collected
 	case l.list.At == 0: // not known yet
@@ -65,8 +66,6 @@ func (d *discoverer) judge(l *line) (collected int) {
 			idle[roster.Paused], idle[roster.Pending], idle[roster.Inactive])
 	case len(l.list.Seen) == 0:
 		why = "Cloudflare shows the token no zone. The token needs the permissions Zone Read and Zone Analytics Read for the zones that are wanted"
-	case taken > 0:
-		why = fmt.Sprintf("the %d selected zones that the token sees are collected with other credentials", taken)
 	default:
 		why = fmt.Sprintf("the token sees %d zones, and %s select none of them", len(l.list.Seen), inWords(l.Select.Settings()))
 	}
@@ -82,8 +81,12 @@ func (d *discoverer) judgeAccounts(l *line) (collected int) {
 	}
 	collected = d.active(l, bucket.Account)
 	why := ""
+	elsewhere := func(z roster.Seen) bool {
+		sc := d.roster[z.Scope()]
+		return sc != nil && sc.Listed() && sc.Credential != l.Name
+	}
 	switch visible := len(l.accounts.Seen); {
-	case collected > 0:
+	case collected > 0, slices.ContainsFunc(l.accounts.Seen, elsewhere):
 		d.Trouble.Clear(trouble.NoAccounts, l.about(""))
 		return collected
 	case l.accounts.At == 0: // not known yet
