@@ -94,6 +94,10 @@ func (u *auditor) noteSettled(done settled) {
 	}
 }
 
+// permitKeeps is how long after a permit was taken its request may be sent. Much later
+// the permit no longer counts, and the request would be one too many (G7).
+const permitKeeps = 5 * time.Second
+
 // audit reads a sample of final buckets again, as long as there is some that is
 // due and budget that nobody needs, of lines that are idle.
 func (u *auditor) audit(ctx context.Context, idle map[*line]bool) error {
@@ -114,7 +118,7 @@ func (u *auditor) audit(ctx context.Context, idle map[*line]bool) error {
 		if err != nil || len(looks) == 0 {
 			return err
 		}
-		l := u.lineOf(r.Scopes[0])
+		l, taken := u.lineOf(r.Scopes[0]), u.Clock.Now()
 		ok, _, err := u.permit(ctx, l, quota.Spare)
 		if err != nil {
 			return fmt.Errorf("reserve permits: %w", err)
@@ -131,6 +135,11 @@ func (u *auditor) audit(ctx context.Context, idle map[*line]bool) error {
 		known := func(dataset string) bool { return u.settling[dataset] != nil }
 		if err := u.commit(ctx, store.Batch{Records: []store.Record{u.drift.lane.Record(known)}}); err != nil {
 			return err
+		}
+		if u.Clock.Now().Sub(taken) > permitKeeps {
+			// The store could not be written meanwhile. The audit is lost.
+			l.Budget.Over()
+			continue
 		}
 		if err := u.askAudit(ctx, l, r, looks); err != nil {
 			return err
