@@ -454,7 +454,8 @@ func (d *Dataset) nextReading(p *pending, start bucket.Time) bucket.Time {
 		return p.lastCounted.Add(Spacing)
 	}
 	if due := p.sameSince.Add(AgreeApart); due > p.lastCounted {
-		return due
+		// A reading before that would not count, and the window would be read again at once.
+		return max(due, p.lastCounted.Add(Spacing))
 	}
 	return p.lastCounted.Add(AgreeApart)
 }
