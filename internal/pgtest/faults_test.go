@@ -62,7 +62,7 @@ func TestDiskFull(t *testing.T) {
 	testkit.InAll(t)
 	s, disk, err := StartOnDisk(t, 160<<20)
 	if errors.Is(err, ErrNoMount) {
-		t.Skip(err)
+		t.Skipf("needs a file system of its own, which this machine may not mount: %v", err)
 	}
 	dsn := s.DSN()
 	Exec(t, dsn, "CREATE TABLE kept (x int); INSERT INTO kept VALUES (1); CREATE TABLE filler (x text)")
@@ -88,7 +88,7 @@ func TestPowerCut(t *testing.T) {
 	testkit.InAll(t)
 	disk, err := NewPoweredDisk(t, 32<<20)
 	if errors.Is(err, ErrNoMount) {
-		t.Skip(err)
+		t.Skipf("needs a file system of its own, which this machine may not mount: %v", err)
 	}
 	write := func(name string, sync bool) *os.File {
 		t.Helper()

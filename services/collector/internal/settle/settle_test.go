@@ -568,3 +568,16 @@ func TestLevelsAreHeldAgainstTheBucketsBefore(t *testing.T) {
 	d := newDataset(busy())
 	wantWait(t, look(t, d, at(time.Hour), noon, 15), settle.Suspect, at(70*time.Minute))
 }
+
+// A reading less than a minute after the last one does not count. The next one is not
+// due before it does: the window would be read again and again until then.
+func TestTheNextReadingIsDueWhenItCounts(t *testing.T) {
+	d := newDataset(busy())
+	look(t, d, at(5*time.Minute), noon, 0)
+	// An answer about its neighbours shows it once more, just before its time.
+	last := at(14*time.Minute + 30*time.Second)
+	look(t, d, last, noon, 0)
+	if again := d.Again(zone, noon); again != last.Add(time.Minute) {
+		t.Errorf("the next reading is due at %s, want %s", again, last.Add(time.Minute))
+	}
+}

@@ -124,8 +124,11 @@ func wantErr(t *testing.T, what string, got, want error) {
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	server, disk, err := pgtest.StartOnDisk(t, 256<<20, "shared_buffers=16MB", "min_wal_size=32MB")
+	if errors.Is(err, pgtest.ErrNoMount) {
+		t.Skipf("needs a file system of its own, which this machine may not mount: %v", err)
+	}
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	dsn := server.DSN()
 	if err := postgres.Migrate(t.Context(), dsn); err != nil {

@@ -46,7 +46,7 @@ func TestPowerLoss(t *testing.T) {
 	t.Parallel()
 	disk, err := pgtest.NewPoweredDisk(t, 64<<20)
 	if errors.Is(err, pgtest.ErrNoMount) {
-		t.Skip(err)
+		t.Skipf("needs a file system of its own, which this machine may not mount: %v", err)
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -89,7 +89,7 @@ func TestFullDisk(t *testing.T) {
 	t.Run("file system", func(t *testing.T) {
 		disk, err := pgtest.NewDisk(t, 4<<20)
 		if errors.Is(err, pgtest.ErrNoMount) {
-			t.Skip(err)
+			t.Skipf("needs a file system of its own, which this machine may not mount: %v", err)
 		}
 		path := filepath.Join(disk.Path(), "weir.db")
 		migrate(t, path)
