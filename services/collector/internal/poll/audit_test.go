@@ -1,6 +1,8 @@
 package poll_test
 
 import (
+	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,7 +12,9 @@ import (
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/services/collector/internal/audit"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
 // asked is one zone and window of a query for an audit.
@@ -297,5 +301,55 @@ func TestAFailedAuditDisturbsNobody(t *testing.T) {
 				t.Errorf("%s: %s: %d windows are missing, gaps %v", name, zone, n, gaps)
 			}
 		}
+	}
+}
+
+// dated is a budget that remembers when its last permit was taken.
+type dated struct {
+	upstream.Budget
+	now   func() time.Time
+	taken time.Time
+}
+
+func (d *dated) TryTake(ctx context.Context, lane quota.Lane) (bool, time.Duration, error) {
+	ok, wait, err := d.Budget.TryTake(ctx, lane)
+	if ok {
+		d.taken = d.now()
+	}
+	return ok, wait, err
+}
+
+// An audit writes down that it begins before it asks. Should that take long, its permit
+// no longer counts, and is not used.
+func TestAnAuditDoesNotUseAnOldPermit(t *testing.T) {
+	var budget *dated
+	audits := 0
+	spoil := between{}
+	w, _ := auditors(t, nil, &spoil)
+	budget = &dated{Budget: w.config.Credentials[0].Budget, now: w.clock.Now}
+	w.config.Credentials[0].Budget = budget
+	spoil.query = func(cloudflare.Query) error {
+		audits++
+		if age := w.clock.Now().Sub(budget.taken); age > 5*time.Second {
+			t.Errorf("an audit is sent %s after its permit was taken", age)
+		}
+		return nil
+	}
+	var since time.Time
+	refused, _ := w.refuse(func(what string, b *store.Batch) error {
+		if what != "append" || !slices.ContainsFunc(b.Records, func(r store.Record) bool { return r.Kind == audit.KindLane }) {
+			return nil
+		}
+		if since.IsZero() {
+			since = w.clock.Now()
+		}
+		if w.clock.Now().Sub(since) < 30*time.Minute {
+			return store.ErrNoSpace
+		}
+		return nil
+	})
+	w.run(5 * time.Hour)
+	if refused.failed < 20 || audits == 0 {
+		t.Errorf("%d writes were refused and %d audits sent: the story did not happen", refused.failed, audits)
 	}
 }
