@@ -54,6 +54,8 @@ func (c *Config) credentials() ([]credential, error) {
 			bad = append(bad, cli.Problem{Setting: at + "." + key, Value: value, Reason: reason})
 		}
 		switch {
+		case len(given.Name) > 32: // it may be a token in the wrong place, so it is not shown
+			problem("name", "", fmt.Sprintf("has %d characters (not shown); must be 1 to 32 of a to z, 0 to 9 and -", len(given.Name)))
 		case !credentialName.MatchString(given.Name):
 			problem("name", given.Name, "must be 1 to 32 of a to z, 0 to 9 and -")
 		case names[given.Name]:

@@ -118,6 +118,7 @@ credentials:
 		"quotes":               {content: "credentials:\n  - {name: a, token_file: DIR/quoted}\n", want: []string{`credentials[a].token_file="DIR/quoted"`, "quot"}},
 		"nothing in it":        {content: "credentials:\n  - {name: a, token_file: DIR/empty}\n", want: []string{"credentials[a].token_file", "DIR/empty is empty"}},
 		"the token itself":     {content: "credentials:\n  - {name: a, token_file: abcdefghijklmnopqrstuvwxyz}\n", want: []string{"credentials[a].token_file", "may be the secret itself"}},
+		"the token as a name":  {content: "credentials:\n  - {name: full-0123456789abcdef0123456789abcdef, token_file: DIR/retail}\n", want: []string{"credentials[0].name (DIR/weir.yaml:1): has 37 characters (not shown)"}},
 		"two shares of a user": {content: "credentials:\n  - {name: a, token_file: DIR/retail, user: bot, share: 40%}\n  - {name: b, token_file: DIR/labs, user: bot}\n", want: []string{"credentials[b].share", "must be that of credential a (40%)"}},
 		"nothing at all":       {content: "cf_delay_seconds: 300\n", want: []string{"CF_API_TOKEN", "credentials in the file"}},
 	} {
