@@ -145,15 +145,20 @@ func zonesByID() map[string]string {
 	return names
 }
 
-// wasShown says whether Cloudflare showed a bucket as it is stored, within the
-// minutes before it was found in the store, with every part of it settled.
+// wasShown says whether Cloudflare showed a bucket as it is stored when it was read,
+// with every part of it settled.
 func (w *world) wasShown(s *shown) bool {
-	// Without stragglers all has settled after four minutes; the delay is five.
-	const oldestReading, settled = 5 * time.Minute, 5 * time.Minute
-	for back := time.Duration(0); back <= oldestReading; back += 10 * time.Second {
-		at := s.found.Add(-back)
+	const (
+		settled = 5 * time.Minute // without stragglers all has settled after four; the delay is five
+		around  = time.Minute     // a reading counts from before it was sent, by a clock that may be wrong
+	)
+	read := s.ReadAt.Std()
+	if read.After(s.found) {
+		return false
+	}
+	for at := read.Add(-around); !at.After(read.Add(around)); at = at.Add(10 * time.Second) {
 		if at.Sub(s.Window().End.Std()) < settled {
-			return false
+			continue
 		}
 		t, err := w.sim.Shown(s.Scope.ID, node(s.Variant, s.Size), s.Start.Std(), s.Window().End.Std(), at)
 		if err == nil && truth.Differs(s.Bucket, t) == "" {

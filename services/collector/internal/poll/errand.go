@@ -82,7 +82,7 @@ func (e *errand) stop() { e.queue = nil }
 
 // over ends an errand of which everything was asked.
 func (a *asker) over(e *errand) {
-	if e.unnamed.all() {
+	if e.unnamed.all(a, e.line) {
 		a.refusedAlike(e)
 		return
 	}
@@ -172,7 +172,7 @@ func (a *asker) refused(of *errand, r plan.Request, err error) {
 		}
 		return
 	}
-	how := of.unnamed.refuse(a, r, e)
+	how := of.unnamed.refuse(a, of.line, r, e)
 	switch how {
 	case whole:
 		a.refusedAlike(of)

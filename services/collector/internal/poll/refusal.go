@@ -20,14 +20,17 @@ import (
 //     put first, drawn from all that is to be asked (spread). If they all fail as well, and
 //     nothing was answered, everything fails alike: that is one failure of the
 //     whole, with one back-off, and nobody is to blame.
+//   - A queue that asks of one scope among several shows nothing about the others:
+//     what fails is blamed on the scope until another was asked.
 //   - Once anything was answered it is not everything, and the request is halved
 //     until what fails stands alone.
 //   - Should refusals then not end, the rest of the queue waits for the next pass
 //     (enough): who is to blame by then is left out of it.
 type alike struct {
-	answered bool // anything, in this queue
-	asked    bool // the single questions are in the queue
-	streak   int  // refusals since the last answer
+	answered bool           // anything, in this queue
+	asked    bool           // the single questions are in the queue
+	streak   int            // refusals since the last answer
+	refused  []bucket.Scope // in this queue, each once
 	blamed   []ledger.Series
 	err      *cloudflare.Error
 }
@@ -49,7 +52,7 @@ const (
 func (a *alike) answer() { a.answered, a.streak, a.blamed = true, 0, nil }
 
 // refuse notes a refusal of r and says how to go on.
-func (a *alike) refuse(from *asker, r plan.Request, e *cloudflare.Error) advice {
+func (a *alike) refuse(from *asker, l *line, r plan.Request, e *cloudflare.Error) advice {
 	scopes, _ := from.named(r, e)
 	switch {
 	case from.isApart(r): // known to be refused by itself
@@ -60,6 +63,11 @@ func (a *alike) refuse(from *asker, r plan.Request, e *cloudflare.Error) advice 
 	}
 	a.streak++
 	a.err = e
+	for _, sc := range r.Scopes {
+		if !slices.Contains(a.refused, sc) {
+			a.refused = append(a.refused, sc)
+		}
+	}
 	switch {
 	case a.answered && a.streak >= mostStreak:
 		return enough
@@ -68,8 +76,10 @@ func (a *alike) refuse(from *asker, r plan.Request, e *cloudflare.Error) advice 
 	case !a.asked:
 		a.asked = true
 		return spread
-	case a.streak > cellsAsked:
+	case a.streak > cellsAsked && a.all(from, l):
 		return whole
+	case a.streak >= mostStreak:
+		return enough
 	}
 	return isolate
 }
@@ -84,8 +94,15 @@ func (a *alike) blame(sc bucket.Scope, selections []plan.Selection) {
 	}
 }
 
-// all reports whether whatever was asked was refused without a name.
-func (a *alike) all() bool { return !a.answered && a.streak > 0 }
+// all reports whether whatever was asked was refused without a name, and that is
+// evidence about everything: several scopes were asked, the line has no other, or
+// it was found before that everything fails. A denial speaks of the token.
+func (a *alike) all(from *asker, l *line) bool {
+	if a.answered || a.streak == 0 {
+		return false
+	}
+	return len(a.refused) > 1 || a.err.Class == cloudflare.Denied || l.outage.Lasts() || from.known(l, bucket.Zone)+from.known(l, bucket.Account) == 1
+}
 
 // cells are single questions out of all that is to be asked besides r itself,
 // drawn so that they differ in zone and dataset.

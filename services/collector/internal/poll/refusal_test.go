@@ -3,6 +3,7 @@ package poll_test
 import (
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"regexp"
 	"slices"
@@ -306,6 +307,36 @@ func TestARefusalOfOneZoneDelaysNobodyElse(t *testing.T) {
 			}
 			w.checkTruth()
 		})
+	}
+}
+
+// A zone that is asked at times of its own, since its variant settles later, is all
+// that some passes ask. That they are refused says nothing of its neighbours.
+func TestARefusalOfTheOnlyZoneAskedIsNotOfEverything(t *testing.T) {
+	blog := cfsim.Tag("zone:blog.example")
+	w := newWorld(t, func(conf *cfsim.Config) {
+		zones("shop.example", "blog.example")(conf)
+		conf.Sampling = cfsim.Sampling{Enabled: true, Load: 18, Hundredth: math.Inf(1)}
+	})
+	w.only("http_5m")
+	only := false
+	w.front(func(at time.Duration, document string) (int, string) {
+		if at < 30*time.Minute || !strings.Contains(document, blog) {
+			return 0, ""
+		}
+		only = only || !strings.Contains(document, cfsim.Tag("zone:shop.example"))
+		return 410, "<!DOCTYPE html><title>forbidden</title>"
+	})
+	for range 90 {
+		w.run(time.Minute)
+		for _, about := range w.problems(trouble.UnknownRefusal) {
+			if about == "" {
+				t.Fatalf("after %s everything is said to be refused", w.clock.Now().Sub(began))
+			}
+		}
+	}
+	if !only {
+		t.Error("no pass asked of the zone alone: the story has lost its subject")
 	}
 }
 
