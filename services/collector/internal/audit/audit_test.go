@@ -27,15 +27,15 @@ func week(t *testing.T, size time.Duration, restarts bool) map[string][]bucket.T
 	lane, out := &audit.Lane{}, map[string][]bucket.Time{}
 	for now := noon; now < noon.Add(7*24*time.Hour); now = now.Add(time.Minute) {
 		for _, age := range audit.Ages {
-			look, due := lane.Due(now, "d", size, age)
+			check, due := lane.Due(now, "d", size, age)
 			if !due || lane.Left(now) == 0 {
 				continue
 			}
-			if late := now.Sub(look.Start.Add(size)) - age.Duration; late < 0 || late > 31*time.Minute {
+			if late := now.Sub(check.Start.Add(size)) - age.Duration; late < 0 || late > 31*time.Minute {
 				t.Fatalf("a window is audited %s after it was %s old", late, age.Name)
 			}
-			lane.Begin(now, []audit.Look{look})
-			out[age.Name] = append(out[age.Name], look.Start)
+			lane.Begin(now, []audit.Check{check})
+			out[age.Name] = append(out[age.Name], check.Start)
 		}
 		if restarts && now.Floor(time.Hour) == now {
 			var bad []store.Unreadable
@@ -51,11 +51,11 @@ func week(t *testing.T, size time.Duration, restarts bool) map[string][]bucket.T
 // whether or not the leader changes.
 func TestTheSampleIsSmallFixedAndSurvivesRestarts(t *testing.T) {
 	for size, want := range map[time.Duration]int{time.Minute: 168, five: 168, time.Hour: 168, 24 * time.Hour: 7} {
-		looks := week(t, size, false)
-		if diff := cmp.Diff(looks, week(t, size, true)); diff != "" {
+		checks := week(t, size, false)
+		if diff := cmp.Diff(checks, week(t, size, true)); diff != "" {
 			t.Errorf("with restarts the sample of %s windows is another (-without +with):\n%s", size, diff)
 		}
-		for age, starts := range looks {
+		for age, starts := range checks {
 			if !slices.IsSorted(starts) || len(slices.Compact(slices.Clone(starts))) != len(starts) {
 				t.Errorf("windows of %s are looked at twice or out of order at the age of %s", size, age)
 			}
@@ -64,13 +64,13 @@ func TestTheSampleIsSmallFixedAndSurvivesRestarts(t *testing.T) {
 			}
 		}
 		both := 0
-		for _, start := range looks["24h"] {
-			if slices.Contains(looks["1h"], start) {
+		for _, start := range checks["24h"] {
+			if slices.Contains(checks["1h"], start) {
 				both++
 			}
 		}
-		if len(looks["24h"])-both > len(looks["24h"])/4 { // the first day's were an hour old before the week
-			t.Errorf("only %d of %d windows of %s were looked at at both ages", both, len(looks["24h"]), size)
+		if len(checks["24h"])-both > len(checks["24h"])/4 { // the first day's were an hour old before the week
+			t.Errorf("only %d of %d windows of %s were looked at at both ages", both, len(checks["24h"]), size)
 		}
 	}
 }
@@ -99,8 +99,8 @@ func TestNoHourHasMoreRequests(t *testing.T) {
 func TestAnAgeThatHasPassedIsNotCaughtUpWith(t *testing.T) {
 	lane := &audit.Lane{}
 	for now := noon; now < noon.Add(24*time.Hour); now = now.Add(7 * time.Minute) {
-		if look, due := lane.Due(now, "d", five, audit.Ages[0]); due && now.Sub(look.Start) > 2*time.Hour {
-			t.Fatalf("at %s the window %s is due for its audit after an hour", now, look.Start)
+		if check, due := lane.Due(now, "d", five, audit.Ages[0]); due && now.Sub(check.Start) > 2*time.Hour {
+			t.Fatalf("at %s the window %s is due for its audit after an hour", now, check.Start)
 		}
 	}
 }
@@ -215,7 +215,7 @@ func settled(d *audit.Drift, n int, age time.Duration) {
 
 func audited(d *audit.Drift, result audit.Result, zone string, changes ...audit.Change) {
 	d.Audited(noon.Add(time.Hour), five, audit.Audited{
-		Look: audit.Look{Dataset: d.Dataset, Start: noon, Age: audit.Ages[1]}, Zone: zone, ReadAt: noon.Add(25 * time.Hour), Result: result, Changes: changes,
+		Check: audit.Check{Dataset: d.Dataset, Start: noon, Age: audit.Ages[1]}, Zone: zone, ReadAt: noon.Add(25 * time.Hour), Result: result, Changes: changes,
 	})
 }
 
@@ -387,7 +387,7 @@ func TestBrokenRecordsAreReturnedApart(t *testing.T) {
 func TestTheLaneForgetsDatasetsThatWent(t *testing.T) {
 	lane := &audit.Lane{}
 	for _, dataset := range []string{"http_5m", "http_1h"} {
-		lane.Pass(audit.Look{Dataset: dataset, Start: noon, Age: audit.Ages[0]})
+		lane.Pass(audit.Check{Dataset: dataset, Start: noon, Age: audit.Ages[0]})
 	}
 	back, bad := audit.ReadLane([]store.Record{lane.Record(func(d string) bool { return d == "http_1h" })})
 	if bad != nil || len(back.Done) != 1 || back.Done["http_1h/1h"] != noon {

@@ -140,7 +140,7 @@ func roundUp(age time.Duration) int64 {
 
 // Audited is one bucket that was read again.
 type Audited struct {
-	Look
+	Check
 	Scope   bucket.Scope
 	Zone    string // label
 	ReadAt  bucket.Time

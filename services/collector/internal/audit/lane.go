@@ -23,14 +23,14 @@ type Lane struct {
 	Done map[string]bucket.Time `json:"done"`
 }
 
-// Look is one window to audit.
-type Look struct {
+// Check is one window to audit.
+type Check struct {
 	Dataset string
 	Start   bucket.Time
 	Age     Age
 }
 
-func (l Look) key() string { return l.Dataset + "/" + l.Age.Name }
+func (c Check) key() string { return c.Dataset + "/" + c.Age.Name }
 
 // Left is how many requests may still be sent in the hour of now.
 func (l *Lane) Left(now bucket.Time) int {
@@ -42,38 +42,38 @@ func (l *Lane) Left(now bucket.Time) int {
 
 // Due is the oldest window of a dataset that is due for its audit at an age and
 // was not dealt with.
-func (l *Lane) Due(now bucket.Time, dataset string, size time.Duration, age Age) (Look, bool) {
-	look := Look{Dataset: dataset, Age: age}
+func (l *Lane) Due(now bucket.Time, dataset string, size time.Duration, age Age) (Check, bool) {
+	check := Check{Dataset: dataset, Age: age}
 	newest := now.Add(-age.Duration - size).Floor(size)
 	start := now.Add(-age.Duration - slack - size).Floor(size).Add(size)
-	if done, ok := l.Done[look.key()]; ok {
+	if done, ok := l.Done[check.key()]; ok {
 		start = max(start, done.Add(size))
 	}
 	for ; start <= newest; start = start.Add(size) {
 		if sampled(dataset, size, start) {
-			look.Start = start
-			return look, true
+			check.Start = start
+			return check, true
 		}
 	}
-	return look, false
+	return check, false
 }
 
 // Pass records that a window is done, without a request.
-func (l *Lane) Pass(look Look) {
+func (l *Lane) Pass(check Check) {
 	if l.Done == nil {
 		l.Done = map[string]bucket.Time{}
 	}
-	l.Done[look.key()] = max(l.Done[look.key()], look.Start)
+	l.Done[check.key()] = max(l.Done[check.key()], check.Start)
 }
 
-// Begin records that a request with the looks is about to be sent.
-func (l *Lane) Begin(now bucket.Time, looks []Look) {
+// Begin records that a request with the checks is about to be sent.
+func (l *Lane) Begin(now bucket.Time, checks []Check) {
 	if hour := now.Floor(time.Hour); hour > l.Hour {
 		l.Hour, l.Requests = hour, 0
 	}
 	l.Requests++
-	for _, look := range looks {
-		l.Pass(look)
+	for _, check := range checks {
+		l.Pass(check)
 	}
 }
 

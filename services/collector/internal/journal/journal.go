@@ -143,7 +143,7 @@ func halves(b store.Batch) []store.Batch {
 // the head is elsewhere, and the store refuses the second.
 func (j *Journal) append(ctx context.Context, batch store.Batch) error {
 	return j.Write(ctx, writes.Log, func() error {
-		now, err := j.Trusted.Look(ctx)
+		now, err := j.Trusted.Read(ctx)
 		if err != nil {
 			return &readError{err}
 		}

@@ -20,16 +20,16 @@ const (
 	streamIdle  = 15 * time.Second // between two of them, at most, while there is none
 )
 
-// TellStream records the stream time if the last record is old enough.
+// RefreshStream records the stream time if the last record is old enough.
 //
 // A progress message must never precede the data that it covers (G4). The same goroutine
 // commits and records, so no commit is in progress here, and [Journal.Commit] never uses
 // an earlier time than the one recorded, whatever the clocks do.
-func (j *Journal) TellStream(ctx context.Context) error {
+func (j *Journal) RefreshStream(ctx context.Context) error {
 	if j.Trusted.Now().Sub(j.streamed) < streamEvery {
 		return nil
 	}
-	at, err := j.Trusted.Look(ctx)
+	at, err := j.Trusted.Read(ctx)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (j *Journal) Wait(ctx context.Context, until time.Time) error {
 		if err := j.Clock.WaitUntil(ctx, next); err != nil {
 			return err
 		}
-		if err := j.TellStream(ctx); errors.Is(err, store.ErrDeposed) {
+		if err := j.RefreshStream(ctx); errors.Is(err, store.ErrDeposed) {
 			return err
 		}
 	}

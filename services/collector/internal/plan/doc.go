@@ -21,7 +21,7 @@
 // Entitlements are requested in separate documents, with the same ceilings; see
 // [Settings].
 //
-// The audit lane requests final windows again. Package audit selects them; [Looks] packs
+// The audit lane requests final windows again. Package audit selects them; [Rechecks] packs
 // them.
 package plan
 
@@ -116,8 +116,8 @@ type Request struct {
 	Selections []Selection
 }
 
-// Look is one window of one want to request regardless of what is stored.
-type Look struct {
+// Recheck is one window of one want to request regardless of what is stored.
+type Recheck struct {
 	Want   Want
 	Window bucket.Window // aligned
 }

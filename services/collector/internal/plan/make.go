@@ -67,14 +67,14 @@ func Make(now bucket.Time, wants []Want, state State, c Ceilings) Plan {
 	return p
 }
 
-// Looks packs looks into requests of the audit lane, in order. Looks of one dataset and
+// Rechecks packs rechecks into requests of the audit lane, in order. Rechecks of one dataset and
 // window must be adjacent.
-func Looks(looks []Look, c Ceilings) []Request {
-	pieces := make([]piece, len(looks))
-	for i := range looks {
-		l := &looks[i]
-		pieces[i] = piece{want: &l.Want, window: l.Window, lane: Audit, rank: int64(i)}
-		if before := i - 1; before >= 0 && looks[before].Want.Dataset == l.Want.Dataset && looks[before].Window == l.Window {
+func Rechecks(rechecks []Recheck, c Ceilings) []Request {
+	pieces := make([]piece, len(rechecks))
+	for i := range rechecks {
+		r := &rechecks[i]
+		pieces[i] = piece{want: &r.Want, window: r.Window, lane: Audit, rank: int64(i)}
+		if before := i - 1; before >= 0 && rechecks[before].Want.Dataset == r.Want.Dataset && rechecks[before].Window == r.Window {
 			pieces[i].rank = pieces[before].rank
 		}
 	}

@@ -334,18 +334,18 @@ func BenchmarkMakeSteadyState(b *testing.B) {
 	}
 }
 
-// Audits ask exactly the windows they are given, those of the same scopes
+// Rechecks ask exactly the windows they are given, those of the same scopes
 // together, and nothing is widened.
 func TestLooksArePackedAsTheyAre(t *testing.T) {
 	five, hour := dataset("five", 5*time.Minute, 1), dataset("hour", time.Hour, 1)
-	look := func(d *catalogue.Dataset, z int, start bucket.Time) plan.Look {
-		return plan.Look{
+	look := func(d *catalogue.Dataset, z int, start bucket.Time) plan.Recheck {
+		return plan.Recheck{
 			Want:   plan.Want{Dataset: d, Variant: &d.Variants[0], Scope: zone(z), Limits: plan.Limits{MaxPageSize: 100}},
 			Window: bucket.Window{Start: start, End: start.Add(d.Size)},
 		}
 	}
 	hours, day := noon.Add(-2*time.Hour), noon.Add(-25*time.Hour)
-	p := plan.Plan{Requests: plan.Looks([]plan.Look{
+	p := plan.Plan{Requests: plan.Rechecks([]plan.Recheck{
 		look(hour, 1, hours), look(hour, 2, hours), look(five, 1, hours), look(five, 2, hours), look(five, 1, day), look(hour, 3, day),
 	}, plan.DefaultCeilings)}
 	check(t, p, `

@@ -235,7 +235,7 @@ func TestADeniedAccountIsToldAndHarmsNobody(t *testing.T) {
 		change func(*cfsim.Config)
 		told   string
 	}{
-		"no account": {may(cfsim.ZoneRead, cfsim.ZoneAnalytics, cfsim.AccountRead), "all accounts: the API token may not ask for datasets of any of the 2 accounts; it needs Account Analytics Read for them"},
+		"no account": {may(cfsim.ZoneRead, cfsim.ZoneAnalytics, cfsim.AccountRead), "all accounts: the API token has no access to datasets of any of the 2 accounts; it needs Account Analytics Read for them"},
 		"one account": {func(c *cfsim.Config) {
 			c.Faults = []cfsim.Fault{{Kind: cfsim.FaultAccountDenied, Path: "/graphql", Dataset: "workersInvocationsAdaptive"}}
 		}, "Account Analytics Read"},

@@ -20,78 +20,19 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
-// driftEvery is how often figures about settling are written; those about
-// audits are written at once.
-const driftEvery = time.Hour
-
-// drift is what a leader knows of how final buckets settled and moved.
-type drift struct {
-	lane    *audit.Lane
-	of      map[string]*audit.Drift // by dataset
-	changed map[string]bool         // datasets whose record is to be written
-	flushAt bucket.Time
-}
-
-func (p *Poller) loadDrift(ctx context.Context) (d drift, err error) {
-	d = drift{changed: map[string]bool{}}
-	records, err := p.Store.Records(ctx, audit.KindLane)
-	if err != nil {
-		return d, err
-	}
-	var bad []store.Unreadable
-	d.lane, bad = audit.ReadLane(records)
-	p.Unreadable.Records(audit.KindLane, bad)
-	if records, err = p.Store.Records(ctx, audit.KindDrift); err != nil {
-		return d, err
-	}
-	d.of, bad = audit.ReadDrifts(records)
-	p.Unreadable.Records(audit.KindDrift, bad)
-	return d, nil
-}
-
-// figures is where those of a dataset are kept. Who changes them notes it.
-func (d *drift) figures(dataset string) *audit.Drift {
-	if d.of[dataset] == nil {
-		d.of[dataset] = audit.NewDrift(dataset)
-	}
-	return d.of[dataset]
-}
-
-// flush returns the records of figures that changed, once in a while.
-func (d *drift) flush(now bucket.Time) []store.Record {
-	if now < d.flushAt {
-		return nil
-	}
-	d.flushAt = now.Add(driftEvery)
-	return d.records()
-}
-
-func (d *drift) records() (out []store.Record) {
-	for _, id := range slices.Sorted(maps.Keys(d.changed)) {
-		out = append(out, d.of[id].Record())
-	}
-	clear(d.changed)
-	return out
-}
-
 // auditor reads a sample of what is final again.
 type auditor struct {
-	*Poller
-	*faults
-	*books
-	*writer
-	*asker
-	drift drift
-}
-
-// noteSettled tells how a bucket became final.
-func (u *auditor) noteSettled(done settled) {
-	d, b, v := u.Catalogue.Find(done.b.Dataset), done.b, done.verdict
-	if of := u.drift.figures(b.Dataset); of.Settled(b.ReadAt, d.Delay, audit.Window{
-		End: b.Window().End, First: v.First, Since: v.Since, Equal: v.Equal, Ground: v.Final, Sampled: b.SampleInterval > 1,
-	}) {
-		u.drift.changed[b.Dataset] = true
+	*env
+	faults *faults
+	books  *books
+	lines  lines
+	sender *sender
+	drift  *drift
+	store  interface {
+		List(ctx context.Context, q store.ListQuery, emit func(store.Entry) error) error
 	}
+	commit     func(context.Context, store.Batch) error
+	unreadable *unreadable.Register
 }
 
 // permitKeeps is how long after a permit was taken its request may be sent. Much later
@@ -106,20 +47,19 @@ func (u *auditor) audit(ctx context.Context, idle map[*line]bool) error {
 		if len(idle) == 0 {
 			return nil
 		}
-		at, err := u.trusted.Look(ctx)
+		now, err := u.now(ctx)
 		if err != nil {
 			return err
 		}
-		now := bucket.TimeOf(at)
 		if u.drift.lane.Left(now) == 0 {
 			return nil
 		}
-		r, looks, err := u.nextAudit(ctx, now, idle)
-		if err != nil || len(looks) == 0 {
+		r, checks, err := u.nextAudit(ctx, now, idle)
+		if err != nil || len(checks) == 0 {
 			return err
 		}
-		l, taken := u.lineOf(r.Scopes[0]), u.Clock.Now()
-		ok, _, err := u.permit(ctx, l, quota.Spare)
+		l, taken := u.books.lineOf(r.Scopes[0]), u.clock.Now()
+		ok, _, err := u.sender.permit(ctx, l, quota.Spare)
 		if err != nil {
 			return fmt.Errorf("reserve permits: %w", err)
 		}
@@ -127,52 +67,52 @@ func (u *auditor) audit(ctx context.Context, idle map[*line]bool) error {
 			delete(idle, l) // another time, or never
 			continue
 		}
-		begun := make([]audit.Look, len(looks))
-		for i := range looks {
-			begun[i] = looks[i].Look
+		begun := make([]audit.Check, len(checks))
+		for i := range checks {
+			begun[i] = checks[i].Check
 		}
 		u.drift.lane.Begin(now, begun)
-		known := func(dataset string) bool { return u.settling[dataset] != nil }
+		known := func(dataset string) bool { return u.books.settling[dataset] != nil }
 		if err := u.commit(ctx, store.Batch{Records: []store.Record{u.drift.lane.Record(known)}}); err != nil {
 			return err
 		}
-		if u.Clock.Now().Sub(taken) > permitKeeps {
+		if u.clock.Now().Sub(taken) > permitKeeps {
 			// The store could not be written meanwhile. The audit is lost.
 			l.Budget.Over()
 			continue
 		}
-		if err := u.askAudit(ctx, l, r, looks); err != nil {
+		if err := u.askAudit(ctx, l, r, checks); err != nil {
 			return err
 		}
 	}
 }
 
-// auditLook is a window that is due for an audit, with what is stored of it.
-type auditLook struct {
-	audit.Look
+// dueCheck is a window that is due for an audit, with what is stored of it.
+type dueCheck struct {
+	audit.Check
 	stored map[bucket.Scope]*bucket.Bucket
 }
 
-// nextAudit is the next request of the lane that may be sent, with the looks that it
+// nextAudit is the next request of the lane that may be sent, with the checks that it
 // answers; none when nothing is due.
-func (u *auditor) nextAudit(ctx context.Context, now bucket.Time, idle map[*line]bool) (plan.Request, []auditLook, error) {
-	var all []auditLook
-	var looks []plan.Look
+func (u *auditor) nextAudit(ctx context.Context, now bucket.Time, idle map[*line]bool) (plan.Request, []dueCheck, error) {
+	var all []dueCheck
+	var rechecks []plan.Recheck
 	claims := map[string][]roster.Claim{}
-	for i := range u.Catalogue.Datasets {
-		d := &u.Catalogue.Datasets[i]
+	for i := range u.catalogue.Datasets {
+		d := &u.catalogue.Datasets[i]
 		for _, age := range audit.Ages {
 			due, ok := u.drift.lane.Due(now, d.Dataset, d.Size, age)
 			if !ok {
 				continue
 			}
 			if len(claims) == 0 {
-				for _, c := range u.claims(now) {
+				for _, c := range u.books.claims(now) {
 					claims[c.Dataset.Dataset] = append(claims[c.Dataset.Dataset], c)
 				}
 			}
-			look := auditLook{Look: due}
-			wants, err := u.auditable(ctx, now, &look, claims[d.Dataset])
+			check := dueCheck{Check: due}
+			wants, err := u.auditable(ctx, now, &check, claims[d.Dataset])
 			if err != nil {
 				return plan.Request{}, nil, err
 			}
@@ -180,51 +120,51 @@ func (u *auditor) nextAudit(ctx context.Context, now bucket.Time, idle map[*line
 				u.drift.lane.Pass(due)
 				continue
 			}
-			all = append(all, look)
+			all = append(all, check)
 			for _, w := range wants {
-				looks = append(looks, plan.Look{Want: w, Window: bucket.Window{Start: due.Start, End: due.Start.Add(d.Size)}})
+				rechecks = append(rechecks, plan.Recheck{Want: w, Window: bucket.Window{Start: due.Start, End: due.Start.Add(d.Size)}})
 			}
 		}
 	}
-	if len(looks) == 0 {
+	if len(rechecks) == 0 {
 		return plan.Request{}, nil, nil
 	}
-	requests := plan.Looks(looks, plan.DefaultCeilings)
-	first := slices.IndexFunc(requests, func(r plan.Request) bool { return idle[u.lineOf(r.Scopes[0])] })
+	requests := plan.Rechecks(rechecks, plan.DefaultCeilings)
+	first := slices.IndexFunc(requests, func(r plan.Request) bool { return idle[u.books.lineOf(r.Scopes[0])] })
 	if first < 0 {
 		return plan.Request{}, nil, nil
 	}
 	r := requests[first]
-	return r, slices.DeleteFunc(all, func(l auditLook) bool {
-		return !slices.ContainsFunc(r.Selections, l.isIn)
+	return r, slices.DeleteFunc(all, func(c dueCheck) bool {
+		return !slices.ContainsFunc(r.Selections, c.isIn)
 	}), nil
 }
 
-func (l *auditLook) isIn(sel plan.Selection) bool {
-	return sel.Dataset.Dataset == l.Dataset && sel.Window.Start == l.Start
+func (c *dueCheck) isIn(sel plan.Selection) bool {
+	return sel.Dataset.Dataset == c.Dataset && sel.Window.Start == c.Start
 }
 
 // auditable chooses the scopes of a due window and reads what is stored of them.
-func (u *auditor) auditable(ctx context.Context, now bucket.Time, look *auditLook, claims []roster.Claim) ([]plan.Want, error) {
+func (u *auditor) auditable(ctx context.Context, now bucket.Time, check *dueCheck, claims []roster.Claim) ([]plan.Want, error) {
 	byScope := map[bucket.Scope]roster.Claim{}
 	for _, c := range claims {
 		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
-		window := bucket.Window{Start: look.Start, End: look.Start.Add(c.Dataset.Size)}
-		if t := u.tries[of]; t != nil && t.reason != "" || u.isOff(of.Dataset) {
+		window := bucket.Window{Start: check.Start, End: check.Start.Add(c.Dataset.Size)}
+		if t := u.faults.tries[of]; t != nil && t.reason != "" || u.faults.isOff(of.Dataset) {
 			continue // it would only spoil the others' answer
 		}
-		if c.Variant != nil && !c.Variant.Sampled && u.lines.named(c.Scope.Credential) != nil && c.Scope.State == roster.Active && look.Start >= c.Window.Start && u.coverage.Final[of].Contains(window) {
+		if c.Variant != nil && !c.Variant.Sampled && u.lines.named(c.Scope.Credential) != nil && c.Scope.State == roster.Active && check.Start >= c.Window.Start && u.books.coverage.Final[of].Contains(window) {
 			byScope[of.Scope] = c
 		}
 	}
 	if len(byScope) == 0 {
 		return nil, nil
 	}
-	if err := u.readStored(ctx, now, look, byScope); err != nil {
+	if err := u.readStored(ctx, now, check, byScope); err != nil {
 		return nil, err
 	}
 	var wants []plan.Want
-	chosen := audit.Choose(look.Dataset, look.Start, slices.SortedFunc(maps.Keys(look.stored), bucket.Scope.Compare))
+	chosen := audit.Choose(check.Dataset, check.Start, slices.SortedFunc(maps.Keys(check.stored), bucket.Scope.Compare))
 	for _, sc := range chosen {
 		// Those that cannot share a request with the first have their turn when
 		// they are drawn first.
@@ -238,20 +178,20 @@ func (u *auditor) auditable(ctx context.Context, now bucket.Time, look *auditLoo
 
 // readStored reads the buckets of a window that another reading can be held
 // against.
-func (u *auditor) readStored(ctx context.Context, now bucket.Time, look *auditLook, claims map[bucket.Scope]roster.Claim) error {
-	look.stored = map[bucket.Scope]*bucket.Bucket{}
-	size := u.sizeOf(look.Dataset)
-	return u.Store.List(ctx, store.ListQuery{
-		Filter: store.Filter{Datasets: []string{look.Dataset}}, Window: bucket.Window{Start: look.Start, End: look.Start.Add(size)},
+func (u *auditor) readStored(ctx context.Context, now bucket.Time, check *dueCheck, claims map[bucket.Scope]roster.Claim) error {
+	check.stored = map[bucket.Scope]*bucket.Bucket{}
+	size := u.sizeOf(check.Dataset)
+	return u.store.List(ctx, store.ListQuery{
+		Filter: store.Filter{Datasets: []string{check.Dataset}}, Window: bucket.Window{Start: check.Start, End: check.Start.Add(size)},
 	}, func(e store.Entry) error {
 		b, err := unreadable.Bucket(&e)
 		if err != nil {
-			u.Unreadable.Note(&e, err)
+			u.unreadable.Note(&e, err)
 			return nil
 		}
 		c, claimed := claims[b.Scope]
-		if claimed && b.Variant == c.Variant.Name && b.SampleInterval <= 1 && look.Age.Worth(now, b.ReadAt) {
-			look.stored[b.Scope] = b
+		if claimed && b.Variant == c.Variant.Name && b.SampleInterval <= 1 && check.Age.Worth(now, b.ReadAt) {
+			check.stored[b.Scope] = b
 		}
 		return nil
 	})
@@ -260,26 +200,26 @@ func (u *auditor) readStored(ctx context.Context, now bucket.Time, look *auditLo
 // askAudit sends one request of the lane and records what was found. A failure
 // costs the sample and nothing else: it is not tried again, and no other lane
 // hears of it, except when Cloudflare says that the budget is used up.
-func (u *auditor) askAudit(ctx context.Context, l *line, r plan.Request, looks []auditLook) error {
-	answer, readAt, err := u.send(ctx, r)
+func (u *auditor) askAudit(ctx context.Context, l *line, r plan.Request, checks []dueCheck) error {
+	answer, readAt, err := u.sender.send(ctx, r)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		u.Logger.Debug("audit was not answered", "zones", len(r.Scopes), "selections", len(r.Selections), "err", err)
+		u.log.Debug("audit request failed", "zones", len(r.Scopes), "selections", len(r.Selections), "err", err)
 		readAt = u.trusted.Second()
 		var e *cloudflare.Error
 		if errors.As(err, &e) {
-			u.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
+			u.metrics.errors.WithLabelValues(e.Class.String()).Inc()
 			if e.Class == cloudflare.Budget {
-				u.refusedAsWhole(l, plan.Request{}, e)
+				u.sender.refusedAsWhole(l, plan.Request{}, e)
 			}
 		}
 	}
 	for i, sel := range r.Selections {
-		for j := range looks {
-			if looks[j].isIn(sel) {
-				u.compare(r, sel, alias(i), &looks[j], answer, readAt)
+		for j := range checks {
+			if checks[j].isIn(sel) {
+				u.compare(r, sel, alias(i), &checks[j], answer, readAt)
 			}
 		}
 	}
@@ -288,23 +228,23 @@ func (u *auditor) askAudit(ctx context.Context, l *line, r plan.Request, looks [
 
 // compare holds one selection's part of an answer, nil when there is none,
 // against what is stored.
-func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, look *auditLook, answer *cloudflare.Answer, readAt bucket.Time) {
+func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, check *dueCheck, answer *cloudflare.Answer, readAt bucket.Time) {
 	for _, sc := range r.Scopes {
-		stored := look.stored[sc]
-		a := audit.Audited{Look: look.Look, Scope: sc, Zone: stored.Zone, ReadAt: readAt, Result: audit.Unanswered}
+		stored := check.stored[sc]
+		a := audit.Audited{Check: check.Check, Scope: sc, Zone: stored.Zone, ReadAt: readAt, Result: audit.Unanswered}
 		if f, ok := laterReading(sel, sc, alias, answer); ok {
 			a.Result, a.Changes = audit.Compare(stored.Families, f.Families, f.Empty, feeds(sel.Variant))
 		}
-		u.drift.figures(look.Dataset).Audited(readAt, sel.Dataset.Delay, a)
-		u.drift.changed[look.Dataset] = true
-		u.Metrics.audited.WithLabelValues(look.Dataset, look.Age.Name, string(a.Result)).Inc()
+		u.drift.figures(check.Dataset).Audited(readAt, sel.Dataset.Delay, a)
+		u.drift.unsaved[check.Dataset] = true
+		u.metrics.audited.WithLabelValues(check.Dataset, check.Age.Name, string(a.Result)).Inc()
 		switch a.Result {
 		case audit.Moved:
-			u.Metrics.moved.WithLabelValues(look.Dataset, look.Age.Name).Observe(a.Ratio())
-			u.often.Info(look.Dataset, "final bucket has moved at Cloudflare; what is stored stays", "dataset", look.Dataset, inLog(sc),
-				"window", stored.Window().String(), "age", look.Age.Name, "ratio", a.Ratio())
+			u.metrics.moved.WithLabelValues(check.Dataset, check.Age.Name).Observe(a.Ratio())
+			u.quiet.Info(check.Dataset, "final bucket has moved at Cloudflare; the stored bucket is kept", "dataset", check.Dataset, inLog(sc),
+				"window", stored.Window().String(), "age", check.Age.Name, "ratio", a.Ratio())
 		case audit.Same:
-			u.Metrics.moved.WithLabelValues(look.Dataset, look.Age.Name).Observe(0)
+			u.metrics.moved.WithLabelValues(check.Dataset, check.Age.Name).Observe(0)
 		default:
 		}
 	}

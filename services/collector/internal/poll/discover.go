@@ -13,7 +13,9 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
@@ -33,13 +35,16 @@ const (
 
 // discoverer finds out who there is.
 type discoverer struct {
-	*Poller
-	*faults
-	*books
-	*writer
-	*asker
-	damaged *damage
-	odd     map[string]bool // zones of which a problem with their names is told
+	*env
+	books      *books
+	lines      lines
+	lookback   time.Duration
+	unreadable *unreadable.Register
+	failed     func(ctx context.Context, l *line, level slog.Level, what string, err error) error
+	save       func(context.Context, *roster.Contents, []*roster.Scope) error
+
+	damaged []store.Unreadable // records of scopes that cannot be read
+	odd     map[string]bool    // zones with a problem of their names on the board
 }
 
 // discover lists what the credentials see of which it is time, and brings the roster
@@ -73,17 +78,17 @@ func (d *discoverer) hear(ctx context.Context, now bucket.Time, l *line) (bool, 
 	zones, err := l.Client.Zones(ctx)
 	if err != nil {
 		l.unlisted = true
-		if d.owns(l) {
+		if d.books.owns(l) {
 			l.discoverAt = now.Add(time.Minute)
 		}
 		l.listing.Begin(now, err, upstream.ReasonOf(err), cloudflareAway, 0)
-		return false, d.upstreamFailed(ctx, l, slog.LevelWarn, "list zones", err)
+		return false, d.failed(ctx, l, slog.LevelWarn, "list zones", err)
 	}
 	l.listing, l.outage = upstream.Outage{}, upstream.Outage{}
 	l.list.At, l.list.Seen = now, seenOf(zones)
 	// An empty list may also mean that the permission is gone (Cloudflare's API does
 	// not tell them apart); it ends no scope.
-	l.list.Doubtful = len(zones) == 0 && d.known(l, bucket.Zone) > 0
+	l.list.Doubtful = len(zones) == 0 && d.books.known(l, bucket.Zone) > 0
 	if d.collects(bucket.Account) {
 		l.accounts.At, l.accounts.Seen = now, d.listAccounts(ctx, now, l)
 	}
@@ -102,10 +107,10 @@ func (d *discoverer) listAccounts(ctx context.Context, now bucket.Time, l *line)
 		l.listingAccounts = upstream.Outage{}
 	case errors.As(err, &e) && (e.Class == cloudflare.Denied || e.Class == cloudflare.Auth): // which may be meant
 		l.listingAccounts = upstream.Outage{}
-		d.often.Info(l.about("accounts"), "the API token may not list accounts; those of the listed zones are collected", "credential", l.Name, "err", err)
+		d.quiet.Info(l.about("accounts"), "the API token may not list accounts; those of the listed zones are collected", "credential", l.Name, "err", err)
 	default:
 		l.listingAccounts.Begin(now, err, upstream.ReasonOf(err), cloudflareAway, 0)
-		d.often.Warn(l.about("accounts"), "cannot list accounts at Cloudflare; those of the listed zones are collected, and those that are known", "credential", l.Name, "err", err)
+		d.quiet.Warn(l.about("accounts"), "cannot list accounts at Cloudflare; those of the listed zones and the known ones are collected", "credential", l.Name, "err", err)
 	}
 	known := map[string]bool{}
 	add := func(id, name string) {
@@ -123,7 +128,7 @@ func (d *discoverer) listAccounts(ctx context.Context, now bucket.Time, l *line)
 		add(z.AccountID, z.AccountName)
 	}
 	if len(listed) == 0 {
-		for id, sc := range d.roster {
+		for id, sc := range d.books.roster {
 			if id.Kind == bucket.Account && sc.Credential == l.Name && sc.State != roster.Gone {
 				add(id.ID, sc.Name)
 			}
@@ -137,7 +142,7 @@ func (d *discoverer) listAccounts(ctx context.Context, now bucket.Time, l *line)
 // listed, or be gone.
 func (d *discoverer) inDoubt(heard map[*line]bool) (ask []*line) {
 	lacking := map[bucket.Scope]bool{}
-	for id, who := range d.roster {
+	for id, who := range d.books.roster {
 		if l := d.lines.named(who.Credential); id.Kind == bucket.Zone && l != nil && heard[l] && who.Listed() {
 			lacking[id] = true
 		}
@@ -160,21 +165,21 @@ func (d *discoverer) inDoubt(heard map[*line]bool) (ask []*line) {
 // compare brings the roster up to date with the lists of all credentials, says what
 // of the settings selects nothing, and when to list again.
 func (d *discoverer) compare(ctx context.Context, now bucket.Time, heard map[*line]bool) (moved []bucket.Scope, err error) {
-	before := make(map[bucket.Scope]string, len(d.roster))
-	for id, who := range d.roster {
+	before := make(map[bucket.Scope]string, len(d.books.roster))
+	for id, who := range d.books.roster {
 		before[id] = who.Credential
 	}
 	changed, seen, err := d.compareKind(ctx, now, bucket.Zone, func(l *line) roster.List { return l.list })
 	if err != nil {
 		return nil, err
 	}
-	d.Metrics.visible.WithLabelValues().Set(float64(len(seen)))
+	d.metrics.visible.WithLabelValues().Set(float64(len(seen)))
 	if d.collects(bucket.Account) {
 		of, accounts, err := d.compareKind(ctx, now, bucket.Account, func(l *line) roster.List { return l.accounts })
 		if err != nil {
 			return nil, err
 		}
-		d.Metrics.visibleAccounts.WithLabelValues().Set(float64(len(accounts)))
+		d.metrics.visibleAccounts.WithLabelValues().Set(float64(len(accounts)))
 		changed, seen = append(changed, of...), append(seen, accounts...)
 	}
 	for _, sc := range changed {
@@ -190,22 +195,22 @@ func (d *discoverer) compare(ctx context.Context, now bucket.Time, heard map[*li
 			d.listAgain(now, l, ofZones, ofAccounts)
 		}
 	}
-	d.Metrics.selected.WithLabelValues().Set(float64(zones))
+	d.metrics.selected.WithLabelValues().Set(float64(zones))
 	if d.collects(bucket.Account) {
-		d.Metrics.selectedAccounts.WithLabelValues().Set(float64(accounts))
+		d.metrics.selectedAccounts.WithLabelValues().Set(float64(accounts))
 	}
 	if slices.ContainsFunc(d.lines, func(l *line) bool { return !l.list.Doubtful }) {
-		d.tellUnmatched(seen)
-		d.tellOdd(seen)
+		d.reportUnmatched(seen)
+		d.reportOdd(seen)
 	}
 	if len(changed) == 0 {
 		return nil, nil
 	}
-	d.tellChanged(ctx, changed)
-	if err := d.save(ctx, d.contents, changed); err != nil {
+	d.logChanged(ctx, changed)
+	if err := d.save(ctx, d.books.contents, changed); err != nil {
 		return nil, err
 	}
-	d.damaged.rewritten()
+	d.rewritten()
 	return moved, nil
 }
 
@@ -221,9 +226,9 @@ func (d *discoverer) compareKind(ctx context.Context, now bucket.Time, kind buck
 			}
 		}
 	}
-	changed, err = d.roster.Discover(ctx, now, kind, lists, d.Lookback, d.newest)
+	changed, err = d.books.roster.Discover(ctx, now, kind, lists, d.lookback, d.newest)
 	if err != nil {
-		return nil, nil, fmt.Errorf("compare %d %ss with those that are known: %w", len(seen), kind, err)
+		return nil, nil, fmt.Errorf("compare %d %ss with the known ones: %w", len(seen), kind, err)
 	}
 	return changed, seen, nil
 }
@@ -232,31 +237,31 @@ func (d *discoverer) compareKind(ctx context.Context, now bucket.Time, kind buck
 func (d *discoverer) listAgain(now bucket.Time, l *line, zones, accounts int) {
 	l.discoverAt = now.Add(discoverEvery)
 	soon := now.Add(min(discoverEvery, discoverSoon*time.Duration(1+len(l.list.Seen)/soonZones)))
-	if l.list.Doubtful && d.known(l, bucket.Zone) > 0 { // not all have moved to other credentials
-		d.Trouble.Set(trouble.ZonesUnlisted, l.about(""), fmt.Sprintf("Cloudflare lists no zones any more%s; the %d known ones are kept. Does the token still have Zone Read for them?", l.with(), d.known(l, bucket.Zone)))
+	if l.list.Doubtful && d.books.known(l, bucket.Zone) > 0 { // not all have moved to other credentials
+		d.trouble.Set(trouble.ZonesUnlisted, l.about(""), fmt.Sprintf("Cloudflare lists no zones any more%s; the %d known ones are kept. Does the token still have Zone Read for them?", l.with(), d.books.known(l, bucket.Zone)))
 		l.discoverAt = soon
 		return
 	}
-	d.Trouble.Clear(trouble.ZonesUnlisted, l.about(""))
+	d.trouble.Clear(trouble.ZonesUnlisted, l.about(""))
 	l.unmatched = l.Select.Unmatched(slices.Concat(l.list.Seen, l.accounts.Seen))
 	if zones == 0 && d.collects(bucket.Zone) || accounts == 0 && d.collects(bucket.Account) || len(l.unmatched) > 0 || l.listingAccounts.Lasts() {
 		l.discoverAt = soon
 	}
 }
 
-// tellChanged logs the zones and accounts that are new or have changed.
-func (d *discoverer) tellChanged(ctx context.Context, changed []*roster.Scope) {
+// logChanged logs the zones and accounts that are new or have changed.
+func (d *discoverer) logChanged(ctx context.Context, changed []*roster.Scope) {
 	level := slog.LevelInfo
 	if len(changed) > mostNews {
 		level = slog.LevelDebug
-		d.Logger.Info("many scopes are new or have changed", "scopes", len(changed), "known", len(d.roster))
+		d.log.Info("many scopes are new or have changed", "scopes", len(changed), "known", len(d.books.roster))
 	}
 	for _, sc := range changed {
 		if sc.Kind == bucket.Account {
-			d.Logger.Log(ctx, level, "account", "account", sc.ID, "name", sc.Name, "label", sc.AccountLabel, "state", sc.State, "credential", sc.Credential)
+			d.log.Log(ctx, level, "account", "account", sc.ID, "name", sc.Name, "label", sc.AccountLabel, "state", sc.State, "credential", sc.Credential)
 			continue
 		}
-		d.Logger.Log(ctx, level, "zone", "zone", sc.ID, "name", sc.Name, "label", sc.ZoneLabel, "account", sc.AccountName, "plan", sc.Plan, "state", sc.State, "credential", sc.Credential)
+		d.log.Log(ctx, level, "zone", "zone", sc.ID, "name", sc.Name, "label", sc.ZoneLabel, "account", sc.AccountName, "plan", sc.Plan, "state", sc.State, "credential", sc.Credential)
 	}
 }
 
@@ -291,8 +296,23 @@ func standingOf(z *cloudflare.Zone) roster.State {
 // newest is the end of the newest window that is stored of a scope; 0 where none
 // is.
 func (d *discoverer) newest(of bucket.Scope) (end bucket.Time) {
-	for i := range d.Catalogue.Datasets {
-		end = max(end, d.coverage.Newest(ledger.Series{Dataset: d.Catalogue.Datasets[i].Dataset, Scope: of}))
+	for i := range d.catalogue.Datasets {
+		end = max(end, d.books.coverage.Newest(ledger.Series{Dataset: d.catalogue.Datasets[i].Dataset, Scope: of}))
 	}
 	return end
+}
+
+// rewritten forgets the damage of scopes that have been found again.
+func (d *discoverer) rewritten() {
+	if len(d.damaged) == 0 {
+		return
+	}
+	known := make(map[string]bool, len(d.books.roster))
+	for _, sc := range d.books.roster {
+		known[sc.Key()] = true
+	}
+	d.damaged = slices.DeleteFunc(d.damaged, func(u store.Unreadable) bool { return known[u.Key] })
+	for _, kind := range []string{roster.KindScope, roster.KindAccount} {
+		d.unreadable.Records(kind, roster.Of(kind, d.damaged))
+	}
 }

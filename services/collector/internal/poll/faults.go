@@ -13,14 +13,13 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
-// faults is what fails: which series and datasets, why, and when they may be tried
-// again; and the lines, each with why nothing can be asked by it.
+// faults records which series, datasets and windows fail, why, and when they may be
+// tried again.
 type faults struct {
-	*Poller
+	*env
 	tries   map[ledger.Series]*try
 	off     map[string]*backoff.Backoff                // datasets that Cloudflare does not understand, until
 	invalid map[ledger.Series]map[bucket.Time]*invalid // windows that cannot be stored, by start
-	lines   lines
 }
 
 // What is waited for, by what failed.
@@ -109,7 +108,7 @@ func (f *faults) disable(dataset string, e *cloudflare.Error) {
 		f.off[dataset] = off
 	}
 	off.Fail(f.trusted.Second(), notUnderstood, f.rng.Float64())
-	f.Trouble.Set(trouble.DatasetDisabled, dataset, "Cloudflare does not know a field of the dataset, which is not collected meanwhile: "+e.Error())
+	f.trouble.Set(trouble.DatasetDisabled, dataset, "Cloudflare does not know a field of the dataset, which is not collected meanwhile: "+e.Error())
 }
 
 // denied reports whether the token was last found not to be good for a series.
@@ -138,8 +137,8 @@ func (f *faults) reject(key bucket.Key, why string, err error) {
 	}
 	w.detail = store.Text(err.Error())
 	w.Fail(f.trusted.Second(), seriesFailed, f.rng.Float64())
-	f.Metrics.invalid.WithLabelValues(key.Dataset).Inc()
-	f.Trouble.Set(trouble.InvalidValue, aboutSeries(of), why+"; it is not stored, and asked for again: "+w.detail)
+	f.metrics.invalid.WithLabelValues(key.Dataset).Inc()
+	f.trouble.Set(trouble.InvalidValue, aboutSeries(of), why+"; it is not stored, and is requested again: "+w.detail)
 }
 
 // accepted forgets that a window could not be stored.
@@ -168,6 +167,14 @@ func (f *faults) expireInvalid(c roster.Claim) {
 func (f *faults) closeInvalid(of ledger.Series) {
 	if len(f.invalid[of]) == 0 {
 		delete(f.invalid, of)
-		f.Trouble.Clear(trouble.InvalidValue, aboutSeries(of))
+		f.trouble.Clear(trouble.InvalidValue, aboutSeries(of))
 	}
+}
+
+func aboutSeries(of ledger.Series) string { return of.Dataset + " " + of.Scope.String() }
+
+// away notes that nothing can be asked at the moment, and until when.
+func (f *faults) away(l *line, e *cloudflare.Error, reason ledger.Reason, p backoff.Pauses) {
+	l.outage.Begin(f.trusted.Second(), e, reason, p, f.rng.Float64())
+	l.blocked = l.outage.Next
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // reasonBefore is why a window was missing, from the ledger as stored.
-func (b *books) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason {
-	if g := b.coverage.Gap(of, start); g != nil {
+func (r *recorder) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason {
+	if g := r.books.coverage.Gap(of, start); g != nil {
 		return g.Reason
 	}
 	return ledger.Pending
@@ -20,18 +20,18 @@ func (b *books) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reason 
 // missing lists the gaps of the moment, and what waits to be believed. Windows
 // that are inside their deadline and have nothing wrong with them are not gaps
 // yet: coverage shows them as pending without a record.
-func (b *books) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
+func (r *recorder) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
 	var out []ledger.Gap
 	for _, c := range claims {
 		if c.Unread { // what is known of its windows goes on to hold
-			out = append(out, b.coverage.View(c, now).Gaps()...)
+			out = append(out, r.books.coverage.View(c, now).Gaps()...)
 		}
 		if c.Variant == nil {
 			continue
 		}
-		for _, span := range b.coverage.Closed(c.Dataset, c.Scope).Missing(c.Window) {
+		for _, span := range r.books.coverage.Closed(c.Dataset, c.Scope).Missing(c.Window) {
 			for start := span.Start; start < span.End; start = start.Add(c.Dataset.Size) {
-				if g, ok := b.gap(now, c, start); ok {
+				if g, ok := r.gap(now, c, start); ok {
 					out = ledger.Join(out, g)
 				}
 			}
@@ -49,32 +49,32 @@ const (
 	// is believed two hours before that, so only a delay of the dataset can last
 	// until then.
 	waitLost = time.Hour
-	// waitUnheard is how old the newest reading may be: what cannot be read does not
+	// waitUnread is how old the newest reading may be: what cannot be read does not
 	// become final by itself. A leader gives what the last one left as long.
-	waitUnheard = time.Hour
+	waitUnread = time.Hour
 )
 
 // gap is why a window is not final; false where that is not worth a record yet.
-func (b *books) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledger.Gap, bool) {
+func (r *recorder) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledger.Gap, bool) {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	g := ledger.Gap{
 		Dataset: of.Dataset, Scope: of.Scope, Window: bucket.Window{Start: start, End: start.Add(c.Dataset.Size)},
-		Reason: ledger.Pending, Next: b.Again(of.Dataset, of.Scope, start),
+		Reason: ledger.Pending, Next: r.books.Again(of.Dataset, of.Scope, start),
 	}
 	if c.Keeps > 0 {
 		g.LostAt = start.Add(c.Keeps)
 	}
 	overdue := now.Sub(g.Window.End) > c.Dataset.Deadline
-	if t := b.tries[of]; t != nil && t.reason != "" {
+	if t := r.faults.tries[of]; t != nil && t.reason != "" {
 		g.Reason, g.Detail, g.Attempts = t.reason, t.detail, t.Failures
-	} else if outage, lasts := b.out(of.Scope); lasts {
+	} else if outage, lasts := r.books.out(of.Scope); lasts {
 		g.Reason, g.Detail = outage.Reason, outage.Detail // which keeps it from being asked
 	}
-	if w := b.invalid[of][start]; w != nil {
+	if w := r.faults.invalid[of][start]; w != nil {
 		g.Reason, g.Detail, g.Attempts = ledger.Invalid, w.detail, w.Failures
 		return g, true
 	}
-	w := b.waiting(of, start)
+	w := r.waiting(of, start)
 	reason := ledger.Suspect
 	switch w.Reason {
 	case settle.Delayed:
@@ -87,12 +87,12 @@ func (b *books) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledger.
 		}
 	default:
 	}
-	if w.Believed != 0 {
-		until := w.Believed.Add(waitOver)
+	if w.FinalBy != 0 {
+		until := w.FinalBy.Add(waitOver)
 		if c.Keeps > 0 {
 			until = min(until, g.LostAt.Add(-min(waitLost, c.Keeps/24)))
 		}
-		switch heard := max(w.Heard, b.leads).Add(waitUnheard); {
+		switch heard := max(w.LastRead, r.began).Add(waitUnread); {
 		case now >= heard:
 		case now >= until:
 			if g.Reason == ledger.Pending {
@@ -108,13 +108,13 @@ func (b *books) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledger.
 
 // waiting is how a window waits to be believed, as far as readings tell; of a
 // scope that was not read since this process leads, as far as the ledger does.
-func (b *books) waiting(of ledger.Series, start bucket.Time) settle.Waiting {
-	rules := b.settling[of.Dataset]
+func (r *recorder) waiting(of ledger.Series, start bucket.Time) settle.Waiting {
+	rules := r.books.settling[of.Dataset]
 	if rules.Known(of.Scope) {
 		w, _ := rules.Waiting(of.Scope, start)
 		return w
 	}
-	g := b.coverage.Gap(of, start)
+	g := r.books.coverage.Gap(of, start)
 	if g == nil || g.WaitsUntil == 0 && !g.Suspected() {
 		return settle.Waiting{}
 	}
@@ -127,20 +127,20 @@ func (b *books) waiting(of ledger.Series, start bucket.Time) settle.Waiting {
 	default:
 	}
 	if g.WaitsUntil != 0 {
-		w.Believed = g.WaitsUntil.Add(start.Sub(g.Window.Start) - waitOver)
+		w.FinalBy = g.WaitsUntil.Add(start.Sub(g.Window.Start) - waitOver)
 	}
 	return w
 }
 
 // countFilled compares the ledger before and after: what left it and is stored
 // was filled, unless it only waited to be believed.
-func (b *books) countFilled(after []ledger.Gap) {
+func (r *recorder) countFilled(after []ledger.Gap) {
 	still := map[ledger.Series]bucket.Spans{}
 	for _, g := range after {
 		still[g.Of()] = still[g.Of()].Add(g.Window)
 	}
-	for of, gaps := range b.coverage.Gaps {
-		size := b.sizeOf(of.Dataset)
+	for of, gaps := range r.books.coverage.Gaps {
+		size := r.sizeOf(of.Dataset)
 		if size == 0 {
 			continue
 		}
@@ -149,8 +149,8 @@ func (b *books) countFilled(after []ledger.Gap) {
 				continue
 			}
 			for _, left := range still[of].Missing(g.Window) {
-				for _, filled := range b.coverage.Final[of].Within(left) {
-					b.Metrics.filled.WithLabelValues(of.Dataset).Add(float64(filled.Len() / size))
+				for _, filled := range r.books.coverage.Final[of].Within(left) {
+					r.metrics.filled.WithLabelValues(of.Dataset).Add(float64(filled.Len() / size))
 				}
 			}
 		}

@@ -17,10 +17,10 @@ func (s *settings) answered(ctx context.Context, of *line, l *list, ask plan.Ask
 	now := s.trusted.Second()
 	var complete []*roster.Scope
 	for _, id := range ask.Scopes {
-		sc := s.roster[id]
+		sc := s.books.roster[id]
 		byNode, visible := answer[id.ID]
 		if !visible {
-			s.often.Log(ctx, s.leaveUnread(settingsDenied, nil, id), id.ID, id.Kind.String()+" is known, but the analytics API does not show it; does the token have "+permission(id.Kind)+"?", inLog(id), "name", sc.Name)
+			s.quiet.Log(ctx, s.leaveUnread(settingsDenied, nil, id), id.ID, id.Kind.String()+" is known, but the analytics API does not show it; does the token have "+permission(id.Kind)+"?", inLog(id), "name", sc.Name)
 			continue
 		}
 		if all := s.hear(now, id, ask.Nodes, byNode); all.has(s.nodes(id.Kind)) {
@@ -30,13 +30,13 @@ func (s *settings) answered(ctx context.Context, of *line, l *list, ask plan.Ask
 			complete = append(complete, sc)
 		}
 	}
-	return s.save(ctx, s.contents, complete)
+	return s.save(ctx, s.books.contents, complete)
 }
 
 // hear notes what was answered of some nodes of a scope.
 func (s *settings) hear(now bucket.Time, id bucket.Scope, asked []string, byNode map[string]cloudflare.Settings) *heard {
 	h := s.heard[id]
-	if h == nil || now.Sub(h.at) >= heardFor {
+	if h == nil || now.Sub(h.at) >= partialFor {
 		h = &heard{at: now, nodes: map[string]*roster.Node{}}
 		s.heard[id] = h
 	}
@@ -65,16 +65,16 @@ func (s *settings) grant(now bucket.Time, sc *roster.Scope, all *heard) {
 		}
 	}
 	first := sc.Checked == 0
-	sc.Entitle(now, s.contents.Of(entitled))
+	sc.Entitle(now, s.books.contents.Of(entitled))
 	if !first {
 		return
 	}
-	for _, c := range (roster.Roster{sc.Scope: sc}).Claims(now, s.Catalogue.Datasets, roster.Terms{}) {
+	for _, c := range (roster.Roster{sc.Scope: sc}).Claims(now, s.catalogue.Datasets, roster.Terms{}) {
 		if c.Variant == nil {
-			s.often.Info(c.Dataset.Dataset, "dataset is not collected for "+sc.Kind.String(), "dataset", c.Dataset.Dataset, inLog(sc.Scope), "name", sc.Name, "reason", c.Refused)
+			s.quiet.Info(c.Dataset.Dataset, "dataset is not collected for "+sc.Kind.String(), "dataset", c.Dataset.Dataset, inLog(sc.Scope), "name", sc.Name, "reason", c.Refused)
 			continue
 		}
-		s.Logger.Debug("dataset is collected for "+sc.Kind.String(), "dataset", c.Dataset.Dataset, inLog(sc.Scope), "name", sc.Name, "variant", c.Variant.Name)
+		s.log.Debug("dataset is collected for "+sc.Kind.String(), "dataset", c.Dataset.Dataset, inLog(sc.Scope), "name", sc.Name, "variant", c.Variant.Name)
 	}
 }
 

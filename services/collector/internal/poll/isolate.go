@@ -18,8 +18,8 @@ const patience = 2
 // quarters, down to one scope and one selection. A zone that voids every answer
 // it is part of so ends up alone, and its neighbours are served. In an outage
 // of Cloudflare this costs nothing, since three failures in a row end the pass.
-func (b *books) portions(r plan.Request) []plan.Request {
-	failures := b.failures(r)
+func (a *asker) portions(r plan.Request) []plan.Request {
+	failures := a.failures(r)
 	if failures <= patience {
 		return []plan.Request{r}
 	}
@@ -37,16 +37,16 @@ func (b *books) portions(r plan.Request) []plan.Request {
 
 // isAlone reports whether a question is to be asked by itself, since it was what
 // failed the last time, or its variant was refused.
-func (b *books) isAlone(sc bucket.Scope, sel plan.Selection) bool {
-	t := b.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}]
-	return t != nil && t.alone || b.roster[sc].Doubted(sel.Dataset.Dataset, sel.Variant.Name)
+func (a *asker) isAlone(sc bucket.Scope, sel plan.Selection) bool {
+	t := a.faults.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}]
+	return t != nil && t.alone || a.books.roster[sc].Doubted(sel.Dataset.Dataset, sel.Variant.Name)
 }
 
 // isApart reports whether all of a request is to be asked by itself.
-func (b *books) isApart(r plan.Request) bool {
+func (a *asker) isApart(r plan.Request) bool {
 	for _, sc := range r.Scopes {
 		for _, sel := range r.Selections {
-			if !b.isAlone(sc, sel) {
+			if !a.isAlone(sc, sel) {
 				return false
 			}
 		}
@@ -57,13 +57,13 @@ func (b *books) isApart(r plan.Request) bool {
 // apart takes out of a request what is to be asked by itself, so that it voids
 // nobody's answer but its own: one request for each scope that has any, behind
 // those of the others.
-func (b *books) apart(r plan.Request) []plan.Request {
+func (a *asker) apart(r plan.Request) []plan.Request {
 	var well, rest, alone []plan.Request
 	together := plan.Request{Lane: r.Lane, Selections: r.Selections}
 	for _, sc := range r.Scopes {
 		by, with := plan.Request{Lane: r.Lane, Scopes: []bucket.Scope{sc}}, plan.Request{Lane: r.Lane, Scopes: []bucket.Scope{sc}}
 		for _, sel := range r.Selections {
-			if b.isAlone(sc, sel) {
+			if a.isAlone(sc, sel) {
 				by.Selections = append(by.Selections, sel)
 			} else {
 				with.Selections = append(with.Selections, sel)
@@ -87,14 +87,14 @@ func (b *books) apart(r plan.Request) []plan.Request {
 // inTurn puts what is asked by itself behind what is not, and in between one of
 // them after every two others, so that those that fail, however many they are,
 // starve nobody and are not starved by a catch-up.
-func (b *books) inTurn(queue []plan.Request) []plan.Request {
+func (a *asker) inTurn(queue []plan.Request) []plan.Request {
 	var well, sick []plan.Request
 	for _, r := range queue {
-		for _, part := range b.apart(r) {
-			if b.isApart(part) {
+		for _, part := range a.apart(r) {
+			if a.isApart(part) {
 				sick = append(sick, part)
 			} else {
-				well = append(well, b.portions(part)...)
+				well = append(well, a.portions(part)...)
 			}
 		}
 	}
@@ -109,12 +109,12 @@ func (b *books) inTurn(queue []plan.Request) []plan.Request {
 }
 
 // failures is how often in a row every part of the request has failed.
-func (b *books) failures(r plan.Request) int {
+func (a *asker) failures(r plan.Request) int {
 	least := -1
 	for _, sel := range r.Selections {
 		for _, sc := range r.Scopes {
 			n, of := 0, ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-			if t := b.tries[of]; t != nil && !t.alone {
+			if t := a.faults.tries[of]; t != nil && !t.alone {
 				n = t.Failures
 			}
 			if least < 0 || n < least {
@@ -127,9 +127,9 @@ func (b *books) failures(r plan.Request) int {
 
 // understood is the request less the datasets that Cloudflare was found not to
 // understand since it was planned; false when nothing is left.
-func (b *books) understood(r plan.Request) (plan.Request, bool) {
+func (a *asker) understood(r plan.Request) (plan.Request, bool) {
 	r.Selections = slices.DeleteFunc(slices.Clone(r.Selections), func(sel plan.Selection) bool {
-		return b.isOff(sel.Dataset.Dataset)
+		return a.faults.isOff(sel.Dataset.Dataset)
 	})
 	return r, len(r.Selections) > 0
 }
@@ -137,13 +137,13 @@ func (b *books) understood(r plan.Request) (plan.Request, bool) {
 // granted takes one question out of a request that was refused since it was
 // planned: a pass that learns of a refusal may have several requests with it.
 // It returns what is left to ask instead, or false where nothing was refused.
-func (b *books) granted(r plan.Request) (rest []plan.Request, changed bool) {
-	now := b.trusted.Second()
+func (a *asker) granted(r plan.Request) (rest []plan.Request, changed bool) {
+	now := a.trusted.Second()
 	for _, sc := range r.Scopes {
 		for i, sel := range r.Selections {
 			of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-			t := b.tries[of]
-			if b.roster[sc].Refused(now, of.Dataset, sel.Variant.Name) || t != nil && t.alone && now < t.Next {
+			t := a.faults.tries[of]
+			if a.books.roster[sc].Refused(now, of.Dataset, sel.Variant.Name) || t != nil && t.alone && now < t.Next {
 				return without(r, []bucket.Scope{sc}, i), true
 			}
 		}
@@ -151,41 +151,10 @@ func (b *books) granted(r plan.Request) (rest []plan.Request, changed bool) {
 	return nil, false
 }
 
-// named is what an error names of a request: scopes, and one selection; none and
-// -1 where it does not say. A field that only one selection asks for names it.
-func (a *asker) named(r plan.Request, e *cloudflare.Error) (scopes []bucket.Scope, selection int) {
-	for _, sc := range r.Scopes {
-		if names(e, sc) {
-			scopes = append(scopes, sc)
-		}
-	}
-	selection = -1
-	for i, sel := range r.Selections {
-		switch {
-		case alias(i) == e.Alias:
-			return scopes, i
-		case e.Field == "" || !asks(sel, e.Field):
-		case selection >= 0:
-			return scopes, -1
-		default:
-			selection = i
-		}
-	}
-	return scopes, selection
-}
-
-// names reports whether an error names a scope.
-func names(e *cloudflare.Error, sc bucket.Scope) bool {
-	if sc.Kind == bucket.Account {
-		return sc.ID == e.Account
-	}
-	return sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID)
-}
-
 // names reports whether an error names a part of a request, so that the rest is
 // worth asking at once.
 func (a *asker) names(r plan.Request, e *cloudflare.Error) bool {
-	scopes, selection := a.named(r, e)
+	scopes, selection := named(r, e)
 	return len(scopes) > 0 && len(scopes) < len(r.Scopes) || selection >= 0 && len(r.Selections) > 1
 }
 
@@ -193,7 +162,7 @@ func (a *asker) names(r plan.Request, e *cloudflare.Error) bool {
 // of the request is still to be asked. Where the error names its origin only
 // that is taken out; where it does not, the request is halved.
 func (a *asker) isolate(r plan.Request, e *cloudflare.Error, all *alike) []plan.Request {
-	scopes, i := a.named(r, e)
+	scopes, i := named(r, e)
 	if len(r.Scopes) == 1 {
 		scopes = r.Scopes
 	}
@@ -202,7 +171,7 @@ func (a *asker) isolate(r plan.Request, e *cloudflare.Error, all *alike) []plan.
 	}
 	if e.Class == cloudflare.Ours && i >= 0 && e.Field != "" && asks(r.Selections[i], e.Field) {
 		// A field that does not exist does not exist for any zone.
-		a.disable(r.Selections[i].Dataset.Dataset, e)
+		a.faults.disable(r.Selections[i].Dataset.Dataset, e)
 		return without(r, r.Scopes, i)
 	}
 	switch {

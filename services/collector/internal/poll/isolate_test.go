@@ -55,13 +55,13 @@ func TestPartsAreTheWhole(t *testing.T) {
 				}
 			}
 			for failures := range 8 {
-				s := &books{faults: &faults{tries: map[ledger.Series]*try{}}}
+				a := &asker{faults: &faults{tries: map[ledger.Series]*try{}}}
 				for _, sc := range r.Scopes {
 					for _, sel := range r.Selections {
-						s.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}] = &try{Backoff: backoff.Backoff{Failures: failures}}
+						a.faults.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}] = &try{Backoff: backoff.Backoff{Failures: failures}}
 					}
 				}
-				parts := s.portions(r)
+				parts := a.portions(r)
 				if diff := cmp.Diff(want, asked(t, parts)); diff != "" {
 					t.Errorf("portions of %d zones × %d datasets after %d failures (-want +got):\n%s", z, d, failures, diff)
 				}

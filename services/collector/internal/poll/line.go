@@ -1,12 +1,10 @@
 package poll
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/services/collector/internal/backoff"
-	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
-	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
@@ -83,54 +81,7 @@ func (l *line) token() string {
 	return "the API token of credential " + l.Name
 }
 
-// away notes that nothing can be asked at the moment, and until when.
-func (f *faults) away(l *line, e *cloudflare.Error, reason ledger.Reason, p backoff.Pauses) {
-	l.outage.Begin(f.trusted.Second(), e, reason, p, f.rng.Float64())
-	l.blocked = l.outage.Next
-}
-
-// lineOf is the line by which a scope is asked; nil where its credential is not
-// configured any more.
-func (b *books) lineOf(sc bucket.Scope) *line {
-	who := b.roster[sc]
-	if who == nil {
-		return nil
-	}
-	return b.lines.named(who.Credential)
-}
-
-// out reports whether nothing can be asked of a scope, and why.
-func (b *books) out(sc bucket.Scope) (upstream.Outage, bool) {
-	l := b.lineOf(sc)
-	if l == nil || !l.outage.Lasts() {
-		return upstream.Outage{}, false
-	}
-	return l.outage, true
-}
-
-// known is how many scopes of a kind are a line's.
-func (b *books) known(l *line, kind bucket.ScopeKind) (n int) {
-	for id, who := range b.roster {
-		if id.Kind == kind && who.Credential == l.Name {
-			n++
-		}
-	}
-	return n
-}
-
-// owns reports whether any scope is asked by a line.
-func (b *books) owns(l *line) bool { return b.known(l, bucket.Zone)+b.known(l, bucket.Account) > 0 }
-
-// recovered ends an outage. What failed in it and was not tried since has failed for
-// no longer than from now.
-func (b *books) recovered(l *line) {
-	if l.outage.Lasts() {
-		now := b.trusted.Second()
-		for of, t := range b.tries {
-			if !t.alone && b.lineOf(of.Scope) == l {
-				t.Since = now
-			}
-		}
-	}
-	l.outage = upstream.Outage{}
+// open reports whether anything may be sent by any line.
+func (all lines) open() bool {
+	return slices.ContainsFunc(all, func(l *line) bool { return l.blocked == 0 })
 }

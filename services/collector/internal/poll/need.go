@@ -32,12 +32,12 @@ func (t tally) all() int { return t[bucket.Zone] + t[bucket.Account] }
 // are neither.
 func (r *reporter) outstanding(u *user) (waiting, known tally) {
 	waiting, known = tally{}, tally{}
-	for id, sc := range r.roster {
+	for id, sc := range r.books.roster {
 		switch {
 		case sc.State != roster.Active || !u.has(sc) || !r.collects(sc.Kind):
 		case sc.Checked != 0:
 			known[sc.Kind]++
-		case r.unread[id] == nil:
+		case r.settings.unread[id] == nil:
 			waiting[sc.Kind]++
 		}
 	}
@@ -52,16 +52,16 @@ func (s *settings) asks(of tally) (n int) {
 	return n
 }
 
-// tellOutstanding tells of settings that are to be asked for and have been for long.
-func (r *reporter) tellOutstanding(now bucket.Time) {
+// reportOutstanding tells of settings that are to be asked for and have been for long.
+func (r *reporter) reportOutstanding(now bucket.Time) {
 	all := 0
 	for _, u := range r.users {
-		all += r.tellWaiting(now, u)
+		all += r.reportWaiting(now, u)
 	}
-	r.Metrics.unread.WithLabelValues().Set(float64(all))
+	r.metrics.unread.WithLabelValues().Set(float64(all))
 }
 
-func (r *reporter) tellWaiting(now bucket.Time, u *user) int {
+func (r *reporter) reportWaiting(now bucket.Time, u *user) int {
 	outstanding, read := r.outstanding(u)
 	waiting, known := outstanding.all(), read.all()
 	switch {
@@ -71,16 +71,16 @@ func (r *reporter) tellWaiting(now bucket.Time, u *user) int {
 		u.waits = now
 	}
 	if waiting == 0 || now.Sub(u.waits) < settingsLate {
-		r.Trouble.Clear(trouble.BudgetShort, u.about(aboutSettings))
+		r.trouble.Clear(trouble.BudgetShort, u.about(aboutSettings))
 		return waiting
 	}
 	share, _ := u.lines[0].Budget.Share()
-	left := span * time.Duration(r.asks(outstanding)) / time.Duration(max(1, share))
+	left := span * time.Duration(r.settings.asks(outstanding)) / time.Duration(max(1, share))
 	what := "zones"
 	if r.collects(bucket.Account) {
 		what = "zones and accounts"
 	}
-	r.Trouble.Set(trouble.BudgetShort, u.about(aboutSettings), fmt.Sprintf(
+	r.trouble.Set(trouble.BudgetShort, u.about(aboutSettings), fmt.Sprintf(
 		"the settings of %d of %d %s have not been read yet, so nothing of these is collected; at the share of %d requests in five minutes it takes %s at least. A larger %s shortens it",
 		waiting, waiting+known, what, share, left.Round(time.Minute), u.setting("WEIR_BUDGET_SHARE", "share")))
 	return waiting
@@ -117,14 +117,14 @@ func (r *reporter) weighUser(now bucket.Time, u *user, claims []roster.Claim) {
 	}
 	u.weighed = selected
 	need := r.need(u, wants)
-	r.Metrics.needed.WithLabelValues(strings.ToValidUTF8(u.name, "\uFFFD")).Set(need)
+	r.metrics.needed.WithLabelValues(strings.ToValidUTF8(u.name, "\uFFFD")).Set(need)
 	u.lines[0].Budget.Expect(need)
 	if need <= float64(share) {
-		r.Trouble.Clear(trouble.BudgetShort, u.about(""))
-		r.Logger.Debug("the share of the budget suffices", "user", u.name, "needed", need, "share", share)
+		r.trouble.Clear(trouble.BudgetShort, u.about(""))
+		r.log.Debug("the share of the budget suffices", "user", u.name, "needed", need, "share", share)
 		return
 	}
-	r.Trouble.Set(trouble.BudgetShort, u.about(""), r.short(u, wants, need, share, limit))
+	r.trouble.Set(trouble.BudgetShort, u.about(""), r.short(u, wants, need, share, limit))
 }
 
 // steadyWants are a user's claims of scopes that go on.
@@ -159,8 +159,8 @@ func fingerprint(wants []plan.Want, share int) uint64 {
 // and scopes that are not known yet included. Zones and accounts are listed by another
 // API, which the limit is not about.
 func (r *reporter) need(u *user, wants []plan.Want) float64 {
-	settings := float64(r.asks(scopesOf(wants))) * float64(span) / float64(entitleEvery)
-	return u.scale * (plan.Need(wants, r.Interval, span, plan.DefaultCeilings) + settings)
+	settings := float64(r.settings.asks(scopesOf(wants))) * float64(span) / float64(entitleEvery)
+	return u.scale * (plan.Need(wants, r.interval, span, plan.DefaultCeilings) + settings)
 }
 
 func scopesOf(wants []plan.Want) tally {
@@ -203,7 +203,7 @@ func (r *reporter) short(u *user, wants []plan.Want, need float64, share, limit 
 	if !u.alone {
 		of = " of Cloudflare user " + u.name
 	}
-	return fmt.Sprintf("the selected zones and datasets%s need %.0f requests in five minutes, the share of the budget is %d: data is late, and gets later. One of these would do: %s",
+	return fmt.Sprintf("the selected zones and datasets%s need %.0f requests in five minutes, the share of the budget is %d: data is late, and the delay grows. One of these changes is enough: %s",
 		of, math.Ceil(need), share, strings.Join(remedies, "; "))
 }
 

@@ -53,7 +53,7 @@ func (a *alike) answer() { a.answered, a.streak, a.blamed = true, 0, nil }
 
 // refuse notes a refusal of r and says how to go on.
 func (a *alike) refuse(from *asker, l *line, r plan.Request, e *cloudflare.Error) advice {
-	scopes, _ := from.named(r, e)
+	scopes, _ := named(r, e)
 	switch {
 	case from.isApart(r): // known to be refused by itself
 		return isolate
@@ -101,7 +101,7 @@ func (a *alike) all(from *asker, l *line) bool {
 	if a.answered || a.streak == 0 {
 		return false
 	}
-	return len(a.refused) > 1 || a.err.Class == cloudflare.Denied || l.outage.Lasts() || from.known(l, bucket.Zone)+from.known(l, bucket.Account) == 1
+	return len(a.refused) > 1 || a.err.Class == cloudflare.Denied || l.outage.Lasts() || from.books.known(l, bucket.Zone)+from.books.known(l, bucket.Account) == 1
 }
 
 // cells are single questions out of all that is to be asked besides r itself,
@@ -124,20 +124,20 @@ func (a *asker) cells(r plan.Request, queue []plan.Request) []plan.Request {
 	return out
 }
 
-// refusedAlike deals with a refusal of everything that an errand asks: whoever was
+// refusedAlike deals with a refusal of everything that an lineQueue asks: whoever was
 // blamed on the way is not to blame.
-func (a *asker) refusedAlike(of *errand) {
+func (a *asker) refusedAlike(of *lineQueue) {
 	e := of.unnamed.err
 	reason, wait := ledger.Unknown, unknownForAll
 	if e.Class == cloudflare.Denied {
 		reason, wait = ledger.Unauthorized, tokenRefused
 	}
-	a.away(of.line, e, reason, wait)
+	a.faults.away(of.line, e, reason, wait)
 	of.stop()
 	for _, series := range of.unnamed.blamed {
-		delete(a.tries, series)
+		delete(a.faults.tries, series)
 	}
-	a.often.Warn(e.Class.String()+" "+e.Message, "Cloudflare refuses everything alike; nothing is concluded about zones or datasets", "credential", of.Name, "class", e.Class.String(), "err", e, bodyOf(e))
+	a.quiet.Warn(e.Class.String()+" "+e.Message, "Cloudflare refuses all requests alike; no conclusion is drawn about zones or datasets", "credential", of.Name, "class", e.Class.String(), "err", e, bodyOf(e))
 }
 
 // refusals of variants by answers cost the better data for as long as they
@@ -165,17 +165,17 @@ func (f *refusals) begin() { f.fresh = f.fresh[:0] }
 
 // refuse gives a variant up for a scope, for minutes at first.
 func (a *asker) refuse(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
-	who := a.roster[sc]
+	who := a.books.roster[sc]
 	dataset, variant := sel.Dataset.Dataset, sel.Variant.Name
 	key := dataset + "/" + variant
 	_, already := who.Refusals[key]
 	if !already { // a probe that fails is no news
-		of := &a.lineOf(sc).refusals
+		of := &a.books.lineOf(sc).refusals
 		of.fresh = append(of.fresh, refused{scope: sc, key: key})
 	}
 	who.Refuse(a.trusted.Second(), dataset, variant, roster.Refusal{Reason: e.Message, Node: sel.Variant.Node, Field: e.Field})
-	a.dirty(sc)
-	a.often.Warn(dataset+" "+sc.ID, sc.Kind.String()+" may not be asked; trying the next variant", "dataset", dataset, inLog(sc), "name", who.Name, "variant", variant, "probe", who.Refusals[key].Until, "err", e)
+	a.books.dirty(sc)
+	a.quiet.Warn(dataset+" "+sc.ID, "the variant is refused for the "+sc.Kind.String()+"; trying the next one", "dataset", dataset, inLog(sc), "name", who.Name, "variant", variant, "probe", who.Refusals[key].Until, "err", e)
 }
 
 // tooManyRefusals takes the refusals of a line's queue back when they are many and
@@ -186,11 +186,11 @@ func (a *asker) tooManyRefusals(l *line, e *cloudflare.Error) bool {
 		return false
 	}
 	for _, r := range f.fresh {
-		delete(a.roster[r.scope].Refusals, r.key)
+		delete(a.books.roster[r.scope].Refusals, r.key)
 	}
 	f.begin()
 	f.doubts = now
-	a.often.Warn("", "Cloudflare refuses many zones at once; believed only if it is said again", "credential", l.Name, "err", e)
-	a.away(l, e, ledger.Unknown, unknownForAll)
+	a.quiet.Warn("", "Cloudflare refuses many zones at once; the refusals count only if they are repeated", "credential", l.Name, "err", e)
+	a.faults.away(l, e, ledger.Unknown, unknownForAll)
 	return true
 }

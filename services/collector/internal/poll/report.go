@@ -5,12 +5,12 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
 
-// report sets the gauges that describe the moment.
-func (r *reporter) report(now bucket.Time, claims []roster.Claim) {
-	m := r.Metrics
+// setGauges sets the gauges that describe the moment.
+func (r *reporter) setGauges(now bucket.Time, claims []roster.Claim) {
+	m := r.metrics
 	m.scopes.Reset()
 	m.accounts.Reset()
-	for _, sc := range r.roster {
+	for _, sc := range r.books.roster {
 		switch {
 		case sc.Kind == bucket.Zone:
 			m.scopes.WithLabelValues(string(sc.State), sc.Credential).Inc()
@@ -22,7 +22,7 @@ func (r *reporter) report(now bucket.Time, claims []roster.Claim) {
 	m.waiting.Reset()
 	m.repairBy.Reset()
 	leaves := map[string]bucket.Time{}
-	for of, gaps := range r.coverage.Gaps {
+	for of, gaps := range r.books.coverage.Gaps {
 		size := r.sizeOf(of.Dataset)
 		if size == 0 {
 			continue
@@ -42,7 +42,7 @@ func (r *reporter) report(now bucket.Time, claims []roster.Claim) {
 	for dataset, at := range leaves {
 		m.repairBy.WithLabelValues(dataset).Set(float64(at))
 	}
-	for dataset, rules := range r.settling {
+	for dataset, rules := range r.books.settling {
 		m.suspects.WithLabelValues(dataset).Set(float64(rules.Suspects()))
 		_, delayed := rules.Delayed()
 		m.delayed.WithLabelValues(dataset).Set(boolean(delayed))
@@ -53,14 +53,14 @@ func (r *reporter) report(now bucket.Time, claims []roster.Claim) {
 // reportComplete tells of each dataset how far it is accounted for, of each
 // series how it fares, and of each dataset how many scopes are refused.
 func (r *reporter) reportComplete(now bucket.Time, claims []roster.Claim) {
-	m := r.Metrics
+	m := r.metrics
 	// Of what no zone is asked there is nothing to be complete.
 	m.completeUntil.Reset()
 	m.refused.Reset()
 	complete, overdue, refused, refusedBy := map[string]bucket.Time{}, map[string]bucket.Time{}, map[string]int{}, map[string]int{}
 	standings := make([]standing, 0, len(claims))
 	for _, c := range claims {
-		id, view := c.Dataset.Dataset, r.coverage.View(c, now)
+		id, view := c.Dataset.Dataset, r.books.coverage.View(c, now)
 		refused[id] += 0
 		if c.Scope.End == 0 || c.Scope.Listed() || now.Sub(c.Scope.End) < goneFor {
 			standings = append(standings, r.standing(now, c, view))

@@ -10,10 +10,10 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
-// tellUnmatched says which entries of the settings select nothing. Which zones are
+// reportUnmatched says which entries of the settings select nothing. Which zones are
 // left out is one setting for all credentials, so it is held against all that they
 // see; what each selects, against what it sees itself.
-func (d *discoverer) tellUnmatched(seen []roster.Seen) {
+func (d *discoverer) reportUnmatched(seen []roster.Seen) {
 	count, problems := map[string]int{}, map[string]string{}
 	tell := func(u roster.Unmatched) {
 		count[u.Setting]++
@@ -35,16 +35,16 @@ func (d *discoverer) tellUnmatched(seen []roster.Seen) {
 		}
 	}
 	for setting, n := range count {
-		d.Metrics.unmatched.WithLabelValues(setting).Set(float64(n))
+		d.metrics.unmatched.WithLabelValues(setting).Set(float64(n))
 	}
-	d.Trouble.Replace(trouble.SelectionUnmatched, problems)
+	d.trouble.Replace(trouble.SelectionUnmatched, problems)
 }
 
 // judge says why no zone of a line is collected, if none is, and returns how many
 // are.
 func (d *discoverer) judge(l *line) (collected int) {
 	idle := map[roster.State]int{}
-	for _, sc := range d.roster {
+	for _, sc := range d.books.roster {
 		switch {
 		case sc.Kind != bucket.Zone, sc.Credential != l.Name:
 		case sc.State == roster.Active:
@@ -55,9 +55,9 @@ func (d *discoverer) judge(l *line) (collected int) {
 	}
 	why := ""
 	switch taken := d.taken(l); {
-	case collected > 0, !d.collects(bucket.Zone), taken > 0, d.active(l, bucket.Account) > 0:
+	case collected > 0, !d.collects(bucket.Zone), taken > 0, d.books.active(l, bucket.Account) > 0:
 		// What a credential is there for may be collected with others, or be accounts.
-		d.Trouble.Clear(trouble.NoZones, l.about(""))
+		d.trouble.Clear(trouble.NoZones, l.about(""))
 		return collected
 	case l.list.At == 0: // not known yet
 		return 0
@@ -69,7 +69,7 @@ func (d *discoverer) judge(l *line) (collected int) {
 	default:
 		why = fmt.Sprintf("the token sees %d zones, and %s select none of them", len(l.list.Seen), inWords(l.Select.Settings()))
 	}
-	d.Trouble.Set(trouble.NoZones, l.about(""), "no zone is collected"+l.with()+": "+why)
+	d.trouble.Set(trouble.NoZones, l.about(""), "no zone is collected"+l.with()+": "+why)
 	return 0
 }
 
@@ -79,29 +79,29 @@ func (d *discoverer) judgeAccounts(l *line) (collected int) {
 	if !d.collects(bucket.Account) {
 		return 0
 	}
-	collected = d.active(l, bucket.Account)
+	collected = d.books.active(l, bucket.Account)
 	why := ""
 	elsewhere := func(z roster.Seen) bool {
-		sc := d.roster[z.Scope()]
+		sc := d.books.roster[z.Scope()]
 		return sc != nil && sc.Listed() && sc.Credential != l.Name
 	}
 	switch visible := len(l.accounts.Seen); {
 	case collected > 0, slices.ContainsFunc(l.accounts.Seen, elsewhere):
-		d.Trouble.Clear(trouble.NoAccounts, l.about(""))
+		d.trouble.Clear(trouble.NoAccounts, l.about(""))
 		return collected
 	case l.accounts.At == 0: // not known yet
 		return 0
 	case visible == 0:
 		why = "Cloudflare shows the token no account, and no zone of one. Datasets about accounts need the permission Account Analytics Read, and to find the accounts Account Settings Read or, for those with zones, Zone Read"
 	case slices.ContainsFunc(l.accounts.Seen, func(z roster.Seen) bool {
-		sc := d.roster[z.Scope()]
+		sc := d.books.roster[z.Scope()]
 		return sc != nil && sc.Listed() && sc.Credential != l.Name
 	}):
 		why = "the selected accounts that the token sees are collected with other credentials"
 	default:
 		why = fmt.Sprintf("the token sees %d accounts, and %s selects none of them", visible, l.Select.AccountsSetting())
 	}
-	d.Trouble.Set(trouble.NoAccounts, l.about(""), "no account is collected"+l.with()+": "+why)
+	d.trouble.Set(trouble.NoAccounts, l.about(""), "no account is collected"+l.with()+": "+why)
 	return 0
 }
 
@@ -116,7 +116,7 @@ func permission(kind bucket.ScopeKind) string {
 // taken is how many zones that a line sees are collected by others.
 func (d *discoverer) taken(l *line) (n int) {
 	for _, z := range l.list.Seen {
-		if sc := d.roster[z.Scope()]; sc != nil && sc.Listed() && sc.Credential != l.Name {
+		if sc := d.books.roster[z.Scope()]; sc != nil && sc.Listed() && sc.Credential != l.Name {
 			n++
 		}
 	}
@@ -125,4 +125,25 @@ func (d *discoverer) taken(l *line) (n int) {
 
 func inWords(names []string) string {
 	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}
+
+// reportOdd tells of zones and accounts with values that cannot be used as they are.
+func (d *discoverer) reportOdd(seen []roster.Seen) {
+	now := map[string]bool{}
+	for _, z := range seen {
+		if d.books.roster[z.Scope()] == nil {
+			continue // not selected
+		}
+		if odd := z.Odd(); odd != "" {
+			about := z.Scope().String()
+			now[about] = true
+			d.trouble.Set(trouble.InvalidValue, about, odd)
+		}
+	}
+	for about := range d.odd {
+		if !now[about] {
+			d.trouble.Clear(trouble.InvalidValue, about)
+		}
+	}
+	d.odd = now
 }

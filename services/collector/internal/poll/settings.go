@@ -11,19 +11,30 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/journal"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
 
+const (
+	entitleEvery   = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
+	settingsAtOnce = 10            // requests for settings that are sent before others have their turn
+	mostVoided     = 10            // of them that may fail before the rest waits for the next pass
+	partialFor     = time.Hour     // what is known of a part of a zone's settings
+)
+
 // settings reads what plans allow. Its requests take turns with those for data, so
 // that many zones that are new keep nobody's data back.
 type settings struct {
-	*Poller
-	*faults
-	*books
-	*writer
-	*asker
+	*env
+	faults  *faults
+	books   *books
+	lines   lines
+	sender  *sender
+	journal *journal.Journal
+	save    func(context.Context, *roster.Contents, []*roster.Scope) error
+
 	unread   map[bucket.Scope]*unread // scopes whose settings could not be read
 	heard    map[bucket.Scope]*heard  // scopes of which a part of the nodes was answered
 	ceilings plan.Ceilings            // of the documents; lower when Cloudflare refused larger ones
@@ -98,7 +109,7 @@ func (s *settings) aside(ctx context.Context, l *line) (used bool, err error) {
 func (s *settings) entitleFailed(ctx context.Context, now bucket.Time, of *line, until time.Time) error {
 	var due []*roster.Scope
 	for sc, u := range s.unread {
-		if who := s.roster[sc]; u.blamed && who != nil && who.Credential == of.Name && s.due(now, who) {
+		if who := s.books.roster[sc]; u.blamed && who != nil && who.Credential == of.Name && s.due(now, who) {
 			due = append(due, who)
 		}
 	}
@@ -107,7 +118,7 @@ func (s *settings) entitleFailed(ctx context.Context, now bucket.Time, of *line,
 	})
 	l := list{queue: s.pack(now, due)}
 	for s.more(&l) {
-		if len(s.lines) > 1 && s.Clock.Now().After(until) {
+		if len(s.lines) > 1 && s.clock.Now().After(until) {
 			return nil // the others' windows fall due meanwhile
 		}
 		if ok, _, err := s.next(ctx, of, &l, quota.Background); err != nil || !ok || of.blocked != 0 {
@@ -115,6 +126,26 @@ func (s *settings) entitleFailed(ctx context.Context, now bucket.Time, of *line,
 		}
 	}
 	return nil
+}
+
+// whenIdle reads the settings that could not be read before, with lines that have nothing
+// else to send, and returns these lines.
+func (s *settings) whenIdle(ctx context.Context, now bucket.Time) (idle map[*line]bool, err error) {
+	until := s.clock.Now().Add(longWait)
+	idle = map[*line]bool{}
+	for _, l := range s.lines {
+		if l.blocked != 0 {
+			continue
+		}
+		l.turns = settingsAtOnce // no data is waiting for a turn
+		if idle[l] = !s.more(&l.urgent); !idle[l] {
+			continue
+		}
+		if err := s.entitleFailed(ctx, now, l, until); err != nil {
+			return nil, err
+		}
+	}
+	return idle, nil
 }
 
 // due reports whether a scope's settings should be asked for at now.
@@ -135,7 +166,7 @@ func (s *settings) readAgain(sc *roster.Scope) bucket.Time {
 // settings no leader could read for long, which may void requests. Who is known to
 // is left out.
 func (s *settings) stale(now bucket.Time, l *line) (classes [3][]*roster.Scope) {
-	for _, sc := range s.roster {
+	for _, sc := range s.books.roster {
 		if u := s.unread[sc.Scope]; sc.Credential != l.Name || !s.due(now, sc) || u != nil && u.blamed {
 			continue
 		}
@@ -167,7 +198,7 @@ func (s *settings) pack(now bucket.Time, scopes []*roster.Scope) (asks []plan.As
 	for _, sc := range scopes {
 		nodes := nodes[sc.Kind]
 		lacks := nodes
-		if h := s.heard[sc.Scope]; h != nil && now.Sub(h.at) < heardFor {
+		if h := s.heard[sc.Scope]; h != nil && now.Sub(h.at) < partialFor {
 			lacks = slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { _, known := h.nodes[n]; return known })
 		}
 		if !slices.Equal(lacks, lacking) || len(together) > 0 && together[0].Kind != sc.Kind {
@@ -187,7 +218,7 @@ func (s *settings) more(l *list) bool {
 	for len(l.queue) > 0 && !l.halted() {
 		first := &l.queue[0]
 		first.Scopes = slices.DeleteFunc(slices.Clone(first.Scopes), func(sc bucket.Scope) bool {
-			return s.roster[sc] == nil || now < s.readAgain(s.roster[sc])
+			return s.books.roster[sc] == nil || now < s.readAgain(s.books.roster[sc])
 		})
 		if len(first.Scopes) > 0 {
 			return true
@@ -200,7 +231,7 @@ func (s *settings) more(l *list) bool {
 // anySettings reports whether anything of a line can be asked by settings that were
 // read.
 func (s *settings) anySettings(l *line) bool {
-	for _, sc := range s.roster {
+	for _, sc := range s.books.roster {
 		if s.collects(sc.Kind) && sc.Credential == l.Name && sc.Checked != 0 && sc.State == roster.Active {
 			return true
 		}
@@ -211,7 +242,7 @@ func (s *settings) anySettings(l *line) bool {
 // nodes are the GraphQL nodes that any variant asks of scopes of a kind.
 func (s *settings) nodes(of bucket.ScopeKind) []string {
 	used := map[string]bool{}
-	for _, d := range s.Catalogue.Datasets {
+	for _, d := range s.catalogue.Datasets {
 		for _, v := range d.Variants {
 			if d.ScopeKind == of {
 				used[v.Node] = true
@@ -224,10 +255,10 @@ func (s *settings) nodes(of bucket.ScopeKind) []string {
 // next sends the next document of a list, if there is a permit for it; otherwise it
 // says how long to wait.
 func (s *settings) next(ctx context.Context, of *line, l *list, lane quota.Lane) (ok bool, wait time.Duration, err error) {
-	if err := s.journal.TellStream(ctx); err != nil {
+	if err := s.journal.RefreshStream(ctx); err != nil {
 		return false, 0, err
 	}
-	switch ok, wait, err = s.permit(ctx, of, lane); {
+	switch ok, wait, err = s.sender.permit(ctx, of, lane); {
 	case err != nil:
 		return false, 0, fmt.Errorf("reserve permits: %w", err)
 	case !ok:
@@ -242,7 +273,7 @@ func (s *settings) next(ctx context.Context, of *line, l *list, lane quota.Lane)
 func (s *settings) send(ctx context.Context, of *line, l *list) error {
 	ask := l.queue[0]
 	l.queue = l.queue[1:]
-	s.Metrics.requests.WithLabelValues("settings").Inc()
+	s.metrics.requests.WithLabelValues("settings").Inc()
 	q := about(ask.Scopes)
 	answer, err := of.Client.Settings(ctx, q.AccountID, q.Zones, ask.Nodes)
 	of.Budget.Over()

@@ -67,7 +67,7 @@ func (r *reporter) standing(now bucket.Time, c roster.Claim, view coverage.View)
 			misses = &gaps[i]
 		}
 	}
-	t := r.tries[of]
+	t := r.faults.tries[of]
 	switch {
 	case c.Scope.State != roster.Active:
 		out.state = string(c.Scope.State)
@@ -76,7 +76,7 @@ func (r *reporter) standing(now bucket.Time, c roster.Claim, view coverage.View)
 		if c.Scope.Checked == 0 {
 			out.state, out.reason = r.unreadState(of.Scope)
 		}
-	case r.isOff(of.Dataset):
+	case r.faults.isOff(of.Dataset):
 		out.state, out.reason = stateOff, "not_understood"
 	case t != nil && t.reason == ledger.Unauthorized:
 		out.state, out.reason = stateDenied, string(t.reason)
@@ -92,8 +92,8 @@ func (r *reporter) standing(now bucket.Time, c roster.Claim, view coverage.View)
 // unreadState is the state of a scope whose settings were never read, so that
 // nothing of it is asked.
 func (r *reporter) unreadState(sc bucket.Scope) (state, reason string) {
-	u := r.unread[sc]
-	outage, lasts := r.out(sc)
+	u := r.settings.unread[sc]
+	outage, lasts := r.books.out(sc)
 	switch {
 	case u.denied():
 		return stateDenied, string(ledger.Unauthorized)
@@ -116,7 +116,7 @@ const mostStandings = 1000
 // half of one and half of the next.
 type standings struct {
 	state, newest, left *prometheus.Desc
-	told                atomic.Pointer[picture] // nil: this process does not lead
+	published           atomic.Pointer[picture] // nil: this process does not lead
 }
 
 // picture is what one pass leaves to be told.
@@ -141,7 +141,7 @@ func newStandings(reg prometheus.Registerer) *standings {
 // publish replaces what is told; nil tells nothing.
 func (s *standings) publish(all []standing) {
 	if all == nil {
-		s.told.Store(nil)
+		s.published.Store(nil)
 		return
 	}
 	// A name may have had several owners: the present one, or the last, counts.
@@ -157,7 +157,7 @@ func (s *standings) publish(all []standing) {
 		})
 		all = all[:min(len(all), mostStandings)]
 	}
-	s.told.Store(&picture{standings: all, leftOut: total - len(all)})
+	s.published.Store(&picture{standings: all, leftOut: total - len(all)})
 }
 
 func boolOrder(a, b bool) int {
@@ -179,15 +179,15 @@ func (s *standings) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (s *standings) Collect(metrics chan<- prometheus.Metric) {
-	told := s.told.Load()
-	if told == nil {
+	now := s.published.Load()
+	if now == nil {
 		return
 	}
-	for _, one := range told.standings {
+	for _, one := range now.standings {
 		metrics <- prometheus.MustNewConstMetric(s.state, prometheus.GaugeValue, 1, one.zone, one.account, one.dataset, one.state, one.reason)
 		if one.newest != 0 {
 			metrics <- prometheus.MustNewConstMetric(s.newest, prometheus.GaugeValue, float64(one.newest), one.zone, one.account, one.dataset)
 		}
 	}
-	metrics <- prometheus.MustNewConstMetric(s.left, prometheus.GaugeValue, float64(told.leftOut))
+	metrics <- prometheus.MustNewConstMetric(s.left, prometheus.GaugeValue, float64(now.leftOut))
 }

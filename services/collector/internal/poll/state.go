@@ -2,242 +2,220 @@ package poll
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/backoff"
-	"github.com/weir-metrics/weir/services/collector/internal/coverage"
 	"github.com/weir-metrics/weir/services/collector/internal/journal"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/settle"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
-	"github.com/weir-metrics/weir/services/collector/internal/trouble"
-	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
 // state is one term of a leader. It is built from the store, lives as long as the
-// term, and belongs to one goroutine. Its parts do the work; each embeds what it
-// uses of the others, and no more.
+// term, and belongs to one goroutine.
 type state struct {
-	*Poller
-	*faults
-	*books
-	*writer
-	*asker
-	*judge
-	*settings
-	*discoverer
-	*auditor
-	*reporter
-	damaged *damage
+	*env
+	lines    lines
+	journal  *journal.Journal
+	interval time.Duration // longest pause between passes
 
-	told     store.Record // problems, as stored
-	retireAt bucket.Time
-	dropAt   bucket.Time // when to look for contents that no scope refers to
-	putOff   bucket.Time // since when retention could not be done; 0: it could
-	retired  bucket.Time // nothing before may be stored; as stored
+	faults     *faults
+	books      *books
+	writer     *writer
+	history    *history
+	judge      *judge
+	drift      *drift
+	sender     *sender
+	asker      *asker
+	settings   *settings
+	discoverer *discoverer
+	retention  *retention
+	auditor    *auditor
+	inspector  *inspector
+	recorder   *recorder
+	reporter   *reporter
 }
 
-func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
-	// What is kept goes by the time, and a new process has compared no clocks.
-	now, err := p.trusted.Look(ctx)
+// compose connects the parts of a term. load gives them what is stored.
+func (p *Poller) compose(won store.Lease, now bucket.Time) *state {
+	c, e, all := p.config, p.env, newLines(p.config.Credentials)
+	log := journal.Open(journal.Config{
+		Store: c.Store, Clock: e.clock, Trusted: e.trusted, LeaseTTL: c.LeaseTTL, Jitter: e.rng.Float64,
+		Writes: c.Writes, Trouble: e.trouble, Revision: e.metrics.revision, Stream: e.metrics.progress,
+	}, won)
+	s := &state{env: e, lines: all, journal: log, interval: c.Interval}
+	s.faults = &faults{env: e, tries: map[ledger.Series]*try{}, off: map[string]*backoff.Backoff{}, invalid: map[ledger.Series]map[bucket.Time]*invalid{}}
+	s.books = &books{
+		env: e, faults: s.faults, lines: all, retention: c.Retention,
+		changed: map[bucket.Scope]bool{}, settling: newSettling(e.catalogue.Datasets),
+	}
+	s.writer = &writer{env: e, faults: s.faults, journal: log}
+	s.history = &history{env: e, books: s.books, store: c.Store, unreadable: c.Unreadable, recent: map[ledger.Series][]settle.Final{}}
+	s.drift = &drift{unsaved: map[string]bool{}}
+	s.judge = &judge{
+		env: e, faults: s.faults, books: s.books, history: s.history, drift: s.drift, commit: s.writer.commit,
+		versions: map[string]uint32{}, defined: map[string]*bucket.Definition{},
+	}
+	s.sender = &sender{env: e, faults: s.faults, books: s.books, lines: all, journal: log}
+	s.settings = &settings{
+		env: e, faults: s.faults, books: s.books, lines: all, sender: s.sender, journal: log, save: s.writer.save,
+		unread: map[bucket.Scope]*unread{}, heard: map[bucket.Scope]*heard{}, ceilings: plan.DefaultCeilings,
+	}
+	s.asker = &asker{
+		env: e, faults: s.faults, books: s.books, lines: all, sender: s.sender, journal: log,
+		take: s.judge.take, aside: s.settings.aside,
+	}
+	s.discoverer = &discoverer{
+		env: e, books: s.books, lines: all, lookback: c.Lookback, unreadable: c.Unreadable,
+		failed: s.sender.upstreamFailed, save: s.writer.save, odd: map[string]bool{},
+	}
+	s.retention = &retention{
+		env: e, store: c.Store, keep: c.Retention, term: won.Term, commit: s.writer.commit, writes: c.Writes, unreadable: c.Unreadable,
+	}
+	s.auditor = &auditor{
+		env: e, faults: s.faults, books: s.books, lines: all, sender: s.sender, drift: s.drift, store: c.Store,
+		commit: s.writer.commit, unreadable: c.Unreadable,
+	}
+	s.inspector = &inspector{env: e, store: c.Store, unreadable: c.Unreadable, read: won.Head.Floor, until: won.Head.Revision}
+	s.recorder = &recorder{
+		env: e, faults: s.faults, books: s.books, drift: s.drift, journal: log, commit: s.writer.commit,
+		writes: c.Writes, unreadable: c.Unreadable, began: now,
+	}
+	s.reporter = &reporter{
+		env: e, faults: s.faults, books: s.books, settings: s.settings, lines: all, users: usersOf(all), interval: c.Interval,
+	}
+	return s
+}
+
+// pass does one round of the loop and returns when the next one should begin.
+func (s *state) pass(ctx context.Context) (next time.Time, err error) {
+	s.sender.compareClocks(ctx)
+	began, err := s.now(ctx)
 	if err != nil {
-		return nil, err
+		return next, err
 	}
-	if err := p.checkHead(ctx, won.Head); err != nil {
-		return nil, err
+	if err := s.prepare(ctx, began); err != nil {
+		return next, err
 	}
-	won.Head.ProgressAt = p.possible("stream time", won.Head.ProgressAt, now)
-	won.Head.CommittedAt = p.possible("time of the newest entry", won.Head.CommittedAt, now)
-	s := p.compose(won, now)
-	if err := s.loadRecords(ctx, bucket.TimeOf(now)); err != nil {
-		return nil, err
+	if err := s.collect(ctx, began); err != nil {
+		return next, err
 	}
-	if s.drift, err = p.loadDrift(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.loadRecent(ctx); err != nil {
-		return nil, err
-	}
-	return s, s.defineDatasets(ctx)
-}
-
-// possible is a stored time, or none where it is too far ahead of the trusted
-// clock to have been a leader's: commits are not dated by it.
-func (p *Poller) possible(what string, stored, now time.Time) time.Time {
-	if ahead := stored.Sub(now); ahead > store.MaxAhead {
-		p.Logger.Warn("the stored "+what+" is too far ahead to be one, it is not gone by", "stored", stored, "ahead", ahead)
-		return time.Time{}
-	}
-	return stored
-}
-
-// checkHead returns ErrCorrupt unless the newest entry is that of the head: what
-// is appended elsewhere is behind entries that nobody has, or in their places.
-func (p *Poller) checkHead(ctx context.Context, head store.Head) error {
-	after := head.Revision
-	if after > head.Floor {
-		after--
-	}
-	newest, err := p.Store.ReadLog(ctx, after, 2)
+	idle, err := s.settings.whenIdle(ctx, began)
 	if err != nil {
-		return fmt.Errorf("read the newest entry: %w", err)
+		return next, err
 	}
-	want := 1
-	if after == head.Revision {
-		want = 0
+	if err := s.auditor.audit(ctx, idle); err != nil {
+		return next, err
 	}
-	if len(newest) == want && (want == 0 || newest[0].Revision == head.Revision) {
-		return nil
+	s.inspector.inspect(ctx)
+	now, err := s.now(ctx)
+	if err != nil {
+		return next, err
 	}
-	is := "there is no such entry"
-	if len(newest) > 0 {
-		is = fmt.Sprintf("there is an entry of revision %d", newest[len(newest)-1].Revision)
+	claims := s.books.claims(now)
+	s.reporter.reportProblems(claims)
+	if err := s.recorder.record(ctx, now, claims); err != nil {
+		return next, err
 	}
-	return fmt.Errorf("%w: the log's head says revision %d, and %s", store.ErrCorrupt, head.Revision, is)
+	s.reporter.setGauges(now, claims)
+	if err := s.journal.RecordStream(ctx, now.Std()); err != nil {
+		return next, err
+	}
+	return s.nextPass(now, claims), nil
 }
 
-// compose puts the parts of a term together. They know nothing yet.
-func (p *Poller) compose(won store.Lease, now time.Time) *state {
-	f := &faults{Poller: p, lines: newLines(p.Credentials), tries: map[ledger.Series]*try{}, off: map[string]*backoff.Backoff{}, invalid: map[ledger.Series]map[bucket.Time]*invalid{}}
-	b := &books{
-		Poller: p, faults: f, leads: bucket.TimeOf(now), changed: map[bucket.Scope]bool{},
-		versions: map[string]uint32{}, defined: map[string]*bucket.Definition{}, settling: map[string]*settle.Dataset{}, recent: map[ledger.Series][]settle.Final{},
+// prepare does the work that is not about windows: it lists zones and accounts, reads
+// their settings, and applies retention.
+func (s *state) prepare(ctx context.Context, now bucket.Time) error {
+	for _, l := range s.lines {
+		if l.blocked, l.unlisted = 0, false; now < l.outage.Next {
+			l.blocked = l.outage.Next
+		}
 	}
-	for i := range p.Catalogue.Datasets {
-		d := &p.Catalogue.Datasets[i]
-		b.settling[d.Dataset] = settle.New(settle.Policy{Size: d.Size, Confirm: d.Confirm, Deadline: d.Deadline, Distinct: d.Distinct()})
-	}
-	w := &writer{Poller: p, faults: f, journal: journal.Open(journal.Config{
-		Store: p.Store, Clock: p.Clock, Trusted: p.trusted, LeaseTTL: p.LeaseTTL, Jitter: p.rng.Float64,
-		Writes: p.Writes, Trouble: p.Trouble, Revision: p.Metrics.revision, Stream: p.Metrics.progress,
-	}, won)}
-	damaged := &damage{Poller: p, books: b, inspected: won.Head.Floor, until: won.Head.Revision}
-	a := &asker{Poller: p, faults: f, books: b, writer: w}
-	u := &auditor{Poller: p, faults: f, books: b, writer: w, asker: a}
-	j := &judge{Poller: p, faults: f, books: b, writer: w, auditor: u}
-	a.take = j.take
-	g := &settings{
-		Poller: p, faults: f, books: b, writer: w, asker: a, ceilings: plan.DefaultCeilings,
-		unread: map[bucket.Scope]*unread{}, heard: map[bucket.Scope]*heard{},
-	}
-	a.aside = g.aside
-	d := &discoverer{Poller: p, faults: f, books: b, writer: w, asker: a, damaged: damaged, odd: map[string]bool{}}
-	r := &reporter{Poller: p, faults: f, books: b, settings: g, discoverer: d, users: usersOf(f.lines)}
-	return &state{
-		Poller: p, faults: f, books: b, writer: w, asker: a, judge: j, settings: g, discoverer: d, auditor: u, reporter: r, damaged: damaged,
-	}
-}
-
-// loadRecords reads what leaders before this one have written. A record that
-// cannot be read costs itself, never the term: whoever leads next would come to it
-// too.
-func (s *state) loadRecords(ctx context.Context, now bucket.Time) error {
-	// Everything here is read after the term is committed, so no other leader's
-	// append can still come in between.
-	scopes, err := roster.Load(ctx, s.Store)
+	moved, err := s.discoverer.discover(ctx, now)
 	if err != nil {
 		return err
 	}
-	if err := s.loadRoster(ctx, scopes); err != nil {
-		return err
+	for _, sc := range moved {
+		s.forget(sc)
 	}
-	records, err := coverage.ReadRecords(ctx, s.Store)
-	if err != nil {
-		return err
-	}
-	for kind, bad := range records.Bad {
-		s.Unreadable.Records(kind, bad)
-	}
-	s.Unreadable.Adopt(records.Unreadable)
-	s.damaged.gaps = records.Bad[ledger.KindGap]
-	if s.damaged.retired = len(records.Bad[ledger.KindRetired]) > 0; s.damaged.retired {
-		if records.Retired, err = s.oldest(ctx); err != nil {
-			return err
-		}
-	}
-	s.retired = records.Retired
-	if s.coverage, err = records.Read(ctx, s.Store, nil, roster.Keep(now, s.Retention), s.Catalogue.Datasets); err != nil {
-		return err
-	}
-	problems, err := s.Store.Records(ctx, trouble.KindProblems)
-	if err != nil {
-		return fmt.Errorf("read problems: %w", err)
-	}
-	s.told = trouble.Record(s.journal.Term(), nil)
-	if len(problems) > 0 {
-		s.told = problems[0]
-	}
-	return nil
-}
-
-// loadRoster takes the roster as it was stored. What of it cannot be read is read
-// from Cloudflare again, and what an earlier build wrote is written anew.
-func (s *state) loadRoster(ctx context.Context, stored roster.Stored) error {
-	s.roster, s.contents = stored.Roster, stored.Contents
-	s.damaged.scopes, s.damaged.contents = stored.Unreadable, len(stored.Damaged) > 0
-	stored.Tell(s.Unreadable)
-	if n := len(stored.Missing); n > 0 {
-		s.Logger.Warn("entitlements of scopes are missing in the store; their settings are read again", "scopes", n, "first", stored.Missing[0].Name)
-	}
-	if len(stored.Damaged) > 0 {
-		var batch store.Batch
-		for _, r := range stored.Damaged {
-			batch.Records = append(batch.Records, store.Record{Kind: r.Kind, Key: r.Key})
-		}
-		if err := s.commit(ctx, batch); err != nil {
-			return err
-		}
-	}
-	return s.save(ctx, s.contents, stored.Old)
-}
-
-// defineDatasets appends a new version of every dataset whose definition
-// differs from the newest stored one.
-func (s *state) defineDatasets(ctx context.Context) error {
-	entries, err := s.Store.Datasets(ctx)
-	if err != nil {
-		return fmt.Errorf("read dataset versions: %w", err)
-	}
-	// Versions are 1, 2, 3 … of each dataset: the number of entries is the newest
-	// one, also where it cannot be read. A number is never used again, since
-	// buckets name it.
-	stored, count := map[string]*bucket.Definition{}, map[string]uint32{}
-	for i := range entries {
-		e := &entries[i]
-		d, err := unreadable.Definition(e)
-		if err != nil {
-			s.Unreadable.Note(e, err)
-		} else {
-			count[d.Dataset] = max(count[d.Dataset], d.Version-1)
-		}
-		count[e.Key.Dataset]++
-		stored[e.Key.Dataset] = d // nil: what is in force now is stored once more
-	}
-	var batch store.Batch
-	for _, d := range s.Catalogue.Datasets {
-		def := d.Definition
-		if old := stored[def.Dataset]; old != nil {
-			if old.Same(&def) {
-				s.versions[def.Dataset], s.defined[def.Dataset] = old.Version, old
-				continue
+	usable := false
+	for _, l := range s.lines {
+		if l.blocked == 0 && !l.unlisted {
+			if err := s.settings.entitle(ctx, now, l); err != nil {
+				return err
 			}
 		}
-		def.Version = count[def.Dataset] + 1
-		if err := wire.CheckDefinition(&def); err != nil {
-			return err
-		}
-		s.versions[def.Dataset], s.defined[def.Dataset] = def.Version, &def
-		batch.Entries = append(batch.Entries, store.NewEntry{
-			Kind: bucket.KindDatasetVersion, Key: bucket.Key{Dataset: def.Dataset}, Payload: wire.EncodeDefinition(&def),
-		})
+		usable = usable || l.blocked == 0 && !l.unlisted
 	}
-	if len(batch.Entries) == 0 {
+	if !usable {
 		return nil
 	}
-	return s.commit(ctx, batch)
+	return s.retention.retireWhenDue(ctx, now)
+}
+
+// forget drops the failures and the settings of a scope that were recorded with the
+// credential that it had before.
+func (s *state) forget(sc bucket.Scope) {
+	for of := range s.faults.tries {
+		if of.Scope == sc {
+			delete(s.faults.tries, of)
+		}
+	}
+	delete(s.settings.unread, sc)
+	delete(s.settings.heard, sc)
+}
+
+// collect requests the windows that are wanted and not final.
+func (s *state) collect(ctx context.Context, now bucket.Time) error {
+	if !s.lines.open() {
+		return nil
+	}
+	claims := s.books.claims(now)
+	s.reporter.weigh(now, claims)
+	return s.asker.ask(ctx, s.plan(now, claims))
+}
+
+func (s *state) plan(now bucket.Time, claims []roster.Claim) plan.Plan {
+	return plan.Make(now, s.books.wants(claims), s.books, plan.DefaultCeilings)
+}
+
+// nextPass is when something will be worth doing again.
+func (s *state) nextPass(now bucket.Time, claims []roster.Claim) time.Time {
+	next := now.Add(s.interval)
+	p := s.plan(now, claims)
+	switch {
+	case len(p.Requests) > 0:
+		// Not at once: whatever leaves work undone must not make the loop spin.
+		next = now.Add(time.Second)
+	case p.Next != 0:
+		next = min(next, p.Next)
+	}
+	var unblocked bucket.Time // when the first line is
+	for _, l := range s.lines {
+		switch {
+		case l.blocked != 0 && (unblocked == 0 || l.blocked < unblocked):
+			unblocked = l.blocked
+		case l.blocked != 0:
+		case l.urgent.halted():
+			next = min(next, l.discoverAt, now.Add(10*time.Second))
+		case s.settings.more(&l.urgent):
+			next = min(next, l.discoverAt, now.Add(time.Second))
+		default:
+			next = min(next, l.discoverAt)
+		}
+	}
+	switch {
+	case !s.lines.open():
+		next = unblocked
+	case unblocked != 0:
+		next = min(next, unblocked)
+	}
+	// Whatever is wrong, a loop that does not wait would be worse.
+	next = max(next, now.Add(time.Second))
+	// The trusted clock may be behind the clock that is waited on.
+	return next.Std().Add(s.clock.Now().Sub(s.trusted.Now()))
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"math"
 	"slices"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
@@ -15,25 +17,20 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/settle"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
-
-// selection spells a planned selection for the client.
-func selection(alias string, sel plan.Selection) cloudflare.Selection {
-	ask := sel.Dataset.Selection(sel.Variant)
-	return cloudflare.Selection{
-		Alias: alias, Node: sel.Variant.Node, FilterField: sel.Variant.FilterField, Window: sel.Window,
-		Filter: sel.Variant.Filter, Dimensions: ask.Dimensions, TimeDimension: sel.Variant.TimeDimension,
-		Fields: ask.Fields, Limit: sel.Limit, OrderBy: ask.OrderBy,
-	}
-}
 
 // judge decides what of an answer is final, and commits it.
 type judge struct {
-	*Poller
-	*faults
-	*books
-	*writer
-	*auditor
+	*env
+	faults  *faults
+	books   *books
+	history *history
+	drift   *drift
+	commit  func(context.Context, store.Batch) error
+
+	versions map[string]uint32 // of definitions, by dataset
+	defined  map[string]*bucket.Definition
 }
 
 // take judges an answer, dataset by dataset, and commits what is final.
@@ -44,17 +41,17 @@ func (j *judge) take(ctx context.Context, r plan.Request, answer *cloudflare.Ans
 	}
 	for _, l := range looks {
 		for sc := range l.readings {
-			j.settling[l.sel.Dataset.Dataset].End(sc, j.roster[sc].End != 0)
+			j.books.settling[l.sel.Dataset.Dataset].End(sc, j.books.roster[sc].End != 0)
 		}
-		j.settling[l.sel.Dataset.Dataset].Note(readAt, l.readings)
-		j.Metrics.lastSuccess.WithLabelValues(l.sel.Dataset.Dataset).Set(float64(readAt))
+		j.books.settling[l.sel.Dataset.Dataset].Note(readAt, l.readings)
+		j.metrics.lastSuccess.WithLabelValues(l.sel.Dataset.Dataset).Set(float64(readAt))
 	}
 	// Judged only when every dataset of the answer has been noted: one may show
 	// that a zone is late where another merely looks low.
 	var done []settled
 	for _, l := range looks {
 		for sc, readings := range l.readings {
-			for _, v := range j.settling[l.sel.Dataset.Dataset].Judge(readAt, sc, readings, j.hole(sc)) {
+			for _, v := range j.books.settling[l.sel.Dataset.Dataset].Judge(readAt, sc, readings, j.hole(sc)) {
 				if v.Final != 0 {
 					f := l.windows[sc][v.Start]
 					done = append(done, settled{b: j.bucket(l.sel, sc, f, v.Final, readAt), folded: f, verdict: v})
@@ -83,7 +80,7 @@ func (j *judge) keepAll(ctx context.Context, done []settled) error {
 			return err
 		}
 		for _, one := range part {
-			if j.invalid[ledger.Series{Dataset: one.b.Dataset, Scope: one.b.Scope}][one.b.Start] == nil {
+			if j.faults.invalid[ledger.Series{Dataset: one.b.Dataset, Scope: one.b.Scope}][one.b.Start] == nil {
 				j.stored(one)
 			}
 		}
@@ -130,11 +127,11 @@ func (j *judge) looks(ctx context.Context, r plan.Request, answer *cloudflare.An
 		for sc, windows := range l.windows {
 			l.readings[sc] = j.readings(l.sel.Dataset, sc, windows, readAt)
 			series := ledger.Series{Dataset: l.sel.Dataset.Dataset, Scope: sc}
-			if t := j.tries[series]; t != nil && !failed[series] && wanted(l.readings[sc]) {
+			if t := j.faults.tries[series]; t != nil && !failed[series] && wanted(l.readings[sc]) {
 				t.Backoff, t.alone, t.reason, t.detail = backoff.Backoff{}, false, "", ""
 			}
 			if !failed[series] {
-				j.absolve(sc, l.sel)
+				j.acceptVariant(sc, l.sel)
 			}
 		}
 	}
@@ -158,16 +155,16 @@ type settled struct {
 func (j *judge) stored(done settled) {
 	b := done.b
 	of := ledger.Series{Dataset: b.Dataset, Scope: b.Scope}
-	j.coverage.Final[of] = j.coverage.Final[of].Add(b.Window())
-	j.settling[b.Dataset].Stored(b.Scope, settle.Final{Start: b.Start, Level: done.folded.Level, Empty: done.folded.Empty})
-	j.Metrics.buckets.WithLabelValues(b.Dataset, finality(b.Finality), origin(b.Origin)).Inc()
-	j.noteSettled(done)
-	j.accepted(of, b.Start)
+	j.books.coverage.Final[of] = j.books.coverage.Final[of].Add(b.Window())
+	j.books.settling[b.Dataset].Stored(b.Scope, settle.Final{Start: b.Start, Level: done.folded.Level, Empty: done.folded.Empty})
+	j.metrics.buckets.WithLabelValues(b.Dataset, finality(b.Finality), origin(b.Origin)).Inc()
+	j.drift.settled(j.catalogue.Find(b.Dataset).Delay, done)
+	j.faults.accepted(of, b.Start)
 	if done.folded.CutLabels > 0 {
-		j.Metrics.cut.WithLabelValues(b.Dataset).Add(float64(done.folded.CutLabels))
+		j.metrics.cut.WithLabelValues(b.Dataset).Add(float64(done.folded.CutLabels))
 	}
 	if done.folded.FoldedRows > 0 {
-		j.Metrics.folded.WithLabelValues(b.Dataset).Add(float64(done.folded.FoldedRows))
+		j.metrics.folded.WithLabelValues(b.Dataset).Add(float64(done.folded.FoldedRows))
 	}
 }
 
@@ -177,25 +174,25 @@ func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, a
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 	groups, visible, there := groupsOf(answer, sc, alias)
 	if !visible {
-		j.fail(of, ledger.NotVisible, "the "+sc.Kind.String()+" is not in Cloudflare's answer")
+		j.faults.fail(of, ledger.NotVisible, "the "+sc.Kind.String()+" is not in Cloudflare's response")
 		return nil, nil
 	}
 	switch {
 	case !there:
-		j.fail(of, ledger.BadAnswer, "the answer lacks the dataset that was asked for")
+		j.faults.fail(of, ledger.BadAnswer, "the response lacks the requested dataset")
 		return nil, nil
 	case len(groups) >= sel.Limit:
-		j.Metrics.truncated.WithLabelValues(of.Dataset).Inc()
-		j.narrow(of, sel, fmt.Sprintf("the answer filled its page of %d rows and may be cut", sel.Limit))
+		j.metrics.truncated.WithLabelValues(of.Dataset).Inc()
+		j.faults.narrow(of, sel, fmt.Sprintf("the response filled its page of %d rows and may be truncated", sel.Limit))
 		return nil, nil
 	}
 	folded, err := sel.Dataset.Fold(sel.Variant, sel.Window, groups)
 	if err != nil {
-		j.often.Warn(of.Dataset+" "+sc.ID, "answer cannot be right", "dataset", of.Dataset, inLog(sc), "window", sel.Window.String(), "ray", answer.Ray, "err", err)
-		j.fail(of, ledger.BadAnswer, err.Error())
+		j.quiet.Warn(of.Dataset+" "+sc.ID, "the response is invalid", "dataset", of.Dataset, inLog(sc), "window", sel.Window.String(), "ray", answer.Ray, "err", err)
+		j.faults.fail(of, ledger.BadAnswer, err.Error())
 		return nil, nil
 	}
-	return folded, j.restore(ctx, sc)
+	return folded, j.history.restore(ctx, sc)
 }
 
 // groupsOf is what an answer says of one scope and one selection, and whether the scope
@@ -231,7 +228,7 @@ var digestSeed = maphash.MakeSeed()
 // bucket builds what is stored. Names are frozen here.
 func (j *judge) bucket(sel plan.Selection, sc bucket.Scope, f catalogue.Folded, ground bucket.Finality, readAt bucket.Time) *bucket.Bucket {
 	d := sel.Dataset
-	zone, account := j.roster[sc].Labels(f.Start)
+	zone, account := j.books.roster[sc].Labels(f.Start)
 	b := &bucket.Bucket{
 		Key:  bucket.Key{Dataset: d.Dataset, Scope: sc, Start: f.Start},
 		Size: d.Size, Version: j.versions[d.Dataset], Zone: zone, Account: account,
@@ -267,4 +264,68 @@ func origin(o bucket.Origin) string {
 		return "live"
 	}
 	return "repair"
+}
+
+// sealed are the buckets that may be appended, with what is stored of them. The
+// others are on record as gaps and are read again: what they cannot be made
+// into costs their own windows and nothing else.
+func (j *judge) sealed(done []settled) []settled {
+	kept := done[:0]
+	for _, one := range done {
+		payload, err := wire.Seal(one.b, j.defined[one.b.Dataset])
+		if err == nil {
+			one.payload = payload
+			e := entry(one)
+			err = e.Validate()
+		}
+		if err != nil {
+			j.faults.reject(one.b.Key, "Cloudflare's response makes a bucket that no reader would accept", err)
+			continue
+		}
+		kept = append(kept, one)
+	}
+	return kept
+}
+
+// hole is the first hole that a scope's data ends with in any dataset, or 0.
+func (j *judge) hole(sc bucket.Scope) (first bucket.Time) {
+	for _, rules := range j.books.settling {
+		if hole := rules.Hole(sc); hole != 0 && (first == 0 || hole < first) {
+			first = hole
+		}
+	}
+	return first
+}
+
+// readings are the windows of an answer, ascending. Those that are not due, not
+// wanted, or final already, show how far the data has come.
+func (j *judge) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[bucket.Time]catalogue.Folded, readAt bucket.Time) []settle.Reading {
+	from, until := max(j.books.roster[sc].Start.Floor(d.Size), j.books.coverage.Begin(ledger.Series{Dataset: d.Dataset, Scope: sc})), plan.Due(readAt, d.Size, d.Delay)
+	if end := j.books.roster[sc].End; end != 0 {
+		until = min(until, end.Floor(d.Size))
+	}
+	closed := j.books.coverage.Closed(d, j.books.roster[sc])
+	out := make([]settle.Reading, 0, len(windows))
+	for _, start := range slices.Sorted(maps.Keys(windows)) {
+		f, end := windows[start], start.Add(d.Size)
+		r := settle.Reading{Start: start, Empty: f.Empty, Level: f.Level, Sampled: f.SampleInterval > 1}
+		r.Closed = start < from || end > until || closed.Contains(bucket.Window{Start: start, End: end})
+		if !r.Closed {
+			r.Digest = digest(f.Families)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// acceptVariant ends what was held against a variant of a scope that was answered.
+func (j *judge) acceptVariant(sc bucket.Scope, sel plan.Selection) {
+	if j.faults.off[sel.Dataset.Dataset] != nil {
+		delete(j.faults.off, sel.Dataset.Dataset)
+		j.trouble.Clear(trouble.DatasetDisabled, sel.Dataset.Dataset)
+	}
+	for _, changed := range j.books.roster.Absolve(sc, sel.Dataset.Dataset, sel.Variant.Name) {
+		j.quiet.Info(changed.ID, "a refused variant is accepted again", "dataset", sel.Dataset.Dataset, "variant", sel.Variant.Name, inLog(changed.Scope), "name", changed.Name)
+		j.books.dirty(changed.Scope)
+	}
 }

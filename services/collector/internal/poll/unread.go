@@ -28,7 +28,7 @@ func (s *settings) failed(ctx context.Context, of *line, l *list, ask plan.Ask, 
 			wait, l.voided = settingsAway, mostVoided // nobody in it is to blame: others would fare alike
 		case saysNothing(e) && !l.granting && l.voided > cellsAsked:
 			// Whoever was asked was refused alike.
-			s.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
+			s.metrics.errors.WithLabelValues(e.Class.String()).Inc()
 			s.settingsRefusedAlike(of, l, e, ask.Scopes)
 			return nil
 		case e.Class == cloudflare.TooBig && len(ask.Scopes)*len(ask.Nodes) > 1:
@@ -50,7 +50,7 @@ func (s *settings) failed(ctx context.Context, of *line, l *list, ask plan.Ask, 
 	if e != nil && saysNothing(e) && !l.granting {
 		l.suspects = append(l.suspects, blamed...)
 	}
-	return s.upstreamFailed(ctx, of, level, "read entitlements", failure)
+	return s.sender.upstreamFailed(ctx, of, level, "read entitlements", failure)
 }
 
 // apartFrom are the scopes of a document that an error names, and the others.
@@ -91,7 +91,7 @@ func (s *settings) settingsRefusedAlike(of *line, l *list, e *cloudflare.Error, 
 	s.leaveUnread(settingsAway, e, scopes...)
 	l.voided, l.suspects = mostVoided, nil
 	if !s.anySettings(of) {
-		s.away(of, e, upstream.ReasonOf(e), unknownForAll)
+		s.faults.away(of, e, upstream.ReasonOf(e), unknownForAll)
 	}
 }
 

@@ -7,10 +7,10 @@ type Waiting struct {
 	// Reason is Suspect or Delayed, or Settling if the window is ordinary but its
 	// answers have too little lead.
 	Reason Reason
-	// Believed is when any reading makes the window final.
-	Believed bucket.Time
-	// Heard is when it was last read; 0: by the previous leader.
-	Heard bucket.Time
+	// FinalBy is when any reading makes the window final.
+	FinalBy bucket.Time
+	// LastRead is when it was last read; 0: by the previous leader.
+	LastRead bucket.Time
 }
 
 // Waiting reports whether a window was read and waits for more evidence, and until when
@@ -21,7 +21,7 @@ func (d *Dataset) Waiting(s bucket.Scope, start bucket.Time) (w Waiting, waits b
 		return Waiting{}, false
 	}
 	p := sc.pending[start]
-	w = Waiting{Reason: d.reason(p, start), Heard: p.lastCounted}
+	w = Waiting{Reason: d.reason(p, start), LastRead: p.lastCounted}
 	age := sc.credibleAge(start, d.policy.Size)
 	switch {
 	case d.late(p, start):
@@ -29,7 +29,7 @@ func (d *Dataset) Waiting(s bucket.Scope, start bucket.Time) (w Waiting, waits b
 	case !p.doubtful() && p.lead >= Enough:
 		return Waiting{}, false
 	}
-	w.Believed = start.Add(d.policy.Size + age)
+	w.FinalBy = start.Add(d.policy.Size + age)
 	return w, true
 }
 

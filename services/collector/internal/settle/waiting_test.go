@@ -30,16 +30,16 @@ func TestSilenceIsBelievedWhenWaitingSays(t *testing.T) {
 					t.Fatalf("believed at %s before Waiting said anything", age)
 				}
 				w, waits := d.Waiting(zone, noon)
-				if !waits || w.Reason != settle.Suspect || w.Heard != now {
+				if !waits || w.Reason != settle.Suspect || w.LastRead != now {
 					t.Fatalf("at %s: %+v (%t), want a suspect window that was heard now", age, w, waits)
 				}
-				if next := now.Add(10 * time.Minute); next < w.Believed {
+				if next := now.Add(10 * time.Minute); next < w.FinalBy {
 					continue
 				}
-				if v := look(t, d, w.Believed.Add(-time.Second), noon, 0); v.Final != 0 {
-					t.Fatalf("believed a second before %s", w.Believed)
+				if v := look(t, d, w.FinalBy.Add(-time.Second), noon, 0); v.Final != 0 {
+					t.Fatalf("believed a second before %s", w.FinalBy)
 				}
-				wantFinal(t, look(t, d, w.Believed, noon, 0), bucket.SuspectConfirmed)
+				wantFinal(t, look(t, d, w.FinalBy, noon, 0), bucket.SuspectConfirmed)
 				return
 			}
 			t.Fatal("never believed")
@@ -55,7 +55,7 @@ func TestWhatSettlesDoesNotWait(t *testing.T) {
 		t.Errorf("an ordinary window before an ordinary one waits: %+v", w)
 	}
 	lookAgainst(t, d, at(7*time.Minute), noon, 100, 20) // one minute's worth
-	if w, waits := d.Waiting(zone, noon); !waits || w.Reason != settle.Settling || w.Believed != at(settle.SuspectAge) {
+	if w, waits := d.Waiting(zone, noon); !waits || w.Reason != settle.Settling || w.FinalBy != at(settle.SuspectAge) {
 		t.Errorf("an ordinary window after which a minute came: %+v (%t), want to wait until it is six hours old", w, waits)
 	}
 	if w, waits := d.Waiting(zone, noon.Add(size)); waits {

@@ -39,7 +39,7 @@ type Clock struct {
 }
 
 // New returns a Clock that knows only the local clock so far. seen is told each
-// skew that is observed, and need not be safe for concurrent use if Look and
+// skew that is observed, and need not be safe for concurrent use if Read and
 // Observe are not called concurrently.
 func New(local clock.Clock, database Head, seen func(source string, skew time.Duration)) *Clock {
 	return &Clock{local: local, database: database, seen: seen, skew: map[string]time.Duration{}}
@@ -59,12 +59,12 @@ func (c *Clock) Now() time.Time {
 // Second is the trusted time in whole seconds, rounded down.
 func (c *Clock) Second() bucket.Time { return bucket.TimeOf(c.Now()) }
 
-// Look compares the local clock with the database's and returns the trusted time. It must
+// Read compares the local clock with the database's and returns the trusted time. It must
 // be called before every decision and every write that depends on the time: a clock that
 // was right a minute ago may have been set ahead since, and would make windows due, final
 // or lost too early. A database that is ahead of us, as in a demo that runs in the past,
 // has no effect.
-func (c *Clock) Look(ctx context.Context) (time.Time, error) {
+func (c *Clock) Read(ctx context.Context) (time.Time, error) {
 	sent := c.local.Now()
 	head, err := c.database.Head(ctx)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// errand is what is asked of one line in a pass.
-type errand struct {
+// lineQueue is what is asked of one line in a pass.
+type lineQueue struct {
 	*line
 	queue     []plan.Request
 	unnamed   alike
@@ -28,18 +28,18 @@ type errand struct {
 // request that is refused is taken apart until the zone or selection that voids it
 // stands alone.
 func (a *asker) ask(ctx context.Context, p plan.Plan) error {
-	errands := a.errands(a.inTurn(p.Requests))
-	until := a.Clock.Now().Add(longWait)
-	if next := p.Next.Std().Add(a.Clock.Now().Sub(a.trusted.Now())); len(errands) > 1 && p.Next != 0 && next.Before(until) {
+	queues := a.queues(a.inTurn(p.Requests))
+	until := a.clock.Now().Add(longWait)
+	if next := p.Next.Std().Add(a.clock.Now().Sub(a.trusted.Now())); len(queues) > 1 && p.Next != 0 && next.Before(until) {
 		until = next // what falls due of one line does not wait for another
 	}
 	for {
 		var soonest time.Time
 		asked := false
-		for _, e := range errands {
+		for _, e := range queues {
 			switch {
 			case len(e.queue) == 0:
-			case !e.waits.After(a.Clock.Now()):
+			case !e.waits.After(a.clock.Now()):
 				asked = true
 				if err := a.askNext(ctx, e, until); err != nil {
 					return err
@@ -49,39 +49,39 @@ func (a *asker) ask(ctx context.Context, p plan.Plan) error {
 			}
 		}
 		switch {
-		case asked && len(errands) > 1 && a.Clock.Now().After(until):
+		case asked && len(queues) > 1 && a.clock.Now().After(until):
 			return nil // to plan again
 		case asked:
 		case soonest.IsZero():
 			return nil
 		default:
-			if err := a.Clock.WaitUntil(ctx, soonest); err != nil {
+			if err := a.clock.WaitUntil(ctx, soonest); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// errands deals requests out to their lines.
-func (a *asker) errands(queue []plan.Request) []*errand {
-	all := make([]*errand, len(a.lines))
+// queues deals requests out to their lines.
+func (a *asker) queues(queue []plan.Request) []*lineQueue {
+	all := make([]*lineQueue, len(a.lines))
 	for i, l := range a.lines {
 		l.refusals.begin()
-		all[i] = &errand{line: l}
+		all[i] = &lineQueue{line: l}
 	}
 	for _, r := range queue {
-		e := all[a.lineOf(r.Scopes[0]).group]
+		e := all[a.books.lineOf(r.Scopes[0]).group]
 		e.queue = append(e.queue, r)
 	}
 	return all
 }
 
-// stop leaves the rest of an errand for when nothing is in the way of its line any
+// stop leaves the rest of an lineQueue for when nothing is in the way of its line any
 // more.
-func (e *errand) stop() { e.queue = nil }
+func (e *lineQueue) stop() { e.queue = nil }
 
-// over ends an errand of which everything was asked.
-func (a *asker) over(e *errand) {
+// over ends an lineQueue of which everything was asked.
+func (a *asker) over(e *lineQueue) {
 	if e.unnamed.all(a, e.line) {
 		a.refusedAlike(e)
 		return
@@ -89,8 +89,8 @@ func (a *asker) over(e *errand) {
 	e.blocked = e.later
 }
 
-// askNext asks the first request of an errand, if it may be.
-func (a *asker) askNext(ctx context.Context, e *errand, until time.Time) error {
+// askNext asks the first request of an lineQueue, if it may be.
+func (a *asker) askNext(ctx context.Context, e *lineQueue, until time.Time) error {
 	err := a.askFirst(ctx, e, until)
 	if err == nil && len(e.queue) == 0 && e.blocked == 0 {
 		a.over(e)
@@ -98,7 +98,7 @@ func (a *asker) askNext(ctx context.Context, e *errand, until time.Time) error {
 	return err
 }
 
-func (a *asker) askFirst(ctx context.Context, e *errand, until time.Time) error {
+func (a *asker) askFirst(ctx context.Context, e *lineQueue, until time.Time) error {
 	r, left := a.understood(e.queue[0])
 	if !left {
 		e.queue = e.queue[1:]
@@ -108,10 +108,10 @@ func (a *asker) askFirst(ctx context.Context, e *errand, until time.Time) error 
 		e.queue = append(rest, e.queue[1:]...)
 		return nil
 	}
-	if err := a.journal.TellStream(ctx); err != nil {
+	if err := a.journal.RefreshStream(ctx); err != nil {
 		return err
 	}
-	ok, wait, err := a.permit(ctx, e.line, a.urgency(r))
+	ok, wait, err := a.sender.permit(ctx, e.line, a.urgency(r))
 	switch {
 	case err != nil:
 		return fmt.Errorf("reserve permits: %w", err)
@@ -119,9 +119,9 @@ func (a *asker) askFirst(ctx context.Context, e *errand, until time.Time) error 
 		// Others may be more urgent.
 		e.queue, e.later = e.queue[1:], a.trusted.Second().Add(wait+time.Second)
 		return nil
-	case !ok && wait <= shortWait && a.Clock.Now().Add(wait).Before(until):
+	case !ok && wait <= shortWait && a.clock.Now().Add(wait).Before(until):
 		// The share is used up, and permits come back one by one.
-		e.waits = a.Clock.Now().Add(wait)
+		e.waits = a.clock.Now().Add(wait)
 		return nil
 	case !ok:
 		e.blocked = a.trusted.Second().Add(wait + time.Second)
@@ -138,7 +138,7 @@ func (a *asker) askFirst(ctx context.Context, e *errand, until time.Time) error 
 		return nil
 	}
 	e.queue = e.queue[1:]
-	answer, readAt, err := a.send(ctx, r)
+	answer, readAt, err := a.sender.send(ctx, r)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -153,21 +153,21 @@ func (a *asker) askFirst(ctx context.Context, e *errand, until time.Time) error 
 }
 
 // refused deals with a request that failed.
-func (a *asker) refused(of *errand, r plan.Request, err error) {
+func (a *asker) refused(of *lineQueue, r plan.Request, err error) {
 	var e *cloudflare.Error
 	if !errors.As(err, &e) {
 		e = &cloudflare.Error{Class: cloudflare.Transient, Message: err.Error()}
 	}
-	a.Metrics.errors.WithLabelValues(e.Class.String()).Inc()
-	if a.refusedAsWhole(of.line, r, e) {
+	a.metrics.errors.WithLabelValues(e.Class.String()).Inc()
+	if a.sender.refusedAsWhole(of.line, r, e) {
 		of.stop()
 		return
 	}
 	if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadAnswer) && !a.names(r, e) && !a.isApart(r) {
-		a.failAll(r, upstream.ReasonOf(e), e)
+		a.sender.failAll(r, upstream.ReasonOf(e), e)
 		if of.transient++; of.transient == 3 {
 			// Not this document's fault. Leave the rest for later.
-			a.away(of.line, e, ledger.UpstreamError, cloudflareAway)
+			a.faults.away(of.line, e, ledger.UpstreamError, cloudflareAway)
 			of.stop()
 		}
 		return
@@ -178,7 +178,7 @@ func (a *asker) refused(of *errand, r plan.Request, err error) {
 		a.refusedAlike(of)
 		return
 	case enough:
-		a.away(of.line, e, ledger.Unknown, cloudflareAway)
+		a.faults.away(of.line, e, ledger.Unknown, cloudflareAway)
 		of.stop()
 		return
 	}
@@ -191,4 +191,18 @@ func (a *asker) refused(of *errand, r plan.Request, err error) {
 		rest = append(a.cells(r, of.queue), rest...)
 	}
 	of.queue = append(rest, of.queue...)
+}
+
+// recovered ends an outage. What failed in it and was not tried since has failed for
+// no longer than from now.
+func (a *asker) recovered(l *line) {
+	if l.outage.Lasts() {
+		now := a.trusted.Second()
+		for of, t := range a.faults.tries {
+			if !t.alone && a.books.lineOf(of.Scope) == l {
+				t.Since = now
+			}
+		}
+	}
+	l.outage = upstream.Outage{}
 }

@@ -17,47 +17,58 @@ import (
 // settling rules are given.
 const pastLevels = 12
 
-// loadRecent reads the newest buckets of all scopes that may be asked, once a
+// history gives the settling rules what is stored.
+type history struct {
+	*env
+	books *books
+	store interface {
+		Buckets(ctx context.Context, keys []bucket.Key, emit func(store.Entry) error) error
+	}
+	unreadable *unreadable.Register
+	recent     map[ledger.Series][]settle.Final // newest buckets of series that settling does not know yet
+}
+
+// load reads the newest buckets of all scopes that may be asked, once a
 // dataset: each scope's are wanted with the first answer that holds it.
-func (b *books) loadRecent(ctx context.Context) error {
+func (h *history) load(ctx context.Context) error {
 	var scopes []bucket.Scope
-	for sc, who := range b.roster {
+	for sc, who := range h.books.roster {
 		if who.Listed() {
 			scopes = append(scopes, sc)
 		}
 	}
-	for i := range b.Catalogue.Datasets {
-		if err := b.readRecent(ctx, &b.Catalogue.Datasets[i], scopes...); err != nil {
+	for i := range h.catalogue.Datasets {
+		if err := h.read(ctx, &h.catalogue.Datasets[i], scopes...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// readRecent reads the newest buckets of a dataset and scopes.
-func (b *books) readRecent(ctx context.Context, d *catalogue.Dataset, scopes ...bucket.Scope) error {
+// read reads the newest buckets of a dataset and scopes.
+func (h *history) read(ctx context.Context, d *catalogue.Dataset, scopes ...bucket.Scope) error {
 	var keys []bucket.Key
 	for _, sc := range scopes {
 		of := ledger.Series{Dataset: d.Dataset, Scope: sc}
-		b.recent[of] = nil
-		end := b.coverage.Newest(of)
+		h.recent[of] = nil
+		end := h.books.coverage.Newest(of)
 		if end == 0 {
 			continue
 		}
-		for _, w := range b.coverage.Final[of].Within(bucket.Window{Start: end.Add(-pastLevels * d.Size), End: end}) {
+		for _, w := range h.books.coverage.Final[of].Within(bucket.Window{Start: end.Add(-pastLevels * d.Size), End: end}) {
 			for start := w.Start; start < w.End; start = start.Add(d.Size) {
 				keys = append(keys, bucket.Key{Dataset: d.Dataset, Scope: sc, Start: start})
 			}
 		}
 	}
-	err := b.Store.Buckets(ctx, keys, func(e store.Entry) error {
+	err := h.store.Buckets(ctx, keys, func(e store.Entry) error {
 		one, err := unreadable.Bucket(&e)
 		if err != nil { // its level is not known, and the others' are
-			b.Unreadable.Note(&e, err)
+			h.unreadable.Note(&e, err)
 			return nil
 		}
 		of := ledger.Series{Dataset: d.Dataset, Scope: one.Scope}
-		b.recent[of] = append(b.recent[of], final(d, one))
+		h.recent[of] = append(h.recent[of], final(d, one))
 		return nil
 	})
 	if err != nil {
@@ -68,32 +79,32 @@ func (b *books) readRecent(ctx context.Context, d *catalogue.Dataset, scopes ...
 
 // restore gives the settling rules of all datasets what the store and the
 // ledger know of a scope, once per term.
-func (j *judge) restore(ctx context.Context, sc bucket.Scope) error {
-	for i := range j.Catalogue.Datasets {
-		d := &j.Catalogue.Datasets[i]
-		if j.settling[d.Dataset].Known(sc) {
+func (h *history) restore(ctx context.Context, sc bucket.Scope) error {
+	for i := range h.catalogue.Datasets {
+		d := &h.catalogue.Datasets[i]
+		if h.books.settling[d.Dataset].Known(sc) {
 			continue
 		}
 		of := ledger.Series{Dataset: d.Dataset, Scope: sc}
-		if _, read := j.recent[of]; !read {
-			if err := j.readRecent(ctx, d, sc); err != nil {
+		if _, read := h.recent[of]; !read {
+			if err := h.read(ctx, d, sc); err != nil {
 				return err
 			}
 		}
-		j.settling[d.Dataset].Restore(sc, j.past(d, sc))
-		delete(j.recent, of)
+		h.books.settling[d.Dataset].Restore(sc, h.past(d, sc))
+		delete(h.recent, of)
 	}
 	return nil
 }
 
-func (b *books) past(d *catalogue.Dataset, sc bucket.Scope) settle.Past {
-	who, of := b.roster[sc], ledger.Series{Dataset: d.Dataset, Scope: sc}
-	past := settle.Past{FirstSeen: who.FirstSeen, Recent: b.recent[of]}
+func (h *history) past(d *catalogue.Dataset, sc bucket.Scope) settle.Past {
+	who, of := h.books.roster[sc], ledger.Series{Dataset: d.Dataset, Scope: sc}
+	past := settle.Past{FirstSeen: who.FirstSeen, Recent: h.recent[of]}
 	slices.SortFunc(past.Recent, func(x, y settle.Final) int { return int(x.Start - y.Start) })
-	if v := who.Variant(b.trusted.Second(), d); v != nil {
+	if v := who.Variant(h.trusted.Second(), d); v != nil {
 		past.Keeps = who.Entitled.Node(v.Node).NotOlderThan
 	}
-	for _, g := range b.coverage.Gaps[of] {
+	for _, g := range h.books.coverage.Gaps[of] {
 		if g.Suspected() {
 			for start := g.Window.Start; start < g.Window.End; start = start.Add(d.Size) {
 				past.Suspect = append(past.Suspect, start)

@@ -23,29 +23,30 @@ const (
 // reporter tells how the term fares: problems, gauges, and whether the share is
 // enough.
 type reporter struct {
-	*Poller
-	*faults
-	*books
-	*settings
-	*discoverer
-	users []*user
+	*env
+	faults   *faults
+	books    *books
+	settings *settings
+	lines    lines
+	users    []*user
+	interval time.Duration // longest pause between passes
 }
 
-// tell brings the problems that the loop knows of up to date. It says what is so
+// reportProblems brings the problems that the loop knows of up to date. It says what is so
 // at the end of a pass, whatever happened in it.
-func (r *reporter) tell(claims []roster.Claim) {
+func (r *reporter) reportProblems(claims []roster.Claim) {
 	token, unknown, failing := map[string]string{}, map[string]string{}, map[string]string{}
 	now := r.trusted.Second()
-	r.tellOutstanding(now)
+	r.reportOutstanding(now)
 	everything := func(l *line, o *upstream.Outage, about, consequence string) {
 		switch {
 		case !o.Lasts():
 		case o.Reason == ledger.Unauthorized:
 			token[l.about(about)] = "Cloudflare refuses " + l.token() + "; " + consequence + ": " + o.Detail
 		case o.Reason == ledger.Unknown:
-			unknown[l.about(about)] = "Cloudflare refuses in words that are not recognised; " + consequence + ": " + o.Detail
+			unknown[l.about(about)] = "Cloudflare refuses requests with an unrecognised error; " + consequence + ": " + o.Detail
 		case now.Sub(o.Since) >= failingFor:
-			failing[l.about(about)] = "Cloudflare does not answer as it should; " + consequence + ": " + o.Detail
+			failing[l.about(about)] = "requests to Cloudflare fail; " + consequence + ": " + o.Detail
 		}
 	}
 	asked := map[ledger.Series]bool{} // what failed once and is not asked any more is no problem
@@ -57,43 +58,43 @@ func (r *reporter) tell(claims []roster.Claim) {
 	zones, accounts := map[string]string{}, map[string]string{}
 	for _, l := range r.lines {
 		everything(l, &l.outage, "", "nothing is collected"+l.with()+" meanwhile")
-		everything(l, &l.listing, "list of zones", "no zone is found"+l.with()+" that is not known already")
-		everything(l, &l.listingAccounts, "list of accounts", "no account is found"+l.with()+" that is not known already and has no zone")
+		everything(l, &l.listing, "list of zones", "no new zone is found"+l.with())
+		everything(l, &l.listingAccounts, "list of accounts", "no new account without a zone is found"+l.with())
 		ofZones, wholly := r.deniedOf(l, bucket.Zone, asked)
-		switch n := r.active(l, bucket.Zone); { // what is so for all is one problem
+		switch n := r.books.active(l, bucket.Zone); { // what is so for all is one problem
 		case n > 0 && wholly == n:
 			clear(ofZones)
-			token[l.about("analytics")] = fmt.Sprintf("%s may not ask for the analytics of any of the %d zones; it needs %s for them", l.token(), n, permission(bucket.Zone))
+			token[l.about("analytics")] = fmt.Sprintf("%s has no access to the analytics of any of the %d zones; it needs %s for them", l.token(), n, permission(bucket.Zone))
 		case n > 1 && len(ofZones) == n:
 			clear(ofZones)
-			ofZones[l.about("all zones")] = fmt.Sprintf("%s may not ask for some datasets of any of the %d zones; it needs %s for them", l.token(), n, permission(bucket.Zone))
+			ofZones[l.about("all zones")] = fmt.Sprintf("%s has no access to some datasets of any of the %d zones; it needs %s for them", l.token(), n, permission(bucket.Zone))
 		}
 		ofAccounts, _ := r.deniedOf(l, bucket.Account, asked)
-		if n := r.active(l, bucket.Account); n > 1 && len(ofAccounts) == n {
+		if n := r.books.active(l, bucket.Account); n > 1 && len(ofAccounts) == n {
 			clear(ofAccounts)
-			ofAccounts[l.about("all accounts")] = fmt.Sprintf("%s may not ask for datasets of any of the %d accounts; it needs %s for them", l.token(), n, permission(bucket.Account))
+			ofAccounts[l.about("all accounts")] = fmt.Sprintf("%s has no access to datasets of any of the %d accounts; it needs %s for them", l.token(), n, permission(bucket.Account))
 		}
 		maps.Copy(zones, ofZones)
 		maps.Copy(accounts, ofAccounts)
 	}
-	for of, t := range r.tries {
-		_, out := r.out(of.Scope)
+	for of, t := range r.faults.tries {
+		_, out := r.books.out(of.Scope)
 		switch {
 		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || out:
 		case t.reason != ledger.Unknown && now.Sub(t.Since) >= seriesFailingFor:
-			failing[r.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the %s could not be read, %d times in a row: %s", of.Scope.Kind, t.Failures, t.detail)
+			failing[r.books.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the %s could not be read, %d times in a row: %s", of.Scope.Kind, t.Failures, t.detail)
 		case t.reason == ledger.Unknown && t.alone:
-			unknown[r.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf(
-				"Cloudflare refuses the dataset of the %s in words that are not recognised, %d times in a row: %s", of.Scope.Kind, t.Failures, t.detail)
+			unknown[r.books.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf(
+				"Cloudflare refuses the dataset of the %s with an unrecognised error, %d times in a row: %s", of.Scope.Kind, t.Failures, t.detail)
 		}
 	}
-	for sc, u := range r.unread {
-		who := r.roster[sc]
-		if u.refusal == nil || who == nil || who.State != roster.Active || r.lineOf(sc) == nil || !r.collects(sc.Kind) {
+	for sc, u := range r.settings.unread {
+		who := r.books.roster[sc]
+		if u.refusal == nil || who == nil || who.State != roster.Active || r.books.lineOf(sc) == nil || !r.collects(sc.Kind) {
 			continue
 		}
-		_, out := r.out(sc)
-		about, consequence := r.nameOf(sc)+" settings", "so nothing of it is asked"
+		_, out := r.books.out(sc)
+		about, consequence := r.books.nameOf(sc)+" settings", "so no data of it is requested"
 		if who.Checked != 0 {
 			consequence = "so the last ones are used"
 		}
@@ -102,7 +103,7 @@ func (r *reporter) tell(claims []roster.Claim) {
 		case u.refusal.Class == cloudflare.Denied, !u.blamed && out:
 			continue // told otherwise
 		case u.refusal.Class == cloudflare.Unknown:
-			list, what = unknown, "Cloudflare refuses the settings of the "+sc.Kind.String()+" in words that are not recognised, "
+			list, what = unknown, "Cloudflare refuses the settings of the "+sc.Kind.String()+" with an unrecognised error, "
 		case now.Sub(u.Since) < failingFor:
 			continue
 		}
@@ -111,11 +112,11 @@ func (r *reporter) tell(claims []roster.Claim) {
 		}
 		list[about] = what + consequence + ": " + u.refusal.Error()
 	}
-	r.Trouble.Replace(trouble.TokenRefused, token)
-	r.Trouble.Replace(trouble.UnknownRefusal, unknown)
-	r.Trouble.Replace(trouble.UpstreamFailing, failing)
-	r.Trouble.Replace(trouble.ZoneDenied, zones)
-	r.Trouble.Replace(trouble.AccountDenied, accounts)
+	r.trouble.Replace(trouble.TokenRefused, token)
+	r.trouble.Replace(trouble.UnknownRefusal, unknown)
+	r.trouble.Replace(trouble.UpstreamFailing, failing)
+	r.trouble.Replace(trouble.ZoneDenied, zones)
+	r.trouble.Replace(trouble.AccountDenied, accounts)
 }
 
 // deniedOf says of each scope of a line and a kind that its token may not ask for
@@ -128,20 +129,20 @@ func (r *reporter) deniedOf(l *line, kind bucket.ScopeKind, asked map[ledger.Ser
 	all, refused := map[bucket.Scope]int{}, map[bucket.Scope]int{}
 	for of := range asked {
 		all[of.Scope]++
-		if r.denied(of) && r.tries[of].alone {
+		if r.faults.denied(of) && r.faults.tries[of].alone {
 			refused[of.Scope]++
 		}
 	}
-	for sc, who := range r.roster {
+	for sc, who := range r.books.roster {
 		if who.Kind != kind || who.State != roster.Active || who.Credential != l.Name {
 			continue
 		}
-		whole := who.Checked == 0 && r.unread[sc].denied() || refused[sc] > 0 && refused[sc] == all[sc]
+		whole := who.Checked == 0 && r.settings.unread[sc].denied() || refused[sc] > 0 && refused[sc] == all[sc]
 		if whole {
 			wholly++
-			what[r.nameOf(sc)] = fmt.Sprintf("%s may not ask for the analytics of the %s; it needs %s for it", l.token(), kind, permission(kind))
+			what[r.books.nameOf(sc)] = fmt.Sprintf("%s has no access to the analytics of the %s; it needs %s for it", l.token(), kind, permission(kind))
 		} else if refused[sc] > 0 {
-			what[r.nameOf(sc)] = fmt.Sprintf("%s may not ask for %d of %d datasets of the %s; it needs %s for it", l.token(), refused[sc], all[sc], kind, permission(kind))
+			what[r.books.nameOf(sc)] = fmt.Sprintf("%s has no access to %d of %d datasets of the %s; it needs %s for it", l.token(), refused[sc], all[sc], kind, permission(kind))
 		}
 	}
 	return what, wholly

@@ -1,0 +1,210 @@
+package poll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/journal"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/quota"
+	"github.com/weir-metrics/weir/services/collector/internal/trusted"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
+	"github.com/weir-metrics/weir/services/collector/internal/writes"
+)
+
+// sender sends requests to Cloudflare, each with a permit, and handles failures that
+// concern a whole line.
+type sender struct {
+	*env
+	faults  *faults
+	books   *books
+	lines   lines
+	journal *journal.Journal
+
+	answered bool // Cloudflare responded since the pass began
+}
+
+// permit takes leave to send one request, which is a write where a block of them
+// has to be reserved.
+func (s *sender) permit(ctx context.Context, l *line, lane quota.Lane) (ok bool, wait time.Duration, err error) {
+	err = s.journal.Write(ctx, writes.Permits, func() error {
+		ok, wait, err = l.Budget.TryTake(ctx, lane)
+		return err
+	})
+	return ok, wait, err
+}
+
+// send asks Cloudflare once. The reading counts from before it was sent.
+func (s *sender) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, bucket.Time, error) {
+	q := about(r.Scopes)
+	for i, sel := range r.Selections {
+		q.Selections = append(q.Selections, selection(alias(i), sel))
+	}
+	l, readAt := s.books.lineOf(r.Scopes[0]), s.trusted.Second()
+	sent, began := s.clock.Now(), time.Now()
+	answer, err := l.Client.Query(ctx, q)
+	l.Budget.Over()
+	s.metrics.duration.Observe(time.Since(began).Seconds())
+	s.metrics.requests.WithLabelValues(r.Lane.String()).Inc()
+	if err != nil {
+		return nil, 0, err
+	}
+	if !answer.Date.IsZero() {
+		s.answered = true
+		s.trusted.Observe(trusted.Cloudflare, sent, s.clock.Now(), answer.Date, time.Second)
+		// Should our clock have jumped ahead since it was last compared, the
+		// windows are younger than they seemed.
+		readAt = min(readAt, s.trusted.Second())
+	}
+	return answer, readAt, nil
+}
+
+// about begins a question about scopes, of which the planner puts zones together and
+// accounts not.
+func about(scopes []bucket.Scope) (q cloudflare.Query) {
+	for _, sc := range scopes {
+		if sc.Kind == bucket.Account {
+			q.AccountID = sc.ID
+		} else {
+			q.Zones = append(q.Zones, sc.ID)
+		}
+	}
+	return q
+}
+
+// inLog is a scope in the log.
+func inLog(sc bucket.Scope) slog.Attr { return slog.String(sc.Kind.String(), sc.ID) }
+
+func alias(i int) string { return fmt.Sprintf("s%d", i) }
+
+// refusedAsWhole handles errors that no change of the question would mend, which
+// keep everything else from being sent by the line.
+func (s *sender) refusedAsWhole(l *line, r plan.Request, e *cloudflare.Error) bool {
+	switch e.Class {
+	case cloudflare.Budget:
+		if scopes, _ := named(r, e); len(scopes) > 0 {
+			return false // of one zone, which waits by itself
+		}
+		l.Budget.Refused(e.RetryAfter)
+		s.failAll(r, ledger.UpstreamError, e)
+		wait := e.RetryAfter
+		if wait <= 0 {
+			wait = 5 * time.Minute // Cloudflare's own figure in the message
+		}
+		s.log.Debug("waiting for the query budget", "credential", l.Name, "wait", wait, "ray", e.Ray) // the limiter warns of it
+		l.blocked = s.trusted.Second().Add(wait)
+		return true
+	case cloudflare.Auth:
+		s.failAll(r, ledger.Unauthorized, e)
+		s.faults.away(l, e, ledger.Unauthorized, tokenRefused)
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *sender) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Error) {
+	jitter := s.rng.Float64()
+	for _, sel := range r.Selections {
+		for _, sc := range r.Scopes {
+			of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
+			s.faults.failWith(of, reason, e.Error(), jitter, seriesFailed)
+		}
+	}
+	s.quiet.Warn(e.Class.String()+" "+e.Message, "requests to Cloudflare fail", "class", e.Class.String(), "zones", len(r.Scopes), "selections", len(r.Selections), "err", e, bodyOf(e))
+}
+
+// bodyOf is the beginning of the reply, where there is something to see in it.
+func bodyOf(e *cloudflare.Error) slog.Attr {
+	if e.Body == "" {
+		return slog.Attr{}
+	}
+	return slog.String("body", e.Body)
+}
+
+// upstreamFailed keeps what is known and tries again later; a store's error
+// ends the term.
+func (s *sender) upstreamFailed(ctx context.Context, l *line, level slog.Level, what string, err error) error {
+	var e *cloudflare.Error
+	if ctx.Err() != nil || !errors.As(err, &e) {
+		return err
+	}
+	s.metrics.errors.WithLabelValues(e.Class.String()).Inc()
+	s.quiet.Log(ctx, level, l.about(e.Class.String()+" "+e.Message), "cannot "+what+" at Cloudflare", "credential", l.Name, "class", e.Class.String(), "err", err, bodyOf(e))
+	switch {
+	case e.Class == cloudflare.Budget:
+		l.Budget.Refused(e.RetryAfter)
+		l.blocked = s.trusted.Second().Add(max(e.RetryAfter, 5*time.Minute))
+	case e.Class == cloudflare.Auth || !s.books.owns(l): // otherwise known zones are still worth asking
+		s.faults.away(l, e, upstream.ReasonOf(e), tokenRefused)
+	}
+	return nil
+}
+
+// compareClocks asks Cloudflare for its time where its clock was last seen behind
+// ours and no answer has come since. While it is, nothing falls due and nothing
+// is asked, so that no answer would ever say that it is right again.
+func (s *sender) compareClocks(ctx context.Context) {
+	answered := s.answered
+	s.answered = false
+	if answered || s.trusted.Skew(trusted.Cloudflare) >= 0 {
+		return
+	}
+	for _, l := range s.lines { // the first that gets an answer
+		sent := s.clock.Now()
+		date, err := l.Client.Date(ctx)
+		if err == nil {
+			s.trusted.Observe(trusted.Cloudflare, sent, s.clock.Now(), date, time.Second)
+			return
+		}
+		s.quiet.Warn("", "cannot compare clocks with Cloudflare, whose clock was behind", "credential", l.Name, "err", err)
+	}
+}
+
+// named is what an error names of a request: scopes, and one selection; none and
+// -1 where it does not say. A field that only one selection asks for names it.
+func named(r plan.Request, e *cloudflare.Error) (scopes []bucket.Scope, selection int) {
+	for _, sc := range r.Scopes {
+		if names(e, sc) {
+			scopes = append(scopes, sc)
+		}
+	}
+	selection = -1
+	for i, sel := range r.Selections {
+		switch {
+		case alias(i) == e.Alias:
+			return scopes, i
+		case e.Field == "" || !asks(sel, e.Field):
+		case selection >= 0:
+			return scopes, -1
+		default:
+			selection = i
+		}
+	}
+	return scopes, selection
+}
+
+// names reports whether an error names a scope.
+func names(e *cloudflare.Error, sc bucket.Scope) bool {
+	if sc.Kind == bucket.Account {
+		return sc.ID == e.Account
+	}
+	return sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID)
+}
+
+// selection spells a planned selection for the client.
+func selection(alias string, sel plan.Selection) cloudflare.Selection {
+	ask := sel.Dataset.Selection(sel.Variant)
+	return cloudflare.Selection{
+		Alias: alias, Node: sel.Variant.Node, FilterField: sel.Variant.FilterField, Window: sel.Window,
+		Filter: sel.Variant.Filter, Dimensions: ask.Dimensions, TimeDimension: sel.Variant.TimeDimension,
+		Fields: ask.Fields, Limit: sel.Limit, OrderBy: ask.OrderBy,
+	}
+}
