@@ -13,8 +13,8 @@ type Result string
 const (
 	Same       Result = "same"
 	Moved      Result = "moved"
-	Gone       Result = "gone"       // an empty answer for a bucket with values
-	Unanswered Result = "unanswered" // requested, but the answer could not be compared
+	Gone       Result = "gone"       // an empty response for a bucket with values
+	Unanswered Result = "unanswered" // requested, but the response could not be compared
 )
 
 // Results are all of them.
@@ -39,7 +39,7 @@ func (c Change) Ratio() float64 {
 }
 
 // Compare compares a later reading with a stored bucket, family by family. empty means
-// that the later answer had no groups at all; fed reports the families that the later
+// that the later response had no groups at all; fed reports the families that the later
 // query could fill. The changes include compared families that did not move.
 func Compare(stored, later []bucket.Rows, empty bool, fed func(family string) bool) (Result, []Change) {
 	if empty && slices.ContainsFunc(stored, func(r bucket.Rows) bool {
@@ -51,7 +51,7 @@ func Compare(stored, later []bucket.Rows, empty bool, fed func(family string) bo
 	var changes []Change
 	for _, family := range families(stored, later) {
 		was, is := find(stored, family), find(later, family)
-		// A total without a row was not asked for at one of the two times.
+		// A total without a row was not requested at one of the two times.
 		if !fed(family) || was.Values == nil && is.Width() == 0 {
 			continue
 		}

@@ -1,5 +1,5 @@
 // Package audit measures whether buckets were final too early: it reads a sample of final
-// buckets again when they are an hour and a day old, reports how far Cloudflare's answer
+// buckets again when they are an hour and a day old, reports how far Cloudflare's response
 // has moved since, and recommends a delay.
 //
 // It never changes stored data (G1). It is the lane of lowest priority: it sends requests
@@ -27,7 +27,7 @@
 // # What is compared
 //
 // All rows of all families that the variant feeds are compared. A bucket is the same or has
-// moved, up or down, by family; or its rows are gone. An answer that came too early looks
+// moved, up or down, by family; or its rows are gone. A response that came too early looks
 // the same as gone rows, so these are counted separately and never as a movement.
 //
 // # The recommendation
@@ -85,6 +85,6 @@ const (
 	KindDrift = "drift" // one for each dataset
 )
 
-// Worth reports whether reading a bucket again at now can tell anything: not
-// when its stored reading was nearly as late.
+// Worth reports whether reading a bucket again at now is useful: not if its stored reading was
+// nearly as late.
 func (a Age) Worth(now, readAt bucket.Time) bool { return now.Sub(readAt) >= a.Duration/2 }

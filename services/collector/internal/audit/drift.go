@@ -35,7 +35,7 @@ type Settled struct {
 	At map[int64]uint64 `json:"at,omitempty"`
 	// Never is the number whose readings still differed at the deadline.
 	Never uint64 `json:"never,omitempty"`
-	// Suspect windows tell how late Cloudflare was, not how long settling
+	// Suspect windows show how late Cloudflare was, not how long settling
 	// takes: they are in none of the figures above.
 	Suspect uint64 `json:"suspect,omitempty"`
 }
@@ -85,23 +85,21 @@ func (d *Drift) now(at bucket.Time, delay time.Duration) *Period {
 	return &d.Periods[0]
 }
 
-// Window tells how a window became final.
+// Window is how a window became final.
 type Window struct {
 	End     bucket.Time
 	First   bucket.Time // first reading
 	Since   bucket.Time // first reading that had the final value
 	Equal   int         // readings in a row that had it
 	Ground  bucket.Finality
-	Sampled bool // Cloudflare answered from a sample
+	Sampled bool // Cloudflare sampled the data
 }
 
-// punctual is how long after falling due a first reading still tells of the
-// delay.
+// punctual is how long after falling due a first reading is still evidence about the delay.
 const punctual = 30 * time.Second
 
-// Settled notes how a window became final at a time. Windows that were first
-// read late or believed at once tell nothing, nor do sampled ones; then it
-// returns false and nothing has changed.
+// Settled records how a window became final at a time. Windows that were first read late, were
+// final at once or are sampled are no evidence; for them it returns false and changes nothing.
 func (d *Drift) Settled(at bucket.Time, delay time.Duration, w Window) bool {
 	if w.Sampled || w.First.Sub(w.End) > delay+punctual || w.Ground == bucket.Confirmed && w.Equal < 2 {
 		return false
@@ -166,7 +164,7 @@ func (a *Audited) worst() Change {
 	})
 }
 
-// Audited notes the result of an audit.
+// Audited records the result of an audit.
 func (d *Drift) Audited(at bucket.Time, delay time.Duration, a Audited) {
 	p := d.now(at, delay)
 	of := p.audits(a.Age.Name)

@@ -11,24 +11,24 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
-// offered are the pauses before a record that the store could not hold is offered
-// again: names at Cloudflare change, and databases are mended.
+// offered is the back-off of a record that the store could not hold: names at Cloudflare
+// change, and databases are repaired.
 var offered = backoff.Pauses{First: 15 * time.Second, Most: 15 * time.Minute}
 
-// recordID is what is unique of a record.
+// recordID identifies a record.
 type recordID struct{ kind, key string }
 
 func (id recordID) String() string { return "record " + id.kind + " " + id.key }
 
-// heldBack is a record that the store cannot hold. It is offered again now and
-// then, in its newest form. Until then another leader does not learn what is in it.
+// heldBack is a record that the store cannot hold. Its newest form is offered again from time
+// to time. Until it is stored, another leader does not know it.
 type heldBack struct {
 	backoff.Backoff
 	record store.Record
 }
 
-// withhold takes out of records those that the store refused lately, so that they
-// do not void every batch that they are part of.
+// withhold removes the records that the store refused recently, so that they do not void every
+// batch.
 func (j *Journal) withhold(records []store.Record) []store.Record {
 	if len(j.held) == 0 {
 		return records
@@ -44,7 +44,7 @@ func (j *Journal) withhold(records []store.Record) []store.Record {
 	})
 }
 
-// Offer returns the records that are worth another try, for the next Commit.
+// Offer returns the records to try again, for the next Commit.
 func (j *Journal) Offer(now bucket.Time) (out []store.Record) {
 	for _, h := range j.held {
 		if now >= h.Next {

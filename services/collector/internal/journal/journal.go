@@ -40,12 +40,12 @@ type Store interface {
 // Config of a journal. All fields are required unless they say otherwise.
 type Config struct {
 	Store    Store
-	Clock    clock.Clock    // that is waited on
-	Trusted  *trusted.Clock // that dates
+	Clock    clock.Clock    // to wait on
+	Trusted  *trusted.Clock // for commit times
 	LeaseTTL time.Duration  // renewed with stream time
 	Jitter   func() float64 // in [0, 1)
-	Writes   *writes.Watch  // nil: nobody is told
-	Trouble  *trouble.Board // nil: nobody is told
+	Writes   *writes.Watch  // optional
+	Trouble  *trouble.Board // optional
 	Revision prometheus.Gauge
 	Stream   prometheus.Gauge // stream time
 }
@@ -83,9 +83,9 @@ type Refused struct {
 	Err error
 }
 
-// Commit appends a batch and moves the head along. Entries that the store cannot
-// hold are returned: all others are stored. Records that it cannot hold are kept
-// and told; see [Journal.Offer].
+// Commit appends a batch and moves the head. Entries that the store cannot hold are returned:
+// all others are stored. Records that it cannot hold are kept and reported; see
+// [Journal.Offer].
 func (j *Journal) Commit(ctx context.Context, batch store.Batch) ([]Refused, error) {
 	empty := len(batch.Entries)+len(batch.Records) == 0
 	batch.Records = j.withhold(batch.Records)
@@ -107,7 +107,7 @@ func (j *Journal) split(ctx context.Context, batch store.Batch, left *int, refus
 		return err
 	}
 	if *left == mostParts {
-		j.Writes.Count(err) // one append of ours, however many parts it takes
+		j.Writes.Count(err) // one append, in any number of parts
 	}
 	*left--
 	if len(batch.Entries)+len(batch.Records) == 1 || *left <= 0 {
@@ -188,7 +188,7 @@ func (j *Journal) Write(ctx context.Context, what string, do func() error) error
 			return err // says nothing about whether the store is writable
 		}
 		j.Writes.Failed(what, err)
-		if what != writes.Log { // appends are counted one by one, whatever became of them
+		if what != writes.Log { // each append is counted separately
 			j.Writes.Count(err)
 		}
 		if !store.Mendable(err) {

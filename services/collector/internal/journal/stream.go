@@ -55,8 +55,8 @@ func (j *Journal) RecordStream(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// Wait is the pause between two passes, in which stream time goes on. That the
-// store is away for a moment is left to the next pass.
+// Wait is the pause between two passes, in which the stream time advances. If the store is
+// unavailable for a moment, the next pass handles it.
 func (j *Journal) Wait(ctx context.Context, until time.Time) error {
 	for {
 		next := j.Clock.Now().Add(streamIdle)

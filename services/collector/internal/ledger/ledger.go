@@ -39,7 +39,7 @@ const (
 	BadAnswer     Reason = "bad_answer"
 	Unauthorized  Reason = "unauthorized"
 	Unknown       Reason = "unknown" // rejected with an unrecognised error
-	// Invalid: the answer was read, but its bucket cannot be stored, since readers would
+	// Invalid: the response was read, but its bucket cannot be stored, since readers would
 	// reject it.
 	Invalid Reason = "invalid"
 )

@@ -13,8 +13,8 @@ type retired struct {
 	Before bucket.Time `json:"before"`
 }
 
-// RetiredRecord says that buckets that end at or before a time may be gone by
-// retention. It must never be written with an earlier time than is stored.
+// RetiredRecord says that retention may have dropped the buckets that end at or before a time.
+// It must never be written with an earlier time than is stored.
 func RetiredRecord(before bucket.Time) store.Record {
 	value, err := json.Marshal(retired{before})
 	if err != nil {

@@ -47,8 +47,8 @@ func (u *Unreadable) key() string {
 	return fmt.Sprintf("%s/%d/%s", u.Dataset, u.Scope.Kind, u.Scope.ID)
 }
 
-// ReadUnreadable decodes the records of kind [KindUnreadable]. One that cannot
-// be read itself is found anew by whoever comes to what it was about.
+// ReadUnreadable decodes the records of kind [KindUnreadable]. What an unreadable one was about
+// is found again when it is next read.
 func ReadUnreadable(records []store.Record) (out []Unreadable, unreadable []store.Unreadable) {
 	for _, r := range records {
 		var u Unreadable

@@ -16,7 +16,7 @@
 // that are still within the replay, newest first, then the rest, oldest first.
 //
 // Each young window is requested together with later windows, in the same request, since
-// package settle infers from its own answer how fresh it is.
+// package settle infers from its own response how fresh it is.
 //
 // Entitlements are requested in separate documents, with the same ceilings; see
 // [Settings].
@@ -62,8 +62,7 @@ type Want struct {
 	Dataset *catalogue.Dataset
 	Variant *catalogue.Variant
 	Scope   bucket.Scope
-	// Group is whom the scope is asked through: wants of two groups never share a
-	// request. A scope has one group.
+	// Group is the credential of the scope: wants of two groups never share a request.
 	Group int
 	// Window is [horizon, due), aligned to the bucket size.
 	Window bucket.Window
@@ -116,7 +115,7 @@ type Request struct {
 	Selections []Selection
 }
 
-// Recheck is one window of one want to request regardless of what is stored.
+// Recheck is one window of one want that is requested again although it is final.
 type Recheck struct {
 	Want   Want
 	Window bucket.Window // aligned

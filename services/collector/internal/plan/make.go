@@ -20,7 +20,7 @@ func Due(now bucket.Time, size, delay time.Duration) bucket.Time {
 }
 
 // reach is how far past each window a request extends, up to the current window, whether
-// or not those windows are final or due: the same answer must show how fresh it is. For a
+// or not those windows are final or due: the same response must show how fresh it is. For a
 // window that was read and is not final it is one window more: where traffic is rare the
 // next may be empty.
 func reach(size time.Duration, read bool) time.Duration {
@@ -42,7 +42,7 @@ type piece struct {
 // trailing reports whether the range may be widened to cover many windows.
 func (p *piece) trailing() bool { return p.lane <= Confirm }
 
-// Make plans. The wants must be in a stable order; state answers for any of
+// Make plans. The wants must be in a stable order; state must know all of
 // their windows.
 func Make(now bucket.Time, wants []Want, state State, c Ceilings) Plan {
 	var p Plan
@@ -67,8 +67,8 @@ func Make(now bucket.Time, wants []Want, state State, c Ceilings) Plan {
 	return p
 }
 
-// Rechecks packs rechecks into requests of the audit lane, in order. Rechecks of one dataset and
-// window must be adjacent.
+// Rechecks packs rechecks into requests of the audit lane, in order. Rechecks of one dataset
+// and window must be adjacent.
 func Rechecks(rechecks []Recheck, c Ceilings) []Request {
 	pieces := make([]piece, len(rechecks))
 	for i := range rechecks {
@@ -163,7 +163,7 @@ func (w *Want) pageSize(c Ceilings) int {
 	return c.Rows
 }
 
-// rowsPerWindow doubles the expected number: an answer that fills its page is useless,
+// rowsPerWindow doubles the expected number: a response that fills its page is useless,
 // since it may be truncated.
 func (w *Want) rowsPerWindow() int {
 	return 2 * w.Variant.Rows * int(w.Dataset.Size/w.Variant.Step)

@@ -92,7 +92,7 @@ func (s *steady) Read(dataset string, sc bucket.Scope, start bucket.Time) bool {
 	return s.of[series{dataset, sc}].rules.Read(sc, start)
 }
 
-// The simulated answers: a level that varies enough that a few windows need another
+// The simulated responses: a level that varies enough that a few windows need another
 // reading, and a delay of the data.
 const (
 	usual  = 1000.
@@ -132,7 +132,7 @@ func (s *steady) run(now, end bucket.Time) (requests int) {
 		p := Make(now, s.wants, s, s.c)
 		requests += len(p.Requests)
 		for _, r := range p.Requests {
-			s.answer(now, r)
+			s.respond(now, r)
 		}
 		next := now.Add(s.pause)
 		if len(p.Requests) > 0 {
@@ -146,8 +146,8 @@ func (s *steady) run(now, end bucket.Time) (requests int) {
 	return requests
 }
 
-// answer applies the simulated answer to a request.
-func (s *steady) answer(now bucket.Time, r Request) {
+// respond applies the simulated response to a request.
+func (s *steady) respond(now bucket.Time, r Request) {
 	of := map[string]map[bucket.Time]bool{} // windows, by dataset
 	for _, sel := range r.Selections {
 		d := sel.Dataset

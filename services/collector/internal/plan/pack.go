@@ -61,7 +61,7 @@ func add(requests []Request, pieces []piece, c Ceilings) []Request {
 		limit = min(limit, p.want.pageSize(c))
 	}
 	w, chunk := pieces[0].want, narrowest(pieces, c)
-	asking := func(span bucket.Window) (out []Selection) {
+	selections := func(span bucket.Window) (out []Selection) {
 		for _, window := range cut(span, chunk) {
 			out = append(out, Selection{Dataset: w.Dataset, Variant: w.Variant, Window: window, Limit: limit})
 		}
@@ -72,7 +72,7 @@ func add(requests []Request, pieces []piece, c Ceilings) []Request {
 	if most := max(1, c.Selections/(1+along)); len(pieces) > most {
 		return add(add(requests, pieces[:most], c), pieces[most:], c)
 	}
-	for rest := asking(span.window); len(rest) > 0; {
+	for rest := selections(span.window); len(rest) > 0; {
 		var r *Request
 		requests, r = find(requests, lane, scopes, rest[:min(len(rest), 1+along)], c)
 		here := rest
@@ -81,10 +81,10 @@ func add(requests []Request, pieces []piece, c Ceilings) []Request {
 			// room for one and its witness: it was looked for.
 			n := max(1, r.free(c)-along)
 			after := here[n].Window.Start
-			here, rest = append(here[:n:n], asking(bucket.Window{Start: after, End: min(after.Add(past), span.window.End)})...), here[n:]
+			here, rest = append(here[:n:n], selections(bucket.Window{Start: after, End: min(after.Add(past), span.window.End)})...), here[n:]
 		}
 		for _, s := range here {
-			r.ask(s)
+			r.add(s)
 		}
 		r.Lane = min(r.Lane, lane)
 	}
@@ -106,9 +106,9 @@ func (r *Request) lacks(selections []Selection) (n int) {
 	return n
 }
 
-// ask adds a selection unless it is covered, and removes selections that it covers:
-// adjacent chunks extend into each other.
-func (r *Request) ask(s Selection) {
+// add adds a selection unless it is covered, and removes selections that it covers: adjacent
+// chunks extend into each other.
+func (r *Request) add(s Selection) {
 	if slices.ContainsFunc(r.Selections, s.within) {
 		return
 	}

@@ -38,7 +38,8 @@ func Asks(kind bucket.ScopeKind, scopes, nodes int, c Ceilings) int {
 	return parts(scopes, together) * parts(nodes, each)
 }
 
-// of are the ceilings of documents about scopes of a kind: one asks about one account.
+// of are the ceilings of documents about scopes of a kind: a document is about one account
+// only.
 func (c Ceilings) of(kind bucket.ScopeKind) Ceilings {
 	if kind == bucket.Account {
 		c.Zones = 1

@@ -16,8 +16,8 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// While the share is used up a pass goes on from permit to permit, since to plan
-// costs more than to ask, but not for so long that what falls due meanwhile waits.
+// While the share is used up, a pass continues from permit to permit, since planning costs more
+// than a request, but not so long that windows that fall due meanwhile have to wait.
 const (
 	shortWait = 10 * time.Second // for one permit
 	longWait  = 30 * time.Second // after the beginning of the queue
@@ -32,13 +32,13 @@ type asker struct {
 	sender  *sender
 	journal *journal.Journal
 
-	take func(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error // of judge
+	take func(ctx context.Context, r plan.Request, response *cloudflare.Answer, readAt bucket.Time) error // of judge
 	// aside may use a permit of a line for settings, and reports whether it did.
 	aside func(ctx context.Context, l *line) (used bool, err error)
 }
 
-// urgency keeps repairs, and what failed the last time, from using up what fresh
-// windows need.
+// urgency prevents repairs, and requests that failed before, from using up what fresh windows
+// need.
 func (a *asker) urgency(r plan.Request) quota.Lane {
 	if r.Lane == plan.Repair || a.isApart(r) {
 		return quota.Background
@@ -46,7 +46,7 @@ func (a *asker) urgency(r plan.Request) quota.Lane {
 	return quota.Urgent
 }
 
-// blame notes what Cloudflare refused of one zone and one dataset.
+// blame records a refusal of one dataset of one scope.
 func (a *asker) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 	about := of.Dataset + " " + sc.ID
@@ -76,8 +76,8 @@ func (a *asker) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 	}
 }
 
-// asks reports whether a selection asks for a field, which Cloudflare writes in
-// lower case and without its container.
+// asks reports whether a selection requests a field. Cloudflare writes the field in lower case
+// and without its container.
 func asks(sel plan.Selection, field string) bool {
 	return slices.ContainsFunc(sel.Variant.Fields(), func(f string) bool {
 		_, name, nested := strings.Cut(f, "_")
@@ -85,9 +85,9 @@ func asks(sel plan.Selection, field string) bool {
 	})
 }
 
-// deny notes that the token may not ask a scope for these selections, which is no
-// matter of its plan: they stay wanted, and are asked again until it may. Each try
-// voids a request that others are part of, and they may be many.
+// deny records that the token has no access to these selections of a scope. The plan may still
+// allow them: they stay wanted, and are requested again until the token has access. Each
+// attempt voids the request that it is part of, and there may be many.
 func (a *asker) deny(sc bucket.Scope, selections []plan.Selection, e *cloudflare.Error) {
 	jitter := a.rng.Float64()
 	for _, sel := range selections {
@@ -100,7 +100,7 @@ func (a *asker) deny(sc bucket.Scope, selections []plan.Selection, e *cloudflare
 	}
 }
 
-// correct learns a limit from a refusal: the settings are hours old, or wrong.
+// correct takes a limit from a refusal: the limit that settings gave is hours old, or wrong.
 func (a *asker) correct(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
 	if e.Limit <= 0 {
 		return

@@ -39,8 +39,8 @@ type auditor struct {
 // the permit no longer counts, and the request would be one too many (G7).
 const permitKeeps = 5 * time.Second
 
-// audit reads a sample of final buckets again, as long as there is some that is
-// due and budget that nobody needs, of lines that are idle.
+// audit reads a sample of final buckets again, with idle lines, while checks are due and the
+// budget has permits to spare.
 func (u *auditor) audit(ctx context.Context, idle map[*line]bool) error {
 	for {
 		maps.DeleteFunc(idle, func(l *line, is bool) bool { return !is || l.blocked != 0 })
@@ -64,7 +64,7 @@ func (u *auditor) audit(ctx context.Context, idle map[*line]bool) error {
 			return fmt.Errorf("reserve permits: %w", err)
 		}
 		if !ok {
-			delete(idle, l) // another time, or never
+			delete(idle, l) // no spare permit now
 			continue
 		}
 		begun := make([]audit.Check, len(checks))
@@ -93,8 +93,8 @@ type dueCheck struct {
 	stored map[bucket.Scope]*bucket.Bucket
 }
 
-// nextAudit is the next request of the lane that may be sent, with the checks that it
-// answers; none when nothing is due.
+// nextAudit is the next request of the audit lane that may be sent, with its checks; none if
+// nothing is due.
 func (u *auditor) nextAudit(ctx context.Context, now bucket.Time, idle map[*line]bool) (plan.Request, []dueCheck, error) {
 	var all []dueCheck
 	var rechecks []plan.Recheck
@@ -151,7 +151,7 @@ func (u *auditor) auditable(ctx context.Context, now bucket.Time, check *dueChec
 		of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 		window := bucket.Window{Start: check.Start, End: check.Start.Add(c.Dataset.Size)}
 		if t := u.faults.tries[of]; t != nil && t.reason != "" || u.faults.isOff(of.Dataset) {
-			continue // it would only spoil the others' answer
+			continue // it would only void the response for the others
 		}
 		if c.Variant != nil && !c.Variant.Sampled && u.lines.named(c.Scope.Credential) != nil && c.Scope.State == roster.Active && check.Start >= c.Window.Start && u.books.coverage.Final[of].Contains(window) {
 			byScope[of.Scope] = c
@@ -166,8 +166,8 @@ func (u *auditor) auditable(ctx context.Context, now bucket.Time, check *dueChec
 	var wants []plan.Want
 	chosen := audit.Choose(check.Dataset, check.Start, slices.SortedFunc(maps.Keys(check.stored), bucket.Scope.Compare))
 	for _, sc := range chosen {
-		// Those that cannot share a request with the first have their turn when
-		// they are drawn first.
+		// Scopes that cannot share a request with the first are audited when they
+		// are drawn first.
 		if c, first := byScope[sc], byScope[chosen[0]]; c.Variant.Same(first.Variant) && c.Scope.Credential == first.Scope.Credential {
 			wants = append(wants, plan.Want{Dataset: c.Dataset, Variant: c.Variant, Scope: sc, Group: u.lines.named(c.Scope.Credential).group, Limits: c.Limits})
 		}
@@ -176,8 +176,7 @@ func (u *auditor) auditable(ctx context.Context, now bucket.Time, check *dueChec
 	return wants, nil
 }
 
-// readStored reads the buckets of a window that another reading can be held
-// against.
+// readStored reads the buckets of a window that can be compared with another reading.
 func (u *auditor) readStored(ctx context.Context, now bucket.Time, check *dueCheck, claims map[bucket.Scope]roster.Claim) error {
 	check.stored = map[bucket.Scope]*bucket.Bucket{}
 	size := u.sizeOf(check.Dataset)
@@ -197,11 +196,11 @@ func (u *auditor) readStored(ctx context.Context, now bucket.Time, check *dueChe
 	})
 }
 
-// askAudit sends one request of the lane and records what was found. A failure
-// costs the sample and nothing else: it is not tried again, and no other lane
-// hears of it, except when Cloudflare says that the budget is used up.
+// askAudit sends one request of the audit lane and records the results. A failure costs the
+// sample and nothing else: the request is not retried, and only a budget error affects other
+// lanes.
 func (u *auditor) askAudit(ctx context.Context, l *line, r plan.Request, checks []dueCheck) error {
-	answer, readAt, err := u.sender.send(ctx, r)
+	response, readAt, err := u.sender.send(ctx, r)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -219,20 +218,20 @@ func (u *auditor) askAudit(ctx context.Context, l *line, r plan.Request, checks 
 	for i, sel := range r.Selections {
 		for j := range checks {
 			if checks[j].isIn(sel) {
-				u.compare(r, sel, alias(i), &checks[j], answer, readAt)
+				u.compare(r, sel, alias(i), &checks[j], response, readAt)
 			}
 		}
 	}
 	return u.commit(ctx, store.Batch{Records: u.drift.records()})
 }
 
-// compare holds one selection's part of an answer, nil when there is none,
-// against what is stored.
-func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, check *dueCheck, answer *cloudflare.Answer, readAt bucket.Time) {
+// compare compares one selection's part of a response, nil if there is none, with what is
+// stored.
+func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, check *dueCheck, response *cloudflare.Answer, readAt bucket.Time) {
 	for _, sc := range r.Scopes {
 		stored := check.stored[sc]
 		a := audit.Audited{Check: check.Check, Scope: sc, Zone: stored.Zone, ReadAt: readAt, Result: audit.Unanswered}
-		if f, ok := laterReading(sel, sc, alias, answer); ok {
+		if f, ok := laterReading(sel, sc, alias, response); ok {
 			a.Result, a.Changes = audit.Compare(stored.Families, f.Families, f.Empty, feeds(sel.Variant))
 		}
 		u.drift.figures(check.Dataset).Audited(readAt, sel.Dataset.Delay, a)
@@ -250,12 +249,12 @@ func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, chec
 	}
 }
 
-// laterReading is what an answer says of the selection's one window.
-func laterReading(sel plan.Selection, sc bucket.Scope, alias string, answer *cloudflare.Answer) (catalogue.Folded, bool) {
-	if answer == nil {
+// laterReading is the selection's one window in a response.
+func laterReading(sel plan.Selection, sc bucket.Scope, alias string, response *cloudflare.Answer) (catalogue.Folded, bool) {
+	if response == nil {
 		return catalogue.Folded{}, false
 	}
-	groups, there := answer.Zones[sc.ID][alias]
+	groups, there := response.Zones[sc.ID][alias]
 	if !there || len(groups) >= sel.Limit {
 		return catalogue.Folded{}, false
 	}
@@ -266,7 +265,7 @@ func laterReading(sel plan.Selection, sc bucket.Scope, alias string, answer *clo
 	return folded[0], true
 }
 
-// feeds says which families a variant can fill.
+// feeds returns whether a variant can fill a family.
 func feeds(v *catalogue.Variant) func(family string) bool {
 	return func(family string) bool {
 		return slices.ContainsFunc(v.Measures, func(m catalogue.Measure) bool { return m.Family == family })

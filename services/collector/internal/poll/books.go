@@ -43,7 +43,7 @@ func (b *books) claims(now bucket.Time) []roster.Claim {
 	return b.roster.Claims(now, b.catalogue.Datasets, b.coverage.Terms())
 }
 
-// wants is what is to be asked by the lines of which something may be sent.
+// wants is what may be requested now, by the lines that are not blocked.
 func (b *books) wants(claims []roster.Claim) []plan.Want {
 	var out []plan.Want
 	for _, c := range claims {
@@ -64,7 +64,7 @@ func (b *books) wants(claims []roster.Claim) []plan.Want {
 	return out
 }
 
-// Again implements plan.State.
+// Again implements [plan.State].
 func (b *books) Again(dataset string, sc bucket.Scope, start bucket.Time) bucket.Time {
 	again := b.settling[dataset].Again(sc, start)
 	if t := b.faults.tries[ledger.Series{Dataset: dataset, Scope: sc}]; t != nil {
@@ -76,12 +76,12 @@ func (b *books) Again(dataset string, sc bucket.Scope, start bucket.Time) bucket
 	return again
 }
 
-// Read implements plan.State.
+// Read implements [plan.State].
 func (b *books) Read(dataset string, sc bucket.Scope, start bucket.Time) bool {
 	return b.settling[dataset].Read(sc, start)
 }
 
-// nameOf is what people call a scope.
+// nameOf is the label of a scope, or its ID.
 func (b *books) nameOf(sc bucket.Scope) string {
 	if who := b.roster[sc]; who != nil && who.Label() != "" {
 		return who.Label()
@@ -89,7 +89,7 @@ func (b *books) nameOf(sc bucket.Scope) string {
 	return sc.ID
 }
 
-// active is how many scopes of a kind are collected with a line.
+// active is the number of scopes of a kind that are collected with a line.
 func (b *books) active(l *line, kind bucket.ScopeKind) (n int) {
 	for _, who := range b.roster {
 		if who.Kind == kind && who.State == roster.Active && who.Credential == l.Name {
@@ -99,11 +99,10 @@ func (b *books) active(l *line, kind bucket.ScopeKind) (n int) {
 	return n
 }
 
-// dirty notes that a scope's record must be written with the next commit.
+// dirty marks a scope whose record must be written with the next commit.
 func (b *books) dirty(sc bucket.Scope) { b.changed[sc] = true }
 
-// lineOf is the line by which a scope is asked; nil where its credential is not
-// configured any more.
+// lineOf is the line of a scope; nil if its credential is no longer configured.
 func (b *books) lineOf(sc bucket.Scope) *line {
 	who := b.roster[sc]
 	if who == nil {
@@ -112,7 +111,7 @@ func (b *books) lineOf(sc bucket.Scope) *line {
 	return b.lines.named(who.Credential)
 }
 
-// out reports whether nothing can be asked of a scope, and why.
+// out reports whether nothing can be requested for a scope, and why.
 func (b *books) out(sc bucket.Scope) (upstream.Outage, bool) {
 	l := b.lineOf(sc)
 	if l == nil || !l.outage.Lasts() {
@@ -121,7 +120,7 @@ func (b *books) out(sc bucket.Scope) (upstream.Outage, bool) {
 	return l.outage, true
 }
 
-// known is how many scopes of a kind are a line's.
+// known is the number of scopes of a kind that belong to a line.
 func (b *books) known(l *line, kind bucket.ScopeKind) (n int) {
 	for id, who := range b.roster {
 		if id.Kind == kind && who.Credential == l.Name {
@@ -131,5 +130,5 @@ func (b *books) known(l *line, kind bucket.ScopeKind) (n int) {
 	return n
 }
 
-// owns reports whether any scope is asked by a line.
+// owns reports whether any scope belongs to a line.
 func (b *books) owns(l *line) bool { return b.known(l, bucket.Zone)+b.known(l, bucket.Account) > 0 }

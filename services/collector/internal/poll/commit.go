@@ -15,7 +15,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
-// writer appends what a term has to write, and notes what the store refuses.
+// writer appends to the log, and records what the store refuses.
 type writer struct {
 	*env
 	faults  *faults
@@ -41,24 +41,24 @@ func (w *writer) commit(ctx context.Context, batch store.Batch) error {
 	return nil
 }
 
-// unstorable notes an entry that the store cannot hold, whoever writes it. A bucket
-// is a gap, and asked for again after pauses that grow: Cloudflare's names change,
-// and databases are mended. A dataset whose definition cannot be stored is not
-// collected, since nobody could read its buckets.
+// unstorable records an entry that the store cannot hold. A bucket becomes a gap and is
+// requested again, with a growing back-off: names at Cloudflare change, and databases are
+// repaired. A dataset whose definition cannot be stored is not collected, since its buckets
+// could not be read.
 func (w *writer) unstorable(r journal.Refused) {
 	switch r.Kind {
 	case bucket.KindBucket:
 		w.faults.reject(r.Key, "the database cannot hold the bucket", r.Err)
 	case bucket.KindDatasetVersion:
-		w.faults.off[r.Key.Dataset] = &backoff.Backoff{Next: w.trusted.Second().Add(100 * 365 * 24 * time.Hour)} // as long as the term
+		w.faults.off[r.Key.Dataset] = &backoff.Backoff{Next: w.trusted.Second().Add(100 * 365 * 24 * time.Hour)} // for the rest of the term
 		w.trouble.Set(trouble.InvalidValue, r.Key.String(), fmt.Sprintf("the store cannot hold the definition of dataset %s, which is not collected: %v", r.Key.Dataset, r.Err))
 	default:
 		w.trouble.Set(trouble.InvalidValue, r.Key.String(), fmt.Sprintf("the store cannot hold the entry: %v", r.Err))
 	}
 }
 
-// save writes scopes' records, those first that have ended: should the term end
-// half-way, no name belongs to two.
+// save writes the records of scopes, ended ones first: if the term ends half-way, no name
+// belongs to two scopes.
 func (w *writer) save(ctx context.Context, contents *roster.Contents, scopes []*roster.Scope) error {
 	slices.SortStableFunc(scopes, func(a, b *roster.Scope) int { return boolOrder(b.End != 0, a.End != 0) })
 	for part := range slices.Chunk(scopes, most) {

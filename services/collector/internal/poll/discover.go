@@ -19,21 +19,20 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// Intervals of looking at who there is.
+// Intervals of listing zones and accounts.
 const (
 	discoverEvery = time.Hour // Cloudflare's own exporters refresh zones about as often
-	// discoverSoon is for when the list, or what the settings make of it, looks
-	// wrong: somebody is about to mend it and waits for the effect.
+	// discoverSoon applies if the list, or the selection from it, looks wrong: an operator is
+	// probably about to fix it and waits for the effect.
 	discoverSoon = 5 * time.Minute
-	// soonZones is how many zones are listed every discoverSoon: 20 requests to
-	// the REST API, of which Cloudflare allows 1,200 in that time. More zones are
-	// listed less often.
+	// soonZones is the number of zones that are listed every discoverSoon: 20 requests to the
+	// REST API, which allows 1,200 in that time. More zones are listed less often.
 	soonZones = 1000
-	// mostNews is how many changes are logged one by one.
+	// mostNews is the number of changes that are logged one by one.
 	mostNews = 20
 )
 
-// discoverer finds out who there is.
+// discoverer lists zones and accounts, and updates the roster.
 type discoverer struct {
 	*env
 	books      *books
@@ -47,34 +46,33 @@ type discoverer struct {
 	odd     map[string]bool    // zones with a problem of their names on the board
 }
 
-// discover lists what the credentials see of which it is time, and brings the roster
-// up to date. A list that fails changes nothing of what it lists. It returns the
-// scopes that are asked with another credential from now on.
+// discover lists what the credentials that are due see, and updates the roster. A list that
+// fails changes nothing of its kind. It returns the scopes that moved to another credential.
 func (d *discoverer) discover(ctx context.Context, now bucket.Time) (moved []bucket.Scope, err error) {
-	heard := map[*line]bool{}
+	fresh := map[*line]bool{}
 	for _, l := range d.lines {
 		if l.blocked != 0 || now < l.discoverAt {
 			continue
 		}
-		if heard[l], err = d.hear(ctx, now, l); err != nil {
+		if fresh[l], err = d.list(ctx, now, l); err != nil {
 			return nil, err
 		}
 	}
-	for _, l := range d.inDoubt(heard) {
-		if heard[l], err = d.hear(ctx, now, l); err != nil {
+	for _, l := range d.inDoubt(fresh) {
+		if fresh[l], err = d.list(ctx, now, l); err != nil {
 			return nil, err
 		}
 	}
-	maps.DeleteFunc(heard, func(_ *line, is bool) bool { return !is })
-	if len(heard) == 0 {
+	maps.DeleteFunc(fresh, func(_ *line, is bool) bool { return !is })
+	if len(fresh) == 0 {
 		return nil, nil
 	}
-	return d.compare(ctx, now, heard)
+	return d.compare(ctx, now, fresh)
 }
 
-// hear lists the zones and accounts that a credential sees. false: the list failed, which is
-// noted.
-func (d *discoverer) hear(ctx context.Context, now bucket.Time, l *line) (bool, error) {
+// list lists the zones and accounts that a credential sees. It returns false if the list
+// failed, which is recorded.
+func (d *discoverer) list(ctx context.Context, now bucket.Time, l *line) (bool, error) {
 	zones, err := l.Client.Zones(ctx)
 	if err != nil {
 		l.unlisted = true
@@ -86,8 +84,8 @@ func (d *discoverer) hear(ctx context.Context, now bucket.Time, l *line) (bool, 
 	}
 	l.listing, l.outage = upstream.Outage{}, upstream.Outage{}
 	l.list.At, l.list.Seen = now, seenOf(zones)
-	// An empty list may also mean that the permission is gone (Cloudflare's API does
-	// not tell them apart); it ends no scope.
+	// An empty list may also mean that the permission was removed (Cloudflare's API
+	// does not distinguish them); it ends no scope.
 	l.list.Doubtful = len(zones) == 0 && d.books.known(l, bucket.Zone) > 0
 	if d.collects(bucket.Account) {
 		l.accounts.At, l.accounts.Seen = now, d.listAccounts(ctx, now, l)
@@ -95,17 +93,16 @@ func (d *discoverer) hear(ctx context.Context, now bucket.Time, l *line) (bool, 
 	return true, nil
 }
 
-// listAccounts are the accounts that a credential sees: those of the list of accounts,
-// and those of the zones. A token that may ask for an account's analytics may be one
-// that may not list accounts, and an account need not have a zone. A list that cannot
-// be had, or is empty, ends no account: the known ones are among those that are
-// returned.
+// listAccounts are the accounts that a credential sees: those of the list of accounts, and
+// those of the zones. A token with access to an account's analytics may lack the permission to
+// list accounts, and an account need not have a zone. A list that fails or is empty ends no
+// account: the known accounts are returned as well.
 func (d *discoverer) listAccounts(ctx context.Context, now bucket.Time, l *line) (seen []roster.Seen) {
 	listed, err := l.Client.Accounts(ctx)
 	switch e := (*cloudflare.Error)(nil); {
 	case err == nil:
 		l.listingAccounts = upstream.Outage{}
-	case errors.As(err, &e) && (e.Class == cloudflare.Denied || e.Class == cloudflare.Auth): // which may be meant
+	case errors.As(err, &e) && (e.Class == cloudflare.Denied || e.Class == cloudflare.Auth): // may be intended
 		l.listingAccounts = upstream.Outage{}
 		d.quiet.Info(l.about("accounts"), "the API token may not list accounts; those of the listed zones are collected", "credential", l.Name, "err", err)
 	default:
@@ -137,17 +134,16 @@ func (d *discoverer) listAccounts(ctx context.Context, now bucket.Time, l *line)
 	return seen
 }
 
-// inDoubt are the lines that were not listed in this pass, where a zone is in no newer
-// list of its credential: it may have moved to one of them, also since they were last
-// listed, or be gone.
-func (d *discoverer) inDoubt(heard map[*line]bool) (ask []*line) {
+// inDoubt are the lines that were not listed in this pass although a zone is missing from the
+// new list of its credential: the zone may have moved to one of these lines, or be gone.
+func (d *discoverer) inDoubt(fresh map[*line]bool) (ask []*line) {
 	lacking := map[bucket.Scope]bool{}
 	for id, who := range d.books.roster {
-		if l := d.lines.named(who.Credential); id.Kind == bucket.Zone && l != nil && heard[l] && who.Listed() {
+		if l := d.lines.named(who.Credential); id.Kind == bucket.Zone && l != nil && fresh[l] && who.Listed() {
 			lacking[id] = true
 		}
 	}
-	for l, is := range heard {
+	for l, is := range fresh {
 		if is {
 			for _, z := range l.list.Seen {
 				delete(lacking, z.Scope())
@@ -155,16 +151,16 @@ func (d *discoverer) inDoubt(heard map[*line]bool) (ask []*line) {
 		}
 	}
 	for _, l := range d.lines {
-		if _, listed := heard[l]; !listed && l.blocked == 0 && len(lacking) > 0 {
+		if _, listed := fresh[l]; !listed && l.blocked == 0 && len(lacking) > 0 {
 			ask = append(ask, l)
 		}
 	}
 	return ask
 }
 
-// compare brings the roster up to date with the lists of all credentials, says what
-// of the settings selects nothing, and when to list again.
-func (d *discoverer) compare(ctx context.Context, now bucket.Time, heard map[*line]bool) (moved []bucket.Scope, err error) {
+// compare updates the roster from the lists of all credentials, reports settings that select
+// nothing, and sets when to list again.
+func (d *discoverer) compare(ctx context.Context, now bucket.Time, fresh map[*line]bool) (moved []bucket.Scope, err error) {
 	before := make(map[bucket.Scope]string, len(d.books.roster))
 	for id, who := range d.books.roster {
 		before[id] = who.Credential
@@ -189,9 +185,9 @@ func (d *discoverer) compare(ctx context.Context, now bucket.Time, heard map[*li
 	}
 	zones, accounts := 0, 0
 	for _, l := range d.lines {
-		ofZones, ofAccounts := d.judge(l), d.judgeAccounts(l)
+		ofZones, ofAccounts := d.checkZones(l), d.checkAccounts(l)
 		zones, accounts = zones+ofZones, accounts+ofAccounts
-		if heard[l] {
+		if fresh[l] {
 			d.listAgain(now, l, ofZones, ofAccounts)
 		}
 	}
@@ -214,8 +210,8 @@ func (d *discoverer) compare(ctx context.Context, now bucket.Time, heard map[*li
 	return moved, nil
 }
 
-// compareKind brings the scopes of one kind up to date with the lists of all
-// credentials, and returns those that changed, and each that is in any list, once.
+// compareKind updates the scopes of one kind from the lists of all credentials. It returns
+// those that changed, and everything that is in any list, once.
 func (d *discoverer) compareKind(ctx context.Context, now bucket.Time, kind bucket.ScopeKind, of func(*line) roster.List) (changed []*roster.Scope, seen []roster.Seen, err error) {
 	lists, all := make([]roster.List, len(d.lines)), map[string]bool{}
 	for i, l := range d.lines {
@@ -233,7 +229,7 @@ func (d *discoverer) compareKind(ctx context.Context, now bucket.Time, kind buck
 	return changed, seen, nil
 }
 
-// listAgain says when the zones and accounts of a line are listed next.
+// listAgain sets when the zones and accounts of a line are listed next.
 func (d *discoverer) listAgain(now bucket.Time, l *line, zones, accounts int) {
 	l.discoverAt = now.Add(discoverEvery)
 	soon := now.Add(min(discoverEvery, discoverSoon*time.Duration(1+len(l.list.Seen)/soonZones)))
@@ -265,13 +261,13 @@ func (d *discoverer) logChanged(ctx context.Context, changed []*roster.Scope) {
 	}
 }
 
-// seenOf is what the roster is to know of zones.
+// seenOf converts zones for the roster.
 func seenOf(zones []cloudflare.Zone) []roster.Seen {
 	seen := make([]roster.Seen, len(zones))
 	for i, z := range zones {
 		seen[i] = roster.Seen{
 			Kind: bucket.Zone, ID: z.ID, Name: z.Name, AccountID: z.Account.ID, AccountName: z.Account.Name, Plan: z.Plan.Name,
-			State: standingOf(&z), Malformed: z.Malformed,
+			State: stateOf(&z), Malformed: z.Malformed,
 		}
 		if !z.Created.IsZero() {
 			seen[i].Created = bucket.TimeOf(z.Created)
@@ -280,8 +276,8 @@ func seenOf(zones []cloudflare.Zone) []roster.Seen {
 	return seen
 }
 
-// standingOf is the state of a zone by the words that Cloudflare has for it.
-func standingOf(z *cloudflare.Zone) roster.State {
+// stateOf is the state of a zone, from the words of Cloudflare.
+func stateOf(z *cloudflare.Zone) roster.State {
 	switch {
 	case z.Status == "initializing", z.Status == "pending":
 		return roster.Pending
@@ -293,8 +289,7 @@ func standingOf(z *cloudflare.Zone) roster.State {
 	return roster.Active
 }
 
-// newest is the end of the newest window that is stored of a scope; 0 where none
-// is.
+// newest is the end of the newest stored window of a scope; 0 if there is none.
 func (d *discoverer) newest(of bucket.Scope) (end bucket.Time) {
 	for i := range d.catalogue.Datasets {
 		end = max(end, d.books.coverage.Newest(ledger.Series{Dataset: d.catalogue.Datasets[i].Dataset, Scope: of}))
@@ -302,7 +297,7 @@ func (d *discoverer) newest(of bucket.Scope) (end bucket.Time) {
 	return end
 }
 
-// rewritten forgets the damage of scopes that have been found again.
+// rewritten removes scopes from the damaged ones that have been found again.
 func (d *discoverer) rewritten() {
 	if len(d.damaged) == 0 {
 		return

@@ -1,28 +1,41 @@
-// Package poll is the collector's loop: it brings the pure parts (plan, settle,
-// roster, ledger, catalogue) together with Cloudflare, the budget and the store.
+// Package poll is the collector's loop: it connects the pure packages (plan, settle,
+// roster, ledger, catalogue) with Cloudflare, the budget and the store.
 //
-// The loop is level-triggered. A pass compares what ought to be final with
-// what is, asks for the difference, judges the answers and commits what is
-// final; then it waits until a window falls due, a reading or a retry may
-// count, or the collection interval is over. A pass remembers nothing that the
-// next one needs, except readings, which are allowed to be lost: when the
-// store fails, the pass ends with the error, the lease is given up, and whoever
-// wins it next loads its state from the store and goes on with the difference.
+// The loop is level-triggered. A pass compares the windows that should be final with those
+// that are, requests the difference, judges the responses and commits what is final. Then
+// it waits until a window falls due, a reading or a retry may count, or the collection
+// interval is over. A pass leaves nothing in memory that the next one needs, except
+// readings, which may be lost: if the store fails, the pass ends with the error, the lease
+// is released, and the next leader loads its state from the store and continues.
 //
-// Order of trust inside a pass: what Cloudflare says is judged before it is
-// believed (settle), what is believed is committed before it is remembered
-// (store.Append), and the ledger's records travel in the same commit as the
-// buckets that close them.
+// The order inside a pass: a response is judged (settle) before it counts, a bucket is
+// committed (store.Append) before it is remembered, and the ledger's records are in the
+// same commit as the buckets that close them.
 //
-// Cloudflare is asked by lines, one for each credential. A line has a client, a
-// budget and failures of its own, and each scope belongs to one; a pass asks them by
-// turns.
+// Requests are sent by lines, one for each credential. A line has a client, a budget and
+// failures of its own, and each scope belongs to one line; in a pass the lines take turns.
 //
-// A term is composed of parts that belong to one goroutine. What is known: faults
-// (what fails, and when it may be tried again) and books (who there is, what is
-// stored, decided and missing). Who works: discoverer (lists zones), asker (sends
-// questions, and finds out who is to blame when one is refused), settings (reads what
-// plans allow, in turns with asker), judge (decides what is final), auditor (reads a
-// sample again), writer (appends through package journal), and reporter (problems and
-// gauges). Each embeds the parts that it uses. A pass calls them in turn.
+// A term ([state]) is composed of parts that belong to one goroutine. All of them embed
+// [env]: clocks, catalogue, metrics, problems, log. Every other dependency is a field: another
+// part, a function of one, or the methods of the store that the part uses. The parts that
+// hold what is known:
+//
+//   - faults: what fails, and when it may be tried again
+//   - books: zones and accounts, and which windows are final, decided or missing
+//   - history: the newest stored buckets, for the settling rules
+//   - drift: statistics of settling and audits
+//
+// The parts that work, in the order of a pass:
+//
+//   - discoverer lists zones and accounts
+//   - settings reads what plans allow, in turns with asker
+//   - retention drops old buckets
+//   - asker requests data, and finds out which part of a request is refused
+//   - judge decides which windows of a response are final
+//   - auditor reads a sample again
+//   - inspector reads the log for damage
+//   - recorder writes the gaps and other records
+//   - reporter sets problems and gauges
+//
+// They share sender (permits and requests) and writer (appends, with package journal).
 package poll

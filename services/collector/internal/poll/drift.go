@@ -12,11 +12,11 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
-// driftEvery is how often figures about settling are written; those about
-// audits are written at once.
+// driftEvery is how often statistics about settling are written; those about audits are written
+// at once.
 const driftEvery = time.Hour
 
-// drift is what a leader knows of how final buckets settled and moved.
+// drift has statistics of how final buckets settled and moved.
 type drift struct {
 	lane    *audit.Lane
 	of      map[string]*audit.Drift // by dataset
@@ -40,7 +40,8 @@ func (d *drift) load(ctx context.Context, from recordReader, register *unreadabl
 	return nil
 }
 
-// figures returns those of a dataset. A caller that changes them sets unsaved.
+// figures returns the statistics of a dataset. A caller that changes them adds the dataset to
+// unsaved.
 func (d *drift) figures(dataset string) *audit.Drift {
 	if d.of[dataset] == nil {
 		d.of[dataset] = audit.NewDrift(dataset)
@@ -48,7 +49,7 @@ func (d *drift) figures(dataset string) *audit.Drift {
 	return d.of[dataset]
 }
 
-// flush returns the records of figures that changed, once in a while.
+// flush returns the records of statistics that changed, once an hour.
 func (d *drift) flush(now bucket.Time) []store.Record {
 	if now < d.flushAt {
 		return nil

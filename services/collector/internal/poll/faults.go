@@ -13,55 +13,55 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
-// faults records which series, datasets and windows fail, why, and when they may be
-// tried again.
+// faults records which series, datasets and windows fail, why, and when they may be tried
+// again.
 type faults struct {
 	*env
 	tries   map[ledger.Series]*try
-	off     map[string]*backoff.Backoff                // datasets that Cloudflare does not understand, until
+	off     map[string]*backoff.Backoff                // datasets with a field that Cloudflare does not know
 	invalid map[ledger.Series]map[bucket.Time]*invalid // windows that cannot be stored, by start
 }
 
-// What is waited for, by what failed.
+// Back-off by what failed.
 var (
-	cloudflareAway  = backoff.Pauses{First: 15 * time.Second, Most: 2 * time.Minute} // for anybody
+	cloudflareAway  = backoff.Pauses{First: 15 * time.Second, Most: 2 * time.Minute} // for everything
 	tokenRefused    = backoff.Pauses{First: 15 * time.Second, Most: 5 * time.Minute}
-	settingsAway    = backoff.Pauses{First: 15 * time.Second, Most: 5 * time.Minute} // for reasons that name nobody
+	settingsAway    = backoff.Pauses{First: 15 * time.Second, Most: 5 * time.Minute} // for reasons that name no scope
 	settingsDenied  = backoff.Pauses{First: 15 * time.Second, Most: time.Hour}
 	settingsUnknown = backoff.Pauses{First: 30 * time.Second, Most: 15 * time.Minute}
 	seriesFailed    = backoff.Pauses{First: 15 * time.Second, Most: 15 * time.Minute}
-	// There may be hundreds.
+	// There may be hundreds of them.
 	seriesDenied = backoff.Pauses{First: 8 * time.Minute, Most: time.Hour}
-	// What is not understood is no reason to wait for hours.
+	// An unrecognised error is no reason to wait for hours.
 	unknownRefusal = backoff.Pauses{First: time.Minute, Most: 15 * time.Minute}
 	unknownForAll  = backoff.Pauses{First: time.Minute, Most: 5 * time.Minute}
 	notUnderstood  = backoff.Pauses{First: 5 * time.Minute, Most: time.Hour}
 )
 
-// try is what went wrong with a series lately.
+// try has the recent failures of a series.
 type try struct {
 	backoff.Backoff
-	// alone: the series itself was found to be what failed, so it is asked by
-	// itself until it is answered. With others it would void their answers too.
+	// alone: the series itself was found to fail, so it is requested separately until it
+	// succeeds. Together with others it would void their response too.
 	alone    bool
 	reason   ledger.Reason
 	detail   string
-	maxRange time.Duration // narrower than the plan's when answers were too big; 0: no bound
+	maxRange time.Duration // narrower than the plan's if responses were too big; 0: no limit
 }
 
-// isOff reports whether a dataset is disabled for the moment.
+// isOff reports whether a dataset is disabled at the moment.
 func (f *faults) isOff(dataset string) bool {
 	off := f.off[dataset]
 	return off != nil && f.trusted.Second() < off.Next
 }
 
-// fail notes that a series could not be read.
+// fail records that a series could not be read.
 func (f *faults) fail(of ledger.Series, reason ledger.Reason, detail string) {
 	f.failWith(of, reason, detail, f.rng.Float64(), seriesFailed)
 }
 
-// failWith takes the jitter from the caller: series that failed in one request
-// wait alike, so that they are asked in one request again.
+// failWith takes the jitter from the caller: series that failed in one request wait equally
+// long, so that they share a request again.
 func (f *faults) failWith(of ledger.Series, reason ledger.Reason, detail string, jitter float64, p backoff.Pauses) {
 	t := f.tries[of]
 	if t == nil {
@@ -70,22 +70,22 @@ func (f *faults) failWith(of ledger.Series, reason ledger.Reason, detail string,
 	}
 	now := f.trusted.Second()
 	if now < t.Next {
-		// A series is not asked again before: this is the same failure, seen in
-		// another window of the same request or pass. A catch-up has dozens of them.
+		// The series is not requested before t.Next, so this is the same failure in another
+		// window of the same request or pass. A catch-up has dozens of them.
 		t.Failures--
 	}
 	t.reason, t.detail = reason, store.Text(detail)
 	t.Fail(now, p, jitter)
 }
 
-// failAlone notes a failure of a series that was found to be its own.
+// failAlone records a failure that was found to be that of the series itself.
 func (f *faults) failAlone(of ledger.Series, reason ledger.Reason, e *cloudflare.Error, p backoff.Pauses) {
 	f.failWith(of, reason, e.Error(), f.rng.Float64(), p)
 	f.tries[of].alone = true
 }
 
-// narrow halves the range of a series whose answer was too big; at one window
-// nothing is left to halve, and the gap says so.
+// narrow halves the range of a series whose response was too big; a single window cannot be
+// halved, and is recorded as a failure.
 func (f *faults) narrow(of ledger.Series, sel plan.Selection, detail string) {
 	if sel.Window.Len() > sel.Dataset.Size {
 		t := f.tries[of]
@@ -99,8 +99,8 @@ func (f *faults) narrow(of ledger.Series, sel plan.Selection, detail string) {
 	f.fail(of, ledger.TooBig, detail)
 }
 
-// disable leaves a dataset alone that asks for a field which Cloudflare does not
-// know. It is tried again after minutes, then less often.
+// disable disables a dataset that uses a field which Cloudflare does not know. It is tried
+// again after minutes, then less often.
 func (f *faults) disable(dataset string, e *cloudflare.Error) {
 	off := f.off[dataset]
 	if off == nil {
@@ -111,20 +111,20 @@ func (f *faults) disable(dataset string, e *cloudflare.Error) {
 	f.trouble.Set(trouble.DatasetDisabled, dataset, "Cloudflare does not know a field of the dataset, which is not collected meanwhile: "+e.Error())
 }
 
-// denied reports whether the token was last found not to be good for a series.
+// denied reports whether the token had no access to a series at the last attempt.
 func (f *faults) denied(of ledger.Series) bool {
 	t := f.tries[of]
 	return t != nil && t.reason == ledger.Unauthorized
 }
 
-// invalid is a window whose bucket was read and cannot be stored, since no
-// reader would accept it, or the database cannot hold it.
+// invalid is a window whose bucket was read and cannot be stored, since readers would reject it
+// or the database cannot hold it.
 type invalid struct {
 	backoff.Backoff
 	detail string
 }
 
-// reject puts a window on record that cannot be stored.
+// reject records a window that cannot be stored.
 func (f *faults) reject(key bucket.Key, why string, err error) {
 	of := ledger.Series{Dataset: key.Dataset, Scope: key.Scope}
 	if f.invalid[of] == nil {
@@ -141,7 +141,7 @@ func (f *faults) reject(key bucket.Key, why string, err error) {
 	f.trouble.Set(trouble.InvalidValue, aboutSeries(of), why+"; it is not stored, and is requested again: "+w.detail)
 }
 
-// accepted forgets that a window could not be stored.
+// accepted removes the record that a window could not be stored.
 func (f *faults) accepted(of ledger.Series, start bucket.Time) {
 	if f.invalid[of] == nil {
 		return
@@ -150,7 +150,7 @@ func (f *faults) accepted(of ledger.Series, start bucket.Time) {
 	f.closeInvalid(of)
 }
 
-// expireInvalid forgets windows that are no longer wanted.
+// expireInvalid removes windows that are no longer wanted.
 func (f *faults) expireInvalid(c roster.Claim) {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	if f.invalid[of] == nil {
@@ -173,7 +173,7 @@ func (f *faults) closeInvalid(of ledger.Series) {
 
 func aboutSeries(of ledger.Series) string { return of.Dataset + " " + of.Scope.String() }
 
-// away notes that nothing can be asked at the moment, and until when.
+// away records that a line can send nothing, and until when.
 func (f *faults) away(l *line, e *cloudflare.Error, reason ledger.Reason, p backoff.Pauses) {
 	l.outage.Begin(f.trusted.Second(), e, reason, p, f.rng.Float64())
 	l.blocked = l.outage.Next

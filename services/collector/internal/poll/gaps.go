@@ -17,13 +17,13 @@ func (r *recorder) reasonBefore(of ledger.Series, start bucket.Time) ledger.Reas
 	return ledger.Pending
 }
 
-// missing lists the gaps of the moment, and what waits to be believed. Windows
-// that are inside their deadline and have nothing wrong with them are not gaps
-// yet: coverage shows them as pending without a record.
+// missing lists the current gaps, and the windows that wait for confirmation. Windows inside
+// their deadline with nothing wrong are not gaps yet: coverage shows them as pending without a
+// record.
 func (r *recorder) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap {
 	var out []ledger.Gap
 	for _, c := range claims {
-		if c.Unread { // what is known of its windows goes on to hold
+		if c.Unread { // what is known of its windows is still valid
 			out = append(out, r.books.coverage.View(c, now).Gaps()...)
 		}
 		if c.Variant == nil {
@@ -40,21 +40,20 @@ func (r *recorder) missing(now bucket.Time, claims []roster.Claim) []ledger.Gap 
 	return out
 }
 
-// What a window that waits to be believed is given.
+// Limits of a window that waits for confirmation.
 const (
-	// waitOver is how long after it should have been believed it still waits: it is
-	// read every ten minutes, and the budget may have to be waited for.
+	// waitOver is how long after it should have been final a window still waits: it is read
+	// every ten minutes, and a permit may take a while.
 	waitOver = 30 * time.Minute
-	// waitLost before Cloudflare drops it, a day's data, it waits no more. Silence
-	// is believed two hours before that, so only a delay of the dataset can last
-	// until then.
+	// waitLost before Cloudflare drops a window of a day's data, it no longer waits. An empty
+	// window is final two hours before that, so only a delay of the dataset can last that long.
 	waitLost = time.Hour
-	// waitUnread is how old the newest reading may be: what cannot be read does not
-	// become final by itself. A leader gives what the last one left as long.
+	// waitUnread is the maximum age of the newest reading: a window that cannot be read does
+	// not become final by itself. A new leader gives windows of the previous one the same time.
 	waitUnread = time.Hour
 )
 
-// gap is why a window is not final; false where that is not worth a record yet.
+// gap is why a window is not final; false if that needs no record yet.
 func (r *recorder) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledger.Gap, bool) {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	g := ledger.Gap{
@@ -68,7 +67,7 @@ func (r *recorder) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledg
 	if t := r.faults.tries[of]; t != nil && t.reason != "" {
 		g.Reason, g.Detail, g.Attempts = t.reason, t.detail, t.Failures
 	} else if outage, lasts := r.books.out(of.Scope); lasts {
-		g.Reason, g.Detail = outage.Reason, outage.Detail // which keeps it from being asked
+		g.Reason, g.Detail = outage.Reason, outage.Detail // which prevents requests for it
 	}
 	if w := r.faults.invalid[of][start]; w != nil {
 		g.Reason, g.Detail, g.Attempts = ledger.Invalid, w.detail, w.Failures
@@ -81,7 +80,7 @@ func (r *recorder) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledg
 		g.Doubted, reason = true, ledger.Delayed
 	case settle.Suspect:
 		g.Doubted = true
-	case settle.Settling: // that something more is waited for is news only when it is late
+	case settle.Settling: // recorded only if it is late
 		if !overdue {
 			w = settle.Waiting{}
 		}
@@ -92,8 +91,8 @@ func (r *recorder) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledg
 		if c.Keeps > 0 {
 			until = min(until, g.LostAt.Add(-min(waitLost, c.Keeps/24)))
 		}
-		switch heard := max(w.LastRead, r.began).Add(waitUnread); {
-		case now >= heard:
+		switch stale := max(w.LastRead, r.began).Add(waitUnread); {
+		case now >= stale:
 		case now >= until:
 			if g.Reason == ledger.Pending {
 				g.Reason = reason
@@ -106,8 +105,8 @@ func (r *recorder) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledg
 	return g, overdue || g.Doubted || g.Reason != ledger.Pending
 }
 
-// waiting is how a window waits to be believed, as far as readings tell; of a
-// scope that was not read since this process leads, as far as the ledger does.
+// waiting is how a window waits for confirmation, from its readings; for a scope that this
+// leader has not read yet, from the ledger.
 func (r *recorder) waiting(of ledger.Series, start bucket.Time) settle.Waiting {
 	rules := r.books.settling[of.Dataset]
 	if rules.Known(of.Scope) {
@@ -132,8 +131,8 @@ func (r *recorder) waiting(of ledger.Series, start bucket.Time) settle.Waiting {
 	return w
 }
 
-// countFilled compares the ledger before and after: what left it and is stored
-// was filled, unless it only waited to be believed.
+// countFilled counts windows that left the ledger and are stored, except those that only waited
+// for confirmation.
 func (r *recorder) countFilled(after []ledger.Gap) {
 	still := map[ledger.Series]bucket.Spans{}
 	for _, g := range after {

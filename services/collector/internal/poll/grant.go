@@ -11,21 +11,21 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// answered takes in an answer, and grants what it completes.
-func (s *settings) answered(ctx context.Context, of *line, l *list, ask plan.Ask, answer map[string]map[string]cloudflare.Settings) error {
+// received takes a response, and grants what it completes.
+func (s *settings) received(ctx context.Context, of *line, l *list, ask plan.Ask, response map[string]map[string]cloudflare.Settings) error {
 	l.granting, l.suspects, of.outage = true, nil, upstream.Outage{}
 	now := s.trusted.Second()
 	var complete []*roster.Scope
 	for _, id := range ask.Scopes {
 		sc := s.books.roster[id]
-		byNode, visible := answer[id.ID]
+		byNode, visible := response[id.ID]
 		if !visible {
 			s.quiet.Log(ctx, s.leaveUnread(settingsDenied, nil, id), id.ID, id.Kind.String()+" is known, but the analytics API does not show it; does the token have "+permission(id.Kind)+"?", inLog(id), "name", sc.Name)
 			continue
 		}
-		if all := s.hear(now, id, ask.Nodes, byNode); all.has(s.nodes(id.Kind)) {
+		if all := s.add(now, id, ask.Nodes, byNode); all.has(s.nodes(id.Kind)) {
 			delete(s.unread, id)
-			delete(s.heard, id)
+			delete(s.partial, id)
 			s.grant(now, sc, all)
 			complete = append(complete, sc)
 		}
@@ -33,12 +33,12 @@ func (s *settings) answered(ctx context.Context, of *line, l *list, ask plan.Ask
 	return s.save(ctx, s.books.contents, complete)
 }
 
-// hear notes what was answered of some nodes of a scope.
-func (s *settings) hear(now bucket.Time, id bucket.Scope, asked []string, byNode map[string]cloudflare.Settings) *heard {
-	h := s.heard[id]
+// add records the settings of some nodes of a scope.
+func (s *settings) add(now bucket.Time, id bucket.Scope, asked []string, byNode map[string]cloudflare.Settings) *partial {
+	h := s.partial[id]
 	if h == nil || now.Sub(h.at) >= partialFor {
-		h = &heard{at: now, nodes: map[string]*roster.Node{}}
-		s.heard[id] = h
+		h = &partial{at: now, nodes: map[string]*roster.Node{}}
+		s.partial[id] = h
 	}
 	for _, name := range asked {
 		h.nodes[name] = nil
@@ -52,12 +52,12 @@ func (s *settings) hear(now bucket.Time, id bucket.Scope, asked []string, byNode
 	return h
 }
 
-func (h *heard) has(nodes []string) bool {
+func (h *partial) has(nodes []string) bool {
 	return !slices.ContainsFunc(nodes, func(n string) bool { _, known := h.nodes[n]; return !known })
 }
 
-// grant notes a scope's entitlements and says once what is not collected.
-func (s *settings) grant(now bucket.Time, sc *roster.Scope, all *heard) {
+// grant records a scope's entitlements, and logs once what is not collected.
+func (s *settings) grant(now bucket.Time, sc *roster.Scope, all *partial) {
 	entitled := make(map[string]roster.Node, len(all.nodes))
 	for name, n := range all.nodes {
 		if n != nil {
@@ -78,8 +78,8 @@ func (s *settings) grant(now bucket.Time, sc *roster.Scope, all *heard) {
 	}
 }
 
-// fields are the names that GraphQL allows. A field of another name cannot be asked
-// for, and a record that holds it may be one that no database takes.
+// fields are the names that GraphQL allows. A field with another name cannot be requested, and
+// a database may reject a record that contains it.
 func fields(available []string) []string {
 	const most = 4000 // of a node; Cloudflare's largest has some hundreds
 	out := slices.DeleteFunc(slices.Clone(available), func(name string) bool { return !isName(name) })

@@ -13,8 +13,8 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
-// pastLevels is how many buckets before the end of what is stored of a series the
-// settling rules are given.
+// pastLevels is how many buckets before the end of the stored data of a series are given to the
+// settling rules.
 const pastLevels = 12
 
 // history gives the settling rules what is stored.
@@ -25,11 +25,11 @@ type history struct {
 		Buckets(ctx context.Context, keys []bucket.Key, emit func(store.Entry) error) error
 	}
 	unreadable *unreadable.Register
-	recent     map[ledger.Series][]settle.Final // newest buckets of series that settling does not know yet
+	recent     map[ledger.Series][]settle.Final // newest buckets of series that the rules do not know yet
 }
 
-// load reads the newest buckets of all scopes that may be asked, once a
-// dataset: each scope's are wanted with the first answer that holds it.
+// load reads the newest buckets of all listed scopes, once a dataset: each is needed with the
+// first response for its scope.
 func (h *history) load(ctx context.Context) error {
 	var scopes []bucket.Scope
 	for sc, who := range h.books.roster {
@@ -63,7 +63,7 @@ func (h *history) read(ctx context.Context, d *catalogue.Dataset, scopes ...buck
 	}
 	err := h.store.Buckets(ctx, keys, func(e store.Entry) error {
 		one, err := unreadable.Bucket(&e)
-		if err != nil { // its level is not known, and the others' are
+		if err != nil { // only its level is unknown
 			h.unreadable.Note(&e, err)
 			return nil
 		}
@@ -77,8 +77,8 @@ func (h *history) read(ctx context.Context, d *catalogue.Dataset, scopes ...buck
 	return nil
 }
 
-// restore gives the settling rules of all datasets what the store and the
-// ledger know of a scope, once per term.
+// restore gives the settling rules of all datasets what the store and the ledger have of a
+// scope, once a term.
 func (h *history) restore(ctx context.Context, sc bucket.Scope) error {
 	for i := range h.catalogue.Datasets {
 		d := &h.catalogue.Datasets[i]
@@ -114,8 +114,8 @@ func (h *history) past(d *catalogue.Dataset, sc bucket.Scope) settle.Past {
 	return past
 }
 
-// final is a stored bucket as the rules see it: its level, and whether it was
-// empty, which after storing can be told only by every value being zero.
+// final is a stored bucket as the rules see it: its level, and whether it was empty. A stored
+// bucket was empty if every value is zero.
 func final(d *catalogue.Dataset, b *bucket.Bucket) settle.Final {
 	f := settle.Final{Start: b.Start, Empty: true}
 	for _, rows := range b.Families {

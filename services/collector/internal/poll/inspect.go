@@ -23,12 +23,12 @@ type inspector struct {
 	read, until bucket.Revision
 }
 
-// inspectPage is how many entries are inspected a pass: a few milliseconds of
-// the database, and a month of a hundred zones within a day or two.
+// inspectPage is how many entries are inspected a pass: a few milliseconds of the database, and
+// a month of a hundred zones within a day or two.
 const inspectPage = 1000
 
-// inspect reads a page of the log, as readers will, and tells what cannot be
-// read. It never ends the term: what it finds is for a person.
+// inspect reads a page of the log, as readers do, and reports what cannot be read. It never
+// ends the term, since only an operator can repair the damage.
 func (i *inspector) inspect(ctx context.Context) {
 	if i.read >= i.until {
 		return
@@ -38,13 +38,13 @@ func (i *inspector) inspect(ctx context.Context) {
 	switch {
 	case ctx.Err() != nil:
 		return
-	case errors.Is(err, store.ErrCompacted): // retention went on meanwhile
+	case errors.Is(err, store.ErrCompacted): // retention dropped entries meanwhile
 		if head, err := i.store.Head(ctx); err == nil {
 			i.read = max(head.Floor, i.read)
 		}
 		return
 	case errors.Is(err, store.ErrUnavailable):
-		return // whoever needs it says so
+		return // the next read or append that needs the store reports it
 	case err != nil:
 		i.trouble.Set(trouble.StoreUnreadable, about, fmt.Sprintf("the log cannot be read after revision %d: %v", i.read, err))
 		i.read += inspectPage
@@ -56,7 +56,7 @@ func (i *inspector) inspect(ctx context.Context) {
 		switch e.Kind {
 		case bucket.KindBucket:
 			_, err = unreadable.Bucket(e)
-		case bucket.KindDatasetVersion: // seen when the term began
+		case bucket.KindDatasetVersion: // checked when the term began
 		default:
 			err = unreadable.Check(e)
 		}

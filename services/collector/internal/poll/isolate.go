@@ -9,15 +9,13 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 )
 
-// patience is how often a request may fail as it is before it is asked in
-// parts.
+// patience is how often a request may fail unchanged before it is split.
 const patience = 2
 
-// portions cuts a request that keeps failing, for reasons that name nobody,
-// into ever smaller ones: halves after the third failure in a row, then
-// quarters, down to one scope and one selection. A zone that voids every answer
-// it is part of so ends up alone, and its neighbours are served. In an outage
-// of Cloudflare this costs nothing, since three failures in a row end the pass.
+// portions splits a request that keeps failing with errors that name no part of it: into halves
+// after the third failure in a row, then quarters, down to one scope and one selection. So a
+// zone that voids every response ends up alone, and the others get theirs. In an outage of
+// Cloudflare this costs nothing, since three failures in a row end the pass.
 func (a *asker) portions(r plan.Request) []plan.Request {
 	failures := a.failures(r)
 	if failures <= patience {
@@ -35,14 +33,14 @@ func (a *asker) portions(r plan.Request) []plan.Request {
 	return out
 }
 
-// isAlone reports whether a question is to be asked by itself, since it was what
-// failed the last time, or its variant was refused.
+// isAlone reports whether a selection of a scope must be requested separately, since it was
+// found to fail or its variant was refused.
 func (a *asker) isAlone(sc bucket.Scope, sel plan.Selection) bool {
 	t := a.faults.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}]
 	return t != nil && t.alone || a.books.roster[sc].Doubted(sel.Dataset.Dataset, sel.Variant.Name)
 }
 
-// isApart reports whether all of a request is to be asked by itself.
+// isApart reports whether all parts of a request must be requested separately.
 func (a *asker) isApart(r plan.Request) bool {
 	for _, sc := range r.Scopes {
 		for _, sel := range r.Selections {
@@ -54,11 +52,11 @@ func (a *asker) isApart(r plan.Request) bool {
 	return true
 }
 
-// apart takes out of a request what is to be asked by itself, so that it voids
-// nobody's answer but its own: one request for each scope that has any, behind
-// those of the others.
+// apart takes out of a request what must be requested separately, so that it can void only its
+// own response: one request for each scope that has such selections, behind the requests of the
+// others.
 func (a *asker) apart(r plan.Request) []plan.Request {
-	var well, rest, alone []plan.Request
+	var healthy, rest, alone []plan.Request
 	together := plan.Request{Lane: r.Lane, Selections: r.Selections}
 	for _, sc := range r.Scopes {
 		by, with := plan.Request{Lane: r.Lane, Scopes: []bucket.Scope{sc}}, plan.Request{Lane: r.Lane, Scopes: []bucket.Scope{sc}}
@@ -79,33 +77,32 @@ func (a *asker) apart(r plan.Request) []plan.Request {
 		alone = append(alone, by)
 	}
 	if len(together.Scopes) > 0 {
-		well = append(well, together)
+		healthy = append(healthy, together)
 	}
-	return slices.Concat(well, rest, alone)
+	return slices.Concat(healthy, rest, alone)
 }
 
-// inTurn puts what is asked by itself behind what is not, and in between one of
-// them after every two others, so that those that fail, however many they are,
-// starve nobody and are not starved by a catch-up.
+// inTurn puts the separate requests behind the others, and one of them after every two others,
+// so that failing requests, however many, delay nothing and are not delayed by a catch-up.
 func (a *asker) inTurn(queue []plan.Request) []plan.Request {
-	var well, sick []plan.Request
+	var healthy, failing []plan.Request
 	for _, r := range queue {
 		for _, part := range a.apart(r) {
 			if a.isApart(part) {
-				sick = append(sick, part)
+				failing = append(failing, part)
 			} else {
-				well = append(well, a.portions(part)...)
+				healthy = append(healthy, a.portions(part)...)
 			}
 		}
 	}
 	var out []plan.Request
-	for i, r := range well {
+	for i, r := range healthy {
 		out = append(out, r)
-		if i%2 == 1 && len(sick) > 0 {
-			out, sick = append(out, sick[0]), sick[1:]
+		if i%2 == 1 && len(failing) > 0 {
+			out, failing = append(out, failing[0]), failing[1:]
 		}
 	}
-	return append(out, sick...)
+	return append(out, failing...)
 }
 
 // failures is how often in a row every part of the request has failed.
@@ -125,8 +122,8 @@ func (a *asker) failures(r plan.Request) int {
 	return least
 }
 
-// understood is the request less the datasets that Cloudflare was found not to
-// understand since it was planned; false when nothing is left.
+// understood is the request without the datasets that were disabled since it was planned; false
+// if nothing is left.
 func (a *asker) understood(r plan.Request) (plan.Request, bool) {
 	r.Selections = slices.DeleteFunc(slices.Clone(r.Selections), func(sel plan.Selection) bool {
 		return a.faults.isOff(sel.Dataset.Dataset)
@@ -134,9 +131,9 @@ func (a *asker) understood(r plan.Request) (plan.Request, bool) {
 	return r, len(r.Selections) > 0
 }
 
-// granted takes one question out of a request that was refused since it was
-// planned: a pass that learns of a refusal may have several requests with it.
-// It returns what is left to ask instead, or false where nothing was refused.
+// granted takes one selection of one scope out of a request that was refused since the request
+// was planned: a pass may have several requests with it. It returns what is left to request
+// instead, or false if nothing was refused.
 func (a *asker) granted(r plan.Request) (rest []plan.Request, changed bool) {
 	now := a.trusted.Second()
 	for _, sc := range r.Scopes {
@@ -151,16 +148,16 @@ func (a *asker) granted(r plan.Request) (rest []plan.Request, changed bool) {
 	return nil, false
 }
 
-// names reports whether an error names a part of a request, so that the rest is
-// worth asking at once.
+// names reports whether an error names a part of a request, so that the rest can be requested
+// at once.
 func (a *asker) names(r plan.Request, e *cloudflare.Error) bool {
 	scopes, selection := named(r, e)
 	return len(scopes) > 0 && len(scopes) < len(r.Scopes) || selection >= 0 && len(r.Selections) > 1
 }
 
-// isolate deals with an error that a part of a request caused, and returns what
-// of the request is still to be asked. Where the error names its origin only
-// that is taken out; where it does not, the request is halved.
+// isolate handles an error that a part of a request caused, and returns what of the request is
+// still to be sent. If the error names the part, only that is taken out; otherwise the request
+// is halved.
 func (a *asker) isolate(r plan.Request, e *cloudflare.Error, all *alike) []plan.Request {
 	scopes, i := named(r, e)
 	if len(r.Scopes) == 1 {
@@ -170,7 +167,7 @@ func (a *asker) isolate(r plan.Request, e *cloudflare.Error, all *alike) []plan.
 		i = 0
 	}
 	if e.Class == cloudflare.Ours && i >= 0 && e.Field != "" && asks(r.Selections[i], e.Field) {
-		// A field that does not exist does not exist for any zone.
+		// An unknown field is unknown for every zone.
 		a.faults.disable(r.Selections[i].Dataset.Dataset, e)
 		return without(r, r.Scopes, i)
 	}
@@ -201,8 +198,8 @@ func (a *asker) isolate(r plan.Request, e *cloudflare.Error, all *alike) []plan.
 	return without(r, scopes, i)
 }
 
-// aboutScopes reports whether an error that names a scope and no selection is
-// about everything that is asked of the scope.
+// aboutScopes reports whether an error that names a scope and no selection concerns everything
+// that is requested for the scope.
 func aboutScopes(c cloudflare.Class) bool {
 	switch c {
 	case cloudflare.Denied, cloudflare.Transient, cloudflare.BadAnswer, cloudflare.Budget, cloudflare.Unknown:
@@ -211,7 +208,7 @@ func aboutScopes(c cloudflare.Class) bool {
 	return false
 }
 
-// split asks one selection apart from the others.
+// split separates one selection from the others.
 func split(r plan.Request, selection int) []plan.Request {
 	one, others := r, r
 	one.Selections = r.Selections[selection : selection+1]
@@ -219,7 +216,7 @@ func split(r plan.Request, selection int) []plan.Request {
 	return []plan.Request{others, one}
 }
 
-// halve splits by scopes, then by selections.
+// halve splits by scopes, or by selections if there is only one scope.
 func halve(r plan.Request) []plan.Request {
 	a, b := r, r
 	if n := len(r.Scopes); n > 1 {
@@ -231,8 +228,8 @@ func halve(r plan.Request) []plan.Request {
 	return []plan.Request{a, b}
 }
 
-// without is the request less one selection of some scopes, or, with -1, less
-// these scopes.
+// without is the request without one selection of some scopes or, with -1, without these
+// scopes.
 func without(r plan.Request, scopes []bucket.Scope, selection int) []plan.Request {
 	var out []plan.Request
 	others := r

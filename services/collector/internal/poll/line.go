@@ -9,28 +9,28 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// line is a credential in one term: what fails with it as a whole, and when it may
-// be used again. What one line waits for, no other does.
+// line is a credential in one term: its failures as a whole, and when it may be used again.
+// Lines do not wait for each other.
 type line struct {
 	*upstream.Credential
 	group int  // of [plan.Want]
-	alone bool // it is the only one, so that nobody need be told which it is
+	alone bool // it is the only one, so messages need not name it
 
-	outage  upstream.Outage // nothing can be asked
-	blocked bucket.Time     // nothing may be sent before, as this pass has found; 0: something may
+	outage  upstream.Outage // nothing can be sent
+	blocked bucket.Time     // nothing may be sent before, in this pass; 0: not blocked
 
 	discoverAt bucket.Time
 	listing    upstream.Outage // of the list of zones alone
-	unlisted   bool            // the list failed in this pass, which so has nothing to read settings of
-	list       roster.List     // of zones, as last heard
-	// accounts are listed where any dataset is about accounts.
+	unlisted   bool            // the list failed in this pass, so no settings are read
+	list       roster.List     // of zones, as of the last response
+	// accounts are listed if any dataset is about accounts.
 	accounts        roster.List
 	listingAccounts upstream.Outage
 	unmatched       []roster.Unmatched
 
-	urgent   list     // settings to be read in this pass, less those of scopes to blame apart
-	turns    int      // requests for settings that may be sent before one for data has to be
-	refusals refusals // of variants, by answers
+	urgent   list     // settings to read in this pass, except of scopes that void requests
+	turns    int      // requests for settings that may be sent before the next one for data
+	refusals refusals // of variants
 }
 
 // lines are those of all credentials, in the order of the configuration.
@@ -47,7 +47,7 @@ func newLines(credentials []upstream.Credential) (all lines) {
 	return all
 }
 
-// named is the line of a credential; nil where it is not configured any more.
+// named is the line of a credential; nil if it is no longer configured.
 func (all lines) named(credential string) *line {
 	for _, l := range all {
 		if l.Name == credential {
@@ -57,7 +57,7 @@ func (all lines) named(credential string) *line {
 	return nil
 }
 
-// about is what a problem is about: with several lines, also which it is.
+// about is what a problem is about, with the name of the line if there are several.
 func (l *line) about(what string) string {
 	if l.alone {
 		return what
@@ -65,7 +65,7 @@ func (l *line) about(what string) string {
 	return strings.TrimSpace(l.Name + " " + what)
 }
 
-// with says by which credential something is done, where there are several.
+// with names the credential in a message, if there are several.
 func (l *line) with() string {
 	if l.alone {
 		return ""
@@ -73,7 +73,7 @@ func (l *line) with() string {
 	return " with credential " + l.Name
 }
 
-// token is what problems call the token.
+// token names the token in a message.
 func (l *line) token() string {
 	if l.alone {
 		return "the API token"
@@ -81,7 +81,7 @@ func (l *line) token() string {
 	return "the API token of credential " + l.Name
 }
 
-// open reports whether anything may be sent by any line.
+// open reports whether any line may send requests.
 func (all lines) open() bool {
 	return slices.ContainsFunc(all, func(l *line) bool { return l.blocked == 0 })
 }

@@ -54,8 +54,8 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	return s, s.defineDatasets(ctx, p.config.Store, p.config.Unreadable)
 }
 
-// possible is a stored time, or none where it is too far ahead of the trusted
-// clock to have been a leader's: commits are not dated by it.
+// possible returns a stored time, or zero if it is too far ahead of the trusted clock to be a
+// leader's, so that commits do not get a wrong time.
 func (e *env) possible(what string, stored, now time.Time) time.Time {
 	if ahead := stored.Sub(now); ahead > store.MaxAhead {
 		e.log.Warn("the stored "+what+" is too far ahead to be valid and is ignored", "stored", stored, "ahead", ahead)
@@ -64,8 +64,8 @@ func (e *env) possible(what string, stored, now time.Time) time.Time {
 	return stored
 }
 
-// checkHead returns ErrCorrupt unless the newest entry is that of the head: what
-// is appended elsewhere is behind entries that nobody has, or in their places.
+// checkHead returns ErrCorrupt unless the newest entry is that of the head: otherwise new
+// entries would follow missing ones, or take their revisions.
 func checkHead(ctx context.Context, from logReader, head store.Head) error {
 	after := head.Revision
 	if after > head.Floor {
@@ -89,16 +89,15 @@ func checkHead(ctx context.Context, from logReader, head store.Head) error {
 	return fmt.Errorf("%w: the log's head says revision %d, and %s", store.ErrCorrupt, head.Revision, is)
 }
 
-// loadRecords reads what leaders before this one have written. A record that
-// cannot be read costs itself, never the term: whoever leads next would come to it
-// too.
+// loadRecords reads the records of earlier leaders. An unreadable record is skipped and never
+// ends the term: the next leader would find it too.
 func (s *state) loadRecords(ctx context.Context, now bucket.Time, from interface {
 	recordReader
 	coverage.Store
 }, register *unreadable.Register,
 ) error {
-	// Everything here is read after the term is committed, so no other leader's
-	// append can still come in between.
+	// Everything here is read after the term is committed, so no other leader can
+	// append meanwhile.
 	scopes, err := roster.Load(ctx, from)
 	if err != nil {
 		return err
@@ -135,8 +134,8 @@ func (s *state) loadRecords(ctx context.Context, now bucket.Time, from interface
 	return nil
 }
 
-// loadRoster takes the roster as it was stored. What of it cannot be read is read
-// from Cloudflare again, and what an earlier build wrote is written anew.
+// loadRoster takes the roster as stored. Unreadable parts are read from Cloudflare again, and
+// records of earlier builds are rewritten.
 func (s *state) loadRoster(ctx context.Context, stored roster.Stored, register *unreadable.Register) error {
 	s.books.roster, s.books.contents = stored.Roster, stored.Contents
 	s.discoverer.damaged, s.recorder.damagedContents = stored.Unreadable, len(stored.Damaged) > 0
@@ -156,16 +155,16 @@ func (s *state) loadRoster(ctx context.Context, stored roster.Stored, register *
 	return s.writer.save(ctx, s.books.contents, stored.Old)
 }
 
-// defineDatasets appends a new version of every dataset whose definition
-// differs from the newest stored one.
+// defineDatasets appends a new version of every dataset whose definition differs from the
+// newest stored one.
 func (s *state) defineDatasets(ctx context.Context, from definitionReader, register *unreadable.Register) error {
 	entries, err := from.Datasets(ctx)
 	if err != nil {
 		return fmt.Errorf("read dataset versions: %w", err)
 	}
-	// Versions are 1, 2, 3 … of each dataset: the number of entries is the newest
-	// one, also where it cannot be read. A number is never used again, since
-	// buckets name it.
+	// Versions of each dataset are 1, 2, 3 …, so the number of entries is the newest
+	// version, even if that is unreadable. A number is never reused, since buckets
+	// refer to it.
 	stored, count := map[string]*bucket.Definition{}, map[string]uint32{}
 	for i := range entries {
 		e := &entries[i]
@@ -176,7 +175,7 @@ func (s *state) defineDatasets(ctx context.Context, from definitionReader, regis
 			count[d.Dataset] = max(count[d.Dataset], d.Version-1)
 		}
 		count[e.Key.Dataset]++
-		stored[e.Key.Dataset] = d // nil: what is in force now is stored once more
+		stored[e.Key.Dataset] = d // nil: the current definition is stored again
 	}
 	var batch store.Batch
 	for _, d := range s.catalogue.Datasets {
@@ -202,9 +201,8 @@ func (s *state) defineDatasets(ctx context.Context, from definitionReader, regis
 	return s.writer.commit(ctx, batch)
 }
 
-// oldest is the start of the oldest bucket that is stored: retention may have
-// dropped what was before. It stands in for a record of that which is damaged,
-// since what was dropped must not be wanted again.
+// oldest is the start of the oldest stored bucket, which replaces a damaged record of what
+// retention dropped: dropped windows must not be wanted again.
 func oldest(ctx context.Context, from coverage.Store) (oldest bucket.Time, err error) {
 	runs, err := from.Coverage(ctx, store.Filter{}, 0)
 	if err != nil {

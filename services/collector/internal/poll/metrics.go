@@ -9,8 +9,8 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 )
 
-// Metrics are the loop's own metrics: they tell "traffic changed" from
-// "collector changed". Labels are bounded by the catalogue and by constants.
+// Metrics are the loop's own metrics: they distinguish "traffic changed" from "collector
+// changed". Labels are bounded by the catalogue and by constants.
 type Metrics struct {
 	leader                            prometheus.Gauge
 	passes                            prometheus.Histogram
@@ -120,8 +120,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 }
 
-// stepDown forgets what only a leader knows, or the last deadline that it knew
-// of would be told, and alerted on, for as long as the process stands by.
+// stepDown removes what only a leader knows. Otherwise the last known deadline would be
+// exported, and alerted on, while the process is a standby.
 func (m *Metrics) stepDown() {
 	m.leader.Set(0)
 	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.accounts, m.visible, m.selected, m.visibleAccounts, m.selectedAccounts, m.unmatched, m.unread, m.refused, m.refusedBy, m.needed} {
@@ -130,8 +130,8 @@ func (m *Metrics) stepDown() {
 	m.standings.publish(nil)
 }
 
-// atZero makes the series of what alerts watch for an increase, so that the first
-// loss, odd value or audit is one.
+// atZero creates the series whose increase alerts watch, so that the first loss, odd value or
+// audit is an increase.
 func (m *Metrics) atZero(datasets []catalogue.Dataset) {
 	for i := range datasets {
 		m.lost.WithLabelValues(datasets[i].Dataset)

@@ -15,11 +15,10 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
-// span is what the need and the share are told by: Cloudflare's limit is about it.
+// span is the time that the need and the share refer to: that of Cloudflare's limit.
 const span = 5 * time.Minute
 
-// settingsLate is for how long the settings of zones may be still to be asked for
-// before it is a problem.
+// settingsLate is how long settings may remain unread before it is a problem.
 const settingsLate = 10 * time.Minute
 
 // tally counts scopes by kind.
@@ -27,9 +26,8 @@ type tally map[bucket.ScopeKind]int
 
 func (t tally) all() int { return t[bucket.Zone] + t[bucket.Account] }
 
-// outstanding are how many of a user's scopes are still to have their settings asked
-// for the first time, and of how many they are known. Those that could not be read
-// are neither.
+// outstanding counts a user's scopes whose settings were never read, and those whose settings
+// are known. Scopes whose settings could not be read are in neither.
 func (r *reporter) outstanding(u *user) (waiting, known tally) {
 	waiting, known = tally{}, tally{}
 	for id, sc := range r.books.roster {
@@ -44,7 +42,7 @@ func (r *reporter) outstanding(u *user) (waiting, known tally) {
 	return waiting, known
 }
 
-// asks is how many documents it takes to ask for the settings of so many scopes.
+// asks is the number of documents that request the settings of so many scopes.
 func (s *settings) asks(of tally) (n int) {
 	for _, kind := range []bucket.ScopeKind{bucket.Zone, bucket.Account} {
 		n += plan.Asks(kind, of[kind], len(s.nodes(kind)), s.ceilings)
@@ -52,7 +50,7 @@ func (s *settings) asks(of tally) (n int) {
 	return n
 }
 
-// reportOutstanding tells of settings that are to be asked for and have been for long.
+// reportOutstanding reports settings that have been unread for long.
 func (r *reporter) reportOutstanding(now bucket.Time) {
 	all := 0
 	for _, u := range r.users {
@@ -88,17 +86,17 @@ func (r *reporter) reportWaiting(now bucket.Time, u *user) int {
 
 const aboutSettings = "settings"
 
-// weigh compares what is selected with the shares of all users.
+// weigh compares the need of what is selected with the shares of all users.
 func (r *reporter) weigh(now bucket.Time, claims []roster.Claim) {
 	for _, u := range r.users {
 		r.weighUser(now, u, claims)
 	}
 }
 
-// weighUser compares what a user is asked with its share, whenever either has
-// changed. To plan an hour ahead costs seconds of a thousand zones, so not each pass
-// does it. Zones whose settings are still to be read need as much as the others,
-// which is reckoned when it takes long, and again when twice as many are known.
+// weighUser compares the need of a user with its share, when either has changed: planning an
+// hour ahead takes seconds for a thousand zones. Zones whose settings are still unread are
+// assumed to need as much as the others; this is computed when reading takes long, and again
+// when twice as many zones are known.
 func (r *reporter) weighUser(now bucket.Time, u *user, claims []roster.Claim) {
 	outstanding, read := r.outstanding(u)
 	waiting, known := outstanding.all(), read.all()
@@ -127,7 +125,7 @@ func (r *reporter) weighUser(now bucket.Time, u *user, claims []roster.Claim) {
 	r.trouble.Set(trouble.BudgetShort, u.about(""), r.short(u, wants, need, share, limit))
 }
 
-// steadyWants are a user's claims of scopes that go on.
+// steadyWants are a user's claims of active scopes.
 func (r *reporter) steadyWants(u *user, claims []roster.Claim) (wants []plan.Want) {
 	for _, c := range claims {
 		if c.Variant != nil && c.Scope.State == roster.Active && u.has(c.Scope) {
@@ -139,7 +137,7 @@ func (r *reporter) steadyWants(u *user, claims []roster.Claim) (wants []plan.Wan
 
 var fingerprintSeed = maphash.MakeSeed()
 
-// fingerprint is equal where the same is asked of the same scopes.
+// fingerprint is equal if the same is wanted of the same scopes.
 func fingerprint(wants []plan.Want, share int) uint64 {
 	var h maphash.Hash
 	h.SetSeed(fingerprintSeed)
@@ -155,9 +153,9 @@ func fingerprint(wants []plan.Want, share int) uint64 {
 	return h.Sum64()
 }
 
-// need is how many requests a span takes in steady state, the refresh of settings
-// and scopes that are not known yet included. Zones and accounts are listed by another
-// API, which the limit is not about.
+// need is the number of requests per span in steady state, including the refresh of settings
+// and scopes that are not known yet. Zones and accounts are listed with another API, to which
+// the limit does not apply.
 func (r *reporter) need(u *user, wants []plan.Want) float64 {
 	settings := float64(r.settings.asks(scopesOf(wants))) * float64(span) / float64(entitleEvery)
 	return u.scale * (plan.Need(wants, r.interval, span, plan.DefaultCeilings) + settings)
@@ -174,7 +172,7 @@ func scopesOf(wants []plan.Want) tally {
 	return of
 }
 
-// short says what to change. Each remedy is tried on the planner.
+// short says what to change. Each remedy is simulated with the planner.
 func (r *reporter) short(u *user, wants []plan.Want, need float64, share, limit int) string {
 	var remedies []string
 	if percent := math.Ceil(100 * need / float64(limit)); percent <= 100 {
@@ -216,7 +214,7 @@ func datasets(wants []plan.Want) (ids []string) {
 	return ids
 }
 
-// resized is what CF_BUCKET_SECONDS would make of the dataset that it is about.
+// resized applies CF_BUCKET_SECONDS to the dataset that it concerns.
 func resized(wants []plan.Want, size time.Duration) (out []plan.Want, changed bool) {
 	made := map[*catalogue.Dataset]*catalogue.Dataset{}
 	out = slices.Clone(wants)

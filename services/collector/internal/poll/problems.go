@@ -13,15 +13,14 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// How long Cloudflare may fail before it is a problem: altogether, and for one
-// dataset of one zone, which is tried after pauses.
+// How long Cloudflare may fail before it is a problem: as a whole, and for one dataset of
+// one zone, which is retried with a back-off.
 const (
 	failingFor       = 2 * time.Minute
 	seriesFailingFor = 4 * time.Minute
 )
 
-// reporter tells how the term fares: problems, gauges, and whether the share is
-// enough.
+// reporter reports the state of the term: problems, gauges, and whether the share is enough.
 type reporter struct {
 	*env
 	faults   *faults
@@ -32,8 +31,7 @@ type reporter struct {
 	interval time.Duration // longest pause between passes
 }
 
-// reportProblems brings the problems that the loop knows of up to date. It says what is so
-// at the end of a pass, whatever happened in it.
+// reportProblems updates the problems that the loop knows of to the state at the end of a pass.
 func (r *reporter) reportProblems(claims []roster.Claim) {
 	token, unknown, failing := map[string]string{}, map[string]string{}, map[string]string{}
 	now := r.trusted.Second()
@@ -49,7 +47,7 @@ func (r *reporter) reportProblems(claims []roster.Claim) {
 			failing[l.about(about)] = "requests to Cloudflare fail; " + consequence + ": " + o.Detail
 		}
 	}
-	asked := map[ledger.Series]bool{} // what failed once and is not asked any more is no problem
+	asked := map[ledger.Series]bool{} // a series that is no longer requested is no problem
 	for _, c := range claims {
 		if c.Variant != nil && c.Scope.State == roster.Active {
 			asked[ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}] = true
@@ -61,7 +59,7 @@ func (r *reporter) reportProblems(claims []roster.Claim) {
 		everything(l, &l.listing, "list of zones", "no new zone is found"+l.with())
 		everything(l, &l.listingAccounts, "list of accounts", "no new account without a zone is found"+l.with())
 		ofZones, wholly := r.deniedOf(l, bucket.Zone, asked)
-		switch n := r.books.active(l, bucket.Zone); { // what is so for all is one problem
+		switch n := r.books.active(l, bucket.Zone); { // if it holds for all zones, it is one problem
 		case n > 0 && wholly == n:
 			clear(ofZones)
 			token[l.about("analytics")] = fmt.Sprintf("%s has no access to the analytics of any of the %d zones; it needs %s for them", l.token(), n, permission(bucket.Zone))
@@ -101,13 +99,13 @@ func (r *reporter) reportProblems(claims []roster.Claim) {
 		list, what := failing, "the settings of the "+sc.Kind.String()+" cannot be read, "
 		switch {
 		case u.refusal.Class == cloudflare.Denied, !u.blamed && out:
-			continue // told otherwise
+			continue // reported elsewhere
 		case u.refusal.Class == cloudflare.Unknown:
 			list, what = unknown, "Cloudflare refuses the settings of the "+sc.Kind.String()+" with an unrecognised error, "
 		case now.Sub(u.Since) < failingFor:
 			continue
 		}
-		if !u.blamed { // others fare alike
+		if !u.blamed { // others fail too
 			about, what = r.lines.named(who.Credential).about("settings"), "the settings of zones cannot be read, "
 		}
 		list[about] = what + consequence + ": " + u.refusal.Error()
@@ -119,8 +117,8 @@ func (r *reporter) reportProblems(claims []roster.Claim) {
 	r.trouble.Replace(trouble.AccountDenied, accounts)
 }
 
-// deniedOf says of each scope of a line and a kind that its token may not ask for
-// something, what, and for how many of them it may not ask for anything.
+// deniedOf describes, for each scope of a line and a kind, what its token has no access to, and
+// counts those to which it has no access at all.
 func (r *reporter) deniedOf(l *line, kind bucket.ScopeKind, asked map[ledger.Series]bool) (what map[string]string, wholly int) {
 	what = map[string]string{}
 	if !r.collects(kind) {

@@ -13,25 +13,24 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// lineQueue is what is asked of one line in a pass.
+// lineQueue has the requests of one line in a pass.
 type lineQueue struct {
 	*line
 	queue     []plan.Request
 	unnamed   alike
-	transient int         // failures in a row that name nobody
+	transient int         // failures in a row that name no scope
 	waits     time.Time   // for a permit
-	later     bucket.Time // when what may not be sent now may
+	later     bucket.Time // when the requests that got no permit may be sent
 }
 
-// ask sends requests and takes in the answers: of each line in order, and of the
-// lines by turns, so that a line that waits keeps none of the others waiting. A
-// request that is refused is taken apart until the zone or selection that voids it
-// stands alone.
+// ask sends requests and takes the responses: each line in order, and the lines in turns, so
+// that a line that waits does not delay the others. A refused request is split until the zone
+// or selection that voids it stands alone.
 func (a *asker) ask(ctx context.Context, p plan.Plan) error {
 	queues := a.queues(a.inTurn(p.Requests))
 	until := a.clock.Now().Add(longWait)
 	if next := p.Next.Std().Add(a.clock.Now().Sub(a.trusted.Now())); len(queues) > 1 && p.Next != 0 && next.Before(until) {
-		until = next // what falls due of one line does not wait for another
+		until = next // windows of one line that fall due do not wait for another line
 	}
 	for {
 		var soonest time.Time
@@ -62,7 +61,7 @@ func (a *asker) ask(ctx context.Context, p plan.Plan) error {
 	}
 }
 
-// queues deals requests out to their lines.
+// queues assigns requests to their lines.
 func (a *asker) queues(queue []plan.Request) []*lineQueue {
 	all := make([]*lineQueue, len(a.lines))
 	for i, l := range a.lines {
@@ -76,11 +75,10 @@ func (a *asker) queues(queue []plan.Request) []*lineQueue {
 	return all
 }
 
-// stop leaves the rest of an lineQueue for when nothing is in the way of its line any
-// more.
+// stop leaves the rest of the queue until the line is no longer blocked.
 func (e *lineQueue) stop() { e.queue = nil }
 
-// over ends an lineQueue of which everything was asked.
+// over ends a queue after its last request.
 func (a *asker) over(e *lineQueue) {
 	if e.unnamed.all(a, e.line) {
 		a.refusedAlike(e)
@@ -89,7 +87,7 @@ func (a *asker) over(e *lineQueue) {
 	e.blocked = e.later
 }
 
-// askNext asks the first request of an lineQueue, if it may be.
+// askNext sends the first request of a queue, if it may be sent.
 func (a *asker) askNext(ctx context.Context, e *lineQueue, until time.Time) error {
 	err := a.askFirst(ctx, e, until)
 	if err == nil && len(e.queue) == 0 && e.blocked == 0 {
@@ -120,7 +118,7 @@ func (a *asker) askFirst(ctx context.Context, e *lineQueue, until time.Time) err
 		e.queue, e.later = e.queue[1:], a.trusted.Second().Add(wait+time.Second)
 		return nil
 	case !ok && wait <= shortWait && a.clock.Now().Add(wait).Before(until):
-		// The share is used up, and permits come back one by one.
+		// The share is used up, and permits expire one by one.
 		e.waits = a.clock.Now().Add(wait)
 		return nil
 	case !ok:
@@ -138,21 +136,21 @@ func (a *asker) askFirst(ctx context.Context, e *lineQueue, until time.Time) err
 		return nil
 	}
 	e.queue = e.queue[1:]
-	answer, readAt, err := a.sender.send(ctx, r)
+	response, readAt, err := a.sender.send(ctx, r)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err == nil {
 		e.transient = 0
 		a.recovered(e.line)
-		e.unnamed.answer()
-		return a.take(ctx, r, answer, readAt)
+		e.unnamed.succeed()
+		return a.take(ctx, r, response, readAt)
 	}
 	a.refused(e, r, err)
 	return nil
 }
 
-// refused deals with a request that failed.
+// refused handles a request that failed.
 func (a *asker) refused(of *lineQueue, r plan.Request, err error) {
 	var e *cloudflare.Error
 	if !errors.As(err, &e) {
@@ -166,7 +164,7 @@ func (a *asker) refused(of *lineQueue, r plan.Request, err error) {
 	if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadAnswer) && !a.names(r, e) && !a.isApart(r) {
 		a.sender.failAll(r, upstream.ReasonOf(e), e)
 		if of.transient++; of.transient == 3 {
-			// Not this document's fault. Leave the rest for later.
+			// The document is not the cause. The rest waits.
 			a.faults.away(of.line, e, ledger.UpstreamError, cloudflareAway)
 			of.stop()
 		}
@@ -193,8 +191,8 @@ func (a *asker) refused(of *lineQueue, r plan.Request, err error) {
 	of.queue = append(rest, of.queue...)
 }
 
-// recovered ends an outage. What failed in it and was not tried since has failed for
-// no longer than from now.
+// recovered ends an outage. Series that failed in it and were not tried since are recorded as
+// failing from now.
 func (a *asker) recovered(l *line) {
 	if l.outage.Lasts() {
 		now := a.trusted.Second()

@@ -69,7 +69,7 @@ func (r *recorder) record(ctx context.Context, now bucket.Time, claims []roster.
 	if !bytes.Equal(problems.Value, r.problems.Value) {
 		batch.Records = append(batch.Records, problems)
 	}
-	// An append that has nothing to say shows whether appending works again.
+	// An empty append shows whether appends succeed again.
 	if len(batch.Entries)+len(batch.Records) > 0 || r.writes.Failing(writes.Log) {
 		if err := r.commit(ctx, batch); err != nil {
 			return err
@@ -90,7 +90,7 @@ func (r *recorder) record(ctx context.Context, now bucket.Time, claims []roster.
 	return nil
 }
 
-// decideLost puts on record what Cloudflare no longer has.
+// decideLost records the windows that Cloudflare no longer has.
 func (r *recorder) decideLost(batch *store.Batch, c roster.Claim) error {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	r.books.settling[of.Dataset].Expire(of.Scope, c.Window.Start)

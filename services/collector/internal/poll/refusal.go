@@ -11,28 +11,28 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
 
-// Refusals in unknown words, and denials that name nobody, may be about one zone, one dataset, or everything:
-// the token, the account, something that Cloudflare changed. Which it is can be
-// found out only by asking something else. [alike] keeps count while one queue
-// is asked:
+// alike finds out whether one zone, one dataset or everything is refused: the token, the
+// account, or something that Cloudflare changed. An unrecognised error, or a denial that
+// names no scope, may mean any of these, and only other requests can tell. It counts
+// while one queue is sent:
 //
-//   - At the first one, before anything was answered, a few single questions are
-//     put first, drawn from all that is to be asked (spread). If they all fail as well, and
-//     nothing was answered, everything fails alike: that is one failure of the
-//     whole, with one back-off, and nobody is to blame.
-//   - A queue that asks of one scope among several shows nothing about the others:
-//     what fails is blamed on the scope until another was asked.
-//   - Once anything was answered it is not everything, and the request is halved
-//     until what fails stands alone.
-//   - Should refusals then not end, the rest of the queue waits for the next pass
-//     (enough): who is to blame by then is left out of it.
+//   - At the first refusal, if nothing succeeded before, a few requests for one selection
+//     of one scope are sent first, drawn from the whole queue (spread). If they all fail as
+//     well, everything is refused: that is one failure of the line, with one back-off, and
+//     no scope is to blame.
+//   - A queue for one of several scopes shows nothing about the others: failures are blamed
+//     on the scope until another one was requested.
+//   - If anything succeeded, not everything is refused, and the request is halved until the
+//     part that fails stands alone.
+//   - If refusals do not end, the rest of the queue waits for the next pass (enough), from
+//     which the blamed parts are left out.
 type alike struct {
-	answered bool           // anything, in this queue
-	asked    bool           // the single questions are in the queue
-	streak   int            // refusals since the last answer
-	refused  []bucket.Scope // in this queue, each once
-	blamed   []ledger.Series
-	err      *cloudflare.Error
+	succeeded bool           // any request of this queue
+	asked     bool           // the single requests are in the queue
+	streak    int            // refusals since the last success
+	refused   []bucket.Scope // in this queue, each once
+	blamed    []ledger.Series
+	err       *cloudflare.Error
 }
 
 type advice int
@@ -45,17 +45,17 @@ const (
 )
 
 const (
-	cellsAsked = 4  // single questions that are spread
+	cellsAsked = 4  // single requests that are spread
 	mostStreak = 16 // more than one zone and its ten datasets need
 )
 
-func (a *alike) answer() { a.answered, a.streak, a.blamed = true, 0, nil }
+func (a *alike) succeed() { a.succeeded, a.streak, a.blamed = true, 0, nil }
 
-// refuse notes a refusal of r and says how to go on.
+// refuse records a refusal of r and returns how to proceed.
 func (a *alike) refuse(from *asker, l *line, r plan.Request, e *cloudflare.Error) advice {
 	scopes, _ := named(r, e)
 	switch {
-	case from.isApart(r): // known to be refused by itself
+	case from.isApart(r): // already known to be refused separately
 		return isolate
 	case e.Class == cloudflare.Denied && len(scopes) == 0:
 	case e.Class != cloudflare.Unknown:
@@ -69,9 +69,9 @@ func (a *alike) refuse(from *asker, l *line, r plan.Request, e *cloudflare.Error
 		}
 	}
 	switch {
-	case a.answered && a.streak >= mostStreak:
+	case a.succeeded && a.streak >= mostStreak:
 		return enough
-	case a.answered:
+	case a.succeeded:
 		return isolate
 	case !a.asked:
 		a.asked = true
@@ -84,9 +84,9 @@ func (a *alike) refuse(from *asker, l *line, r plan.Request, e *cloudflare.Error
 	return isolate
 }
 
-// blame remembers what was blamed while nothing was answered yet.
+// blame remembers what was blamed before anything succeeded.
 func (a *alike) blame(sc bucket.Scope, selections []plan.Selection) {
-	if a.answered {
+	if a.succeeded {
 		return
 	}
 	for _, sel := range selections {
@@ -94,18 +94,18 @@ func (a *alike) blame(sc bucket.Scope, selections []plan.Selection) {
 	}
 }
 
-// all reports whether whatever was asked was refused without a name, and that is
-// evidence about everything: several scopes were asked, the line has no other, or
-// it was found before that everything fails. A denial speaks of the token.
+// all reports whether everything was refused without naming a scope, and whether that is
+// evidence about the line: several scopes were requested, the line has no other, or everything
+// was refused before. A denial concerns the token.
 func (a *alike) all(from *asker, l *line) bool {
-	if a.answered || a.streak == 0 {
+	if a.succeeded || a.streak == 0 {
 		return false
 	}
 	return len(a.refused) > 1 || a.err.Class == cloudflare.Denied || l.outage.Lasts() || from.books.known(l, bucket.Zone)+from.books.known(l, bucket.Account) == 1
 }
 
-// cells are single questions out of all that is to be asked besides r itself,
-// drawn so that they differ in zone and dataset.
+// cells are requests for one selection of one scope each, from everything that is still to be
+// requested except r itself, drawn so that they differ in zone and dataset.
 func (a *asker) cells(r plan.Request, queue []plan.Request) []plan.Request {
 	from := slices.DeleteFunc(slices.Clone(queue), a.isApart)
 	if len(r.Scopes)*len(r.Selections) > 1 {
@@ -124,8 +124,8 @@ func (a *asker) cells(r plan.Request, queue []plan.Request) []plan.Request {
 	return out
 }
 
-// refusedAlike deals with a refusal of everything that an lineQueue asks: whoever was
-// blamed on the way is not to blame.
+// refusedAlike handles a refusal of a whole queue: blame that was assigned meanwhile is
+// removed.
 func (a *asker) refusedAlike(of *lineQueue) {
 	e := of.unnamed.err
 	reason, wait := ledger.Unknown, unknownForAll
@@ -140,13 +140,12 @@ func (a *asker) refusedAlike(of *lineQueue) {
 	a.quiet.Warn(e.Class.String()+" "+e.Message, "Cloudflare refuses all requests alike; no conclusion is drawn about zones or datasets", "credential", of.Name, "class", e.Class.String(), "err", e, bodyOf(e))
 }
 
-// refusals of variants by answers cost the better data for as long as they
-// stand, so a few are believed at once and many are not: whatever makes
-// Cloudflare refuse many zones within one pass is likelier to be something else
-// than their plans. It is believed when it is said again.
+// refusals of variants replace the better data while they last. A few are accepted at once,
+// many are not: if Cloudflare refuses many zones within one pass, the cause is probably not
+// their plans. They are accepted if they are repeated.
 type refusals struct {
-	fresh  []refused   // of the queue that is being asked
-	doubts bucket.Time // when many were taken back
+	fresh  []refused   // in the current queue
+	doubts bucket.Time // when many were revoked
 }
 
 type refused struct {
@@ -156,20 +155,19 @@ type refused struct {
 
 const (
 	mostRefusals = 3
-	// doubtsLast is for how long what was taken back once is believed when it is
-	// said again.
+	// doubtsLast is how long refusals are accepted after many were revoked.
 	doubtsLast = 30 * time.Minute
 )
 
 func (f *refusals) begin() { f.fresh = f.fresh[:0] }
 
-// refuse gives a variant up for a scope, for minutes at first.
+// refuse gives up a variant for a scope, for minutes at first.
 func (a *asker) refuse(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) {
 	who := a.books.roster[sc]
 	dataset, variant := sel.Dataset.Dataset, sel.Variant.Name
 	key := dataset + "/" + variant
 	_, already := who.Refusals[key]
-	if !already { // a probe that fails is no news
+	if !already { // otherwise a probe failed again
 		of := &a.books.lineOf(sc).refusals
 		of.fresh = append(of.fresh, refused{scope: sc, key: key})
 	}
@@ -178,8 +176,8 @@ func (a *asker) refuse(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error)
 	a.quiet.Warn(dataset+" "+sc.ID, "the variant is refused for the "+sc.Kind.String()+"; trying the next one", "dataset", dataset, inLog(sc), "name", who.Name, "variant", variant, "probe", who.Refusals[key].Until, "err", e)
 }
 
-// tooManyRefusals takes the refusals of a line's queue back when they are many and
-// were not taken back shortly before; nothing more is then sent for a while.
+// tooManyRefusals revokes the refusals of a line's queue if they are many and none were revoked
+// shortly before. Then the line pauses.
 func (a *asker) tooManyRefusals(l *line, e *cloudflare.Error) bool {
 	f, now := &l.refusals, a.trusted.Second()
 	if len(f.fresh) <= mostRefusals || f.doubts != 0 && now.Sub(f.doubts) < doubtsLast {

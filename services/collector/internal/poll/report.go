@@ -5,7 +5,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
 
-// setGauges sets the gauges that describe the moment.
+// setGauges sets the gauges that describe the current state.
 func (r *reporter) setGauges(now bucket.Time, claims []roster.Claim) {
 	m := r.metrics
 	m.scopes.Reset()
@@ -47,14 +47,14 @@ func (r *reporter) setGauges(now bucket.Time, claims []roster.Claim) {
 		_, delayed := rules.Delayed()
 		m.delayed.WithLabelValues(dataset).Set(boolean(delayed))
 	}
-	r.reportComplete(now, claims)
+	r.setCompleteness(now, claims)
 }
 
-// reportComplete tells of each dataset how far it is accounted for, of each
-// series how it fares, and of each dataset how many scopes are refused.
-func (r *reporter) reportComplete(now bucket.Time, claims []roster.Claim) {
+// setCompleteness sets how far each dataset is accounted for, the state of each series, and the
+// number of refused scopes of each dataset.
+func (r *reporter) setCompleteness(now bucket.Time, claims []roster.Claim) {
 	m := r.metrics
-	// Of what no zone is asked there is nothing to be complete.
+	// A dataset that is requested for no scope has no value.
 	m.completeUntil.Reset()
 	m.refused.Reset()
 	complete, overdue, refused, refusedBy := map[string]bucket.Time{}, map[string]bucket.Time{}, map[string]int{}, map[string]int{}

@@ -51,10 +51,10 @@ func (r *retention) retireWhenDue(ctx context.Context, now bucket.Time) error {
 			r.putOff = 0
 			r.writes.Works(writes.Retention)
 		case store.Mendable(err) && ctx.Err() == nil:
-			r.writes.Failed(writes.Retention, err) // no reason not to collect
+			r.writes.Failed(writes.Retention, err) // collecting continues
 		case errors.Is(err, store.ErrUnavailable) && ctx.Err() == nil:
 			// Most likely a snapshot is reading what would be dropped. If the
-			// store is really away, the next append says so.
+			// store is unavailable, the next append fails.
 			if r.putOff == 0 {
 				r.putOff = now
 			}
@@ -74,8 +74,8 @@ func (r *retention) retireWhenDue(ctx context.Context, now bucket.Time) error {
 func (r *retention) retire(ctx context.Context, now bucket.Time) error {
 	before := now.Add(-r.keep)
 	if mark := max(before, r.retired); mark > r.retired || r.damaged {
-		// Written down first, so that a longer retention, set later, does not want
-		// back what is dropped now.
+		// Recorded first, so that dropped windows are not wanted again if the retention
+		// is increased later.
 		if err := r.commit(ctx, store.Batch{Records: append(r.unreadable.Retire(before), ledger.RetiredRecord(mark))}); err != nil {
 			return err
 		}

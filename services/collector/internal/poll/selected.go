@@ -10,12 +10,12 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
-// reportUnmatched says which entries of the settings select nothing. Which zones are
-// left out is one setting for all credentials, so it is held against all that they
-// see; what each selects, against what it sees itself.
+// reportUnmatched reports entries of the settings that select nothing. The excluded zones are
+// one setting for all credentials, and are compared with everything that they see; a selection
+// is compared with what its own credential sees.
 func (d *discoverer) reportUnmatched(seen []roster.Seen) {
 	count, problems := map[string]int{}, map[string]string{}
-	tell := func(u roster.Unmatched) {
+	report := func(u roster.Unmatched) {
 		count[u.Setting]++
 		problems[u.Setting+" "+u.Entry] = u.Reason
 	}
@@ -25,13 +25,13 @@ func (d *discoverer) reportUnmatched(seen []roster.Seen) {
 		}
 		for _, u := range l.unmatched {
 			if l.alone || u.Setting != roster.SettingExclude {
-				tell(u)
+				report(u)
 			}
 		}
 	}
 	if len(d.lines) > 1 && !slices.ContainsFunc(d.lines, func(l *line) bool { return l.list.At == 0 }) {
 		for _, u := range (roster.Selection{Exclude: d.lines[0].Select.Exclude}).Unmatched(seen) {
-			tell(u)
+			report(u)
 		}
 	}
 	for setting, n := range count {
@@ -40,9 +40,8 @@ func (d *discoverer) reportUnmatched(seen []roster.Seen) {
 	d.trouble.Replace(trouble.SelectionUnmatched, problems)
 }
 
-// judge says why no zone of a line is collected, if none is, and returns how many
-// are.
-func (d *discoverer) judge(l *line) (collected int) {
+// checkZones reports why no zone of a line is collected, if none is, and returns how many are.
+func (d *discoverer) checkZones(l *line) (collected int) {
 	idle := map[roster.State]int{}
 	for _, sc := range d.books.roster {
 		switch {
@@ -56,7 +55,7 @@ func (d *discoverer) judge(l *line) (collected int) {
 	why := ""
 	switch taken := d.taken(l); {
 	case collected > 0, !d.collects(bucket.Zone), taken > 0, d.books.active(l, bucket.Account) > 0:
-		// What a credential is there for may be collected with others, or be accounts.
+		// The credential's zones may be collected with others, or it may be for accounts.
 		d.trouble.Clear(trouble.NoZones, l.about(""))
 		return collected
 	case l.list.At == 0: // not known yet
@@ -73,9 +72,9 @@ func (d *discoverer) judge(l *line) (collected int) {
 	return 0
 }
 
-// judgeAccounts says why no account of a line is collected, if none is and one should
-// be, and returns how many are.
-func (d *discoverer) judgeAccounts(l *line) (collected int) {
+// checkAccounts reports why no account of a line is collected, if none is and one should be,
+// and returns how many are.
+func (d *discoverer) checkAccounts(l *line) (collected int) {
 	if !d.collects(bucket.Account) {
 		return 0
 	}
@@ -105,7 +104,7 @@ func (d *discoverer) judgeAccounts(l *line) (collected int) {
 	return 0
 }
 
-// permission is what a token needs to ask about scopes of a kind.
+// permission is what a token needs to request data of scopes of a kind.
 func permission(kind bucket.ScopeKind) string {
 	if kind == bucket.Account {
 		return "Account Analytics Read"
@@ -113,7 +112,7 @@ func permission(kind bucket.ScopeKind) string {
 	return "Zone Analytics Read"
 }
 
-// taken is how many zones that a line sees are collected by others.
+// taken is the number of zones that a line sees and that are collected with others.
 func (d *discoverer) taken(l *line) (n int) {
 	for _, z := range l.list.Seen {
 		if sc := d.books.roster[z.Scope()]; sc != nil && sc.Listed() && sc.Credential != l.Name {
@@ -127,7 +126,7 @@ func inWords(names []string) string {
 	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
 
-// reportOdd tells of zones and accounts with values that cannot be used as they are.
+// reportOdd reports zones and accounts with values that cannot be used unchanged.
 func (d *discoverer) reportOdd(seen []roster.Seen) {
 	now := map[string]bool{}
 	for _, z := range seen {

@@ -28,11 +28,11 @@ type sender struct {
 	lines   lines
 	journal *journal.Journal
 
-	answered bool // Cloudflare responded since the pass began
+	responded bool // Cloudflare responded since the pass began
 }
 
-// permit takes leave to send one request, which is a write where a block of them
-// has to be reserved.
+// permit takes a permit for one request. It is a write to the store if a block of permits must
+// be reserved.
 func (s *sender) permit(ctx context.Context, l *line, lane quota.Lane) (ok bool, wait time.Duration, err error) {
 	err = s.journal.Write(ctx, writes.Permits, func() error {
 		ok, wait, err = l.Budget.TryTake(ctx, lane)
@@ -41,7 +41,7 @@ func (s *sender) permit(ctx context.Context, l *line, lane quota.Lane) (ok bool,
 	return ok, wait, err
 }
 
-// send asks Cloudflare once. The reading counts from before it was sent.
+// send sends one request. The time of the reading is from before it was sent.
 func (s *sender) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, bucket.Time, error) {
 	q := about(r.Scopes)
 	for i, sel := range r.Selections {
@@ -49,25 +49,24 @@ func (s *sender) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, 
 	}
 	l, readAt := s.books.lineOf(r.Scopes[0]), s.trusted.Second()
 	sent, began := s.clock.Now(), time.Now()
-	answer, err := l.Client.Query(ctx, q)
+	response, err := l.Client.Query(ctx, q)
 	l.Budget.Over()
 	s.metrics.duration.Observe(time.Since(began).Seconds())
 	s.metrics.requests.WithLabelValues(r.Lane.String()).Inc()
 	if err != nil {
 		return nil, 0, err
 	}
-	if !answer.Date.IsZero() {
-		s.answered = true
-		s.trusted.Observe(trusted.Cloudflare, sent, s.clock.Now(), answer.Date, time.Second)
-		// Should our clock have jumped ahead since it was last compared, the
-		// windows are younger than they seemed.
+	if !response.Date.IsZero() {
+		s.responded = true
+		s.trusted.Observe(trusted.Cloudflare, sent, s.clock.Now(), response.Date, time.Second)
+		// If our clock has jumped ahead since it was last compared, the windows are
+		// younger than they seemed.
 		readAt = min(readAt, s.trusted.Second())
 	}
-	return answer, readAt, nil
+	return response, readAt, nil
 }
 
-// about begins a question about scopes, of which the planner puts zones together and
-// accounts not.
+// about begins a query for scopes: several zones, or one account.
 func about(scopes []bucket.Scope) (q cloudflare.Query) {
 	for _, sc := range scopes {
 		if sc.Kind == bucket.Account {
@@ -79,26 +78,25 @@ func about(scopes []bucket.Scope) (q cloudflare.Query) {
 	return q
 }
 
-// inLog is a scope in the log.
+// inLog is a scope as a log attribute.
 func inLog(sc bucket.Scope) slog.Attr { return slog.String(sc.Kind.String(), sc.ID) }
 
 func alias(i int) string { return fmt.Sprintf("s%d", i) }
 
-// refusedAsWhole handles errors that no change of the question would mend, which
-// keep everything else from being sent by the line.
+// refusedAsWhole handles errors that do not depend on the request, and block the line.
 func (s *sender) refusedAsWhole(l *line, r plan.Request, e *cloudflare.Error) bool {
 	switch e.Class {
 	case cloudflare.Budget:
 		if scopes, _ := named(r, e); len(scopes) > 0 {
-			return false // of one zone, which waits by itself
+			return false // of one zone, which waits alone
 		}
 		l.Budget.Refused(e.RetryAfter)
 		s.failAll(r, ledger.UpstreamError, e)
 		wait := e.RetryAfter
 		if wait <= 0 {
-			wait = 5 * time.Minute // Cloudflare's own figure in the message
+			wait = 5 * time.Minute // the time in Cloudflare's message
 		}
-		s.log.Debug("waiting for the query budget", "credential", l.Name, "wait", wait, "ray", e.Ray) // the limiter warns of it
+		s.log.Debug("waiting for the query budget", "credential", l.Name, "wait", wait, "ray", e.Ray) // the limiter logs a warning
 		l.blocked = s.trusted.Second().Add(wait)
 		return true
 	case cloudflare.Auth:
@@ -121,7 +119,7 @@ func (s *sender) failAll(r plan.Request, reason ledger.Reason, e *cloudflare.Err
 	s.quiet.Warn(e.Class.String()+" "+e.Message, "requests to Cloudflare fail", "class", e.Class.String(), "zones", len(r.Scopes), "selections", len(r.Selections), "err", e, bodyOf(e))
 }
 
-// bodyOf is the beginning of the reply, where there is something to see in it.
+// bodyOf is the beginning of the response body, if there is one.
 func bodyOf(e *cloudflare.Error) slog.Attr {
 	if e.Body == "" {
 		return slog.Attr{}
@@ -129,8 +127,8 @@ func bodyOf(e *cloudflare.Error) slog.Attr {
 	return slog.String("body", e.Body)
 }
 
-// upstreamFailed keeps what is known and tries again later; a store's error
-// ends the term.
+// upstreamFailed records a failure of a list or of settings, which are tried again later; an
+// error of the store is returned and ends the term.
 func (s *sender) upstreamFailed(ctx context.Context, l *line, level slog.Level, what string, err error) error {
 	var e *cloudflare.Error
 	if ctx.Err() != nil || !errors.As(err, &e) {
@@ -142,22 +140,22 @@ func (s *sender) upstreamFailed(ctx context.Context, l *line, level slog.Level, 
 	case e.Class == cloudflare.Budget:
 		l.Budget.Refused(e.RetryAfter)
 		l.blocked = s.trusted.Second().Add(max(e.RetryAfter, 5*time.Minute))
-	case e.Class == cloudflare.Auth || !s.books.owns(l): // otherwise known zones are still worth asking
+	case e.Class == cloudflare.Auth || !s.books.owns(l): // otherwise requests for known zones may succeed
 		s.faults.away(l, e, upstream.ReasonOf(e), tokenRefused)
 	}
 	return nil
 }
 
-// compareClocks asks Cloudflare for its time where its clock was last seen behind
-// ours and no answer has come since. While it is, nothing falls due and nothing
-// is asked, so that no answer would ever say that it is right again.
+// compareClocks requests the time of Cloudflare if its clock was last seen behind ours and no
+// response came since. While it is behind, no window falls due and nothing is requested, so no
+// other response would correct it.
 func (s *sender) compareClocks(ctx context.Context) {
-	answered := s.answered
-	s.answered = false
-	if answered || s.trusted.Skew(trusted.Cloudflare) >= 0 {
+	responded := s.responded
+	s.responded = false
+	if responded || s.trusted.Skew(trusted.Cloudflare) >= 0 {
 		return
 	}
-	for _, l := range s.lines { // the first that gets an answer
+	for _, l := range s.lines { // the first that gets a response
 		sent := s.clock.Now()
 		date, err := l.Client.Date(ctx)
 		if err == nil {
@@ -168,8 +166,8 @@ func (s *sender) compareClocks(ctx context.Context) {
 	}
 }
 
-// named is what an error names of a request: scopes, and one selection; none and
-// -1 where it does not say. A field that only one selection asks for names it.
+// named is the part of a request that an error names: scopes, and one selection; none and -1 if
+// it names none. A field that only one selection requests names it.
 func named(r plan.Request, e *cloudflare.Error) (scopes []bucket.Scope, selection int) {
 	for _, sc := range r.Scopes {
 		if names(e, sc) {
@@ -199,7 +197,7 @@ func names(e *cloudflare.Error, sc bucket.Scope) bool {
 	return sc.ID == e.Zone || slices.Contains(e.Zones, sc.ID)
 }
 
-// selection spells a planned selection for the client.
+// selection converts a planned selection for the client.
 func selection(alias string, sel plan.Selection) cloudflare.Selection {
 	ask := sel.Dataset.Selection(sel.Variant)
 	return cloudflare.Selection{

@@ -21,11 +21,11 @@ const (
 	entitleEvery   = 6 * time.Hour // settings change with plans: cache for hours (Cloudflare's limits page)
 	settingsAtOnce = 10            // requests for settings that are sent before others have their turn
 	mostVoided     = 10            // of them that may fail before the rest waits for the next pass
-	partialFor     = time.Hour     // what is known of a part of a zone's settings
+	partialFor     = time.Hour     // while settings of a part of the nodes are valid
 )
 
-// settings reads what plans allow. Its requests take turns with those for data, so
-// that many zones that are new keep nobody's data back.
+// settings reads what plans allow. Its requests take turns with those for data, so that many
+// new zones do not delay the data of others.
 type settings struct {
 	*env
 	faults  *faults
@@ -35,44 +35,44 @@ type settings struct {
 	journal *journal.Journal
 	save    func(context.Context, *roster.Contents, []*roster.Scope) error
 
-	unread   map[bucket.Scope]*unread // scopes whose settings could not be read
-	heard    map[bucket.Scope]*heard  // scopes of which a part of the nodes was answered
-	ceilings plan.Ceilings            // of the documents; lower when Cloudflare refused larger ones
+	unread   map[bucket.Scope]*unread  // scopes whose settings could not be read
+	partial  map[bucket.Scope]*partial // scopes whose settings are known for some nodes
+	ceilings plan.Ceilings             // of documents; lower if Cloudflare refused larger ones
 }
 
-// heard is what was answered of settings that take several documents.
-type heard struct {
+// partial has the settings of a scope that take several documents.
+type partial struct {
 	at    bucket.Time
 	nodes map[string]*roster.Node // nil: none there
 }
 
-// list is what is asked of settings in a pass, one document after another.
+// list is the documents that request settings in a pass.
 type list struct {
 	queue    []plan.Ask
 	voided   int            // requests that failed
-	granting bool           // one was answered
-	suspects []bucket.Scope // refused in unknown words before any was answered
+	granting bool           // one succeeded
+	suspects []bucket.Scope // refused with an unrecognised error before any succeeded
 }
 
-// halted reports whether the rest of a list is left for the next pass, since many
-// requests have failed.
+// halted reports whether the rest of a list is left for the next pass, since many requests
+// failed.
 func (l *list) halted() bool { return l.voided >= mostVoided }
 
-// unread is what is known of settings that could not be read.
+// unread is a scope whose settings could not be read.
 type unread struct {
 	backoff.Backoff
-	blamed  bool              // on account of the scope itself
-	refusal *cloudflare.Error // nil: the scope was missing from an answer
+	blamed  bool              // because of the scope itself
+	refusal *cloudflare.Error // nil: the scope was missing in a response
 }
 
-// denied reports whether the token may not ask for a scope at all: Cloudflare says
-// so, or does not show the scope.
+// denied reports whether the token has no access to a scope at all: Cloudflare says so, or does
+// not show the scope.
 func (u *unread) denied() bool {
 	return u != nil && u.blamed && (u.refusal == nil || u.refusal.Class == cloudflare.Denied)
 }
 
-// entitle reads the settings of a line's scopes whose entitlements are unknown or old, as
-// far as their turns go; [settings.aside] goes on. What voids requests is left to
+// entitle reads the settings of a line's scopes whose entitlements are unknown or old, as far
+// as its turns allow; [settings.aside] continues. Scopes that void requests are left to
 // [settings.entitleFailed].
 func (s *settings) entitle(ctx context.Context, now bucket.Time, l *line) error {
 	l.urgent = list{}
@@ -92,8 +92,7 @@ func (s *settings) entitle(ctx context.Context, now bucket.Time, l *line) error 
 	return nil
 }
 
-// aside uses a permit of a line for settings, at every other call, where any are to be
-// asked.
+// aside uses a permit of a line for settings, in every other call, if any are to be read.
 func (s *settings) aside(ctx context.Context, l *line) (used bool, err error) {
 	if l.turns == 0 || !s.more(&l.urgent) {
 		l.turns = min(l.turns+1, settingsAtOnce)
@@ -103,9 +102,9 @@ func (s *settings) aside(ctx context.Context, l *line) (used bool, err error) {
 	return true, s.send(ctx, l, &l.urgent)
 }
 
-// entitleFailed asks for those that voided a request before, when nothing else
-// needs the budget: there may be hundreds that the token may not ask. Who waits
-// longest comes first. With several lines the rest is left for later at a time.
+// entitleFailed requests the settings of scopes that voided a request before, when nothing else
+// needs the budget: there may be hundreds to which the token has no access. The scope that
+// waits longest comes first. With several lines, the rest is left for later after a while.
 func (s *settings) entitleFailed(ctx context.Context, now bucket.Time, of *line, until time.Time) error {
 	var due []*roster.Scope
 	for sc, u := range s.unread {
@@ -119,7 +118,7 @@ func (s *settings) entitleFailed(ctx context.Context, now bucket.Time, of *line,
 	l := list{queue: s.pack(now, due)}
 	for s.more(&l) {
 		if len(s.lines) > 1 && s.clock.Now().After(until) {
-			return nil // the others' windows fall due meanwhile
+			return nil // windows of other lines fall due meanwhile
 		}
 		if ok, _, err := s.next(ctx, of, &l, quota.Background); err != nil || !ok || of.blocked != 0 {
 			return err
@@ -148,12 +147,12 @@ func (s *settings) whenIdle(ctx context.Context, now bucket.Time) (idle map[*lin
 	return idle, nil
 }
 
-// due reports whether a scope's settings should be asked for at now.
+// due reports whether the settings of a scope should be read at now.
 func (s *settings) due(now bucket.Time, sc *roster.Scope) bool {
 	return s.collects(sc.Kind) && sc.Stale(now, entitleEvery) && now >= s.readAgain(sc)
 }
 
-// readAgain is when a scope's settings may be asked for again.
+// readAgain is when a scope's settings may be requested again.
 func (s *settings) readAgain(sc *roster.Scope) bucket.Time {
 	if u := s.unread[sc.Scope]; u != nil {
 		return u.Next
@@ -161,10 +160,9 @@ func (s *settings) readAgain(sc *roster.Scope) bucket.Time {
 	return 0
 }
 
-// stale are the scopes of a line whose settings should be read, each ascending: those of
-// which nothing can be asked before, those whose settings are old, and those whose
-// settings no leader could read for long, which may void requests. Who is known to
-// is left out.
+// stale are the scopes of a line whose settings should be read, in ascending order: those
+// without settings, those with old settings, and those whose settings no leader could read for
+// long, which may void requests. Scopes that are known to void requests are left out.
 func (s *settings) stale(now bucket.Time, l *line) (classes [3][]*roster.Scope) {
 	for _, sc := range s.books.roster {
 		if u := s.unread[sc.Scope]; sc.Credential != l.Name || !s.due(now, sc) || u != nil && u.blamed {
@@ -185,8 +183,8 @@ func (s *settings) stale(now bucket.Time, l *line) (classes [3][]*roster.Scope) 
 	return classes
 }
 
-// pack makes documents of what is not answered yet of scopes. Neighbours of which
-// the same is lacking share them.
+// pack makes documents of the settings that scopes lack. Adjacent scopes that lack the same
+// nodes share them.
 func (s *settings) pack(now bucket.Time, scopes []*roster.Scope) (asks []plan.Ask) {
 	nodes := map[bucket.ScopeKind][]string{bucket.Zone: s.nodes(bucket.Zone), bucket.Account: s.nodes(bucket.Account)}
 	var together []bucket.Scope
@@ -198,7 +196,7 @@ func (s *settings) pack(now bucket.Time, scopes []*roster.Scope) (asks []plan.As
 	for _, sc := range scopes {
 		nodes := nodes[sc.Kind]
 		lacks := nodes
-		if h := s.heard[sc.Scope]; h != nil && now.Sub(h.at) < partialFor {
+		if h := s.partial[sc.Scope]; h != nil && now.Sub(h.at) < partialFor {
 			lacks = slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { _, known := h.nodes[n]; return known })
 		}
 		if !slices.Equal(lacks, lacking) || len(together) > 0 && together[0].Kind != sc.Kind {
@@ -211,8 +209,8 @@ func (s *settings) pack(now bucket.Time, scopes []*roster.Scope) (asks []plan.As
 	return asks
 }
 
-// more reports whether a list has anything left to ask now. Scopes that could not
-// be read since it was made are left out.
+// more reports whether a list has anything left to request now. Scopes that failed since the
+// list was made are left out.
 func (s *settings) more(l *list) bool {
 	now := s.trusted.Second()
 	for len(l.queue) > 0 && !l.halted() {
@@ -228,8 +226,7 @@ func (s *settings) more(l *list) bool {
 	return false
 }
 
-// anySettings reports whether anything of a line can be asked by settings that were
-// read.
+// anySettings reports whether a line has an active scope with settings.
 func (s *settings) anySettings(l *line) bool {
 	for _, sc := range s.books.roster {
 		if s.collects(sc.Kind) && sc.Credential == l.Name && sc.Checked != 0 && sc.State == roster.Active {
@@ -239,7 +236,7 @@ func (s *settings) anySettings(l *line) bool {
 	return false
 }
 
-// nodes are the GraphQL nodes that any variant asks of scopes of a kind.
+// nodes are the GraphQL nodes that variants use for scopes of a kind.
 func (s *settings) nodes(of bucket.ScopeKind) []string {
 	used := map[string]bool{}
 	for _, d := range s.catalogue.Datasets {
@@ -252,8 +249,8 @@ func (s *settings) nodes(of bucket.ScopeKind) []string {
 	return slices.Sorted(maps.Keys(used))
 }
 
-// next sends the next document of a list, if there is a permit for it; otherwise it
-// says how long to wait.
+// next sends the next document of a list, if there is a permit for it; otherwise it returns how
+// long to wait.
 func (s *settings) next(ctx context.Context, of *line, l *list, lane quota.Lane) (ok bool, wait time.Duration, err error) {
 	if err := s.journal.RefreshStream(ctx); err != nil {
 		return false, 0, err
@@ -267,20 +264,19 @@ func (s *settings) next(ctx context.Context, of *line, l *list, lane quota.Lane)
 	return true, 0, s.send(ctx, of, l)
 }
 
-// send asks the next document of a list, for which there is a permit. Refusals in
-// unknown words are nobody's fault while nothing was answered that could have been,
-// and so are answers that are none.
+// send sends the next document of a list, for which there is a permit. Unrecognised errors and
+// invalid responses are not blamed on a scope until a document succeeds.
 func (s *settings) send(ctx context.Context, of *line, l *list) error {
 	ask := l.queue[0]
 	l.queue = l.queue[1:]
 	s.metrics.requests.WithLabelValues("settings").Inc()
 	q := about(ask.Scopes)
-	answer, err := of.Client.Settings(ctx, q.AccountID, q.Zones, ask.Nodes)
+	response, err := of.Client.Settings(ctx, q.AccountID, q.Zones, ask.Nodes)
 	of.Budget.Over()
 	if err != nil {
 		err = s.failed(ctx, of, l, ask, err)
 	} else {
-		err = s.answered(ctx, of, l, ask, answer)
+		err = s.received(ctx, of, l, ask, response)
 	}
 	if err == nil && of.blocked == 0 && len(l.queue) == 0 && len(l.suspects) > 0 && !l.granting && !s.anySettings(of) {
 		s.settingsRefusedAlike(of, l, s.unread[l.suspects[0]].refusal, nil)

@@ -16,27 +16,27 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// standing is how collecting one dataset of one zone or account goes, in words that are
-// label values. Of zone and account one is empty, which is no label.
+// standing is the state of collecting one dataset of one zone or account, as label values.
+// Either zone or account is empty, which is no label.
 type standing struct {
 	zone, account, dataset string
 	state, reason          string
-	ended                  bucket.Time // when the scope went away; 0: it is collected
+	ended                  bucket.Time // when the scope ended; 0: it is collected
 	newest                 bucket.Time // end of its newest final window; 0: it has none
 }
 
-// The states, worst first: of too many only the first are told.
+// The states, worst first: of too many only the first are exported.
 const (
-	stateDenied     = "denied"  // the token may not ask
-	stateOff        = "off"     // Cloudflare does not understand the dataset
+	stateDenied     = "denied"  // the token has no access
+	stateOff        = "off"     // Cloudflare does not know a field of it
 	stateBehind     = "behind"  // windows are missing
 	stateRefused    = "refused" // the plan does not allow it
 	statePaused     = "paused"
-	statePending    = "pending"  // added to Cloudflare, and not activated yet
+	statePending    = "pending"  // added to Cloudflare and not activated yet
 	stateInactive   = "inactive" // moved or deactivated at Cloudflare
 	stateGone       = "gone"
 	stateExcluded   = "excluded"
-	stateWaiting    = "waiting" // nothing is missing, silence waits to be believed
+	stateWaiting    = "waiting" // nothing is missing, empty windows wait for confirmation
 	stateCollecting = "collecting"
 )
 
@@ -44,10 +44,10 @@ var byUrgency = []string{
 	stateDenied, stateOff, stateBehind, stateRefused, statePaused, statePending, stateInactive, stateGone, stateExcluded, stateWaiting, stateCollecting,
 }
 
-// fine is a standing of which nobody needs to know when there are too many.
+// fine is a standing that is left out first if there are too many.
 func (s *standing) fine() bool { return s.state == stateWaiting || s.state == stateCollecting }
 
-// standing says how a claim fares.
+// standing is the state of a claim.
 func (r *reporter) standing(now bucket.Time, c roster.Claim, view coverage.View) standing {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	out := standing{
@@ -80,7 +80,7 @@ func (r *reporter) standing(now bucket.Time, c roster.Claim, view coverage.View)
 		out.state, out.reason = stateOff, "not_understood"
 	case t != nil && t.reason == ledger.Unauthorized:
 		out.state, out.reason = stateDenied, string(t.reason)
-	case misses != nil: // the newest of them says most about now
+	case misses != nil: // the newest of them describes the current state best
 		out.state, out.reason = stateBehind, string(misses.Reason)
 	case waits != nil:
 		out.state, out.reason = stateWaiting, string(waits.Reason)
@@ -89,8 +89,8 @@ func (r *reporter) standing(now bucket.Time, c roster.Claim, view coverage.View)
 	return out
 }
 
-// unreadState is the state of a scope whose settings were never read, so that
-// nothing of it is asked.
+// unreadState is the state of a scope whose settings were never read, so that no data of it is
+// requested.
 func (r *reporter) unreadState(sc bucket.Scope) (state, reason string) {
 	u := r.settings.unread[sc]
 	outage, lasts := r.books.out(sc)
@@ -105,21 +105,21 @@ func (r *reporter) unreadState(sc bucket.Scope) (state, reason string) {
 	return stateBehind, "settings_unread"
 }
 
-// goneFor is how long a scope that went away is still told.
+// goneFor is how long a scope that ended is still exported.
 const goneFor = 24 * time.Hour
 
-// mostStandings of scope and dataset are told: two series each. Beyond it those are
-// left out first with which nothing is wrong.
+// mostStandings of scope and dataset are exported, with two series each. Beyond that, those
+// with nothing wrong are left out first.
 const mostStandings = 1000
 
-// standings tells how each zone and account fares. A scrape sees one pass's picture, never
-// half of one and half of the next.
+// standings exports the standing of each zone and account. A scrape sees one pass, never half
+// of one and half of the next.
 type standings struct {
 	state, newest, left *prometheus.Desc
 	published           atomic.Pointer[picture] // nil: this process does not lead
 }
 
-// picture is what one pass leaves to be told.
+// picture is what one pass exports.
 type picture struct {
 	standings []standing
 	leftOut   int
@@ -138,13 +138,13 @@ func newStandings(reg prometheus.Registerer) *standings {
 	return s
 }
 
-// publish replaces what is told; nil tells nothing.
+// publish replaces what is exported; nil exports nothing.
 func (s *standings) publish(all []standing) {
 	if all == nil {
 		s.published.Store(nil)
 		return
 	}
-	// A name may have had several owners: the present one, or the last, counts.
+	// A name may have had several owners: the current one, or the last, counts.
 	slices.SortFunc(all, func(a, b standing) int {
 		return cmp.Or(cmp.Compare(a.zone, b.zone), cmp.Compare(a.account, b.account), cmp.Compare(a.dataset, b.dataset), boolOrder(a.ended != 0, b.ended != 0), cmp.Compare(b.ended, a.ended))
 	})

@@ -62,7 +62,7 @@ func (p *Poller) compose(won store.Lease, now bucket.Time) *state {
 	s.sender = &sender{env: e, faults: s.faults, books: s.books, lines: all, journal: log}
 	s.settings = &settings{
 		env: e, faults: s.faults, books: s.books, lines: all, sender: s.sender, journal: log, save: s.writer.save,
-		unread: map[bucket.Scope]*unread{}, heard: map[bucket.Scope]*heard{}, ceilings: plan.DefaultCeilings,
+		unread: map[bucket.Scope]*unread{}, partial: map[bucket.Scope]*partial{}, ceilings: plan.DefaultCeilings,
 	}
 	s.asker = &asker{
 		env: e, faults: s.faults, books: s.books, lines: all, sender: s.sender, journal: log,
@@ -166,7 +166,7 @@ func (s *state) forget(sc bucket.Scope) {
 		}
 	}
 	delete(s.settings.unread, sc)
-	delete(s.settings.heard, sc)
+	delete(s.settings.partial, sc)
 }
 
 // collect requests the windows that are wanted and not final.
@@ -183,13 +183,13 @@ func (s *state) plan(now bucket.Time, claims []roster.Claim) plan.Plan {
 	return plan.Make(now, s.books.wants(claims), s.books, plan.DefaultCeilings)
 }
 
-// nextPass is when something will be worth doing again.
+// nextPass is when the next pass is useful.
 func (s *state) nextPass(now bucket.Time, claims []roster.Claim) time.Time {
 	next := now.Add(s.interval)
 	p := s.plan(now, claims)
 	switch {
 	case len(p.Requests) > 0:
-		// Not at once: whatever leaves work undone must not make the loop spin.
+		// Not at once: work that remains undone must not make the loop spin.
 		next = now.Add(time.Second)
 	case p.Next != 0:
 		next = min(next, p.Next)
@@ -214,7 +214,7 @@ func (s *state) nextPass(now bucket.Time, claims []roster.Claim) time.Time {
 	case unblocked != 0:
 		next = min(next, unblocked)
 	}
-	// Whatever is wrong, a loop that does not wait would be worse.
+	// The loop must always wait.
 	next = max(next, now.Add(time.Second))
 	// The trusted clock may be behind the clock that is waited on.
 	return next.Std().Add(s.clock.Now().Sub(s.trusted.Now()))

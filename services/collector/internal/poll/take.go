@@ -20,7 +20,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
-// judge decides what of an answer is final, and commits it.
+// judge decides which windows of a response are final, and commits them.
 type judge struct {
 	*env
 	faults  *faults
@@ -33,23 +33,23 @@ type judge struct {
 	defined  map[string]*bucket.Definition
 }
 
-// take judges an answer, dataset by dataset, and commits what is final.
-func (j *judge) take(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error {
-	looks, err := j.looks(ctx, r, answer, readAt)
+// take judges a response, dataset by dataset, and commits what is final.
+func (j *judge) take(ctx context.Context, r plan.Request, response *cloudflare.Answer, readAt bucket.Time) error {
+	results, err := j.results(ctx, r, response, readAt)
 	if err != nil {
 		return err
 	}
-	for _, l := range looks {
+	for _, l := range results {
 		for sc := range l.readings {
 			j.books.settling[l.sel.Dataset.Dataset].End(sc, j.books.roster[sc].End != 0)
 		}
 		j.books.settling[l.sel.Dataset.Dataset].Note(readAt, l.readings)
 		j.metrics.lastSuccess.WithLabelValues(l.sel.Dataset.Dataset).Set(float64(readAt))
 	}
-	// Judged only when every dataset of the answer has been noted: one may show
-	// that a zone is late where another merely looks low.
+	// Judged only after every dataset of the response was noted: one may show that a
+	// zone is late where another merely results low.
 	var done []settled
-	for _, l := range looks {
+	for _, l := range results {
 		for sc, readings := range l.readings {
 			for _, v := range j.books.settling[l.sel.Dataset.Dataset].Judge(readAt, sc, readings, j.hole(sc)) {
 				if v.Final != 0 {
@@ -62,12 +62,12 @@ func (j *judge) take(ctx context.Context, r plan.Request, answer *cloudflare.Ans
 	return j.keepAll(ctx, done)
 }
 
-// most entries of one append: an answer that catches up holds thousands,
-// more than a slow disk takes in the time that a statement has.
+// most is the maximum number of entries of one append: the response of a catch-up has
+// thousands, more than a slow disk writes within the timeout of a statement.
 const most = 2000
 
-// keepAll commits buckets, in an order that follows from what they are and not
-// from that of a map, so that the revisions do.
+// keepAll commits buckets, ordered by key so that the revisions do not depend on the order of a
+// map.
 func (j *judge) keepAll(ctx context.Context, done []settled) error {
 	slices.SortFunc(done, func(a, b settled) int { return a.b.Key.Compare(b.b.Key) })
 	done = j.sealed(done)
@@ -88,26 +88,25 @@ func (j *judge) keepAll(ctx context.Context, done []settled) error {
 	return nil
 }
 
-// look is what an answer shows of one dataset, by scope. A dataset that was
-// asked over several ranges has one look: what one range shows says something
-// about the others.
-type look struct {
-	sel      plan.Selection // the first; they differ in their windows alone
+// result is the part of a response about one dataset, by scope. Several ranges of a dataset are
+// one result, since one range is evidence about the others.
+type result struct {
+	sel      plan.Selection // the first; they differ only in their windows
 	windows  map[bucket.Scope]map[bucket.Time]catalogue.Folded
 	readings map[bucket.Scope][]settle.Reading
 }
 
-func (j *judge) looks(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) ([]*look, error) {
-	var looks []*look
-	of, failed := map[*catalogue.Dataset]*look{}, map[ledger.Series]bool{}
+func (j *judge) results(ctx context.Context, r plan.Request, response *cloudflare.Answer, readAt bucket.Time) ([]*result, error) {
+	var results []*result
+	of, failed := map[*catalogue.Dataset]*result{}, map[ledger.Series]bool{}
 	for i, sel := range r.Selections {
 		l := of[sel.Dataset]
 		if l == nil {
-			l = &look{sel: sel, windows: map[bucket.Scope]map[bucket.Time]catalogue.Folded{}, readings: map[bucket.Scope][]settle.Reading{}}
-			of[sel.Dataset], looks = l, append(looks, l)
+			l = &result{sel: sel, windows: map[bucket.Scope]map[bucket.Time]catalogue.Folded{}, readings: map[bucket.Scope][]settle.Reading{}}
+			of[sel.Dataset], results = l, append(results, l)
 		}
 		for _, sc := range r.Scopes {
-			folded, err := j.read(ctx, sel, sc, answer, alias(i))
+			folded, err := j.read(ctx, sel, sc, response, alias(i))
 			if err != nil {
 				return nil, err
 			}
@@ -123,7 +122,7 @@ func (j *judge) looks(ctx context.Context, r plan.Request, answer *cloudflare.An
 			}
 		}
 	}
-	for _, l := range looks {
+	for _, l := range results {
 		for sc, windows := range l.windows {
 			l.readings[sc] = j.readings(l.sel.Dataset, sc, windows, readAt)
 			series := ledger.Series{Dataset: l.sel.Dataset.Dataset, Scope: sc}
@@ -135,11 +134,11 @@ func (j *judge) looks(ctx context.Context, r plan.Request, answer *cloudflare.An
 			}
 		}
 	}
-	return looks, nil
+	return results, nil
 }
 
-// wanted reports whether any of the readings is more than a witness, whose
-// success says nothing about what is asked for.
+// wanted reports whether any of the readings was wanted. The others only show how far the data
+// has come.
 func wanted(readings []settle.Reading) bool {
 	return slices.ContainsFunc(readings, func(r settle.Reading) bool { return !r.Closed })
 }
@@ -151,7 +150,7 @@ type settled struct {
 	verdict settle.Verdict
 }
 
-// stored remembers a committed bucket.
+// stored records a committed bucket.
 func (j *judge) stored(done settled) {
 	b := done.b
 	of := ledger.Series{Dataset: b.Dataset, Scope: b.Scope}
@@ -168,11 +167,11 @@ func (j *judge) stored(done settled) {
 	}
 }
 
-// read turns one scope's part of an answer into windows; nil when there is
-// nothing to believe in it, which is then on record as a failed try.
-func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, answer *cloudflare.Answer, alias string) ([]catalogue.Folded, error) {
+// read folds one scope's part of a response into windows; nil if it is missing or invalid,
+// which is recorded as a failure.
+func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, response *cloudflare.Answer, alias string) ([]catalogue.Folded, error) {
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
-	groups, visible, there := groupsOf(answer, sc, alias)
+	groups, visible, there := groupsOf(response, sc, alias)
 	if !visible {
 		j.faults.fail(of, ledger.NotVisible, "the "+sc.Kind.String()+" is not in Cloudflare's response")
 		return nil, nil
@@ -188,19 +187,19 @@ func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, a
 	}
 	folded, err := sel.Dataset.Fold(sel.Variant, sel.Window, groups)
 	if err != nil {
-		j.quiet.Warn(of.Dataset+" "+sc.ID, "the response is invalid", "dataset", of.Dataset, inLog(sc), "window", sel.Window.String(), "ray", answer.Ray, "err", err)
+		j.quiet.Warn(of.Dataset+" "+sc.ID, "the response is invalid", "dataset", of.Dataset, inLog(sc), "window", sel.Window.String(), "ray", response.Ray, "err", err)
 		j.faults.fail(of, ledger.BadAnswer, err.Error())
 		return nil, nil
 	}
 	return folded, j.history.restore(ctx, sc)
 }
 
-// groupsOf is what an answer says of one scope and one selection, and whether the scope
-// and the selection are there.
-func groupsOf(answer *cloudflare.Answer, sc bucket.Scope, alias string) (groups []map[string]any, visible, there bool) {
-	of, visible := answer.Zones[sc.ID]
+// groupsOf is the part of a response about one scope and one selection, and whether the scope
+// and the selection are in it.
+func groupsOf(response *cloudflare.Answer, sc bucket.Scope, alias string) (groups []map[string]any, visible, there bool) {
+	of, visible := response.Zones[sc.ID]
 	if sc.Kind == bucket.Account {
-		of, visible = answer.Account, answer.Account != nil
+		of, visible = response.Account, response.Account != nil
 	}
 	groups, there = of[alias]
 	return groups, visible, there
@@ -225,7 +224,7 @@ func digest(families []bucket.Rows) uint64 {
 
 var digestSeed = maphash.MakeSeed()
 
-// bucket builds what is stored. Names are frozen here.
+// bucket builds what is stored. Its names and labels never change afterwards.
 func (j *judge) bucket(sel plan.Selection, sc bucket.Scope, f catalogue.Folded, ground bucket.Finality, readAt bucket.Time) *bucket.Bucket {
 	d := sel.Dataset
 	zone, account := j.books.roster[sc].Labels(f.Start)
@@ -266,9 +265,8 @@ func origin(o bucket.Origin) string {
 	return "repair"
 }
 
-// sealed are the buckets that may be appended, with what is stored of them. The
-// others are on record as gaps and are read again: what they cannot be made
-// into costs their own windows and nothing else.
+// sealed are the buckets that may be appended, with their encoding. The others are recorded as
+// gaps and read again, without an effect on other windows.
 func (j *judge) sealed(done []settled) []settled {
 	kept := done[:0]
 	for _, one := range done {
@@ -287,7 +285,7 @@ func (j *judge) sealed(done []settled) []settled {
 	return kept
 }
 
-// hole is the first hole that a scope's data ends with in any dataset, or 0.
+// hole is the first hole at the end of a scope's data in any dataset, or 0.
 func (j *judge) hole(sc bucket.Scope) (first bucket.Time) {
 	for _, rules := range j.books.settling {
 		if hole := rules.Hole(sc); hole != 0 && (first == 0 || hole < first) {
@@ -297,8 +295,8 @@ func (j *judge) hole(sc bucket.Scope) (first bucket.Time) {
 	return first
 }
 
-// readings are the windows of an answer, ascending. Those that are not due, not
-// wanted, or final already, show how far the data has come.
+// readings are the windows of a response, ascending. Those that are not due, not wanted, or
+// already final are closed: they show how far the data has come.
 func (j *judge) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[bucket.Time]catalogue.Folded, readAt bucket.Time) []settle.Reading {
 	from, until := max(j.books.roster[sc].Start.Floor(d.Size), j.books.coverage.Begin(ledger.Series{Dataset: d.Dataset, Scope: sc})), plan.Due(readAt, d.Size, d.Delay)
 	if end := j.books.roster[sc].End; end != 0 {
@@ -318,7 +316,7 @@ func (j *judge) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[buck
 	return out
 }
 
-// acceptVariant ends what was held against a variant of a scope that was answered.
+// acceptVariant removes recorded refusals of a variant for a scope, after a response for it.
 func (j *judge) acceptVariant(sc bucket.Scope, sel plan.Selection) {
 	if j.faults.off[sel.Dataset.Dataset] != nil {
 		delete(j.faults.off, sel.Dataset.Dataset)

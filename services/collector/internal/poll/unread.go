@@ -12,8 +12,8 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// failed deals with a request that failed. Where one scope voided the answer for all
-// it is the one that is named, or in one of the halves, which are asked next.
+// failed handles a request that failed. If one scope voided the response for all, it is the one
+// that the error names, or is in one of the halves, which are requested next.
 func (s *settings) failed(ctx context.Context, of *line, l *list, ask plan.Ask, failure error) error {
 	l.voided++
 	blamed, wait, rest := ask.Scopes, settingsDenied, []plan.Ask(nil)
@@ -25,9 +25,9 @@ func (s *settings) failed(ctx context.Context, of *line, l *list, ask plan.Ask, 
 		}
 		switch {
 		case e.Class == cloudflare.Budget || e.Class == cloudflare.Auth || e.Class == cloudflare.Transient && len(named) == 0:
-			wait, l.voided = settingsAway, mostVoided // nobody in it is to blame: others would fare alike
+			wait, l.voided = settingsAway, mostVoided // no scope is to blame: other requests would fail too
 		case saysNothing(e) && !l.granting && l.voided > cellsAsked:
-			// Whoever was asked was refused alike.
+			// All requests were refused alike.
 			s.metrics.errors.WithLabelValues(e.Class.String()).Inc()
 			s.settingsRefusedAlike(of, l, e, ask.Scopes)
 			return nil
@@ -65,8 +65,8 @@ func apartFrom(ask plan.Ask, e *cloudflare.Error) (named, others []bucket.Scope)
 	return named, others
 }
 
-// leaveUnread puts off asking for the settings of scopes and returns how loudly to
-// say so: of each scope once.
+// leaveUnread postpones the settings of scopes, and returns the log level: a warning only for
+// the first failure of a scope.
 func (s *settings) leaveUnread(wait backoff.Pauses, e *cloudflare.Error, scopes ...bucket.Scope) slog.Level {
 	level, jitter := slog.LevelDebug, s.rng.Float64()
 	for _, sc := range scopes {
@@ -81,9 +81,9 @@ func (s *settings) leaveUnread(wait backoff.Pauses, e *cloudflare.Error, scopes 
 	return level
 }
 
-// settingsRefusedAlike takes the blame back from scopes whose settings were
-// refused, since everything was, and leaves the rest of the list for later. Where
-// nothing is known by which anything could be asked, nothing need be sent for a while.
+// settingsRefusedAlike removes the blame from scopes whose settings were refused, since all
+// were refused, and leaves the rest of the list for later. If no scope of the line has
+// settings, the line pauses.
 func (s *settings) settingsRefusedAlike(of *line, l *list, e *cloudflare.Error, scopes []bucket.Scope) {
 	for _, sc := range l.suspects {
 		s.unread[sc].blamed = false
@@ -95,7 +95,7 @@ func (s *settings) settingsRefusedAlike(of *line, l *list, e *cloudflare.Error, 
 	}
 }
 
-// saysNothing reports whether an error is evidence about nobody by itself.
+// saysNothing reports whether an error alone is no evidence about a scope.
 func saysNothing(e *cloudflare.Error) bool {
 	return e.Class == cloudflare.Unknown || e.Class == cloudflare.BadAnswer
 }

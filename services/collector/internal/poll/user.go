@@ -8,16 +8,15 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
 
-// user is a Cloudflare user in one term: whether its share is enough for what its
-// credentials ask.
+// user is a Cloudflare user in one term, to compare its share with the need of its credentials.
 type user struct {
 	name      string
 	lines     []*line
-	alone     bool        // all credentials are its
-	weighed   uint64      // fingerprint of what was last compared with the share
-	weighedOf int         // zones that were known then
-	scale     float64     // all zones, by those that were known
-	waits     bucket.Time // since when settings are still to be asked for; 0: none are
+	alone     bool        // all credentials belong to it
+	weighed   uint64      // fingerprint of the last comparison
+	weighedOf int         // zones that were known at that time
+	scale     float64     // ratio of all zones to the known ones
+	waits     bucket.Time // since when settings are unread; 0: none are
 }
 
 func usersOf(all lines) (users []*user) {
@@ -36,12 +35,13 @@ func usersOf(all lines) (users []*user) {
 	return users
 }
 
-// has reports whether a scope is asked by one of the user's credentials.
+// has reports whether a scope belongs to one of the user's credentials.
 func (u *user) has(sc *roster.Scope) bool {
 	return slices.ContainsFunc(u.lines, func(l *line) bool { return l.Name == sc.Credential })
 }
 
-// about is what a problem is about: with several users, also whose credentials.
+// about is what a problem is about, with the names of the credentials if there are several
+// users.
 func (u *user) about(what string) string {
 	if u.alone {
 		return what
@@ -57,7 +57,7 @@ func (u *user) names() string {
 	return strings.Join(names, ", ")
 }
 
-// setting is what a setting of the user's credentials is called.
+// setting is the name of a setting of the user's credentials.
 func (u *user) setting(alone, of string) string {
 	if u.lines[0].Select.Credential == "" {
 		return alone

@@ -50,7 +50,7 @@ type Config struct {
 	// [Limiter.Expect] is called, 0 to below 1; 0: 0.25. Negative: none.
 	Headroom float64
 	// Block is how many permits are reserved at once; 0: 10, or a fifteenth of
-	// a small share. Smaller blocks waste less, larger ones ask the store less
+	// a small share. Smaller blocks waste less, larger ones use the store less
 	// often.
 	Block int
 	// UseBy is how long a block may be used; 0: 60 s.
@@ -73,10 +73,10 @@ const spareHeadroom = .5
 const mostReserved = .75
 
 // margin is what urgent work gets beyond what it is expected to need: requests
-// fail, and are asked in parts.
+// fail, and are repeated in parts.
 const margin = 1.1
 
-// steps is how many parts of a span are told apart when permits are settled.
+// steps is the number of parts of a span that are distinguished when permits are settled.
 // Uses in one part count from the last of them.
 const steps = 100
 
@@ -89,7 +89,7 @@ type Limiter struct {
 	often *quiet.Log
 	limit int    // the share as a number of requests
 	id    string // of this limiter, unique for ever: its blocks are named by it
-	// turn is held while the store is asked; the mutex never is.
+	// turn is held during calls to the store; the mutex never is.
 	turn chan struct{}
 
 	mu          sync.Mutex
@@ -228,8 +228,8 @@ func (l *Limiter) try(ctx context.Context, lane Lane) (bool, time.Time, error) {
 	return ok, until, nil
 }
 
-// ask is the next question to the store, with the blocks that it settles. They
-// are settled when the store has answered: until then they are told again.
+// ask is the next call to the store, with the blocks that it settles. They are settled when the
+// store has replied: until then each call repeats them.
 func (l *Limiter) ask(now time.Time, lane Lane) (p store.Permits, spent []*block) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -266,7 +266,7 @@ func (l *Limiter) lapse(b *block) {
 	b.left = 0
 }
 
-// Over must be called when a request with a permit has ended, whether it was answered,
+// Over must be called when a request with a permit has ended, whether it succeeded,
 // failed or was never sent: Cloudflare has counted it by now, if at all. Of several
 // concurrent requests it does not matter which. Without a call the permit counts until its
 // use-by time plus the span.
@@ -334,7 +334,7 @@ func (l *Limiter) forget(now time.Time) {
 		return !now.Before(b.counts) && (b.settled || b.out == 0 || !now.Before(b.counts.Add(l.c.Span)))
 	}
 	l.blocks = slices.DeleteFunc(l.blocks, gone)
-	l.out = slices.DeleteFunc(l.out, gone) // nobody called them over
+	l.out = slices.DeleteFunc(l.out, gone) // Over was not called
 	old := 0
 	for old < len(l.sent) && !l.sent[old].at.After(now.Add(-l.c.Span)) {
 		old++

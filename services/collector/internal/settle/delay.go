@@ -9,7 +9,7 @@ import (
 )
 
 // tally counts, by window, the evidence for a delay of the dataset in the pending windows
-// of all scopes. An answer updates only the counts of its scopes.
+// of all scopes. A response updates only the counts of its scopes.
 type tally struct {
 	windows map[bucket.Time]*count
 	low     map[bucket.Time]bool // windows in which any scope looks suspect

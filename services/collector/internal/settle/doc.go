@@ -1,11 +1,11 @@
 // Package settle decides when a reading of a window may be stored as final.
 //
-// Cloudflare does not publish when a bucket is complete, does not mark it in the answer,
+// Cloudflare does not publish when a bucket is complete, does not mark it in the response,
 // and returns young buckets partly filled, sometimes not even monotonically (recorded: a
 // bucket almost five minutes old at 64 % while a younger one was complete). So the
 // decision is based on the readings of a window:
 //
-//   - Freshness is inferred from the answer: its lead over a window is how far its newest
+//   - Freshness is inferred from the response: its lead over a window is how far its newest
 //     non-empty window lies past this one. If that is the next window, the lead is as
 //     large a share of it as its level is of this window's level. A reading counts if its
 //     lead is two minutes: with less, the last rows of the window may still be missing,
@@ -23,7 +23,7 @@
 //   - A reading that is empty, or far below the usual level of the scope, is suspect: data
 //     that has not arrived looks like no traffic. A window that was ever suspect stays
 //     doubtful, and its last reading must count (later data has arrived in the replica of
-//     this answer), or its age must exceed all delays ever observed. The deadline does not
+//     this response), or its age must exceed all delays ever observed. The deadline does not
 //     apply to it.
 //   - A scope whose recent buckets are all empty is quiet, and its next empty bucket is
 //     doubtful but not suspect.
@@ -105,9 +105,9 @@ type Policy struct {
 type Reading struct {
 	Start   bucket.Time
 	Digest  uint64  // of all rows; equal readings have equal digests
-	Empty   bool    // the answer has the scope, with an empty list
+	Empty   bool    // the response has the scope, with an empty list
 	Level   float64 // the measure of the scope's traffic, for example requests
-	Sampled bool    // Cloudflare answered from a sample
+	Sampled bool    // Cloudflare sampled the data
 	Closed  bool    // not due, not wanted, or final: it only serves to infer the lead of other windows
 }
 

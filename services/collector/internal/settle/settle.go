@@ -57,9 +57,9 @@ type pending struct {
 	lastCounted bucket.Time // newest reading that counted; 0: none by this leader
 	counted     bool        // the newest reading counted
 	equal       int         // consecutive readings with this digest
-	// lead is how far past the window the data of the newest answer lies.
+	// lead is how far past the window the data of the newest response lies.
 	lead time.Duration
-	// confirmations counts consecutive equal readings whose answers had enough lead.
+	// confirmations counts consecutive equal readings whose responses had enough lead.
 	confirmations int
 	// leadSince is since when all readings were ordinary and had enough lead; 0: the
 	// newest was not ordinary or had too little.
@@ -189,12 +189,12 @@ func (d *Dataset) Stored(s bucket.Scope, f Final) {
 	}
 }
 
-// Note adds the readings of one answer at time now, by scope, each ascending by window;
+// Note adds the readings of one response at time now, by scope, each ascending by window;
 // those that are not due are closed. It does not judge them: whether a scope or the
-// dataset is late is known only after all readings of an answer. Every scope must have
+// dataset is late is known only after all readings of a response. Every scope must have
 // been restored.
-func (d *Dataset) Note(now bucket.Time, answer map[bucket.Scope][]Reading) {
-	for s, readings := range answer {
+func (d *Dataset) Note(now bucket.Time, response map[bucket.Scope][]Reading) {
+	for s, readings := range response {
 		d.tally.change(d.scopes[s])
 		d.scopes[s].take(d.policy, now, readings)
 	}
@@ -230,8 +230,8 @@ func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, hol
 	return verdicts
 }
 
-// lead is how far past the window of reading i the data of its answer lies. It is inferred
-// from the answer: the distance to its newest non-empty window, at least one nanosecond if
+// lead is how far past the window of reading i the data of its response lies. It is inferred
+// from the response: the distance to its newest non-empty window, at least one nanosecond if
 // there is one. If that is the next window, the lead is as large a share of it as its
 // level is of this window's level.
 func (p Policy) lead(readings []Reading, i int) time.Duration {
@@ -254,11 +254,11 @@ func (p Policy) lead(readings []Reading, i int) time.Duration {
 	return 0
 }
 
-// confirm counts a reading as a confirmation if its answer has enough lead.
+// confirm counts a reading as a confirmation if its response has enough lead.
 func (p *pending) confirm(now bucket.Time) {
 	switch {
 	case p.lead < Enough || p.looksSuspect:
-		p.leadSince, p.confirmations = 0, 0 // another answer may have more lead
+		p.leadSince, p.confirmations = 0, 0 // another response may have more lead
 	case p.leadSince == 0:
 		p.leadSince = now
 		fallthrough
@@ -272,7 +272,7 @@ func (p *pending) confirm(now bucket.Time) {
 // take adds the readings and marks suspect and doubtful windows.
 func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 	// Levels are compared in ascending order with final buckets and, in a catch-up, with
-	// the ordinary readings before them in the same answer.
+	// the ordinary readings before them in the same response.
 	recent := slices.Clone(sc.history)
 	low := make([]bool, len(readings))
 	for i, r := range readings {
@@ -414,7 +414,7 @@ func (sc *scope) credible(p *pending, r Reading, now bucket.Time, age, size time
 	if age >= sc.credibleAge(r.Start, size) {
 		return true
 	}
-	// The lead must be that of the same answer: another answer may come from a replica
+	// The lead must be that of the same response: another response may come from a replica
 	// with newer data. Data may also stop arriving in the middle of a window. So without
 	// enough lead an ordinary window is credible only if little traffic is expected after it.
 	expected := p.usualLevel * min(1, float64(age)/float64(size))

@@ -5,7 +5,7 @@ import "github.com/weir-metrics/weir/internal/bucket"
 // Waiting is the state of a window that waits for more evidence.
 type Waiting struct {
 	// Reason is Suspect or Delayed, or Settling if the window is ordinary but its
-	// answers have too little lead.
+	// responses have too little lead.
 	Reason Reason
 	// FinalBy is when any reading makes the window final.
 	FinalBy bucket.Time

@@ -42,7 +42,7 @@ const (
 	ZonesUnlisted Code = "ZONES_UNLISTED"
 	// TokenRefused: Cloudflare refuses the API token.
 	TokenRefused Code = "TOKEN_REFUSED"
-	// ZoneDenied: the token, good for others, may not ask for a zone. About: the
+	// ZoneDenied: the token, valid for others, has no access to a zone. About: the
 	// zone.
 	ZoneDenied Code = "ZONE_DENIED"
 	// AccountDenied: the token has no access to the analytics of an account. About: the
@@ -51,11 +51,11 @@ const (
 	// UnknownRefusal: Cloudflare returns an error that Weir does not recognise.
 	// About: zone and dataset, or empty if it concerns every request.
 	UnknownRefusal Code = "UNKNOWN_REFUSAL"
-	// UpstreamFailing: Cloudflare has failed to answer for minutes. About:
+	// UpstreamFailing: requests to Cloudflare have failed for minutes. About:
 	// empty where it is everything, "list of zones", "list of accounts", or the
 	// settings of a zone.
 	UpstreamFailing Code = "UPSTREAM_FAILING"
-	// DatasetDisabled: Cloudflare does not know a field that a dataset asks for.
+	// DatasetDisabled: Cloudflare does not know a field that a dataset uses.
 	// About: the dataset.
 	DatasetDisabled Code = "DATASET_DISABLED"
 	// BudgetShort: what is selected needs more requests than the share allows.
@@ -64,7 +64,7 @@ const (
 	StoreNotWritable Code = "STORE_NOT_WRITABLE"
 	// StoreUnreadable: stored entries cannot be read.
 	StoreUnreadable Code = "STORE_UNREADABLE"
-	// InvalidValue: Cloudflare's answers contain values that cannot be stored.
+	// InvalidValue: Cloudflare's responses contain values that cannot be stored.
 	InvalidValue Code = "INVALID_VALUE"
 	// LeaseContested: another process with the same name takes the lease.
 	LeaseContested Code = "LEASE_CONTESTED"
@@ -109,7 +109,7 @@ type Problem struct {
 }
 
 // Board holds the problems of one process. Safe for concurrent use; a nil Board
-// takes and tells nothing.
+// does nothing.
 type Board struct {
 	log   *slog.Logger
 	now   func() time.Time
@@ -258,12 +258,12 @@ func (b *Board) count(code Code) {
 	b.gauge.WithLabelValues(string(code)).Set(float64(len(b.open[code]) + b.more[code]))
 }
 
-// KindProblems is the kind of the record that a leader keeps of its problems,
-// so that standbys tell them too.
+// KindProblems is the kind of the record that a leader keeps of its problems, so that standbys
+// list them too.
 const KindProblems = "problems"
 
-// record is a leader's problems as stored. The term tells whose they are: a
-// leader of an earlier release leaves the record as it finds it.
+// record is a leader's problems as stored. The term identifies the
+// leader: one of an earlier release does not change the record.
 type record struct {
 	Term     store.Term `json:"term"`
 	Problems []Problem  `json:"problems"`
@@ -284,8 +284,8 @@ func Record(term store.Term, problems []Problem) store.Record {
 }
 
 // Read decodes the records of kind [KindProblems], and returns the problems that
-// the leader of a term has found. A record that cannot be read tells nothing: it
-// is news about the store, not state that anything rests on.
+// the leader of a term has found. An unreadable record has
+// none: no state depends on it.
 func Read(term store.Term, records []store.Record) []Problem {
 	var out []Problem
 	for _, r := range records {

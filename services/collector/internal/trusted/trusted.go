@@ -38,8 +38,8 @@ type Clock struct {
 	skew map[string]time.Duration // by source: its clock minus ours
 }
 
-// New returns a Clock that knows only the local clock so far. seen is told each
-// skew that is observed, and need not be safe for concurrent use if Read and
+// New returns a Clock that knows only the local clock so far. seen is called with
+// each observed skew, and need not be safe for concurrent use if Read and
 // Observe are not called concurrently.
 func New(local clock.Clock, database Head, seen func(source string, skew time.Duration)) *Clock {
 	return &Clock{local: local, database: database, seen: seen, skew: map[string]time.Duration{}}

@@ -44,14 +44,14 @@ func Bucket(e *store.Entry) (*bucket.Bucket, error) {
 	b, err := wire.DecodeBucket(e.Payload)
 	if err == nil && b.Window().End != e.End {
 		// Coverage goes by the row, not by the payload: a row that ends too late
-		// would keep what is behind it from being asked for.
+		// would prevent requests for the windows after it.
 		err = fmt.Errorf("the window of the payload ends at %s, but the window of the store's row ends at %s", b.Window().End, e.End)
 	}
 	return b, err
 }
 
-// aWindow reports whether an entry's row is of a window that a bucket can have.
-// A damaged one may reach over centuries, which no account by windows can hold.
+// aWindow reports whether an entry's row has a window that a bucket can have. A damaged row may
+// span centuries, more than can be processed by window.
 func aWindow(w bucket.Window) bool {
 	return !w.Empty() && int64(w.End-w.Start) <= int64(24*time.Hour/time.Second) && bucket.ValidSize(w.Len()) == nil
 }
@@ -68,12 +68,11 @@ func Definition(e *store.Entry) (*bucket.Definition, error) {
 	return d, err
 }
 
-// most entries are remembered one by one; of what is beyond, the log and the
-// metric tell no more.
+// most entries are reported one by one; the rest is only counted.
 const most = 100_000
 
-// Register is what one process has come upon. Safe for concurrent use; a nil
-// Register takes and tells nothing.
+// Register has what one process could not read. Safe for concurrent use; a nil Register does
+// nothing.
 type Register struct {
 	board *trouble.Board
 
@@ -85,7 +84,7 @@ type Register struct {
 	changed map[ledger.Series]bool     // since Records was called
 }
 
-// New returns an empty register that tells board; reg may be nil.
+// New returns an empty register that reports to board; reg may be nil.
 func New(board *trouble.Board, reg prometheus.Registerer) *Register {
 	r := &Register{
 		board: board, series: map[ledger.Series]*ledger.Unreadable{}, others: map[bucket.Revision]string{},
@@ -111,10 +110,9 @@ func (r *Register) Len() int {
 	return n
 }
 
-// Starts is of how many window starts something cannot be read, of windows that
-// end after since, of the dataset that has most of them. A view of the newest so
-// many windows has to reach back further by as many, since a start of which nothing
-// can be read is none to whoever gets the view.
+// Starts is the number of window starts at which something cannot be read, of windows that end
+// after since, in the dataset that has most of them. A view of that many newest windows must
+// reach back by as many, since such a start is missing for its readers.
 func (r *Register) Starts(since bucket.Time) (most int) {
 	if r == nil {
 		return 0
@@ -136,8 +134,7 @@ func (r *Register) Starts(since bucket.Time) (most int) {
 	return most
 }
 
-// Note takes an entry that could not be read, and why. What is known already is
-// not told again.
+// Note records an entry that could not be read, and why. A known one is not reported again.
 func (r *Register) Note(e *store.Entry, why error) {
 	if r == nil {
 		return
@@ -172,8 +169,7 @@ func (r *Register) Note(e *store.Entry, why error) {
 	r.changed[of] = true
 }
 
-// Adopt takes what leaders have written down. What this process knows beyond
-// that is to be written too.
+// Adopt takes the records of leaders. What this process knows beyond them is written too.
 func (r *Register) Adopt(known []ledger.Unreadable) {
 	if r == nil {
 		return
@@ -194,8 +190,7 @@ func (r *Register) Adopt(known []ledger.Unreadable) {
 	}
 }
 
-// Learn takes what another process has written down, so that a standby tells what
-// its leader came upon.
+// Learn takes the records of another process, so that a standby reports what its leader found.
 func (r *Register) Learn(known []ledger.Unreadable) {
 	if r == nil {
 		return
@@ -227,7 +222,7 @@ func (r *Register) add(of ledger.Series, more *ledger.Unreadable) {
 		u.Windows(), of.Dataset, u.Spans[0].Start, u.Spans[len(u.Spans)-1].End, u.Why))
 }
 
-// Records says which of all records of a kind cannot be read now.
+// Records sets which records of a kind cannot be read now.
 func (r *Register) Records(kind string, unreadable []store.Unreadable) {
 	if r == nil {
 		return
@@ -249,7 +244,7 @@ func (r *Register) Records(kind string, unreadable []store.Unreadable) {
 
 func aboutRecord(kind, key string) string { return fmt.Sprintf("record %s %.80s", kind, key) }
 
-// Changed returns the records that tell what was found since it was called last.
+// Changed returns the records of what was found since the last call.
 func (r *Register) Changed() (out []store.Record) {
 	if r == nil {
 		return nil

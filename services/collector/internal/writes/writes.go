@@ -33,8 +33,7 @@ const (
 // over or restarts is back sooner.
 const Lasting = time.Minute
 
-// Watch keeps the failures of one process. Safe for concurrent use; a nil Watch
-// takes everything and knows nothing.
+// Watch keeps the failures of one process. Safe for concurrent use; a nil Watch does nothing.
 type Watch struct {
 	log      *slog.Logger
 	now      func() time.Time
@@ -170,9 +169,9 @@ func (w *Watch) Err() error {
 	return nil
 }
 
-// worst is what tells most of what counts as not writable, or empty: first what an
-// operator must mend, then what has failed for longest. Of a failure that may pass
-// at once nobody need be told, and of retention it is enough to tell.
+// worst is the failure that describes best why the store is not writable, or empty: first what
+// an operator must repair, then what has failed longest. A failure that may be transient, and
+// retention, do not count.
 func (w *Watch) worst() (worst string) {
 	for _, what := range slices.Sorted(maps.Keys(w.failing)) {
 		f, mend := w.failing[what], store.Mendable(w.failing[what].err)
@@ -187,8 +186,8 @@ func (w *Watch) worst() (worst string) {
 	return worst
 }
 
-// since is when what counts as not writable began: the same cause may show in
-// another kind of write first.
+// since is when the store became not writable: the same cause may first appear in another kind
+// of write.
 func (w *Watch) since() (first time.Time) {
 	for what, f := range w.failing {
 		if what != Retention && (first.IsZero() || f.since.Before(first)) {
