@@ -16,7 +16,7 @@ import (
 // lineQueue has the requests of one line in a pass.
 type lineQueue struct {
 	*line
-	queue     []plan.Request
+	requests  []plan.Request
 	unnamed   alike
 	transient int         // failures in a row that name no scope
 	waits     time.Time   // for a permit
@@ -35,16 +35,16 @@ func (a *asker) ask(ctx context.Context, p plan.Plan) error {
 	for {
 		var soonest time.Time
 		asked := false
-		for _, e := range queues {
+		for _, q := range queues {
 			switch {
-			case len(e.queue) == 0:
-			case !e.waits.After(a.clock.Now()):
+			case len(q.requests) == 0:
+			case !q.waits.After(a.clock.Now()):
 				asked = true
-				if err := a.askNext(ctx, e, until); err != nil {
+				if err := a.askNext(ctx, q, until); err != nil {
 					return err
 				}
-			case soonest.IsZero() || e.waits.Before(soonest):
-				soonest = e.waits
+			case soonest.IsZero() || q.waits.Before(soonest):
+				soonest = q.waits
 			}
 		}
 		switch {
@@ -62,91 +62,91 @@ func (a *asker) ask(ctx context.Context, p plan.Plan) error {
 }
 
 // queues assigns requests to their lines.
-func (a *asker) queues(queue []plan.Request) []*lineQueue {
+func (a *asker) queues(requests []plan.Request) []*lineQueue {
 	all := make([]*lineQueue, len(a.lines))
 	for i, l := range a.lines {
 		l.refusals.begin()
 		all[i] = &lineQueue{line: l}
 	}
-	for _, r := range queue {
-		e := all[a.books.lineOf(r.Scopes[0]).group]
-		e.queue = append(e.queue, r)
+	for _, r := range requests {
+		q := all[a.books.lineOf(r.Scopes[0]).group]
+		q.requests = append(q.requests, r)
 	}
 	return all
 }
 
 // stop leaves the rest of the queue until the line is no longer blocked.
-func (e *lineQueue) stop() { e.queue = nil }
+func (q *lineQueue) stop() { q.requests = nil }
 
 // over ends a queue after its last request.
-func (a *asker) over(e *lineQueue) {
-	if e.unnamed.all(a, e.line) {
-		a.refusedAlike(e)
+func (a *asker) over(q *lineQueue) {
+	if q.unnamed.all(a, q.line) {
+		a.refusedAlike(q)
 		return
 	}
-	e.blocked = e.later
+	q.blocked = q.later
 }
 
 // askNext sends the first request of a queue, if it may be sent.
-func (a *asker) askNext(ctx context.Context, e *lineQueue, until time.Time) error {
-	err := a.askFirst(ctx, e, until)
-	if err == nil && len(e.queue) == 0 && e.blocked == 0 {
-		a.over(e)
+func (a *asker) askNext(ctx context.Context, q *lineQueue, until time.Time) error {
+	err := a.askFirst(ctx, q, until)
+	if err == nil && len(q.requests) == 0 && q.blocked == 0 {
+		a.over(q)
 	}
 	return err
 }
 
-func (a *asker) askFirst(ctx context.Context, e *lineQueue, until time.Time) error {
-	r, left := a.understood(e.queue[0])
+func (a *asker) askFirst(ctx context.Context, q *lineQueue, until time.Time) error {
+	r, left := a.understood(q.requests[0])
 	if !left {
-		e.queue = e.queue[1:]
+		q.requests = q.requests[1:]
 		return nil
 	}
 	if rest, changed := a.granted(r); changed {
-		e.queue = append(rest, e.queue[1:]...)
+		q.requests = append(rest, q.requests[1:]...)
 		return nil
 	}
 	if err := a.journal.RefreshStream(ctx); err != nil {
 		return err
 	}
-	ok, wait, err := a.sender.permit(ctx, e.line, a.urgency(r))
+	ok, wait, err := a.sender.permit(ctx, q.line, a.urgency(r))
 	switch {
 	case err != nil:
 		return fmt.Errorf("reserve permits: %w", err)
 	case !ok && a.isApart(r):
 		// Others may be more urgent.
-		e.queue, e.later = e.queue[1:], a.trusted.Second().Add(wait+time.Second)
+		q.requests, q.later = q.requests[1:], a.trusted.Second().Add(wait+time.Second)
 		return nil
 	case !ok && wait <= shortWait && a.clock.Now().Add(wait).Before(until):
 		// The share is used up, and permits expire one by one.
-		e.waits = a.clock.Now().Add(wait)
+		q.waits = a.clock.Now().Add(wait)
 		return nil
 	case !ok:
-		e.blocked = a.trusted.Second().Add(wait + time.Second)
-		e.stop()
+		q.blocked = a.trusted.Second().Add(wait + time.Second)
+		q.stop()
 		return nil
 	}
-	switch used, err := a.aside(ctx, e.line); {
+	switch used, err := a.aside(ctx, q.line); {
 	case err != nil:
 		return err
-	case e.blocked != 0:
-		e.stop()
+	case q.blocked != 0:
+		q.stop()
 		return nil
 	case used:
 		return nil
 	}
-	e.queue = e.queue[1:]
+	q.requests = q.requests[1:]
 	response, readAt, err := a.sender.send(ctx, r)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	if err == nil {
-		e.transient = 0
-		a.recovered(e.line)
-		e.unnamed.succeed()
+		q.transient = 0
+		a.recovered(q.line)
+		q.unnamed.succeed()
 		return a.take(ctx, r, response, readAt)
 	}
-	a.refused(e, r, err)
+	a.refused(q, r, err)
 	return nil
 }
 
@@ -186,9 +186,9 @@ func (a *asker) refused(of *lineQueue, r plan.Request, err error) {
 		return
 	}
 	if how == spread {
-		rest = append(a.cells(r, of.queue), rest...)
+		rest = append(a.cells(r, of.requests), rest...)
 	}
-	of.queue = append(rest, of.queue...)
+	of.requests = append(rest, of.requests...)
 }
 
 // recovered ends an outage. Series that failed in it and were not tried since are recorded as

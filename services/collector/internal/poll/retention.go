@@ -16,8 +16,8 @@ import (
 
 const (
 	retireEvery = time.Hour
-	// resumable is for how long a client that follows the log can resume, whatever
-	// retention drops: an internal tool may rest over a weekend.
+	// resumable is how long a client that follows the log can resume, even if retention drops
+	// entries: an internal tool may be down over a weekend.
 	resumable  = 7 * 24 * time.Hour
 	retireLate = 24 * time.Hour // after which a failure is a warning
 )

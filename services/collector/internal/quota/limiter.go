@@ -68,11 +68,10 @@ const safety = 5 * time.Second
 // spareHeadroom is the part of the share that the spare lane leaves alone.
 const spareHeadroom = .5
 
-// mostReserved is the most of the share that is kept for urgent work, whatever
-// it needs.
+// mostReserved is the largest part of the share that is reserved for urgent work.
 const mostReserved = .75
 
-// margin is what urgent work gets beyond what it is expected to need: requests
+// margin is by how much the reservation for urgent work exceeds its estimated need: requests
 // fail, and are repeated in parts.
 const margin = 1.1
 

@@ -2,8 +2,8 @@ package quota
 
 import "time"
 
-// Share is how many requests in a span are Weir's, of how many that Cloudflare
-// allows the user: as configured, whatever a budget error has made of it.
+// Share is Weir's configured part of the requests in a span, and Cloudflare's limit for the
+// user. Budget errors do not change it.
 func (l *Limiter) Share() (share, limit int) { return l.limit, l.c.Limit }
 
 // State is what metrics and the status page show.
