@@ -61,7 +61,7 @@ func newFront(path string, watch *reload.Watch, setting string) (*front, error) 
 	f := &front{}
 	started := false
 	var first webConfig
-	kept, err := reload.Keep(watch, setting, func() (webContent, error) { return readWeb(path) }, func(content webContent) (webConfig, error) {
+	kept, err := reload.NewValue(watch, setting, func() (webContent, error) { return readWeb(path) }, func(content webContent) (webConfig, error) {
 		now, err := parseWeb(path, content)
 		switch {
 		case err != nil:

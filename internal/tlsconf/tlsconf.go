@@ -37,7 +37,7 @@ type Server struct {
 // there too.
 func (s Server) Credentials(watch *reload.Watch, setting string) (credentials.TransportCredentials, error) {
 	files := files{cert: s.CertFile, key: s.KeyFile, ca: s.ClientCAFile}
-	kept, err := reload.Keep(watch, setting, files.read, func(m material) (side, error) { return s.side(files, m) })
+	kept, err := reload.NewValue(watch, setting, files.read, func(m material) (side, error) { return s.side(files, m) })
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (c Client) Credentials(watch *reload.Watch, setting string) (credentials.Tr
 	if files.none() {
 		watch = nil // there is nothing that could change
 	}
-	kept, err := reload.Keep(watch, setting, files.read, func(m material) (side, error) { return c.side(files, m) })
+	kept, err := reload.NewValue(watch, setting, files.read, func(m material) (side, error) { return c.side(files, m) })
 	if err != nil {
 		return nil, err
 	}

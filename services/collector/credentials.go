@@ -28,7 +28,7 @@ type credential struct {
 	share      float64
 	token      cli.Secret
 	setting    string // that names the token, for logs and metrics
-	choice     roster.Selection
+	choice     roster.Filter
 }
 
 var credentialName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
@@ -39,7 +39,7 @@ func (c *Config) credentials() ([]credential, error) {
 	if c.Credentials == nil {
 		return []credential{{
 			name: roster.DefaultCredential, user: c.BudgetUser, share: c.BudgetShare, token: c.Token, setting: "CF_API_TOKEN_FILE",
-			choice: roster.Selection{Zones: c.Zones, Exclude: c.ExcludeZones, Accounts: c.Accounts},
+			choice: roster.Filter{Zones: c.Zones, Exclude: c.ExcludeZones, Accounts: c.Accounts},
 		}}, c.checkToken()
 	}
 	bad := c.besides()
@@ -64,7 +64,7 @@ func (c *Config) credentials() ([]credential, error) {
 		names[given.Name] = true
 		one := credential{
 			name: given.Name, user: cmp.Or(given.User, given.Name), share: c.BudgetShare, setting: at + ".token_file",
-			choice: roster.Selection{Zones: given.Zones, Exclude: c.ExcludeZones, Accounts: given.Accounts, Credential: given.Name},
+			choice: roster.Filter{Zones: given.Zones, Exclude: c.ExcludeZones, Accounts: given.Accounts, Credential: given.Name},
 		}
 		if given.Share != "" {
 			if err := cli.Share(&one.share, 0.01, 1).Set(given.Share); err != nil {

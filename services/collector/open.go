@@ -71,14 +71,14 @@ func openPostgres(ctx context.Context, c Config, deps Deps, secrets *reload.Watc
 	if c.DatabaseURL.File() == "" {
 		secrets = nil // it cannot change
 	}
-	told := reload.Tell(secrets, "WEIR_DATABASE_URL_FILE")
+	tracked := reload.Track(secrets, "WEIR_DATABASE_URL_FILE")
 	s, err := postgres.Open(ctx, postgres.Options{
 		DSN: c.DatabaseURL.Reveal(), TransactionPooling: c.Pooler == "transaction",
 		Reread: func() (string, error) {
 			now, err := c.DatabaseURL.Reread()
 			return now.Reveal(), err
 		},
-		Note:     told.Note,
+		Report:   tracked.Report,
 		Settings: c.settings(), ChangeSampleTimestamp: c.ChangeTimestamp, Logger: deps.Logger,
 	})
 	if err != nil {

@@ -69,7 +69,7 @@ func (c *Config) transport(secrets *reload.Watch) (http.RoundTripper, error) {
 	if c.CloudflareCA == "" {
 		return cloudflare.Transport(cloudflare.TransportOptions{})
 	}
-	kept, err := reload.Keep(secrets, "WEIR_CLOUDFLARE_CA_FILE", func() (string, error) {
+	kept, err := reload.NewValue(secrets, "WEIR_CLOUDFLARE_CA_FILE", func() (string, error) {
 		content, err := smallfile.Read(c.CloudflareCA, smallfile.PEM)
 		return string(content), err
 	}, func(content string) (*cloudflare.Carrier, error) {
@@ -97,7 +97,7 @@ func (c *credential) keep(secrets *reload.Watch) (*reload.Value[string, string],
 		secrets = nil // it cannot change
 	}
 	kept := c.token
-	return reload.Keep(secrets, c.setting, func() (string, error) {
+	return reload.NewValue(secrets, c.setting, func() (string, error) {
 		now, err := kept.Reread()
 		return now.Reveal(), err
 	}, func(token string) (string, error) { return token, kept.Flaw(bearer.Check(token)) })

@@ -84,7 +84,7 @@ func (r *reply) foreign(err error) error {
 	if r.status != http.StatusOK {
 		return r.unexplained(what)
 	}
-	class := BadAnswer
+	class := BadResponse
 	if refused, ok := errors.AsType[*scanError](err); ok {
 		class = refused.class
 	}
@@ -95,7 +95,7 @@ func (r *reply) foreign(err error) error {
 func (r *reply) unexplained(what string) error {
 	class := classOf(r.status)
 	if r.status < 400 { // a redirect that is not followed, or a success that says nothing
-		class = BadAnswer
+		class = BadResponse
 	}
 	e := r.problem(class, fmt.Sprintf("%s %s: %s", strconv.Itoa(r.status), http.StatusText(r.status), what))
 	e.RetryAfter = r.retryAfter()
@@ -240,7 +240,7 @@ func (r *reply) data(q *Query) (*scopes, error) {
 	data, _ := parse(r.body, e.data).(map[string]any)
 	viewer, ok := data["viewer"].(map[string]any)
 	if !ok {
-		return nil, r.problem(BadAnswer, "neither data nor errors in the reply")
+		return nil, r.problem(BadResponse, "neither data nor errors in the reply")
 	}
 	return &scopes{zones: viewer["zones"], accounts: viewer["accounts"], cost: data["cost"], budget: viewer["budget"]}, nil
 }
@@ -300,20 +300,20 @@ func (s *scopes) byTag(q *Query) (zones map[string]map[string]any, account map[s
 }
 
 // answer judges the reply to q.
-func (r *reply) answer(q *Query) (*Answer, error) {
+func (r *reply) answer(q *Query) (*Response, error) {
 	s, err := r.data(q)
 	if err != nil {
 		return nil, err
 	}
 	zones, account, err := s.byTag(q)
 	if err != nil {
-		return nil, r.problem(BadAnswer, err.Error())
+		return nil, r.problem(BadResponse, err.Error())
 	}
-	a := &Answer{Date: r.date, Ray: r.ray, Cost: number(s.cost), Budget: number(s.budget)}
+	a := &Response{Date: r.date, Ray: r.ray, Cost: number(s.cost), Budget: number(s.budget)}
 	if len(q.Zones) == 0 {
 		if account != nil {
 			if a.Account, err = q.groups(account); err != nil {
-				return nil, r.problem(BadAnswer, fmt.Sprintf("account %s: %v", q.AccountID, err))
+				return nil, r.problem(BadResponse, fmt.Sprintf("account %s: %v", q.AccountID, err))
 			}
 		}
 		return a, nil
@@ -321,7 +321,7 @@ func (r *reply) answer(q *Query) (*Answer, error) {
 	a.Zones = make(map[string]map[string][]map[string]any, len(zones))
 	for tag, z := range zones {
 		if a.Zones[tag], err = q.groups(z); err != nil {
-			e := r.problem(BadAnswer, fmt.Sprintf("zone %s: %v", tag, err))
+			e := r.problem(BadResponse, fmt.Sprintf("zone %s: %v", tag, err))
 			e.Zone = tag
 			return nil, e
 		}

@@ -39,7 +39,7 @@ const (
 // within completes bounds that need some memory: text costs at least what it is long.
 func (c *Client) within(memory int64, lists ...listBound) bounds {
 	memory = min(max(memory, leastReply), mostMemory)
-	common := []listBound{{hashErrors, mostErrors, TooBig}, {hashPath, mostSteps, BadAnswer}, {hashChain, mostSteps, BadAnswer}}
+	common := []listBound{{hashErrors, mostErrors, TooBig}, {hashPath, mostSteps, BadResponse}, {hashChain, mostSteps, BadResponse}}
 	return bounds{bytes: min(memory, c.maxReply), memory: memory, lists: append(common, lists...)}
 }
 
@@ -49,7 +49,7 @@ func (c *Client) queryBounds(q *Query) bounds {
 	for i := range q.Selections {
 		s := &q.Selections[i]
 		memory += min(int64(s.Limit), mostMemory) * s.groupMemory()
-		lists = append(lists, listBound{nameHash([]byte(s.Alias)), s.Limit, BadAnswer})
+		lists = append(lists, listBound{nameHash([]byte(s.Alias)), s.Limit, BadResponse})
 	}
 	return c.within(memory*int64(max(1, len(q.Zones))), lists...)
 }
@@ -57,8 +57,8 @@ func (c *Client) queryBounds(q *Query) bounds {
 // scopeBounds: Cloudflare answers for no scope twice.
 func scopeBounds(q *Query) []listBound {
 	return []listBound{
-		{nameHash([]byte("zones")), max(1, len(q.Zones)), BadAnswer},
-		{nameHash([]byte("accounts")), 1, BadAnswer},
+		{nameHash([]byte("zones")), max(1, len(q.Zones)), BadResponse},
+		{nameHash([]byte("accounts")), 1, BadResponse},
 	}
 }
 
@@ -69,7 +69,7 @@ func (c *Client) settingsBounds(q *Query, nodes []string) bounds {
 
 // restBounds are those of a page of the REST API, or of a single entry.
 func (c *Client) restBounds(entries int) bounds {
-	return c.within(int64(entries)*bytesPerEntry, listBound{hashResult, entries * pagesPerPage, BadAnswer})
+	return c.within(int64(entries)*bytesPerEntry, listBound{hashResult, entries * pagesPerPage, BadResponse})
 }
 
 // groupMemory is what parse may allocate for one group of the selection.

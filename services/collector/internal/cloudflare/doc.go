@@ -9,7 +9,7 @@
 // The API reports most errors with HTTP status 200, its edge answers some
 // requests with HTML, and one refused zone or field voids a whole answer. So
 // every reply is read and judged as a whole before any number of it is
-// believed: it is either an [Answer] that contains every selection for every
+// believed: it is either a [Response] that contains every selection for every
 // visible zone, or an [*Error] with a [Class] that says what to do. There is no
 // partial success: data beside errors is an error.
 //

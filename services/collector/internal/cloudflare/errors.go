@@ -31,9 +31,9 @@ const (
 	Denied
 	// Ours: the question is not valid and will not become so.
 	Ours
-	// BadAnswer: the reply is not what the API would say. Treat as Transient,
+	// BadResponse: the reply is not what the API would say. Treat as Transient,
 	// but it deserves its own count.
-	BadAnswer
+	BadResponse
 	// Unknown: refused, in words that are not recognised. It is evidence about
 	// nothing: not about a zone, its plan, the token or the question.
 	Unknown
@@ -41,7 +41,7 @@ const (
 
 var classNames = map[Class]string{
 	Transient: "transient", Budget: "budget", Entitlement: "entitlement", Range: "range",
-	TooBig: "too_big", Auth: "auth", Denied: "denied", Ours: "ours", BadAnswer: "bad_answer", Unknown: "unknown",
+	TooBig: "too_big", Auth: "auth", Denied: "denied", Ours: "ours", BadResponse: "bad_answer", Unknown: "unknown",
 }
 
 // String is the class as a label value: "too_big".

@@ -137,16 +137,16 @@ func TestClassOfABodyBeyondItsBounds(t *testing.T) {
 		want       Class
 		says       string
 	}{
-		{"more groups than the limit", answerHead + `[{},{},{},{}]` + answerTail, BadAnswer, "more than 3 items"},
-		{"more zones than asked", `{"data":{"viewer":{"zones":[{},{},{},{}]}}}`, BadAnswer, "more than 3 items"},
+		{"more groups than the limit", answerHead + `[{},{},{},{}]` + answerTail, BadResponse, "more than 3 items"},
+		{"more zones than asked", `{"data":{"viewer":{"zones":[{},{},{},{}]}}}`, BadResponse, "more than 3 items"},
 		{"a longer map", attack["a map"](), TooBig, "more than 10000 items"},
 		{"values", answerHead + `[{"sum":{"m":` + repeated(repeated(`{"a":{}}`, 50_000), 4*mib) + `}}]` + answerTail, TooBig, "more than 16777216 bytes"},
-		{"depth", attack["lists"](), BadAnswer, "deeper than 20 levels"},
-		{"a name", attack["a name"](), BadAnswer, "a name is longer than 256 bytes"},
-		{"names", attack["names"](), BadAnswer, "more than 262 names"},
-		{"a number", attack["a number"](), BadAnswer, "longer than 512 characters"},
+		{"depth", attack["lists"](), BadResponse, "deeper than 20 levels"},
+		{"a name", attack["a name"](), BadResponse, "a name is longer than 256 bytes"},
+		{"names", attack["names"](), BadResponse, "more than 262 names"},
+		{"a number", attack["a number"](), BadResponse, "longer than 512 characters"},
 		{"errors", attack["errors"](), TooBig, "more than 1000 items"},
-		{"a path", attack["a path"](), BadAnswer, "more than 64 items"},
+		{"a path", attack["a path"](), BadResponse, "more than 64 items"},
 	} {
 		r := &reply{status: 200, body: []byte(tc.body), bounds: b}
 		_, err := r.answer(&q)
@@ -207,7 +207,7 @@ func TestAnHonestAnswerIsAccepted(t *testing.T) {
 			t.Errorf("%s, %d MB: %v", tc.name, len(body)/mib, err)
 			continue
 		}
-		var a *Answer
+		var a *Response
 		var err error
 		used := int64(allocated(func() { a, err = r.answer(&tc.q) }))
 		if err != nil || len(a.Zones[zones[9]]["s0"]) != tc.q.Selections[0].Limit {
@@ -237,7 +237,7 @@ func TestCompressionBombs(t *testing.T) {
 		}, nil)
 		var err error
 		used := allocated(func() { _, err = c.Query(t.Context(), exampleQuery()) })
-		class := BadAnswer
+		class := BadResponse
 		if status != 200 {
 			class = Unknown
 		}

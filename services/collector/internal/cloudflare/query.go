@@ -50,8 +50,8 @@ type Query struct {
 	Meter bool
 }
 
-// Answer is a complete answer.
-type Answer struct {
+// Response is a complete answer.
+type Response struct {
 	// Zones holds, for each visible zone of the query, every selection's groups
 	// by alias. A zone that is absent is not visible to the token; a list that
 	// is empty means no groups. Numbers are json.Number.
@@ -67,7 +67,7 @@ type Answer struct {
 
 // Query asks and judges the answer. Errors are of type [*Error], those of ctx
 // excepted.
-func (c *Client) Query(ctx context.Context, q Query) (*Answer, error) {
+func (c *Client) Query(ctx context.Context, q Query) (*Response, error) {
 	document, err := q.document()
 	if err != nil {
 		return nil, &Error{Class: Ours, Message: err.Error()}

@@ -110,7 +110,7 @@ func (c *Client) Date(ctx context.Context) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("ask for the date: %w", err)
 	}
 	if r.date.IsZero() { // whatever the status is
-		return time.Time{}, r.problem(BadAnswer, "the answer has no Date header")
+		return time.Time{}, r.problem(BadResponse, "the answer has no Date header")
 	}
 	return r.date, nil
 }
@@ -144,7 +144,7 @@ func pages[T any](ctx context.Context, c *Client, path string, params url.Values
 		for i := range list {
 			key := id(&list[i])
 			if !tagPattern.MatchString(key) {
-				return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("page %d has an entry with id %q", page, bucket.Clip(key))}
+				return nil, &Error{Class: BadResponse, Message: fmt.Sprintf("page %d has an entry with id %q", page, bucket.Clip(key))}
 			}
 			if !seen[key] { // an entry that moved a page down while we walked
 				seen[key] = true
@@ -156,12 +156,12 @@ func pages[T any](ctx context.Context, c *Client, path string, params url.Values
 		case info == nil, info.TotalCount > 0 && len(out) >= info.TotalCount:
 			return out, nil
 		case fresh == 0 && len(out) < info.TotalCount:
-			return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("pages end after %d entries of %d", len(out), info.TotalCount)}
+			return nil, &Error{Class: BadResponse, Message: fmt.Sprintf("pages end after %d entries of %d", len(out), info.TotalCount)}
 		case fresh == 0, info.TotalCount == 0 && page >= info.TotalPages:
 			return out, nil
 		}
 	}
-	return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("list does not end after %d pages", mostPages)}
+	return nil, &Error{Class: BadResponse, Message: fmt.Sprintf("list does not end after %d pages", mostPages)}
 }
 
 // get asks the REST API once and decodes the result, of one entry or of a page.
@@ -178,7 +178,7 @@ func get[T any](ctx context.Context, c *Client, u *url.URL, entries int) (T, *re
 	}
 	if e.refused() || e.Success == nil {
 		if e.Success == nil && len(e.Errors) == 0 {
-			return zero, nil, r.problem(BadAnswer, "reply is not an envelope of the REST API")
+			return zero, nil, r.problem(BadResponse, "reply is not an envelope of the REST API")
 		}
 		return zero, nil, r.refusal(e, nil)
 	}
@@ -191,7 +191,7 @@ func get[T any](ctx context.Context, c *Client, u *url.URL, entries int) (T, *re
 		err = errors.New("null")
 	}
 	if err != nil {
-		return zero, nil, r.problem(BadAnswer, fmt.Sprintf("result is not what was asked for: %v", err))
+		return zero, nil, r.problem(BadResponse, fmt.Sprintf("result is not what was asked for: %v", err))
 	}
 	return *result, e.ResultInfo, nil
 }

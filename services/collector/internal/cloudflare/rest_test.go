@@ -70,7 +70,7 @@ func TestZonesWalksPages(t *testing.T) {
 func TestZonesRefusesAShortList(t *testing.T) {
 	c, _ := client(t, lister(t, 49, func(int) string { return `{"total_pages":1,"total_count":50}` }), nil)
 	_, err := c.Zones(t.Context())
-	if e := failure(t, err); e.Class != BadAnswer || !strings.Contains(err.Error(), "49 entries of 50") {
+	if e := failure(t, err); e.Class != BadResponse || !strings.Contains(err.Error(), "49 entries of 50") {
 		t.Errorf("got %v, want a bad answer that counts", err)
 	}
 }
@@ -126,11 +126,11 @@ func TestRESTReplies(t *testing.T) {
 		body   string
 		want   Class
 	}{
-		"no envelope":      {200, `{"result":[]}`, BadAnswer},
-		"GraphQL reply":    {200, goodBody, BadAnswer},
-		"result null":      {200, `{"success":true,"result":null}`, BadAnswer},
-		"result an object": {200, `{"success":true,"result":{}}`, BadAnswer},
-		"bad id":           {200, `{"success":true,"result":[{"id":"x"}]}`, BadAnswer},
+		"no envelope":      {200, `{"result":[]}`, BadResponse},
+		"GraphQL reply":    {200, goodBody, BadResponse},
+		"result null":      {200, `{"success":true,"result":null}`, BadResponse},
+		"result an object": {200, `{"success":true,"result":{}}`, BadResponse},
+		"bad id":           {200, `{"success":true,"result":[{"id":"x"}]}`, BadResponse},
 		"no permission":    {403, `{"success":false,"errors":[{"code":9109,"message":"Unauthorized to access requested resource"}]}`, Denied},
 		"no route":         {404, `{"success":false,"errors":[{"code":7003,"message":"Could not route to /zones"}]}`, Unknown},
 		"HTML":             {521, `<html>`, Transient},
@@ -171,7 +171,7 @@ func TestSettings(t *testing.T) {
 	} {
 		c, _ := client(t, says(200, "application/json", bad), nil)
 		_, err := c.Settings(t.Context(), "", []string{zoneA}, nodes)
-		if e := failure(t, err); e.Class != BadAnswer {
+		if e := failure(t, err); e.Class != BadResponse {
 			t.Errorf("%s: %v, want a bad answer", name, err)
 		}
 	}

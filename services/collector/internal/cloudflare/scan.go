@@ -29,7 +29,7 @@ type listBound struct {
 	name uint64 // nameHash
 	most int
 	// class is that of a longer list: TooBig where a narrower question has a
-	// shorter one, BadAnswer where the API promises not to exceed the bound.
+	// shorter one, BadResponse where the API promises not to exceed the bound.
 	class Class
 }
 
@@ -113,7 +113,7 @@ func (s *scanner) whole() error {
 }
 
 func (s *scanner) broken(what string) error {
-	return &scanError{BadAnswer, fmt.Sprintf("%s at byte %d", what, s.at)}
+	return &scanError{BadResponse, fmt.Sprintf("%s at byte %d", what, s.at)}
 }
 
 // unexpected is the error of the byte at hand.

@@ -52,7 +52,7 @@ func (c *Client) Settings(ctx context.Context, accountID string, zones, nodes []
 	}
 	byTag, account, err := s.byTag(&q)
 	if err != nil {
-		return nil, r.problem(BadAnswer, err.Error())
+		return nil, r.problem(BadResponse, err.Error())
 	}
 	if len(zones) == 0 {
 		byTag = map[string]map[string]any{}
@@ -63,7 +63,7 @@ func (c *Client) Settings(ctx context.Context, accountID string, zones, nodes []
 	out := make(map[string]map[string]Settings, len(byTag))
 	for tag, scope := range byTag {
 		if out[tag], err = settingsOf(scope, nodes); err != nil {
-			e := r.problem(BadAnswer, fmt.Sprintf("%s: %v", tag, err))
+			e := r.problem(BadResponse, fmt.Sprintf("%s: %v", tag, err))
 			e.Zone = tag
 			return nil, e
 		}

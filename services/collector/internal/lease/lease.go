@@ -160,7 +160,7 @@ func severity(ctx context.Context, err error) slog.Level {
 		return slog.LevelInfo
 	case errors.Is(err, store.ErrDeposed): // handed over
 		return slog.LevelInfo
-	case transient(err) && !store.Mendable(err):
+	case transient(err) && !store.NeedsRepair(err):
 		return slog.LevelWarn
 	}
 	return slog.LevelError
@@ -178,7 +178,7 @@ func transient(err error) bool {
 
 // pause is how long to wait after a round that ended like this.
 func (r *campaign) pause(err error) time.Duration {
-	if err == nil || transient(err) && !store.Mendable(err) {
+	if err == nil || transient(err) && !store.NeedsRepair(err) {
 		r.failed = 0
 		return r.TTL / 5
 	}

@@ -32,7 +32,7 @@ type asker struct {
 	*faults
 	*books
 	*writer
-	take func(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error
+	take func(ctx context.Context, r plan.Request, answer *cloudflare.Response, readAt bucket.Time) error
 	// aside may use a permit of a line for something else, and says so.
 	aside    func(ctx context.Context, l *line) (used bool, err error)
 	answered bool // Cloudflare answered since the pass began
@@ -58,7 +58,7 @@ func (a *asker) urgency(r plan.Request) quota.Lane {
 }
 
 // send asks Cloudflare once. The reading counts from before it was sent.
-func (a *asker) send(ctx context.Context, r plan.Request) (*cloudflare.Answer, bucket.Time, error) {
+func (a *asker) send(ctx context.Context, r plan.Request) (*cloudflare.Response, bucket.Time, error) {
 	q := about(r.Scopes)
 	for i, sel := range r.Selections {
 		q.Selections = append(q.Selections, selection(alias(i), sel))

@@ -288,7 +288,7 @@ func (u *auditor) askAudit(ctx context.Context, l *line, r plan.Request, looks [
 
 // compare holds one selection's part of an answer, nil when there is none,
 // against what is stored.
-func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, look *auditLook, answer *cloudflare.Answer, readAt bucket.Time) {
+func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, look *auditLook, answer *cloudflare.Response, readAt bucket.Time) {
 	for _, sc := range r.Scopes {
 		stored := look.stored[sc]
 		a := audit.Audited{Look: look.Look, Scope: sc, Zone: stored.Zone, ReadAt: readAt, Result: audit.Unanswered}
@@ -311,7 +311,7 @@ func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, look
 }
 
 // laterReading is what an answer says of the selection's one window.
-func laterReading(sel plan.Selection, sc bucket.Scope, alias string, answer *cloudflare.Answer) (catalogue.Folded, bool) {
+func laterReading(sel plan.Selection, sc bucket.Scope, alias string, answer *cloudflare.Response) (catalogue.Folded, bool) {
 	if answer == nil {
 		return catalogue.Folded{}, false
 	}

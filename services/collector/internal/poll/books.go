@@ -163,7 +163,7 @@ func (b *books) absolve(sc bucket.Scope, sel plan.Selection) {
 		delete(b.off, sel.Dataset.Dataset)
 		b.Trouble.Clear(trouble.DatasetDisabled, sel.Dataset.Dataset)
 	}
-	for _, changed := range b.roster.Absolve(sc, sel.Dataset.Dataset, sel.Variant.Name) {
+	for _, changed := range b.roster.ClearRefusal(sc, sel.Dataset.Dataset, sel.Variant.Name) {
 		b.often.Info(changed.ID, "a refused variant is answered again", "dataset", sel.Dataset.Dataset, "variant", sel.Variant.Name, inLog(changed.Scope), "name", changed.Name)
 		b.dirty(changed.Scope)
 	}

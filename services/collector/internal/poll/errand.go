@@ -163,7 +163,7 @@ func (a *asker) refused(of *errand, r plan.Request, err error) {
 		of.stop()
 		return
 	}
-	if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadAnswer) && !a.names(r, e) && !a.isApart(r) {
+	if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadResponse) && !a.names(r, e) && !a.isApart(r) {
 		a.failAll(r, upstream.ReasonOf(e), e)
 		if of.transient++; of.transient == 3 {
 			// Not this document's fault. Leave the rest for later.

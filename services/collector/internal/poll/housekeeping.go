@@ -69,7 +69,7 @@ func (s *state) retireInTime(ctx context.Context, now bucket.Time) error {
 		case err == nil:
 			s.putOff = 0
 			s.Writes.Works(writes.Retention)
-		case store.Mendable(err) && ctx.Err() == nil:
+		case store.NeedsRepair(err) && ctx.Err() == nil:
 			s.Writes.Failed(writes.Retention, err) // no reason not to collect
 		case errors.Is(err, store.ErrUnavailable) && ctx.Err() == nil:
 			// Most likely a snapshot is reading what would be dropped. If the

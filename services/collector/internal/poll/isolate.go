@@ -39,7 +39,7 @@ func (b *books) portions(r plan.Request) []plan.Request {
 // failed the last time, or its variant was refused.
 func (b *books) isAlone(sc bucket.Scope, sel plan.Selection) bool {
 	t := b.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}]
-	return t != nil && t.alone || b.roster[sc].Doubted(sel.Dataset.Dataset, sel.Variant.Name)
+	return t != nil && t.alone || b.roster[sc].HasRefusal(sel.Dataset.Dataset, sel.Variant.Name)
 }
 
 // isApart reports whether all of a request is to be asked by itself.
@@ -236,7 +236,7 @@ func (a *asker) isolate(r plan.Request, e *cloudflare.Error, all *alike) []plan.
 // about everything that is asked of the scope.
 func aboutScopes(c cloudflare.Class) bool {
 	switch c {
-	case cloudflare.Denied, cloudflare.Transient, cloudflare.BadAnswer, cloudflare.Budget, cloudflare.Unknown:
+	case cloudflare.Denied, cloudflare.Transient, cloudflare.BadResponse, cloudflare.Budget, cloudflare.Unknown:
 		return true
 	}
 	return false

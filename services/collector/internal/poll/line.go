@@ -102,7 +102,7 @@ func (b *books) lineOf(sc bucket.Scope) *line {
 // out reports whether nothing can be asked of a scope, and why.
 func (b *books) out(sc bucket.Scope) (upstream.Outage, bool) {
 	l := b.lineOf(sc)
-	if l == nil || !l.outage.Lasts() {
+	if l == nil || !l.outage.Active() {
 		return upstream.Outage{}, false
 	}
 	return l.outage, true
@@ -124,7 +124,7 @@ func (b *books) owns(l *line) bool { return b.known(l, bucket.Zone)+b.known(l, b
 // recovered ends an outage. What failed in it and was not tried since has failed for
 // no longer than from now.
 func (b *books) recovered(l *line) {
-	if l.outage.Lasts() {
+	if l.outage.Active() {
 		now := b.trusted.Second()
 		for of, t := range b.tries {
 			if !t.alone && b.lineOf(of.Scope) == l {

@@ -101,7 +101,7 @@ func (a *alike) all(from *asker, l *line) bool {
 	if a.answered || a.streak == 0 {
 		return false
 	}
-	return len(a.refused) > 1 || a.err.Class == cloudflare.Denied || l.outage.Lasts() || from.known(l, bucket.Zone)+from.known(l, bucket.Account) == 1
+	return len(a.refused) > 1 || a.err.Class == cloudflare.Denied || l.outage.Active() || from.known(l, bucket.Zone)+from.known(l, bucket.Account) == 1
 }
 
 // cells are single questions out of all that is to be asked besides r itself,

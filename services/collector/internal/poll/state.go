@@ -180,7 +180,7 @@ func (s *state) loadRecords(ctx context.Context, now bucket.Time) error {
 func (s *state) loadRoster(ctx context.Context, stored roster.Stored) error {
 	s.roster, s.contents = stored.Roster, stored.Contents
 	s.damaged.scopes, s.damaged.contents = stored.Unreadable, len(stored.Damaged) > 0
-	stored.Tell(s.Unreadable)
+	stored.Report(s.Unreadable)
 	if n := len(stored.Missing); n > 0 {
 		s.Logger.Warn("entitlements of scopes are missing in the store; their settings are read again", "scopes", n, "first", stored.Missing[0].Name)
 	}

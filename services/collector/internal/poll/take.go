@@ -37,7 +37,7 @@ type judge struct {
 }
 
 // take judges an answer, dataset by dataset, and commits what is final.
-func (j *judge) take(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) error {
+func (j *judge) take(ctx context.Context, r plan.Request, answer *cloudflare.Response, readAt bucket.Time) error {
 	looks, err := j.looks(ctx, r, answer, readAt)
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ type look struct {
 	readings map[bucket.Scope][]settle.Reading
 }
 
-func (j *judge) looks(ctx context.Context, r plan.Request, answer *cloudflare.Answer, readAt bucket.Time) ([]*look, error) {
+func (j *judge) looks(ctx context.Context, r plan.Request, answer *cloudflare.Response, readAt bucket.Time) ([]*look, error) {
 	var looks []*look
 	of, failed := map[*catalogue.Dataset]*look{}, map[ledger.Series]bool{}
 	for i, sel := range r.Selections {
@@ -173,7 +173,7 @@ func (j *judge) stored(done settled) {
 
 // read turns one scope's part of an answer into windows; nil when there is
 // nothing to believe in it, which is then on record as a failed try.
-func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, answer *cloudflare.Answer, alias string) ([]catalogue.Folded, error) {
+func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, answer *cloudflare.Response, alias string) ([]catalogue.Folded, error) {
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 	groups, visible, there := groupsOf(answer, sc, alias)
 	if !visible {
@@ -200,7 +200,7 @@ func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, a
 
 // groupsOf is what an answer says of one scope and one selection, and whether the scope
 // and the selection are there.
-func groupsOf(answer *cloudflare.Answer, sc bucket.Scope, alias string) (groups []map[string]any, visible, there bool) {
+func groupsOf(answer *cloudflare.Response, sc bucket.Scope, alias string) (groups []map[string]any, visible, there bool) {
 	of, visible := answer.Zones[sc.ID]
 	if sc.Kind == bucket.Account {
 		of, visible = answer.Account, answer.Account != nil

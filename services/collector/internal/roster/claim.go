@@ -230,11 +230,11 @@ func (s *Scope) Refuse(now bucket.Time, dataset, variant string, no Refusal) {
 	s.Refusals[dataset+"/"+variant] = no
 }
 
-// Absolve forgets the refusal of a variant that was answered after all, and with
+// ClearRefusal forgets the refusal of a variant that was answered after all, and with
 // it those of the same node and field in all scopes of the same credential: what
 // one probe has shown to be wrong is not waited for elsewhere. It returns the scopes
 // that changed.
-func (r Roster) Absolve(of bucket.Scope, dataset, variant string) []*Scope {
+func (r Roster) ClearRefusal(of bucket.Scope, dataset, variant string) []*Scope {
 	no, refused := r[of].Refusals[dataset+"/"+variant]
 	if !refused {
 		return nil
@@ -255,8 +255,8 @@ func (r Roster) Absolve(of bucket.Scope, dataset, variant string) []*Scope {
 	return changed
 }
 
-// Doubted reports whether a variant was refused the last time that it was asked.
-func (s *Scope) Doubted(dataset, variant string) bool {
+// HasRefusal reports whether a variant was refused the last time that it was asked.
+func (s *Scope) HasRefusal(dataset, variant string) bool {
 	_, refused := s.Refusals[dataset+"/"+variant]
 	return refused
 }
@@ -267,9 +267,9 @@ func (s *Scope) Refused(now bucket.Time, dataset, variant string) bool {
 	return ok && now < no.Until
 }
 
-// RefusedByAnswers reports whether an answer refused any variant of a dataset and
-// none has been an answer since.
-func (s *Scope) RefusedByAnswers(dataset string) bool {
+// AnyRefusal reports whether Cloudflare refused any variant of a dataset and
+// has not answered it since.
+func (s *Scope) AnyRefusal(dataset string) bool {
 	for key := range s.Refusals {
 		if of, _, _ := strings.Cut(key, "/"); of == dataset {
 			return true

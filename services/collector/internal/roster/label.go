@@ -39,9 +39,9 @@ func (s *Scope) Labels(start bucket.Time) (zone, account string) {
 	return s.ZoneLabel, s.AccountLabel
 }
 
-// Bears reports whether buckets of the scope may carry a zone label, or did before
+// HasLabel reports whether buckets of the scope may carry a zone label, or did before
 // a rename that is remembered.
-func (s *Scope) Bears(zone string) bool {
+func (s *Scope) HasLabel(zone string) bool {
 	is := func(l Label) bool { return l.Zone == zone }
 	return s.ZoneLabel == zone || slices.ContainsFunc(s.Earlier, is) || slices.ContainsFunc(s.Former, is)
 }
@@ -64,8 +64,8 @@ func (s *Scope) as(own string) name {
 	return name{own, account}
 }
 
-// bear gives the scope a name for new buckets.
-func (s *Scope) bear(n name) { s.ZoneLabel, s.AccountLabel = n.zone, n.account }
+// setLabels gives the scope a name for new buckets.
+func (s *Scope) setLabels(n name) { s.ZoneLabel, s.AccountLabel = n.zone, n.account }
 
 // never is the end of what has none.
 const never = bucket.Time(math.MaxInt64)
@@ -184,7 +184,7 @@ func (s *Scope) release(now bucket.Time) {
 		s.Former = append(append(s.Former, s.Earlier...), last)
 		s.Former = s.Former[max(0, len(s.Former)-maxFormer):]
 	}
-	s.bear(name{})
+	s.setLabels(name{})
 	s.Earlier = nil
 }
 
@@ -196,7 +196,7 @@ func (s *Scope) take(held holds) bool {
 	n, from := s.as(own), s.current().From
 	switch {
 	case s.Label() == "":
-		s.bear(s.as(""))
+		s.setLabels(s.as(""))
 	case !s.owns():
 		return false // it would only keep others from the name
 	case s.Label() != aside:
@@ -213,12 +213,12 @@ func (s *Scope) take(held holds) bool {
 	}
 	_, until := held.others(n, s, 0)
 	if until == never {
-		s.bear(s.as(aside))
+		s.setLabels(s.as(aside))
 		return true
 	}
 	besides := s.as(aside)
 	s.before(Label{Zone: besides.zone, Account: besides.account, From: from, Until: until})
-	s.bear(n)
+	s.setLabels(n)
 	return true
 }
 

@@ -7,11 +7,11 @@ import (
 // List is what one credential sees of scopes of one kind, as of the last time that it was heard.
 type List struct {
 	Credential string
-	Select     Selection
+	Select     Filter
 	At         bucket.Time // when it was heard; 0: not yet, so that nothing is known
 	Seen       []Seen
-	// Doubtful: what is not in it may exist all the same, so it ends no scope.
-	Doubtful bool
+	// Incomplete: what is not in it may exist all the same, so it ends no scope.
+	Incomplete bool
 }
 
 // lists are those of all credentials, by what is in them.
@@ -81,14 +81,14 @@ func (l *lists) owner(old *Scope, in []sighting) (z Seen, credential string, wan
 // configured any more, all that are have a say.
 func (l *lists) leave(s *Scope) bool {
 	of, says := l.of(s.Credential), false
-	if of != nil && (of.At == 0 || of.Doubtful) {
+	if of != nil && (of.At == 0 || of.Incomplete) {
 		return true
 	}
 	for i := range l.all {
 		switch {
 		case l.all[i].At == 0 && l.wanted[i](Seen{Kind: s.Kind, ID: s.ID, Name: s.Name, AccountID: s.AccountID, AccountName: s.AccountName}):
 			return true
-		case l.all[i].At != 0 && !l.all[i].Doubtful:
+		case l.all[i].At != 0 && !l.all[i].Incomplete:
 			says = true
 		}
 	}

@@ -95,8 +95,8 @@ func Load(ctx context.Context, from interface {
 	return Read(scopes, contents), nil
 }
 
-// Tell gives the register what of the records could not be read.
-func (o *Stored) Tell(to interface {
+// Report gives the register what of the records could not be read.
+func (o *Stored) Report(to interface {
 	Records(kind string, bad []store.Unreadable)
 },
 ) {

@@ -113,7 +113,7 @@ func (s *Source) scopes(ctx context.Context) (*picture, error) {
 		return nil, err
 	}
 	p.roster = stored.Roster
-	stored.Tell(s.Unreadable)
+	stored.Report(s.Unreadable)
 	return p, nil
 }
 
@@ -126,7 +126,7 @@ func (s *Source) Named(ctx context.Context, zones []string) ([]bucket.Scope, err
 	}
 	var out []bucket.Scope
 	for _, sc := range p.roster {
-		if slices.ContainsFunc(zones, sc.Bears) {
+		if slices.ContainsFunc(zones, sc.HasLabel) {
 			out = append(out, sc.Scope)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 
 // Client is Cloudflare as the loop needs it; *cloudflare.Client is one.
 type Client interface {
-	Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Answer, error)
+	Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Response, error)
 	Zones(ctx context.Context) ([]cloudflare.Zone, error)
 	Accounts(ctx context.Context) ([]cloudflare.Account, error)
 	Date(ctx context.Context) (time.Time, error)
@@ -50,7 +50,7 @@ type Credential struct {
 	// one budget.
 	User   string
 	Budget Budget
-	Select roster.Selection
+	Select roster.Filter
 }
 
 // Outage is why nothing can be asked with a credential, for as long as that lasts.
@@ -61,8 +61,8 @@ type Outage struct {
 	Detail string
 }
 
-// Lasts reports whether there is one.
-func (o *Outage) Lasts() bool { return o.Reason != "" }
+// Active reports whether there is one.
+func (o *Outage) Active() bool { return o.Reason != "" }
 
 // Begin notes that something failed for a reason, or failed again. Jitter is that of
 // [backoff.Backoff.Fail].
@@ -79,7 +79,7 @@ func ReasonOf(err error) ledger.Reason {
 		return ledger.UpstreamError
 	}
 	switch e.Class {
-	case cloudflare.BadAnswer:
+	case cloudflare.BadResponse:
 		return ledger.BadAnswer
 	case cloudflare.Auth, cloudflare.Denied:
 		return ledger.Unauthorized

@@ -21,12 +21,12 @@ const (
 	SettingAccounts = "CF_ACCOUNTS"
 )
 
-// Selection is the operator's choice of zones and accounts. Both are named by
+// Filter is what an operator selects: zones and accounts. Both are named by
 // tag or by name; an empty list means all. What is about accounts, only Accounts
 // restricts. Names are compared in one normal
 // form: of zones that of [SameZone], of accounts without regard to case and to
 // the number of blanks.
-type Selection struct {
+type Filter struct {
 	Zones, Exclude, Accounts []string
 	// Credential is whose choice of zones and accounts it is; empty: that of the
 	// settings that are for the only one.
@@ -34,23 +34,23 @@ type Selection struct {
 }
 
 // names are what problems call the settings by which zones and accounts are chosen.
-func (sel Selection) names() (zones, accounts string) {
-	if sel.Credential == "" {
+func (f Filter) names() (zones, accounts string) {
+	if f.Credential == "" {
 		return SettingZones, SettingAccounts
 	}
-	of := "credentials[" + sel.Credential + "]."
+	of := "credentials[" + f.Credential + "]."
 	return of + "zones", of + "accounts"
 }
 
 // Settings are the names of the settings that select.
-func (sel Selection) Settings() []string {
-	zones, accounts := sel.names()
+func (f Filter) Settings() []string {
+	zones, accounts := f.names()
 	return []string{zones, SettingExclude, accounts}
 }
 
 // AccountsSetting is the name of the setting that selects accounts.
-func (sel Selection) AccountsSetting() string {
-	_, accounts := sel.names()
+func (f Filter) AccountsSetting() string {
+	_, accounts := f.names()
 	return accounts
 }
 
@@ -107,13 +107,13 @@ func (e entries) of(id, name string) (keys []string) {
 	return keys
 }
 
-func (sel Selection) lists() (zones, exclude, accounts entries) {
-	return list(sel.Zones, zoneKey), list(sel.Exclude, zoneKey), list(sel.Accounts, accountKey)
+func (f Filter) lists() (zones, exclude, accounts entries) {
+	return list(f.Zones, zoneKey), list(f.Exclude, zoneKey), list(f.Accounts, accountKey)
 }
 
 // wanted returns what tells whether a zone or an account is selected.
-func (sel Selection) wanted() func(Seen) bool {
-	zones, exclude, accounts := sel.lists()
+func (f Filter) wanted() func(Seen) bool {
+	zones, exclude, accounts := f.lists()
 	return func(z Seen) bool {
 		if z.Kind == bucket.Account {
 			return accounts.absent || len(accounts.of(z.ID, z.Name)) > 0
@@ -133,9 +133,9 @@ type Unmatched struct {
 
 // Unmatched returns the entries that match nothing of what the token sees, zones and
 // accounts, and those that name zones which another setting takes away.
-func (sel Selection) Unmatched(seen []Seen) []Unmatched {
-	zones, exclude, accounts := sel.lists()
-	settingZones, settingAccounts := sel.names()
+func (f Filter) Unmatched(seen []Seen) []Unmatched {
+	zones, exclude, accounts := f.lists()
+	settingZones, settingAccounts := f.names()
 	zoneNames, accountNames := map[string]string{}, map[string]string{} // by normal form
 	isZone, isExcluded, isAccount := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	left, taken := map[string]bool{}, map[string]string{} // of CF_ZONES, by normal form
