@@ -169,7 +169,7 @@ func (f *folder) timeOf(dims map[string]any) (bucket.Time, error) {
 	}
 	t, err := time.Parse(layout, text)
 	if err != nil {
-		return 0, fmt.Errorf("dimension %s is %q; it must be a date or an RFC 3339 time", name, clip(text))
+		return 0, fmt.Errorf("dimension %s is %q; it must be a date or an RFC 3339 time", name, bucket.Clip(text))
 	}
 	at := bucket.TimeOf(t)
 	if t.Nanosecond() != 0 || at != at.Floor(f.v.Step) {
@@ -210,7 +210,7 @@ func (f *folder) sampled(win *window, group map[string]any, events float64) erro
 	}
 	interval, err := n.Float64()
 	if err != nil {
-		return fmt.Errorf("field %s is %q; it must be a number", f.v.Interval, clip(n.String()))
+		return fmt.Errorf("field %s is %q; it must be a number", f.v.Interval, bucket.Clip(n.String()))
 	}
 	switch {
 	case events == 0:

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/weir-metrics/weir/internal/bucket"
 )
 
 // measure is a [Measure] with its paths taken apart.
@@ -124,7 +126,7 @@ func (f *folder) takeElement(m *measure, t *table, element any) (amount, error) 
 		return amount{}, err
 	}
 	if _, dup := f.elements[key]; dup {
-		return amount{}, fmt.Errorf("two of them for %q", clip(key))
+		return amount{}, fmt.Errorf("two of them for %q", bucket.Clip(key))
 	}
 	f.elements[key] = struct{}{}
 	n, err := amountAt(object, m.path)
@@ -183,7 +185,7 @@ func (m *measure) into(t *table, object map[string]any, n amount, mapped bool) e
 		return nil
 	}
 	if !m.additive {
-		return fmt.Errorf("two groups of one window feed the row %v, whose values cannot be added", clip(strings.Join(t.rows[i].labels, ", ")))
+		return fmt.Errorf("two groups of one window feed the row %v, whose values cannot be added", bucket.Clip(strings.Join(t.rows[i].labels, ", ")))
 	}
 	return t.rows[i].sum.add(n)
 }
