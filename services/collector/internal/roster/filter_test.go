@@ -86,13 +86,13 @@ func TestUnmatchedSaysWhatWouldBeRight(t *testing.T) {
 	}
 	want := []Unmatched{
 		{"CF_ZONES", ".", `CF_ZONES names ".", which is none of the 4 zones that the token sees`},
-		{"CF_ZONES", "_odd.example", `CF_ZONES names "_odd.example", but this zone is in the account "Third", which CF_ACCOUNTS does not name`},
+		{"CF_ZONES", "_odd.example", `CF_ZONES names "_odd.example", but this zone belongs to the account "Third", which CF_ACCOUNTS does not name`},
 		{"CF_ZONES", "a,b", `CF_ZONES names "a,b", which is none of the 4 zones that the token sees; entries are separated by commas outside double quotes`},
-		{"CF_ZONES", "https://shop.example/", `CF_ZONES names "https://shop.example/", which is none of the 4 zones that the token sees; write the name alone, as Cloudflare lists it`},
+		{"CF_ZONES", "https://shop.example/", `CF_ZONES names "https://shop.example/", which is none of the 4 zones that the token sees; use only the name, as Cloudflare lists it`},
 		{"CF_ZONES", "nowhere.test", `CF_ZONES names "nowhere.test", which is none of the 4 zones that the token sees`},
 		{"CF_ZONES", "shop.exmaple", `CF_ZONES names "shop.exmaple", which is none of the 4 zones that the token sees; did you mean "shop.example"?`},
-		{"CF_ZONES", "www.Shop.example", `CF_ZONES names "www.Shop.example", which is none of the 4 zones that the token sees; it is a name in the zone "shop.example"`},
-		{"CF_ZONES", "straße.example", `CF_ZONES names "straße.example", but CF_EXCLUDE_ZONES leaves this zone out as "2123456789abcdef0123456789abcdef"`},
+		{"CF_ZONES", "www.Shop.example", `CF_ZONES names "www.Shop.example", which is none of the 4 zones that the token sees; it is a host name in the zone "shop.example"`},
+		{"CF_ZONES", "straße.example", `CF_ZONES names "straße.example", but CF_EXCLUDE_ZONES excludes this zone as "2123456789abcdef0123456789abcdef"`},
 		{"CF_EXCLUDE_ZONES", "shopp.example", `CF_EXCLUDE_ZONES names "shopp.example", which is none of the 4 zones that the token sees; did you mean "shop.example"?`},
 		{"CF_ACCOUNTS", "acme inc.", `CF_ACCOUNTS names "acme inc.", which is none of the 3 accounts that the token sees; did you mean "Acme, Inc."?`},
 		{"CF_ACCOUNTS", "nobody", `CF_ACCOUNTS names "nobody", which is none of the 3 accounts that the token sees`},
