@@ -34,7 +34,7 @@ func FuzzReply(f *testing.F) {
 		var a *Response
 		var err error
 		// The dearest of what is let through is an object in eight bytes.
-		if used := allocated(func() { a, err = r.answer(&q) }); used > 64*uint64(len(body))+256<<10 {
+		if used := allocated(func() { a, err = r.response(&q) }); used > 64*uint64(len(body))+256<<10 {
 			t.Fatalf("%d bytes were allocated for a body of %d", used, len(body))
 		}
 		if err != nil {

@@ -104,7 +104,7 @@ func TestNoBodyCostsMoreThanItIsLong(t *testing.T) {
 				used := allocated(func() {
 					switch kind {
 					case "query":
-						_, err = r.answer(&q)
+						_, err = r.response(&q)
 					case "settings":
 						_, err = r.data(&q)
 					default:
@@ -149,7 +149,7 @@ func TestClassOfABodyBeyondItsBounds(t *testing.T) {
 		{"a path", attack["a path"](), BadResponse, "more than 64 items"},
 	} {
 		r := &reply{status: 200, body: []byte(tc.body), bounds: b}
-		_, err := r.answer(&q)
+		_, err := r.response(&q)
 		if e := failure(t, err); e.Class != tc.want || !strings.Contains(e.Message, tc.says) {
 			t.Errorf("%s: %v, want class %s and %q", tc.name, err, tc.want, tc.says)
 		}
@@ -209,7 +209,7 @@ func TestAnHonestAnswerIsAccepted(t *testing.T) {
 		}
 		var a *Response
 		var err error
-		used := int64(allocated(func() { a, err = r.answer(&tc.q) }))
+		used := int64(allocated(func() { a, err = r.response(&tc.q) }))
 		if err != nil || len(a.Zones[zones[9]]["s0"]) != tc.q.Selections[0].Limit {
 			t.Errorf("%s: %v", tc.name, err)
 		}
@@ -242,7 +242,7 @@ func TestCompressionBombs(t *testing.T) {
 			class = Unknown
 		}
 		// It is not read to its end to find that out.
-		if e := failure(t, err); e.Class != class || !strings.Contains(e.Message, "something follows the JSON value at byte 2") {
+		if e := failure(t, err); e.Class != class || !strings.Contains(e.Message, "there is data after the JSON value at byte 2") {
 			t.Errorf("status %d: %v, want class %s", status, err, class)
 		}
 		if used > 5*mib {
@@ -363,7 +363,7 @@ func BenchmarkAnswer(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				r := &reply{status: 200, header: http.Header{}, body: body, bounds: bound}
-				if _, err := r.answer(&q); (err == nil) != (name == "ordinary") {
+				if _, err := r.response(&q); (err == nil) != (name == "ordinary") {
 					b.Fatal(err)
 				}
 			}
