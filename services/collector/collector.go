@@ -44,8 +44,8 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
-// Deps is what a collector takes from its surroundings. Zero fields mean the
-
+// Deps are the dependencies of a collector. A zero field means the production
+// implementation.
 type Deps struct {
 	Clock  clock.Clock
 	Logger *slog.Logger

@@ -160,8 +160,8 @@ const bodyShown = 300
 
 // beginning is the first part of the body, as one line without secrets.
 func (r *reply) beginning() string {
-	// The token is struck out before the cut, and what it could have begun in is
-
+	// The token is redacted before the text is truncated. The end of the text, which may
+	// have the beginning of a token, is left out.
 	head := r.body[:min(len(r.body), 4*bodyShown)]
 	text := redact(string(head), r.token)
 	if len(head) < len(r.body) {

@@ -17,8 +17,8 @@ type Seen struct {
 	Plan                   string
 	State                  State // Active, Paused, Pending or Inactive
 	Created                bucket.Time
-	// Malformed says which of the zone's values could not be read, and what
-
+	// Malformed describes the values of the zone that could not be read, and what is
+	// used instead.
 	Malformed []string
 }
 
