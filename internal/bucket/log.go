@@ -11,8 +11,8 @@ import (
 // gap or reuse. 0 is before the first.
 type Revision uint64
 
-// Chain is the hash of everything up to an entry. Two histories of one store
-// that differ anywhere before a revision differ in its chain (G4).
+// Chain is the hash of all entries up to one. Two histories of a store that differ
+// anywhere before a revision have different chains at it (G4).
 type Chain [16]byte
 
 // String is lower-case hexadecimal.
@@ -24,7 +24,7 @@ type Position struct {
 	Chain    Chain
 }
 
-// Kind says what an entry of the log is; the numbers are stored.
+// Kind is the kind of an entry of the log. The numbers are stored.
 type Kind uint8
 
 // The kinds of entry.
@@ -34,15 +34,15 @@ const (
 	KindGapDecision    Kind = 3
 	KindState          Kind = 4
 	KindRestatement    Kind = 5
-	// KindDropped stands in for a bucket that retention dropped soon after it was
-	// committed: its place in the log, without content. It is never written by an
-	// append, and readers get it as an entry without a kind.
+	// KindDropped is the tombstone of a bucket that retention dropped soon after it
+	// was committed: its place in the log, without content. Appends never write it,
+	// and readers get it as an entry without a kind.
 	KindDropped Kind = 6
 )
 
 // Next is the chain after an entry of this kind, commit time and payload (the
 // bytes of its message in the contract). Half of SHA-256 is enough: the chain
-// tells histories apart, it does not defend against a forger with database access.
+// distinguishes histories; it does not protect against forgery with database access.
 func (c Chain) Next(kind Kind, committedAt time.Time, payload []byte) Chain {
 	h := sha256.New()
 	h.Write(c[:])
@@ -57,16 +57,16 @@ func (c Chain) Next(kind Kind, committedAt time.Time, payload []byte) Chain {
 	return next
 }
 
-// Entry is one entry of the log as its readers have it.
+// Entry is an entry of the log as readers get it.
 type Entry struct {
 	Position
 	CommittedAt time.Time
-	// Kind says what the entry holds; 0 where that cannot be had: retention dropped
-	// it, it cannot be read, or a later release wrote it. Such an entry has its place
-	// in the order and the chain all the same.
+	// Kind is the kind of the entry; 0 if there is no content: retention dropped it,
+	// it cannot be read, or a later release wrote it. Such an entry is still part of
+	// the order and the chain.
 	Kind Kind
-	// Bucket is that of a KindBucket, and the corrected one of a KindRestatement.
+	// Bucket is set for KindBucket, and for KindRestatement to the corrected bucket.
 	Bucket *Bucket
-	// Definition is the version that a KindDatasetVersion brings.
+	// Definition is set for KindDatasetVersion.
 	Definition *Definition
 }

@@ -59,16 +59,16 @@ func ReadSecret(file string) (Secret, error) {
 	return s, nil
 }
 
-// trimSecret drops what no secret begins or ends with.
+// trimSecret removes a byte-order mark and surrounding white space.
 func trimSecret(text string) string { return strings.TrimSpace(strings.TrimPrefix(text, "\ufeff")) }
 
-// isPath tells a path, which may be shown, from a secret that was given where
-// the name of its file belongs, which happens to everybody once.
+// isPath distinguishes a path, which may be shown, from a secret that was given by mistake
+// instead of the name of its file.
 func isPath(text string) bool {
 	return strings.ContainsAny(text, "/.") && !strings.Contains(text, "://") && !strings.ContainsAny(text, "@= \t\r\n")
 }
 
-// Reveal returns the text. Call it where the secret is sent and nowhere else.
+// Reveal returns the text. Call it only where the secret is sent.
 func (s Secret) Reveal() string {
 	if s.text == nil {
 		return ""
@@ -79,7 +79,7 @@ func (s Secret) Reveal() string {
 // IsZero reports whether there is no secret.
 func (s Secret) IsZero() bool { return s.text == nil }
 
-// File is the file that the secret was read from, or "".
+// File returns the file that the secret was read from, or "".
 func (s Secret) File() string { return s.file }
 
 // Flaw completes an error about the secret's text with the name of its file.
@@ -90,8 +90,8 @@ func (s Secret) Flaw(err error) error {
 	return fmt.Errorf("%s: %w", s.file, err)
 }
 
-// Reread returns the secret as its file has it now, so that it can be rotated
-// without a restart. A secret that came from no file is returned as it is.
+// Reread returns the present content of the secret's file, so that it can be rotated
+// without a restart. A secret that is not from a file is returned as it is.
 func (s Secret) Reread() (Secret, error) {
 	if s.file == "" {
 		return s, nil
@@ -99,7 +99,7 @@ func (s Secret) Reread() (Secret, error) {
 	return ReadSecret(s.file)
 }
 
-// Equal compares in a time that tells nothing about the texts but their lengths.
+// Equal compares in a time that depends only on the lengths of the texts.
 func (s Secret) Equal(other Secret) bool {
 	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(other.Reveal())) == 1
 }

@@ -25,31 +25,31 @@ import (
 	"github.com/weir-metrics/weir/internal/quiet"
 )
 
-// Config is what an operations page is made of.
+// Config of an operations listener.
 type Config struct {
 	// Service is the name of the process: weir-collector.
 	Service string
 	// Summary is one sentence for the landing page.
 	Summary string
-	// Version and Revision say what the binary was built from; they are also
-	// labels of weir_build_info.
+	// Version and Revision identify the build; they are also labels of
+	// weir_build_info.
 	Version, Revision string
 	// Registry holds the service's own metrics. New adds the collectors for
 	// the Go runtime and the process.
 	Registry *prometheus.Registry
-	// Ready returns nil, or why the service cannot do its work yet. It is
-	// called for each probe, by several at once, so it answers from memory;
-	// and whoever reaches the port reads its text. Nil: always ready.
+	// Ready returns nil, or why the service cannot do its work yet. It is called for
+	// each probe, concurrently, so it must only read memory. Everyone who reaches the
+	// port can read its text. Nil: always ready.
 	Ready func() error
 	// Pprof serves profiles under /debug/pprof/. Off by default, since they
-	// show memory and cost processor time.
+	// expose memory and use processor time.
 	Pprof bool
 	// Links are added to the landing page.
 	Links  []Link
 	Logger *slog.Logger
 }
 
-// Link leads from the landing page to another page.
+// Link is a link of the landing page.
 type Link struct{ Address, Text, Description string }
 
 // Ops is the handler of an operations listener.
@@ -60,8 +60,8 @@ type Ops struct {
 	draining atomic.Bool
 }
 
-// New registers the standard collectors with cfg.Registry and returns the
-// handler. It fails if cfg.Registry has metrics of the same names already.
+// New registers the standard collectors with cfg.Registry and returns the handler. It
+// fails if cfg.Registry already has metrics with the same names.
 func New(cfg Config) (*Ops, error) {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "weir_build_info",
@@ -89,7 +89,7 @@ func New(cfg Config) (*Ops, error) {
 	o.mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(cfg.Registry, promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{
 		ErrorLog:            scrapeErrors{quiet.New(cfg.Logger, time.Minute)},
 		Registry:            cfg.Registry,
-		MaxRequestsInFlight: 10, // far more than anyone's Prometheus servers; a bound for everyone else
+		MaxRequestsInFlight: 10, // far more than Prometheus servers need
 		Timeout:             30 * time.Second,
 		EnableOpenMetrics:   true,
 	})))
@@ -105,7 +105,7 @@ func New(cfg Config) (*Ops, error) {
 	return o, nil
 }
 
-// scrapeErrors is where promhttp says what is wrong with the metrics, at each scrape.
+// scrapeErrors logs the errors that promhttp reports at each scrape.
 type scrapeErrors struct{ log *quiet.Log }
 
 // Println implements [promhttp.Logger].
@@ -118,8 +118,8 @@ func (e scrapeErrors) Println(words ...any) {
 	e.log.Error("", "cannot gather or send own metrics", "err", text)
 }
 
-// hungUp reports whether what was said is that the client hung up. promhttp gives no
-// more than words.
+// hungUp reports whether the client disconnected, by the text of the error, since
+// promhttp reports only text.
 func hungUp(text string) bool {
 	return slices.ContainsFunc([]string{context.Canceled.Error(), "broken pipe", "connection reset by peer", "i/o timeout"},
 		func(part string) bool { return strings.Contains(text, part) })
@@ -143,13 +143,12 @@ func landingPage(cfg Config) (http.Handler, error) {
 	})
 }
 
-// ServeHTTP answers GET and HEAD of /, /metrics, /-/healthy, /-/ready and, if
+// ServeHTTP serves GET and HEAD of /, /metrics, /-/healthy, /-/ready and, if
 // enabled, /debug/pprof/.
 func (o *Ops) ServeHTTP(w http.ResponseWriter, r *http.Request) { o.mux.ServeHTTP(w, r) }
 
-// Drain makes the service unready from now on. Call it first of all when the
-// process is to stop, then keep serving for a while, so that no new work is
-// sent to a listener that closes.
+// Drain makes the service unready from now on. Call it first at shutdown and then continue
+// to serve for a while, so that no new requests are sent to a closing listener.
 func (o *Ops) Drain() { o.draining.Store(true) }
 
 var errDraining = errors.New("shutting down")
@@ -165,8 +164,8 @@ func (o *Ops) Ready() error {
 	return o.ready()
 }
 
-// serveHealthy says that the process answers. Nothing else: what a restart does
-// not mend must not cause one.
+// serveHealthy reports that the process responds, and nothing else: a condition that a
+// restart does not fix must not cause a restart.
 func (o *Ops) serveHealthy(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	fmt.Fprintf(w, "%s is healthy\n", o.service)

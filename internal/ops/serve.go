@@ -14,11 +14,10 @@ import (
 	"github.com/weir-metrics/weir/internal/reload"
 )
 
-// Limits of every HTTP listener, with those in connections.go. A client that
-// sends its request slower than this is broken or hostile. A handler whose
-// answer may take longer to make or to send gives itself other deadlines, by
-// http.ResponseController; over HTTP/2 one that passes ends the answer even
-// while nobody writes.
+// Limits of every HTTP listener, besides those in connections.go. A client that sends its
+// request more slowly is broken or hostile. A handler whose response may take longer sets
+// other deadlines with http.ResponseController. Over HTTP/2 a deadline that passes ends the
+// response even if nothing is being written.
 const (
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = 30 * time.Second
@@ -26,40 +25,40 @@ const (
 	idleTimeout       = 5 * time.Minute // longer than a scrape interval: connections are reused
 	maxHeaderBytes    = 64 << 10
 
-	// defaultShutdown is how long requests may run on after the listener was
+	// defaultShutdown is how long requests may continue after the listener was
 	// closed: within Kubernetes' 30 s between the first signal and the kill.
 	defaultShutdown = 15 * time.Second
 )
 
-// ServerConfig says where and how to listen.
+// ServerConfig is the configuration of a listener.
 type ServerConfig struct {
-	// Name tells the process's listeners apart in its log: data, operations.
+	// Name identifies the listener in the log: data, operations.
 	Name string
 	// Address is the host:port to listen on. Not used with a Listener.
 	Address string
 	// Listener is an open listener, which Serve closes.
 	Listener net.Listener
-	// WebConfigFile is a file for the Prometheus exporter toolkit with TLS,
-	// basic authentication and headers; empty for plain HTTP. It and the files
-	// that it names are read again for each connection and request, and the
-	// last that were good are in force.
+	// WebConfigFile is a file for the Prometheus exporter toolkit with TLS, basic
+	// authentication and headers; empty for plain HTTP. It and the files that it
+	// names are reloaded for each connection and request. The last valid content
+	// stays in use.
 	WebConfigFile string
 	// WebConfigSetting is the setting that names the file, for logs and metrics.
 	WebConfigSetting string
-	// Watch is told of changes of these files; nil: nobody is.
+	// Watch reports changes of these files; may be nil.
 	Watch *reload.Watch
-	// Drain is how long to go on accepting after the context ended: readiness
-	// says no by then, and whoever balances load needs a moment to see it.
+	// Drain is how long to continue to accept after the context ends. Readiness
+	// already fails then, and load balancers need time to notice it.
 	Drain time.Duration
-	// Shutdown is how long requests may run on after that before they are cut
-	// off; zero means 15 s.
+	// Shutdown is how long requests may continue after that before they are
+	// aborted; 0: 15 s.
 	Shutdown time.Duration
 	Logger   *slog.Logger
 }
 
-// Serve answers requests with handler until ctx ends, then drains and shuts
-// down, and returns nil when all requests were answered. A wrong web
-// configuration and an address in use are errors at once.
+// Serve serves handler until ctx ends, then drains and shuts down. It returns nil if all
+// requests were completed. An invalid web configuration and an address in use are
+// immediate errors.
 func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 	listener := cfg.Listener
 	var before *front
@@ -89,7 +88,7 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streamsPerConnection},
 		ConnState:         newConnections(mostConnections, log).track,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // failed handshakes and the like: the clients' trouble
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // failed handshakes and other errors of clients
 	}
 	secure := before != nil && before.configure(server)
 	log.Info("serving HTTP", "address", listener.Addr().String(), "tls", secure)
@@ -129,8 +128,9 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 	return err
 }
 
-// logPlain logs that the listener serves other machines in plain text. That is the
-// default, and right behind a proxy or in a service mesh; with passwords it is a warning.
+// logPlain logs that the listener serves other machines in plain text. This is the
+// default, and correct behind a proxy or in a service mesh. With passwords it is a
+// warning.
 func logPlain(log *slog.Logger, a net.Addr, passwords bool, setting string) {
 	switch {
 	case loopback.Addr(a):
@@ -141,7 +141,7 @@ func logPlain(log *slog.Logger, a net.Addr, passwords bool, setting string) {
 	}
 }
 
-// linger waits for d, or for the server to fail meanwhile.
+// linger waits for d or until the server fails.
 func linger(served <-chan error, d time.Duration) error {
 	if d <= 0 {
 		return nil

@@ -26,23 +26,22 @@ import (
 	"github.com/weir-metrics/weir/internal/tlsconf"
 )
 
-// front stands before a listener's handler and does what its web configuration
-// says: TLS, basic authentication, headers, a limit on the rate.
+// front wraps a listener's handler and applies its web configuration: TLS, basic
+// authentication, headers, a rate limit.
 //
-// The file, its meaning and its checks are the exporter toolkit's. What the
-// toolkit does with it is not used: it reads the file for each request and each
-// handshake, and refuses everybody while the file or a certificate is being
-// replaced. A scrape must not fail because of that, so here the last good
-// configuration stays in force; and a file cut short must not open what was
-// closed, as an empty file would.
+// The format and validation of the file are the exporter toolkit's, but its handler is
+// not used: it reads the file for each request and handshake, and rejects all clients
+// while the file or a certificate is being replaced. A scrape must not fail because of
+// that, so here the last valid configuration stays in use. And a truncated or empty file
+// must not remove the protection.
 type front struct {
 	kept    *reload.Value[webContent, webConfig]
 	limiter *rate.Limiter
 	known   passwords
 }
 
-// webContent is what stands in a web configuration and in the files that it
-// names; "" for a file that it does not.
+// webContent is the content of a web configuration and of the files that it names; "" for
+// files that it does not name.
 type webContent struct{ config, cert, key, ca string }
 
 // webConfig is a web configuration, ready for use.
@@ -55,13 +54,13 @@ type webConfig struct {
 // Expires implements [reload.Expiring].
 func (c webConfig) Expires() time.Time { return c.expires }
 
-// newFront reads a web configuration. From then on its files are looked at for
-// each request and each handshake.
+// newFront reads a web configuration. Its files are then reloaded for each request and
+// each handshake.
 func newFront(path string, watch *reload.Watch, setting string) (*front, error) {
 	f := &front{}
 	started := false
 	var first webConfig
-	kept, err := reload.Keep(watch, setting, func() (webContent, error) { return readWeb(path) }, func(content webContent) (webConfig, error) {
+	kept, err := reload.NewValue(watch, setting, func() (webContent, error) { return readWeb(path) }, func(content webContent) (webConfig, error) {
 		now, err := parseWeb(path, content)
 		switch {
 		case err != nil:
@@ -118,8 +117,7 @@ func readWeb(path string) (content webContent, err error) {
 	return content, nil
 }
 
-// shown is a value that a YAML error quotes; it may be a password in the wrong
-// place.
+// shown matches a value that a YAML error quotes, which may be a misplaced password.
 var shown = regexp.MustCompile("`[^`]*`")
 
 func decodeWeb(path, text string) (*web.Config, error) {
@@ -135,8 +133,7 @@ func decodeWeb(path, text string) (*web.Config, error) {
 	return c, nil
 }
 
-// parseWeb makes a configuration of what was read, which the toolkit must
-// accept.
+// parseWeb parses the content, which the toolkit must accept.
 func parseWeb(path string, content webContent) (webConfig, error) {
 	c, err := decodeWeb(path, content.config)
 	if err != nil {
@@ -149,8 +146,8 @@ func parseWeb(path string, content webContent) (webConfig, error) {
 	if !c.TLSConfig.IsEnabled() {
 		return out, nil
 	}
-	// The texts instead of the names, or each handshake would read the files as
-	// they are by then.
+	// The content replaces the names, since otherwise each handshake would read the
+	// files again.
 	inline := c.TLSConfig
 	pin(&inline.TLSCertPath, &inline.TLSCert, content.cert)
 	pin(&inline.TLSKeyPath, &inline.TLSKey, content.key)
@@ -163,7 +160,7 @@ func parseWeb(path string, content webContent) (webConfig, error) {
 			return webConfig{}, fmt.Errorf("client_ca_file %s: %w", c.TLSConfig.ClientCAs, err)
 		}
 	} else if out.tls.ClientAuth >= tls.VerifyClientCertIfGiven {
-		// Go would take the system's authorities, and so half of the world.
+		// Go would trust all of the system's authorities.
 		return webConfig{}, fmt.Errorf("client_auth_type is %s, which needs a client_ca_file", c.TLSConfig.ClientAuth)
 	}
 	pair, err := out.tls.GetCertificate(nil)
@@ -199,14 +196,14 @@ func authorities(text string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// pin puts the text of a file in the place of its name, if there is one.
+// pin replaces the name of a file by its content, if there is one.
 func pin[T ~string](name *string, text *T, content string) {
 	if *name != "" {
 		*name, *text = "", T(content)
 	}
 }
 
-// configure gives a server the TLS that is configured; false: none is.
+// configure sets a server's TLS; false if none is configured.
 func (f *front) configure(server *http.Server) bool {
 	first := f.kept.Get()
 	if first.tls == nil {
@@ -220,7 +217,7 @@ func (f *front) configure(server *http.Server) bool {
 	return true
 }
 
-// before returns a handler that lets through to next what may pass.
+// before returns a handler that passes permitted requests to next.
 func (f *front) before(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := f.kept.Get()
@@ -240,17 +237,17 @@ func (f *front) before(next http.Handler) http.Handler {
 	})
 }
 
-// passwords remembers which were right. A right one is asked about at every
-// scrape, and bcrypt takes a tenth of a second of processor time by design. A
-// wrong one is not remembered, so that guesses cannot push out what is right.
+// passwords caches valid passwords, since each scrape sends one and bcrypt takes a tenth
+// of a second of processor time by design. Invalid ones are not cached, so that guesses
+// cannot displace valid ones.
 type passwords struct {
-	slow sync.Mutex // one bcrypt at a time: guessing must not take all processors
+	slow sync.Mutex // one bcrypt at a time, so that guessing cannot use all processors
 
 	mu    sync.Mutex // guards known
 	known map[[sha256.Size]byte]bool
 }
 
-// mostPasswords bounds what is remembered: users times the hashes that they had.
+// mostPasswords limits the cache: users times the hashes that they had.
 const mostPasswords = 100
 
 func (p *passwords) right(c webConfig, r *http.Request) bool {
@@ -260,7 +257,7 @@ func (p *passwords) right(c webConfig, r *http.Request) bool {
 	}
 	hash, exists := c.Users[user]
 	if !exists {
-		// As slow as for a user that there is, so that time does not tell.
+		// As slow as for an existing user, so that timing reveals nothing.
 		hash = c.Users[slices.Min(slices.Collect(maps.Keys(c.Users)))]
 	}
 	key := sha256.Sum256(fmt.Appendf(nil, "%s %s %s", hex.EncodeToString([]byte(user)), string(hash), password))

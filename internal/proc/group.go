@@ -1,5 +1,5 @@
-// Package proc runs the long-lived parts of a process: what ends together, in
-// which order, and how many do the same work at a time.
+// Package proc runs the long-lived parts of a process, which end together and in order,
+// and limits how much work runs at a time.
 package proc
 
 import (
@@ -7,24 +7,23 @@ import (
 	"sync"
 )
 
-// Group is a set of parts that end together. The order in which they end is
-// what they are told: [Group.Add] for parts that stop at once, [Group.AddUnder]
-// for those that others rest on.
+// Group is a set of parts that end together: parts added with [Group.Add] at once, and
+// parts added with [Group.AddUnder] after the parts that depend on them.
 type Group struct {
-	ctx   context.Context //nolint:containedctx // Run's, told where the parts are listed
+	ctx   context.Context //nolint:containedctx // the context of Run
 	leave func()
 	parts []func(context.Context) error
 }
 
-// NewGroup returns a group that ends with ctx. Leave is called before any part
-// is told to end, so that readiness can say no first; nil does nothing.
+// NewGroup returns a group that ends with ctx. Leave, if not nil, is called before the
+// parts end, so that readiness can report it first.
 func NewGroup(ctx context.Context, leave func()) *Group { return &Group{ctx: ctx, leave: leave} }
 
 // Add adds a part, which runs until its context ends.
 func (g *Group) Add(part func(context.Context) error) { g.parts = append(g.parts, part) }
 
-// AddUnder adds a part that others rest on: its context ends when they are done,
-// not when the group ends. A part that returns before that ends the group.
+// AddUnder adds a part that others depend on: its context ends when done is closed, not
+// when the group ends. If it returns before that, the group ends.
 func (g *Group) AddUnder(done <-chan struct{}, part func(context.Context) error) {
 	g.Add(func(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -40,9 +39,8 @@ func (g *Group) AddUnder(done <-chan struct{}, part func(context.Context) error)
 	})
 }
 
-// Run runs the parts until ctx ends or one of them returns, then ends the others
-// and waits for them. It returns the error of the part that ended the group, and
-// nil when ctx did.
+// Run runs the parts until ctx ends or one of them returns, then ends the others and waits
+// for them. It returns the error of the part that ended the group, or nil if ctx ended.
 func (g *Group) Run() (err error) {
 	ctx, end := context.WithCancel(context.WithoutCancel(g.ctx))
 	var running sync.WaitGroup

@@ -75,26 +75,26 @@ func TestAPartThatFailsEndsTheGroup(t *testing.T) {
 	}
 }
 
-func TestPlaces(t *testing.T) {
+func TestSemaphore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		places := make(proc.Places, 1)
+		slots := make(proc.Semaphore, 1)
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := places.Enter(ended); err != nil {
-			t.Errorf("a free place is refused: %v", err)
+		if err := slots.Acquire(ended); err != nil {
+			t.Errorf("a free slot is refused: %v", err)
 		}
-		if places.TryEnter() {
-			t.Error("two are in one place")
+		if slots.TryAcquire() {
+			t.Error("two are in one slot")
 		}
 		full := errors.New("full")
 		waits, cancel := context.WithTimeoutCause(t.Context(), time.Second, full)
 		defer cancel()
-		if err := places.Enter(waits); !errors.Is(err, full) {
+		if err := slots.Acquire(waits); !errors.Is(err, full) {
 			t.Errorf("waiting in vain returns %v, want the cause of the end", err)
 		}
-		time.AfterFunc(time.Second, places.Leave)
-		if err := places.Enter(t.Context()); err != nil {
-			t.Errorf("a place that became free is refused: %v", err)
+		time.AfterFunc(time.Second, slots.Release)
+		if err := slots.Acquire(t.Context()); err != nil {
+			t.Errorf("a slot that became free is refused: %v", err)
 		}
 	})
 }

@@ -22,9 +22,9 @@ import (
 // write takes only milliseconds.
 const pause = 50 * time.Millisecond
 
-// Expiring is a value that is of no use after some time, such as a certificate.
+// Expiring is a value that expires, such as a certificate.
 type Expiring interface {
-	// Expires is when; zero: never.
+	// Expires returns the time of expiry; zero: never.
 	Expires() time.Time
 }
 
@@ -51,7 +51,7 @@ type record struct {
 	faults  int       // number of faults so far
 }
 
-func (r *record) adopted() {
+func (r *record) reloaded() {
 	r.changed, r.fault = r.watch.now(), ""
 	r.watch.logger().Info("secret reloaded", "secret", r.name)
 }
@@ -69,11 +69,11 @@ func (r *record) state() state {
 	return state{name: r.name, usable: r.fault == "", faults: r.faults, changed: r.changed}
 }
 
-// Keep reads the files for the first time; its error is that of read or parse.
-// Name is the setting that names the files, for logs and metrics, and is used
-// once in a Watch. Errors of read and parse are logged, so they must not hold
-// what is secret. A nil watch: nobody is told.
-func Keep[R comparable, T any](watch *Watch, name string, read func() (R, error), parse func(R) (T, error)) (*Value[R, T], error) {
+// NewValue reads the files for the first time; its error is that of read or parse.
+// Name is the setting that names the files, for logs and metrics; it is unique within a
+// Watch. Errors of read and parse are logged, so they must not contain secrets. With a
+// nil watch, nothing is logged or exported.
+func NewValue[R comparable, T any](watch *Watch, name string, read func() (R, error), parse func(R) (T, error)) (*Value[R, T], error) {
 	v := &Value[R, T]{record: record{name: name, watch: watch}, read: read, parse: parse}
 	var err error
 	if v.content, err = read(); err != nil {
@@ -87,16 +87,16 @@ func Keep[R comparable, T any](watch *Watch, name string, read func() (R, error)
 	return v, nil
 }
 
-// Get returns the value in force now, after a look at the files. It blocks for
-// 50 ms when they have changed. The caller must not alter what it gets.
+// Get reads the files and returns the value that is in use. It blocks for 50 ms when
+// they have changed. The caller must not modify the value.
 func (v *Value[R, T]) Get() T {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.look()
+	v.reread()
 	return v.value
 }
 
-func (v *Value[R, T]) look() {
+func (v *Value[R, T]) reread() {
 	content, err := v.read()
 	switch {
 	case err != nil:
@@ -115,7 +115,7 @@ func (v *Value[R, T]) look() {
 		return
 	}
 	if again != content {
-		return // somebody is writing; the next use looks again
+		return // a write is in progress; the next use reads again
 	}
 	value, err := v.parse(content)
 	if err != nil {
@@ -124,10 +124,10 @@ func (v *Value[R, T]) look() {
 		return
 	}
 	v.content, v.value, v.refusing = content, value, false
-	v.adopted()
+	v.reloaded()
 }
 
-// state is what the metrics show of a value.
+// state is the exported state of a value.
 type state struct {
 	name             string
 	usable           bool
@@ -135,11 +135,11 @@ type state struct {
 	changed, expires time.Time
 }
 
-// state looks at the files, so that what is shown is as of now.
+// state reads the files first, so that the metrics are current.
 func (v *Value[R, T]) state() state {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.look()
+	v.reread()
 	s := v.record.state()
 	if e, ok := any(v.value).(Expiring); ok {
 		s.expires = e.Expires()
@@ -147,47 +147,46 @@ func (v *Value[R, T]) state() state {
 	return s
 }
 
-// Told is a secret of which only its use shows whether it works, such as a
-// database's connection string: whoever reads and tries it tells the Told what
-// came of it. Safe for concurrent use.
-type Told struct {
+// Tracked is the state of a secret that only its use can validate, such as a
+// database's connection string. The code that reads and tries it reports the outcome.
+// Safe for concurrent use.
+type Tracked struct {
 	mu sync.Mutex // guards the rest
 	record
 }
 
-// Tell returns the Told of a secret that was just read for the first time and
-// works; name is that of [Keep]. A nil watch: nobody is told.
-func Tell(watch *Watch, name string) *Told {
-	t := &Told{record: record{name: name, watch: watch, changed: watch.now()}}
+// Track returns the state of a secret that was just read for the first time and
+// works. The name is as in [NewValue]. With a nil watch, nothing is logged or exported.
+func Track(watch *Watch, name string) *Tracked {
+	t := &Tracked{record: record{name: name, watch: watch, changed: watch.now()}}
 	watch.add(t)
 	return t
 }
 
-// Note takes the outcome of a look: an error where what stands in the files
-// cannot be used and what stood there before is, which is logged and counted
-// once; changed where it has been put into use just now.
-func (t *Told) Note(changed bool, err error) {
+// Report records the outcome of a read. An error means that the new content cannot be
+// used and the previous content stays in use; it is logged and counted once. Changed
+// means that new content is now in use.
+func (t *Tracked) Report(changed bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case err != nil:
 		t.fail(err)
 	case changed:
-		t.adopted()
+		t.reloaded()
 	default:
 		t.fault = ""
 	}
 }
 
-func (t *Told) state() state {
+func (t *Tracked) state() state {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.record.state()
 }
 
-// Watch is a process's view of the values that it keeps: where it is logged
-// what happens to them, and their metrics. It is a [prometheus.Collector]. A
-// nil Watch logs and shows nothing.
+// Watch logs the reloads of a process's secrets and exports their metrics. It is a
+// [prometheus.Collector]. A nil Watch logs and exports nothing.
 type Watch struct {
 	log   *slog.Logger
 	clock func() time.Time
@@ -196,13 +195,13 @@ type Watch struct {
 	values []interface{ state() state }
 }
 
-// NewWatch returns a watch that logs to log, which must not be nil, and tells
-// the time of changes by clock.
+// NewWatch returns a watch that logs to log, which must not be nil, and takes the time
+// of changes from clock.
 func NewWatch(log *slog.Logger, clock func() time.Time) *Watch {
 	return &Watch{log: log, clock: clock}
 }
 
-// Logger is where it logs; it discards for a nil Watch.
+// Logger returns its logger, which discards everything for a nil Watch.
 func (w *Watch) Logger() *slog.Logger { return w.logger() }
 
 func (w *Watch) logger() *slog.Logger {

@@ -62,7 +62,7 @@ func TestWhatCannotBeUsedChangesNothing(t *testing.T) {
 		f := &file{content: "first"}
 		logger, logs := testkit.RecordingLogger(t)
 		watch := reload.NewWatch(logger, time.Now)
-		v, err := reload.Keep(watch, "WEIR_X_FILE", f.read, parse)
+		v, err := reload.NewValue(watch, "WEIR_X_FILE", f.read, parse)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +103,7 @@ func TestWhatCannotBeUsedChangesNothing(t *testing.T) {
 func TestHalfWrittenIsNotBelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &file{content: "old"}
-		v, err := reload.Keep(nil, "WEIR_X_FILE", f.read, parse)
+		v, err := reload.NewValue(nil, "WEIR_X_FILE", f.read, parse)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +125,7 @@ func TestHalfWrittenIsNotBelieved(t *testing.T) {
 func TestARefusedContentIsLookedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &file{content: "good"}
-		v, err := reload.Keep(nil, "WEIR_X_FILE", f.read, parse)
+		v, err := reload.NewValue(nil, "WEIR_X_FILE", f.read, parse)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &file{content: "mortal"}
 		watch := reload.NewWatch(testkit.Logger(t), func() time.Time { return time.Unix(1_900_000_000, 0) })
-		if _, err := reload.Keep(watch, "WEIR_X_FILE", f.read, parse); err != nil {
+		if _, err := reload.NewValue(watch, "WEIR_X_FILE", f.read, parse); err != nil {
 			t.Fatal(err)
 		}
 		f.write("bad", nil) // nobody uses it, and the scrape sees it
@@ -186,7 +186,7 @@ func TestWhatIsToldIsShown(t *testing.T) {
 	log, said := testkit.RecordingLogger(t)
 	now := time.Unix(1_900_000_000, 0)
 	watch := reload.NewWatch(log, func() time.Time { return now })
-	told := reload.Tell(watch, "WEIR_X_FILE")
+	tracked := reload.Track(watch, "WEIR_X_FILE")
 	refused := errors.New("it leads elsewhere")
 	for i, step := range []struct {
 		changed                  bool
@@ -201,7 +201,7 @@ func TestWhatIsToldIsShown(t *testing.T) {
 		{true, nil, 1, 2, 1.9e9 + 6},
 	} {
 		now = time.Unix(1_900_000_000+int64(i)+1, 0)
-		told.Note(step.changed, step.err)
+		tracked.Report(step.changed, step.err)
 		if diff := cmp.Diff(map[string]float64{
 			"weir_secret_changed_timestamp_seconds{WEIR_X_FILE}": step.moment,
 			"weir_secret_reload_failures_total{WEIR_X_FILE}":     step.failures,
@@ -213,13 +213,13 @@ func TestWhatIsToldIsShown(t *testing.T) {
 	if n := said.Count("level=WARN"); n != 2 {
 		t.Errorf("%d warnings, want one for each fault", n)
 	}
-	reload.Tell(nil, "WEIR_Y_FILE").Note(true, nil) // nobody is told
+	reload.Track(nil, "WEIR_Y_FILE").Report(true, nil) // nothing is logged
 }
 
 func TestKeepRefusesABadStart(t *testing.T) {
 	for _, content := range []string{"", "bad"} {
 		f := &file{content: content}
-		if _, err := reload.Keep(nil, "WEIR_X_FILE", f.read, parse); err == nil {
+		if _, err := reload.NewValue(nil, "WEIR_X_FILE", f.read, parse); err == nil {
 			t.Errorf("%q was accepted at the start", content)
 		}
 	}
@@ -228,7 +228,7 @@ func TestKeepRefusesABadStart(t *testing.T) {
 // Many use one value while it changes; none sees anything but old or new.
 func TestConcurrentUse(t *testing.T) {
 	f := &file{content: "old"}
-	v, err := reload.Keep(reload.NewWatch(testkit.Logger(t), time.Now), "WEIR_X_FILE", f.read, parse)
+	v, err := reload.NewValue(reload.NewWatch(testkit.Logger(t), time.Now), "WEIR_X_FILE", f.read, parse)
 	if err != nil {
 		t.Fatal(err)
 	}

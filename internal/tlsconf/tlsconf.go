@@ -21,23 +21,22 @@ import (
 	"github.com/weir-metrics/weir/internal/reload"
 )
 
-// Server names the files behind a listener.
+// Server names the files of a listener.
 type Server struct {
-	// CertFile holds the certificate, followed by those of its intermediate
-	// issuers; KeyFile holds its key. Both are required.
+	// CertFile has the certificate, followed by those of its intermediate issuers;
+	// KeyFile has its key. Both are required.
 	CertFile, KeyFile string
-	// ClientCAFile holds the authorities one of which must have issued the
-	// certificate that a client shows (mutual TLS). Empty: clients show none.
+	// ClientCAFile has the CA certificates that verify client certificates (mutual
+	// TLS). Empty: clients need no certificate.
 	ClientCAFile string
 }
 
-// Credentials are for the server's side. Files that cannot be used are an error
-// now; later the server goes on with what it had, and the watch tells, by the
-// name of the setting that is given. Clients that fail the handshake are logged
-// there too.
+// Credentials returns credentials for the server. Invalid files are an error now. Later the
+// last valid content stays in use, and the watch reports the error under the given name of
+// the setting. Failed handshakes of clients are logged there too.
 func (s Server) Credentials(watch *reload.Watch, setting string) (credentials.TransportCredentials, error) {
 	files := files{cert: s.CertFile, key: s.KeyFile, ca: s.ClientCAFile}
-	kept, err := reload.Keep(watch, setting, files.read, func(m material) (side, error) { return s.side(files, m) })
+	kept, err := reload.NewValue(watch, setting, files.read, func(m material) (side, error) { return s.side(files, m) })
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +50,8 @@ func (s Server) side(files files, m material) (side, error) {
 	}
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},
-		// A resumed session would skip the check against today's authorities,
-		// and connections live so long that resuming saves nothing.
+		// A resumed session would not be verified with the current CA certificates,
+		// and connections are so long-lived that resuming saves nothing.
 		SessionTicketsDisabled: true,
 	}
 	if files.ca != "" {
@@ -64,28 +63,27 @@ func (s Server) side(files files, m material) (side, error) {
 	return side{config, expires}, nil
 }
 
-// Client names the files behind a connection. The zero value trusts the
-// system's roots and shows no certificate.
+// Client names the files of a connection. The zero value trusts the system's roots and
+// sends no client certificate.
 type Client struct {
-	// CAFile is what to trust; empty: the system's roots.
+	// CAFile has the CA certificates to trust; empty: the system's roots.
 	CAFile string
-	// CertFile and KeyFile are shown to a server that asks for a certificate;
-	// both or neither.
+	// CertFile and KeyFile are the client certificate and its key; both or neither.
 	CertFile, KeyFile string
-	// ServerName replaces the host of the address in the check of the server's
-	// certificate.
+	// ServerName is verified in the server's certificate instead of the host of the
+	// address.
 	ServerName string
 }
 
-// Credentials are for the client's side. Files that cannot be used are an error
-// now; later the client goes on with what it had, and the watch tells, by the
-// name of the setting that is given.
+// Credentials returns credentials for the client. Invalid files are an error now. Later
+// the last valid content stays in use, and the watch reports the error under the given
+// name of the setting.
 func (c Client) Credentials(watch *reload.Watch, setting string) (credentials.TransportCredentials, error) {
 	files := files{cert: c.CertFile, key: c.KeyFile, ca: c.CAFile}
 	if files.none() {
-		watch = nil // there is nothing that could change
+		watch = nil // there are no files that could change
 	}
-	kept, err := reload.Keep(watch, setting, files.read, func(m material) (side, error) { return c.side(files, m) })
+	kept, err := reload.NewValue(watch, setting, files.read, func(m material) (side, error) { return c.side(files, m) })
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +107,7 @@ func (c Client) side(files files, m material) (s side, err error) {
 	return s, nil
 }
 
-// side is what one end of a connection makes of its files.
+// side is the parsed files of one end of a connection.
 type side struct {
 	config  *tls.Config // not changed once it is made
 	expires time.Time   // of its certificate; zero without one
@@ -120,8 +118,8 @@ func (s side) Expires() time.Time { return s.expires }
 
 func (s side) credentials() credentials.TransportCredentials { return credentials.NewTLS(s.config) }
 
-// clientSide and serverSide embed the credentials of the files as they were at
-// the start, for everything but the handshake.
+// clientSide and serverSide embed the credentials of the files at start, for everything
+// except the handshake.
 type clientSide struct {
 	credentials.TransportCredentials
 	kept *reload.Value[material, side]
@@ -146,8 +144,8 @@ type serverSide struct {
 // ServerHandshake implements [credentials.TransportCredentials].
 func (s *serverSide) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	secured, info, err := s.kept.Get().credentials().ServerHandshake(conn)
-	// gRPC itself keeps silent about it. Whoever connects and leaves without a
-	// word is a probe.
+	// gRPC does not log failed handshakes. A client that connects and closes without
+	// sending anything is a probe.
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.log.Warn(quiet.Cause(err), "TLS handshake failed", "client", conn.RemoteAddr().String(), "err", err)
 	}

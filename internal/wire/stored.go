@@ -12,22 +12,20 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// frameRoom is what a message holds besides a payload: revision, chain, time,
-// token, tags and lengths, a few hundred bytes.
+// frameRoom is the space in a message besides the payload: revision, chain, time, token,
+// tags and lengths, a few hundred bytes.
 const frameRoom = 4096
 
-// MaxPayload is the most bytes of a payload that fits a message.
+// MaxPayload is the maximum length of a payload that fits into a message.
 const MaxPayload = MaxMessage - frameRoom
 
-// CheckStored reports why a stored payload cannot be sent to readers: they
-// could not take the message apart, whatever they would say of its contents, or
-// a bucket is another than the store's key says, so that the order in which it
-// stands would be broken. One such message would end every stream that comes to
-// it, for ever.
+// CheckStored reports why a stored payload cannot be sent to readers: they could not parse
+// the message, or a bucket does not match the store's key, so that the order would be
+// broken. One such message would end every stream that reaches it, for ever.
 //
-// It walks over the bytes without building anything, so that streams need not
-// decode what they send. What passes can still be refused by [DecodeBucket], by
-// a reader that then goes on with the next entry.
+// It reads the bytes without allocating, so that streams need not decode what they send. A
+// payload that passes can still be rejected by [DecodeBucket] in a reader, which then
+// continues with the next entry.
 func CheckStored(kind bucket.Kind, key bucket.Key, payload []byte) error {
 	if len(payload) > MaxPayload {
 		return fmt.Errorf("the stored payload has %d bytes; it must have at most %d", len(payload), MaxPayload)
@@ -50,7 +48,7 @@ func CheckStored(kind bucket.Kind, key bucket.Key, payload []byte) error {
 	return nil
 }
 
-// shape is what protobuf itself asks of a message's bytes.
+// shape is what protobuf requires of a message's bytes.
 type shape struct {
 	name   string
 	fields []field // by number
@@ -158,8 +156,8 @@ func (s *shape) check(b []byte) error {
 	return nil
 }
 
-// keyOf reads the key out of a bucket's bytes, which have the right shape. Of a
-// field that is there twice the last one counts, as in protobuf.
+// keyOf reads the key from a bucket's bytes, which have the right shape. If a field occurs
+// twice, the last one counts, as in protobuf.
 func keyOf(payload []byte) (key bucket.Key, err error) {
 	var kind uint64
 	scope := func(b []byte) {
@@ -192,8 +190,8 @@ func keyOf(payload []byte) (key bucket.Key, err error) {
 	return key, nil
 }
 
-// ZoneLabel is the name of the zone that a stored bucket or state bears; empty
-// where there is none. The payload must have passed [CheckStored].
+// ZoneLabel returns the zone label of a stored bucket or state; empty if there is none.
+// The payload must have passed [CheckStored].
 func ZoneLabel(kind bucket.Kind, payload []byte) (zone string) {
 	var at protowire.Number
 	switch kind {
@@ -212,7 +210,7 @@ func ZoneLabel(kind bucket.Kind, payload []byte) (zone string) {
 	return zone
 }
 
-// each hands over the fields of a message that are varints or have a length.
+// each yields the fields of a message that are varints or have a length.
 func each(b []byte, take func(number protowire.Number, n uint64, text []byte)) {
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)

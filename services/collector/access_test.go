@@ -202,7 +202,7 @@ func TestAccessSettings(t *testing.T) {
 		"no certificate":  {[]string{"WEIR_GRPC_KEY_FILE=a.key"}, []string{"WEIR_GRPC_CERT_FILE", "WEIR_GRPC_KEY_FILE"}},
 		"clients without TLS, and a bad token": {
 			[]string{"WEIR_GRPC_CLIENT_CA_FILE=b.crt", "WEIR_GRPC_TOKEN=tok two"},
-			[]string{"2 problems", `WEIR_GRPC_CLIENT_CA_FILE="b.crt"`, "needs WEIR_GRPC_CERT_FILE", "WEIR_GRPC_TOKEN (environment): line 1"},
+			[]string{"2 problems", `WEIR_GRPC_CLIENT_CA_FILE="b.crt"`, "requires WEIR_GRPC_CERT_FILE", "WEIR_GRPC_TOKEN (environment): line 1"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

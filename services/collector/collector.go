@@ -1,5 +1,5 @@
-// Package collector is the singleton of Weir: it asks Cloudflare for settled
-// windows, stores each once, and serves the log to exposers.
+// Package collector is the collector service: it reads settled windows from
+// Cloudflare, stores each once, and serves the log to exposers.
 //
 // Several processes may run on one store. All of them serve the BucketService;
 // the one that holds the lease also collects.
@@ -44,17 +44,16 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/writes"
 )
 
-// Deps is what a collector takes from its surroundings. Zero fields mean the
-// real thing.
+// Deps are the dependencies of a collector. A zero field means the production
+// implementation.
 type Deps struct {
 	Clock  clock.Clock
 	Logger *slog.Logger
-	// LeaseClock is what an embedded store's lease goes by: machine time, also
-	// where Clock is not.
+	// LeaseClock is the clock of an embedded store's lease: machine time, even if
+	// Clock is virtual.
 	LeaseClock clock.Clock
-	// BudgetClock is what the query budget goes by in a world whose time runs at
-	// another speed than the machine's. Nil: machine time here, and the
-	// database's own there, whatever Clock says.
+	// BudgetClock is the clock of the query budget if time is virtual. Nil: machine
+	// time in this process and the database's clock in the store, whatever Clock is.
 	BudgetClock clock.Clock
 	// Transport carries requests to Cloudflare.
 	Transport http.RoundTripper
@@ -63,9 +62,9 @@ type Deps struct {
 	GRPC, Ops net.Listener
 	// Registry takes the collector's own metrics.
 	Registry *prometheus.Registry
-	// OpenStore opens the database, instead of the configured one. Run and Close
-	// close what it returns. For tests in which several collectors share a
-	// database of one process, or in which it fails.
+	// OpenStore replaces opening the configured database. Run and Close close the
+	// store. For tests in which several collectors share an in-process database, or
+	// in which it fails.
 	OpenStore func(ctx context.Context) (Store, error)
 }
 
@@ -83,16 +82,16 @@ type Collector struct {
 	secrets *reload.Watch
 	trouble *trouble.Board
 	writes  *writes.Watch
-	dying   atomic.Pointer[error] // why this process's terms end at once
+	dying   atomic.Pointer[error] // why each term of this process ends immediately
 
 	open     func(ctx context.Context) (store.Store, error)
-	assemble func() error          // makes what needs the store
+	assemble func() error          // creates the parts that need the store
 	away     atomic.Pointer[error] // why there is no store yet; nil: there is
 }
 
-// New opens the store and prepares everything; nothing is served or asked yet. A
-// Postgres that does not answer is no error: Run waits for it. A Collector that is
-// not run must be closed.
+// New opens the store and prepares everything. It does not serve or send requests yet. If
+// Postgres does not respond, New returns no error, and Run waits. A Collector that is not
+// run must be closed.
 func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error) {
 	if deps.Clock == nil {
 		deps.Clock = clock.System()
@@ -166,7 +165,7 @@ func New(ctx context.Context, config Config, deps Deps) (_ *Collector, err error
 	return c, nil
 }
 
-// begin opens the store and makes what works with it.
+// begin opens the store and creates the parts that need it.
 func (c *Collector) begin(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
@@ -197,7 +196,7 @@ func (c *Collector) begin(ctx context.Context) (err error) {
 	return nil
 }
 
-// assembled makes what works with the store: once.
+// assembled creates the parts that need the store. It is called once.
 func (c *Collector) assembled(datasets *catalogue.Catalogue, ways []upstream.Credential, door grpcserver.Config, spoiled *unreadable.Register) (err error) {
 	config, deps := c.config, c.deps
 	c.poller = poll.New(poll.Config{
@@ -233,12 +232,12 @@ func (c *Collector) Close() error {
 	return c.store.Close()
 }
 
-// Run serves and, while it holds the lease, collects, until ctx ends. It says
-// "not ready" first, ends streams within the drain time, gives the lease back
-// and closes the store last. While Postgres does not answer at the start it waits,
-// and serves nothing but the operations listener, which says "not ready".
+// Run serves and, while it holds the lease, collects, until ctx ends. Then it reports
+// not ready, ends streams within the drain time, releases the lease and closes the store
+// last. While Postgres does not respond at start, it waits and serves only the operations
+// listener, which reports not ready.
 func (c *Collector) Run(ctx context.Context) error {
-	// Ends with ctx and says "not ready" before anything else ends.
+	// Ends with ctx. Reports not ready before any part ends.
 	g := proc.NewGroup(ctx, c.ops.Drain)
 	// Serves health, readiness and own metrics.
 	g.Add(func(ctx context.Context) error {
@@ -252,7 +251,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		if away := c.away.Load(); away != nil {
 			if err := wait(ctx, c.deps.Logger, *away, c.begin); err != nil {
 				if ctx.Err() != nil {
-					err = nil // it was asked to end, and waiting was all it did
+					err = nil // a shutdown while waiting is no error
 				}
 				return errors.Join(err, c.closeListener())
 			}
@@ -262,7 +261,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	return errors.Join(g.Run(), c.Close())
 }
 
-// serve does all that takes a store, until ctx ends.
+// serve runs the parts that need the store until ctx ends.
 func (c *Collector) serve(ctx context.Context) error {
 	listener := c.deps.GRPC
 	if listener == nil {
@@ -272,14 +271,14 @@ func (c *Collector) serve(ctx context.Context) error {
 		}
 	}
 	g := proc.NewGroup(ctx, nil)
-	// Campaigns for the lease; while it holds, collects.
+	// Campaigns for the lease, and collects while it holds it.
 	g.Add(c.campaign)
 	// Follows the log for all streams, until the server below has drained.
 	served := make(chan struct{})
 	g.AddUnder(served, c.feed.Run)
 	// Serves the BucketService.
 	g.Add(func(ctx context.Context) error { defer close(served); return c.grpc.Run(ctx, listener) })
-	// Tells gRPC health checks what readiness tells HTTP ones.
+	// Reports readiness to the gRPC health service.
 	g.Add(func(ctx context.Context) error {
 		for {
 			c.grpc.SetServing(c.ready() == nil)
@@ -293,7 +292,7 @@ func (c *Collector) serve(ctx context.Context) error {
 	return g.Run()
 }
 
-// closeListener closes the listener that was given, where nothing will serve it.
+// closeListener closes the listener of Deps if it will not be served.
 func (c *Collector) closeListener() error {
 	if c.deps.GRPC == nil {
 		return nil
@@ -316,26 +315,26 @@ func (c *Collector) campaign(ctx context.Context) error {
 	})
 }
 
-// spoils reports whether a term ended for what is stored: it is damaged, or
-// this binary cannot make sense of it. The next term would end alike.
+// spoils reports whether a term ended because stored state is damaged or cannot be read
+// by this binary. The next term would end in the same way.
 func spoils(err error) bool {
 	return err != nil && slices.Contains([]string{store.Reason(store.ErrCorrupt), store.Other}, store.Reason(err))
 }
 
-// dies notes that this process cannot lead for what is stored, or that it can, or
-// that another one does.
+// dies records that this process cannot lead because of stored state. A nil error ends
+// that: this process or another one leads.
 func (c *Collector) dies(err error) {
 	if err == nil {
 		c.dying.Store(nil)
 		c.trouble.Clear(trouble.StoreUnreadable, "term")
 		return
 	}
-	err = fmt.Errorf("nothing is collected, since what is stored cannot be read: %w; to mend it: %s", err, store.Remedy(store.ErrCorrupt))
+	err = fmt.Errorf("nothing is collected because stored state cannot be read: %w; remedy: %s", err, store.Remedy(store.ErrCorrupt))
 	c.dying.Store(&err)
 	c.trouble.Set(trouble.StoreUnreadable, "term", err.Error())
 }
 
-// asked notes what asking for the lease says about the store.
+// asked records what an attempt to acquire the lease shows about the store.
 func (c *Collector) asked(err error) {
 	switch {
 	case err == nil:
@@ -348,25 +347,25 @@ func (c *Collector) asked(err error) {
 	}
 }
 
-// contested tells of another process with our name, which holds the lease.
+// contested reports another process with our name that holds the lease.
 func (c *Collector) contested(holder string) {
 	if holder == "" {
 		c.trouble.Clear(trouble.LeaseContested, c.config.Holder)
 		return
 	}
 	c.trouble.Set(trouble.LeaseContested, c.config.Holder, fmt.Sprintf(
-		"another process has the same WEIR_COLLECTOR_NAME, %s, and leads (in the lease it is %s); this one stands by; give each process a name of its own, or leave the setting out",
+		"another process has the same WEIR_COLLECTOR_NAME, %s, and leads (its identity in the lease is %s); this process is a standby; give each process its own name, or leave the setting out",
 		c.config.Holder, holder))
 }
 
-// ready says whether the store answers, takes what this process has to write and
-// holds what it can go on from; leading or standing by is all the same.
+// ready returns an error if the store does not respond, if this process cannot write to
+// it, or if its state prevents leading. Leaders and standbys are both ready.
 func (c *Collector) ready() error {
 	if err := c.away.Load(); err != nil {
-		return fmt.Errorf("the store does not answer: %w", *err)
+		return fmt.Errorf("the store does not respond: %w", *err)
 	}
 	if err := c.feed.Stats().Err; err != nil {
-		return fmt.Errorf("the store does not answer: %w", err)
+		return fmt.Errorf("the store does not respond: %w", err)
 	}
 	if err := c.writes.Err(); err != nil {
 		return err
@@ -377,7 +376,7 @@ func (c *Collector) ready() error {
 	return nil
 }
 
-// door is the gRPC listener's configuration: whom it lets in, and how.
+// door returns the configuration of the gRPC listener: TLS and authorization.
 func (c *Config) door(deps Deps, secrets *reload.Watch) (d grpcserver.Config, err error) {
 	d = grpcserver.Config{Logger: deps.Logger, Registerer: deps.Registry, Reflection: c.Reflect, Drain: c.Drain, Tokens: !c.GRPCToken.IsZero()}
 	if c.GRPCFiles.CertFile != "" {
@@ -389,7 +388,7 @@ func (c *Config) door(deps Deps, secrets *reload.Watch) (d grpcserver.Config, er
 	if !c.GRPCToken.IsZero() {
 		grants = append(grants, auth.Grant{Access: auth.Read, Setting: "WEIR_GRPC_TOKEN_FILE", Tokens: c.GRPCToken})
 	}
-	// Without tokens too: a method that needs more than reading is never open.
+	// Also without tokens: methods that need more than read access are never open.
 	gate, err := auth.New(auth.Methods, secrets, grants...)
 	if err != nil {
 		return d, err
@@ -398,7 +397,7 @@ func (c *Config) door(deps Deps, secrets *reload.Watch) (d grpcserver.Config, er
 	return d, nil
 }
 
-// holder names this process in the lease so that a person finds it again.
+// holder is the default name of this process in the lease: the host name and an instance.
 func holder() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -407,7 +406,7 @@ func holder() string {
 	return host + "-" + instance()
 }
 
-// instance tells this process apart from all others, whatever their names.
+// instance is a random id that distinguishes this process from all others.
 func instance() string {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand since Go 1.24)

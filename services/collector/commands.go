@@ -33,8 +33,8 @@ func Commands() []cli.Command {
 		},
 		{
 			Name: "migrate", Summary: "bring the database schema up to this version",
-			Help: "Safe to repeat and to run from several places at once. An older collector of the previous minor version goes on working on the migrated schema. A Postgres that does not answer is waited for, for a minute.\n\n" +
-				"On Postgres the role that migrates owns the tables. A collector should run as another, which --grant-writer gives what it needs.",
+			Help: "Idempotent, and safe to run concurrently. A collector of the previous minor version continues to work on the migrated schema. If Postgres does not respond, the command waits for up to a minute.\n\n" +
+				"On Postgres the role that migrates owns the tables. Run the collector as another role; --grant-writer grants it the rights that it needs.",
 			Settings: slices.Concat(database.DatabaseSettings(), grants.Settings()),
 			Run: func(ctx context.Context, _ []string) error {
 				return migrate(ctx, database, grants, slog.New(slog.NewTextHandler(os.Stderr, nil)))
@@ -43,7 +43,7 @@ func Commands() []cli.Command {
 		driftCommand(),
 		{
 			Name: "catalogue", Summary: "print the datasets that would be collected, as Markdown",
-			Help:     "\"collector catalogue schema\" prints the JSON Schema of catalogue files, by which editors complete and check them.",
+			Help:     "\"collector catalogue schema\" prints the JSON Schema of catalogue files, which editors use to complete and validate them.",
 			Settings: list.CatalogueSettings(),
 			Validate: list.Validate,
 			Run: func(context.Context, []string) error {

@@ -49,18 +49,18 @@ type Config struct {
 	Holder    string         // name in the lease; empty: made from host and process
 	Listen    string         // gRPC
 	GRPCFiles tlsconf.Server // TLS of the gRPC listener; none: plain text
-	GRPCToken cli.Secret     // one a line, each for read access; none: everybody reads
+	GRPCToken cli.Secret     // one per line, each for read access; none: no token is required
 	OpsListen string
 	WebConfig string
 	Pprof     bool
 	Reflect   bool
 	Drain     time.Duration
 
-	// Simulated marks the store's data as no real zone's. Not a setting: the
-	// standalone binary sets it for its own simulator, and [New] for one that says
-	// so at CloudflareURL.
+	// Simulated marks the store's data as simulated. Not a setting: the
+	// standalone binary sets it for its own simulator, and [New] for one that reports
+	// itself at CloudflareURL.
 	Simulated bool
-	anySource bool // nobody answered there, so the store's mark is believed
+	anySource bool // that address did not respond, so the store's own mark is used
 }
 
 // DatabaseSettings is the part of the table that is about the store; "collector
@@ -70,8 +70,8 @@ func (c *Config) DatabaseSettings() []cli.Setting {
 		{Env: "WEIR_DATABASE_URL", Value: cli.SecretText(&c.DatabaseURL), Help: "Postgres connection string (postgres://…); empty: a SQLite file"},
 		{Env: "WEIR_SQLITE_FILE", Default: "weir.db", Value: cli.Text(&c.SQLiteFile), Help: "SQLite file, used when no database URL is given; one process at a time"},
 		{Env: "WEIR_POSTGRES_POOLER", Default: "session", Value: cli.Enum(&c.Pooler, "session", "transaction"), Help: "transaction: work through a transaction-pooling proxy (no prepared statements, no LISTEN)"},
-		{Env: "CF_SAMPLE_TIMESTAMP", Default: "end", Value: cli.Enum(&c.SampleTimestamp, "end", "start"), Help: "instant of a window that its samples carry: its end minus one millisecond, or its start (not for buckets of a day, unless they are asked for by name); a property of the store"},
-		{Env: "WEIR_CHANGE_SAMPLE_TIMESTAMP", Default: "false", Value: cli.Bool(&c.ChangeTimestamp), Help: "change CF_SAMPLE_TIMESTAMP on a living store, which makes parallel samples in Prometheus"},
+		{Env: "CF_SAMPLE_TIMESTAMP", Default: "end", Value: cli.Enum(&c.SampleTimestamp, "end", "start"), Help: "timestamp of samples: the end of their window minus one millisecond, or its start (not for daily datasets, unless WEIR_DATASETS names them); a property of the store"},
+		{Env: "WEIR_CHANGE_SAMPLE_TIMESTAMP", Default: "false", Value: cli.Bool(&c.ChangeTimestamp), Help: "change CF_SAMPLE_TIMESTAMP of an existing store, which creates duplicate samples in Prometheus"},
 	}
 }
 
@@ -79,45 +79,45 @@ func (c *Config) DatabaseSettings() []cli.Setting {
 func (c *Config) CatalogueSettings() []cli.Setting {
 	return []cli.Setting{
 		{Env: "CF_BUCKET_SECONDS", Default: "300", Value: cli.DurationOneOf(&c.BucketSize, time.Minute, 5*time.Minute, 15*time.Minute, 30*time.Minute, time.Hour, 24*time.Hour), Help: "bucket size of the dataset http"},
-		{Env: "CF_DELAY_SECONDS", Default: "300", Value: cli.Duration(&c.Delay, time.Minute, 24*time.Hour), Help: "age of a window's end at which it is first asked for; how long it may be depends on the datasets: 2h20m at their defaults"},
-		{Env: "WEIR_CATALOGUE_FILE", Value: cli.Text(&c.CatalogueFile), Help: "YAML file with datasets on top of the built-in ones"},
-		{Env: "WEIR_DATASETS", Value: cli.List(&c.Enable), Help: "datasets to collect besides the default ones, by name or id; an id also chooses the bucket size (countries_5m)"},
-		{Env: "WEIR_DISABLE_DATASETS", Value: cli.List(&c.Disable), Help: "datasets to leave out, by name or id"},
+		{Env: "CF_DELAY_SECONDS", Default: "300", Value: cli.Duration(&c.Delay, time.Minute, 24*time.Hour), Help: "time after the end of a window at which it is first queried; the maximum depends on the datasets and is 2h20m with the default ones"},
+		{Env: "WEIR_CATALOGUE_FILE", Value: cli.Text(&c.CatalogueFile), Help: "YAML file that adds datasets to the built-in ones or changes them"},
+		{Env: "WEIR_DATASETS", Value: cli.List(&c.Enable), Help: "datasets to collect in addition to the default ones, by name or id; an id also selects the bucket size (countries_5m)"},
+		{Env: "WEIR_DISABLE_DATASETS", Value: cli.List(&c.Disable), Help: "default datasets not to collect, by name or id"},
 	}
 }
 
 // Settings is the table of "collector run".
 func (c *Config) Settings() []cli.Setting {
 	table := []cli.Setting{
-		{Env: "CF_API_TOKEN", Value: cli.SecretText(&c.Token), Help: "Cloudflare API token with Zone Read and Zone Analytics Read, and Account Analytics Read where datasets about accounts are collected; re-read from its file on change; required unless the file has credentials"},
-		{Key: "credentials", Value: cli.Tree(&c.Credentials, "a list of credentials, each with name and token_file, and user, share, accounts and zones where the defaults do not do"), Help: "several API tokens instead of CF_API_TOKEN; token_file is re-read on change, and the token itself never stands here"},
-		{Env: "CF_ZONES", Value: cli.List(&c.Zones), Help: "zones to collect, by name or tag, in any spelling (Bücher.example, xn--bcher-kva.example.); empty: all that the token sees"},
-		{Env: "CF_EXCLUDE_ZONES", Value: cli.List(&c.ExcludeZones), Help: "zones to leave out, by name or tag"},
-		{Env: "CF_ACCOUNTS", Value: cli.List(&c.Accounts), Help: "accounts that are collected, and whose zones are, by name or tag; a name with a comma stands in double quotes; empty: all"},
-		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "longest pause between planner passes"},
-		{Env: "WEIR_INITIAL_LOOKBACK", Default: "24h", Value: cli.Duration(&c.Lookback, 0, 90*24*time.Hour), Help: "history that a zone or account gets that is seen for the first time"},
+		{Env: "CF_API_TOKEN", Value: cli.SecretText(&c.Token), Help: "Cloudflare API token with Zone Read and Zone Analytics Read, and Account Analytics Read for datasets about accounts; the file is reloaded when it changes; required unless the configuration file has credentials"},
+		{Key: "credentials", Value: cli.Tree(&c.Credentials, "a list of credentials, each with name and token_file, and optionally user, share, accounts and zones"), Help: "several API tokens, instead of CF_API_TOKEN; a token_file is reloaded when it changes; the token itself is not allowed here"},
+		{Env: "CF_ZONES", Value: cli.List(&c.Zones), Help: "zones to collect, by name or tag, in any spelling (Bücher.example, xn--bcher-kva.example.); empty: all that the token can see"},
+		{Env: "CF_EXCLUDE_ZONES", Value: cli.List(&c.ExcludeZones), Help: "zones not to collect, by name or tag"},
+		{Env: "CF_ACCOUNTS", Value: cli.List(&c.Accounts), Help: "accounts to collect, and whose zones to collect, by name or tag; a name with a comma must be in double quotes; empty: all"},
+		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "maximum pause between planner passes"},
+		{Env: "WEIR_INITIAL_LOOKBACK", Default: "24h", Value: cli.Duration(&c.Lookback, 0, 90*24*time.Hour), Help: "how much history to collect of a zone or account that is seen for the first time"},
 		{Env: "WEIR_RETENTION", Value: cli.Duration(&c.Retention, 48*time.Hour, 3650*24*time.Hour), Help: "how long buckets are kept; default 400d on Postgres, 90d on SQLite"},
 		{Env: "WEIR_BUDGET_SHARE", Default: "50%", Value: cli.Share(&c.BudgetShare, 0.01, 1), Help: "share of Cloudflare's 300 queries per user and five minutes that Weir may use"},
-		{Env: "WEIR_BUDGET_USER", Default: defaultUser, Value: cli.Text(&c.BudgetUser), Help: "name for the Cloudflare user that owns the token; collectors of one store with tokens of one user use one name"},
+		{Env: "WEIR_BUDGET_USER", Default: defaultUser, Value: cli.Text(&c.BudgetUser), Help: "name for the Cloudflare user that owns the token; collectors on one store whose tokens belong to the same user must use the same name"},
 		{Env: "WEIR_CLOUDFLARE_URL", Default: "https://api.cloudflare.com/client/v4", Value: cli.URL(&c.CloudflareURL, "https", "http"), Help: "base of Cloudflare's API"},
-		{Env: "WEIR_CLOUDFLARE_CA_FILE", Value: cli.Text(&c.CloudflareCA), Help: "PEM file with CA certificates to trust for Cloudflare's API besides the built-in ones; read again for each request"},
-		{Env: "WEIR_MIGRATE", Default: "false", Value: cli.Bool(&c.Migrate), Help: "migrate the Postgres schema at start; SQLite always is"},
-		{Env: "WEIR_COLLECTOR_NAME", Value: cli.Text(&c.Holder), Help: "name of this process in the lease, another one for each process, for people to find it by; default: host name and a random part"},
+		{Env: "WEIR_CLOUDFLARE_CA_FILE", Value: cli.Text(&c.CloudflareCA), Help: "PEM file with CA certificates to trust for Cloudflare's API in addition to the system's; reloaded for each request"},
+		{Env: "WEIR_MIGRATE", Default: "false", Value: cli.Bool(&c.Migrate), Help: "migrate the Postgres schema at start; a SQLite file is always migrated"},
+		{Env: "WEIR_COLLECTOR_NAME", Value: cli.Text(&c.Holder), Help: "name of this process in the lease, unique to each process; default: host name and a random part"},
 		{Env: "WEIR_COLLECTOR_LISTEN", Default: ":9820", Value: cli.Address(&c.Listen), Help: "address of the gRPC BucketService"},
-		{Env: "WEIR_GRPC_CERT_FILE", Value: cli.Text(&c.GRPCFiles.CertFile), Help: "PEM file with the certificate of the gRPC listener, which then speaks TLS; read again for each connection"},
-		{Env: "WEIR_GRPC_KEY_FILE", Value: cli.Text(&c.GRPCFiles.KeyFile), Help: "PEM file with that certificate's key"},
-		{Env: "WEIR_GRPC_CLIENT_CA_FILE", Value: cli.Text(&c.GRPCFiles.ClientCAFile), Help: "PEM file with the CA certificates that clients must have a certificate of (mutual TLS); empty: clients need none"},
-		{Env: "WEIR_GRPC_TOKEN", Value: cli.SecretText(&c.GRPCToken), Help: "bearer tokens for read access, one a line, each of which will do; read again from their file for each call; empty: no token is needed"},
+		{Env: "WEIR_GRPC_CERT_FILE", Value: cli.Text(&c.GRPCFiles.CertFile), Help: "PEM file with the certificate of the gRPC listener, which enables TLS; reloaded for each connection"},
+		{Env: "WEIR_GRPC_KEY_FILE", Value: cli.Text(&c.GRPCFiles.KeyFile), Help: "PEM file with the key of that certificate"},
+		{Env: "WEIR_GRPC_CLIENT_CA_FILE", Value: cli.Text(&c.GRPCFiles.ClientCAFile), Help: "PEM file with the CA certificates that verify client certificates (mutual TLS); empty: clients need no certificate"},
+		{Env: "WEIR_GRPC_TOKEN", Value: cli.SecretText(&c.GRPCToken), Help: "bearer tokens for read access, one per line, of which a client needs one; the file is reloaded for each call; empty: no token is required"},
 		{Env: "WEIR_COLLECTOR_OPS_LISTEN", Default: ":9821", Value: cli.Address(&c.OpsListen), Help: "address of the operations listener: own metrics, health"},
-		{Env: "WEIR_COLLECTOR_WEB_CONFIG_FILE", Value: cli.Text(&c.WebConfig), Help: "Prometheus web configuration (TLS, basic authentication) of the operations listener; read again for each request"},
+		{Env: "WEIR_COLLECTOR_WEB_CONFIG_FILE", Value: cli.Text(&c.WebConfig), Help: "Prometheus web configuration file (TLS, basic authentication) of the operations listener; reloaded for each request"},
 		{Env: "WEIR_PPROF", Default: "false", Value: cli.Bool(&c.Pprof), Help: "serve profiles on the operations listener"},
-		{Env: "WEIR_GRPC_REFLECTION", Default: "false", Value: cli.Bool(&c.Reflect), Help: "serve gRPC reflection beyond loopback too"},
-		{Env: "WEIR_DRAIN", Default: "10s", Value: cli.Duration(&c.Drain, 0, 10*time.Minute), Help: "time that streams get to end at shutdown"},
+		{Env: "WEIR_GRPC_REFLECTION", Default: "false", Value: cli.Bool(&c.Reflect), Help: "serve gRPC reflection also on addresses other than loopback"},
+		{Env: "WEIR_DRAIN", Default: "10s", Value: cli.Duration(&c.Drain, 0, 10*time.Minute), Help: "time that streams have to end at shutdown"},
 	}
 	return slices.Concat(table, c.CatalogueSettings(), c.DatabaseSettings(), c.Log.Settings())
 }
 
-// Validate checks what no single setting shows. It returns every problem.
+// Validate checks rules that involve more than one setting. It returns every problem.
 func (c *Config) Validate() error {
 	var bad cli.Problems
 	if datasets, err := c.catalogue(); err != nil {
@@ -151,9 +151,9 @@ func (c *Config) Validate() error {
 		bad = append(bad, cli.Problem{Setting: "WEIR_INITIAL_LOOKBACK", Reason: fmt.Sprintf("must be at most WEIR_RETENTION (%s)", cli.FormatDuration(c.Retention))})
 	}
 	if f := c.GRPCFiles; (f.CertFile == "") != (f.KeyFile == "") {
-		bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_CERT_FILE", Reason: "must be given together with WEIR_GRPC_KEY_FILE"})
+		bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_CERT_FILE", Reason: "must be set together with WEIR_GRPC_KEY_FILE"})
 	} else if f.ClientCAFile != "" && f.CertFile == "" {
-		bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_CLIENT_CA_FILE", Reason: "needs WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE: without TLS no client is asked for a certificate"})
+		bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_CLIENT_CA_FILE", Reason: "requires WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE: client certificates are verified only with TLS"})
 	}
 	if !c.GRPCToken.IsZero() {
 		if err := auth.Check(c.GRPCToken); err != nil {
@@ -166,7 +166,7 @@ func (c *Config) Validate() error {
 	return bad
 }
 
-// validateToRun is Validate of a collector that has to ask Cloudflare.
+// validateToRun is Validate for a collector that sends requests to Cloudflare.
 func (c *Config) validateToRun() error {
 	err := c.Validate()
 	if !c.Tokens() {
@@ -175,7 +175,7 @@ func (c *Config) validateToRun() error {
 	return err
 }
 
-// catalogue loads the datasets that the settings ask for.
+// catalogue loads the datasets that the settings select.
 func (c *Config) catalogue() (*catalogue.Catalogue, error) {
 	user, err := readOptional(c.CatalogueFile)
 	if err != nil {
@@ -187,8 +187,8 @@ func (c *Config) catalogue() (*catalogue.Catalogue, error) {
 	})
 }
 
-// catalogueProblems takes the catalogue's problems apart and puts the names of
-// settings where the catalogue, which knows none, says "settings".
+// catalogueProblems separates the catalogue's problems and replaces "settings", which
+// the catalogue uses because it does not know their names, by the names of settings.
 func catalogueProblems(err error) []error {
 	if wrapped := errors.Unwrap(err); wrapped != nil {
 		err = wrapped
@@ -211,17 +211,17 @@ func catalogueProblems(err error) []error {
 	}
 	if len(delays) > 0 {
 		out = append(out, cli.Problem{Setting: "CF_DELAY_SECONDS", Reason: "must be at most " + strings.Join(delays, ", ") +
-			", or buckets leave the replay before scrapes have seen them; for http larger CF_BUCKET_SECONDS allow more, others can be left out (WEIR_DISABLE_DATASETS)"})
+			", or buckets leave the replay before they are scraped; a larger CF_BUCKET_SECONDS allows more for http, other datasets can be disabled (WEIR_DISABLE_DATASETS)"})
 	}
 	return out
 }
 
-// replayDefault is CF_METRICS_REPLAY_HOURS of exposers where it is not set.
+// replayDefault is the default of CF_METRICS_REPLAY_HOURS of exposers.
 const replayDefault = 24 * time.Hour
 
-// checkTimestamps refuses datasets whose samples would be older than a replay of
-// the default when they appear, and would never be seen, unless they are asked for
-// by name: the exposers' settings are not known here.
+// checkTimestamps rejects datasets whose samples would be older than the default replay
+// when they appear, and so would never be scraped, unless WEIR_DATASETS names them: the
+// exposers' settings are not known here.
 func (c *Config) checkTimestamps(datasets *catalogue.Catalogue) error {
 	if c.SampleTimestamp != "start" {
 		return nil
@@ -232,18 +232,18 @@ func (c *Config) checkTimestamps(datasets *catalogue.Catalogue) error {
 		if age < replayDefault || slices.Contains(c.Enable, d.Name) || slices.Contains(c.Enable, d.Dataset) {
 			continue
 		}
-		hours := int((age + 12*time.Hour + time.Hour - 1) / time.Hour) // as package replay of the exposer wants it
+		hours := int((age + 12*time.Hour + time.Hour - 1) / time.Hour) // as the exposer requires
 		return cli.Problem{Setting: "CF_SAMPLE_TIMESTAMP", Reason: fmt.Sprintf(
-			"samples of %s would be %s old when they appear, and exposers repeat none that is older than CF_METRICS_REPLAY_HOURS (%g by default): it must be end; "+
-				"or leave %s out (WEIR_DISABLE_DATASETS); or name it in WEIR_DATASETS, with CF_METRICS_REPLAY_HOURS=%d or more at the exposers and an out_of_order_time_window of %dh or more in Prometheus",
+			"samples of %s would be %s old when they appear, and exposers show none that are older than CF_METRICS_REPLAY_HOURS (%g by default): it must be end; "+
+				"or disable %s (WEIR_DISABLE_DATASETS); or name it in WEIR_DATASETS, with CF_METRICS_REPLAY_HOURS=%d or more at the exposers and an out_of_order_time_window of %dh or more in Prometheus",
 			d.Dataset, cli.FormatDuration(age), replayDefault.Hours(), d.Dataset, hours, hours+2)}
 	}
 	return nil
 }
 
-// Shown are the definitions of the datasets that are collected, and whether their
-// samples carry the starts of windows, for who has the exposer's settings too. The
-// settings must be valid.
+// Shown returns the definitions of the datasets that are collected, and whether their
+// samples carry the start of their window, for callers that also have the exposer's
+// settings. The settings must be valid.
 func (c *Config) Shown() (datasets []bucket.Definition, start bool) {
 	if all, err := c.catalogue(); err == nil {
 		for i := range all.Datasets {
@@ -264,8 +264,8 @@ func (c *Config) retention() time.Duration {
 	return 400 * 24 * time.Hour
 }
 
-// checkProxies refuses addresses of proxies that cannot be used. Go ignores some
-// of these without a word, and Cloudflare would be asked past the proxy. The
+// checkProxies rejects proxy addresses that cannot be used. Go ignores some of these
+// silently, and requests to Cloudflare would bypass the proxy. The
 // error does not repeat the address, which may hold a password.
 func checkProxies(getenv func(string) string) error {
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"} {
@@ -278,7 +278,7 @@ func checkProxies(getenv func(string) string) error {
 		}
 		u, err := url.Parse(text)
 		if err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
-			return fmt.Errorf("%s is not the address of a proxy, such as http://proxy.example:3128, with http, https, socks5 or socks5h; it is not shown, since it may hold a password", name)
+			return fmt.Errorf("%s must be the address of a proxy with the scheme http, https, socks5 or socks5h, such as http://proxy.example:3128; the value is not shown because it may contain a password", name)
 		}
 	}
 	return nil

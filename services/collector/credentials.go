@@ -22,24 +22,24 @@ type Credential struct {
 	Zones     []string `yaml:"zones,omitempty"`
 }
 
-// credential is one by which Cloudflare is asked, whatever it was configured by.
+// credential is an API token with its settings, from either form of configuration.
 type credential struct {
 	name, user string
 	share      float64
 	token      cli.Secret
 	setting    string // that names the token, for logs and metrics
-	choice     roster.Selection
+	choice     roster.Filter
 }
 
 var credentialName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 
-// credentials are those of the settings: one, or those of the file. The error holds
+// credentials returns the configured credentials: one, or those of the file. The error has
 // every problem.
 func (c *Config) credentials() ([]credential, error) {
 	if c.Credentials == nil {
 		return []credential{{
 			name: roster.DefaultCredential, user: c.BudgetUser, share: c.BudgetShare, token: c.Token, setting: "CF_API_TOKEN_FILE",
-			choice: roster.Selection{Zones: c.Zones, Exclude: c.ExcludeZones, Accounts: c.Accounts},
+			choice: roster.Filter{Zones: c.Zones, Exclude: c.ExcludeZones, Accounts: c.Accounts},
 		}}, c.checkToken()
 	}
 	bad := c.besides()
@@ -59,12 +59,12 @@ func (c *Config) credentials() ([]credential, error) {
 		case !credentialName.MatchString(given.Name):
 			problem("name", given.Name, "must be 1 to 32 of a to z, 0 to 9 and -")
 		case names[given.Name]:
-			problem("name", given.Name, "is the name of another credential too; each needs its own")
+			problem("name", given.Name, "is also the name of another credential; names must be unique")
 		}
 		names[given.Name] = true
 		one := credential{
 			name: given.Name, user: cmp.Or(given.User, given.Name), share: c.BudgetShare, setting: at + ".token_file",
-			choice: roster.Selection{Zones: given.Zones, Exclude: c.ExcludeZones, Accounts: given.Accounts, Credential: given.Name},
+			choice: roster.Filter{Zones: given.Zones, Exclude: c.ExcludeZones, Accounts: given.Accounts, Credential: given.Name},
 		}
 		if given.Share != "" {
 			if err := cli.Share(&one.share, 0.01, 1).Set(given.Share); err != nil {
@@ -72,7 +72,7 @@ func (c *Config) credentials() ([]credential, error) {
 			}
 		}
 		if other, known := shares[one.user]; known && other.share != one.share {
-			problem("share", given.Share, fmt.Sprintf("must be that of credential %s (%.4g%%): both belong to the Cloudflare user %s, who has one budget", other.name, 100*other.share, one.user))
+			problem("share", given.Share, fmt.Sprintf("must equal the share of credential %s (%.4g%%): both belong to the Cloudflare user %s and share its budget", other.name, 100*other.share, one.user))
 		} else {
 			shares[one.user] = one
 		}
@@ -92,17 +92,17 @@ func (c *Config) credentials() ([]credential, error) {
 		token, err := readToken(given.TokenFile)
 		switch {
 		case given.TokenFile == "":
-			problem("token_file", "", "is required: the file that holds the API token")
+			problem("token_file", "", "is required: the file that contains the API token")
 		case err != nil && token.IsZero():
 			problem("token_file", "", err.Error()) // which names the file, unless it may be the token itself
 		case err != nil:
 			problem("token_file", given.TokenFile, err.Error())
 		case files[given.TokenFile] != "":
-			problem("token_file", given.TokenFile, "is the file of credential "+files[given.TokenFile]+" too; each credential needs a token of its own")
+			problem("token_file", given.TokenFile, "is also the file of credential "+files[given.TokenFile]+"; each credential needs its own token")
 		default:
 			for _, o := range all {
 				if o.token.Equal(token) {
-					problem("token_file", given.TokenFile, "holds the token of credential "+o.name+" too; each credential needs a token of its own")
+					problem("token_file", given.TokenFile, "contains the token of credential "+o.name+"; each credential needs its own token")
 				}
 			}
 		}
@@ -115,7 +115,7 @@ func (c *Config) credentials() ([]credential, error) {
 	return nil, bad
 }
 
-// readToken reads a token's file. A token that can never be right comes with an
+// readToken reads a token's file. For a malformed token it returns the token and an
 // error.
 func readToken(file string) (cli.Secret, error) {
 	if file == "" {
@@ -128,7 +128,7 @@ func readToken(file string) (cli.Secret, error) {
 	return token, bearer.Check(token.Reveal())
 }
 
-// besides are the problems of settings that contradict a list of credentials.
+// besides returns the problems of settings that conflict with a list of credentials.
 func (c *Config) besides() (bad cli.Problems) {
 	no := func(setting, value, reason string) {
 		bad = append(bad, cli.Problem{Setting: setting, Value: value, Reason: reason})
@@ -137,25 +137,25 @@ func (c *Config) besides() (bad cli.Problems) {
 		no("credentials", "", "is an empty list: name a credential, or leave the key out and set CF_API_TOKEN")
 	}
 	if !c.Token.IsZero() {
-		no("CF_API_TOKEN", "", "is given together with the file's credentials: remove one")
+		no("CF_API_TOKEN", "", "cannot be combined with the credentials of the configuration file: remove one")
 	}
 	if len(c.Zones) > 0 {
-		no(roster.SettingZones, "", "is given together with the file's credentials, each of which has zones of its own: remove it")
+		no(roster.SettingZones, "", "cannot be combined with the credentials of the configuration file, each of which has its own zones: remove it")
 	}
 	if len(c.Accounts) > 0 {
-		no(roster.SettingAccounts, "", "is given together with the file's credentials, each of which has accounts of its own: remove it")
+		no(roster.SettingAccounts, "", "cannot be combined with the credentials of the configuration file, each of which has its own accounts: remove it")
 	}
 	if c.BudgetUser != "" && c.BudgetUser != defaultUser {
-		no("WEIR_BUDGET_USER", "", "is given together with the file's credentials, each of which has a user of its own: remove it")
+		no("WEIR_BUDGET_USER", "", "cannot be combined with the credentials of the configuration file, each of which has its own user: remove it")
 	}
 	return bad
 }
 
-// defaultUser is WEIR_BUDGET_USER where it is not set.
+// defaultUser is the default of WEIR_BUDGET_USER.
 const defaultUser = "default"
 
-// checkToken judges the one token of the settings. That there has to be one is for
-// the command to say.
+// checkToken validates the token of the settings. Whether one is required depends on
+// the command.
 func (c *Config) checkToken() error {
 	if c.Token.IsZero() {
 		return nil

@@ -95,7 +95,7 @@ func TestBadCredentials(t *testing.T) {
 		"no list":      {content: "credentials: []\n", want: []string{"credentials (DIR/weir.yaml:1): is an empty list"}},
 		"not a list":   {content: "credentials: {name: retail}\n", want: []string{"credentials (DIR/weir.yaml:1): must be a list of credentials"}},
 		"unknown key":  {content: "credentials:\n  - name: retail\n    token: abcdef\n", want: []string{"credentials (DIR/weir.yaml:1): must be a list of credentials, each with name and token_file"}},
-		"both ways":    {content: twoCredentials, environ: []string{"CF_API_TOKEN=t"}, want: []string{"CF_API_TOKEN (environment): is given together with the file's credentials"}},
+		"both ways":    {content: twoCredentials, environ: []string{"CF_API_TOKEN=t"}, want: []string{"CF_API_TOKEN (environment): cannot be combined with the credentials"}},
 		"zones beside": {content: twoCredentials + "cf_zones: [a.example]\ncf_accounts: [a]\nbudget_user: me\n", want: []string{"cf_zones", "cf_accounts", "budget_user"}},
 		"all at once": {content: `
 credentials:
@@ -109,17 +109,17 @@ credentials:
     accounts: [""]
 `, want: []string{
 			`credentials[0].name="Retail" (DIR/weir.yaml:2): must be 1 to 32`, `credentials[0].share="200%" (DIR/weir.yaml:2): must be a share from 1% to 100%`,
-			"credentials[labs].token_file (DIR/weir.yaml:2): is required", `credentials[labs].name="labs" (DIR/weir.yaml:2): is the name of another`,
+			"credentials[labs].token_file (DIR/weir.yaml:2): is required", `credentials[labs].name="labs" (DIR/weir.yaml:2): is also the name of another`,
 			"credentials[labs].token_file (DIR/weir.yaml:2): read the secret", `credentials[labs].zones="[]" (DIR/weir.yaml:2): is empty`,
 			"credentials[labs].accounts (DIR/weir.yaml:2): has an empty element",
 		}},
-		"one file twice":       {content: "credentials:\n  - {name: a, token_file: DIR/retail}\n  - {name: b, token_file: DIR/retail}\n", want: []string{`credentials[b].token_file="DIR/retail"`, "is the file of credential a too"}},
-		"one token twice":      {content: "credentials:\n  - {name: a, token_file: DIR/retail}\n  - {name: b, token_file: DIR/same}\n", want: []string{`credentials[b].token_file="DIR/same"`, "holds the token of credential a too"}},
+		"one file twice":       {content: "credentials:\n  - {name: a, token_file: DIR/retail}\n  - {name: b, token_file: DIR/retail}\n", want: []string{`credentials[b].token_file="DIR/retail"`, "is also the file of credential a"}},
+		"one token twice":      {content: "credentials:\n  - {name: a, token_file: DIR/retail}\n  - {name: b, token_file: DIR/same}\n", want: []string{`credentials[b].token_file="DIR/same"`, "contains the token of credential a"}},
 		"quotes":               {content: "credentials:\n  - {name: a, token_file: DIR/quoted}\n", want: []string{`credentials[a].token_file="DIR/quoted"`, "quot"}},
 		"nothing in it":        {content: "credentials:\n  - {name: a, token_file: DIR/empty}\n", want: []string{"credentials[a].token_file", "DIR/empty is empty"}},
 		"the token itself":     {content: "credentials:\n  - {name: a, token_file: abcdefghijklmnopqrstuvwxyz}\n", want: []string{"credentials[a].token_file", "may be the secret itself"}},
 		"the token as a name":  {content: "credentials:\n  - {name: full-0123456789abcdef0123456789abcdef, token_file: DIR/retail}\n", want: []string{"credentials[0].name (DIR/weir.yaml:1): has 37 characters (not shown)"}},
-		"two shares of a user": {content: "credentials:\n  - {name: a, token_file: DIR/retail, user: bot, share: 40%}\n  - {name: b, token_file: DIR/labs, user: bot}\n", want: []string{"credentials[b].share", "must be that of credential a (40%)"}},
+		"two shares of a user": {content: "credentials:\n  - {name: a, token_file: DIR/retail, user: bot, share: 40%}\n  - {name: b, token_file: DIR/labs, user: bot}\n", want: []string{"credentials[b].share", "must equal the share of credential a (40%)"}},
 		"nothing at all":       {content: "cf_delay_seconds: 300\n", want: []string{"CF_API_TOKEN", "credentials in the file"}},
 	} {
 		file, folder := credentialFile(t, test.content)

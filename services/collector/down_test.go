@@ -63,7 +63,7 @@ func TestPostgresDownAtStart(t *testing.T) {
 	}()
 	testkit.Eventually(t, time.Minute, func() error {
 		code, body := page("/-/ready")
-		if code != http.StatusServiceUnavailable || !strings.Contains(body, "the store does not answer") {
+		if code != http.StatusServiceUnavailable || !strings.Contains(body, "the store does not respond") {
 			return fmt.Errorf("readiness is %d, %s", code, body)
 		}
 		if _, metrics := page("/metrics"); !strings.Contains(metrics, "weir_collector_store_up 0") {
@@ -87,7 +87,7 @@ func TestPostgresDownAtStart(t *testing.T) {
 	if failed := <-migrated; failed != "" {
 		t.Errorf("migrate: %s", failed)
 	}
-	if n := said.Count("the database does not answer; waiting for it"); n != 1 {
+	if n := said.Count(`level=WARN msg="the database does not respond; waiting for it"`); n != 1 {
 		t.Errorf("the log has it %d times", n)
 	}
 }

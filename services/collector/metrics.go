@@ -13,16 +13,16 @@ import (
 // registerQuota exposes the budget of a Cloudflare user.
 func registerQuota(reg prometheus.Registerer, user string, l *quota.Limiter) {
 	reg = prometheus.WrapRegistererWith(prometheus.Labels{"user": strings.ToValidUTF8(user, "\uFFFD")}, reg)
-	gauge(reg, "budget_limit", "Requests that may be sent in five minutes: the configured share of Cloudflare's limit, or half of it.", func() float64 { return float64(l.State().Limit) })
-	gauge(reg, "budget_share_requests", "Requests that may be sent in five minutes by the configured share, to be held against weir_collector_budget_needed_requests.", func() float64 { share, _ := l.Share(); return float64(share) })
+	gauge(reg, "budget_limit", "Requests that may be sent in five minutes: the configured share of Cloudflare's limit, or half of the share while weir_collector_budget_shared is 1.", func() float64 { return float64(l.State().Limit) })
+	gauge(reg, "budget_share_requests", "Requests that may be sent in five minutes according to the configured share; compare with weir_collector_budget_needed_requests.", func() float64 { share, _ := l.Share(); return float64(share) })
 	gauge(reg, "budget_left", "Requests that this process could send now, as far as it knows.", func() float64 { return float64(l.State().Left) })
-	gauge(reg, "budget_shared", "1 while somebody else seems to use up the Cloudflare user's budget.", func() float64 {
+	gauge(reg, "budget_shared", "1 while another client seems to use up the Cloudflare user's budget.", func() float64 {
 		if l.State().Shared {
 			return 1
 		}
 		return 0
 	})
-	counter(reg, "budget_refused_total", "Answers of Cloudflare that said the budget was used up.", func() float64 { return float64(l.State().Refused) })
+	counter(reg, "budget_refused_total", "Requests that Cloudflare refused because the budget was used up.", func() float64 { return float64(l.State().Refused) })
 	counter(reg, "budget_lapsed_permits_total", "Permits that were reserved and not used in time.", func() float64 { return float64(l.State().Lapsed) })
 }
 
@@ -41,7 +41,7 @@ func registerFeed(reg prometheus.Registerer, f *feed.Feed, s *bucketsvc.Server) 
 
 // registerStore exposes whether there is a store, from the start on.
 func registerStore(reg prometheus.Registerer, c *Collector) {
-	gauge(reg, "store_up", "1 while the store answers this process.", func() float64 {
+	gauge(reg, "store_up", "1 while this process can reach the store.", func() float64 {
 		if c.away.Load() != nil || c.feed.Stats().Err != nil {
 			return 0
 		}

@@ -14,13 +14,13 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
-// Store is the database of a deployment, opened; see package store. It has a
-// name here for [Deps.OpenStore] and the tests behind it.
+// Store is the open database of a deployment; see package store. It is exported for
+// [Deps.OpenStore] and tests.
 type Store = store.Store
 
 // OpenTemporary opens a new store in a temporary file that is removed on Close.
-// Nothing in it outlives a power cut. Of the configuration it takes what a new
-// store is created with; the lease goes by Deps.LeaseClock.
+// It does not survive a power failure. Of the configuration only the settings of a new
+// store are used; the lease uses Deps.LeaseClock.
 func OpenTemporary(ctx context.Context, c Config, deps Deps) (Store, error) {
 	s, err := sqlite.Open(ctx, sqlite.Options{Ephemeral: true, Settings: c.settings(), Clock: deps.LeaseClock})
 	if err != nil {
@@ -29,8 +29,8 @@ func OpenTemporary(ctx context.Context, c Config, deps Deps) (Store, error) {
 	return s, nil
 }
 
-// OpenStore opens the configured database as a collector does at its start, for
-// tests that look into what a collector has left.
+// OpenStore opens the configured database as a collector does at start, for tests that
+// inspect the store of a collector.
 func OpenStore(ctx context.Context, c Config, deps Deps) (Store, error) {
 	return openStore(ctx, c, deps, nil)
 }
@@ -40,8 +40,8 @@ func (c *Config) settings() store.Settings {
 	return store.Settings{SampleTimestamp: c.SampleTimestamp, Simulated: c.Simulated, AnySource: c.anySource}
 }
 
-// openStore opens the configured database, migrated where that is this
-// process's business.
+// openStore opens the configured database. It migrates a SQLite file always, and
+// Postgres if WEIR_MIGRATE is set.
 func openStore(ctx context.Context, c Config, deps Deps, secrets *reload.Watch) (store.Store, error) {
 	if c.DatabaseURL.IsZero() || c.Migrate {
 		if err := Migrate(ctx, c); err != nil {
@@ -64,21 +64,21 @@ func openStore(ctx context.Context, c Config, deps Deps, secrets *reload.Watch) 
 	return s, nil
 }
 
-// openPostgres opens the database and makes sure that this process's role may do
-// all that a collector does, so that a missing right is told at the start and
-// not by the first month that has to be dropped.
+// openPostgres opens the database and checks that this process's role has all rights
+// that a collector needs, so that a missing right is reported at start and not when the
+// first month must be dropped.
 func openPostgres(ctx context.Context, c Config, deps Deps, secrets *reload.Watch) (store.Store, error) {
 	if c.DatabaseURL.File() == "" {
 		secrets = nil // it cannot change
 	}
-	told := reload.Tell(secrets, "WEIR_DATABASE_URL_FILE")
+	tracked := reload.Track(secrets, "WEIR_DATABASE_URL_FILE")
 	s, err := postgres.Open(ctx, postgres.Options{
 		DSN: c.DatabaseURL.Reveal(), TransactionPooling: c.Pooler == "transaction",
 		Reread: func() (string, error) {
 			now, err := c.DatabaseURL.Reread()
 			return now.Reveal(), err
 		},
-		Note:     told.Note,
+		Report:   tracked.Report,
 		Settings: c.settings(), ChangeSampleTimestamp: c.ChangeTimestamp, Logger: deps.Logger,
 	})
 	if err != nil {
@@ -90,7 +90,7 @@ func openPostgres(ctx context.Context, c Config, deps Deps, secrets *reload.Watc
 	return s, nil
 }
 
-// checkEncodingOf refuses a Postgres database that does not hold every text.
+// checkEncodingOf rejects a Postgres database whose encoding cannot represent every text.
 func checkEncodingOf(ctx context.Context, c Config) error {
 	if c.DatabaseURL.IsZero() {
 		return nil
@@ -101,9 +101,9 @@ func checkEncodingOf(ctx context.Context, c Config) error {
 	return nil
 }
 
-// checkEncoding refuses a new store in a database that does not hold every text.
-// One that is in use goes on, with a lasting problem: what it cannot hold becomes
-// gaps, and everything else is stored, until somebody moves it.
+// checkEncoding rejects a new store in a database whose encoding cannot represent every
+// text. A store that is in use continues, with a lasting problem: values that it cannot
+// hold become gaps, and everything else is stored.
 func (c *Collector) checkEncoding(ctx context.Context) error {
 	db, checks := c.store.(interface{ CheckEncoding(context.Context) error })
 	if !checks {
@@ -117,14 +117,14 @@ func (c *Collector) checkEncoding(ctx context.Context) error {
 	if headErr != nil || head.Revision == 0 {
 		return errors.Join(fmt.Errorf("%w (WEIR_DATABASE_URL)", err), headErr)
 	}
-	c.trouble.Set(trouble.StoreNotWritable, "encoding", "names that the database's encoding does not have cannot be stored: "+err.Error())
+	c.trouble.Set(trouble.StoreNotWritable, "encoding", "text that the database's encoding cannot represent is not stored: "+err.Error())
 	return nil
 }
 
-// explain names the settings behind a store's refusal.
+// explain adds the settings that caused a store's error.
 func explain(err error) error {
 	if errors.Is(err, store.ErrSettings) && !errors.Is(err, store.ErrSource) {
-		return fmt.Errorf("%w (set CF_SAMPLE_TIMESTAMP to what the store has, or WEIR_CHANGE_SAMPLE_TIMESTAMP=true to change the store)", err)
+		return fmt.Errorf("%w (set CF_SAMPLE_TIMESTAMP to the store's value, or WEIR_CHANGE_SAMPLE_TIMESTAMP=true to change the store)", err)
 	}
 	if errors.Is(err, postgres.ErrTransactionPooler) {
 		return fmt.Errorf("%w (set WEIR_POSTGRES_POOLER=transaction, or the pooler to session mode)", err)
@@ -132,13 +132,13 @@ func explain(err error) error {
 	return err
 }
 
-// Migrate brings the schema of the configured database up to this binary's. A
-// collector does it by itself for a SQLite file; for Postgres only when asked,
-// since it needs rights that a running collector should not have.
+// Migrate upgrades the schema of the configured database to this binary's version. A
+// collector does this automatically for a SQLite file, and for Postgres only if
+// WEIR_MIGRATE is set, since it needs rights that a running collector should not have.
 func Migrate(ctx context.Context, c Config) error {
 	if c.DatabaseURL.IsZero() {
 		if info, err := os.Stat(c.SQLiteFile); err == nil && info.IsDir() {
-			return fmt.Errorf("WEIR_SQLITE_FILE is %s, which is a folder; it must be a file, which is made if it does not exist", c.SQLiteFile)
+			return fmt.Errorf("WEIR_SQLITE_FILE is %s, which is a folder; it must be a file, which is created if it does not exist", c.SQLiteFile)
 		}
 		if err := sqlite.Migrate(ctx, c.SQLiteFile); err != nil {
 			return fmt.Errorf("migrate (WEIR_SQLITE_FILE is %s): %w", c.SQLiteFile, err)
@@ -151,14 +151,14 @@ func Migrate(ctx context.Context, c Config) error {
 	return nil
 }
 
-// Grants name Postgres roles that get rights on the store's tables.
+// Grants names the Postgres roles that get rights on the store's tables.
 type Grants struct{ Writers, Readers []string }
 
 // Settings is the part of the table of "collector migrate" that is about roles.
 func (g *Grants) Settings() []cli.Setting {
 	return []cli.Setting{
-		{Env: "WEIR_GRANT_WRITER", Value: cli.List(&g.Writers), Help: "Postgres roles that get, after the migration, exactly the rights that a collector needs; they must exist"},
-		{Env: "WEIR_GRANT_READER", Value: cli.List(&g.Readers), Help: "Postgres roles that get SELECT on tables and views, and no other right; they must exist"},
+		{Env: "WEIR_GRANT_WRITER", Value: cli.List(&g.Writers), Help: "existing Postgres roles that get exactly the rights that a collector needs, after the migration"},
+		{Env: "WEIR_GRANT_READER", Value: cli.List(&g.Readers), Help: "existing Postgres roles that get SELECT on tables and views, and no other right"},
 	}
 }
 

@@ -17,10 +17,10 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
-// clients are those of Cloudflare's API, one for each credential.
+// clients returns an API client for each credential.
 func (c *Config) clients(deps Deps, secrets *reload.Watch, all []credential) ([]*cloudflare.Client, error) {
 	if base, err := url.Parse(c.CloudflareURL); err == nil && base.Scheme == "http" && !loopback.Host(base.Hostname()) {
-		deps.Logger.Warn("the API token is sent in plain text beyond this machine; use https:// for anything but a simulator", "WEIR_CLOUDFLARE_URL", c.CloudflareURL)
+		deps.Logger.Warn("the API token is sent in plain text over the network; use https:// for anything but a simulator", "WEIR_CLOUDFLARE_URL", c.CloudflareURL)
 	}
 	clients := make([]*cloudflare.Client, len(all))
 	for i := range all {
@@ -39,7 +39,7 @@ func (c *Config) clients(deps Deps, secrets *reload.Watch, all []credential) ([]
 	return clients, nil
 }
 
-// upstream are the credentials as the loop uses them. Those of one Cloudflare user
+// upstream returns the credentials as the loop uses them. Those of one Cloudflare user
 // share a limiter.
 func (c *Collector) upstream(all []credential, clients []*cloudflare.Client, ownTime bool) (out []upstream.Credential, err error) {
 	limiters := map[string]*quota.Limiter{}
@@ -60,8 +60,8 @@ func (c *Collector) upstream(all []credential, clients []*cloudflare.Client, own
 	return out, nil
 }
 
-// transport carries requests to Cloudflare; another one when the authorities to
-// trust have changed, whose predecessor's connections end when they are idle.
+// transport returns the transport to Cloudflare. When the CA file changes, a new transport
+// replaces it, and idle connections of the old one close.
 func (c *Config) transport(secrets *reload.Watch) (http.RoundTripper, error) {
 	if err := checkProxies(os.Getenv); err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func (c *Config) transport(secrets *reload.Watch) (http.RoundTripper, error) {
 	if c.CloudflareCA == "" {
 		return cloudflare.Transport(cloudflare.TransportOptions{})
 	}
-	kept, err := reload.Keep(secrets, "WEIR_CLOUDFLARE_CA_FILE", func() (string, error) {
+	kept, err := reload.NewValue(secrets, "WEIR_CLOUDFLARE_CA_FILE", func() (string, error) {
 		content, err := smallfile.Read(c.CloudflareCA, smallfile.PEM)
 		return string(content), err
 	}, func(content string) (*cloudflare.Carrier, error) {
@@ -89,15 +89,15 @@ type roundTripper func(*http.Request) (*http.Response, error)
 // RoundTrip implements [http.RoundTripper].
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// keep is the token, from its file at every request, so that a rotated one needs no
-// restart. One that can never be right does not replace one that may be; whether
-// Cloudflare takes it, only Cloudflare knows.
+// keep returns the token, which is reloaded from its file for each request, so that a
+// rotation needs no restart. A malformed token does not replace a well-formed one;
+// whether Cloudflare accepts it is not checked here.
 func (c *credential) keep(secrets *reload.Watch) (*reload.Value[string, string], error) {
 	if c.token.File() == "" {
 		secrets = nil // it cannot change
 	}
 	kept := c.token
-	return reload.Keep(secrets, c.setting, func() (string, error) {
+	return reload.NewValue(secrets, c.setting, func() (string, error) {
 		now, err := kept.Reread()
 		return now.Reveal(), err
 	}, func(token string) (string, error) { return token, kept.Flaw(bearer.Check(token)) })

@@ -15,29 +15,29 @@ import (
 
 const (
 	// leastWait and mostWait bound the pauses between attempts to reach a database
-	// that does not answer.
+	// that does not respond.
 	leastWait = 500 * time.Millisecond
 	mostWait  = 10 * time.Second
 	// migrateWait is how long a migration waits: it is a command that ends, and
-	// whatever runs it (an init container, a unit, a person) can run it again.
+	// its caller (an init container, a unit, a person) can run it again.
 	migrateWait = time.Minute
 )
 
-// waits reports whether err says that Postgres does not answer, or does not yet
-// as it should. A credential, a database or a certificate that is not known, a
-// schema, a setting or a right that does not fit is for a person, who shall hear
-// of it at once and not find a process that waits.
+// waits reports whether err is a condition of Postgres that may pass by itself: it does
+// not respond or is not ready. A wrong credential, database, certificate, schema or
+// setting and a missing right must be fixed by an operator, so they end the process with
+// an error instead of making it wait.
 func waits(ctx context.Context, err error) bool {
 	away := errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
 	return away && !postgres.Misconfigured(err)
 }
 
-// wait does again what failed with err, in growing pauses, until it succeeds, fails
-// otherwise than because Postgres does not answer, or ctx ends; then it returns the
-// last error. The log has that once, then seldom, and that it is over.
+// wait retries do, which failed with err, at growing intervals until it succeeds, fails
+// with an error for which waits is false, or ctx ends; then it returns the
+// last error. It logs the beginning, repeats at growing intervals, and the end.
 func wait(ctx context.Context, log *slog.Logger, err error, do func(context.Context) error) error {
 	began, tell, pause := time.Now(), quiet.New(log, time.Minute), leastWait
-	const message = "the database does not answer; waiting for it"
+	const message = "the database does not respond; waiting for it"
 	defer tell.Over(message)
 	for waits(ctx, err) {
 		tell.Warn("", message, "err", err, "waited", time.Since(began).Round(time.Second))
@@ -48,13 +48,13 @@ func wait(ctx context.Context, log *slog.Logger, err error, do func(context.Cont
 		}
 		pause = min(2*pause, mostWait)
 		if err = do(ctx); err == nil {
-			log.Info("the database answers", "waited", time.Since(began).Round(time.Second))
+			log.Info("the database responds", "waited", time.Since(began).Round(time.Second))
 		}
 	}
 	return err
 }
 
-// migrate is "collector migrate": the schema, then the rights.
+// migrate runs "collector migrate": the schema, then the rights.
 func migrate(ctx context.Context, c Config, g Grants, log *slog.Logger) error {
 	return patiently(ctx, log, func(ctx context.Context) error {
 		if err := Migrate(ctx, c); err != nil {
@@ -67,7 +67,7 @@ func migrate(ctx context.Context, c Config, g Grants, log *slog.Logger) error {
 	})
 }
 
-// patiently waits for a database that do needs, but not for ever.
+// patiently runs do and waits for the database for up to migrateWait.
 func patiently(ctx context.Context, log *slog.Logger, do func(context.Context) error) error {
 	bounded, cancel := context.WithTimeout(ctx, migrateWait)
 	defer cancel()

@@ -34,7 +34,7 @@ func TestWaitingForADatabase(t *testing.T) {
 		if warnings := said.Count("level=WARN"); warnings == 0 || warnings > 12 {
 			t.Errorf("%d warnings in three hours", warnings)
 		}
-		if said.Count("the database answers") != 1 {
+		if said.Count("the database responds") != 1 {
 			t.Error("the log does not say that it is over")
 		}
 	})

@@ -38,7 +38,7 @@ func refused(ctx context.Context, op Op, err error) error {
 	if !op.Write && ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", op.Name, context.Cause(ctx))
 	}
-	if store.Mendable(err) {
+	if store.NeedsRepair(err) {
 		return fmt.Errorf("%s: %w", op.Name, err)
 	}
 	return fmt.Errorf("%s: %w: %w", op.Name, store.ErrUnavailable, err)

@@ -87,9 +87,9 @@ type event struct {
 	Zone, Becomes string // a zone, or the token and the zone that it is wrong about
 	// Staged: nothing else happens meanwhile that could hide it, so what it tells
 	// must be told, and told no longer when it has been over for Quiet.
-	Staged bool
-	Tells  []signal
-	Quiet  time.Duration
+	Staged  bool
+	Signals []signal
+	Quiet   time.Duration
 }
 
 func (e event) String() string {
@@ -135,7 +135,7 @@ func (e event) String() string {
 		fmt.Fprintf(&b, ": %s", e.Becomes)
 	}
 	if e.Staged {
-		fmt.Fprintf(&b, ", staged: %v", e.Tells)
+		fmt.Fprintf(&b, ", staged: %v", e.Signals)
 	}
 	return b.String()
 }

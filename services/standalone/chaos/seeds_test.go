@@ -90,7 +90,7 @@ func TestSeed700232AListOfZonesThatIsTooLarge(t *testing.T) {
 		700232,
 		event{At: 20 * time.Minute, For: 12 * time.Minute, Kind: api, Fault: cfsim.Fault{
 			Kind: cfsim.FaultAccountName, Zone: cfsim.Tag("account:labs"), Odd: []string{"9MB"},
-		}, Staged: true, Tells: []signal{{Code: "UPSTREAM_FAILING", About: "list of zones"}}, Quiet: overWithin},
+		}, Staged: true, Signals: []signal{{Code: "UPSTREAM_FAILING", About: "list of zones"}}, Quiet: overWithin},
 		event{At: 20*time.Minute + time.Second, Kind: crash, Target: leftCollector, Amount: 5 * time.Second},
 		event{At: 20*time.Minute + time.Second, Kind: crash, Target: rightCollector, Amount: 5 * time.Second},
 	))

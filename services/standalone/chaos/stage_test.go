@@ -61,37 +61,37 @@ const (
 var stages = []func(d dice, s *schedule, e *event){
 	func(d dice, _ *schedule, e *event) { // refused in unknown words, all alike
 		e.Kind, e.Fault = api, d.refuse("")
-		e.Tells = []signal{{Code: "UNKNOWN_REFUSAL"}, gap(bucketv1.GapReason_GAP_REASON_UNKNOWN, d.one(allows("")...))}
+		e.Signals = []signal{{Code: "UNKNOWN_REFUSAL"}, gap(bucketv1.GapReason_GAP_REASON_UNKNOWN, d.one(allows("")...))}
 	},
 	func(d dice, _ *schedule, e *event) { // one zone
 		zone := d.one(allows("")...)
 		e.Kind, e.Fault = api, d.refuse(zone)
-		e.Tells = []signal{{Code: "UNKNOWN_REFUSAL", About: zone}, gap(bucketv1.GapReason_GAP_REASON_UNKNOWN, zone)}
+		e.Signals = []signal{{Code: "UNKNOWN_REFUSAL", About: zone}, gap(bucketv1.GapReason_GAP_REASON_UNKNOWN, zone)}
 	},
 	func(d dice, _ *schedule, e *event) { // one dataset of one zone
 		zone := d.one(allows("rollup_1m")...)
 		e.Kind, e.Fault = api, d.refuse(zone)
 		e.Fault.Dataset = "httpRequests1mGroups"
-		e.Tells = []signal{{Code: "UNKNOWN_REFUSAL", About: zone + " http_5m"}, gap(bucketv1.GapReason_GAP_REASON_UNKNOWN, zone)}
+		e.Signals = []signal{{Code: "UNKNOWN_REFUSAL", About: zone + " http_5m"}, gap(bucketv1.GapReason_GAP_REASON_UNKNOWN, zone)}
 	},
 	func(d dice, _ *schedule, e *event) { // the token is not for this address
 		e.Kind, e.Fault = api, cfsim.Fault{Kind: cfsim.FaultLocation, Path: d.one("", "/graphql")}
-		e.Tells = []signal{{Code: "TOKEN_REFUSED"}, gap(bucketv1.GapReason_GAP_REASON_UNAUTHORIZED, d.one(allows("")...))}
+		e.Signals = []signal{{Code: "TOKEN_REFUSED"}, gap(bucketv1.GapReason_GAP_REASON_UNAUTHORIZED, d.one(allows("")...))}
 	},
 	func(d dice, _ *schedule, e *event) { // the token is no good
 		e.Kind, e.Becomes = badToken, d.one("disabled", "unknown")
-		e.Tells = []signal{{Code: "TOKEN_REFUSED"}, gap(bucketv1.GapReason_GAP_REASON_UNAUTHORIZED, d.one(allows("")...))}
+		e.Signals = []signal{{Code: "TOKEN_REFUSED"}, gap(bucketv1.GapReason_GAP_REASON_UNAUTHORIZED, d.one(allows("")...))}
 	},
 	func(d dice, _ *schedule, e *event) { // the token is not for a zone that Cloudflare names
 		zone := d.one(allows("")...)
 		e.Kind, e.Fault = api, cfsim.Fault{Kind: cfsim.FaultZonesDenied, Path: "/graphql", Zone: cfsim.Tag("zone:" + zone)}
-		e.Tells = []signal{gap(bucketv1.GapReason_GAP_REASON_UNAUTHORIZED, zone)}
+		e.Signals = []signal{gap(bucketv1.GapReason_GAP_REASON_UNAUTHORIZED, zone)}
 		e.Quiet = 75 * time.Minute // asked again within an hour
 	},
 	func(d dice, _ *schedule, e *event) { // a name that cannot be a label
 		zone := d.one(allows("")...)
 		e.Kind, e.Fault = api, cfsim.Fault{Kind: cfsim.FaultZoneName, Zone: cfsim.Tag("zone:" + zone), Odd: []string{unprintable(d)}}
-		e.Tells, e.Quiet = []signal{{Code: "INVALID_VALUE", About: "zone " + cfsim.Tag("zone:"+zone)}}, namesWithin
+		e.Signals, e.Quiet = []signal{{Code: "INVALID_VALUE", About: "zone " + cfsim.Tag("zone:"+zone)}}, namesWithin
 	},
 	func(d dice, _ *schedule, e *event) { // an account's
 		account, zone := "retail", "shop.example"
@@ -99,9 +99,9 @@ var stages = []func(d dice, s *schedule, e *event){
 			account, zone = "labs", "api.example"
 		}
 		e.Kind, e.Fault = api, cfsim.Fault{Kind: cfsim.FaultAccountName, Zone: cfsim.Tag("account:" + account), Odd: []string{unprintable(d)}}
-		e.Tells, e.Quiet = []signal{{Code: "INVALID_VALUE", About: "zone " + cfsim.Tag("zone:"+zone)}}, namesWithin
+		e.Signals, e.Quiet = []signal{{Code: "INVALID_VALUE", About: "zone " + cfsim.Tag("zone:"+zone)}}, namesWithin
 		if e.Fault.Odd[0] == "9MB" { // one for each of its zones: no list can be as large
-			e.Tells = []signal{{Code: "UPSTREAM_FAILING", About: "list of zones"}}
+			e.Signals = []signal{{Code: "UPSTREAM_FAILING", About: "list of zones"}}
 		}
 	},
 	func(d dice, _ *schedule, e *event) { // numbers and times that no count and no window can be
@@ -110,7 +110,7 @@ var stages = []func(d dice, s *schedule, e *event){
 		if d.chance(.4) {
 			e.Fault.Kind, e.Fault.Odd = cfsim.FaultTime, []string{d.one(cfsim.OddStrings()[:9]...)}
 		}
-		e.Tells = []signal{{Code: anyGap, About: zone}}
+		e.Signals = []signal{{Code: anyGap, About: zone}}
 	},
 	stageUnwritable, stageUnwritable, stagePoison, stagePoison,
 }
@@ -125,12 +125,12 @@ func unprintable(d dice) string {
 func stageUnwritable(d dice, _ *schedule, e *event) {
 	d.unwritable(e)
 	e.Target = ""
-	e.Tells = []signal{{Code: "STORE_NOT_WRITABLE"}, {Code: notReady}}
+	e.Signals = []signal{{Code: "STORE_NOT_WRITABLE"}, {Code: notReady}}
 }
 
 func stagePoison(d dice, _ *schedule, e *event) {
 	d.poison(e)
-	e.Tells = []signal{{Code: "STORE_UNREADABLE", About: "http_5m zone "}}
+	e.Signals = []signal{{Code: "STORE_UNREADABLE", About: "http_5m zone "}}
 }
 
 // unwritable draws a store that somebody has to mend.
@@ -268,7 +268,7 @@ func (w *world) listen(at time.Duration) {
 	var heard []signal
 	for _, name := range collectors {
 		heard = append(heard, w.problems(name)...)
-		if slices.ContainsFunc(p.Tells, func(s signal) bool { return strings.HasPrefix(s.Code, anyGap) }) && (over || at%(5*time.Minute) == 0) {
+		if slices.ContainsFunc(p.Signals, func(s signal) bool { return strings.HasPrefix(s.Code, anyGap) }) && (over || at%(5*time.Minute) == 0) {
 			heard = append(heard, w.checkCoverage(name, false)...)
 		}
 	}
@@ -277,7 +277,7 @@ func (w *world) listen(at time.Duration) {
 	if on && since >= gapWithin {
 		w.checkNeighbours(p, heard)
 	}
-	for _, want := range p.Tells {
+	for _, want := range p.Signals {
 		within := heardWithin
 		if strings.HasPrefix(want.Code, anyGap) {
 			within = gapWithin

@@ -143,12 +143,12 @@ func TestGeneratedMetrics(t *testing.T) {
 ## Data, on the exposer's data port
 
 Every family is a gauge: one sample is the amount in one bucket, at the time of
-that bucket. Add buckets up with ` + "`sum_over_time`" + `; never use ` + "`rate`" + ` on them (see
-[prometheus.md](prometheus.md)). Uniques are per bucket and may not be added up.
-` + "`cloudflare_sample_interval`" + ` has a sample beside those of a bucket that Cloudflare answered from a
-sample of events, with the dataset's id as label: the numbers of the bucket are estimates. A store that
-began before there was this family shows the older buckets' under ` + "`cloudflare_zone_<dataset>_sample_interval`" + `.
-Which datasets are collected by default is in [datasets.md](datasets.md).
+that bucket. Add buckets up with ` + "`sum_over_time`" + `; do not use ` + "`rate`" + ` (see
+[prometheus.md](prometheus.md)). Unique counts are per bucket and must not be added up.
+If Cloudflare computed a bucket from a sample of events, its values are estimates, and
+` + "`cloudflare_sample_interval`" + ` has a sample at the same time, with the dataset's id as a label. Buckets that
+were stored before this family existed have it as ` + "`cloudflare_zone_<dataset>_sample_interval`" + `.
+[datasets.md](datasets.md) lists the datasets that are collected by default.
 
 `)
 	b.Write(families)
@@ -157,7 +157,7 @@ Which datasets are collected by default is in [datasets.md](datasets.md).
 		{"The collector itself", "On its operations port.", "collector"},
 		{"The exposer itself", "On its operations port.", "exposer"},
 	} {
-		fmt.Fprintf(&b, "\n## %s\n\n%s\nThe Go runtime's and the process's (`go_…`, `process_…`, `promhttp_…`) come with both.\n\n", s.heading, s.text)
+		fmt.Fprintf(&b, "\n## %s\n\n%s\nMetrics of the Go runtime and the process (`go_…`, `process_…`, `promhttp_…`) are exported too.\n\n", s.heading, s.text)
 		b.WriteString("| metric | type | labels | help |\n| --- | --- | --- | --- |\n")
 		for _, m := range own[s.key] {
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.name, m.kind, labels(m.labels), strings.ReplaceAll(m.help, "|", `\|`))

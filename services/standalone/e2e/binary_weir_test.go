@@ -183,7 +183,7 @@ func TestBinaryKnowsASimulatorBehindAURL(t *testing.T) {
 	early.again()
 	early.says(20*time.Second, "whether it is a simulator is not known")
 	sim := begin()
-	early.says(60*time.Second, "level=WARN", "the answer is a simulator's: true, the store is for simulated data: false", "restart the collector")
+	early.says(60*time.Second, "level=WARN", "the response is simulated: true, the store is for simulated data: false", "restart the collector")
 	early.stop(5 * time.Second)
 
 	c := real.startCollector(t, settings...)

@@ -67,7 +67,7 @@ func New(methods Table, watch *reload.Watch, grants ...Grant) (*Gate, error) {
 		if one.Tokens.File() == "" {
 			watch = nil // it cannot change
 		}
-		kept, err := reload.Keep(watch, one.Setting, func() (string, error) {
+		kept, err := reload.NewValue(watch, one.Setting, func() (string, error) {
 			now, err := one.Tokens.Reread()
 			if err != nil {
 				return "", err

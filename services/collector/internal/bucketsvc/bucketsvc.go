@@ -120,9 +120,9 @@ type Server struct {
 	log     *quiet.Log // clients can cause the same message repeatedly
 	streams atomic.Int64
 
-	snapshots, lists, calls proc.Places
+	snapshots, lists, calls proc.Semaphore
 
-	summing proc.Places // size 1; guards the next two
+	summing proc.Semaphore // size 1; guards the next two
 	summary []*bucketv1.DatasetStatus
 	summed  time.Time // when summary was read; zero: not yet
 
@@ -156,8 +156,8 @@ func New(c Config) (*Server, error) {
 	}
 	return &Server{
 		c: c, log: quiet.New(c.Logger, time.Minute), draining: make(chan struct{}),
-		snapshots: make(proc.Places, l.Snapshots), lists: make(proc.Places, l.Lists), calls: make(proc.Places, l.Calls),
-		summing: make(proc.Places, 1),
+		snapshots: make(proc.Semaphore, l.Snapshots), lists: make(proc.Semaphore, l.Lists), calls: make(proc.Semaphore, l.Calls),
+		summing: make(proc.Semaphore, 1),
 	}, nil
 }
 
@@ -183,12 +183,12 @@ func (s *Server) admit() (release func(), err error) {
 	return func() { s.streams.Add(-1) }, nil
 }
 
-// enter waits for its turn for up to Limits.Queue, and then returns the error full.
-// The caller calls Leave.
-func (s *Server) enter(ctx context.Context, places proc.Places, full error) error {
+// acquire waits for a slot for up to Limits.Queue, and then returns the error full.
+// The caller calls Release.
+func (s *Server) acquire(ctx context.Context, slots proc.Semaphore, full error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.c.Limits.Queue, full)
 	defer cancel()
-	return places.Enter(ctx)
+	return slots.Acquire(ctx)
 }
 
 // info describes the store to readers.

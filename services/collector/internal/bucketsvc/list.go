@@ -40,10 +40,10 @@ func (s *Server) list(ctx context.Context, req *bucketv1.ListBucketsRequest, sen
 	if err != nil {
 		return err
 	}
-	if err := s.enter(ctx, s.lists, errManyLists); err != nil {
+	if err := s.acquire(ctx, s.lists, errManyLists); err != nil {
 		return err
 	}
-	defer s.lists.Leave()
+	defer s.lists.Release()
 	of, keep, err := s.stored(ctx, filter)
 	if err != nil {
 		return err

@@ -24,9 +24,9 @@ func answer[T proto.Message](ctx context.Context, s *Server, call string, do fun
 	bounded, cancel := context.WithTimeout(ctx, s.c.Limits.Unary)
 	defer cancel()
 	var m T
-	err := s.enter(bounded, in, full)
+	err := s.acquire(bounded, in, full)
 	if err == nil {
-		defer in.Leave()
+		defer in.Release()
 		m, err = do(bounded)
 	}
 	if err == nil {
@@ -157,10 +157,10 @@ const summaryAge = 5 * time.Second
 // datasets returns the status of datasets, which one call at a time computes; calls
 // that wait get its result.
 func (s *Server) datasets(ctx context.Context) ([]*bucketv1.DatasetStatus, error) {
-	if err := s.enter(ctx, s.summing, errManyCalls); err != nil {
+	if err := s.acquire(ctx, s.summing, errManyCalls); err != nil {
 		return nil, err
 	}
-	defer s.summing.Leave()
+	defer s.summing.Release()
 	if !s.summed.IsZero() && time.Since(s.summed) < summaryAge {
 		return s.summary, nil
 	}

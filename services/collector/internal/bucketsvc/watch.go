@@ -88,10 +88,10 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 	if err != nil {
 		return store.Head{}, err
 	}
-	if err := s.enter(ctx, s.snapshots, errManySnapshots); err != nil {
+	if err := s.acquire(ctx, s.snapshots, errManySnapshots); err != nil {
 		return store.Head{}, err
 	}
-	defer s.snapshots.Leave()
+	defer s.snapshots.Release()
 	// An open transaction blocks vacuum and retention, and other snapshots wait, so a
 	// snapshot has time limits of its own, besides the one on each message.
 	out.hurry(true)

@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/bits"
 	"strconv"
+
+	"github.com/weir-metrics/weir/internal/bucket"
 )
 
 // amount adds up what Cloudflare reports. Integers are added exactly, in 64
@@ -41,12 +43,12 @@ func parseAmount(v any) (amount, error) {
 	f, err := strconv.ParseFloat(string(n), 64)
 	switch {
 	case err != nil || math.IsInf(f, 0) || math.IsNaN(f):
-		return amount{}, fmt.Errorf("is %q; it must be a finite number", clip(string(n)))
+		return amount{}, fmt.Errorf("is %q; it must be a finite number", bucket.Clip(string(n)))
 	case f < 0:
-		return amount{}, fmt.Errorf("is %s; it must not be negative", clip(string(n)))
+		return amount{}, fmt.Errorf("is %s; it must not be negative", bucket.Clip(string(n)))
 	case f >= 1<<63:
 		// Nothing in one bucket is so many; stored, it would stay for ever.
-		return amount{}, fmt.Errorf("is %s; no count reaches 2^63", clip(string(n)))
+		return amount{}, fmt.Errorf("is %s; no count reaches 2^63", bucket.Clip(string(n)))
 	case f == math.Trunc(f): // "1e3", "12.0"
 		return amount{whole: uint64(f)}, nil
 	}
@@ -70,13 +72,4 @@ func kindOf(v any) string {
 		return "a number"
 	}
 	return fmt.Sprintf("a %T", v)
-}
-
-// clip keeps error messages short whatever the upstream sends.
-func clip(s string) string {
-	const most = 80
-	if len(s) <= most {
-		return s
-	}
-	return s[:most] + "…"
 }

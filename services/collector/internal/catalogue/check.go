@@ -10,20 +10,19 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/yamlspec"
 )
 
-// counterSuffixes would claim a type that a gauge does not have.
+// counterSuffixes are suffixes of other types than gauges.
 var counterSuffixes = []string{"_total", "_count", "_sum", "_bucket", "_info", "_created", "_stepped"}
 
-// reservedLabels are set by Weir, by a scrape, or mean something to Prometheus.
+// reservedLabels are set by Weir or by a scrape, or have a meaning in Prometheus.
 var reservedLabels = []string{"zone", "account", "instance", "job", "le", "quantile", "dataset", "scope"}
 
-// intervalSuffix ends the names of families that say which buckets are estimates:
-// one for all datasets today, one for each in buckets of earlier versions.
+// intervalSuffix is the suffix of families that mark buckets that are estimates: one for
+// all datasets now, one for each dataset in buckets of earlier versions.
 const intervalSuffix = "_sample_interval"
 
 type sayer func(at yamlspec.Place, format string, args ...any)
 
-// check says what is wrong with a dataset whatever its size, beyond what the
-// format of the file shows.
+// check validates a dataset regardless of its size, beyond the format of the file.
 func (s *spec) check(bad *problems) {
 	say := func(at yamlspec.Place, format string, args ...any) {
 		bad.add(at, "dataset %s: "+format, append([]any{s.Name}, args...)...)
@@ -83,7 +82,7 @@ func (s *spec) checkSizes(say sayer) {
 			}
 		}
 	}
-	// The size is part of the id, so a name with another one would mislead.
+	// The size is part of the id, so another size in the name would mislead.
 	for _, size := range sizes {
 		if strings.HasSuffix(s.Name, "_"+bucket.SizeName(size)) && !slices.Equal(s.can, []time.Duration{size}) {
 			say(s.Place, "name ends in _%s, so sizes must be [%s]", bucket.SizeName(size), bucket.SizeName(size))
@@ -229,7 +228,7 @@ func (s *spec) checkMeasure(v *variantSpec, m *measureSpec, wrong func(format st
 	if f.additive() {
 		return
 	}
-	// Distinct counts cannot be added up: one group has to be one row.
+	// Distinct counts cannot be added up: each group must be one row.
 	sources := m.sources()
 	for _, dim := range v.Dimensions {
 		if !slices.Contains(sources, dim) {
@@ -243,7 +242,7 @@ func (s *spec) checkMeasure(v *variantSpec, m *measureSpec, wrong func(format st
 	}
 }
 
-// sources are where the labels come from.
+// sources returns the sources of the labels.
 func (m *Measure) sources() (out []string) {
 	for _, source := range m.Labels {
 		out = append(out, source)
@@ -251,8 +250,7 @@ func (m *Measure) sources() (out []string) {
 	return out
 }
 
-// checkExpanded says what is wrong with a dataset at the size that it would be
-// collected at.
+// checkExpanded validates a dataset at the size at which it would be collected.
 func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 	say := func(format string, args ...any) {
 		bad.add(s.Place, "dataset %s: "+format, append([]any{d.Dataset}, args...)...)
@@ -263,8 +261,8 @@ func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 	if d.Deadline < d.Delay {
 		say("deadline is %s; it must not be before the delay, %s", d.Deadline, d.Delay)
 	}
-	// A window has to be repeated by at least two scrapes after it fell due;
-	// with its start as timestamp it is one window older from the beginning.
+	// At least two scrapes must repeat a window after it falls due. With its start as
+	// the timestamp, its samples are one window older.
 	delay := d.Delay
 	if s.Delay == nil {
 		delay = defaultDelay // whether that of the settings fits, is said below
@@ -283,7 +281,7 @@ func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 	}
 }
 
-// shown is for how many buckets a sample has to be repeated, delay apart.
+// shown is for how many buckets a sample must be repeated, not counting the delay.
 func shown(start bool) int {
 	if start {
 		return 3
@@ -291,8 +289,8 @@ func shown(start bool) int {
 	return 2
 }
 
-// DelayError says that the delay of the settings is too long for a dataset that is
-// collected: its buckets would leave the replay before scrapes have seen them.
+// DelayError reports that the configured delay is too long for a collected dataset: its
+// buckets would leave the replay before they are scraped.
 type DelayError struct {
 	Dataset string
 	Most    time.Duration // that would do

@@ -10,14 +10,13 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/yamlspec"
 )
 
-// declared is what all files together declare.
+// declared has the merged declarations of all files.
 type declared struct {
 	nodes    map[string]nodeSpec
 	datasets []*spec
 }
 
-// add reads one more file. What a later file says about a known dataset is put on
-// top of it.
+// add reads a file. Its keys for known datasets override those of earlier files.
 func (k *declared) add(name string, text []byte, bad *problems) {
 	var f file
 	*bad = append(*bad, format.Decode(name, text, &f)...)
@@ -35,7 +34,7 @@ func (k *declared) add(name string, text []byte, bad *problems) {
 	}
 }
 
-// put adds a dataset, or puts it on top of the one of its name.
+// put adds a dataset, or overrides the one with its name.
 func (k *declared) put(u *spec, bad *problems) {
 	s, size := k.find(u.Name)
 	if s == nil || size != 0 && !s.builtIn {
@@ -68,8 +67,8 @@ func (k *declared) put(u *spec, bad *problems) {
 	s.Place = u.Place
 }
 
-// find returns the dataset of a name or id, nil if there is none. An id says a
-// size too.
+// find returns the dataset with a name or id, nil if there is none. For an id it also
+// returns the size.
 func (k *declared) find(name string) (s *spec, size time.Duration) {
 	for _, s := range k.datasets {
 		if s.Name == name {
@@ -86,7 +85,7 @@ func (k *declared) find(name string) (s *spec, size time.Duration) {
 	return nil, 0
 }
 
-// resolve fills in what variants inherit, and which sizes datasets can have.
+// resolve sets what variants inherit, and the sizes that datasets support.
 func (k *declared) resolve(bad *problems) {
 	for _, s := range k.datasets {
 		for i := range s.Variants {
@@ -108,8 +107,8 @@ func (k *declared) resolve(bad *problems) {
 	}
 }
 
-// inherit gives a variant the dataset's measures: its own of the same family take
-// their places, its others come last.
+// inherit adds the dataset's measures to a variant. The variant's own measure of a family
+// replaces the dataset's in its place; its others come last.
 func (s *spec) inherit(v *variantSpec, bad *problems) {
 	feeds := func(list []measureSpec, family string) int {
 		return slices.IndexFunc(list, func(m measureSpec) bool { return m.Family == family })
@@ -134,10 +133,10 @@ func (s *spec) inherit(v *variantSpec, bad *problems) {
 	v.Measures = append(all, own...)
 }
 
-// httpDataset is the dataset whose size is a setting of its own.
+// httpDataset is the dataset whose size has its own setting.
 const httpDataset = "http"
 
-// choose brings the settings into the declarations.
+// choose applies the settings to the declarations.
 func (k *declared) choose(o *Options, bad *problems) {
 	settings := yamlspec.Place{}
 	if s, _ := k.find(httpDataset); s != nil {
@@ -194,7 +193,7 @@ func (k *declared) choose(o *Options, bad *problems) {
 	}
 }
 
-// checkTogether says what is wrong between datasets, and whose each id is.
+// checkTogether checks datasets against each other, and returns the dataset of each id.
 func (k *declared) checkTogether(bad *problems) map[string]*spec {
 	ids, families := map[string]*spec{}, map[string]*spec{}
 	for _, s := range k.datasets {

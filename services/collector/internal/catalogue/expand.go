@@ -10,10 +10,10 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// kinds are the kinds of scope by their names in a file.
+// kinds are the kinds of scope by their name in a file.
 var kinds = map[string]bucket.ScopeKind{bucket.Zone.String(): bucket.Zone, bucket.Account.String(): bucket.Account}
 
-// id is the dataset's id at a size. A dataset of one size may have it in its name.
+// id is the dataset's id at a size. The name of a dataset with one size may include it.
 func (s *spec) id(size time.Duration) string {
 	suffix := "_" + bucket.SizeName(size)
 	if len(s.can) == 1 && strings.HasSuffix(s.Name, "_"+bucket.SizeName(s.can[0])) {
@@ -25,8 +25,7 @@ func (s *spec) id(size time.Duration) string {
 	return s.Name + suffix
 }
 
-// expand makes the dataset at one size. What is wrong with it is for the checks
-// to say.
+// expand returns the dataset at one size. It does not validate it.
 func (s *spec) expand(size, delay time.Duration) Dataset {
 	d := Dataset{
 		Definition: bucket.Definition{
@@ -60,18 +59,18 @@ func (s *spec) expand(size, delay time.Duration) Dataset {
 
 func (f *familySpec) family() bucket.Family {
 	out := bucket.Family{Name: f.Name, Help: f.Help, Unit: f.Unit, Role: bucket.Total, Additive: f.additive()}
-	// A family with labels of its own has several series per scope: nothing else
-	// makes it a breakdown, so nobody has to say it.
+	// A family with labels of its own has several series per scope, so it is a
+	// breakdown.
 	if len(f.Labels) > 0 {
 		out.Labels, out.Role = f.Labels, bucket.Breakdown
 	}
 	return out
 }
 
-// additive: most families are; the exception is worth a word, the rule is not.
+// additive is true by default.
 func (f *familySpec) additive() bool { return or(f.Additive, true) }
 
-// variants are those that can ask at a size.
+// variants returns the variants that support a size.
 func (s *spec) variants(size time.Duration) (out []Variant) {
 	for i := range s.Variants {
 		if v, ok := s.Variants[i].at(size, s.Drop); ok {
@@ -81,8 +80,8 @@ func (s *spec) variants(size time.Duration) (out []Variant) {
 	return out
 }
 
-// at is the variant at a bucket size, if it has one: with the longest group
-// that its node can make, since fewer groups fit more windows into a page.
+// at returns the variant at a bucket size if it supports it: with the longest step of its
+// node, so that more windows fit into a page.
 func (vs *variantSpec) at(size time.Duration, drop []string) (Variant, bool) {
 	if len(vs.Sizes) > 0 && !slices.Contains(vs.Sizes, size) {
 		return Variant{}, false
@@ -108,8 +107,8 @@ func (vs *variantSpec) at(size time.Duration, drop []string) (Variant, bool) {
 	return v, len(v.Measures) > 0
 }
 
-// unaddable says why a variant cannot make buckets of a size out of its groups;
-// empty: it can.
+// unaddable returns why a variant cannot combine its groups into buckets of a size; empty
+// if it can.
 func (s *spec) unaddable(v *Variant, size time.Duration) string {
 	for i := range v.Measures {
 		if f := s.family(v.Measures[i].Family); f != nil && !f.additive() && v.Step != size {

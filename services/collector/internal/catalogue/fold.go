@@ -10,20 +10,20 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// Folded is what one reading says about one window.
+// Folded is the result of one reading for one window.
 type Folded struct {
 	Start bucket.Time
-	// Families in the order of the definition, rows in canonical order.
-	// Families without rows, and those that the variant does not feed, are
-	// absent. A total that the variant feeds always has its row: 0 when the
-	// window had no groups, which is for the caller to believe or not.
+	// Families in the order of the definition, rows in canonical order. Families
+	// without rows and families that the variant does not feed are absent. A total
+	// that the variant feeds always has its row: 0 if the window had no groups, which
+	// the caller must confirm.
 	Families []bucket.Rows
 	// Empty: the window had no groups at all.
 	Empty bool
 	// Level is the sum of the dataset's Level family, before limits.
 	Level float64
 	// SampleInterval is the number of events per sampled event over the whole
-	// window: 1 is unsampled; 0: the node does not say, or nothing happened.
+	// window: 1 is unsampled; 0: not known, or there were no events.
 	SampleInterval float64
 	// FoldedRows were summed into "other", or dropped, by limits.
 	FoldedRows int
@@ -36,9 +36,9 @@ type Folded struct {
 // of the dataset's size, into one Folded per window, ascending. Groups may come
 // in any order and with json.Number for numbers; they are not altered.
 //
-// Anything that a correct answer cannot contain is an error and the whole
-// answer worthless: two groups with one key, a missing or ill-typed field, a
-// negative number, a time that is not aligned to the step or lies outside w.
+// Anything that a correct response cannot contain is an error, and nothing of the response
+// is used: two groups with one key, a missing field or one of the wrong type, a negative
+// number, a time that is not aligned to the step or lies outside w.
 func (d *Dataset) Fold(v *Variant, w bucket.Window, groups []map[string]any) ([]Folded, error) {
 	f, err := newFolder(d, v, w)
 	if err != nil {
@@ -59,8 +59,7 @@ func (d *Dataset) Fold(v *Variant, w bucket.Window, groups []map[string]any) ([]
 	return out, nil
 }
 
-// folder is the work on one answer: measures with their paths taken apart, and
-// what has been added up per window.
+// folder folds one response: it has the parsed measures and the sums per window.
 type folder struct {
 	d        *Dataset
 	v        *Variant
@@ -109,18 +108,18 @@ func newFolder(d *Dataset, v *Variant, w bucket.Window) (*folder, error) {
 	return f, nil
 }
 
-// family is the index of a family by name, -1 if there is none.
+// family returns the index of a family by name, -1 if there is none.
 func (d *Dataset) family(name string) int {
 	return slices.IndexFunc(d.Families, func(f bucket.Family) bool { return f.Name == name })
 }
 
-// Distinct reports whether levels are distinct counts, which do not add up.
+// Distinct reports whether levels are distinct counts, which cannot be added up.
 func (d *Dataset) Distinct() bool {
 	level := d.family(d.Level)
 	return level >= 0 && !d.Families[level].Additive
 }
 
-// add takes one group into its window.
+// add adds one group to its window.
 func (f *folder) add(group map[string]any) error {
 	dims, ok := group["dimensions"].(map[string]any)
 	if !ok {
@@ -156,7 +155,7 @@ func (f *folder) add(group map[string]any) error {
 	return f.sampled(win, group, events)
 }
 
-// timeOf reads the group's time and checks that it is one that was asked for.
+// timeOf reads the group's time and checks that it was requested.
 func (f *folder) timeOf(dims map[string]any) (bucket.Time, error) {
 	name := f.v.TimeDimension
 	text, ok := dims[name].(string)
@@ -169,7 +168,7 @@ func (f *folder) timeOf(dims map[string]any) (bucket.Time, error) {
 	}
 	t, err := time.Parse(layout, text)
 	if err != nil {
-		return 0, fmt.Errorf("dimension %s is %q; it must be a date or an RFC 3339 time", name, clip(text))
+		return 0, fmt.Errorf("dimension %s is %q; it must be a date or an RFC 3339 time", name, bucket.Clip(text))
 	}
 	at := bucket.TimeOf(t)
 	if t.Nanosecond() != 0 || at != at.Floor(f.v.Step) {
@@ -181,7 +180,7 @@ func (f *folder) timeOf(dims map[string]any) (bucket.Time, error) {
 	return at, nil
 }
 
-// once refuses a second group with the same key: it would be counted twice.
+// once rejects a second group with the same key, which would be counted twice.
 func (f *folder) once(at bucket.Time, dims map[string]any) error {
 	f.key = fmt.Appendf(f.key[:0], "%d", at)
 	for _, dim := range f.v.Dimensions {
@@ -198,8 +197,8 @@ func (f *folder) once(at bucket.Time, dims map[string]any) error {
 	return nil
 }
 
-// sampled takes the group's share in the window's sample interval: the events
-// that it stands for and the samples that were really there.
+// sampled adds the group to the window's sample interval: the events that it represents
+// and the number of samples.
 func (f *folder) sampled(win *window, group map[string]any, events float64) error {
 	if f.interval == nil {
 		return nil
@@ -210,14 +209,14 @@ func (f *folder) sampled(win *window, group map[string]any, events float64) erro
 	}
 	interval, err := n.Float64()
 	if err != nil {
-		return fmt.Errorf("field %s is %q; it must be a number", f.v.Interval, clip(n.String()))
+		return fmt.Errorf("field %s is %q; it must be a number", f.v.Interval, bucket.Clip(n.String()))
 	}
 	switch {
 	case events == 0:
 		return nil
 	case interval <= 0 && f.v.Sampled:
-		// Cloudflare writes -1 for an average over nothing. There was something, and
-		// whether it is an estimate cannot be told (G12).
+		// Cloudflare writes -1 for an average over no events. Here there are events,
+		// so it is not known whether they are an estimate (G12).
 		return fmt.Errorf("field %s is %s beside %v events of %s; it must be above 0", f.v.Interval, n, events, f.d.Level)
 	case interval <= 0:
 		return nil

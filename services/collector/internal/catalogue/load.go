@@ -13,31 +13,31 @@ import (
 //go:embed datasets/*.yaml
 var embedded embed.FS
 
-// What holds where neither the catalogue nor the settings say otherwise.
+// Defaults of the catalogue.
 const (
 	defaultSize    = 5 * time.Minute
 	defaultDelay   = 5 * time.Minute
 	defaultConfirm = 2
 	// graceAfterDelay: at delay + 15 min the last reading is stored.
 	graceAfterDelay = 15 * time.Minute
-	// minDepth: a window has to be repeated by two scrapes after it fell due.
+	// minDepth: two scrapes must repeat a window after it falls due.
 	minDepth = 3
 	// maxDepth: from 33 samples per series on, Prometheus appends every repeat
 	// again for ever.
 	maxDepth = 30
 )
 
-// Options are the settings that bear on the catalogue.
+// Options are the settings that affect the catalogue.
 type Options struct {
 	// HTTPSize is the bucket size of the dataset "http" (CF_BUCKET_SECONDS);
 	// 0: five minutes.
 	HTTPSize time.Duration
-	// Delay is for datasets that do not say their own (CF_DELAY_SECONDS); 0:
+	// Delay is the delay of datasets that do not set one (CF_DELAY_SECONDS); 0:
 	// five minutes.
 	Delay time.Duration
-	// Enable and Disable name datasets to collect or not besides what the
-	// catalogue itself enables, by name ("countries") or id; the id "countries_5m"
-	// in Enable also chooses the bucket size. A dataset in both is a mistake.
+	// Enable and Disable override which datasets the catalogue enables, by name
+	// ("countries") or id; the id "countries_5m" in Enable also selects the bucket
+	// size. A dataset in both is an error.
 	Enable, Disable []string
 	// File names the user's file in error messages; empty: "catalogue".
 	File string
@@ -64,10 +64,10 @@ func (c *Catalogue) Find(id string) *Dataset {
 	return &c.Datasets[i]
 }
 
-// Load reads the embedded datasets with the user's YAML, which may be nil, on
-// top: a dataset of a new name is added; of a known name, what it says replaces
-// what was declared (lists as a whole, limits family by family). The error
-// names every problem of the result, each on a line with its place.
+// Load reads the embedded datasets and applies the user's YAML, which may be nil: a dataset
+// with a new name is added; for a known name, the keys that it sets replace the declared
+// ones (lists as a whole, limits by family). The error has every problem, each on a line
+// with its position.
 func Load(user []byte, o Options) (*Catalogue, error) {
 	if o.HTTPSize == 0 {
 		o.HTTPSize = defaultSize
@@ -132,7 +132,7 @@ func base(bad *problems) *declared {
 	return known
 }
 
-// sizes are all bucket sizes, ascending.
+// sizes has all bucket sizes, ascending.
 var sizes = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 24 * time.Hour}
 
 func sizeNames(of []time.Duration) string {

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// measure is a [Measure] with its paths taken apart.
+// measure is a [Measure] with parsed paths.
 type measure struct {
 	family    int
 	additive  bool
@@ -27,7 +29,7 @@ type condition struct {
 	values    []string
 }
 
-// table holds the rows of one family in one window while they are added up.
+// table has the rows of one family in one window while they are added up.
 type table struct {
 	index  map[string]int // key of the labels to row
 	rows   []row
@@ -39,7 +41,7 @@ type row struct {
 	sum    amount
 }
 
-// grow makes room for n more rows of so many labels, if it is the first room.
+// grow allocates space for n rows with so many labels, if there is none yet.
 func (t *table) grow(n, labels int) {
 	if t.rows == nil && n > 0 {
 		t.index = make(map[string]int, n)
@@ -71,7 +73,7 @@ func newMeasure(d *Dataset, m *Measure) (measure, error) {
 	return out, nil
 }
 
-// holds reports whether the group passes the measure's conditions.
+// holds reports whether the group meets the measure's conditions.
 func (m *measure) holds(dims map[string]any) (bool, error) {
 	for _, c := range m.when {
 		text, err := labelText(dims[c.dimension])
@@ -85,7 +87,7 @@ func (m *measure) holds(dims map[string]any) (bool, error) {
 	return true, nil
 }
 
-// take adds the measure's value, or its map's values, and returns their sum.
+// take adds the measure's value or its map's values, and returns their sum.
 func (f *folder) take(m *measure, t *table, group, dims map[string]any) (amount, error) {
 	if m.arr == nil {
 		n, err := amountAt(group, m.path)
@@ -124,7 +126,7 @@ func (f *folder) takeElement(m *measure, t *table, element any) (amount, error) 
 		return amount{}, err
 	}
 	if _, dup := f.elements[key]; dup {
-		return amount{}, fmt.Errorf("two of them for %q", clip(key))
+		return amount{}, fmt.Errorf("two of them for %q", bucket.Clip(key))
 	}
 	f.elements[key] = struct{}{}
 	n, err := amountAt(object, m.path)
@@ -169,8 +171,8 @@ func (m *measure) into(t *table, object map[string]any, n amount, mapped bool) e
 	if have {
 		t.labels = t.labels[:at]
 	} else {
-		// Cloudflare leaves out what is zero in groups, but not reliably in maps:
-		// a row of zero is no row, or readings would differ for nothing.
+		// Cloudflare omits zeros in groups, but not always in maps. Rows of zero are
+		// dropped, so that readings with and without them are equal.
 		if mapped && n == (amount{}) {
 			t.labels = t.labels[:at]
 			return nil
@@ -183,7 +185,7 @@ func (m *measure) into(t *table, object map[string]any, n amount, mapped bool) e
 		return nil
 	}
 	if !m.additive {
-		return fmt.Errorf("two groups of one window feed the row %v, whose values cannot be added", clip(strings.Join(t.rows[i].labels, ", ")))
+		return fmt.Errorf("two groups of one window feed the row %v, whose values cannot be added", bucket.Clip(strings.Join(t.rows[i].labels, ", ")))
 	}
 	return t.rows[i].sum.add(n)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// unknown stands for an empty label value: to Prometheus an empty label is no
-// label, and remote write forbids it.
+// unknown replaces an empty label value: Prometheus treats an empty label as absent, and
+// remote write forbids it.
 const unknown = "unknown"
 
 // finish makes the window's rows canonical.
@@ -60,7 +60,7 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 			Values: make([]float64, 0, len(rows)),
 		}
 		for j := range rows {
-			// Only here: until now rows were told apart by what Cloudflare said.
+			// Only here: before, rows are distinguished by Cloudflare's values.
 			for _, text := range rows[j].labels {
 				value, changed := bucket.FitLabel(text)
 				r.Labels = append(r.Labels, value)
@@ -115,7 +115,7 @@ func (l Limit) apply(d *Dataset, win *window, i int, folded *int) ([]row, error)
 		return keep, nil
 	}
 	other := row{labels: slices.Repeat([]string{l.Other}, len(d.Families[i].Labels))}
-	// Cloudflare may have a value of its own that reads like ours; they share a row.
+	// If Cloudflare has a value that equals ours, they share a row.
 	if at := slices.IndexFunc(keep, func(r row) bool { return slices.Equal(r.labels, other.labels) }); at >= 0 {
 		other = keep[at]
 		keep = slices.Delete(keep, at, at+1)
@@ -137,7 +137,7 @@ func (l Limit) admits(labels []string) bool {
 	return true
 }
 
-// at follows a path through objects; nil when it leads nowhere.
+// at returns the value at a path through objects; nil if there is none.
 func at(group map[string]any, path []string) any {
 	var v any = group
 	for _, name := range path {
@@ -158,7 +158,7 @@ func amountAt(group map[string]any, path []string) (amount, error) {
 	return n, nil
 }
 
-// labelText is the text of a dimension: a string as it is, a number or boolean
+// labelText returns the text of a dimension: a string as it is, a number or boolean
 // as JSON writes it.
 func labelText(v any) (string, error) {
 	switch v := v.(type) {
@@ -172,7 +172,7 @@ func labelText(v any) (string, error) {
 	return "", fmt.Errorf("is %s; it must be a string, a number or a boolean", kindOf(v))
 }
 
-// labelValue is what of a dimension becomes a label's value.
+// labelValue returns the label value for a dimension.
 func labelValue(text string, class bool) string {
 	if class {
 		if len(text) == 3 && text[0] >= '1' && text[0] <= '9' {

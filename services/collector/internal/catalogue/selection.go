@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Selection is what a query selects for one variant, in terms of the API but
-// free of any query: the window, the limit and the alias are the planner's.
+// Selection is what a query selects for one variant, in terms of the API. The planner adds
+// the window, the limit and the alias.
 type Selection struct {
 	Node          string
 	FilterField   string
@@ -17,7 +17,7 @@ type Selection struct {
 	OrderBy       []string       // group key ascending: a stable order, whatever the server does
 }
 
-// Selection says what to select for variant v.
+// Selection returns what to select for variant v.
 func (d *Dataset) Selection(v *Variant) Selection {
 	s := Selection{
 		Node: v.Node, FilterField: v.FilterField, TimeDimension: v.TimeDimension, Filter: v.Filter,
@@ -30,7 +30,7 @@ func (d *Dataset) Selection(v *Variant) Selection {
 	return s
 }
 
-// paths are all selected fields besides dimensions.
+// paths returns all selected fields except dimensions.
 func (v *Variant) paths() []string {
 	var out []string
 	for i := range v.Measures {
@@ -55,7 +55,7 @@ func (m *Measure) paths() []string {
 	return out
 }
 
-// Fields returns the flattened names of everything that the variant selects,
+// Fields returns the flattened names of all fields that the variant selects,
 // in the spelling of the settings node's availableFields: "sum_requests",
 // "dimensions_datetimeFiveMinutes". Sorted, without duplicates. Fields inside a
 // map are written with the map's name, "sum_countryMap_requests"; whether
@@ -75,10 +75,9 @@ func (v *Variant) Fields() []string {
 
 func flat(path string) string { return strings.ReplaceAll(path, ".", "_") }
 
-// Missing returns those of [Variant.Fields] that available, the settings
-// node's availableFields, does not grant. A field inside a map is granted by its
-// own name and by the map's. An empty list says nothing about fields, and nothing
-// is missing then.
+// Missing returns those of [Variant.Fields] that are not in available, the settings node's
+// availableFields. A field inside a map is available by its own name or by the map's. If
+// the list is empty, fields are not restricted and none is missing.
 func (v *Variant) Missing(available []string) []string {
 	if len(available) == 0 {
 		return nil
@@ -103,11 +102,10 @@ func (v *Variant) Missing(available []string) []string {
 	return out
 }
 
-// Without returns the variant without what is optional in it and needs one of
-// the refused fields: optional measures, and the sample interval of a node that
-// is not sampled. Names are flattened and matched without regard to case,
-// because Cloudflare's refusals are in lower case. It returns nil when
-// something that is not optional needs a refused field, and v itself when
+// Without returns the variant without its optional parts that need one of the refused
+// fields: optional measures, and the sample interval of a node that is not sampled. Names
+// are flattened and compared without regard to case, because Cloudflare's refusals are in
+// lower case. It returns nil if a required part needs a refused field, and v itself if
 // nothing does. So the variant for a scope is v.Without(v.Missing(available)).
 func (v *Variant) Without(refused []string) *Variant {
 	needs := func(path string) bool {
@@ -129,16 +127,15 @@ func (v *Variant) Without(refused []string) *Variant {
 	return &out
 }
 
-// Same reports whether two variants of one dataset select the same, so that
-// one selection serves both: they are one, or were left without the same
-// optional measures.
+// Same reports whether two variants of one dataset select the same fields, so that one
+// selection serves both: they are the same variant, without the same optional measures.
 func (v *Variant) Same(o *Variant) bool {
 	return v == o || v.Name == o.Name && slices.EqualFunc(v.Measures, o.Measures, func(a, b Measure) bool {
 		return a.Family == b.Family && a.Field == b.Field && a.Map == b.Map
 	})
 }
 
-// labelSource takes "class(field)" apart.
+// labelSource parses "class(field)".
 func labelSource(source string) (field string, class bool) {
 	if inner, ok := strings.CutPrefix(source, "class("); ok {
 		if inner, ok = strings.CutSuffix(inner, ")"); ok {

@@ -9,21 +9,21 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/yamlspec"
 )
 
-// The structs here are the format of a catalogue file: what a field's tags say is
-// what [Load] accepts and what the JSON Schema tells an editor. Nil and zero mean
-// "not said", so that a user's file can say only what differs.
+// The structs here are the format of a catalogue file. The tags of a field define what
+// [Load] accepts and what the JSON Schema contains. Nil and zero mean "not set", so that a
+// user's file needs only what differs.
 
 // format holds the rules that the tags name.
 var format = yamlspec.Format{
 	"dataset": {Regexp: regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`), Want: "match ^[a-z][a-z0-9_]{0,62}$"},
-	// The prefix says whose numbers these are, and the scope what the labels zone
-	// and account mean.
+	// The prefix names the source, and the scope defines the meaning of the labels zone
+	// and account.
 	"family":    {Regexp: familyPattern, Want: "match " + familyPattern.String()},
 	"label":     {Regexp: labelPattern, Want: "match " + labelPattern.String()},
 	"graphql":   {Regexp: regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`), Want: "be a GraphQL name"},
 	"path":      {Regexp: regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*$`), Want: "be a path such as sum.requests"},
 	"source":    {Regexp: regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]*|class\([A-Za-z][A-Za-z0-9_]*\))$`), Want: "be a field, or class(field)"},
-	"condition": {Regexp: regexp.MustCompile(`^!?[A-Za-z][A-Za-z0-9_]*$`), Want: "be a dimension, or a dimension after !"},
+	"condition": {Regexp: regexp.MustCompile(`^!?[A-Za-z][A-Za-z0-9_]*$`), Want: "be a dimension, with or without ! before it"},
 	"line":      {Regexp: regexp.MustCompile(`^[^\r\n]+$`), Want: "be one line of text"},
 	"value":     {Regexp: regexp.MustCompile(`^(.|\n)+$`), Want: "not be empty: Prometheus drops empty labels"},
 }
@@ -35,39 +35,39 @@ var (
 
 // file is a catalogue file.
 type file struct {
-	Nodes    map[string]nodeSpec `yaml:"nodes" keys:"graphql" each:"node" doc:"What nodes of Cloudflare's GraphQL API can make, by name. A variant that names the node need not repeat it."`
-	Datasets []*spec             `yaml:"datasets" each:"dataset" doc:"Datasets. One of a new name is added; of a known name, what is said here replaces what was declared: lists whole, limits family by family."`
+	Nodes    map[string]nodeSpec `yaml:"nodes" keys:"graphql" each:"node" doc:"Properties of nodes of Cloudflare's GraphQL API, by name. They apply to every variant that uses the node."`
+	Datasets []*spec             `yaml:"datasets" each:"dataset" doc:"Datasets. A dataset with a new name is added. For a known name, the keys that are set here replace the declared ones: lists as a whole, limits by family."`
 }
 
-// nodeSpec says how a node of the API is asked.
+// nodeSpec has the properties of a node of the API.
 type nodeSpec struct {
 	yamlspec.Place
-	FilterField string                   `yaml:"filter_field" is:"datetime|date" doc:"Field that bounds the time range: datetime, or date where the node has nothing finer."`
+	FilterField string                   `yaml:"filter_field" is:"datetime|date" doc:"Field that limits the time range: datetime, or date if the node has nothing finer."`
 	Times       map[time.Duration]string `yaml:"times" is:"graphql" doc:"Time dimension for each length of group, for example {5m: datetimeFiveMinutes}. The longest that divides the bucket size is used."`
-	Sizes       []time.Duration          `yaml:"sizes" is:"1m|5m|15m|30m|1h|1d" doc:"The only bucket sizes that this is used for."`
-	Sampled     *bool                    `yaml:"sampled" doc:"The node may answer from a sample of events."`
+	Sizes       []time.Duration          `yaml:"sizes" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket sizes for which this is used; default: all."`
+	Sampled     *bool                    `yaml:"sampled" doc:"Whether Cloudflare may compute the response from a sample of events."`
 	Interval    string                   `yaml:"interval" is:"path" doc:"Path of the average sample interval, for example avg.sampleInterval."`
 }
 
 // spec is a dataset as declared.
 type spec struct {
 	yamlspec.Place
-	Name        string               `yaml:"name" required:"id" is:"dataset" doc:"Name of the dataset. Name and bucket size make the id: http_5m. In a file that changes a known dataset, the id may stand here; it also chooses the bucket size."`
-	Description *string              `yaml:"description" is:"line" doc:"What the dataset is about, in one line."`
-	Enabled     *bool                `yaml:"enabled" doc:"Whether it is collected where the settings do not say; default true."`
-	Scope       string               `yaml:"scope" is:"zone|account" doc:"Whom the dataset is about."`
-	Sizes       []time.Duration      `yaml:"sizes" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket sizes that it can be collected at; default: all that its variants can make."`
-	Size        time.Duration        `yaml:"size" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket size that it is collected at where the settings do not say."`
-	Delay       *time.Duration       `yaml:"delay" doc:"Age of a window's end at which the window is first asked for; default: CF_DELAY_SECONDS."`
-	Deadline    *time.Duration       `yaml:"deadline" doc:"Age at which the last reading is stored even if readings still differ; default: the delay and 15 minutes."`
+	Name        string               `yaml:"name" required:"id" is:"dataset" doc:"Name of the dataset. Name and bucket size make the id: http_5m. A file that changes a known dataset may use the id, which also selects the bucket size."`
+	Description *string              `yaml:"description" is:"line" doc:"Description of the dataset, in one line."`
+	Enabled     *bool                `yaml:"enabled" doc:"Whether it is collected unless the settings enable or disable it; default true."`
+	Scope       string               `yaml:"scope" is:"zone|account" doc:"Kind of scope that the dataset is about."`
+	Sizes       []time.Duration      `yaml:"sizes" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket sizes at which it can be collected; default: all that its variants support."`
+	Size        time.Duration        `yaml:"size" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket size at which it is collected unless the settings select another."`
+	Delay       *time.Duration       `yaml:"delay" doc:"Time after the end of a window at which it is first queried; default: CF_DELAY_SECONDS."`
+	Deadline    *time.Duration       `yaml:"deadline" doc:"Time after the end of a window at which the last reading is stored even if readings still differ; default: the delay plus 15 minutes."`
 	Confirm     *int                 `yaml:"confirm" is:"1..10" doc:"Number of equal readings that make a bucket final; default 2."`
-	Depth       *depth               `yaml:"depth" doc:"How much each scrape repeats: a number of buckets, or a time such as 6h, which is at least 4 and at most 30 buckets; default: a day."`
-	Level       string               `yaml:"level" doc:"Family whose sum tells an ordinary bucket from a suspect one. Every variant feeds it."`
-	Families    []familySpec         `yaml:"families" each:"family" doc:"Metric families that the answers become."`
-	Measures    []measureSpec        `yaml:"measures" each:"measure" doc:"How groups become rows, in every variant that does not say otherwise."`
-	Variants    []variantSpec        `yaml:"variants" each:"variant" doc:"Ways of asking, in order of preference. The first that a zone may use is used."`
-	Limits      map[string]limitSpec `yaml:"limits" each:"limit" doc:"Bounds of the number of label values, by family."`
-	Drop        []string             `yaml:"drop" doc:"Families that are not asked for."`
+	Depth       *depth               `yaml:"depth" doc:"How much each scrape repeats: a number of buckets, or a duration such as 6h, which is limited to 4 to 30 buckets; default: a day."`
+	Level       string               `yaml:"level" doc:"Family whose sum distinguishes an ordinary bucket from a suspect one. Every variant must feed it."`
+	Families    []familySpec         `yaml:"families" each:"family" doc:"Metric families of the dataset."`
+	Measures    []measureSpec        `yaml:"measures" each:"measure" doc:"How groups become rows, in every variant that does not override it."`
+	Variants    []variantSpec        `yaml:"variants" each:"variant" doc:"Ways to query the dataset, in order of preference. The first that a zone's plan allows is used."`
+	Limits      map[string]limitSpec `yaml:"limits" each:"limit" doc:"Limits of the number of label values, by family."`
+	Drop        []string             `yaml:"drop" doc:"Families that are not collected."`
 
 	builtIn bool
 	can     []time.Duration // sizes that it can be collected at, ascending; see [spec.resolve]
@@ -77,8 +77,8 @@ type familySpec struct {
 	yamlspec.Place
 	Name     string   `yaml:"name" required:"id" is:"family" doc:"Name of the metric family: cloudflare_zone_…"`
 	Help     string   `yaml:"help" required:"true" is:"line" doc:"Help text, in one line."`
-	Unit     string   `yaml:"unit" doc:"Base unit. OpenMetrics wants the name to end in it."`
-	Labels   []string `yaml:"labels" is:"label" doc:"Labels besides zone and account."`
+	Unit     string   `yaml:"unit" doc:"Base unit. The name must end in it, as OpenMetrics requires."`
+	Labels   []string `yaml:"labels" is:"label" doc:"Labels in addition to zone and account."`
 	Additive *bool    `yaml:"additive" doc:"Whether values of disjoint windows may be added; default true, false for distinct counts."`
 }
 
@@ -93,9 +93,9 @@ type variantSpec struct {
 	Name       string         `yaml:"name" required:"id" is:"dataset" doc:"Name of the variant. It is recorded with every bucket."`
 	Node       string         `yaml:"node" required:"true" is:"graphql" doc:"Node of Cloudflare's GraphQL API."`
 	Filter     map[string]any `yaml:"filter" keys:"graphql" doc:"Fixed part of the filter, for example {requestSource: eyeball}."`
-	Dimensions []string       `yaml:"dimensions" is:"graphql" doc:"Dimensions that groups are made by besides time."`
-	Rows       int            `yaml:"rows" required:"true" is:"1..10000" doc:"Most groups to expect in one group of time and scope."`
-	Measures   []measureSpec  `yaml:"measures" each:"measure" doc:"Measures that this variant has instead of the dataset's of the same family, or besides them."`
+	Dimensions []string       `yaml:"dimensions" is:"graphql" doc:"Dimensions of the groups in addition to time."`
+	Rows       int            `yaml:"rows" required:"true" is:"1..10000" doc:"Expected maximum number of groups in one step of time and one scope."`
+	Measures   []measureSpec  `yaml:"measures" each:"measure" doc:"Measures of this variant. They replace the dataset's measures of the same family or are added to them."`
 	Without    []string       `yaml:"without" doc:"Families of the dataset's measures that this variant does not feed."`
 }
 
@@ -104,7 +104,7 @@ type measureSpec struct {
 	Measure
 }
 
-// depth is a number of buckets, or the time that they cover.
+// depth is a number of buckets or a duration.
 type depth struct {
 	buckets int
 	span    time.Duration
@@ -139,7 +139,7 @@ func (d depth) at(size time.Duration) int {
 	return min(max(int(d.span/size), 4), maxDepth)
 }
 
-// problems collects what is wrong, in the order found.
+// problems collects errors in the order in which they are found.
 type problems []error
 
 func (p *problems) add(at yamlspec.Place, format string, args ...any) {

@@ -6,14 +6,13 @@ import (
 	"io"
 )
 
-// firstLook is how much of a body is read before its beginning is judged. Honest
-// answers are shorter, but for a few.
+// firstLook is how much of a body is read before the part is validated. Most regular
+// responses are shorter.
 const firstLook = 1 << 20
 
-// readBody reads a body, up to one byte more than most. Whenever what has come has
-// doubled it is judged: a body that will be refused, whatever follows, is not read
-// any further, so that it costs the memory of its beginning and not of all that a
-// stranger sends.
+// readBody reads a body, up to one byte more than most. It validates the part that was
+// read whenever its length has doubled, and stops if the body is invalid regardless of
+// what follows. So an invalid body costs the memory of its beginning, not of the whole.
 func readBody(from io.Reader, most int64, b *bounds) ([]byte, error) {
 	var body bytes.Buffer
 	for look := int64(firstLook); ; look *= 2 {
@@ -29,7 +28,7 @@ func readBody(from io.Reader, most int64, b *bounds) ([]byte, error) {
 	}
 }
 
-// hopeless reports whether a body with this beginning is refused, whatever follows.
+// hopeless reports whether a body with this beginning is invalid regardless of the rest.
 func hopeless(beginning []byte, b *bounds) bool {
 	s := newScanner(beginning, b)
 	return s.whole() != nil && !s.ended

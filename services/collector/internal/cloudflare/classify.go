@@ -9,13 +9,12 @@ import (
 	"time"
 )
 
-// DefaultBudgetPause is what Cloudflare's documentation asks for after a budget
-// error; the reply itself rarely says.
+// DefaultBudgetPause is the pause that Cloudflare's documentation requires after a budget
+// error. Responses rarely have it.
 const DefaultBudgetPause = 5 * time.Minute
 
-// messages are the known wordings, in lower case, as parts of a message. The
-// first that occurs decides. Older wordings stay: nobody announces when one
-// goes, and a wrong class costs more than a line.
+// messages are known parts of messages, in lower case. The first that occurs determines
+// the class. Older wordings are kept, since their removal is not announced.
 var messages = []struct {
 	part  string
 	class Class
@@ -39,8 +38,8 @@ var messages = []struct {
 	{"are not authorized", Denied},
 	{"not available for your plan", Entitlement},
 	{"unauthorized to access requested resource", Denied},
-	// How many fields a zone may ask for at once depends on its plan, and no
-	// split of zones or time makes the question shorter: this variant is not for it.
+	// The maximum number of fields depends on the plan, and splitting by zone or time
+	// does not reduce it: the zone cannot use this variant.
 	{"number of fields can't be more than", Entitlement},
 
 	{"too many zones requested", TooBig},
@@ -69,13 +68,12 @@ var messages = []struct {
 	{"invalid format for authorization header", Auth},
 }
 
-// tokenCodes are the codes of the REST API that are about the token or the
-// headers that carry it, whatever the words are.
+// tokenCodes are the codes of the REST API that are about the token or its headers,
+// regardless of the message.
 var tokenCodes = []string{"1000", "6003", "6111", "9103", "9106", "9107", "9109", "10000", "10001"}
 
-// classify finds the class of an error of GraphQL: from its words; else from its
-// code, where the path names the selection that it is about; else from the
-// status. Everything else is [Unknown].
+// classify returns the class of a GraphQL error: by its message; else by its code, if the
+// path names the selection; else by the status. Everything else is [Unknown].
 func classify(e *Error) Class {
 	if class := classOfWords(e.Message); class != 0 {
 		return class
@@ -91,10 +89,9 @@ func classify(e *Error) Class {
 	return classOf(e.Status)
 }
 
-// classifyREST finds the class of an error in the REST API's envelope. On the
-// GraphQL endpoint such an envelope comes from the layer in front, which knows
-// the request and the token and no zone, plan or field: what its words seem to
-// say of those is not believed.
+// classifyREST returns the class of an error in the REST API's envelope. On the GraphQL
+// endpoint such an envelope comes from the layer in front of it, which knows the token but
+// no zone, plan or field. So a message that seems to be about those is ignored.
 func classifyREST(e *Error, graphql bool) Class {
 	class := classOfWords(e.Message)
 	aboutToken := slices.Contains(tokenCodes, e.Code)
@@ -116,10 +113,10 @@ func classifyREST(e *Error, graphql bool) Class {
 	return class
 }
 
-// classOfWords is the class of the first known wording in a message; 0: none.
+// classOfWords returns the class of the first known part of a message; 0: none.
 func classOfWords(message string) Class {
 	lower := strings.ToLower(message)
-	if strings.Trim(lower, " .") == "unauthorized" { // as a part it could be about anything
+	if strings.Trim(lower, " .") == "unauthorized" { // as a part of a message it could be about anything
 		return Auth
 	}
 	for _, m := range messages {
@@ -130,8 +127,8 @@ func classOfWords(message string) Class {
 	return 0
 }
 
-// classOf is the class of a status that nothing else explains: what HTTP itself
-// says about it, and no more.
+// classOf returns the class of a status without further information, by its meaning in
+// HTTP.
 func classOf(status int) Class {
 	switch {
 	case status == http.StatusTooManyRequests:
@@ -161,8 +158,8 @@ var units = map[string]time.Duration{
 	"second": time.Second, "minute": time.Minute, "hour": time.Hour,
 }
 
-// parseDuration reads Cloudflare's spelling, "1w1d2h3m4s5ms" with zero units
-// left out, or "86400s". ok is false unless the whole text is one.
+// parseDuration reads a duration as Cloudflare writes it: "1w1d2h3m4s5ms" without zero
+// units, or "86400s". ok is false unless the whole text is a duration.
 func parseDuration(text string) (d time.Duration, ok bool) {
 	rest := text
 	for _, part := range durationPart.FindAllStringSubmatch(text, -1) {
@@ -180,7 +177,7 @@ func parseDuration(text string) (d time.Duration, ok bool) {
 	return d, rest == "" && text != ""
 }
 
-// explain fills in what the message itself says.
+// explain sets the fields that the message has.
 func (e *Error) explain() {
 	if m := tagInMessage.FindStringSubmatch(e.Message); m != nil {
 		if strings.EqualFold(m[1], "zone") {
@@ -207,8 +204,7 @@ func (e *Error) explain() {
 	}
 }
 
-// pause fills in for how long a budget error wants to be left alone, where no
-// header said so.
+// pause sets the RetryAfter of a budget error if no header has it.
 func (e *Error) pause() {
 	if e.Class == Budget && e.RetryAfter == 0 {
 		e.RetryAfter = DefaultBudgetPause
@@ -224,10 +220,10 @@ func (e *Error) pause() {
 	}
 }
 
-// retryAfter reads the header, in seconds or as a date that is measured by the
-// reply's own Date: the local clock has no say in it.
+// retryAfter reads the header, in seconds or as a date, which is compared with the
+// response's own Date and not with the local clock.
 func (r *reply) retryAfter() time.Duration {
-	const most = time.Hour // a stranger's number must not silence the collector for a year
+	const most = time.Hour // a wrong value must not stop the collector for long
 	v := r.header.Get("Retry-After")
 	if n, err := strconv.Atoi(v); err == nil && n > 0 {
 		return min(time.Duration(min(n, 1e6))*time.Second, most)

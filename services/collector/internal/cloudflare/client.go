@@ -20,34 +20,34 @@ import (
 // Defaults of [Config].
 const (
 	DefaultBaseURL = "https://api.cloudflare.com/client/v4"
-	// DefaultTimeout bounds a whole request with its reply. Clients in the field
-	// began with 10 s and had to double it.
+	// DefaultTimeout limits a request including its response. Other published clients
+	// started with 10 s and had to double it.
 	DefaultTimeout = 30 * time.Second
-	// DefaultMaxReply is far above the largest honest reply (10,000 groups of
+	// DefaultMaxReply is far above the largest regular response (10,000 groups of
 	// some hundred bytes per selection).
 	DefaultMaxReply = 64 << 20
 )
 
-// Config says how to reach Cloudflare.
+// Config of a client.
 type Config struct {
 	// BaseURL without a trailing slash; empty: [DefaultBaseURL].
 	BaseURL string
 	// Token returns the API token; it is called for every request. Required.
 	Token func() (string, error)
-	// Transport carries the requests, usually from [Transport]; nil: one with
+	// Transport sends the requests, usually from [Transport]; nil: one with
 	// default [TransportOptions].
 	Transport http.RoundTripper
 	Timeout   time.Duration // of one request; 0: [DefaultTimeout]
 	MaxReply  int64         // bytes after decompression; 0: [DefaultMaxReply]
 	UserAgent string        // empty: "weir"
-	// AccountLimits asks Cloudflare to count queries per account and zone
-	// instead of per user (X-Rate-Limit-Type). Zones then have to be asked for
-	// below their account: set Query.AccountID.
+	// AccountLimits requests that Cloudflare counts queries per account and zone
+	// instead of per user (X-Rate-Limit-Type). Zones must then be queried below
+	// their account: set Query.AccountID.
 	AccountLimits bool
 	Logger        *slog.Logger // one debug line per request; nil: none
 }
 
-// Client talks to Cloudflare. Safe for concurrent use.
+// Client is a client of Cloudflare's API. Safe for concurrent use.
 type Client struct {
 	base      *url.URL
 	token     func() (string, error)
@@ -59,7 +59,7 @@ type Client struct {
 	log       *slog.Logger
 }
 
-// New checks the configuration; it sends nothing.
+// New validates the configuration. It sends no request.
 func New(c Config) (*Client, error) {
 	base, err := url.Parse(strings.TrimSuffix(cmp.Or(c.BaseURL, DefaultBaseURL), "/"))
 	switch {
@@ -68,7 +68,7 @@ func New(c Config) (*Client, error) {
 	case base.Scheme != "https" && base.Scheme != "http" || base.Host == "":
 		return nil, fmt.Errorf("cloudflare base URL is %q; it must begin with https:// or http:// and name a host", base.Redacted())
 	case base.User != nil || base.RawQuery != "" || base.Fragment != "":
-		// Not shown: what does not belong there may be a secret.
+		// The value is not shown, since it may contain a secret.
 		return nil, errors.New("cloudflare base URL must have no user, query or fragment")
 	case c.Token == nil:
 		return nil, errors.New("cloudflare client needs a token")
@@ -97,15 +97,15 @@ func New(c Config) (*Client, error) {
 	}, nil
 }
 
-// reply is what came back, whole.
+// reply is a complete HTTP response, not yet validated.
 type reply struct {
 	status int
 	header http.Header
 	body   []byte
 	bounds bounds
 	ray    string
-	date   time.Time // of the Date header; zero when there was none
-	token  string    // to be struck from every message
+	date   time.Time // of the Date header; zero if there was none
+	token  string    // to be redacted from every message
 }
 
 // graphql sends one document.
@@ -119,15 +119,15 @@ func (c *Client) graphql(ctx context.Context, document string, b bounds) (*reply
 	return c.send(ctx, http.MethodPost, c.base.JoinPath("graphql"), body, b)
 }
 
-// send makes one request and reads its reply to the end. Its errors are of
-// type *Error, apart from those of ctx.
+// send sends one request and reads the response to the end. Its errors are of type
+// *Error, except those of ctx.
 func (c *Client) send(ctx context.Context, method string, u *url.URL, body []byte, b bounds) (*reply, error) {
 	token, err := c.token()
 	if err != nil {
 		return nil, &Error{Class: Auth, Message: "read API token: " + err.Error()}
 	}
 	if err := bearer.Check(token); err != nil {
-		return nil, &Error{Class: Auth, Message: "not asked: " + err.Error()}
+		return nil, &Error{Class: Auth, Message: "no request was sent: " + err.Error()}
 	}
 	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
@@ -146,12 +146,12 @@ func (c *Client) send(ctx context.Context, method string, u *url.URL, body []byt
 		req.Header.Set("X-Rate-Limit-Type", "account-based")
 	}
 	began := time.Now()
-	// No Accept-Encoding of ours: the transport then asks for gzip and unpacks it.
+	// Without Accept-Encoding the transport requests gzip and decompresses it.
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.lost(outer, err, token, "")
 	}
-	defer func() { _ = resp.Body.Close() }() // nothing left to learn from it
+	defer func() { _ = resp.Body.Close() }() // nothing to do about an error
 	r := &reply{status: resp.StatusCode, header: resp.Header, bounds: b, ray: ray(resp.Header), token: token}
 	if t, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		r.date = t.UTC()
@@ -161,13 +161,13 @@ func (c *Client) send(ctx context.Context, method string, u *url.URL, body []byt
 		most = min(most, mostRefusal)
 	}
 	r.body, err = readBody(resp.Body, most, &r.bounds)
-	c.log.DebugContext(ctx, "cloudflare replied", "method", method, "path", u.Path, "status", r.status, "ray", r.ray,
+	c.log.DebugContext(ctx, "response from Cloudflare", "method", method, "path", u.Path, "status", r.status, "ray", r.ray,
 		"bytes", len(r.body), "duration", time.Since(began))
 	if err != nil {
 		return nil, c.lost(outer, err, token, r.ray)
 	}
 	if int64(len(r.body)) > most {
-		larger := fmt.Sprintf("reply is larger than %d bytes", most)
+		larger := fmt.Sprintf("response is larger than %d bytes", most)
 		if r.status != http.StatusOK {
 			return nil, r.unexplained(larger)
 		}
@@ -176,28 +176,28 @@ func (c *Client) send(ctx context.Context, method string, u *url.URL, body []byt
 	return r, nil
 }
 
-// lost is the error of a request whose reply did not arrive whole.
+// lost is the error of a request without a complete response.
 func (c *Client) lost(outer context.Context, err error, token, ray string) error {
 	if outer.Err() != nil {
-		return fmt.Errorf("ask cloudflare: %w", context.Cause(outer))
+		return fmt.Errorf("query Cloudflare: %w", context.Cause(outer))
 	}
 	e := &Error{Class: Transient, Message: redact(err.Error(), token), Ray: ray}
 	if errors.Is(err, context.DeadlineExceeded) {
-		e.Message = fmt.Sprintf("no complete reply within %s", c.timeout)
+		e.Message = fmt.Sprintf("no complete response within %s", c.timeout)
 	}
 	return e
 }
 
-// problem is an error about this reply, found by us.
+// problem is an error that this client found in the response.
 func (r *reply) problem(class Class, message string) *Error {
 	return &Error{Class: class, Message: redact(message, r.token), Status: r.status, Ray: r.ray}
 }
 
-// rayPattern is strict, since the header ends up in logs and errors and a
-// stranger in between may send anything, the token included.
+// rayPattern is strict, since the header is logged and an intermediary may send anything,
+// including the token.
 var rayPattern = regexp.MustCompile(`^[0-9a-f]{16}(-[A-Z]{3})?$`)
 
-// ray is the id that Cloudflare's support asks for.
+// ray is the request id that Cloudflare's support needs.
 func ray(h http.Header) string {
 	v := h.Get("CF-Ray")
 	if !rayPattern.MatchString(v) {
@@ -206,13 +206,12 @@ func ray(h http.Header) string {
 	return v
 }
 
-// mostText is the length of a text of ours about what others said.
+// mostText is the maximum length of external text in a message.
 const mostText = 600
 
-// redact strikes the token from a text that comes from elsewhere, and keeps
-// the text to a line.
+// redact removes the token from an external text, and limits the text to one line.
 func redact(text, token string) string {
-	const head = 64 << 10 // looked at: a message may be as long as a reply
+	const head = 64 << 10 // the part that is searched: a message can be as long as a response
 	long := len(text) > head
 	if long {
 		text = text[:head]

@@ -183,7 +183,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
 	}, nil)
 	_, err := c.Query(t.Context(), exampleQuery())
-	if e := failure(t, err); e.Class != BadAnswer || reached {
+	if e := failure(t, err); e.Class != BadResponse || reached {
 		t.Errorf("class %s, followed %v; want a bad answer that is not followed", e.Class, reached)
 	}
 }

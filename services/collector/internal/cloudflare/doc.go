@@ -1,22 +1,20 @@
-// Package cloudflare speaks to Cloudflare: the GraphQL Analytics API and the
-// few REST calls that find zones and check tokens. It knows HTTP and GraphQL
-// and nothing of metrics, buckets' finality or budgets: one method call is one
-// request (Zones and Accounts: one per page), and whoever calls has taken the
-// permit for it.
+// Package cloudflare is the client of Cloudflare's GraphQL Analytics API and of the REST
+// calls that list zones and accounts. It does not know metrics, finality or budgets. One
+// method call is one request (Zones and Accounts: one per page), for which the caller has
+// a permit.
 //
-// # Judge the body first
+// # Responses are validated as a whole
 //
-// The API reports most errors with HTTP status 200, its edge answers some
-// requests with HTML, and one refused zone or field voids a whole answer. So
-// every reply is read and judged as a whole before any number of it is
-// believed: it is either an [Answer] that contains every selection for every
-// visible zone, or an [*Error] with a [Class] that says what to do. There is no
-// partial success: data beside errors is an error.
+// The API reports most errors with HTTP status 200, its edge sends HTML for some errors,
+// and one refused zone or field makes a whole response unusable. So every body is read
+// and validated completely before any value of it is used. The result is either a
+// [Response] with every selection of every visible zone, or an [*Error] with a [Class]
+// that determines how to proceed. There is no partial success: a response with data and
+// errors is an error.
 //
 // # Secrets
 //
-// The token is fetched anew for every request, so that a rotated file takes
-// effect, and appears in nothing but the Authorization header: not in errors,
-// not in logs, not even when the other side echoes it. Redirects are not
-// followed, since they could carry it elsewhere.
+// The token is read for every request, so that a rotation takes effect. It is sent only in
+// the Authorization header and never appears in errors or logs, even if a response
+// contains it. Redirects are not followed, since they could send it to another host.
 package cloudflare

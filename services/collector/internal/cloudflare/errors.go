@@ -7,74 +7,74 @@ import (
 	"time"
 )
 
-// Class says what to do about an error.
+// Class is the class of an error. It determines how to proceed.
 type Class uint8
 
 // The classes.
 const (
-	// Transient: nothing is wrong with the question; back off and ask again.
+	// Transient: the request is valid. Retry with backoff.
 	Transient Class = iota + 1
-	// Budget: stop asking for [Error.RetryAfter].
+	// Budget: the budget is used up. Send nothing for [Error.RetryAfter].
 	Budget
-	// Entitlement: this zone may not ask for this node or field; remember,
-	// report, look again in hours.
+	// Entitlement: the zone's plan does not include this node or field. Record it,
+	// report it, retry after hours.
 	Entitlement
-	// Range: the question reaches too far back, is too wide or its page too
-	// large: what is believed about the zone's limits is out of date.
+	// Range: the window is too old or too wide, or the page too large. The known
+	// limits of the zone are out of date.
 	Range
-	// TooBig: split the question.
+	// TooBig: the request must be split.
 	TooBig
 	// Auth: the token is missing, wrong, expired or disabled.
 	Auth
-	// Denied: the token is good, but not for this zone or account. It says nothing
-	// about what their plan allows.
+	// Denied: the token is valid, but has no access to this zone or account. It says
+	// nothing about what their plan allows.
 	Denied
-	// Ours: the question is not valid and will not become so.
+	// Ours: the request is invalid. Do not retry.
 	Ours
-	// BadAnswer: the reply is not what the API would say. Treat as Transient,
-	// but it deserves its own count.
-	BadAnswer
-	// Unknown: refused, in words that are not recognised. It is evidence about
-	// nothing: not about a zone, its plan, the token or the question.
+	// BadResponse: the response is not one of the API. Treated like Transient, but
+	// counted separately.
+	BadResponse
+	// Unknown: refused with a message that is not recognised. It says nothing about
+	// the zone, its plan, the token or the request.
 	Unknown
 )
 
 var classNames = map[Class]string{
 	Transient: "transient", Budget: "budget", Entitlement: "entitlement", Range: "range",
-	TooBig: "too_big", Auth: "auth", Denied: "denied", Ours: "ours", BadAnswer: "bad_answer", Unknown: "unknown",
+	TooBig: "too_big", Auth: "auth", Denied: "denied", Ours: "ours", BadResponse: "bad_answer", Unknown: "unknown",
 }
 
 // String is the class as a label value: "too_big".
 func (c Class) String() string { return cmp.Or(classNames[c], fmt.Sprintf("class_%d", uint8(c))) }
 
-// Error is a question without an answer. No secret is in it.
+// Error is a failed request. It contains no secrets.
 type Error struct {
 	Class   Class
-	Message string // Cloudflare's words, or ours where it said nothing useful
+	Message string // Cloudflare's message, or a description if there is none
 	Code    string // Cloudflare's code: "authz", "quota", "budget", "10000"
-	Status  int    // HTTP status; 0 when no reply came
-	// RetryAfter is how long Cloudflare wants to be left alone: always above 0
-	// for Budget, else 0 unless a header said so.
+	Status  int    // HTTP status; 0 if there was no response
+	// RetryAfter is how long to send nothing: always positive for Budget, otherwise 0
+	// unless a header has it.
 	RetryAfter time.Duration
 	Zone       string // tag of the zone that the error is about; empty: not about one
-	// Zones are the tags of all zones that the message names, where it names
-	// several. Zone is then empty.
+	// Zones are the tags of all zones that the message names, if it names several.
+	// Zone is then empty.
 	Zones   []string
 	Account string // tag of the account that the error is about
 	Alias   string // of the selection that was refused
 	Node    string // of that selection
 	Field   string // refused or unknown field, in lower case as Cloudflare writes it
-	// Limit is what the question exceeded, where the message says it: the most
-	// age ("older than 1w1d") or the most width ("wider than 1d").
+	// Limit is the limit that the request exceeded, if the message has it: the maximum
+	// age ("older than 1w1d") or the maximum width ("wider than 1d").
 	Limit time.Duration
-	// Age tells which of the two Limit is.
+	// Age is whether Limit is the maximum age.
 	Age bool
 	Ray string
-	// Body is the beginning of the reply, of refusals that are not recognised
-	// and of bodies that are not the API's: at most [bodyShown] bytes, the token
-	// struck out. It is for the log alone.
+	// Body is the beginning of the body, for refusals that are not recognised and
+	// bodies that are not the API's: at most [bodyShown] bytes, with the token
+	// redacted. It is only for the log.
 	Body string
-	// Also are the further errors of the same reply.
+	// Also are the further errors of the same response.
 	Also []*Error
 }
 
@@ -101,8 +101,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// weight orders the errors of one reply: what concerns every further question
-// comes first.
+// weight orders the errors of one response: errors that affect all further requests come
+// first.
 func (c Class) weight() int {
 	switch c {
 	case Budget:

@@ -13,7 +13,7 @@ import (
 )
 
 // class asks the minute roll-up of the zones and returns the answer or its error.
-func (w *world) class(t *testing.T, zones []string, win bucket.Window) (*cloudflare.Answer, *cloudflare.Error) {
+func (w *world) class(t *testing.T, zones []string, win bucket.Window) (*cloudflare.Response, *cloudflare.Error) {
 	t.Helper()
 	c, err := catalogue.Load(nil, catalogue.Options{})
 	if err != nil {
@@ -46,15 +46,15 @@ func TestFaultsOfTheTransport(t *testing.T) {
 		{cfsim.Fault{Kind: cfsim.FaultReset}, cloudflare.Transient},
 		{cfsim.Fault{Kind: cfsim.FaultResetBody}, cloudflare.Transient},
 		{cfsim.Fault{Kind: cfsim.FaultShortBody}, cloudflare.Transient},
-		{cfsim.Fault{Kind: cfsim.FaultTruncated}, cloudflare.BadAnswer},
-		{cfsim.Fault{Kind: cfsim.FaultRubbish}, cloudflare.BadAnswer},
+		{cfsim.Fault{Kind: cfsim.FaultTruncated}, cloudflare.BadResponse},
+		{cfsim.Fault{Kind: cfsim.FaultRubbish}, cloudflare.BadResponse},
 		{cfsim.Fault{Kind: cfsim.FaultHTML}, cloudflare.Transient},
 		{cfsim.Fault{Kind: cfsim.FaultHTML, Status: 524}, cloudflare.Transient},
-		{cfsim.Fault{Kind: cfsim.FaultHTML, Status: 200}, cloudflare.BadAnswer},
+		{cfsim.Fault{Kind: cfsim.FaultHTML, Status: 200}, cloudflare.BadResponse},
 		{cfsim.Fault{Kind: cfsim.FaultChallenge}, cloudflare.Unknown},
-		{cfsim.Fault{Kind: cfsim.FaultEmptyBody}, cloudflare.BadAnswer},
-		{cfsim.Fault{Kind: cfsim.FaultEmptyObject}, cloudflare.BadAnswer},
-		{cfsim.Fault{Kind: cfsim.FaultNullData}, cloudflare.BadAnswer},
+		{cfsim.Fault{Kind: cfsim.FaultEmptyBody}, cloudflare.BadResponse},
+		{cfsim.Fault{Kind: cfsim.FaultEmptyObject}, cloudflare.BadResponse},
+		{cfsim.Fault{Kind: cfsim.FaultNullData}, cloudflare.BadResponse},
 		{cfsim.Fault{Kind: cfsim.FaultEmptyErrors}, 0},
 		{cfsim.Fault{Kind: cfsim.FaultNoErrors}, 0},
 		{cfsim.Fault{Kind: cfsim.FaultBusy}, cloudflare.Transient},
@@ -240,7 +240,7 @@ func TestOddValuesArrive(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, win := c.Find("countries_1h"), hourBefore(noon)
-	ask := func() (*cloudflare.Answer, error) {
+	ask := func() (*cloudflare.Response, error) {
 		return w.client.Query(t.Context(), cloudflare.Query{Zones: []string{shop}, Selections: []cloudflare.Selection{selection(d, &d.Variants[0], "a", win)}})
 	}
 	// One country's name has a megabyte, or is odd in a smaller way.

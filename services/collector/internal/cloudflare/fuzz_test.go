@@ -31,10 +31,10 @@ func FuzzReply(f *testing.F) {
 		q := exampleQuery()
 		r := &reply{status: status, header: http.Header{"Content-Type": {kind}, "Retry-After": {body}}, body: []byte(body), token: secret}
 		r.bounds = (&Client{maxReply: DefaultMaxReply}).queryBounds(&q)
-		var a *Answer
+		var a *Response
 		var err error
 		// The dearest of what is let through is an object in eight bytes.
-		if used := allocated(func() { a, err = r.answer(&q) }); used > 64*uint64(len(body))+256<<10 {
+		if used := allocated(func() { a, err = r.response(&q) }); used > 64*uint64(len(body))+256<<10 {
 			t.Fatalf("%d bytes were allocated for a body of %d", used, len(body))
 		}
 		if err != nil {
@@ -69,7 +69,7 @@ func FuzzReply(f *testing.F) {
 }
 
 // sameToAnother reads the body without any types and compares.
-func sameToAnother(t *testing.T, a *Answer, body string) {
+func sameToAnother(t *testing.T, a *Response, body string) {
 	t.Helper()
 	var root map[string]any
 	d := json.NewDecoder(strings.NewReader(body))

@@ -104,7 +104,7 @@ func TestNoBodyCostsMoreThanItIsLong(t *testing.T) {
 				used := allocated(func() {
 					switch kind {
 					case "query":
-						_, err = r.answer(&q)
+						_, err = r.response(&q)
 					case "settings":
 						_, err = r.data(&q)
 					default:
@@ -137,19 +137,19 @@ func TestClassOfABodyBeyondItsBounds(t *testing.T) {
 		want       Class
 		says       string
 	}{
-		{"more groups than the limit", answerHead + `[{},{},{},{}]` + answerTail, BadAnswer, "more than 3 items"},
-		{"more zones than asked", `{"data":{"viewer":{"zones":[{},{},{},{}]}}}`, BadAnswer, "more than 3 items"},
+		{"more groups than the limit", answerHead + `[{},{},{},{}]` + answerTail, BadResponse, "more than 3 items"},
+		{"more zones than asked", `{"data":{"viewer":{"zones":[{},{},{},{}]}}}`, BadResponse, "more than 3 items"},
 		{"a longer map", attack["a map"](), TooBig, "more than 10000 items"},
 		{"values", answerHead + `[{"sum":{"m":` + repeated(repeated(`{"a":{}}`, 50_000), 4*mib) + `}}]` + answerTail, TooBig, "more than 16777216 bytes"},
-		{"depth", attack["lists"](), BadAnswer, "deeper than 20 levels"},
-		{"a name", attack["a name"](), BadAnswer, "a name is longer than 256 bytes"},
-		{"names", attack["names"](), BadAnswer, "more than 262 names"},
-		{"a number", attack["a number"](), BadAnswer, "longer than 512 characters"},
+		{"depth", attack["lists"](), BadResponse, "deeper than 20 levels"},
+		{"a name", attack["a name"](), BadResponse, "a name is longer than 256 bytes"},
+		{"names", attack["names"](), BadResponse, "more than 262 names"},
+		{"a number", attack["a number"](), BadResponse, "longer than 512 characters"},
 		{"errors", attack["errors"](), TooBig, "more than 1000 items"},
-		{"a path", attack["a path"](), BadAnswer, "more than 64 items"},
+		{"a path", attack["a path"](), BadResponse, "more than 64 items"},
 	} {
 		r := &reply{status: 200, body: []byte(tc.body), bounds: b}
-		_, err := r.answer(&q)
+		_, err := r.response(&q)
 		if e := failure(t, err); e.Class != tc.want || !strings.Contains(e.Message, tc.says) {
 			t.Errorf("%s: %v, want class %s and %q", tc.name, err, tc.want, tc.says)
 		}
@@ -207,9 +207,9 @@ func TestAnHonestAnswerIsAccepted(t *testing.T) {
 			t.Errorf("%s, %d MB: %v", tc.name, len(body)/mib, err)
 			continue
 		}
-		var a *Answer
+		var a *Response
 		var err error
-		used := int64(allocated(func() { a, err = r.answer(&tc.q) }))
+		used := int64(allocated(func() { a, err = r.response(&tc.q) }))
 		if err != nil || len(a.Zones[zones[9]]["s0"]) != tc.q.Selections[0].Limit {
 			t.Errorf("%s: %v", tc.name, err)
 		}
@@ -237,12 +237,12 @@ func TestCompressionBombs(t *testing.T) {
 		}, nil)
 		var err error
 		used := allocated(func() { _, err = c.Query(t.Context(), exampleQuery()) })
-		class := BadAnswer
+		class := BadResponse
 		if status != 200 {
 			class = Unknown
 		}
 		// It is not read to its end to find that out.
-		if e := failure(t, err); e.Class != class || !strings.Contains(e.Message, "something follows the JSON value at byte 2") {
+		if e := failure(t, err); e.Class != class || !strings.Contains(e.Message, "there is data after the JSON value at byte 2") {
 			t.Errorf("status %d: %v, want class %s", status, err, class)
 		}
 		if used > 5*mib {
@@ -363,7 +363,7 @@ func BenchmarkAnswer(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				r := &reply{status: 200, header: http.Header{}, body: body, bounds: bound}
-				if _, err := r.answer(&q); (err == nil) != (name == "ordinary") {
+				if _, err := r.response(&q); (err == nil) != (name == "ordinary") {
 					b.Fatal(err)
 				}
 			}

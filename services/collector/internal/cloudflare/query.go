@@ -16,58 +16,58 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// MaxZones is the most zones that Cloudflare answers for in one query.
+// MaxZones is the maximum number of zones in one query.
 const MaxZones = 10
 
-// Selection asks one node for one window.
+// Selection queries one node for one window.
 type Selection struct {
-	Alias string // names the answer; unique within the query
+	Alias string // name of the result; unique within the query
 	Node  string
-	// FilterField bounds the window: "datetime", or "date", whose window must
-	// be whole days.
+	// FilterField is the field that limits the window: "datetime", or "date", whose
+	// windows must be whole days.
 	FilterField string
 	Window      bucket.Window
-	// Filter is added to the bounds: strings, integers, booleans and lists of
+	// Filter is added to these bounds: strings, integers, booleans and lists of
 	// them, by filter field ("requestSource", "edgeResponseStatus_geq").
 	Filter        map[string]any
 	Dimensions    []string // besides the time dimension
 	TimeDimension string   // empty: the whole window is one group
 	Fields        []string // paths: "count", "sum.requests", "sum.countryMap.clientCountryName"
-	Limit         int      // most groups; as many groups as this may mean that more were cut off
+	Limit         int      // maximum number of groups; a result with this many may be truncated
 	OrderBy       []string // "datetime_ASC"; required, since the order is undefined otherwise
 }
 
 // Query is one request.
 type Query struct {
-	// AccountID alone asks about the account. With Zones it nests them below
+	// AccountID alone queries the account. With Zones it nests them below
 	// the account, which account-based rate limiting requires and the other
 	// kind accepts.
 	AccountID  string
 	Zones      []string // tags, at most [MaxZones]
 	Selections []Selection
-	// Meter also asks what the query cost and what is left of the budget, in
+	// Meter also queries the cost of the query and the remaining budget, in
 	// Cloudflare's undocumented units.
 	Meter bool
 }
 
-// Answer is a complete answer.
-type Answer struct {
-	// Zones holds, for each visible zone of the query, every selection's groups
-	// by alias. A zone that is absent is not visible to the token; a list that
-	// is empty means no groups. Numbers are json.Number.
+// Response is a complete, validated response.
+type Response struct {
+	// Zones has, for each visible zone of the query, every selection's groups by
+	// alias. An absent zone is not visible to the token; an empty list means no
+	// groups. Numbers are json.Number.
 	Zones map[string]map[string][]map[string]any
 	// Account is the same for an account query; nil: the account is not visible.
 	Account map[string][]map[string]any
-	// Date is Cloudflare's clock, from the reply's header; zero if it had none.
+	// Date is Cloudflare's clock, from the Date header; zero if there was none.
 	Date time.Time
 	Ray  string
-	// Cost and Budget are what [Query.Meter] asked for; 0 otherwise.
+	// Cost and Budget are set if [Query.Meter] is.
 	Cost, Budget uint64
 }
 
-// Query asks and judges the answer. Errors are of type [*Error], those of ctx
-// excepted.
-func (c *Client) Query(ctx context.Context, q Query) (*Answer, error) {
+// Query sends a query and validates the response. Errors are of type [*Error], except
+// those of ctx.
+func (c *Client) Query(ctx context.Context, q Query) (*Response, error) {
 	document, err := q.document()
 	if err != nil {
 		return nil, &Error{Class: Ours, Message: err.Error()}
@@ -76,7 +76,7 @@ func (c *Client) Query(ctx context.Context, q Query) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := r.answer(&q)
+	a, err := r.response(&q)
 	if err != nil {
 		return nil, err
 	}
@@ -89,16 +89,16 @@ var (
 	tagPattern  = regexp.MustCompile(`^[0-9a-f]{32}$`)
 )
 
-// sortedZones are the query's zones as they are sent: ascending, as Cloudflare
-// sorts its answer, so that a position in an error's path has one meaning.
+// sortedZones returns the query's zones as they are sent: ascending, as Cloudflare sorts
+// its response, so that a position in an error's path is unambiguous.
 func (q *Query) sortedZones() []string { return slices.Sorted(slices.Values(q.Zones)) }
 
-// check reports everything that Cloudflare could not understand.
+// check returns every problem that makes the query invalid.
 func (q *Query) check() error {
 	errs := []error{q.checkScopes()}
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if len(q.Selections) == 0 {
-		bad("query selects nothing")
+		bad("query has no selection")
 	}
 	aliases := map[string]bool{"zoneTag": true, "accountTag": true, "zones": true, "settings": true}
 	for i := range q.Selections {
@@ -114,7 +114,7 @@ func (q *Query) check() error {
 	return errors.Join(errs...)
 }
 
-// checkScopes reports what is wrong with the zones and the account.
+// checkScopes returns the problems of the zones and the account.
 func (q *Query) checkScopes() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -125,11 +125,11 @@ func (q *Query) checkScopes() error {
 		bad("account is %q; it must be 32 lower-case hexadecimal digits", q.AccountID)
 	}
 	if len(q.Zones) > MaxZones {
-		bad("query has %d zones; at most %d are answered", len(q.Zones), MaxZones)
+		bad("query has %d zones; the maximum is %d", len(q.Zones), MaxZones)
 	}
 	for i, z := range q.Zones {
 		if !tagPattern.MatchString(z) || slices.Contains(q.Zones[:i], z) {
-			bad("zone is %q; it must be 32 lower-case hexadecimal digits and there once", z)
+			bad("zone is %q; it must be 32 lower-case hexadecimal digits and occur once", z)
 		}
 	}
 	return errors.Join(errs...)
@@ -169,9 +169,9 @@ func (s *Selection) check() error {
 
 const day = 24 * time.Hour
 
-// document is the query's text, on one line. Values are literals: names and
-// tags are checked against patterns, and everything else is a JSON value, whose
-// strings are GraphQL strings too.
+// document returns the query's text, on one line. Values are literals: names and tags are
+// checked against patterns, and everything else is a JSON value, whose strings are valid
+// GraphQL strings.
 func (q *Query) document() (string, error) {
 	if err := q.check(); err != nil {
 		return "", err
@@ -198,7 +198,7 @@ func (q *Query) document() (string, error) {
 	return b.String(), err
 }
 
-// scope writes the objects around the selections.
+// scope writes the objects that contain the selections.
 func (q *Query) scope(b *strings.Builder, inner func() error) error {
 	if q.AccountID != "" {
 		fmt.Fprintf(b, `accounts(filter:{accountTag:%q}){accountTag `, q.AccountID)
@@ -219,8 +219,8 @@ func (s *Selection) write(b *strings.Builder) error {
 	if s.FilterField == "date" {
 		from, to = s.Window.Start.Std().Format(time.DateOnly), s.Window.End.Std().Format(time.DateOnly)
 	}
-	// Both bounds, always: a missing upper one counts as "now" and makes the
-	// range wider than it is meant.
+	// Always both bounds: a missing upper bound counts as "now", which makes the range
+	// wider than intended.
 	fmt.Fprintf(b, "%s_geq:%q,%s_lt:%q", s.FilterField, from, s.FilterField, to)
 	for _, name := range slices.Sorted(maps.Keys(s.Filter)) {
 		b.WriteString("," + name + ":")
@@ -290,11 +290,11 @@ func writeLiteral(b *strings.Builder, v any) error {
 // Unlike strconv.Quote, it never writes \x or \a.
 func quote(s string) ([]byte, error) {
 	text, err := json.Marshal(s)
-	// DEL is no source character of GraphQL, and JSON leaves it as it is.
+	// DEL is not a source character of GraphQL, and JSON does not escape it.
 	return bytes.ReplaceAll(text, []byte{0x7f}, []byte(`\u007f`)), err
 }
 
-// fieldTree nests paths into selection sets, in the order first seen.
+// fieldTree nests paths into selection sets, in order of first occurrence.
 type fieldTree struct {
 	name string
 	sub  []*fieldTree

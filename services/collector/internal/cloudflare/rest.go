@@ -21,8 +21,8 @@ type Zone struct {
 	Paused  bool
 	Created time.Time // zero: not known
 	Account Account
-	Plan    Plan // for people: access is decided by settings, never by the plan
-	// Malformed says which values could not be read, and what stands in for them.
+	Plan    Plan // for people; access depends on the settings, not on the plan
+	// Malformed describes the values that could not be read, and what is used instead.
 	Malformed []string
 }
 
@@ -33,9 +33,8 @@ type Plan struct {
 	LegacyID string `json:"legacy_id"`
 }
 
-// UnmarshalJSON reads a zone of a list. Of its values only the id must be what it
-// should be: another one that is not costs itself, never the list. What stands in
-// for it keeps the zone collected.
+// UnmarshalJSON reads a zone of a list. Only the id must be valid. Another invalid value
+// is replaced by one with which the zone is still collected, and the list remains usable.
 func (z *Zone) UnmarshalJSON(text []byte) error {
 	var raw struct {
 		ID      string          `json:"id"`
@@ -47,30 +46,30 @@ func (z *Zone) UnmarshalJSON(text []byte) error {
 		Plan    json.RawMessage `json:"plan"`
 	}
 	if err := json.Unmarshal(text, &raw); err != nil {
-		return fmt.Errorf("an entry of the list is no zone with an id: %s", bucket.Clip(string(text)))
+		return fmt.Errorf("an entry of the list is not a zone with an id: %s", bucket.Clip(string(text)))
 	}
 	*z = Zone{ID: raw.ID}
 	read(z, "name", raw.Name, &z.Name, "", "it has no name")
-	read(z, "status", raw.Status, &z.Status, "active", "the zone is taken for active")
+	read(z, "status", raw.Status, &z.Status, "active", "the zone is treated as active")
 	if z.Status == "" {
 		z.Status = "active"
-		z.Malformed = append(z.Malformed, "the zone has no status; it is taken for active")
+		z.Malformed = append(z.Malformed, "the zone has no status; it is treated as active")
 	}
-	read(z, "paused", raw.Paused, &z.Paused, false, "the zone is taken for not paused")
-	read(z, "created_on", raw.Created, &z.Created, time.Time{}, "its history begins as that of an old zone")
-	read(z, "account", raw.Account, &z.Account, Account{}, "it is taken for one without an account")
-	read(z, "plan", raw.Plan, &z.Plan, Plan{}, "it has no plan to show")
+	read(z, "paused", raw.Paused, &z.Paused, false, "the zone is treated as not paused")
+	read(z, "created_on", raw.Created, &z.Created, time.Time{}, "it is treated as an old zone")
+	read(z, "account", raw.Account, &z.Account, Account{}, "it is treated as a zone without an account")
+	read(z, "plan", raw.Plan, &z.Plan, Plan{}, "no plan is shown")
 	return nil
 }
 
-// read reads a value of a zone that may be malformed; one that is missing is not.
+// read reads a value of a zone that may be malformed. A missing value is not malformed.
 func read[T any](z *Zone, what string, text json.RawMessage, value *T, instead T, effect string) {
 	if len(text) == 0 {
 		return
 	}
 	if err := json.Unmarshal(text, value); err != nil {
 		*value = instead
-		z.Malformed = append(z.Malformed, fmt.Sprintf("the zone's %s is %s, which is none; %s", what, bucket.Clip(string(text)), effect))
+		z.Malformed = append(z.Malformed, fmt.Sprintf("the zone's %s is %s, which is invalid; %s", what, bucket.Clip(string(text)), effect))
 	}
 }
 
@@ -89,10 +88,9 @@ type resultInfo struct {
 // zonesPerPage is the documented maximum.
 const zonesPerPage = 50
 
-// Zones lists the zones that the token sees, over all pages, by name. An empty
-// list may also mean that the token may not list zones. A list that comes out
-// shorter than Cloudflare's own count is an error: a zone that is merely
-// missing from a page must not look deleted.
+// Zones lists the zones that the token sees, over all pages, by name. An empty list may
+// also mean that the token may not list zones. A list that is shorter than Cloudflare's
+// own count is an error: a zone that is only missing from a page must not look deleted.
 func (c *Client) Zones(ctx context.Context) ([]Zone, error) {
 	list, err := pages(ctx, c, "zones", url.Values{"order": {"name"}, "direction": {"asc"}}, zonesPerPage, func(z *Zone) string { return z.ID })
 	if err != nil {
@@ -101,16 +99,16 @@ func (c *Client) Zones(ctx context.Context) ([]Zone, error) {
 	return list, nil
 }
 
-// Date is Cloudflare's clock, by the header of a small answer; whole seconds.
+// Date is Cloudflare's clock, from the header of a small response; whole seconds.
 func (c *Client) Date(ctx context.Context) (time.Time, error) {
 	u := c.base.JoinPath("zones")
 	u.RawQuery = url.Values{"per_page": {"5"}}.Encode() // the documented least
 	r, err := c.send(ctx, http.MethodGet, u, nil, c.restBounds(zonesPerPage))
 	if err != nil {
-		return time.Time{}, fmt.Errorf("ask for the date: %w", err)
+		return time.Time{}, fmt.Errorf("query the date: %w", err)
 	}
 	if r.date.IsZero() { // whatever the status is
-		return time.Time{}, r.problem(BadAnswer, "the answer has no Date header")
+		return time.Time{}, r.problem(BadResponse, "the response has no Date header")
 	}
 	return r.date, nil
 }
@@ -124,9 +122,9 @@ func (c *Client) Accounts(ctx context.Context) ([]Account, error) {
 	return list, nil
 }
 
-// pages walks a list. total_pages has been seen to be wrong, so the walk ends
-// with the first page that brings nothing new, or once as many are known as
-// Cloudflare counts; and it is bounded.
+// pages reads all pages of a list. Cloudflare's total_pages can be wrong, so it stops at
+// the first page without new entries, or when there are as many as Cloudflare counts, and
+// at [mostPages].
 func pages[T any](ctx context.Context, c *Client, path string, params url.Values, perPage int, id func(*T) string) ([]T, error) {
 	const mostPages = 2000
 	seen := map[string]bool{}
@@ -144,7 +142,7 @@ func pages[T any](ctx context.Context, c *Client, path string, params url.Values
 		for i := range list {
 			key := id(&list[i])
 			if !tagPattern.MatchString(key) {
-				return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("page %d has an entry with id %q", page, bucket.Clip(key))}
+				return nil, &Error{Class: BadResponse, Message: fmt.Sprintf("page %d has an entry with id %q", page, bucket.Clip(key))}
 			}
 			if !seen[key] { // an entry that moved a page down while we walked
 				seen[key] = true
@@ -156,15 +154,15 @@ func pages[T any](ctx context.Context, c *Client, path string, params url.Values
 		case info == nil, info.TotalCount > 0 && len(out) >= info.TotalCount:
 			return out, nil
 		case fresh == 0 && len(out) < info.TotalCount:
-			return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("pages end after %d entries of %d", len(out), info.TotalCount)}
+			return nil, &Error{Class: BadResponse, Message: fmt.Sprintf("pages end after %d entries of %d", len(out), info.TotalCount)}
 		case fresh == 0, info.TotalCount == 0 && page >= info.TotalPages:
 			return out, nil
 		}
 	}
-	return nil, &Error{Class: BadAnswer, Message: fmt.Sprintf("list does not end after %d pages", mostPages)}
+	return nil, &Error{Class: BadResponse, Message: fmt.Sprintf("list does not end after %d pages", mostPages)}
 }
 
-// get asks the REST API once and decodes the result, of one entry or of a page.
+// get sends one request to the REST API and decodes the result, an entry or a page.
 func get[T any](ctx context.Context, c *Client, u *url.URL, entries int) (T, *resultInfo, error) {
 	var result *T
 	var zero T
@@ -178,7 +176,7 @@ func get[T any](ctx context.Context, c *Client, u *url.URL, entries int) (T, *re
 	}
 	if e.refused() || e.Success == nil {
 		if e.Success == nil && len(e.Errors) == 0 {
-			return zero, nil, r.problem(BadAnswer, "reply is not an envelope of the REST API")
+			return zero, nil, r.problem(BadResponse, "response is not an envelope of the REST API")
 		}
 		return zero, nil, r.refusal(e, nil)
 	}
@@ -191,7 +189,7 @@ func get[T any](ctx context.Context, c *Client, u *url.URL, entries int) (T, *re
 		err = errors.New("null")
 	}
 	if err != nil {
-		return zero, nil, r.problem(BadAnswer, fmt.Sprintf("result is not what was asked for: %v", err))
+		return zero, nil, r.problem(BadResponse, fmt.Sprintf("result is not of the requested type: %v", err))
 	}
 	return *result, e.ResultInfo, nil
 }

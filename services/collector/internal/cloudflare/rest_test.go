@@ -70,7 +70,7 @@ func TestZonesWalksPages(t *testing.T) {
 func TestZonesRefusesAShortList(t *testing.T) {
 	c, _ := client(t, lister(t, 49, func(int) string { return `{"total_pages":1,"total_count":50}` }), nil)
 	_, err := c.Zones(t.Context())
-	if e := failure(t, err); e.Class != BadAnswer || !strings.Contains(err.Error(), "49 entries of 50") {
+	if e := failure(t, err); e.Class != BadResponse || !strings.Contains(err.Error(), "49 entries of 50") {
 		t.Errorf("got %v, want a bad answer that counts", err)
 	}
 }
@@ -96,14 +96,14 @@ func TestZonesEndsOnRepeatedPages(t *testing.T) {
 func TestAValueOfAZoneCostsItself(t *testing.T) {
 	const good = `"name":"shop.example","status":"active","paused":true,"created_on":"2024-01-02T03:04:05Z","account":{"id":"` + accountA + `","name":"A"},"plan":{"name":"Pro Website"}`
 	for _, tc := range []struct{ old, bad, says string }{
-		{`"shop.example"`, `7`, "the zone's name is 7, which is none; it has no name"},
-		{`"active"`, `null`, "the zone has no status; it is taken for active"},
-		{`"active"`, `["active"]`, "the zone is taken for active"},
-		{`true`, `"no"`, `the zone's paused is "no", which is none; the zone is taken for not paused`},
-		{`"2024-01-02T03:04:05Z"`, `"2024-13-02"`, "its history begins as that of an old zone"},
+		{`"shop.example"`, `7`, "the zone's name is 7, which is invalid; it has no name"},
+		{`"active"`, `null`, "the zone has no status; it is treated as active"},
+		{`"active"`, `["active"]`, "the zone is treated as active"},
+		{`true`, `"no"`, `the zone's paused is "no", which is invalid; the zone is treated as not paused`},
+		{`"2024-01-02T03:04:05Z"`, `"2024-13-02"`, "it is treated as an old zone"},
 		{`"2024-01-02T03:04:05Z"`, `1704164645`, "the zone's created_on is 1704164645"},
-		{`{"id":"` + accountA + `","name":"A"}`, `"A"`, "it is taken for one without an account"},
-		{`{"name":"Pro Website"}`, `[]`, "it has no plan to show"},
+		{`{"id":"` + accountA + `","name":"A"}`, `"A"`, "it is treated as a zone without an account"},
+		{`{"name":"Pro Website"}`, `[]`, "no plan is shown"},
 	} {
 		c, _ := client(t, says(200, "application/json", `{"success":true,"errors":[],"result":[{"id":"`+zoneA+`",`+strings.Replace(good, tc.old, tc.bad, 1)+`},{"id":"`+zoneB+`",`+good+`}]}`), nil)
 		list, err := c.Zones(t.Context())
@@ -126,11 +126,11 @@ func TestRESTReplies(t *testing.T) {
 		body   string
 		want   Class
 	}{
-		"no envelope":      {200, `{"result":[]}`, BadAnswer},
-		"GraphQL reply":    {200, goodBody, BadAnswer},
-		"result null":      {200, `{"success":true,"result":null}`, BadAnswer},
-		"result an object": {200, `{"success":true,"result":{}}`, BadAnswer},
-		"bad id":           {200, `{"success":true,"result":[{"id":"x"}]}`, BadAnswer},
+		"no envelope":      {200, `{"result":[]}`, BadResponse},
+		"GraphQL reply":    {200, goodBody, BadResponse},
+		"result null":      {200, `{"success":true,"result":null}`, BadResponse},
+		"result an object": {200, `{"success":true,"result":{}}`, BadResponse},
+		"bad id":           {200, `{"success":true,"result":[{"id":"x"}]}`, BadResponse},
 		"no permission":    {403, `{"success":false,"errors":[{"code":9109,"message":"Unauthorized to access requested resource"}]}`, Denied},
 		"no route":         {404, `{"success":false,"errors":[{"code":7003,"message":"Could not route to /zones"}]}`, Unknown},
 		"HTML":             {521, `<html>`, Transient},
@@ -171,7 +171,7 @@ func TestSettings(t *testing.T) {
 	} {
 		c, _ := client(t, says(200, "application/json", bad), nil)
 		_, err := c.Settings(t.Context(), "", []string{zoneA}, nodes)
-		if e := failure(t, err); e.Class != BadAnswer {
+		if e := failure(t, err); e.Class != BadResponse {
 			t.Errorf("%s: %v, want a bad answer", name, err)
 		}
 	}

@@ -9,27 +9,26 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// A body is judged before anything is made of it: [scan] reads it once without
-// allocating per value, and refuses what is no JSON, what says something twice,
-// and what would cost more memory than the request allows. [parse] then has
-// nothing left to check.
+// A body is validated before it is parsed. [scan] reads it once without allocating per
+// value, and rejects invalid JSON, duplicate names, and bodies that would need more
+// memory than the request allows. [parse] then needs no checks.
 
-// bounds are what a body may hold. They follow from the request.
+// bounds are the limits of a body. They follow from the request.
 type bounds struct {
 	// bytes is the longest body with status 200.
 	bytes int64
 	// memory is what [parse] may allocate, by the costs below.
 	memory int64
-	// lists bound lists by the name that they stand under, the last that has it;
-	// others have [mostItems].
+	// lists are bounds of lists by name, of which the last with the name applies.
+	// Other lists have [mostItems].
 	lists []listBound
 }
 
 type listBound struct {
 	name uint64 // nameHash
 	most int
-	// class is that of a longer list: TooBig where a narrower question has a
-	// shorter one, BadAnswer where the API promises not to exceed the bound.
+	// class is the class of a longer list: TooBig if a narrower request has a shorter
+	// one, BadResponse if the API guarantees the bound.
 	class Class
 }
 
@@ -40,7 +39,7 @@ const (
 	// mostItems of a list is Cloudflare's largest page.
 	mostItems = 10_000
 	// mostNames of one object: a zone of the REST API has about thirty, a zone of
-	// an answer one for each selection.
+	// a response has one for each selection.
 	mostNames = 256
 	// mostName is the length of a name: those of GraphQL have up to 128 characters.
 	mostName = 256
@@ -58,7 +57,7 @@ const (
 	costScalar = 16 + 16 // the text's header and the rounding of its length
 )
 
-// scanError says why a body was refused.
+// scanError is why a body was rejected.
 type scanError struct {
 	class Class
 	what  string
@@ -72,8 +71,8 @@ type span struct{ from, to int }
 // members are the parts of an envelope; empty where it has no such part.
 type members struct{ data, errors, success, result, info span }
 
-// scanner reads one body. Names of the open objects are in names, by hash:
-// bodies that collide are refused, which harms nobody but their author.
+// scanner reads one body. Names has the names of the open objects, by hash. A body in
+// which hashes collide is rejected; regular responses have no collisions.
 type scanner struct {
 	b      []byte
 	at     int
@@ -84,9 +83,9 @@ type scanner struct {
 	ended  bool // the body ended before its value did
 }
 
-// scan judges a body. Names that differ in case alone are the same, as they are to
-// encoding/json, which would melt two objects into one: down to the groups of one
-// zone under the tag of another.
+// scan validates a body. Names that differ only in case are duplicates, as for
+// encoding/json, which would merge such objects: the groups of one zone could appear
+// under the tag of another.
 func scan(body []byte, b *bounds) (members, error) {
 	s := newScanner(body, b)
 	if err := s.whole(); err != nil {
@@ -99,7 +98,7 @@ func newScanner(body []byte, b *bounds) *scanner {
 	return &scanner{b: body, bounds: b, names: make([]uint64, 0, 64)}
 }
 
-// whole reads one value and finds nothing behind it.
+// whole reads one value up to the end of the body.
 func (s *scanner) whole() error {
 	s.space()
 	if err := s.value(0, mostItems, TooBig); err != nil {
@@ -107,13 +106,13 @@ func (s *scanner) whole() error {
 	}
 	s.space()
 	if s.at < len(s.b) {
-		return s.broken("something follows the JSON value")
+		return s.broken("there is data after the JSON value")
 	}
 	return nil
 }
 
 func (s *scanner) broken(what string) error {
-	return &scanError{BadAnswer, fmt.Sprintf("%s at byte %d", what, s.at)}
+	return &scanError{BadResponse, fmt.Sprintf("%s at byte %d", what, s.at)}
 }
 
 // unexpected is the error of the byte at hand.
@@ -146,7 +145,7 @@ func (s *scanner) peek() byte {
 // spend counts what parse will allocate.
 func (s *scanner) spend(bytes int) error {
 	if s.memory += int64(bytes); s.memory > s.bounds.memory {
-		return &scanError{TooBig, fmt.Sprintf("reply has more values than were asked for: they need more than %d bytes", s.bounds.memory)}
+		return &scanError{TooBig, fmt.Sprintf("response has more values than requested: they need more than %d bytes", s.bounds.memory)}
 	}
 	return nil
 }
@@ -154,7 +153,7 @@ func (s *scanner) spend(bytes int) error {
 // value reads the value at hand; a list may have that many items.
 func (s *scanner) value(depth, most int, class Class) error {
 	if depth > mostDepth {
-		return s.broken(fmt.Sprintf("reply nests deeper than %d levels", mostDepth))
+		return s.broken(fmt.Sprintf("response nests deeper than %d levels", mostDepth))
 	}
 	switch c := s.peek(); {
 	case c == '{':
@@ -313,8 +312,8 @@ func (s *scanner) list(depth, most int, class Class) error {
 	}
 }
 
-// text reads a string. How long one may be, the limit on bytes says: a string costs
-// what it is long, and whoever stores labels cuts them.
+// text reads a string. Its length is limited only by the limit on bytes: callers that
+// store labels truncate them.
 func (s *scanner) text() error {
 	for s.at++; s.at < len(s.b); s.at++ {
 		switch c := s.b[s.at]; {
@@ -400,9 +399,8 @@ var (
 	hashChain   = nameHash([]byte("error_chain"))
 )
 
-// nameHash is equal for names that encoding/json takes for one another: case does
-// not matter, nor how a character is written. Quotes around the name count for
-// nothing.
+// nameHash is equal for names that encoding/json considers equal: case, escapes and the
+// quotes around the name do not matter.
 func nameHash(name []byte) uint64 {
 	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
 	h := uint64(offset)
@@ -431,7 +429,7 @@ func nameHash(name []byte) uint64 {
 	return h
 }
 
-// fold is the first of the characters that differ from r in case alone.
+// fold is the first of the characters that differ from r only in case.
 func fold(r rune) rune {
 	for {
 		next := unicode.SimpleFold(r)

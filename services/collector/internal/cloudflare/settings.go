@@ -12,32 +12,32 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// Settings is what a zone or account may ask of one node.
+// Settings is what a zone or account may query of one node.
 type Settings struct {
 	Enabled      bool
 	MaxDuration  time.Duration // widest window of one selection
 	MaxFields    int
 	MaxPageSize  int           // largest limit
-	NotOlderThan time.Duration // most age of what is asked for
-	// Available are the fields, flattened: "sum_requests". Necessary, not
-	// sufficient: fields listed here have been refused.
+	NotOlderThan time.Duration // maximum age of the queried data
+	// Available are the fields, flattened: "sum_requests". Listed fields can still be
+	// refused.
 	Available []string
 }
 
-// Settings asks for the limits of nodes, by zone tag (or account tag, when
-// zones is empty) and node. A scope that is absent is not visible; a node that
-// is absent has no settings there. With accountID and zones, the zones are
-// nested below the account. One request; at most [MaxZones] zones.
+// Settings queries the limits of nodes, by zone tag (or account tag if zones is empty) and
+// node. An absent scope is not visible; an absent node has no settings there. With
+// accountID and zones, the zones are nested below the account. One request; at most
+// [MaxZones] zones.
 func (c *Client) Settings(ctx context.Context, accountID string, zones, nodes []string) (map[string]map[string]Settings, error) {
 	// The scopes are those of any query; what is selected in them differs.
 	q := Query{AccountID: accountID, Zones: zones}
 	for i, n := range nodes {
 		if !namePattern.MatchString(n) || slices.Contains(nodes[:i], n) {
-			return nil, &Error{Class: Ours, Message: fmt.Sprintf("settings of node %q: it must be a name, there once", n)}
+			return nil, &Error{Class: Ours, Message: fmt.Sprintf("settings of node %q: it must be a name that occurs once", n)}
 		}
 	}
 	if len(nodes) == 0 {
-		return nil, &Error{Class: Ours, Message: "settings of no node"}
+		return nil, &Error{Class: Ours, Message: "settings: no node is named"}
 	}
 	if err := q.checkScopes(); err != nil {
 		return nil, &Error{Class: Ours, Message: err.Error()}
@@ -52,7 +52,7 @@ func (c *Client) Settings(ctx context.Context, accountID string, zones, nodes []
 	}
 	byTag, account, err := s.byTag(&q)
 	if err != nil {
-		return nil, r.problem(BadAnswer, err.Error())
+		return nil, r.problem(BadResponse, err.Error())
 	}
 	if len(zones) == 0 {
 		byTag = map[string]map[string]any{}
@@ -63,7 +63,7 @@ func (c *Client) Settings(ctx context.Context, accountID string, zones, nodes []
 	out := make(map[string]map[string]Settings, len(byTag))
 	for tag, scope := range byTag {
 		if out[tag], err = settingsOf(scope, nodes); err != nil {
-			e := r.problem(BadAnswer, fmt.Sprintf("%s: %v", tag, err))
+			e := r.problem(BadResponse, fmt.Sprintf("%s: %v", tag, err))
 			e.Zone = tag
 			return nil, e
 		}
@@ -99,7 +99,7 @@ func settingsOf(scope map[string]any, nodes []string) (map[string]Settings, erro
 			if v, present := object[n]; present && v == nil {
 				continue
 			}
-			return nil, fmt.Errorf("settings of %s are missing or no object", n)
+			return nil, fmt.Errorf("settings of %s are missing or not an object", n)
 		}
 		var s Settings
 		if s.Enabled, ok = raw["enabled"].(bool); !ok {

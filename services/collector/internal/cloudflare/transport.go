@@ -16,18 +16,18 @@ import (
 	"github.com/weir-metrics/weir/internal/tlsconf"
 )
 
-// TransportOptions are what an operator may need to reach Cloudflare.
+// TransportOptions are options of the connection to Cloudflare.
 type TransportOptions struct {
 	// CA holds certificates in PEM to trust besides the system's, for proxies
 	// that inspect TLS; empty: none.
 	CA string
-	// ConnectTimeout bounds the connection and, apart, the TLS handshake; 0: 10 s.
+	// ConnectTimeout limits the connection and, separately, the TLS handshake; 0: 10 s.
 	ConnectTimeout time.Duration
 }
 
-// Transport returns a transport with TLS 1.2 or newer, HTTP/2, and the proxy that
-// the environment has now (HTTPS_PROXY, HTTP_PROXY, else ALL_PROXY; NO_PROXY), which
-// its errors name. Clients of one process may share it.
+// Transport returns a transport with TLS 1.2 or newer, HTTP/2, and the proxy of the
+// environment (HTTPS_PROXY, HTTP_PROXY, else ALL_PROXY; NO_PROXY), which its errors name.
+// Clients of one process may share it.
 func Transport(o TransportOptions) (*Carrier, error) {
 	if o.ConnectTimeout == 0 {
 		o.ConnectTimeout = 10 * time.Second
@@ -39,7 +39,7 @@ func Transport(o TransportOptions) (*Carrier, error) {
 			return nil, fmt.Errorf("CA certificates: %w", err)
 		}
 		roots, err := x509.SystemCertPool()
-		if err != nil { // no system pool is no reason to distrust the file
+		if err != nil { // the file is used without a system pool
 			roots = x509.NewCertPool()
 		}
 		for _, c := range trusted {
@@ -54,18 +54,18 @@ func Transport(o TransportOptions) (*Carrier, error) {
 		DialContext:           dialer.DialContext,
 		TLSClientConfig:       conf,
 		TLSHandshakeTimeout:   o.ConnectTimeout,
-		ForceAttemptHTTP2:     true, // a TLS configuration of one's own turns it off otherwise
+		ForceAttemptHTTP2:     true, // a custom TLS configuration would disable it
 		MaxIdleConns:          16,
 		MaxIdleConnsPerHost:   8,
 		IdleConnTimeout:       90 * time.Second,
 		ExpectContinueTimeout: time.Second,
-		// Cloudflare's are a few kilobytes; Go's default is ten megabytes.
+		// Cloudflare's headers have a few kilobytes; Go's default is ten megabytes.
 		MaxResponseHeaderBytes: 256 << 10,
 	}}, nil
 }
 
-// proxies tells the proxy for a URL, as Go does, with ALL_PROXY for what has none of
-// its own, as curl has it.
+// proxies returns the proxy for a URL as Go does, with ALL_PROXY as the fallback, like
+// curl.
 func proxies() func(*url.URL) (*url.URL, error) {
 	conf := httpproxy.FromEnvironment()
 	all := cmp.Or(os.Getenv("ALL_PROXY"), os.Getenv("all_proxy"))
@@ -73,8 +73,8 @@ func proxies() func(*url.URL) (*url.URL, error) {
 	return conf.ProxyFunc()
 }
 
-// Carrier is a transport that says of an error that a proxy was on the way: of one
-// that refuses, Go's own have no more than "Forbidden".
+// Carrier is a transport whose errors name the proxy. Go's own error for a proxy that
+// refuses is only "Forbidden".
 type Carrier struct{ *http.Transport }
 
 // RoundTrip implements [http.RoundTripper].

@@ -18,33 +18,31 @@ type Store interface {
 	Coverage(ctx context.Context, f store.Filter, since bucket.Time) ([]store.Run, error)
 }
 
-// Book holds what is known of the windows of all series.
+// Book has the stored facts about the windows of all series.
 type Book struct {
-	Final      map[ledger.Series]bucket.Spans // stored, also what cannot be read
-	Unreadable map[ledger.Series]bucket.Spans // stored, and no reader can use it
+	Final      map[ledger.Series]bucket.Spans // stored, including unreadable ones
+	Unreadable map[ledger.Series]bucket.Spans // stored, but not usable by readers
 	Decided    map[ledger.Series]*ledger.Decision
 	Gaps       map[ledger.Series][]ledger.Gap // ascending by window
-	// Keep is where wanting begins: nothing before was wanted, or is. It never goes
-	// back, whatever clocks and settings do: what was dropped must not be wanted
-	// again.
+	// Keep is the time from which windows are wanted. It never goes back, even if a
+	// clock or setting does: dropped windows must not be wanted again.
 	Keep bucket.Time
-	// begin is where a series may begin because another bucket size of its dataset
-	// covers the time before.
+	// begin is the earliest start of a series, because another bucket size of its
+	// dataset covers the time before.
 	begin map[ledger.Series]bucket.Time
 }
 
-// Records are the decoded records that a book is made of.
+// Records are the decoded records from which a book is built.
 type Records struct {
 	Gaps       []ledger.Gap
 	Decided    map[ledger.Series]*ledger.Decision
 	Unreadable []ledger.Unreadable
-	Retired    bucket.Time // buckets that end at or before may be gone by retention
-	// Bad are the records that cannot be read, by kind. Every kind has an element.
+	Retired    bucket.Time // retention may have dropped buckets that end at or before it
+	// Bad are the unreadable records by kind. Every kind has an element.
 	Bad map[string][]store.Unreadable
 }
 
-// ReadRecords reads the records that say what is missing, decided, unreadable and
-// retired.
+// ReadRecords reads the records of gaps, decisions, unreadable windows and retention.
 func ReadRecords(ctx context.Context, from Store) (*Records, error) {
 	r := &Records{Bad: map[string][]store.Unreadable{}}
 	for _, kind := range []struct {
@@ -69,9 +67,8 @@ func ReadRecords(ctx context.Context, from Store) (*Records, error) {
 	return r, nil
 }
 
-// Read adds what is stored, of all datasets of the filter's scopes since keep, to
-// the records. It is not filtered by dataset: another bucket size of a dataset
-// bounds this one.
+// Read builds a book from the records and the stored coverage of the scopes since keep.
+// It reads all datasets, since another bucket size of a dataset bounds this one.
 func (r *Records) Read(ctx context.Context, from Store, scopes []bucket.Scope, keep bucket.Time, datasets []catalogue.Dataset) (*Book, error) {
 	keep = max(keep, r.Retired)
 	runs, err := from.Coverage(ctx, store.Filter{Scopes: scopes}, keep)
@@ -87,11 +84,10 @@ func (r *Records) Read(ctx context.Context, from Store, scopes []bucket.Scope, k
 	return b, nil
 }
 
-// New is a book of what is stored and nothing else.
+// New returns a book of stored windows without records.
 //
-// A series begins at the earliest where another bucket size of its dataset ends:
-// at the first border of both sizes, so that no window of a family is ever covered
-// twice.
+// A series begins at the earliest where another bucket size of its dataset ends, at the
+// first boundary of both sizes, so that no window of a family is covered twice.
 func New(runs []store.Run, datasets []catalogue.Dataset) *Book {
 	b := &Book{
 		Final: map[ledger.Series]bucket.Spans{}, Unreadable: map[ledger.Series]bucket.Spans{},
@@ -126,7 +122,7 @@ func (b *Book) SetGaps(gaps []ledger.Gap) {
 	}
 }
 
-// AllGaps are the gaps of all series, in no order.
+// AllGaps returns the gaps of all series, unordered.
 func (b *Book) AllGaps() (out []ledger.Gap) {
 	for _, of := range b.Gaps {
 		out = append(out, of...)
@@ -134,18 +130,19 @@ func (b *Book) AllGaps() (out []ledger.Gap) {
 	return out
 }
 
-// Begin is where a series may begin at the earliest, or 0.
+// Begin returns the earliest start of a series, or 0.
 func (b *Book) Begin(of ledger.Series) bucket.Time { return b.begin[of] }
 
-// Terms are what the book adds to what scopes claim.
+// Terms returns the bounds of claims that follow from the book.
 func (b *Book) Terms() roster.Terms {
 	return roster.Terms{Keep: b.Keep, Begin: func(dataset string, sc bucket.Scope) bucket.Time {
 		return b.begin[ledger.Series{Dataset: dataset, Scope: sc}]
 	}}
 }
 
-// Closed is what of a scope's dataset is not wanted: what is final, decided, or of
-// a time in which the scope was away. The caller does not alter it.
+// Closed returns the windows of a scope's dataset that are not wanted: those that are
+// final, decided, or from a time in which the scope was away. The caller must not modify
+// it.
 func (b *Book) Closed(d *catalogue.Dataset, sc *roster.Scope) bucket.Spans {
 	of := ledger.Series{Dataset: d.Dataset, Scope: sc.Scope}
 	decided, absent := b.Decided[of], sc.Absent(d.Size)
@@ -164,7 +161,7 @@ func (b *Book) Closed(d *catalogue.Dataset, sc *roster.Scope) bucket.Spans {
 	return closed
 }
 
-// Newest is the end of the newest final window of a series, or 0.
+// Newest returns the end of the newest final window of a series, or 0.
 func (b *Book) Newest(of ledger.Series) bucket.Time {
 	if final := b.Final[of]; len(final) > 0 {
 		return final[len(final)-1].End
@@ -172,7 +169,7 @@ func (b *Book) Newest(of ledger.Series) bucket.Time {
 	return 0
 }
 
-// Gap is the one that a window is part of, or nil.
+// Gap returns the gap that contains a window, or nil.
 func (b *Book) Gap(of ledger.Series, start bucket.Time) *ledger.Gap {
 	for i := range b.Gaps[of] {
 		if b.Gaps[of][i].Window.Contains(start) {

@@ -9,7 +9,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
 
-// State is what a window is. Each is in exactly one.
+// State is the state of a window. Each window has exactly one.
 type State uint8
 
 // The states.
@@ -27,19 +27,19 @@ var states = [...]string{Final: "final", Unreadable: "unreadable", Waiting: "wai
 
 func (s State) String() string { return states[s] }
 
-// Range is a span of windows of one series that share a state and its ground.
+// Range is a span of windows of one series with the same state and reason.
 type Range struct {
 	bucket.Window
 	State  State
-	Reason ledger.Reason // of what is missing, waiting, lost or accepted
-	Detail string        // of what is missing or refused
-	// Of what is missing or waiting: how often it failed, when it is asked for
-	// again, and when Cloudflare drops its oldest window; 0 where not known.
+	Reason ledger.Reason // of missing, waiting, lost and accepted windows
+	Detail string        // of missing and refused windows
+	// Of missing and waiting windows: how often the query failed, when it is retried,
+	// and when Cloudflare drops the oldest window; 0 if not known.
 	Attempts     int
 	Next, LostAt bucket.Time
 }
 
-// View is the picture of one claim at one time.
+// View is the coverage of one claim at one time.
 type View struct {
 	book  *Book
 	claim roster.Claim
@@ -47,13 +47,13 @@ type View struct {
 	now   bucket.Time
 }
 
-// View is the picture of a claim at now.
+// View returns the coverage of a claim at now.
 func (b *Book) View(c roster.Claim, now bucket.Time) View {
 	return View{book: b, claim: c, of: ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}, now: now}
 }
 
-// Ranges says of every window inside asked what it is, ascending, without hole or
-// overlap.
+// Ranges returns the state of every window inside asked, ascending, without holes or
+// overlaps.
 func (v View) Ranges(asked bucket.Window) []Range {
 	var out []Range
 	add := func(w bucket.Window, r Range) {
@@ -72,7 +72,7 @@ func (v View) Ranges(asked bucket.Window) []Range {
 		}
 		rest = rest.Remove(w)
 	}
-	// What is left belongs to the first that claims it.
+	// Each remaining window gets the first state below that applies.
 	claim := func(w bucket.Window, r Range) {
 		for _, part := range rest.Within(w) {
 			add(part, r)
@@ -106,14 +106,14 @@ func (v View) Ranges(asked bucket.Window) []Range {
 	return out
 }
 
-// Newest is the end of the newest final window, or 0.
+// Newest returns the end of the newest final window, or 0.
 func (v View) Newest() bucket.Time { return v.book.Newest(v.of) }
 
-// Gaps are the series' gaps, ascending by window.
+// Gaps returns the series' gaps, ascending by window.
 func (v View) Gaps() []ledger.Gap { return v.book.Gaps[v.of] }
 
-// Holes are the windows of the claim that are missing: neither closed nor waiting
-// to be believed.
+// Holes returns the windows of the claim that are missing: neither closed nor waiting for
+// confirmation.
 func (v View) Holes() bucket.Spans {
 	holes := v.book.Closed(v.claim.Dataset, v.claim.Scope).Missing(v.claim.Window)
 	for _, g := range v.book.Gaps[v.of] {
@@ -124,7 +124,7 @@ func (v View) Holes() bucket.Spans {
 	return holes
 }
 
-// CompleteUntil is the time up to which nothing of the claim is missing.
+// CompleteUntil returns the time before which no window of the claim is missing.
 func (v View) CompleteUntil() bucket.Time {
 	if holes := v.Holes(); len(holes) > 0 {
 		return holes[0].Start
@@ -135,8 +135,7 @@ func (v View) CompleteUntil() bucket.Time {
 // Count is a number of windows in each state.
 type Count [len(states)]uint64
 
-// Count counts the windows of the claim since it would have begun without
-// Cloudflare's retention.
+// Count counts the windows of the claim by state, from its Wanted on.
 func (v View) Count() (n Count) {
 	for _, r := range v.Ranges(bucket.Window{Start: v.claim.Wanted, End: v.claim.Window.End}) {
 		n[r.State] += uint64(r.Len() / v.claim.Dataset.Size)

@@ -175,7 +175,7 @@ func (f *Feed) judge(err error) {
 			f.failing = now
 		}
 		level := slog.LevelWarn
-		if store.Mendable(err) { // an operator must act
+		if store.NeedsRepair(err) { // an operator must act
 			level = slog.LevelError
 		}
 		if f.often.Log(context.Background(), level, store.Reason(err), "store is unavailable, streams are waiting", "err", err, "since", f.failing.UTC().Format(time.RFC3339)) {

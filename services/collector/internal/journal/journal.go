@@ -103,7 +103,7 @@ func (j *Journal) split(ctx context.Context, batch store.Batch, left *int, refus
 		j.holdNoMore(batch.Records)
 		return nil
 	}
-	if !store.OfContent(err) {
+	if !store.ContentRejected(err) {
 		return err
 	}
 	if *left == mostParts {
@@ -153,7 +153,7 @@ func (j *Journal) append(ctx context.Context, batch store.Batch) error {
 		batch.CommittedAt = now
 		at, err := j.Store.Append(ctx, j.term, j.at, batch)
 		if err != nil {
-			if ctx.Err() == nil && !errors.Is(err, store.ErrDeposed) && !store.OfContent(err) {
+			if ctx.Err() == nil && !errors.Is(err, store.ErrDeposed) && !store.ContentRejected(err) {
 				j.Writes.Count(err)
 			}
 			return fmt.Errorf("append %d entries and %d records after revision %d: %w", len(batch.Entries), len(batch.Records), j.at.Revision, err)
@@ -183,7 +183,7 @@ func (j *Journal) Write(ctx context.Context, what string, do func() error) error
 		case err == nil:
 			j.Writes.Works(what)
 			return nil
-		case ctx.Err() != nil || store.OfContent(err) || errors.As(err, new(*readError)) ||
+		case ctx.Err() != nil || store.ContentRejected(err) || errors.As(err, new(*readError)) ||
 			errors.Is(err, store.ErrDeposed) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrDuplicate):
 			return err // says nothing about whether the store is writable
 		}
@@ -191,7 +191,7 @@ func (j *Journal) Write(ctx context.Context, what string, do func() error) error
 		if what != writes.Log { // each append is counted separately
 			j.Writes.Count(err)
 		}
-		if !store.Mendable(err) {
+		if !store.NeedsRepair(err) {
 			return err
 		}
 		if err := j.Clock.WaitUntil(ctx, j.Clock.Now().Add(mendEvery)); err != nil {

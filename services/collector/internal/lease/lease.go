@@ -28,13 +28,13 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// Defaults of [Config], from the design's settings.
+// Defaults of [Config].
 const (
 	DefaultTTL   = 15 * time.Second
 	DefaultTrust = 10 * time.Second
 )
 
-// Store is the part of store.Store that a campaign needs.
+// Store is the part of store.Store that a campaign uses.
 type Store interface {
 	Acquire(ctx context.Context, holder string, ttl time.Duration) (store.Lease, error)
 	Renew(ctx context.Context, term store.Term, ttl time.Duration, progress time.Time) error
@@ -71,16 +71,16 @@ const (
 
 // Messages that are repeated only after repeatAfter.
 const (
-	ended   = "no longer leading"
-	unasked = "cannot acquire the lease"
+	ended      = "no longer leading"
+	unacquired = "cannot acquire the lease"
 )
 
 var errUntrusted = errors.New("lease could not be renewed in time")
 
-// Run campaigns until ctx ends. Whenever the lease is won it calls lead with a
-// context that ends when the lease is lost or no longer trusted, and waits for
-// lead to return before it campaigns again. An error of lead that is not about
-// the lease is logged and the lease given up, so that another process may try.
+// Run campaigns until ctx ends. When it acquires the lease it calls lead with a context
+// that ends when the lease is lost or no longer trusted, and waits for lead to return
+// before it campaigns again. If lead returns an error that is not about the lease, Run
+// logs it and releases the lease, so that another process can lead.
 func Run(ctx context.Context, c Config, lead func(context.Context, store.Lease) error) error {
 	if c.Trust <= 0 || c.TTL <= c.Trust {
 		return fmt.Errorf("lease: trust is %s and time to live %s; trust must be positive and less than the time to live", c.Trust, c.TTL)
@@ -99,19 +99,19 @@ func Run(ctx context.Context, c Config, lead func(context.Context, store.Lease) 
 	}
 }
 
-// campaign is a campaign under way.
+// campaign is the state of a campaign.
 type campaign struct {
 	Config
-	failed    int        // terms and questions in a row that ended in an error that does not pass
-	trouble   *quiet.Log // terms that ended badly, and questions in vain
-	changes   *quiet.Log // terms that began, and that ended well
+	failed    int        // terms and attempts in a row that ended with a lasting error
+	trouble   *quiet.Log // terms that ended with an error, and failed attempts
+	changes   *quiet.Log // terms that began, and terms that ended without an error
 	namesake  string     // holder with our name
 	seen      time.Time  // when it was first seen
-	contested bool       // it was told
+	contested bool       // whether it was reported
 }
 
-// round asks for the lease once, leads if it is given, and returns the pause
-// before the next one.
+// round tries to acquire the lease once, leads if it succeeds, and returns the pause
+// before the next attempt.
 func (r *campaign) round(ctx context.Context, lead func(context.Context, store.Lease) error) time.Duration {
 	asked := time.Now()
 	won, err := r.Store.Acquire(ctx, r.Holder, r.TTL)
@@ -133,24 +133,24 @@ func (r *campaign) round(ctx context.Context, lead func(context.Context, store.L
 		r.failed = 0
 		r.trouble.Over(ended)
 	}
-	tell := r.changes
+	to := r.changes
 	level := severity(ctx, err)
 	if level > slog.LevelInfo {
-		tell = r.trouble
+		to = r.trouble
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = nil // it was asked to end, whatever that interrupted
+		err = nil // it was shut down
 	}
-	tell.Log(ctx, level, store.Reason(err), ended, "term", won.Term, "err", err)
+	to.Log(ctx, level, store.Reason(err), ended, "term", won.Term, "err", err)
 	return r.pause(err)
 }
 
 func (r *campaign) logAsked(err error) {
 	if err == nil || errors.Is(err, store.ErrHeld) {
-		r.trouble.Over(unasked)
+		r.trouble.Over(unacquired)
 		return
 	}
-	r.trouble.Warn(store.Reason(err), unasked, "err", err)
+	r.trouble.Warn(store.Reason(err), unacquired, "err", err)
 }
 
 // severity is the log level of the end of a term.
@@ -160,7 +160,7 @@ func severity(ctx context.Context, err error) slog.Level {
 		return slog.LevelInfo
 	case errors.Is(err, store.ErrDeposed): // handed over
 		return slog.LevelInfo
-	case transient(err) && !store.Mendable(err):
+	case transient(err) && !store.NeedsRepair(err):
 		return slog.LevelWarn
 	}
 	return slog.LevelError
@@ -178,7 +178,7 @@ func transient(err error) bool {
 
 // pause is how long to wait after a round that ended like this.
 func (r *campaign) pause(err error) time.Duration {
-	if err == nil || transient(err) && !store.Mendable(err) {
+	if err == nil || transient(err) && !store.NeedsRepair(err) {
 		r.failed = 0
 		return r.TTL / 5
 	}
@@ -193,7 +193,7 @@ func (r *campaign) contest(err error) {
 	held := (*store.HeldError)(nil)
 	ours := errors.As(err, &held) && held.Holder != r.Holder && store.HolderName(held.Holder) == store.HolderName(r.Holder)
 	switch {
-	case err != nil && held == nil: // nobody knows
+	case err != nil && held == nil: // not known
 	case !ours:
 		if r.namesake = ""; r.contested {
 			r.contested = false
@@ -207,7 +207,7 @@ func (r *campaign) contest(err error) {
 	}
 }
 
-// hold runs lead under a lease that was asked for at the given time.
+// hold runs lead with a lease that was requested at the given time.
 func (c *Config) hold(ctx context.Context, asked time.Time, won store.Lease, lead func(context.Context, store.Lease) error) error {
 	trusted, distrust := context.WithCancelCause(ctx)
 	defer distrust(nil)
@@ -222,7 +222,7 @@ func (c *Config) hold(ctx context.Context, asked time.Time, won store.Lease, lea
 	select {
 	case err = <-done:
 		distrust(err)
-		<-renewed //nolint:errcheck // it only says that lead has ended
+		<-renewed //nolint:errcheck // it only reports that lead has ended
 	case err = <-renewed:
 		distrust(err)
 		if led := <-done; err == nil {
@@ -230,8 +230,8 @@ func (c *Config) hold(ctx context.Context, asked time.Time, won store.Lease, lea
 		}
 	}
 	if !errors.Is(err, store.ErrDeposed) {
-		// Give the lease back even when ctx has ended: a standby then need not
-		// wait for it to expire.
+		// Release the lease even if ctx has ended, so that a standby need not wait
+		// for it to expire.
 		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		if rerr := c.Store.Release(release, won.Term); rerr != nil && !errors.Is(rerr, store.ErrDeposed) {
@@ -241,11 +241,11 @@ func (c *Config) hold(ctx context.Context, asked time.Time, won store.Lease, lea
 	return err
 }
 
-// renew renews the lease until that fails for longer than the lease may be trusted.
+// renew renews the lease until that fails for longer than the lease is trusted.
 func (c *Config) renew(ctx context.Context, asked time.Time, term store.Term) error {
 	every, level := c.TTL/5, slog.LevelWarn
 	for {
-		// Never past the end of trust, which would come late by a pause.
+		// Not past the end of trust, so that it is noticed in time.
 		if !sleep(ctx, min(every, time.Until(asked.Add(c.Trust)))) {
 			return nil
 		}
@@ -259,19 +259,19 @@ func (c *Config) renew(ctx context.Context, asked time.Time, term store.Term) er
 		case errors.Is(err, store.ErrDeposed):
 			return err
 		case ctx.Err() != nil:
-			return nil //nolint:nilerr // that is why the renewal failed, and it was asked for
+			return nil //nolint:nilerr // the renewal failed because of the shutdown
 		case time.Since(asked) >= c.Trust:
 			return fmt.Errorf("%w: %w", errUntrusted, err)
 		default:
 			c.Logger.Log(ctx, level, "cannot renew the lease, retrying", "err", err)
-			every, level = c.TTL/15, slog.LevelDebug // once, until it could
+			every, level = c.TTL/15, slog.LevelDebug // logged once until a renewal succeeds
 			continue
 		}
 		every, level = c.TTL/5, slog.LevelWarn
 	}
 }
 
-// sleep reports false when ctx ended first.
+// sleep reports false if ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

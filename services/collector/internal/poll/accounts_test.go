@@ -269,11 +269,11 @@ func TestADeniedAccountIsToldAndHarmsNobody(t *testing.T) {
 func TestNoAccountAtAllIsTold(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*cfsim.Config)
-		sel    roster.Selection
+		sel    roster.Filter
 		says   string
 	}{
-		"none seen":     {may(cfsim.AccountAnalytics), roster.Selection{}, "Account Settings Read"},
-		"none selected": {nil, roster.Selection{Accounts: []string{"Nobody"}}, "the token sees 2 accounts, and CF_ACCOUNTS selects none of them"},
+		"none seen":     {may(cfsim.AccountAnalytics), roster.Filter{}, "Account Settings Read"},
+		"none selected": {nil, roster.Filter{Accounts: []string{"Nobody"}}, "the token sees 2 accounts, and CF_ACCOUNTS selects none of them"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newAccounts(t, false, test.change)
@@ -297,7 +297,7 @@ func TestNoAccountAtAllIsTold(t *testing.T) {
 // CF_ACCOUNTS selects accounts, as it does their zones, and no other setting does.
 func TestAccountsAreSelected(t *testing.T) {
 	w := newAccounts(t, true, nil)
-	w.config.Credentials[0].Select = roster.Selection{Accounts: []string{"example labs"}, Exclude: []string{"docs.example"}}
+	w.config.Credentials[0].Select = roster.Filter{Accounts: []string{"example labs"}, Exclude: []string{"docs.example"}}
 	w.run(time.Hour)
 	if n := w.checkWorkers(); n[retail] != 0 || w.account(retail) != nil || w.account(labs) == nil {
 		t.Errorf("windows stored by account: %v", n)

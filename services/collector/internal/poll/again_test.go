@@ -120,7 +120,7 @@ func TestAMalformedValueCostsItself(t *testing.T) {
 	seen, _ := w.watch(unaltered)
 	w.run(3 * time.Hour)
 	told := seen.problems[1][trouble.InvalidValue]
-	for _, want := range []string{"zone " + shop + ": the zone's created_on is ", "zone " + blog + ": the zone's paused is ", "the zone is taken for not paused"} {
+	for _, want := range []string{"zone " + shop + ": the zone's created_on is ", "zone " + blog + ": the zone's paused is ", "the zone is treated as not paused"} {
 		if !strings.Contains(told, want) {
 			t.Errorf("told is %q; want %q in it", told, want)
 		}

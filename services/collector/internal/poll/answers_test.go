@@ -28,7 +28,7 @@ func asks(q cloudflare.Query, zone, node string) (alias string, asked bool) {
 // A zone that is missing from an answer is not a zone without traffic (G3).
 func TestAZoneThatIsNotInTheAnswerIsNotVisible(t *testing.T) {
 	w, shop := newWorld(t, nil), cfsim.Tag("zone:shop.example")
-	w.stand(&between{answer: func(a *cloudflare.Answer) { delete(a.Zones, shop) }})
+	w.stand(&between{answer: func(a *cloudflare.Response) { delete(a.Zones, shop) }})
 	w.run(time.Hour)
 	if n := w.count("http_5m", shop); n != 0 {
 		t.Errorf("%d buckets of a zone that no answer held are stored", n)
@@ -170,7 +170,7 @@ func TestAWitnessThatIsReadEndsNoBackoff(t *testing.T) {
 		}
 		return nil
 	}
-	b.answer = func(a *cloudflare.Answer) {
+	b.answer = func(a *cloudflare.Response) {
 		if groups := a.Zones[blog][spoil]; len(groups) > 0 {
 			a.Zones[blog][spoil] = append(groups, groups[0])
 		}

@@ -32,7 +32,7 @@ type asker struct {
 	sender  *sender
 	journal *journal.Journal
 
-	take func(ctx context.Context, r plan.Request, response *cloudflare.Answer, readAt bucket.Time) error // of judge
+	take func(ctx context.Context, r plan.Request, response *cloudflare.Response, readAt bucket.Time) error // of judge
 	// aside may use a permit of a line for settings, and reports whether it did.
 	aside func(ctx context.Context, l *line) (used bool, err error)
 }

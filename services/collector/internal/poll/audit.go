@@ -227,7 +227,7 @@ func (u *auditor) askAudit(ctx context.Context, l *line, r plan.Request, checks 
 
 // compare compares one selection's part of a response, nil if there is none, with what is
 // stored.
-func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, check *dueCheck, response *cloudflare.Answer, readAt bucket.Time) {
+func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, check *dueCheck, response *cloudflare.Response, readAt bucket.Time) {
 	for _, sc := range r.Scopes {
 		stored := check.stored[sc]
 		a := audit.Audited{Check: check.Check, Scope: sc, Zone: stored.Zone, ReadAt: readAt, Result: audit.Unanswered}
@@ -250,7 +250,7 @@ func (u *auditor) compare(r plan.Request, sel plan.Selection, alias string, chec
 }
 
 // laterReading is the selection's one window in a response.
-func laterReading(sel plan.Selection, sc bucket.Scope, alias string, response *cloudflare.Answer) (catalogue.Folded, bool) {
+func laterReading(sel plan.Selection, sc bucket.Scope, alias string, response *cloudflare.Response) (catalogue.Folded, bool) {
 	if response == nil {
 		return catalogue.Folded{}, false
 	}

@@ -64,7 +64,7 @@ func auditors(t *testing.T, change func(*cfsim.Config), spoil *between) (*world,
 			}
 			return nil
 		},
-		answer: func(a *cloudflare.Answer) {
+		answer: func(a *cloudflare.Response) {
 			if of && spoil.answer != nil {
 				spoil.answer(a)
 			}
@@ -275,8 +275,8 @@ func TestAFailedAuditDisturbsNobody(t *testing.T) {
 		"failed": {between{query: func(cloudflare.Query) error {
 			return &cloudflare.Error{Class: cloudflare.Transient, Message: "busy"}
 		}}, audit.Unanswered},
-		"without the zones": {between{answer: func(a *cloudflare.Answer) { clear(a.Zones) }}, audit.Unanswered},
-		"empty": {between{answer: func(a *cloudflare.Answer) {
+		"without the zones": {between{answer: func(a *cloudflare.Response) { clear(a.Zones) }}, audit.Unanswered},
+		"empty": {between{answer: func(a *cloudflare.Response) {
 			for _, zone := range a.Zones {
 				for alias := range zone {
 					zone[alias] = nil

@@ -16,14 +16,14 @@ import (
 type between struct {
 	upstream.Client
 	query    func(q cloudflare.Query) error
-	answer   func(*cloudflare.Answer)
+	answer   func(*cloudflare.Response)
 	zones    func([]cloudflare.Zone) []cloudflare.Zone
 	accounts func([]cloudflare.Account) ([]cloudflare.Account, error)
 	settings func(zone, node string, s *cloudflare.Settings)
 	sent     int // queries, those for settings included
 }
 
-func (b *between) Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Answer, error) {
+func (b *between) Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Response, error) {
 	b.sent++
 	if b.query != nil {
 		if err := b.query(q); err != nil {

@@ -114,7 +114,7 @@ func (b *books) lineOf(sc bucket.Scope) *line {
 // out reports whether nothing can be requested for a scope, and why.
 func (b *books) out(sc bucket.Scope) (upstream.Outage, bool) {
 	l := b.lineOf(sc)
-	if l == nil || !l.outage.Lasts() {
+	if l == nil || !l.outage.Active() {
 		return upstream.Outage{}, false
 	}
 	return l.outage, true

@@ -35,7 +35,7 @@ func (u *way) refused() error {
 	return nil
 }
 
-func (u *way) Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Answer, error) {
+func (u *way) Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Response, error) {
 	if err := u.refused(); err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func pair(t *testing.T) (w *world, retail, labs *way) {
 			t.Fatal(err)
 		}
 		u := &way{Client: client, w: w}
-		w.config.Credentials = append(w.config.Credentials, upstream.Credential{Name: name, User: name, Client: u, Budget: limiter, Select: roster.Selection{Credential: name}})
+		w.config.Credentials = append(w.config.Credentials, upstream.Credential{Name: name, User: name, Client: u, Budget: limiter, Select: roster.Filter{Credential: name}})
 		return u
 	}
 	return w, add("retail"), add("labs")
@@ -311,7 +311,7 @@ func TestOneCredentialBecomesTwo(t *testing.T) {
 	w, _, _ := pair(t)
 	two := w.config.Credentials
 	one := two[1]
-	one.Name, one.Select = roster.DefaultCredential, roster.Selection{}
+	one.Name, one.Select = roster.DefaultCredential, roster.Filter{}
 	w.config.Credentials = []upstream.Credential{one}
 	w.run(time.Hour)
 	if raw := string(w.records(roster.KindScope)[0].Value); strings.Contains(raw, "credential") {

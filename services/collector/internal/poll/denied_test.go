@@ -50,7 +50,7 @@ func (u *turning) turn(zones ...string) {
 	}
 }
 
-func (u *turning) Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Answer, error) {
+func (u *turning) Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Response, error) {
 	u.turn(q.Zones...)
 	return u.Client.Query(ctx, q)
 }
@@ -269,7 +269,7 @@ func TestADeniedDatasetIsDeniedAlone(t *testing.T) {
 // Settings that cannot be read are asked for now and then, whatever is wrong with
 // them, and what was known goes on to hold.
 func TestSickSettingsAreAskedForNowAndThen(t *testing.T) {
-	for class, most := range map[cloudflare.Class]int{cloudflare.Transient: 20, cloudflare.BadAnswer: 100} {
+	for class, most := range map[cloudflare.Class]int{cloudflare.Transient: 20, cloudflare.BadResponse: 100} {
 		t.Run(class.String(), func(t *testing.T) {
 			w := newWorld(t, nil)
 			w.only("http_5m")

@@ -86,7 +86,7 @@ func (d *discoverer) list(ctx context.Context, now bucket.Time, l *line) (bool, 
 	l.list.At, l.list.Seen = now, seenOf(zones)
 	// An empty list may also mean that the permission was removed (Cloudflare's API
 	// does not distinguish them); it ends no scope.
-	l.list.Doubtful = len(zones) == 0 && d.books.known(l, bucket.Zone) > 0
+	l.list.Incomplete = len(zones) == 0 && d.books.known(l, bucket.Zone) > 0
 	if d.collects(bucket.Account) {
 		l.accounts.At, l.accounts.Seen = now, d.listAccounts(ctx, now, l)
 	}
@@ -195,7 +195,7 @@ func (d *discoverer) compare(ctx context.Context, now bucket.Time, fresh map[*li
 	if d.collects(bucket.Account) {
 		d.metrics.selectedAccounts.WithLabelValues().Set(float64(accounts))
 	}
-	if slices.ContainsFunc(d.lines, func(l *line) bool { return !l.list.Doubtful }) {
+	if slices.ContainsFunc(d.lines, func(l *line) bool { return !l.list.Incomplete }) {
 		d.reportUnmatched(seen)
 		d.reportOdd(seen)
 	}
@@ -233,14 +233,14 @@ func (d *discoverer) compareKind(ctx context.Context, now bucket.Time, kind buck
 func (d *discoverer) listAgain(now bucket.Time, l *line, zones, accounts int) {
 	l.discoverAt = now.Add(discoverEvery)
 	soon := now.Add(min(discoverEvery, discoverSoon*time.Duration(1+len(l.list.Seen)/soonZones)))
-	if l.list.Doubtful && d.books.known(l, bucket.Zone) > 0 { // not all have moved to other credentials
+	if l.list.Incomplete && d.books.known(l, bucket.Zone) > 0 { // not all have moved to other credentials
 		d.trouble.Set(trouble.ZonesUnlisted, l.about(""), fmt.Sprintf("Cloudflare lists no zones any more%s; the %d known ones are kept. Does the token still have Zone Read for them?", l.with(), d.books.known(l, bucket.Zone)))
 		l.discoverAt = soon
 		return
 	}
 	d.trouble.Clear(trouble.ZonesUnlisted, l.about(""))
 	l.unmatched = l.Select.Unmatched(slices.Concat(l.list.Seen, l.accounts.Seen))
-	if zones == 0 && d.collects(bucket.Zone) || accounts == 0 && d.collects(bucket.Account) || len(l.unmatched) > 0 || l.listingAccounts.Lasts() {
+	if zones == 0 && d.collects(bucket.Zone) || accounts == 0 && d.collects(bucket.Account) || len(l.unmatched) > 0 || l.listingAccounts.Active() {
 		l.discoverAt = soon
 	}
 }

@@ -37,7 +37,7 @@ func (a *asker) portions(r plan.Request) []plan.Request {
 // found to fail or its variant was refused.
 func (a *asker) isAlone(sc bucket.Scope, sel plan.Selection) bool {
 	t := a.faults.tries[ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}]
-	return t != nil && t.alone || a.books.roster[sc].Doubted(sel.Dataset.Dataset, sel.Variant.Name)
+	return t != nil && t.alone || a.books.roster[sc].HasRefusal(sel.Dataset.Dataset, sel.Variant.Name)
 }
 
 // isApart reports whether all parts of a request must be requested separately.
@@ -202,7 +202,7 @@ func (a *asker) isolate(r plan.Request, e *cloudflare.Error, all *alike) []plan.
 // that is requested for the scope.
 func aboutScopes(c cloudflare.Class) bool {
 	switch c {
-	case cloudflare.Denied, cloudflare.Transient, cloudflare.BadAnswer, cloudflare.Budget, cloudflare.Unknown:
+	case cloudflare.Denied, cloudflare.Transient, cloudflare.BadResponse, cloudflare.Budget, cloudflare.Unknown:
 		return true
 	}
 	return false

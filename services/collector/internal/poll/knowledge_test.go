@@ -123,7 +123,7 @@ func TestTheEarlierClockIsTrusted(t *testing.T) {
 	log, said := testkit.RecordingLogger(t)
 	w.config.Logger = log
 	const ahead = 10 * time.Minute
-	w.stand(&between{answer: func(a *cloudflare.Answer) { a.Date = a.Date.Add(-ahead) }})
+	w.stand(&between{answer: func(a *cloudflare.Response) { a.Date = a.Date.Add(-ahead) }})
 	w.run(2 * time.Hour)
 	newest := bucket.Time(0)
 	for key, b := range w.stored() {
@@ -147,7 +147,7 @@ func TestCommitTimesDoNotGoBack(t *testing.T) {
 	w.stand(b)
 	w.run(time.Hour)
 	budget.deny = nil // so that there is something to commit at once
-	b.answer = func(a *cloudflare.Answer) { a.Date = a.Date.Add(-30 * time.Minute) }
+	b.answer = func(a *cloudflare.Response) { a.Date = a.Date.Add(-30 * time.Minute) }
 	w.run(time.Hour)
 	last := time.Time{}
 	for _, e := range w.entries(bucket.KindBucket) {
@@ -203,7 +203,7 @@ func TestAReadingIsOfWhenItWasSent(t *testing.T) {
 			sent[bucket.TimeOf(w.clock.Now())] = true
 			return nil
 		},
-		answer: func(*cloudflare.Answer) { w.clock.Advance(7 * time.Second) },
+		answer: func(*cloudflare.Response) { w.clock.Advance(7 * time.Second) },
 	})
 	w.run(time.Hour)
 	stored := w.stored()

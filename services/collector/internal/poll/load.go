@@ -139,7 +139,7 @@ func (s *state) loadRecords(ctx context.Context, now bucket.Time, from interface
 func (s *state) loadRoster(ctx context.Context, stored roster.Stored, register *unreadable.Register) error {
 	s.books.roster, s.books.contents = stored.Roster, stored.Contents
 	s.discoverer.damaged, s.recorder.damagedContents = stored.Unreadable, len(stored.Damaged) > 0
-	stored.Tell(register)
+	stored.Report(register)
 	if n := len(stored.Missing); n > 0 {
 		s.log.Warn("entitlements of scopes are missing in the store; their settings are read again", "scopes", n, "first", stored.Missing[0].Name)
 	}

@@ -38,7 +38,7 @@ func (r *reporter) reportProblems(claims []roster.Claim) {
 	r.reportOutstanding(now)
 	everything := func(l *line, o *upstream.Outage, about, consequence string) {
 		switch {
-		case !o.Lasts():
+		case !o.Active():
 		case o.Reason == ledger.Unauthorized:
 			token[l.about(about)] = "Cloudflare refuses " + l.token() + "; " + consequence + ": " + o.Detail
 		case o.Reason == ledger.Unknown:

@@ -161,7 +161,7 @@ func (a *asker) refused(of *lineQueue, r plan.Request, err error) {
 		of.stop()
 		return
 	}
-	if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadAnswer) && !a.names(r, e) && !a.isApart(r) {
+	if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadResponse) && !a.names(r, e) && !a.isApart(r) {
 		a.sender.failAll(r, upstream.ReasonOf(e), e)
 		if of.transient++; of.transient == 3 {
 			// The document is not the cause. The rest waits.
@@ -194,7 +194,7 @@ func (a *asker) refused(of *lineQueue, r plan.Request, err error) {
 // recovered ends an outage. Series that failed in it and were not tried since are recorded as
 // failing from now.
 func (a *asker) recovered(l *line) {
-	if l.outage.Lasts() {
+	if l.outage.Active() {
 		now := a.trusted.Second()
 		for of, t := range a.faults.tries {
 			if !t.alone && a.books.lineOf(of.Scope) == l {

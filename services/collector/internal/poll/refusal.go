@@ -101,7 +101,7 @@ func (a *alike) all(from *asker, l *line) bool {
 	if a.succeeded || a.streak == 0 {
 		return false
 	}
-	return len(a.refused) > 1 || a.err.Class == cloudflare.Denied || l.outage.Lasts() || from.books.known(l, bucket.Zone)+from.books.known(l, bucket.Account) == 1
+	return len(a.refused) > 1 || a.err.Class == cloudflare.Denied || l.outage.Active() || from.books.known(l, bucket.Zone)+from.books.known(l, bucket.Account) == 1
 }
 
 // cells are requests for one selection of one scope each, from everything that is still to be

@@ -65,7 +65,7 @@ func (r *reporter) setCompleteness(now bucket.Time, claims []roster.Claim) {
 		if c.Scope.End == 0 || c.Scope.Listed() || now.Sub(c.Scope.End) < goneFor {
 			standings = append(standings, r.standing(now, c, view))
 		}
-		if c.Scope.State == roster.Active && c.Scope.RefusedByAnswers(id) {
+		if c.Scope.State == roster.Active && c.Scope.AnyRefusal(id) {
 			refusedBy[id]++
 		}
 		if c.Variant == nil {

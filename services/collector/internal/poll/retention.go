@@ -50,7 +50,7 @@ func (r *retention) retireWhenDue(ctx context.Context, now bucket.Time) error {
 		case err == nil:
 			r.putOff = 0
 			r.writes.Works(writes.Retention)
-		case store.Mendable(err) && ctx.Err() == nil:
+		case store.NeedsRepair(err) && ctx.Err() == nil:
 			r.writes.Failed(writes.Retention, err) // collecting continues
 		case errors.Is(err, store.ErrUnavailable) && ctx.Err() == nil:
 			// Most likely a snapshot is reading what would be dropped. If the

@@ -258,9 +258,9 @@ func (f *faraway) Settings(_ context.Context, _ string, zones, nodes []string) (
 	return out, nil
 }
 
-func (f *faraway) Query(_ context.Context, q cloudflare.Query) (*cloudflare.Answer, error) {
+func (f *faraway) Query(_ context.Context, q cloudflare.Query) (*cloudflare.Response, error) {
 	defer f.away()()
-	a := &cloudflare.Answer{Zones: map[string]map[string][]map[string]any{}, Date: f.clock.Now()}
+	a := &cloudflare.Response{Zones: map[string]map[string][]map[string]any{}, Date: f.clock.Now()}
 	for _, zone := range q.Zones {
 		a.Zones[zone] = map[string][]map[string]any{}
 		for i := range q.Selections {

@@ -30,7 +30,7 @@ func (d *discoverer) reportUnmatched(seen []roster.Seen) {
 		}
 	}
 	if len(d.lines) > 1 && !slices.ContainsFunc(d.lines, func(l *line) bool { return l.list.At == 0 }) {
-		for _, u := range (roster.Selection{Exclude: d.lines[0].Select.Exclude}).Unmatched(seen) {
+		for _, u := range (roster.Filter{Exclude: d.lines[0].Select.Exclude}).Unmatched(seen) {
 			report(u)
 		}
 	}

@@ -263,7 +263,7 @@ func TestWhatIsSuspectStaysSoWhileSettingsAreUnread(t *testing.T) {
 	w := newWorld(t, zones("shop.example", "blog.example", "media.example", "api.example"))
 	w.only("http_5m")
 	silent := false
-	w.stand(&between{answer: func(a *cloudflare.Answer) {
+	w.stand(&between{answer: func(a *cloudflare.Response) {
 		for alias := range a.Zones[shop] {
 			if silent {
 				a.Zones[shop][alias] = nil

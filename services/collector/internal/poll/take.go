@@ -34,7 +34,7 @@ type judge struct {
 }
 
 // take judges a response, dataset by dataset, and commits what is final.
-func (j *judge) take(ctx context.Context, r plan.Request, response *cloudflare.Answer, readAt bucket.Time) error {
+func (j *judge) take(ctx context.Context, r plan.Request, response *cloudflare.Response, readAt bucket.Time) error {
 	results, err := j.results(ctx, r, response, readAt)
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ type result struct {
 	readings map[bucket.Scope][]settle.Reading
 }
 
-func (j *judge) results(ctx context.Context, r plan.Request, response *cloudflare.Answer, readAt bucket.Time) ([]*result, error) {
+func (j *judge) results(ctx context.Context, r plan.Request, response *cloudflare.Response, readAt bucket.Time) ([]*result, error) {
 	var results []*result
 	of, failed := map[*catalogue.Dataset]*result{}, map[ledger.Series]bool{}
 	for i, sel := range r.Selections {
@@ -169,7 +169,7 @@ func (j *judge) stored(done settled) {
 
 // read folds one scope's part of a response into windows; nil if it is missing or invalid,
 // which is recorded as a failure.
-func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, response *cloudflare.Answer, alias string) ([]catalogue.Folded, error) {
+func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, response *cloudflare.Response, alias string) ([]catalogue.Folded, error) {
 	of := ledger.Series{Dataset: sel.Dataset.Dataset, Scope: sc}
 	groups, visible, there := groupsOf(response, sc, alias)
 	if !visible {
@@ -196,7 +196,7 @@ func (j *judge) read(ctx context.Context, sel plan.Selection, sc bucket.Scope, r
 
 // groupsOf is the part of a response about one scope and one selection, and whether the scope
 // and the selection are in it.
-func groupsOf(response *cloudflare.Answer, sc bucket.Scope, alias string) (groups []map[string]any, visible, there bool) {
+func groupsOf(response *cloudflare.Response, sc bucket.Scope, alias string) (groups []map[string]any, visible, there bool) {
 	of, visible := response.Zones[sc.ID]
 	if sc.Kind == bucket.Account {
 		of, visible = response.Account, response.Account != nil
@@ -322,7 +322,7 @@ func (j *judge) acceptVariant(sc bucket.Scope, sel plan.Selection) {
 		delete(j.faults.off, sel.Dataset.Dataset)
 		j.trouble.Clear(trouble.DatasetDisabled, sel.Dataset.Dataset)
 	}
-	for _, changed := range j.books.roster.Absolve(sc, sel.Dataset.Dataset, sel.Variant.Name) {
+	for _, changed := range j.books.roster.ClearRefusal(sc, sel.Dataset.Dataset, sel.Variant.Name) {
 		j.quiet.Info(changed.ID, "a refused variant is accepted again", "dataset", sel.Dataset.Dataset, "variant", sel.Variant.Name, inLog(changed.Scope), "name", changed.Name)
 		j.books.dirty(changed.Scope)
 	}

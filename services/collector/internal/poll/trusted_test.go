@@ -17,7 +17,7 @@ import (
 // due then, so that no other answer would ever come.
 func TestAClockThatWasBehindIsAskedAgain(t *testing.T) {
 	w := newWorld(t, nil)
-	w.stand(&between{answer: func(a *cloudflare.Answer) {
+	w.stand(&between{answer: func(a *cloudflare.Response) {
 		if now := w.clock.Now(); now.After(began.Add(30*time.Minute)) && now.Before(began.Add(40*time.Minute)) {
 			a.Date = a.Date.AddDate(-56, 0, 0)
 		}

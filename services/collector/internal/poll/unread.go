@@ -97,5 +97,5 @@ func (s *settings) settingsRefusedAlike(of *line, l *list, e *cloudflare.Error, 
 
 // saysNothing reports whether an error alone is no evidence about a scope.
 func saysNothing(e *cloudflare.Error) bool {
-	return e.Class == cloudflare.Unknown || e.Class == cloudflare.BadAnswer
+	return e.Class == cloudflare.Unknown || e.Class == cloudflare.BadResponse
 }

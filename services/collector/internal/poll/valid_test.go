@@ -141,7 +141,7 @@ func TestSettingsThatNoRecordHolds(t *testing.T) {
 }
 
 // spoilCountries changes the map of countries of every group of a zone.
-func spoilCountries(a *cloudflare.Answer, zone string, change func(at string, list []any) []any) {
+func spoilCountries(a *cloudflare.Response, zone string, change func(at string, list []any) []any) {
 	for _, groups := range a.Zones[zone] {
 		for _, g := range groups {
 			sum, _ := g["sum"].(map[string]any)
@@ -160,7 +160,7 @@ func TestALabelOfMegabytesIsCut(t *testing.T) {
 	w.only("countries_1h")
 	w.heed()
 	long := strings.Repeat("long", 9<<18)
-	w.stand(&between{answer: func(a *cloudflare.Answer) {
+	w.stand(&between{answer: func(a *cloudflare.Response) {
 		spoilCountries(a, shop, func(_ string, list []any) []any {
 			return append(slices.Clone(list), country(long, 1<<20), country(long+"er", 1<<21))
 		})
@@ -208,7 +208,7 @@ func TestWhatCannotBeStoredCostsItsOwnWindow(t *testing.T) {
 	odd := began.Truncate(time.Hour).Add(-time.Hour).Format(time.RFC3339)
 	hash, _ := bucket.FitLabel("a\x00b")
 	spoilt, asked := true, 0
-	w.stand(&between{answer: func(a *cloudflare.Answer) {
+	w.stand(&between{answer: func(a *cloudflare.Response) {
 		spoilCountries(a, shop, func(at string, list []any) []any {
 			if at != odd || !spoilt {
 				return list

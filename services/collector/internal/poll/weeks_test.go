@@ -206,7 +206,7 @@ func (w *weeks) mayAsk(q cloudflare.Query) error {
 
 // mayCrash kills the process at hand when an answer has arrived and nothing was
 // made of it.
-func (w *weeks) mayCrash(*cloudflare.Answer) {
+func (w *weeks) mayCrash(*cloudflare.Response) {
 	if w.crashIn--; w.crashIn == 0 {
 		w.kill()
 	}

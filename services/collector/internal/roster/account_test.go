@@ -16,7 +16,7 @@ func accountSeen(id, name string) roster.Seen {
 	return roster.Seen{Kind: bucket.Account, ID: id, Name: name, AccountID: id, AccountName: name, State: roster.Active}
 }
 
-func discoverAccounts(t *testing.T, r roster.Roster, now bucket.Time, sel roster.Selection, seen ...roster.Seen) {
+func discoverAccounts(t *testing.T, r roster.Roster, now bucket.Time, sel roster.Filter, seen ...roster.Seen) {
 	t.Helper()
 	if _, err := r.Discover(t.Context(), now, bucket.Account, listed(now, seen, sel), time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
 		t.Fatal(err)
@@ -28,12 +28,12 @@ func discoverAccounts(t *testing.T, r roster.Roster, now bucket.Time, sel roster
 func TestAccountsAndZonesAreApart(t *testing.T) {
 	r := roster.Roster{}
 	discover(t, r, noon, zoneA())
-	discoverAccounts(t, r, noon, roster.Selection{}, accountSeen(idA, "Acme"))
-	discoverAccounts(t, r, noon.Add(time.Hour), roster.Selection{})
+	discoverAccounts(t, r, noon, roster.Filter{}, accountSeen(idA, "Acme"))
+	discoverAccounts(t, r, noon.Add(time.Hour), roster.Filter{})
 	if z, a := r[scope(idA)], r[accountScope(idA)]; z.State != roster.Active || a.State != roster.Gone || a.End != noon.Add(time.Hour) {
 		t.Errorf("after an empty list of accounts the zone is %s, the account %s since %s", z.State, a.State, a.End)
 	}
-	discoverAccounts(t, r, noon.Add(2*time.Hour), roster.Selection{}, accountSeen(idA, "Acme"))
+	discoverAccounts(t, r, noon.Add(2*time.Hour), roster.Filter{}, accountSeen(idA, "Acme"))
 	discover(t, r, noon.Add(2*time.Hour))
 	if z, a := r[scope(idA)], r[accountScope(idA)]; z.State != roster.Gone || a.State != roster.Active || len(a.Away) != 1 {
 		t.Errorf("after an empty list of zones the zone is %s, the account %s, away %v", z.State, a.State, a.Away)
@@ -48,13 +48,13 @@ func TestLabelsOfAccounts(t *testing.T) {
 		zone, account := r[accountScope(id)].Labels(at)
 		return zone + "|" + account
 	}
-	discoverAccounts(t, r, noon, roster.Selection{}, accountSeen(idA, "Acme"))
-	discoverAccounts(t, r, noon.Add(time.Hour), roster.Selection{}, accountSeen(idA, "Acme"), accountSeen(idB, "Acme"))
+	discoverAccounts(t, r, noon, roster.Filter{}, accountSeen(idA, "Acme"))
+	discoverAccounts(t, r, noon.Add(time.Hour), roster.Filter{}, accountSeen(idA, "Acme"), accountSeen(idB, "Acme"))
 	if a, b := labels(idA, noon), labels(idB, noon.Add(time.Hour)); a != "|Acme" || b != "|Acme#b0000000" {
 		t.Errorf("two accounts of one name are %q and %q", a, b)
 	}
 	renamed := noon.Add(2 * time.Hour)
-	discoverAccounts(t, r, renamed, roster.Selection{}, accountSeen(idA, "Bcme"), accountSeen(idB, "Acme"))
+	discoverAccounts(t, r, renamed, roster.Filter{}, accountSeen(idA, "Bcme"), accountSeen(idB, "Acme"))
 	for at, want := range map[bucket.Time]string{renamed: "|Bcme", renamed.Add(time.Hour): "|Bcme"} {
 		if got := labels(idA, at); got != want {
 			t.Errorf("after a rename the label at %s is %q, want %q", at, got, want)
@@ -65,7 +65,7 @@ func TestLabelsOfAccounts(t *testing.T) {
 		t.Errorf("the name's next owner bears %q before and %q after", before, after)
 	}
 	long := roster.Roster{}
-	discoverAccounts(t, long, noon, roster.Selection{}, accountSeen(idA, strings.Repeat("x", 2*bucket.MaxName)), accountSeen(idB, " "))
+	discoverAccounts(t, long, noon, roster.Filter{}, accountSeen(idA, strings.Repeat("x", 2*bucket.MaxName)), accountSeen(idB, " "))
 	for id, s := range map[string]*roster.Scope{idA: long[accountScope(idA)], idB: long[accountScope(idB)]} {
 		if len(s.AccountLabel) > bucket.MaxName || !bucket.Printable(s.AccountLabel) || s.ZoneLabel != "" {
 			t.Errorf("account %s has the labels %.60q and %.60q", id, s.ZoneLabel, s.AccountLabel)
@@ -75,14 +75,14 @@ func TestLabelsOfAccounts(t *testing.T) {
 
 func TestSelectionOfAccounts(t *testing.T) {
 	for _, test := range []struct {
-		sel  roster.Selection
+		sel  roster.Filter
 		want bool
 	}{
-		{roster.Selection{}, true},
-		{roster.Selection{Accounts: []string{" acme "}}, true},
-		{roster.Selection{Accounts: []string{strings.ToUpper(idA)}}, true},
-		{roster.Selection{Accounts: []string{"other"}}, false},
-		{roster.Selection{Zones: []string{"b.example"}, Exclude: []string{"a.example"}}, true}, // which are about zones
+		{roster.Filter{}, true},
+		{roster.Filter{Accounts: []string{" acme "}}, true},
+		{roster.Filter{Accounts: []string{strings.ToUpper(idA)}}, true},
+		{roster.Filter{Accounts: []string{"other"}}, false},
+		{roster.Filter{Zones: []string{"b.example"}, Exclude: []string{"a.example"}}, true}, // which are about zones
 	} {
 		r := roster.Roster{}
 		discoverAccounts(t, r, noon, test.sel, accountSeen(idA, "Acme"))
@@ -90,7 +90,7 @@ func TestSelectionOfAccounts(t *testing.T) {
 			t.Errorf("%+v selects the account: %t", test.sel, got)
 		}
 	}
-	sel := roster.Selection{Accounts: []string{"Acme", "Acne"}}
+	sel := roster.Filter{Accounts: []string{"Acme", "Acne"}}
 	seen := []roster.Seen{accountSeen(idA, "Acme")} // of which no zone is seen
 	if got := sel.Unmatched(seen); len(got) != 1 || got[0].Entry != "Acne" || !strings.Contains(got[0].Reason, `did you mean "Acme"?`) {
 		t.Errorf("unmatched are %+v", got)
@@ -105,7 +105,7 @@ func TestClaimsOfAccounts(t *testing.T) {
 	}
 	r := roster.Roster{}
 	discover(t, r, noon, zoneA())
-	discoverAccounts(t, r, noon, roster.Selection{}, accountSeen(idA, "Acme"))
+	discoverAccounts(t, r, noon, roster.Filter{}, accountSeen(idA, "Acme"))
 	account := r[accountScope(idA)]
 	claimed := func() (of roster.Claim) {
 		for _, c := range r.Claims(noon, c.Datasets, roster.Terms{}) {
@@ -140,7 +140,7 @@ func TestClaimsOfAccounts(t *testing.T) {
 // and reads the kind of scopes, never comes to one.
 func TestRecordsOfAccounts(t *testing.T) {
 	records, r, c := two(t)
-	discoverAccounts(t, r, noon, roster.Selection{}, accountSeen(idA, "Acme"))
+	discoverAccounts(t, r, noon, roster.Filter{}, accountSeen(idA, "Acme"))
 	r[accountScope(idA)].Entitle(noon, c.Of(minutes(time.Hour)))
 	records.write(c.Records(r[accountScope(idA)]))
 	if zones, accounts := records.of(roster.KindScope), records.of(roster.KindAccount); len(zones) != 2 || len(accounts) != 1 {

@@ -12,53 +12,54 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 )
 
-// Claim is what one dataset may want of one scope.
+// Claim is the windows that one dataset wants of one scope.
 type Claim struct {
 	Dataset *catalogue.Dataset
 	Scope   *Scope
-	// Variant in use; nil when none is allowed, Refused then says why.
+	// Variant in use; nil if none is allowed, for the reason in Refused.
 	Variant *catalogue.Variant
 	Refused string
-	// Unread: nothing is refused; the scope's settings have not been read yet.
+	// Unread: the scope's settings have not been read yet, so nothing is refused.
 	Unread bool
-	// Window is [horizon, due); empty when nothing is due. For a refused claim
-	// it is the span that would be wanted.
+	// Window is [horizon, due); empty if nothing is due. For a refused claim it is
+	// the span that would be wanted.
 	Window bucket.Window
-	// Wanted is where the window would begin without Cloudflare's retention:
-	// what is missing from here to Window.Start is lost. Never above Window.Start.
+	// Wanted is where Window would begin without Cloudflare's retention. Missing
+	// windows between Wanted and Window.Start are lost. Never after Window.Start.
 	Wanted bucket.Time
-	// Keeps is how long Cloudflare keeps what the dataset is made of: by the
-	// variant in use, or one before it that is refused for a time; 0: not known.
+	// Keeps is how long Cloudflare keeps the dataset's data, according to the variant
+	// in use or a preferred one that is refused for a time; 0: not known.
 	Keeps time.Duration
-	// Askable is from where on the variant in use can be asked. It is above
-	// Window.Start while one that reaches further back is refused for a time.
+	// Askable is the earliest window that the variant in use can query. It is after
+	// Window.Start while a variant that reaches further back is refused for a time.
 	Askable bucket.Time
 	Limits  plan.Limits
 }
 
-// Terms are what bounds claims besides the scopes themselves.
+// Terms are further bounds of claims, besides those of scopes.
 type Terms struct {
-	// Keep is where the store's retention begins: nothing older is wanted.
+	// Keep is where the store's retention begins. Older windows are not wanted.
 	Keep bucket.Time
-	// Begin is where a dataset of one scope may begin at the earliest because
-	// another bucket size covers the time before; absent: no such bound.
+	// Begin returns the earliest start of a dataset of a scope, because another bucket
+	// size covers the time before; 0: no such bound. May be nil.
 	Begin func(dataset string, s bucket.Scope) bucket.Time
 }
 
-// Keep is where a store's retention lets wanting begin: one partition above what
-// may be dropped, so that nothing dropped is ever fetched again.
+// Keep returns the time from which windows are wanted under a store's retention: a
+// partition later than what may be dropped, so that dropped windows are never fetched
+// again.
 func Keep(now bucket.Time, retention time.Duration) bucket.Time {
 	const partition = 31 * 24 * time.Hour
 	return now.Add(-retention + min(partition, retention/10))
 }
 
-// Windows are those of a size that are not wanted because the scope was away:
-// from the one that it left in to the one that it came back in, which is.
+// Windows returns the windows of a size that are not wanted because the scope was away:
+// from the window in which it left up to the window in which it returned, which is wanted.
 func (a Away) Windows(size time.Duration) bucket.Window {
 	return bucket.Window{Start: a.Start.Floor(size), End: a.End.Floor(size)}
 }
 
-// Absent are the windows of all times in which the scope was away.
+// Absent returns the windows of all spans in which the scope was away.
 func (s *Scope) Absent(size time.Duration) (absent bucket.Spans) {
 	for _, a := range s.Away {
 		absent = absent.Add(a.Windows(size))
@@ -94,7 +95,7 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 	c.Wanted = start
 	c.Window = bucket.Window{Start: start, End: max(start, due)}
 	if !s.Listed() {
-		// What was still open when the scope went away can no longer be asked.
+		// Windows that were open when the scope left can no longer be queried.
 		c.Refused = s.Kind.String() + " is " + string(s.State)
 		return c
 	}
@@ -104,12 +105,12 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 	}
 	node := s.Entitled.Node(c.Variant.Node)
 	c.Limits = plan.Limits{MaxDuration: node.MaxDuration, MaxPageSize: node.MaxPageSize, NotOlderThan: node.NotOlderThan}
-	// One more bucket of margin: the question must arrive before its oldest
-	// window leaves.
+	// A margin of one bucket: the request must arrive before Cloudflare drops its
+	// oldest window.
 	oldest := func(at bucket.Time, keeps time.Duration) bucket.Time { return at.Add(-keeps).Ceil(d.Size).Add(d.Size) }
 	if c.Keeps = s.reach(d, c.Variant.Name); c.Keeps > 0 {
-		// What Cloudflare had dropped before the zone was first seen was never
-		// Weir's to lose.
+		// Windows that Cloudflare had dropped before the zone was first seen are
+		// not losses.
 		c.Wanted = max(c.Wanted, oldest(s.FirstSeen, c.Keeps))
 		c.Window.Start = max(c.Window.Start, oldest(now, c.Keeps))
 		c.Window.End = max(c.Window.Start, c.Window.End)
@@ -120,10 +121,9 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 	return c
 }
 
-// reach is how long Cloudflare keeps a dataset's data, by the variant in use and
-// those before it that only a refusal keeps from being in use: when it ends they
-// are asked again, and nothing that they reach is lost meanwhile. 0 where it is
-// not known.
+// reach returns how long Cloudflare keeps a dataset's data, according to the variant in
+// use and the preferred ones that are only refused for a time: they are retried when the
+// refusal ends, so data that they can still query is not lost. 0: not known.
 func (s *Scope) reach(d *catalogue.Dataset, inUse string) (longest time.Duration) {
 	for i := range d.Variants {
 		v := &d.Variants[i]
@@ -141,13 +141,13 @@ func (s *Scope) reach(d *catalogue.Dataset, inUse string) (longest time.Duration
 	return longest
 }
 
-// Variant is the one in use for a dataset at now; nil when none is allowed.
+// Variant returns the variant in use for a dataset at now; nil if none is allowed.
 func (s *Scope) Variant(now bucket.Time, d *catalogue.Dataset) *catalogue.Variant {
 	v, _ := s.variant(now, d)
 	return v
 }
 
-// variant is the first that the plan allows, or the reason why there is none.
+// variant returns the first variant that the plan allows, or the reason why there is none.
 func (s *Scope) variant(now bucket.Time, d *catalogue.Dataset) (*catalogue.Variant, string) {
 	if s.Checked == 0 {
 		return nil, "the " + s.Kind.String() + "'s settings have not been read yet"
@@ -166,14 +166,14 @@ func (s *Scope) variant(now bucket.Time, d *catalogue.Dataset) (*catalogue.Varia
 	return nil, reason
 }
 
-// grant is what a plan makes of a variant: the variant, perhaps without
-// optional measures, or the reason why it is refused.
+// grant is whether a plan allows a variant: the variant, perhaps without optional
+// measures, or the reason why it is refused.
 type grant struct {
 	variant *catalogue.Variant
 	reason  string
 }
 
-// usable is the variant as the plan allows it, or nil and the reason.
+// usable returns the variant as the plan allows it, or nil and the reason.
 func (s *Scope) usable(now bucket.Time, d *catalogue.Dataset, v *catalogue.Variant) (*catalogue.Variant, string) {
 	if len(s.Refusals) > 0 {
 		if no, ok := s.Refusals[d.Dataset+"/"+v.Name]; ok && now < no.Until {
@@ -195,7 +195,7 @@ func (node Node) grant(d *catalogue.Dataset, v *catalogue.Variant) grant {
 	return grant{reason: fmt.Sprintf("plan does not allow %s of %s", strings.Join(missing, ", "), v.Node)}
 }
 
-// refuses says why a node as a whole is of no use to a variant.
+// refuses returns why a node as a whole cannot serve a variant; empty if it can.
 func (node Node) refuses(d *catalogue.Dataset, v *catalogue.Variant) string {
 	switch {
 	case !node.Enabled:
@@ -211,16 +211,15 @@ func (node Node) refuses(d *catalogue.Dataset, v *catalogue.Variant) string {
 	return ""
 }
 
-// The pauses before a refused variant is probed double from the first to the
-// longest: a wrong refusal costs minutes, and a right one four requests a day.
+// The pauses before a refused variant is retried double from firstProbe to lastProbe. A
+// wrong refusal costs minutes, and a right one four requests a day.
 const (
 	firstProbe = 10 * time.Minute
 	lastProbe  = 6 * time.Hour
 )
 
-// Refuse notes that an answer refused a variant, for the reason and of the node
-// and field that no says; when it is asked again follows from how often it was
-// refused before.
+// Refuse records that a response refused a variant, with the reason, node and field in
+// no. The time of the next attempt depends on the number of refusals in a row.
 func (s *Scope) Refuse(now bucket.Time, dataset, variant string, no Refusal) {
 	if s.Refusals == nil {
 		s.Refusals = map[string]Refusal{}
@@ -230,11 +229,10 @@ func (s *Scope) Refuse(now bucket.Time, dataset, variant string, no Refusal) {
 	s.Refusals[dataset+"/"+variant] = no
 }
 
-// Absolve forgets the refusal of a variant that was answered after all, and with
-// it those of the same node and field in all scopes of the same credential: what
-// one probe has shown to be wrong is not waited for elsewhere. It returns the scopes
-// that changed.
-func (r Roster) Absolve(of bucket.Scope, dataset, variant string) []*Scope {
+// ClearRefusal removes the refusal of a variant for which Cloudflare now responded, and
+// those of the same node and field in all scopes of the same credential, which are
+// probably wrong too. It returns the scopes that changed.
+func (r Roster) ClearRefusal(of bucket.Scope, dataset, variant string) []*Scope {
 	no, refused := r[of].Refusals[dataset+"/"+variant]
 	if !refused {
 		return nil
@@ -242,7 +240,7 @@ func (r Roster) Absolve(of bucket.Scope, dataset, variant string) []*Scope {
 	var changed []*Scope
 	for _, s := range r {
 		if s.Credential != r[of].Credential {
-			continue // another token may be refused what this one is not
+			continue // another token may have other rights
 		}
 		before := len(s.Refusals)
 		maps.DeleteFunc(s.Refusals, func(key string, o Refusal) bool {
@@ -255,21 +253,20 @@ func (r Roster) Absolve(of bucket.Scope, dataset, variant string) []*Scope {
 	return changed
 }
 
-// Doubted reports whether a variant was refused the last time that it was asked.
-func (s *Scope) Doubted(dataset, variant string) bool {
+// HasRefusal reports whether the last query of a variant was refused.
+func (s *Scope) HasRefusal(dataset, variant string) bool {
 	_, refused := s.Refusals[dataset+"/"+variant]
 	return refused
 }
 
-// Refused reports whether an answer refused a variant not long ago.
+// Refused reports whether a variant is refused at now: its next attempt is later.
 func (s *Scope) Refused(now bucket.Time, dataset, variant string) bool {
 	no, ok := s.Refusals[dataset+"/"+variant]
 	return ok && now < no.Until
 }
 
-// RefusedByAnswers reports whether an answer refused any variant of a dataset and
-// none has been an answer since.
-func (s *Scope) RefusedByAnswers(dataset string) bool {
+// AnyRefusal reports whether the last query of any variant of a dataset was refused.
+func (s *Scope) AnyRefusal(dataset string) bool {
 	for key := range s.Refusals {
 		if of, _, _ := strings.Cut(key, "/"); of == dataset {
 			return true
@@ -278,16 +275,16 @@ func (s *Scope) RefusedByAnswers(dataset string) bool {
 	return false
 }
 
-// Entitle notes what the settings node said. Refusals stand, since the settings
-// are known to advertise fields that are then refused; those that nobody has
-// probed for long are dropped.
+// Entitle records the entitlements from the settings node. Refusals are kept, since the
+// settings can list fields that queries are then refused; those that have not been
+// retried for long are removed.
 func (s *Scope) Entitle(now bucket.Time, to *Entitlements) {
 	s.Entitled, s.Checked = to, now
 	maps.DeleteFunc(s.Refusals, func(_ string, r Refusal) bool { return now >= r.Until.Add(2*lastProbe) })
 }
 
-// Correct changes what is believed of one node, after an answer that
-// contradicts the settings.
+// Correct changes the entitlements of one node after a response that contradicts the
+// settings.
 func (s *Scope) Correct(c *Contents, node string, change func(*Node)) {
 	nodes := map[string]Node{}
 	if s.Entitled != nil {
@@ -299,8 +296,8 @@ func (s *Scope) Correct(c *Contents, node string, change func(*Node)) {
 	s.Entitled = c.Of(nodes)
 }
 
-// Stale reports whether entitlements should be read again. Of a scope that is paused they
-// must be known for what was open before.
+// Stale reports whether entitlements should be read again. Those of a paused scope are
+// needed for its windows that are still open.
 func (s *Scope) Stale(now bucket.Time, every time.Duration) bool {
 	if s.Checked == 0 {
 		return s.Listed()

@@ -17,28 +17,28 @@ type Seen struct {
 	Plan                   string
 	State                  State // Active, Paused, Pending or Inactive
 	Created                bucket.Time
-	// Malformed says which of the zone's values could not be read, and what
-	// stands in for them.
+	// Malformed describes the values of the zone that could not be read, and what is
+	// used instead.
 	Malformed []string
 }
 
 // Scope is the scope's identity.
 func (z *Seen) Scope() bucket.Scope { return bucket.Scope{Kind: z.Kind, ID: z.ID} }
 
-// between two looks at whether somebody still waits for the result, so many
-// scopes are gone through: a fraction of a millisecond.
+// between is the number of scopes that are processed between two checks of the context:
+// a fraction of a millisecond.
 const between = 256
 
-// Discover brings the roster's scopes of one kind up to date with what all credentials
-// list of them, in the order of the configuration, and returns the scopes that changed, ascending.
-// lookback is how much history a scope gets that is seen for the first time; newest
-// returns the end of the newest window that is stored of a scope, 0 where none is.
+// Discover updates the roster's scopes of one kind from the lists of all credentials,
+// which are in the order of the configuration. It returns the scopes that changed,
+// ascending. Lookback is how much history a scope gets that is seen for the first time;
+// newest returns the end of the newest stored window of a scope, or 0.
 //
-// The time that it takes grows with the number of scopes. When ctx ends before it
-// is done, it returns its error and has changed nothing.
+// Its time is proportional to the number of scopes. If ctx ends first, it returns the
+// cause and changes nothing.
 func (r Roster) Discover(ctx context.Context, now bucket.Time, kind bucket.ScopeKind, lists []List, lookback time.Duration, newest func(bucket.Scope) bucket.Time) ([]*Scope, error) {
 	d := discovery{r: r, now: now, next: make(map[bucket.Scope]*Scope, len(r)), lists: newLists(lists)}
-	created := map[owned]bucket.Time{} // when those were that nobody has seen before
+	created := map[owned]bucket.Time{} // creation times of scopes that are not in the roster
 	steps := 0
 	step := func() error {
 		if steps++; steps%between != 0 {
@@ -52,7 +52,7 @@ func (r Roster) Discover(ctx context.Context, now bucket.Time, kind bucket.Scope
 		}
 		old := r[id]
 		if old != nil && d.lists.unheard(old.Credential) {
-			continue // below, as it was
+			continue // kept as it is, below
 		}
 		z, owner, wanted := d.lists.owner(old, in)
 		z = z.fit()
@@ -97,20 +97,20 @@ func (r Roster) Discover(ctx context.Context, now bucket.Time, kind bucket.Scope
 	return changed, nil
 }
 
-// owned is what only one zone has at a time: Cloudflare lets an account add a
-// name again only when it has deleted the zone that had it. An account is its own.
+// owned identifies a zone within its account: Cloudflare lets an account add a name again
+// only after it has deleted the zone with that name.
 type owned struct{ accountID, name string }
 
-// discovery is a set of lists that becomes the roster's.
+// discovery is one update of the roster.
 type discovery struct {
 	r     Roster
 	now   bucket.Time
-	next  map[bucket.Scope]*Scope // what the roster will hold
+	next  map[bucket.Scope]*Scope // the new content of the roster
 	lists *lists
 }
 
-// see is what the roster should hold for a scope that is listed, but for its
-// labels; nil for a scope that was never wanted.
+// see returns the new state of a listed scope, without its labels; nil for a scope that
+// was never selected.
 func (d *discovery) see(z Seen, credential string, wanted bool, lookback time.Duration) *Scope {
 	id := z.Scope()
 	old := d.r[id]
@@ -121,13 +121,13 @@ func (d *discovery) see(z Seen, credential string, wanted bool, lookback time.Du
 		old = &Scope{
 			Scope:     id,
 			FirstSeen: d.now,
-			// What is yet to be created has no past to wait for.
+			// There is no history before the scope was created,
 			Start:     min(max(d.now.Add(-lookback), z.Created), d.now),
 			State:     Active,
 			AccountID: z.AccountID, Credential: credential,
 		}
 		if z.State == Pending {
-			old.Start = d.now // nor has one that is yet to be activated
+			old.Start = d.now // or before it was activated
 		}
 	}
 	s := old.clone()
@@ -143,8 +143,8 @@ func (d *discovery) see(z Seen, credential string, wanted bool, lookback time.Du
 	case z.State != Active:
 		s.end(d.now, z.State)
 	case s.State != Active:
-		// Back again: what passed in between was not wanted then and is not now.
-		// What was open before still is, for as long as Cloudflare has it (G2).
+		// It has returned. Windows of the time between are not wanted. Windows that
+		// were open before are still fetched while Cloudflare has them (G2).
 		s.Away = append(s.Away, Away{bucket.Window{Start: s.End, End: d.now}, s.State})
 		s.Away = s.Away[max(0, len(s.Away)-maxAway):]
 		s.State, s.End = Active, 0

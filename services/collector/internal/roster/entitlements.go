@@ -14,11 +14,11 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// KindEntitlements is the kind of the records that hold entitlements. A key is
-// the hash of the content, so another encoding of [Node] needs another kind.
+// KindEntitlements is the kind of the records of entitlements. Their key is the hash of
+// the content, so another encoding of [Node] needs another kind.
 const KindEntitlements = "entitlements"
 
-// Node is what a scope's plan says of one GraphQL node.
+// Node is what a scope's plan allows of one GraphQL node.
 type Node struct {
 	Enabled      bool          `json:"enabled"`
 	MaxDuration  time.Duration `json:"max_duration"`
@@ -28,17 +28,17 @@ type Node struct {
 	Fields       []string      `json:"fields,omitempty"`
 }
 
-// Entitlements are what a plan allows, by GraphQL node. There are few plans and
-// many zones: scopes with the same content share one value, which never changes.
-// A nil one allows nothing. It belongs to the goroutine of its roster.
+// Entitlements are what a plan allows, by GraphQL node. Scopes with the same content
+// share one immutable value, since there are few plans and many zones. Nil allows
+// nothing. A value belongs to the goroutine of its roster.
 type Entitlements struct {
 	nodes map[string]Node
-	hash  string // empty: not known any more
-	// grants remembers what the nodes make of each variant, which every claim asks.
+	hash  string // empty: the content was lost
+	// grants caches the result for each variant, which every claim needs.
 	grants map[*catalogue.Variant]grant
 }
 
-// Node is what is allowed of a node.
+// Node returns what is allowed of a node.
 func (e *Entitlements) Node(name string) Node {
 	if e == nil {
 		return Node{}
@@ -46,7 +46,7 @@ func (e *Entitlements) Node(name string) Node {
 	return e.nodes[name]
 }
 
-// granted is what the plan makes of a variant, whatever answers have refused.
+// granted returns whether the plan allows a variant, regardless of refusals.
 func (e *Entitlements) granted(d *catalogue.Dataset, v *catalogue.Variant) grant {
 	if e == nil {
 		return Node{}.grant(d, v)
@@ -59,12 +59,12 @@ func (e *Entitlements) granted(d *catalogue.Dataset, v *catalogue.Variant) grant
 	return g
 }
 
-// forgotten stands for entitlements that were read once and are not known any more.
+// forgotten represents entitlements that were read once and are lost.
 func forgotten() *Entitlements {
 	return &Entitlements{grants: map[*catalogue.Variant]grant{}}
 }
 
-// Contents are the distinct entitlements of a roster, each once, in memory and in
+// Contents has the distinct entitlements of a roster, each once, in memory and in
 // the store.
 type Contents struct {
 	byHash map[string]*content
@@ -73,14 +73,13 @@ type Contents struct {
 type content struct {
 	*Entitlements
 	stored bool
-	idle   bool // no scope referred to it when [Contents.Drop] looked last
+	idle   bool // no scope referred to it at the last [Contents.Drop]
 }
 
-// NewContents returns none.
+// NewContents returns empty contents.
 func NewContents() *Contents { return &Contents{byHash: map[string]*content{}} }
 
-// Of returns the one value with these nodes. The order of their fields says
-// nothing.
+// Of returns the shared value for these nodes. The order of their fields does not matter.
 func (c *Contents) Of(nodes map[string]Node) *Entitlements {
 	own := make(map[string]Node, len(nodes))
 	for name, n := range nodes {
@@ -101,9 +100,9 @@ func (c *Contents) add(nodes map[string]Node, hash string) *content {
 	return added
 }
 
-// Records are those of the scopes, behind those of contents that they refer to and
-// that are not stored yet. They must be in one batch: so no stored scope refers to
-// what is not stored.
+// Records returns the records of contents that the scopes refer to and that are not
+// stored yet, followed by the records of the scopes. They must be in one batch, so that
+// no stored scope refers to content that is not stored.
 func (c *Contents) Records(scopes ...*Scope) (out []store.Record) {
 	for _, s := range scopes {
 		if s.Entitled == nil {
@@ -120,10 +119,10 @@ func (c *Contents) Records(scopes ...*Scope) (out []store.Record) {
 	return out
 }
 
-// Drop forgets contents to which no scope referred at this and the last call, and
-// returns the records that delete them. The records of all scopes must have been
-// written. Calls are to be minutes apart: who reads scopes and then contents, while
-// a leader writes, finds those that it read of.
+// Drop removes contents to which no scope referred at this and the previous call, and
+// returns the records that delete them. The records of all scopes must have been written
+// before. Calls should be minutes apart, so that a process that reads scopes and then
+// contents, while a leader writes, finds the contents of those scopes.
 func (c *Contents) Drop(r Roster) (out []store.Record) {
 	used := make(map[string]bool, len(c.byHash))
 	for _, s := range r {
@@ -148,7 +147,7 @@ func (c *Contents) Drop(r Roster) (out []store.Record) {
 	return out
 }
 
-// read takes the records of kind [KindEntitlements].
+// read decodes the records of kind [KindEntitlements].
 func (c *Contents) read(records []store.Record) (unreadable []store.Unreadable) {
 	for _, r := range records {
 		nodes := map[string]Node{}
@@ -175,7 +174,7 @@ func hashOf(nodes map[string]Node) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// encode is the same for the same content.
+// encode is deterministic.
 func encode(v any) []byte {
 	text, err := json.Marshal(v)
 	if err != nil {

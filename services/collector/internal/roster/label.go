@@ -7,29 +7,29 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// Two zones of one name in accounts of one name would share their series. The
-// name belongs to one of them at a time, the owner: a window that begins while
-// another has it carries the name with the first digits of the tag. So it is with two
-// accounts of one name in the samples that are about accounts. An owner has
-// the name until its end, and a pause is none; who is active then has it for the
-// windows that begin from there on. So whatever is stored late, and in whichever
-// order, no label is that of two scopes in windows that begin at one time.
+// Two zones with the same name in accounts with the same name would share their series.
+// So only one of them owns the name at a time; windows of the other that begin during
+// that time have the name with the first digits of the tag. The same holds for accounts
+// with the same name in samples about accounts. An owner keeps the name until its end; a
+// pause does not end it. The scope that is active then owns the name in the windows that
+// begin from that end on. So two scopes never have the same label in windows that begin
+// at the same time, regardless of when and in which order the windows are stored.
 //
-// What follows rests on two rules: a scope takes a name only for windows that
-// begin when all others had it for the last time, and it never gives a window,
-// in which somebody else may have had it, back its name.
+// The code below follows two rules. A scope takes a name only for windows that begin
+// after all others had it. And it never restores the name in a window in which another
+// scope may have had it.
 
-// Label is what a scope's buckets carry, or carried, in windows of some time.
+// Label is the labels of a scope's buckets in a range of windows.
 type Label struct {
 	Zone    string `json:"zone"`
 	Account string `json:"account"`
-	// Windows that begin in [From, Until); 0: from the first on.
+	// For windows that begin in [From, Until). From is 0 if there is no lower bound.
 	From  bucket.Time `json:"from,omitempty"`
 	Until bucket.Time `json:"until"`
 }
 
-// Labels are those of a bucket whose window begins at start. They are frozen
-// when it is written.
+// Labels returns the labels of a bucket whose window begins at start. They do not change
+// after the bucket is written.
 func (s *Scope) Labels(start bucket.Time) (zone, account string) {
 	for _, l := range s.Earlier {
 		if start < l.Until {
@@ -39,15 +39,15 @@ func (s *Scope) Labels(start bucket.Time) (zone, account string) {
 	return s.ZoneLabel, s.AccountLabel
 }
 
-// Bears reports whether buckets of the scope may carry a zone label, or did before
-// a rename that is remembered.
-func (s *Scope) Bears(zone string) bool {
+// HasLabel reports whether buckets of the scope may have a zone label, now or before a
+// rename that is remembered.
+func (s *Scope) HasLabel(zone string) bool {
 	is := func(l Label) bool { return l.Zone == zone }
 	return s.ZoneLabel == zone || slices.ContainsFunc(s.Earlier, is) || slices.ContainsFunc(s.Former, is)
 }
 
-// Label is what tells the scope's samples from those of others of its kind: the zone's
-// label, or the account's.
+// Label is the label that distinguishes the scope's samples from those of other scopes of
+// its kind: the zone's label or the account's.
 func (s *Scope) Label() string {
 	if s.Kind == bucket.Account {
 		return s.AccountLabel
@@ -55,7 +55,7 @@ func (s *Scope) Label() string {
 	return s.ZoneLabel
 }
 
-// as is the name that the scope has with a label of its own, in the account that it is in.
+// as returns the pair of labels with the given label for the scope itself.
 func (s *Scope) as(own string) name {
 	if s.Kind == bucket.Account {
 		return name{account: own}
@@ -64,14 +64,13 @@ func (s *Scope) as(own string) name {
 	return name{own, account}
 }
 
-// bear gives the scope a name for new buckets.
-func (s *Scope) bear(n name) { s.ZoneLabel, s.AccountLabel = n.zone, n.account }
+// setLabels sets the labels of new buckets.
+func (s *Scope) setLabels(n name) { s.ZoneLabel, s.AccountLabel = n.zone, n.account }
 
-// never is the end of what has none.
+// never is the Until of a label that is still in use.
 const never = bucket.Time(math.MaxInt64)
 
-// current is the label of new buckets, with how long the scope may still want
-// windows that carry it.
+// current is the label of new buckets, with the end of the windows that may have it.
 func (s *Scope) current() Label {
 	l := Label{Zone: s.ZoneLabel, Account: s.AccountLabel, Until: never}
 	if n := len(s.Earlier); n > 0 {
@@ -86,7 +85,7 @@ func (s *Scope) current() Label {
 // name is a pair of labels.
 type name struct{ zone, account string }
 
-// holds are the labels that a scope may have given to windows, by name.
+// holds has the scopes whose windows may have each name.
 type holds map[name][]hold
 
 type hold struct {
@@ -94,10 +93,10 @@ type hold struct {
 	from, until bucket.Time
 }
 
-// set says what a scope may have given, with last as its newest label.
+// set replaces the labels of a scope, with last as its newest label.
 func (h holds) set(s *Scope, last Label) {
 	labels := append(slices.Concat(s.Former, s.Earlier), last)
-	named := s.as(s.named()) // which it may have had a moment ago
+	named := s.as(s.named()) // which it may have had before this call
 	for _, l := range append(labels, Label{Zone: named.zone, Account: named.account}) {
 		n := name{l.Zone, l.Account}
 		h[n] = slices.DeleteFunc(h[n], func(o hold) bool { return o.of == s.Scope })
@@ -109,8 +108,8 @@ func (h holds) set(s *Scope, last Label) {
 	}
 }
 
-// others returns from when to when anybody else has a name in windows that begin
-// at or after a time; zero when nobody has.
+// others returns the range in which other scopes have a name, in windows that begin at or
+// after a time; zero if none has.
 func (h holds) others(n name, s *Scope, after bucket.Time) (from, until bucket.Time) {
 	for _, o := range h[n] {
 		if o.of == s.Scope || o.until <= after {
@@ -124,9 +123,8 @@ func (h holds) others(n name, s *Scope, after bucket.Time) (from, until bucket.T
 	return from, until
 }
 
-// label gives the scopes their labels. First those that are renamed let go of
-// theirs; then owners have their say, then those that stepped aside, and whoever
-// is new comes last.
+// label sets the labels of the scopes. Renamed scopes first release theirs. Then owners
+// of names are labelled, then scopes that have a name with digits, then new scopes.
 func (d *discovery) label(scopes []*Scope, step func() error) error {
 	held := make(holds, len(scopes))
 	var owners, asides, unnamed []*Scope
@@ -147,7 +145,7 @@ func (d *discovery) label(scopes []*Scope, step func() error) error {
 			owners = append(owners, s)
 		}
 		last := s.current()
-		if old != nil && !old.owns() && old.End != 0 { // what it had until it went; it may be back
+		if old != nil && !old.owns() && old.End != 0 { // its label until it ended; it may have returned
 			last.Until = min(last.Until, old.End)
 		}
 		held.set(s, last)
@@ -163,11 +161,11 @@ func (d *discovery) label(scopes []*Scope, step func() error) error {
 	return nil
 }
 
-// owns reports whether the scope keeps a name that it has.
+// owns reports whether the scope keeps its name.
 func (s *Scope) owns() bool { return s.State == Active || s.State == Paused }
 
-// renamed reports whether a scope needs new labels. As long as its names are the
-// same it needs none.
+// renamed reports whether a scope needs new labels, because its names changed or its
+// label is invalid.
 func (s *Scope) renamed(old *Scope) bool {
 	if old == nil || !usable(s.Label()) {
 		return true
@@ -176,7 +174,7 @@ func (s *Scope) renamed(old *Scope) bool {
 	return s.named() != old.named() || s.Kind == bucket.Zone && account != s.AccountLabel
 }
 
-// release makes present labels former ones.
+// release moves the present labels to the former ones.
 func (s *Scope) release(now bucket.Time) {
 	if usable(s.Label()) {
 		last := s.current()
@@ -184,23 +182,23 @@ func (s *Scope) release(now bucket.Time) {
 		s.Former = append(append(s.Former, s.Earlier...), last)
 		s.Former = s.Former[max(0, len(s.Former)-maxFormer):]
 	}
-	s.bear(name{})
+	s.setLabels(name{})
 	s.Earlier = nil
 }
 
-// take gives a scope the label that its name makes, for the windows in which
-// nobody else has it, and reports whether it may hold another than before.
+// take sets a scope's label to its name in the windows in which no other scope has it,
+// and reports whether the label may have changed.
 func (s *Scope) take(held holds) bool {
 	own := s.named()
 	aside := s.aside(own)
 	n, from := s.as(own), s.current().From
 	switch {
 	case s.Label() == "":
-		s.bear(s.as(""))
+		s.setLabels(s.as(""))
 	case !s.owns():
-		return false // it would only keep others from the name
+		return false // the name stays free for others
 	case s.Label() != aside:
-		// Whoever has come while it was away keeps the name.
+		// A scope that took the name in the meantime keeps it.
 		taken, until := held.others(n, s, from)
 		if until == 0 {
 			return true
@@ -213,32 +211,32 @@ func (s *Scope) take(held holds) bool {
 	}
 	_, until := held.others(n, s, 0)
 	if until == never {
-		s.bear(s.as(aside))
+		s.setLabels(s.as(aside))
 		return true
 	}
 	besides := s.as(aside)
 	s.before(Label{Zone: besides.zone, Account: besides.account, From: from, Until: until})
-	s.bear(n)
+	s.setLabels(n)
 	return true
 }
 
-// before adds the label of windows that begin after those of the ones before it.
+// before appends an earlier label.
 func (s *Scope) before(l Label) {
 	if l.From >= l.Until {
 		return
 	}
 	s.Earlier = append(s.Earlier, l)
 	if drop := len(s.Earlier) - maxFormer; drop > 0 {
-		// Nobody else ever has the label with the tag.
+		// No other scope can have the label with the tag.
 		s.Earlier = s.Earlier[drop:]
 		n := s.as(s.aside(s.Name))
 		s.Earlier[0] = Label{Zone: n.zone, Account: n.account, Until: s.Earlier[0].Until}
 	}
 }
 
-// aside is the label of a scope whose name belongs to another.
+// aside is the label of a scope whose name is owned by another.
 func (s *Scope) aside(named string) string {
-	// One that is cut for it still differs: its hash is of the whole.
+	// A truncated label is still unique: its hash is of the whole text.
 	label, _ := bucket.FitName(named + "#" + s.ID[:8])
 	return label
 }

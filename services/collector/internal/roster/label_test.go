@@ -71,7 +71,7 @@ func TestAZoneThatIsAddedAgainHasItsName(t *testing.T) {
 			}
 			return test.newest
 		}
-		if _, err := r.Discover(t.Context(), seen, bucket.Zone, listed(seen, []roster.Seen{twin(created)}, roster.Selection{}), 24*time.Hour, newest); err != nil {
+		if _, err := r.Discover(t.Context(), seen, bucket.Zone, listed(seen, []roster.Seen{twin(created)}, roster.Filter{}), 24*time.Hour, newest); err != nil {
 			t.Fatal(err)
 		}
 		if got := r[scope(idA)]; got.State != roster.Gone || got.End != test.end {
@@ -247,7 +247,7 @@ func noTwoShareASample(t *testing.T, kind bucket.ScopeKind) {
 				}
 			}
 			var seen []roster.Seen
-			var sel roster.Selection
+			var sel roster.Filter
 			for _, z := range lives {
 				if !z.hidden {
 					seen = append(seen, z.as(kind))

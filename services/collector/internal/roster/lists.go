@@ -4,17 +4,17 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// List is what one credential sees of scopes of one kind, as of the last time that it was heard.
+// List has the scopes of one kind that one credential sees, as of its last response.
 type List struct {
 	Credential string
-	Select     Selection
-	At         bucket.Time // when it was heard; 0: not yet, so that nothing is known
+	Select     Filter
+	At         bucket.Time // time of the response; 0: none yet
 	Seen       []Seen
-	// Doubtful: what is not in it may exist all the same, so it ends no scope.
-	Doubtful bool
+	// Incomplete: scopes that are missing from it may exist, so it ends no scope.
+	Incomplete bool
 }
 
-// lists are those of all credentials, by what is in them.
+// lists are the lists of all credentials.
 type lists struct {
 	all       []List
 	wanted    []func(Seen) bool
@@ -38,7 +38,7 @@ func newLists(all []List) *lists {
 	return l
 }
 
-// of is the list of a credential; nil where it is not configured.
+// of returns the list of a credential; nil if it is not configured.
 func (l *lists) of(credential string) *List {
 	for i := range l.all {
 		if l.all[i].Credential == credential {
@@ -48,15 +48,15 @@ func (l *lists) of(credential string) *List {
 	return nil
 }
 
-// unheard reports whether a credential is configured and its list is not known.
+// unheard reports whether a credential is configured and has not been listed yet.
 func (l *lists) unheard(credential string) bool {
 	list := l.of(credential)
 	return list != nil && list.At == 0
 }
 
-// owner says to which credential a scope belongs that some see: the first that
-// selects it; where none does, the one that has it, or the first that sees it. The
-// facts of the scope are those of the newest list.
+// owner returns the credential that a listed scope belongs to: the first that selects it;
+// if none does, its present one, or the first that sees it. The facts of the scope are
+// taken from the newest list.
 func (l *lists) owner(old *Scope, in []sighting) (z Seen, credential string, wanted bool) {
 	newest := in[0]
 	for _, s := range in[1:] {
@@ -75,20 +75,20 @@ func (l *lists) owner(old *Scope, in []sighting) (z Seen, credential string, wan
 	return newest.zone, l.all[in[0].list].Credential, false
 }
 
-// leave reports whether a scope that is in no list that counts stays as it is. It is
-// gone only where the credential that it belongs to was heard and does not see it,
-// and none that might select it is still to be heard. Where that credential is not
-// configured any more, all that are have a say.
+// leave reports whether a scope that is in no list stays as it is. It is gone only if its
+// credential was listed completely without it, and all credentials that might select it
+// have been listed. If its credential is no longer configured, at least one other
+// credential must have been listed completely.
 func (l *lists) leave(s *Scope) bool {
 	of, says := l.of(s.Credential), false
-	if of != nil && (of.At == 0 || of.Doubtful) {
+	if of != nil && (of.At == 0 || of.Incomplete) {
 		return true
 	}
 	for i := range l.all {
 		switch {
 		case l.all[i].At == 0 && l.wanted[i](Seen{Kind: s.Kind, ID: s.ID, Name: s.Name, AccountID: s.AccountID, AccountName: s.AccountName}):
 			return true
-		case l.all[i].At != 0 && !l.all[i].Doubtful:
+		case l.all[i].At != 0 && !l.all[i].Incomplete:
 			says = true
 		}
 	}

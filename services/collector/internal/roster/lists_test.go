@@ -18,7 +18,7 @@ func TestAZoneBelongsToTheFirstThatSelectsIt(t *testing.T) {
 		return roster.List{Credential: credential, At: at, Seen: seen}
 	}
 	picky := func(l roster.List) roster.List { l.Select.Zones = []string{"other.example"}; return l }
-	doubtful := func(l roster.List) roster.List { l.Doubtful = true; return l }
+	doubtful := func(l roster.List) roster.List { l.Incomplete = true; return l }
 	for name, test := range map[string]struct {
 		had    string // credential that the zone belonged to before; empty: it is new
 		lists  []roster.List
@@ -65,7 +65,7 @@ func TestAZoneBelongsToTheFirstThatSelectsIt(t *testing.T) {
 func TestAZoneStaysWhileAListIsUnknown(t *testing.T) {
 	r := roster.Roster{}
 	discover(t, r, noon, zoneA())
-	lists := listed(noon.Add(time.Hour), nil, roster.Selection{})
+	lists := listed(noon.Add(time.Hour), nil, roster.Filter{})
 	lists = append(lists, roster.List{Credential: "other"})
 	for _, want := range []roster.State{roster.Active, roster.Gone} {
 		if _, err := r.Discover(t.Context(), noon.Add(time.Hour), bucket.Zone, lists, time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {

@@ -28,7 +28,7 @@ func TestDiscoveryEndsWithItsContext(t *testing.T) {
 	cancel(why)
 	r := roster.Roster{}
 	discover(t, r, noon, zoneA())
-	if _, err := r.Discover(ctx, noon.Add(time.Hour), bucket.Zone, listed(noon.Add(time.Hour), many(1000), roster.Selection{}), time.Hour, nil); !errors.Is(err, why) {
+	if _, err := r.Discover(ctx, noon.Add(time.Hour), bucket.Zone, listed(noon.Add(time.Hour), many(1000), roster.Filter{}), time.Hour, nil); !errors.Is(err, why) {
 		t.Errorf("the error is %v, want %v", err, why)
 	}
 	if len(r) != 1 || r[scope(idA)].State != roster.Active {
@@ -39,7 +39,7 @@ func TestDiscoveryEndsWithItsContext(t *testing.T) {
 func find(t testing.TB, seen []roster.Seen) {
 	r := roster.Roster{}
 	for range 2 { // when all are new, and when all are known
-		if _, err := r.Discover(t.Context(), noon, bucket.Zone, listed(noon, seen, roster.Selection{}), time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
+		if _, err := r.Discover(t.Context(), noon, bucket.Zone, listed(noon, seen, roster.Filter{}), time.Hour, func(bucket.Scope) bucket.Time { return 0 }); err != nil {
 			t.Fatal(err)
 		}
 	}

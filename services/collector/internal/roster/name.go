@@ -8,9 +8,8 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// fit is the zone or account as Weir keeps it: whatever Cloudflare sends, what is
-// stored of it is short and what becomes a label is one that readers accept. It is the
-// one door for such text.
+// fit limits the length of the texts that are stored and makes names valid labels. All
+// text of zones and accounts passes through it.
 func (z Seen) fit() Seen {
 	z.Name, _ = bucket.FitName(z.Name)
 	z.AccountName, _ = bucket.FitName(z.AccountName)
@@ -19,8 +18,8 @@ func (z Seen) fit() Seen {
 	return z
 }
 
-// Odd says what of a zone's or account's values cannot be used as it is, and what is
-// used instead; empty when all is well.
+// Odd describes the values of a zone or account that cannot be used as they are, and what
+// is used instead; empty if there are none.
 func (z Seen) Odd() string {
 	odd := slices.Clone(z.Malformed)
 	type value struct{ what, name, label string }
@@ -31,19 +30,19 @@ func (z Seen) Odd() string {
 	for _, n := range names {
 		switch {
 		case n.label == "":
-			odd = append(odd, fmt.Sprintf("the %s is %.80q, which is empty or cannot be printed, and there is no tag to stand in for it; the label is empty", n.what, n.name))
+			odd = append(odd, fmt.Sprintf("the %s is %.80q, which is empty or not printable, and there is no tag to use instead; the label is empty", n.what, n.name))
 		case !bucket.Printable(n.name):
-			odd = append(odd, fmt.Sprintf("the %s is %.80q, which is empty or cannot be printed; the label is %q instead", n.what, n.name, n.label))
+			odd = append(odd, fmt.Sprintf("the %s is %.80q, which is empty or not printable; the label is %q instead", n.what, n.name, n.label))
 		case n.name != n.label:
-			odd = append(odd, fmt.Sprintf("the %s has %d bytes (at most %d make a label) and begins with %.40q; it was cut", n.what, len(n.name), bucket.MaxName, n.name))
+			odd = append(odd, fmt.Sprintf("the %s has %d bytes (a label has at most %d) and begins with %.40q; it was truncated", n.what, len(n.name), bucket.MaxName, n.name))
 		}
 	}
 	return strings.Join(odd, "; ")
 }
 
-// labelOf is the label that a name makes: the name, or the tag where the name
-// shows nothing. No reader accepts a bucket of a zone without a name; without a
-// label for its account it can do, where not even the tag is one.
+// labelOf returns the label for a name: the name, or the tag if the name is not
+// printable. Readers reject a bucket of a zone without a name, but accept one without a
+// label for the account, as when not even its tag is printable.
 func labelOf(name, tag string) string {
 	for _, s := range []string{name, tag} {
 		if bucket.Printable(s) {
@@ -53,12 +52,12 @@ func labelOf(name, tag string) string {
 	return ""
 }
 
-// usable reports whether a label can be that of a scope's buckets. Records of
-// releases that took any name hold others.
+// usable reports whether a label is valid. Records of early releases, which accepted any
+// name, have invalid ones.
 func usable(label string) bool { return bucket.Printable(label) && len(label) <= bucket.MaxName }
 
-// labels are those that the scope's names make, before another scope's claim to
-// the same ones.
+// labels returns the labels for the scope's names, regardless of whether another scope
+// owns them.
 func (s *Scope) labels() (zone, account string) {
 	if s.Kind == bucket.Account {
 		return "", s.named()
@@ -66,5 +65,5 @@ func (s *Scope) labels() (zone, account string) {
 	return s.named(), labelOf(s.AccountName, s.AccountID)
 }
 
-// named is the scope's own of them.
+// named returns the label for the scope's own name.
 func (s *Scope) named() string { return labelOf(s.Name, s.ID) }

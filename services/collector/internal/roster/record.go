@@ -10,14 +10,14 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// The kinds of the records of scopes. Accounts have one of their own, so that builds
-// that know zones only never come to them.
+// The kinds of the records of scopes. Accounts have their own kind, so that builds that
+// know only zones do not read them.
 const (
 	KindScope   = "scope" // zones
 	KindAccount = "account"
 )
 
-// kindOf is the kind of the records of such scopes.
+// kindOf returns the record kind of scopes of a kind.
 func kindOf(k bucket.ScopeKind) string {
 	if k == bucket.Account {
 		return KindAccount
@@ -25,12 +25,12 @@ func kindOf(k bucket.ScopeKind) string {
 	return KindScope
 }
 
-// Key is that of the scope's record in the store.
+// Key returns the key of the scope's record in the store.
 func (s *Scope) Key() string { return fmt.Sprintf("%d/%s", s.Kind, s.ID) }
 
-// record is a scope as it is stored. Builds before this one kept the entitlements
-// in it, as nodes and checked; they read such a record as that of a scope whose
-// settings are to be read, and were to be had before.
+// record is the stored form of a scope. Earlier builds stored the entitlements in it, as
+// nodes and checked. They read a record of this build as that of a scope whose settings
+// were read once and must be read again.
 type record struct {
 	fields
 	Entitled   string      `json:"entitled,omitempty"` // key of the record of kind [KindEntitlements]
@@ -42,8 +42,8 @@ type record struct {
 
 type fields Scope
 
-// DefaultCredential is the name of the credential where no other is configured. It
-// is left out of records, as in those of builds that knew only one.
+// DefaultCredential is the name of the credential if no list is configured. Records omit
+// it, like those of builds that knew only one.
 const DefaultCredential = "default"
 
 func (s *Scope) record() store.Record {
@@ -60,22 +60,21 @@ func (s *Scope) record() store.Record {
 	return store.Record{Kind: kindOf(s.Kind), Key: s.Key(), Value: encode(r)}
 }
 
-// Stored is what the store knows of a roster.
+// Stored is a roster as read from the store.
 type Stored struct {
 	Roster   Roster
 	Contents *Contents
-	// Old are scopes whose records an earlier build wrote: they should be written
-	// again.
+	// Old are scopes whose records an earlier build wrote. They should be rewritten.
 	Old []*Scope
-	// Missing are scopes whose entitlements should be stored and cannot be read, so
-	// that their settings have to be.
+	// Missing are scopes whose stored entitlements are missing or unreadable, so that
+	// their settings must be read again.
 	Missing []*Scope
 	// Unreadable are records of the kinds of scopes, Damaged of [KindEntitlements].
 	Unreadable, Damaged []store.Unreadable
 }
 
-// Load reads the records of scopes and of what they are entitled to, the scopes first:
-// so what they refer to is there while a leader writes.
+// Load reads the records of scopes and then of entitlements. In this order, the
+// entitlements that the scopes refer to are present even while a leader writes.
 func Load(ctx context.Context, from interface {
 	Records(ctx context.Context, kind string) ([]store.Record, error)
 },
@@ -95,8 +94,8 @@ func Load(ctx context.Context, from interface {
 	return Read(scopes, contents), nil
 }
 
-// Tell gives the register what of the records could not be read.
-func (o *Stored) Tell(to interface {
+// Report passes the unreadable records to the register.
+func (o *Stored) Report(to interface {
 	Records(kind string, bad []store.Unreadable)
 },
 ) {
@@ -106,7 +105,7 @@ func (o *Stored) Tell(to interface {
 	to.Records(KindEntitlements, o.Damaged)
 }
 
-// Of are the unreadable records of one kind.
+// Of returns the unreadable records of one kind.
 func Of(kind string, unreadable []store.Unreadable) (out []store.Unreadable) {
 	for _, u := range unreadable {
 		if u.Kind == kind {
@@ -116,9 +115,9 @@ func Of(kind string, unreadable []store.Unreadable) (out []store.Unreadable) {
 	return out
 }
 
-// Read decodes the records of scopes and of [KindEntitlements]. Those that
-// cannot be read cost themselves: a scope that Cloudflare still lists is found again,
-// as a new one, and its record written anew.
+// Read decodes the records of scopes and of [KindEntitlements]. An unreadable record
+// affects only itself: a scope that Cloudflare still lists is discovered again as a new
+// one, and its record is rewritten.
 func Read(scopes, contents []store.Record) Stored {
 	out := Stored{Roster: make(Roster, len(scopes)), Contents: NewContents()}
 	out.Damaged = out.Contents.read(contents)

@@ -22,13 +22,13 @@ func zoneA() roster.Seen {
 }
 
 // listed is what the one credential sees.
-func listed(at bucket.Time, seen []roster.Seen, sel roster.Selection) []roster.List {
+func listed(at bucket.Time, seen []roster.Seen, sel roster.Filter) []roster.List {
 	return []roster.List{{Credential: roster.DefaultCredential, Select: sel, At: at, Seen: seen}}
 }
 
 func scope(id string) bucket.Scope { return bucket.Scope{Kind: bucket.Zone, ID: id} }
 
-func discoverOf(t *testing.T, r roster.Roster, now bucket.Time, seen []roster.Seen, sel roster.Selection, lookback time.Duration) []*roster.Scope {
+func discoverOf(t *testing.T, r roster.Roster, now bucket.Time, seen []roster.Seen, sel roster.Filter, lookback time.Duration) []*roster.Scope {
 	t.Helper()
 	changed, err := r.Discover(t.Context(), now, bucket.Zone, listed(now, seen, sel), lookback, func(bucket.Scope) bucket.Time { return 0 })
 	if err != nil {
@@ -39,7 +39,7 @@ func discoverOf(t *testing.T, r roster.Roster, now bucket.Time, seen []roster.Se
 
 func discover(t *testing.T, r roster.Roster, now bucket.Time, seen ...roster.Seen) int {
 	t.Helper()
-	return len(discoverOf(t, r, now, seen, roster.Selection{}, 24*time.Hour))
+	return len(discoverOf(t, r, now, seen, roster.Filter{}, 24*time.Hour))
 }
 
 func TestANewZoneGetsADayOfHistory(t *testing.T) {
@@ -97,15 +97,15 @@ func TestSelection(t *testing.T) {
 	a := zoneA()
 	b := roster.Seen{Kind: bucket.Zone, ID: idB, Name: "b.example", AccountID: "acc2", AccountName: "Bcme", State: roster.Active}
 	for name, c := range map[string]struct {
-		sel  roster.Selection
+		sel  roster.Filter
 		want []string
 	}{
-		"all":               {roster.Selection{}, []string{idA, idB}},
-		"by name":           {roster.Selection{Zones: []string{"b.example"}}, []string{idB}},
-		"by tag":            {roster.Selection{Zones: []string{idA}}, []string{idA}},
-		"excluded":          {roster.Selection{Exclude: []string{"a.example"}}, []string{idB}},
-		"by account's name": {roster.Selection{Accounts: []string{"Acme"}}, []string{idA}},
-		"by account's tag":  {roster.Selection{Accounts: []string{"acc2"}}, []string{idB}},
+		"all":               {roster.Filter{}, []string{idA, idB}},
+		"by name":           {roster.Filter{Zones: []string{"b.example"}}, []string{idB}},
+		"by tag":            {roster.Filter{Zones: []string{idA}}, []string{idA}},
+		"excluded":          {roster.Filter{Exclude: []string{"a.example"}}, []string{idB}},
+		"by account's name": {roster.Filter{Accounts: []string{"Acme"}}, []string{idA}},
+		"by account's tag":  {roster.Filter{Accounts: []string{"acc2"}}, []string{idB}},
 	} {
 		r := roster.Roster{}
 		discoverOf(t, r, noon, []roster.Seen{a, b}, c.sel, time.Hour)
@@ -124,7 +124,7 @@ func TestSelection(t *testing.T) {
 func TestAZoneThatIsExcludedLaterEnds(t *testing.T) {
 	r := roster.Roster{}
 	discover(t, r, noon, zoneA())
-	discoverOf(t, r, noon+60, []roster.Seen{zoneA()}, roster.Selection{Exclude: []string{"a.example"}}, time.Hour)
+	discoverOf(t, r, noon+60, []roster.Seen{zoneA()}, roster.Filter{Exclude: []string{"a.example"}}, time.Hour)
 	if got := r[scope(idA)]; got.State != roster.Excluded || got.End != noon+60 {
 		t.Errorf("%s until %s", got.State, got.End)
 	}
@@ -244,16 +244,16 @@ func TestARefusalIsProbedAndFallsEverywhere(t *testing.T) {
 		a.Entitle(at, allowing(nil)) // what the settings say does not make it new
 		at, want = at.Add(want), min(2*want, 6*time.Hour)
 	}
-	if changed := r.Absolve(a.Scope, "http_5m", "rollup_1m"); len(changed) != 2 {
+	if changed := r.ClearRefusal(a.Scope, "http_5m", "rollup_1m"); len(changed) != 2 {
 		t.Errorf("%d scopes changed; want both", len(changed))
 	}
-	if !foreign.Doubted("http_5m", "rollup_1m") {
+	if !foreign.HasRefusal("http_5m", "rollup_1m") {
 		t.Error("what another token is refused is absolved")
 	}
-	if a.Doubted("http_5m", "rollup_1m") || b.Doubted("http_5m", "rollup_1m") || !b.Doubted("http_5m", "adaptive") {
+	if a.HasRefusal("http_5m", "rollup_1m") || b.HasRefusal("http_5m", "rollup_1m") || !b.HasRefusal("http_5m", "adaptive") {
 		t.Errorf("left: %v and %v; want the refusal of the whole node alone", a.Refusals, b.Refusals)
 	}
-	if changed := r.Absolve(a.Scope, "http_5m", "rollup_1m"); len(changed) != 0 {
+	if changed := r.ClearRefusal(a.Scope, "http_5m", "rollup_1m"); len(changed) != 0 {
 		t.Error("what is not refused is absolved")
 	}
 }

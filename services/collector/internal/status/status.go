@@ -38,11 +38,11 @@ type Source struct {
 	Retention time.Duration
 	Leading   func() bool
 	Trouble   *trouble.Board // of this process
-	// Unreadable is told of records that cannot be read; nil: nobody is.
+	// Unreadable registers records that cannot be read; may be nil.
 	Unreadable *unreadable.Register
 }
 
-// Role is that of this process.
+// Role returns the role of this process.
 func (s *Source) Role() bucketv1.Role {
 	if s.Leading() {
 		return bucketv1.Role_ROLE_LEADER
@@ -50,8 +50,8 @@ func (s *Source) Role() bucketv1.Role {
 	return bucketv1.Role_ROLE_STANDBY
 }
 
-// Problems are those that the leader has found, by the store where another
-// process leads, and those of this process itself.
+// Problems returns the problems of the leader, from the store if another process leads,
+// and those of this process.
 func (s *Source) Problems(ctx context.Context) ([]*bucketv1.Problem, error) {
 	list := s.Trouble.List(false)
 	if s.Leading() {
@@ -63,7 +63,7 @@ func (s *Source) Problems(ctx context.Context) ([]*bucketv1.Problem, error) {
 		}
 		head, err := s.Store.Head(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("read whose problems are stored: %w", err)
+			return nil, fmt.Errorf("read the term of the stored problems: %w", err)
 		}
 		list = append(list, trouble.Read(head.Term, records)...)
 	}
@@ -77,7 +77,7 @@ func (s *Source) Problems(ctx context.Context) ([]*bucketv1.Problem, error) {
 	return out, nil
 }
 
-// picture is what the answers are made of; of scopes alone there is no book.
+// picture has the data for a response. Book is nil if only scopes are requested.
 type picture struct {
 	now    bucket.Time
 	claims []roster.Claim
@@ -105,7 +105,7 @@ func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
 	return p, nil
 }
 
-// scopes begins a picture: who there is, and nothing of what is stored of them.
+// scopes reads only the scopes of a picture.
 func (s *Source) scopes(ctx context.Context) (*picture, error) {
 	p := &picture{now: bucket.TimeOf(s.Clock.Now())}
 	stored, err := roster.Load(ctx, s.Store)
@@ -113,11 +113,11 @@ func (s *Source) scopes(ctx context.Context) (*picture, error) {
 		return nil, err
 	}
 	p.roster = stored.Roster
-	stored.Tell(s.Unreadable)
+	stored.Report(s.Unreadable)
 	return p, nil
 }
 
-// Named are the scopes whose zone label is one of the names, or was before a recorded
+// Named returns the scopes whose zone label is one of the names, or was before a recorded
 // rename.
 func (s *Source) Named(ctx context.Context, zones []string) ([]bucket.Scope, error) {
 	p, err := s.scopes(ctx)
@@ -126,7 +126,7 @@ func (s *Source) Named(ctx context.Context, zones []string) ([]bucket.Scope, err
 	}
 	var out []bucket.Scope
 	for _, sc := range p.roster {
-		if slices.ContainsFunc(zones, sc.Bears) {
+		if slices.ContainsFunc(zones, sc.HasLabel) {
 			out = append(out, sc.Scope)
 		}
 	}
@@ -206,8 +206,8 @@ func (s *Source) Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Of the claims only the variants are told, which no window decides: what
-	// is stored, the one thing that is large, need not be read.
+	// Only the variants of the claims are returned. They do not depend on windows, so
+	// coverage, which is large, need not be read.
 	p.claim(s.Catalogue, store.Filter{}, roster.Terms{})
 	entitlements := p.entitlements()
 	out := make([]*bucketv1.ScopeInfo, 0, len(p.roster))
@@ -226,7 +226,7 @@ func (s *Source) Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error) {
 	return out, nil
 }
 
-// entitlements are those of each scope, in the order of the claims.
+// entitlements returns the entitlements of each scope, in the order of the claims.
 func (p *picture) entitlements() map[bucket.Scope][]*bucketv1.Entitlement {
 	out := make(map[bucket.Scope][]*bucketv1.Entitlement, len(p.roster))
 	for _, c := range p.claims {

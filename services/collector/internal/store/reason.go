@@ -5,10 +5,10 @@ import (
 	"errors"
 )
 
-// Mendable reports whether an error lasts until an operator repairs the database: a
+// NeedsRepair reports whether an error lasts until an operator repairs the database: a
 // process can only retry now and then. Other errors are transient, or concern the
 // request.
-func Mendable(err error) bool {
+func NeedsRepair(err error) bool {
 	for _, kind := range []error{ErrNoSpace, ErrReadOnly, ErrReplaced, ErrDenied, ErrSchema, ErrCorrupt} {
 		if errors.Is(err, kind) {
 			return true
@@ -17,9 +17,11 @@ func Mendable(err error) bool {
 	return false
 }
 
-// OfContent reports whether an append failed because of a value in the batch: the rest of
+// ContentRejected reports whether an append failed because of a value in the batch: the rest of
 // the batch can be stored without it.
-func OfContent(err error) bool { return errors.Is(err, ErrInvalid) || errors.Is(err, ErrEncoding) }
+func ContentRejected(err error) bool {
+	return errors.Is(err, ErrInvalid) || errors.Is(err, ErrEncoding)
+}
 
 // reasons is searched in this order: a specific error before the one that it wraps.
 var reasons = []struct {

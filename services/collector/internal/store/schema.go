@@ -32,10 +32,10 @@ func (s Schema) Check(known int) error {
 // ErrSource is an ErrSettings: simulated and real data do not mix.
 var ErrSource = fmt.Errorf("%w", ErrSettings)
 
-// Settle compares the settings of an existing store with the wanted ones and returns
+// Reconcile compares the settings of an existing store with the wanted ones and returns
 // those to use; ErrSettings if they are incompatible. Change adopts the wanted sample
 // timestamp. An empty one accepts the stored settings, for tools.
-func (s Settings) Settle(want Settings, change bool) (Settings, error) {
+func (s Settings) Reconcile(want Settings, change bool) (Settings, error) {
 	if want.SampleTimestamp == "" {
 		return s, nil
 	}

@@ -244,7 +244,7 @@ type Store interface {
 	// Append commits a batch at position at, which must be the head, and returns the
 	// new head. A batch without entries writes only its records, under the same
 	// conditions. ErrDeposed, ErrConflict, ErrDuplicate,
-	// ErrUnavailable (outcome unknown: read Head). See [Mendable] and [OfContent]
+	// ErrUnavailable (outcome unknown: read Head). See [NeedsRepair] and [ContentRejected]
 	// for others.
 	Append(ctx context.Context, term Term, at bucket.Position, batch Batch) (bucket.Position, error)
 

@@ -1,6 +1,6 @@
-// Package upstream is the ways to Cloudflare's API: one for each API token, with a
-// client, a budget and failures of its own. What one token is refused, or has used
-// up, says nothing about another.
+// Package upstream has the credentials of Cloudflare's API, each with its own client,
+// budget and outages. A refusal or an exhausted budget of one credential does not affect
+// another.
 package upstream
 
 import (
@@ -16,70 +16,70 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
 
-// Client is Cloudflare as the loop needs it; *cloudflare.Client is one.
+// Client is the part of *cloudflare.Client that the loop uses.
 type Client interface {
-	Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Answer, error)
+	Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Response, error)
 	Zones(ctx context.Context) ([]cloudflare.Zone, error)
 	Accounts(ctx context.Context) ([]cloudflare.Account, error)
 	Date(ctx context.Context) (time.Time, error)
 	Settings(ctx context.Context, accountID string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error)
 }
 
-// Budget gives leave to send one request (G7); *quota.Limiter is one.
+// Budget grants permits to send requests (G7); *quota.Limiter implements it.
 type Budget interface {
-	// TryTake takes one permit for a lane. ok is false when none is free before
-	// wait has passed.
+	// TryTake takes one permit for a lane. If none is free, ok is false, and wait is
+	// the pause before the next attempt.
 	TryTake(ctx context.Context, lane quota.Lane) (ok bool, wait time.Duration, err error)
-	// Over tells that a request that had a permit is over, whatever came of it.
+	// Over reports that a request with a permit has ended, with any result.
 	Over()
-	// Share is how many requests Weir may send in five minutes, of how many that
+	// Share returns how many requests Weir may send in five minutes, and how many
 	// Cloudflare allows the user.
 	Share() (share, limit int)
-	// Expect tells how many requests in that time keep the newest windows complete.
+	// Expect sets how many requests in five minutes keep the newest windows complete.
 	Expect(need float64)
-	// Refused tells that Cloudflare refused a request for lack of budget, and
-	// for how long it said to wait; 0 when it did not say.
+	// Refused reports that Cloudflare refused a request because the budget was used
+	// up, and how long it said to wait; 0 if it did not say.
 	Refused(wait time.Duration)
 }
 
-// Credential is an API token, and what Weir may do with it.
+// Credential is an API token with its budget and the scopes that it selects.
 type Credential struct {
-	Name   string // unique; stored with each scope that is asked by it
+	Name   string // unique; stored with each scope that belongs to it
 	Client Client
 	// User is the Cloudflare user that owns the token. Credentials of one user have
 	// one budget.
 	User   string
 	Budget Budget
-	Select roster.Selection
+	Select roster.Filter
 }
 
-// Outage is why nothing can be asked with a credential, for as long as that lasts.
-// The zero value is none.
+// Outage is a failure that stops all requests of a credential while it lasts. The zero
+// value is no outage.
 type Outage struct {
 	backoff.Backoff
 	Reason ledger.Reason
 	Detail string
 }
 
-// Lasts reports whether there is one.
-func (o *Outage) Lasts() bool { return o.Reason != "" }
+// Active reports whether there is an outage.
+func (o *Outage) Active() bool { return o.Reason != "" }
 
-// Begin notes that something failed for a reason, or failed again. Jitter is that of
+// Begin records a first or further failure with its reason. Jitter is as for
 // [backoff.Backoff.Fail].
 func (o *Outage) Begin(now bucket.Time, why error, reason ledger.Reason, p backoff.Pauses, jitter float64) {
 	o.Fail(now, p, jitter)
 	o.Reason, o.Detail = reason, why.Error()
 }
 
-// ReasonOf is why a window is missing that failed with an error: what the ledger
-// says of its class.
+// ReasonOf returns the reason, as in the ledger, of a window whose query failed with an
+// error.
 func ReasonOf(err error) ledger.Reason {
 	var e *cloudflare.Error
 	if !errors.As(err, &e) {
 		return ledger.UpstreamError
 	}
 	switch e.Class {
-	case cloudflare.BadAnswer:
+	case cloudflare.BadResponse:
 		return ledger.BadAnswer
 	case cloudflare.Auth, cloudflare.Denied:
 		return ledger.Unauthorized

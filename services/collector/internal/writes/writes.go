@@ -174,12 +174,12 @@ func (w *Watch) Err() error {
 // retention, do not count.
 func (w *Watch) worst() (worst string) {
 	for _, what := range slices.Sorted(maps.Keys(w.failing)) {
-		f, mend := w.failing[what], store.Mendable(w.failing[what].err)
+		f, mend := w.failing[what], store.NeedsRepair(w.failing[what].err)
 		if what == Retention || !mend && w.now().Sub(f.since) < Lasting {
 			continue
 		}
 		before, some := w.failing[worst]
-		if !some || mend && !store.Mendable(before.err) || mend == store.Mendable(before.err) && f.since.Before(before.since) {
+		if !some || mend && !store.NeedsRepair(before.err) || mend == store.NeedsRepair(before.err) && f.since.Before(before.since) {
 			worst = what
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/yamldoc"
 )
 
@@ -133,7 +134,7 @@ func (d *decoder) object(n ast.Node, to reflect.Value, p path, at Place) {
 			d.add(n, "%s has no %s", p, f.key)
 		case required == "id" && i >= 0:
 			if text, ok := textOf(entries[i].value); ok {
-				p.name += " " + clip(text)
+				p.name += " " + bucket.Clip(text)
 			}
 		}
 	}
@@ -252,7 +253,7 @@ func (d *decoder) table(n ast.Node, to reflect.Value, p path, tag reflect.Struct
 		if key.Type() == durationType {
 			v, ok := ParseDuration(e.key)
 			if !ok {
-				d.add(e.node, "key of %s is %q; it must be a duration such as 5m", p, clip(e.key))
+				d.add(e.node, "key of %s is %q; it must be a duration such as 5m", p, bucket.Clip(e.key))
 				continue
 			}
 			key.SetInt(int64(v))
@@ -261,8 +262,8 @@ func (d *decoder) table(n ast.Node, to reflect.Value, p path, tag reflect.Struct
 		}
 		element := reflect.New(to.Type().Elem()).Elem()
 		if object {
-			d.object(e.value, element, path{name + " " + clip(e.key), p.around}, d.at(e.node))
-		} else if !d.sound(e.value, element, path{p.name + " " + clip(e.key), p.around}, tag) {
+			d.object(e.value, element, path{name + " " + bucket.Clip(e.key), p.around}, d.at(e.node))
+		} else if !d.sound(e.value, element, path{p.name + " " + bucket.Clip(e.key), p.around}, tag) {
 			continue
 		}
 		to.SetMapIndex(key, element)

@@ -9,15 +9,17 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/weir-metrics/weir/internal/bucket"
 )
 
 // text checks a text against the rule of a tag.
 func (d *decoder) text(n ast.Node, p path, text, tag string) bool {
 	switch r := d.format.rule(tag); {
 	case r.oneOf != nil && !slices.Contains(r.oneOf, text):
-		d.add(n, "%s is %q; it must be %s", p, clip(text), r.alternatives())
+		d.add(n, "%s is %q; it must be %s", p, bucket.Clip(text), r.alternatives())
 	case r.pattern.Regexp != nil && !r.pattern.MatchString(text):
-		d.add(n, "%s is %q; it must %s", p, clip(text), r.pattern.Want)
+		d.add(n, "%s is %q; it must %s", p, bucket.Clip(text), r.pattern.Want)
 	default:
 		return true
 	}
@@ -126,16 +128,7 @@ func describe(n ast.Node) string {
 	case *ast.LiteralNode:
 		return "a block of text"
 	case ast.ScalarNode:
-		return strconv.Quote(clip(n.GetToken().Value))
+		return strconv.Quote(bucket.Clip(n.GetToken().Value))
 	}
 	return "something else"
-}
-
-// clip keeps messages short whatever a file holds.
-func clip(s string) string {
-	const most = 80
-	if len(s) <= most {
-		return s
-	}
-	return s[:most] + "…"
 }

@@ -139,7 +139,7 @@ func newCredential(c Config, watch *reload.Watch) (credential, error) {
 	if c.Token.File() == "" {
 		watch = nil // it cannot change
 	}
-	token, err := reload.Keep(watch, "WEIR_COLLECTOR_TOKEN_FILE", func() (string, error) {
+	token, err := reload.NewValue(watch, "WEIR_COLLECTOR_TOKEN_FILE", func() (string, error) {
 		now, err := c.Token.Reread()
 		if err != nil {
 			return "", err

@@ -59,12 +59,12 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 		text(w, http.StatusBadRequest, err.Error())
 		return outcomeRefused
 	}
-	if !h.backfills.TryEnter() {
+	if !h.backfills.TryAcquire() {
 		w.Header().Set("Retry-After", "30")
 		text(w, http.StatusServiceUnavailable, fmt.Sprintf("too many concurrent backfills: the limit is %d (WEIR_EXPOSER_MAX_BACKFILLS)", cap(h.backfills)))
 		return outcomeRefused
 	}
-	defer h.backfills.Leave()
+	defer h.backfills.Release()
 	end := time.Now().Add(h.limits.backfill)
 	ctx, cancel := context.WithDeadlineCause(r.Context(), end, errTooLong)
 	defer cancel()

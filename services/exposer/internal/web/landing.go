@@ -57,11 +57,11 @@ type row struct {
 }
 
 func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
-	if !h.pages.TryEnter() {
+	if !h.pages.TryAcquire() {
 		full(w, "too many concurrent requests for the landing page; try again")
 		return
 	}
-	defer h.pages.Leave()
+	defer h.pages.Release()
 	p := page{Version: h.Version, Hours: h.Board.Hours(), Host: r.Host}
 	if err := h.Board.Ready(); err != nil {
 		p.NotReady = err.Error()

@@ -57,8 +57,8 @@ const chunk = 64 << 10
 
 // bodies hands out the bodies of views and limits the memory of those in use.
 type bodies struct {
-	most   int         // bytes, total of the distinct bodies in use
-	builds proc.Places // one per concurrent build
+	most   int            // bytes, total of the distinct bodies in use
+	builds proc.Semaphore // one per concurrent build
 
 	mu       sync.Mutex
 	inUse    map[bodyKey]*sharedBody
@@ -78,7 +78,7 @@ type sharedBody struct {
 }
 
 func newBodies(most, builds int) *bodies {
-	return &bodies{most: most, builds: make(proc.Places, builds), inUse: map[bodyKey]*sharedBody{}, released: make(chan struct{})}
+	return &bodies{most: most, builds: make(proc.Semaphore, builds), inUse: map[bodyKey]*sharedBody{}, released: make(chan struct{})}
 }
 
 // acquire returns a body. While the bodies in use exceed the limit, it waits until
@@ -89,7 +89,7 @@ func (b *bodies) acquire(ctx context.Context, key bodyKey) (body []byte, ok bool
 		if body, ok = b.share(key); ok {
 			return body, true
 		}
-		if b.builds.Enter(ctx) != nil {
+		if b.builds.Acquire(ctx) != nil {
 			return nil, false
 		}
 		// Another scrape may have built it meanwhile.
@@ -98,7 +98,7 @@ func (b *bodies) acquire(ctx context.Context, key bodyKey) (body []byte, ok bool
 		if !ok && room {
 			body, ok = b.add(key, key.view.Body(key.format, key.encoding)), true
 		}
-		b.builds.Leave()
+		b.builds.Release()
 		if ok {
 			return body, true
 		}

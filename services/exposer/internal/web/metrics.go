@@ -30,10 +30,10 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) (code int) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), h.limits.patience)
 	defer cancel()
-	if h.scrapes.Enter(ctx) != nil {
+	if h.scrapes.Acquire(ctx) != nil {
 		return full(w, fmt.Sprintf("too many concurrent scrapes: the limit is %d (WEIR_EXPOSER_MAX_SCRAPES)", cap(h.scrapes)))
 	}
-	defer h.scrapes.Leave()
+	defer h.scrapes.Release()
 	v, err := h.Board.View(hours)
 	if err != nil {
 		return h.refuse(w, err)

@@ -63,8 +63,8 @@ func New(cfg Config) http.Handler {
 		cfg.limits = &defaultLimits
 	}
 	h := &handler{
-		Config: cfg, scrapes: make(proc.Places, cfg.MaxScrapes), backfills: make(proc.Places, cfg.MaxBackfills),
-		pages: make(proc.Places, cfg.limits.pages), problems: newProblems(cfg.Status), often: quiet.New(cfg.Logger, time.Minute), bodies: newBodies(cfg.limits.bytes, cfg.limits.builds),
+		Config: cfg, scrapes: make(proc.Semaphore, cfg.MaxScrapes), backfills: make(proc.Semaphore, cfg.MaxBackfills),
+		pages: make(proc.Semaphore, cfg.limits.pages), problems: newProblems(cfg.Status), often: quiet.New(cfg.Logger, time.Minute), bodies: newBodies(cfg.limits.bytes, cfg.limits.builds),
 	}
 	mux := http.NewServeMux()
 	// GET patterns answer HEAD too; other methods get 405 with Allow.
@@ -81,7 +81,7 @@ func New(cfg Config) http.Handler {
 
 type handler struct {
 	Config
-	scrapes, backfills, pages proc.Places
+	scrapes, backfills, pages proc.Semaphore
 	bodies                    *bodies
 	problems                  *problems
 	often                     *quiet.Log // for errors that may repeat with every request

@@ -4,13 +4,13 @@
 // 	protoc        (unknown)
 // source: weir/bucket/v1/bucket.proto
 
-// Package weir.bucket.v1 is the contract between a Weir collector and whoever
-// follows it: exposers and internal tools alike.
+// Package weir.bucket.v1 is the contract between a Weir collector and its
+// clients: exposers and other readers.
 //
 // Conventions that hold for every message:
 //   - a window is [start, start + size), aligned to its size in UTC; times of
 //     windows are whole seconds since 1970-01-01T00:00:00Z (int64, suffix
-//     _unix_seconds), moments at which something happened are Timestamps;
+//     _unix_seconds), times of events are Timestamps;
 //   - a scope is one zone or one account and is identified by Cloudflare's tag
 //     (32 lower-case hex digits), never by its name;
 //   - fields may be added; a reader ignores what it does not know, except that
@@ -35,7 +35,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ScopeKind says whom a bucket is about.
+// ScopeKind is the kind of scope that a bucket is about.
 type ScopeKind int32
 
 const (
@@ -85,7 +85,7 @@ func (ScopeKind) EnumDescriptor() ([]byte, []int) {
 	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{0}
 }
 
-// Finality says on what grounds a bucket was declared final.
+// Finality is the reason why a bucket became final.
 type Finality int32
 
 const (
@@ -143,7 +143,7 @@ func (Finality) EnumDescriptor() ([]byte, []int) {
 	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{1}
 }
 
-// Origin says which lane of the collector fetched a bucket.
+// Origin is the lane of the collector that fetched a bucket.
 type Origin int32
 
 const (
@@ -251,31 +251,31 @@ func (FamilyRole) EnumDescriptor() ([]byte, []int) {
 	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{3}
 }
 
-// GapReason says why a window that is due is not final.
+// GapReason is the reason why a window that is due is not final.
 type GapReason int32
 
 const (
 	GapReason_GAP_REASON_UNSPECIFIED GapReason = 0
-	// Due, and simply not answered yet.
+	// Due, and not read yet.
 	GapReason_GAP_REASON_PENDING GapReason = 1
 	// Cloudflare refused or failed: budget, transport, server error.
 	GapReason_GAP_REASON_UPSTREAM_ERROR GapReason = 2
-	// The answer looked wrong (empty or far too low) and is being re-read.
+	// The reading is suspect (empty or far too low) and is read again.
 	GapReason_GAP_REASON_SUSPECT GapReason = 3
 	// The whole dataset is delayed at Cloudflare.
 	GapReason_GAP_REASON_DELAYED GapReason = 4
-	// The zone is not in the answer: the token cannot see it, or it is gone.
+	// The zone is not in the response: the token cannot see it, or it is gone.
 	GapReason_GAP_REASON_NOT_VISIBLE GapReason = 5
-	// The answer filled a page even for the smallest question.
+	// The response filled a page even for the smallest request.
 	GapReason_GAP_REASON_TOO_BIG GapReason = 6
-	// Cloudflare's answer could not be read as what was asked for.
+	// Cloudflare's response is not valid for the request.
 	GapReason_GAP_REASON_BAD_ANSWER GapReason = 7
 	// The token was refused.
 	GapReason_GAP_REASON_UNAUTHORIZED GapReason = 8
-	// Cloudflare refused in words that this release does not recognise. Nothing
-	// is concluded from it; the question is asked again within minutes.
+	// Cloudflare refused with a message that this release does not recognise. The
+	// request is retried within minutes.
 	GapReason_GAP_REASON_UNKNOWN GapReason = 9
-	// The answer contains a value that readers would refuse, so the bucket cannot
+	// The response contains a value that readers would reject, so the bucket cannot
 	// be stored; see detail.
 	GapReason_GAP_REASON_INVALID GapReason = 10
 )
@@ -337,7 +337,7 @@ func (GapReason) EnumDescriptor() ([]byte, []int) {
 	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{4}
 }
 
-// SampleTimestamp says which instant of a window its samples carry.
+// SampleTimestamp is the timestamp of a window's samples.
 type SampleTimestamp int32
 
 const (
@@ -817,7 +817,7 @@ type DatasetVersion struct {
 	Version     uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	ScopeKind   ScopeKind              `protobuf:"varint,3,opt,name=scope_kind,json=scopeKind,proto3,enum=weir.bucket.v1.ScopeKind" json:"scope_kind,omitempty"`
 	SizeSeconds uint32                 `protobuf:"varint,4,opt,name=size_seconds,json=sizeSeconds,proto3" json:"size_seconds,omitempty"`
-	// How long after its end a window is first asked for.
+	// How long after its end a window is first queried.
 	Delay *durationpb.Duration `protobuf:"bytes,5,opt,name=delay,proto3" json:"delay,omitempty"`
 	// Most windows that a replay repeats: 1 to 30 (Prometheus re-appends every
 	// repeat without end from 33 samples per series on).
@@ -914,8 +914,8 @@ func (x *DatasetVersion) GetDescription() string {
 	return ""
 }
 
-// GapDecision puts on record that a range will not be collected: Cloudflare no
-// longer has it (lost), or an operator accepted the gap.
+// GapDecision records that a range will not be collected: Cloudflare no longer
+// has it (lost), or an operator accepted the gap.
 type GapDecision struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Kind             GapDecision_Kind       `protobuf:"varint,1,opt,name=kind,proto3,enum=weir.bucket.v1.GapDecision_Kind" json:"kind,omitempty"`
@@ -1196,8 +1196,8 @@ type Entry struct {
 	CommittedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=committed_at,json=committedAt,proto3" json:"committed_at,omitempty"`
 	// Absent where the stored content cannot be read (an older release wrote it,
 	// or the row was damaged) or is of a kind that this release does not know.
-	// Such an entry has its place in the order and the chain: apply nothing and
-	// go on. Its window counts as stored; GetCoverage calls it UNREADABLE.
+	// Such an entry is part of the order and the chain. Skip it and continue. Its
+	// window counts as stored; GetCoverage reports it as UNREADABLE.
 	//
 	// Types that are valid to be assigned to Kind:
 	//
@@ -1352,13 +1352,13 @@ func (*Entry_Restatement) isEntry_Kind() {}
 // except for the revision, which may be shown and compared within one history.
 type ResumePoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Identity of the store, made when the store was created.
+	// Identity of the store, assigned when it was created.
 	StoreId string `protobuf:"bytes,1,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
 	// Last revision that the client has applied.
 	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	// The chain of that revision. A store restored from a backup, or failed over
-	// to a replica that lacked the last commits, has another chain behind the
-	// same number; the server then answers FAILED_PRECONDITION, reason
+	// The chain of that revision. After a restore from a backup, or a failover to a
+	// replica that lacked the last commits, a store has another chain at the same
+	// revision. The server then returns FAILED_PRECONDITION with the reason
 	// HISTORY_CHANGED.
 	Chain         []byte `protobuf:"bytes,3,opt,name=chain,proto3" json:"chain,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1416,12 +1416,12 @@ func (x *ResumePoint) GetChain() []byte {
 	return nil
 }
 
-// StoreInfo holds the properties of a store that shape what readers show.
+// StoreInfo has the properties of a store that affect what readers show.
 type StoreInfo struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	StoreId         string                 `protobuf:"bytes,1,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
 	SampleTimestamp SampleTimestamp        `protobuf:"varint,2,opt,name=sample_timestamp,json=sampleTimestamp,proto3,enum=weir.bucket.v1.SampleTimestamp" json:"sample_timestamp,omitempty"`
-	// The data comes from a simulator and describes no real zone.
+	// The data comes from a simulator.
 	Simulated bool `protobuf:"varint,3,opt,name=simulated,proto3" json:"simulated,omitempty"`
 	// How long the store keeps buckets.
 	Retention     *durationpb.Duration `protobuf:"bytes,4,opt,name=retention,proto3" json:"retention,omitempty"`

@@ -23,22 +23,22 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ScopeState says whether a scope is being collected.
+// ScopeState is whether a scope is collected, and why not.
 type ScopeState int32
 
 const (
 	ScopeState_SCOPE_STATE_UNSPECIFIED ScopeState = 0
 	ScopeState_SCOPE_STATE_ACTIVE      ScopeState = 1
-	// Cloudflare says that the zone is paused.
+	// Paused at Cloudflare.
 	ScopeState_SCOPE_STATE_PAUSED ScopeState = 2
-	// No longer in the list that the token sees.
+	// No longer in the token's list.
 	ScopeState_SCOPE_STATE_GONE ScopeState = 3
-	// Left out by the operator's settings.
+	// Excluded by the operator's settings.
 	ScopeState_SCOPE_STATE_EXCLUDED ScopeState = 4
-	// Added to Cloudflare and not activated yet. Earlier collectors say PAUSED.
+	// Added to Cloudflare and not activated yet. Earlier collectors report PAUSED.
 	ScopeState_SCOPE_STATE_PENDING ScopeState = 5
-	// Cloudflare says that the zone has moved away, is deactivated, or another
-	// word than active. Earlier collectors say PAUSED.
+	// Moved, deactivated, or in another state at Cloudflare that is not active.
+	// Earlier collectors report PAUSED.
 	ScopeState_SCOPE_STATE_INACTIVE ScopeState = 6
 )
 
@@ -105,10 +105,10 @@ const (
 	CoverageState_COVERAGE_STATE_LOST CoverageState = 4
 	// Missing, and accepted by an operator.
 	CoverageState_COVERAGE_STATE_ACCEPTED CoverageState = 5
-	// Stored, but the stored content cannot be read. It is not asked for again; a
-	// restatement mends it.
+	// Stored, but the stored content cannot be read. It is not fetched again; a
+	// restatement can replace it.
 	CoverageState_COVERAGE_STATE_UNREADABLE CoverageState = 6
-	// Due and answered, but not believed yet: the answer was empty or far too low
+	// Due and read, but not confirmed yet: the reading is empty or far too low
 	// (reason SUSPECT), or the whole dataset is late at Cloudflare (reason
 	// DELAYED). It becomes final by itself before Cloudflare drops it.
 	CoverageState_COVERAGE_STATE_WAITING CoverageState = 7
@@ -380,7 +380,7 @@ func (*WatchBucketsRequest_Resume) isWatchBucketsRequest_Start() {}
 
 func (*WatchBucketsRequest_Snapshot) isWatchBucketsRequest_Start() {}
 
-// SnapshotRequest asks for a consistent view, read in one transaction.
+// SnapshotRequest requests a consistent view, read in one transaction.
 type SnapshotRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Send buckets whose window ends less than this long before the store's
@@ -561,7 +561,7 @@ func (*WatchBucketsResponse_Progress) isWatchBucketsResponse_Event() {}
 type SnapshotEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Point *ResumePoint           `protobuf:"bytes,1,opt,name=point,proto3" json:"point,omitempty"`
-	// Stream time: the trusted time of the leader when it last said that it lives.
+	// Stream time: the trusted time of the leader's last heartbeat.
 	// All that it had committed before is in the snapshot. It says nothing about
 	// windows that are still missing: DatasetStatus does. Absent when no leader has
 	// said so yet.
@@ -1083,7 +1083,7 @@ func (x *ScopeInfo) GetEntitlements() []*Entitlement {
 	return nil
 }
 
-// Entitlement says whether and how a dataset may be asked for one scope.
+// Entitlement is whether and how a dataset may be queried for one scope.
 type Entitlement struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Dataset string                 `protobuf:"bytes,1,opt,name=dataset,proto3" json:"dataset,omitempty"`
@@ -1315,7 +1315,7 @@ func (x *GetCoverageResponse) GetAsOf() *timestamppb.Timestamp {
 }
 
 // Coverage of one dataset and scope: its ranges ascend, do not overlap, and
-// together fill the asked range from the horizon to the newest window that is
+// together fill the requested range from the horizon to the newest window that is
 // due.
 type Coverage struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1395,8 +1395,8 @@ type CoverageRange struct {
 	// For MISSING, WAITING and LOST.
 	Reason GapReason `protobuf:"varint,4,opt,name=reason,proto3,enum=weir.bucket.v1.GapReason" json:"reason,omitempty"`
 	Detail string    `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
-	// For MISSING and WAITING: how often it was asked for, when it will be asked next, and
-	// when Cloudflare drops it.
+	// For MISSING and WAITING: how often it was queried, when it is queried next,
+	// and when Cloudflare drops it.
 	Attempts      uint32                 `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	NextAttempt   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=next_attempt,json=nextAttempt,proto3" json:"next_attempt,omitempty"`
 	LostAt        *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=lost_at,json=lostAt,proto3" json:"lost_at,omitempty"`
@@ -1535,16 +1535,16 @@ type GetStatusResponse struct {
 	CompactedRevision uint64 `protobuf:"varint,3,opt,name=compacted_revision,json=compactedRevision,proto3" json:"compacted_revision,omitempty"`
 	// Stream time, as in Progress.
 	ProgressTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
-	// Of the process that answers.
+	// Of the process that responds.
 	Role Role `protobuf:"varint,5,opt,name=role,proto3,enum=weir.bucket.v1.Role" json:"role,omitempty"`
 	// Name of the process that holds the lease; empty when nobody does.
 	Leader string `protobuf:"bytes,6,opt,name=leader,proto3" json:"leader,omitempty"`
-	// Release of the process that answers.
+	// Release of the process that responds.
 	Version string `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
 	// May be some seconds older than the rest.
 	Datasets []*DatasetStatus `protobuf:"bytes,8,rep,name=datasets,proto3" json:"datasets,omitempty"`
-	// What an operator should know now, ordered by code and about: what the
-	// leader has found, and what the process that answers has.
+	// Problems that an operator should know, ordered by code and about: those of
+	// the leader and those of the process that responds.
 	Problems      []*Problem `protobuf:"bytes,9,rep,name=problems,proto3" json:"problems,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1643,9 +1643,9 @@ func (x *GetStatusResponse) GetProblems() []*Problem {
 	return nil
 }
 
-// Problem is a condition that a person has to mend or decide about. It is
-// reported for as long as it lasts. At most 100 are listed for one code; the
-// last of them then says how many more there are.
+// Problem is a condition that a person must fix or decide about. It is reported
+// while it lasts. At most 100 are listed for one code; the last of them then has
+// the number of the others.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Stable, in upper snake case: SELECTION_UNMATCHED, NO_ZONES, …; the heading
@@ -1654,7 +1654,7 @@ type Problem struct {
 	// What the problem is about: a setting's value, a zone, a dataset. Empty: the
 	// whole process or store.
 	About string `protobuf:"bytes,2,opt,name=about,proto3" json:"about,omitempty"`
-	// For people: what is wrong and what would be right. No secrets.
+	// For people: what is wrong and how to fix it. No secrets.
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// When the process that found it noticed it first, by its clock.
 	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
@@ -1725,7 +1725,7 @@ type DatasetStatus struct {
 	Dataset string                 `protobuf:"bytes,1,opt,name=dataset,proto3" json:"dataset,omitempty"`
 	// End of the newest window up to which everything that is due is accounted
 	// for in every scope that is collected: final, unreadable, refused, lost,
-	// accepted, or waiting to be believed.
+	// accepted, or waiting for confirmation.
 	CompleteUntilUnixSeconds int64 `protobuf:"varint,2,opt,name=complete_until_unix_seconds,json=completeUntilUnixSeconds,proto3" json:"complete_until_unix_seconds,omitempty"`
 	// End of the newest window that is final for some scope.
 	NewestEndUnixSeconds int64 `protobuf:"varint,3,opt,name=newest_end_unix_seconds,json=newestEndUnixSeconds,proto3" json:"newest_end_unix_seconds,omitempty"`
@@ -1733,9 +1733,9 @@ type DatasetStatus struct {
 	// yet is neither.
 	ScopesActive  uint32 `protobuf:"varint,4,opt,name=scopes_active,json=scopesActive,proto3" json:"scopes_active,omitempty"`
 	ScopesRefused uint32 `protobuf:"varint,5,opt,name=scopes_refused,json=scopesRefused,proto3" json:"scopes_refused,omitempty"`
-	// Windows due, not final, and not waiting to be believed.
+	// Windows due, not final, and not waiting for confirmation.
 	WindowsMissing uint64 `protobuf:"varint,6,opt,name=windows_missing,json=windowsMissing,proto3" json:"windows_missing,omitempty"`
-	// Windows that are waiting to be believed; see COVERAGE_STATE_WAITING.
+	// Windows that are waiting for confirmation; see COVERAGE_STATE_WAITING.
 	WindowsWaiting uint64 `protobuf:"varint,7,opt,name=windows_waiting,json=windowsWaiting,proto3" json:"windows_waiting,omitempty"`
 	// Windows stored whose content cannot be read; see COVERAGE_STATE_UNREADABLE.
 	WindowsUnreadable uint64 `protobuf:"varint,8,opt,name=windows_unreadable,json=windowsUnreadable,proto3" json:"windows_unreadable,omitempty"`

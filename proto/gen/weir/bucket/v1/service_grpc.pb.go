@@ -45,11 +45,11 @@ const (
 //	BEHIND             UNAVAILABLE          this process is behind, the point may be right: retry, try another
 //	SLOW_READER        RESOURCE_EXHAUSTED   the client fell behind the lag limit: resume where it is
 //	TOO_MANY_STREAMS   RESOURCE_EXHAUSTED   the server's limit of streams is reached: back off
-//	STORE_UNAVAILABLE  UNAVAILABLE          the database is away: back off
+//	STORE_UNAVAILABLE  UNAVAILABLE          the database is unavailable: back off
 //	DRAINING           UNAVAILABLE          the server shuts down: reconnect
 //	CREDENTIAL_WITHDRAWN  UNAVAILABLE       the stream's bearer token was withdrawn while it ran: reconnect
-//	UNAUTHENTICATED    UNAUTHENTICATED      no bearer token, or none that this server knows: look at the settings
-//	PERMISSION_DENIED  PERMISSION_DENIED    the bearer token is for something else: look at the settings
+//	UNAUTHENTICATED    UNAUTHENTICATED      no bearer token, or an unknown one: check the settings
+//	PERMISSION_DENIED  PERMISSION_DENIED    the bearer token lacks the required access: check the settings
 //	BAD_REQUEST        INVALID_ARGUMENT     the request is malformed; the message names field and value: do not retry
 //	INTERNAL           INTERNAL             anything else; the id in the message is in the collector's log
 type BucketServiceClient interface {
@@ -69,8 +69,8 @@ type BucketServiceClient interface {
 	ListDatasets(ctx context.Context, in *ListDatasetsRequest, opts ...grpc.CallOption) (*ListDatasetsResponse, error)
 	// ListScopes returns every zone and account that was ever collected.
 	ListScopes(ctx context.Context, in *ListScopesRequest, opts ...grpc.CallOption) (*ListScopesResponse, error)
-	// GetCoverage says of each range of windows whether it is final, missing and
-	// why, or refused.
+	// GetCoverage returns for each range of windows whether it is final, missing
+	// (and why), or refused.
 	GetCoverage(ctx context.Context, in *GetCoverageRequest, opts ...grpc.CallOption) (*GetCoverageResponse, error)
 	// GetStatus describes the store, this process and its leader.
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error)
@@ -180,11 +180,11 @@ func (c *bucketServiceClient) GetStatus(ctx context.Context, in *GetStatusReques
 //	BEHIND             UNAVAILABLE          this process is behind, the point may be right: retry, try another
 //	SLOW_READER        RESOURCE_EXHAUSTED   the client fell behind the lag limit: resume where it is
 //	TOO_MANY_STREAMS   RESOURCE_EXHAUSTED   the server's limit of streams is reached: back off
-//	STORE_UNAVAILABLE  UNAVAILABLE          the database is away: back off
+//	STORE_UNAVAILABLE  UNAVAILABLE          the database is unavailable: back off
 //	DRAINING           UNAVAILABLE          the server shuts down: reconnect
 //	CREDENTIAL_WITHDRAWN  UNAVAILABLE       the stream's bearer token was withdrawn while it ran: reconnect
-//	UNAUTHENTICATED    UNAUTHENTICATED      no bearer token, or none that this server knows: look at the settings
-//	PERMISSION_DENIED  PERMISSION_DENIED    the bearer token is for something else: look at the settings
+//	UNAUTHENTICATED    UNAUTHENTICATED      no bearer token, or an unknown one: check the settings
+//	PERMISSION_DENIED  PERMISSION_DENIED    the bearer token lacks the required access: check the settings
 //	BAD_REQUEST        INVALID_ARGUMENT     the request is malformed; the message names field and value: do not retry
 //	INTERNAL           INTERNAL             anything else; the id in the message is in the collector's log
 type BucketServiceServer interface {
@@ -204,8 +204,8 @@ type BucketServiceServer interface {
 	ListDatasets(context.Context, *ListDatasetsRequest) (*ListDatasetsResponse, error)
 	// ListScopes returns every zone and account that was ever collected.
 	ListScopes(context.Context, *ListScopesRequest) (*ListScopesResponse, error)
-	// GetCoverage says of each range of windows whether it is final, missing and
-	// why, or refused.
+	// GetCoverage returns for each range of windows whether it is final, missing
+	// (and why), or refused.
 	GetCoverage(context.Context, *GetCoverageRequest) (*GetCoverageResponse, error)
 	// GetStatus describes the store, this process and its leader.
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error)

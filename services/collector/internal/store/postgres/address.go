@@ -23,7 +23,7 @@ import (
 // working connections.
 type address struct {
 	reread func() (string, error)        // nil: the string never changes
-	note   func(changed bool, err error) // called with the result of each reload
+	report func(changed bool, err error) // called with the result of each reload
 	pooled bool
 
 	mu      sync.Mutex
@@ -76,7 +76,7 @@ func (a *address) adopt(ctx context.Context) bool {
 		dsn = err.Error() // identifies the failed attempt in tried
 	} else if now, _ := a.current(); dsn == now {
 		a.tried = ""
-		a.note(false, nil)
+		a.report(false, nil)
 		return false
 	}
 	if dsn == a.tried && time.Since(a.triedAt) < retryAfter {
@@ -90,13 +90,13 @@ func (a *address) adopt(ctx context.Context) bool {
 	}
 	if err != nil {
 		a.tried, a.triedAt = dsn, time.Now()
-		a.note(false, err)
+		a.report(false, err)
 		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.dsn, a.tried = dsn, ""
-	a.note(true, nil)
+	a.report(true, nil)
 	return true
 }
 

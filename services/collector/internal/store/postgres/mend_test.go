@@ -85,8 +85,8 @@ func TestMend(t *testing.T) {
 				_, err = s.Append(t.Context(), lease.Term, at, c.batch)
 			}
 			wantErr(t, name, err, c.want)
-			if store.Mendable(err) == store.OfContent(err) {
-				t.Errorf("%v is to be mended (%t), and of the content (%t); want one of them", err, store.Mendable(err), store.OfContent(err))
+			if store.NeedsRepair(err) == store.ContentRejected(err) {
+				t.Errorf("%v is to be mended (%t), and of the content (%t); want one of them", err, store.NeedsRepair(err), store.ContentRejected(err))
 			}
 			if name == "database read-only" {
 				_, err := s.Acquire(t.Context(), "test", time.Hour)

@@ -73,10 +73,10 @@ type Options struct {
 	// needs no restart; another store does. Nil: DSN never changes. Files that it names
 	// (passfile, sslrootcert, …) are reloaded in both cases.
 	Reread func() (string, error)
-	// Note, if not nil, is called with the result of each reload: whether another
+	// Report, if not nil, is called with the result of each reload: whether another
 	// string is used now, or why it cannot be used; the last valid one then stays in
 	// use. It may be called from any goroutine.
-	Note func(changed bool, err error)
+	Report func(changed bool, err error)
 	// TransactionPooling: the connection goes through a pooler in transaction mode,
 	// such as PgBouncer. No prepared statements, no session settings, no LISTEN. Its
 	// pool must have MaxReaders plus four connections for each collector: every scan
@@ -132,10 +132,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if o.Note == nil {
-		o.Note = func(bool, error) {}
+	if o.Report == nil {
+		o.Report = func(bool, error) {}
 	}
-	s.address = address{reread: o.Reread, note: o.Note, pooled: o.TransactionPooling, dsn: o.DSN}
+	s.address = address{reread: o.Reread, report: o.Report, pooled: o.TransactionPooling, dsn: o.DSN}
 	if s.writer, err = s.newPool(writing, maxWriters); err != nil {
 		return nil, fmt.Errorf("open Postgres store: %w", err)
 	}
@@ -199,7 +199,7 @@ func (s *Store) ready(ctx context.Context, o Options) error {
 		return s.failed(ctx, "read settings", false, err)
 	}
 	s.address.opened(have.StoreID)
-	settled, err := have.Settle(o.Settings, o.ChangeSampleTimestamp)
+	settled, err := have.Reconcile(o.Settings, o.ChangeSampleTimestamp)
 	if err != nil || settled == have {
 		return err
 	}

@@ -66,7 +66,7 @@ func TestRotation(t *testing.T) {
 		})
 	}
 	opened, err := postgres.Open(t.Context(), postgres.Options{
-		DSN: secret.Reveal(), Settings: storetest.Settings, Logger: log, Note: reload.Tell(watch, "the file").Note,
+		DSN: secret.Reveal(), Settings: storetest.Settings, Logger: log, Report: reload.Track(watch, "the file").Report,
 		Reread: func() (string, error) {
 			now, err := secret.Reread()
 			return now.Reveal(), err

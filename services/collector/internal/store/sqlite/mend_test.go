@@ -33,7 +33,7 @@ func TestMend(t *testing.T) {
 			b := batch(0)
 			b.Records = []store.Record{{Kind: "gap", Key: "1", Value: []byte(`1`)}}
 			s.Exec(t, c.harm)
-			if _, err := s.Append(t.Context(), lease.Term, lease.Head.Position, b); !errors.Is(err, c.want) || store.Mendable(err) == store.OfContent(err) {
+			if _, err := s.Append(t.Context(), lease.Term, lease.Head.Position, b); !errors.Is(err, c.want) || store.NeedsRepair(err) == store.ContentRejected(err) {
 				t.Errorf("append: %v, want %v", err, c.want)
 			}
 			if head, err := s.Head(t.Context()); err != nil || head.Revision != 0 {

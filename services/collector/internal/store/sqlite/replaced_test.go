@@ -38,7 +38,7 @@ func TestAFileThatWasReplacedIsNotWritten(t *testing.T) {
 		if err := change(); err != nil {
 			t.Fatal(err)
 		}
-		if err := acquire(); !errors.Is(err, store.ErrReplaced) || !store.Mendable(err) || store.Reason(err) != "replaced" {
+		if err := acquire(); !errors.Is(err, store.ErrReplaced) || !store.NeedsRepair(err) || store.Reason(err) != "replaced" {
 			t.Errorf("%s: %v; want an error that an operator mends", what, err)
 		}
 		if err := os.Rename(aside, path); err != nil {

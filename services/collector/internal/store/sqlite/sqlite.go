@@ -152,7 +152,7 @@ func (s *Store) settle(ctx context.Context, o Options) error {
 		if err != nil {
 			return err
 		}
-		settled, err := have.Settle(o.Settings, o.ChangeSampleTimestamp)
+		settled, err := have.Reconcile(o.Settings, o.ChangeSampleTimestamp)
 		if err != nil || settled == have {
 			return err
 		}

@@ -190,7 +190,7 @@ func testRefused(t *testing.T, d Driver) {
 			t.Fatalf("%s: stored at %v", what, head)
 		} else if errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("%s: %q looks as if retrying could help", what, err)
-		} else if !store.OfContent(err) && what != "no commit time" {
+		} else if !store.ContentRejected(err) && what != "no commit time" {
 			t.Errorf("%s: %q does not say that the rest of the batch can be stored", what, err)
 		}
 	}

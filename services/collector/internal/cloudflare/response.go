@@ -14,7 +14,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// envelope is every body that the API sends: GraphQL's and REST's.
+// envelope is the body of every response, of GraphQL and REST.
 type envelope struct {
 	members
 	Errors []wireError
@@ -24,11 +24,11 @@ type envelope struct {
 	ResultInfo *resultInfo
 }
 
-// refused reports whether the body says so itself.
+// refused reports whether the body reports a failure.
 func (e *envelope) refused() bool { return len(e.Errors) > 0 || e.Success != nil && !*e.Success }
 
-// wireError is an error of either API. Types are loose where only the text
-// matters: an odd code must not hide the message.
+// wireError is an error of either API. Codes can have any type, so that an unusual code
+// does not hide the message.
 type wireError struct {
 	Message    string `json:"message"`
 	Path       []any  `json:"path"`
@@ -39,14 +39,14 @@ type wireError struct {
 	Chain []wireError     `json:"error_chain"`
 }
 
-// open reads the body of a reply, or says why it is not one.
+// open reads the body of a reply, or returns why it is invalid.
 func (r *reply) open() (*envelope, error) {
 	found, err := scan(r.body, &r.bounds)
 	if err != nil {
 		return nil, r.foreign(err)
 	}
 	if head := bytes.TrimSpace(r.body); head[0] != '{' {
-		return nil, r.foreign(errors.New("it is no object"))
+		return nil, r.foreign(errors.New("it is not an object"))
 	}
 	e := &envelope{members: found}
 	for _, part := range []struct {
@@ -58,12 +58,12 @@ func (r *reply) open() (*envelope, error) {
 		}
 	}
 	if !e.refused() && r.status != http.StatusOK {
-		return nil, r.unexplained("reply without errors")
+		return nil, r.unexplained("response without errors")
 	}
 	return e, nil
 }
 
-// decode reads a part of the body; one that is absent is left alone.
+// decode reads a part of the body. An absent part leaves the target unchanged.
 func (r *reply) decode(part span, to any) error {
 	if part == (span{}) {
 		return nil
@@ -71,7 +71,7 @@ func (r *reply) decode(part span, to any) error {
 	return json.Unmarshal(r.body[part.from:part.to], to)
 }
 
-// foreign is the error of a body that is not the API's.
+// foreign is the error of a body that the API did not send.
 func (r *reply) foreign(err error) error {
 	what := "body is not the JSON of the API: " + err.Error()
 	head := bytes.TrimSpace(r.body)
@@ -84,18 +84,18 @@ func (r *reply) foreign(err error) error {
 	if r.status != http.StatusOK {
 		return r.unexplained(what)
 	}
-	class := BadAnswer
+	class := BadResponse
 	if refused, ok := errors.AsType[*scanError](err); ok {
 		class = refused.class
 	}
 	return r.problem(class, what)
 }
 
-// unexplained is the error of a status for which the body gives no reason.
+// unexplained is the error of a status without a reason in the body.
 func (r *reply) unexplained(what string) error {
 	class := classOf(r.status)
-	if r.status < 400 { // a redirect that is not followed, or a success that says nothing
-		class = BadAnswer
+	if r.status < 400 { // a redirect that is not followed, or a success without content
+		class = BadResponse
 	}
 	e := r.problem(class, fmt.Sprintf("%s %s: %s", strconv.Itoa(r.status), http.StatusText(r.status), what))
 	e.RetryAfter = r.retryAfter()
@@ -105,8 +105,8 @@ func (r *reply) unexplained(what string) error {
 	return e
 }
 
-// refusal turns the errors of a body into one Error with the rest in Also. The
-// query is nil where the REST API was asked.
+// refusal converts the errors of a body to one Error with the others in Also. The query
+// is nil for the REST API.
 func (r *reply) refusal(body *envelope, q *Query) error {
 	if len(body.Errors) == 0 {
 		return r.unexplained("refused without an error")
@@ -120,7 +120,7 @@ func (r *reply) refusal(body *envelope, q *Query) error {
 	return out[0]
 }
 
-// convert reads one error; rest says that it came in the REST API's envelope.
+// convert reads one error; rest is whether it is in the REST API's envelope.
 func (r *reply) convert(w *wireError, q *Query, rest bool) *Error {
 	e := r.problem(0, w.Message)
 	e.Code = redact(cmp.Or(codeText(w.Extensions.Code), codeText(w.Code)), r.token)
@@ -145,7 +145,7 @@ func (r *reply) convert(w *wireError, q *Query, rest bool) *Error {
 		e.Class = classify(e)
 	}
 	if e.Class == Auth && e.Zone != "" && !rest {
-		e.Class = Denied // where the token is no good at all nobody looks at zones
+		e.Class = Denied // an invalid token is refused before zones are checked
 	}
 	e.RetryAfter = r.retryAfter()
 	e.pause()
@@ -155,13 +155,13 @@ func (r *reply) convert(w *wireError, q *Query, rest bool) *Error {
 	return e
 }
 
-// bodyShown is how much of a reply that is not understood goes to the log.
+// bodyShown is how much of a body that is not recognised is logged.
 const bodyShown = 300
 
 // beginning is the first part of the body, as one line without secrets.
 func (r *reply) beginning() string {
-	// The token is struck out before the cut, and what it could have begun in is
-	// left out, or a part of it could stay.
+	// The token is redacted before the text is truncated. The end of the text, which may
+	// have the beginning of a token, is left out.
 	head := r.body[:min(len(r.body), 4*bodyShown)]
 	text := redact(string(head), r.token)
 	if len(head) < len(r.body) {
@@ -173,7 +173,7 @@ func (r *reply) beginning() string {
 	return text
 }
 
-// codeText is a code that may be text or a number.
+// codeText returns a code, which may be a string or a number.
 func codeText(raw json.RawMessage) string {
 	if len(raw) == 0 || !strings.ContainsRune(`"-0123456789`, rune(raw[0])) {
 		return "" // absent, null, or of another type
@@ -185,9 +185,8 @@ func codeText(raw json.RawMessage) string {
 	return text
 }
 
-// locate reads the path ["viewer","zones","0","alias"]: its elements are
-// strings, the position included, though numbers are legal. What the message
-// itself named is believed first.
+// locate reads the path ["viewer","zones","0","alias"]. Its elements are strings, even the
+// position, although numbers are valid. Names in the message take precedence.
 func (q *Query) locate(e *Error, path []any) {
 	for i := 0; i < len(path); i++ {
 		name := fmt.Sprint(path[i])
@@ -214,7 +213,7 @@ func (q *Query) locate(e *Error, path []any) {
 			}
 		}
 	}
-	// An unaliased settings node, or a node named by itself.
+	// A settings node without an alias, or a node named by itself.
 	if e.Node == "" && len(path) > 0 {
 		if last, ok := path[len(path)-1].(string); ok && namePattern.MatchString(last) && last != "viewer" && last != "zones" && last != "accounts" {
 			e.Node = last
@@ -222,13 +221,13 @@ func (q *Query) locate(e *Error, path []any) {
 	}
 }
 
-// scopes is the part of data that every query of ours has.
+// scopes is the part of data that every query has.
 type scopes struct {
 	zones, accounts any
 	cost, budget    any
 }
 
-// data opens the body of a GraphQL reply and returns its scopes.
+// data reads the body of a GraphQL response and returns its scopes.
 func (r *reply) data(q *Query) (*scopes, error) {
 	e, err := r.open()
 	if err != nil {
@@ -240,7 +239,7 @@ func (r *reply) data(q *Query) (*scopes, error) {
 	data, _ := parse(r.body, e.data).(map[string]any)
 	viewer, ok := data["viewer"].(map[string]any)
 	if !ok {
-		return nil, r.problem(BadAnswer, "neither data nor errors in the reply")
+		return nil, r.problem(BadResponse, "neither data nor errors in the response")
 	}
 	return &scopes{zones: viewer["zones"], accounts: viewer["accounts"], cost: data["cost"], budget: viewer["budget"]}, nil
 }
@@ -249,19 +248,19 @@ func (r *reply) data(q *Query) (*scopes, error) {
 func objects(name string, v any) ([]map[string]any, error) {
 	list, ok := v.([]any)
 	if !ok {
-		return nil, fmt.Errorf("%s is missing or no list", name)
+		return nil, fmt.Errorf("%s is missing or not a list", name)
 	}
 	out := make([]map[string]any, len(list))
 	for i := range list {
 		if out[i], ok = list[i].(map[string]any); !ok {
-			return nil, fmt.Errorf("%s has an entry that is null or no object", name)
+			return nil, fmt.Errorf("%s has an entry that is null or not an object", name)
 		}
 	}
 	return out, nil
 }
 
-// byTag returns the zones of an answer by tag, and the account where the query
-// names one; nil for an account that is not visible.
+// byTag returns the zones of a response by tag, and the account if the query names one;
+// nil for an account that is not visible.
 func (s *scopes) byTag(q *Query) (zones map[string]map[string]any, account map[string]any, err error) {
 	nested := s.zones
 	if q.AccountID != "" {
@@ -274,7 +273,7 @@ func (s *scopes) byTag(q *Query) (zones map[string]map[string]any, account map[s
 		}
 		account = accounts[0]
 		if len(accounts) > 1 || account["accountTag"] != q.AccountID {
-			return nil, nil, fmt.Errorf("accounts are not the one that was asked for, %s", q.AccountID)
+			return nil, nil, fmt.Errorf("accounts are not the requested one, %s", q.AccountID)
 		}
 		if len(q.Zones) == 0 {
 			return nil, account, nil
@@ -289,31 +288,31 @@ func (s *scopes) byTag(q *Query) (zones map[string]map[string]any, account map[s
 	for _, z := range list {
 		tag, _ := z["zoneTag"].(string)
 		if !slices.Contains(q.Zones, tag) {
-			return nil, nil, fmt.Errorf("zone %q was not asked for", bucket.Clip(tag))
+			return nil, nil, fmt.Errorf("zone %q was not requested", bucket.Clip(tag))
 		}
 		if _, dup := zones[tag]; dup {
-			return nil, nil, fmt.Errorf("zone %s is there twice", tag)
+			return nil, nil, fmt.Errorf("zone %s occurs twice", tag)
 		}
 		zones[tag] = z
 	}
 	return zones, account, nil
 }
 
-// answer judges the reply to q.
-func (r *reply) answer(q *Query) (*Answer, error) {
+// response validates the reply to q.
+func (r *reply) response(q *Query) (*Response, error) {
 	s, err := r.data(q)
 	if err != nil {
 		return nil, err
 	}
 	zones, account, err := s.byTag(q)
 	if err != nil {
-		return nil, r.problem(BadAnswer, err.Error())
+		return nil, r.problem(BadResponse, err.Error())
 	}
-	a := &Answer{Date: r.date, Ray: r.ray, Cost: number(s.cost), Budget: number(s.budget)}
+	a := &Response{Date: r.date, Ray: r.ray, Cost: number(s.cost), Budget: number(s.budget)}
 	if len(q.Zones) == 0 {
 		if account != nil {
 			if a.Account, err = q.groups(account); err != nil {
-				return nil, r.problem(BadAnswer, fmt.Sprintf("account %s: %v", q.AccountID, err))
+				return nil, r.problem(BadResponse, fmt.Sprintf("account %s: %v", q.AccountID, err))
 			}
 		}
 		return a, nil
@@ -321,7 +320,7 @@ func (r *reply) answer(q *Query) (*Answer, error) {
 	a.Zones = make(map[string]map[string][]map[string]any, len(zones))
 	for tag, z := range zones {
 		if a.Zones[tag], err = q.groups(z); err != nil {
-			e := r.problem(BadAnswer, fmt.Sprintf("zone %s: %v", tag, err))
+			e := r.problem(BadResponse, fmt.Sprintf("zone %s: %v", tag, err))
 			e.Zone = tag
 			return nil, e
 		}
@@ -333,20 +332,20 @@ func number(v any) uint64 {
 	n, _ := v.(json.Number)
 	u, err := strconv.ParseUint(n.String(), 10, 64)
 	if err != nil {
-		return 0 // only ever for people: no reason to drop an answer
+		return 0 // only for people, so the response remains valid
 	}
 	return u
 }
 
-// groups takes every selection out of one scope. A list that is missing or
-// null is not an empty one.
+// groups returns the groups of every selection of one scope. A missing or null list is an
+// error, not an empty list.
 func (q *Query) groups(scope map[string]any) (map[string][]map[string]any, error) {
 	out := make(map[string][]map[string]any, len(q.Selections))
 	for i := range q.Selections {
 		s := &q.Selections[i]
 		list, ok := scope[s.Alias].([]any)
 		if !ok {
-			return nil, fmt.Errorf("%s (%s) is missing or no list", s.Alias, s.Node)
+			return nil, fmt.Errorf("%s (%s) is missing or not a list", s.Alias, s.Node)
 		}
 		if len(list) > s.Limit {
 			return nil, fmt.Errorf("%s (%s) has %d groups with a limit of %d", s.Alias, s.Node, len(list), s.Limit)
@@ -354,7 +353,7 @@ func (q *Query) groups(scope map[string]any) (map[string][]map[string]any, error
 		groups := make([]map[string]any, len(list))
 		for j := range list {
 			if groups[j], ok = list[j].(map[string]any); !ok {
-				return nil, fmt.Errorf("%s (%s) has a group that is null or no object", s.Alias, s.Node)
+				return nil, fmt.Errorf("%s (%s) has a group that is null or not an object", s.Alias, s.Node)
 			}
 		}
 		out[s.Alias] = groups

@@ -14,52 +14,51 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// The settings that select zones and accounts, as problems name them.
+// The settings that select zones and accounts, as problems show them.
 const (
 	SettingZones    = "CF_ZONES"
 	SettingExclude  = "CF_EXCLUDE_ZONES"
 	SettingAccounts = "CF_ACCOUNTS"
 )
 
-// Selection is the operator's choice of zones and accounts. Both are named by
-// tag or by name; an empty list means all. What is about accounts, only Accounts
-// restricts. Names are compared in one normal
-// form: of zones that of [SameZone], of accounts without regard to case and to
-// the number of blanks.
-type Selection struct {
+// Filter is what an operator selects: zones and accounts, each by tag or name. An empty
+// list means all. Only Accounts restricts scopes that are accounts. Names are normalised
+// before they are compared: those of zones as in [SameZone], those of accounts by case
+// and number of spaces.
+type Filter struct {
 	Zones, Exclude, Accounts []string
-	// Credential is whose choice of zones and accounts it is; empty: that of the
-	// settings that are for the only one.
+	// Credential is the credential that the filter belongs to; empty: the filter comes
+	// from the settings CF_ZONES and CF_ACCOUNTS.
 	Credential string
 }
 
-// names are what problems call the settings by which zones and accounts are chosen.
-func (sel Selection) names() (zones, accounts string) {
-	if sel.Credential == "" {
+// names returns the names of the settings for zones and accounts, as problems show them.
+func (f Filter) names() (zones, accounts string) {
+	if f.Credential == "" {
 		return SettingZones, SettingAccounts
 	}
-	of := "credentials[" + sel.Credential + "]."
+	of := "credentials[" + f.Credential + "]."
 	return of + "zones", of + "accounts"
 }
 
-// Settings are the names of the settings that select.
-func (sel Selection) Settings() []string {
-	zones, accounts := sel.names()
+// Settings returns the names of the settings that select.
+func (f Filter) Settings() []string {
+	zones, accounts := f.names()
 	return []string{zones, SettingExclude, accounts}
 }
 
-// AccountsSetting is the name of the setting that selects accounts.
-func (sel Selection) AccountsSetting() string {
-	_, accounts := sel.names()
+// AccountsSetting returns the name of the setting that selects accounts.
+func (f Filter) AccountsSetting() string {
+	_, accounts := f.names()
 	return accounts
 }
 
-// toASCII maps a name as a browser would before it asks the DNS. A name that is
-// no host's, with an underscore say, is a name all the same.
+// toASCII maps a name as a browser does before a DNS lookup. Names that are not valid
+// host names, for example with an underscore, are accepted.
 var toASCII = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictDomainName(false), idna.VerifyDNSLength(false))
 
-// zoneKey is the normal form of a zone's name or tag: lower case, punycode, no
-// trailing dot. What IDNA refuses is compared by its lower case.
+// zoneKey returns the normal form of a zone's name or tag: lower case, punycode, no
+// trailing dot. A name that IDNA rejects is only lower-cased.
 func zoneKey(name string) string {
 	name = strings.TrimSpace(name)
 	key, err := toASCII.ToASCII(name)
@@ -69,21 +68,21 @@ func zoneKey(name string) string {
 	return strings.TrimSuffix(key, ".")
 }
 
-// accountKey is the normal form of an account's name or tag: lower case, one
-// blank between words. It is text for people, not a host's name.
+// accountKey returns the normal form of an account's name or tag: lower case, one space
+// between words.
 func accountKey(name string) string {
 	return strings.Join(strings.Fields(strings.ToLower(norm.NFC.String(name))), " ")
 }
 
-// SameZone reports whether two spellings name one zone: Shop.Example. and
-// shop.example, bücher.example and xn--bcher-kva.example.
+// SameZone reports whether two spellings name the same zone, such as Shop.Example. and
+// shop.example, or bücher.example and xn--bcher-kva.example.
 func SameZone(a, b string) bool { return zoneKey(a) == zoneKey(b) }
 
-// entries are a list of names, by their normal form.
+// entries is a list of names by normal form.
 type entries struct {
 	key    func(string) string
 	byKey  map[string]string
-	absent bool // nothing is listed, which means all or none
+	absent bool // the list is empty, which means all (none for exclusions)
 }
 
 func list(of []string, key func(string) string) entries {
@@ -94,7 +93,7 @@ func list(of []string, key func(string) string) entries {
 	return e
 }
 
-// of returns the normal forms that are listed of what has this id and name.
+// of returns the listed normal forms that match an id or a name.
 func (e entries) of(id, name string) (keys []string) {
 	if e.absent {
 		return nil
@@ -107,13 +106,13 @@ func (e entries) of(id, name string) (keys []string) {
 	return keys
 }
 
-func (sel Selection) lists() (zones, exclude, accounts entries) {
-	return list(sel.Zones, zoneKey), list(sel.Exclude, zoneKey), list(sel.Accounts, accountKey)
+func (f Filter) lists() (zones, exclude, accounts entries) {
+	return list(f.Zones, zoneKey), list(f.Exclude, zoneKey), list(f.Accounts, accountKey)
 }
 
-// wanted returns what tells whether a zone or an account is selected.
-func (sel Selection) wanted() func(Seen) bool {
-	zones, exclude, accounts := sel.lists()
+// wanted returns a function that reports whether a zone or an account is selected.
+func (f Filter) wanted() func(Seen) bool {
+	zones, exclude, accounts := f.lists()
 	return func(z Seen) bool {
 		if z.Kind == bucket.Account {
 			return accounts.absent || len(accounts.of(z.ID, z.Name)) > 0
@@ -131,11 +130,11 @@ type Unmatched struct {
 	Reason string
 }
 
-// Unmatched returns the entries that match nothing of what the token sees, zones and
-// accounts, and those that name zones which another setting takes away.
-func (sel Selection) Unmatched(seen []Seen) []Unmatched {
-	zones, exclude, accounts := sel.lists()
-	settingZones, settingAccounts := sel.names()
+// Unmatched returns the entries that match no zone or account that the token can see, and
+// those that name zones that another setting excludes.
+func (f Filter) Unmatched(seen []Seen) []Unmatched {
+	zones, exclude, accounts := f.lists()
+	settingZones, settingAccounts := f.names()
 	zoneNames, accountNames := map[string]string{}, map[string]string{} // by normal form
 	isZone, isExcluded, isAccount := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	left, taken := map[string]bool{}, map[string]string{} // of CF_ZONES, by normal form
@@ -159,9 +158,9 @@ func (sel Selection) Unmatched(seen []Seen) []Unmatched {
 			isZone[key] = true
 			switch {
 			case len(out) > 0:
-				taken[key] = fmt.Sprintf("%s leaves this zone out as %q", SettingExclude, exclude.byKey[out[0]])
+				taken[key] = fmt.Sprintf("%s excludes this zone as %q", SettingExclude, exclude.byKey[out[0]])
 			case !accounts.absent && len(in) == 0:
-				taken[key] = fmt.Sprintf("this zone is in the account %q, which %s does not name", cmp.Or(z.AccountName, z.AccountID), settingAccounts)
+				taken[key] = fmt.Sprintf("this zone belongs to the account %q, which %s does not name", cmp.Or(z.AccountName, z.AccountID), settingAccounts)
 			default:
 				left[key] = true
 			}
@@ -192,8 +191,8 @@ func (sel Selection) Unmatched(seen []Seen) []Unmatched {
 	return found
 }
 
-// mostHints bounds the search for what was meant: thousands of entries may be
-// wrong, where a token is of another account, and nobody reads a hundred hints.
+// mostHints limits the number of hints: if a token belongs to another account, thousands
+// of entries may be wrong.
 const mostHints = 20
 
 func unseen(kind string, n int) string {
@@ -206,19 +205,19 @@ func unseen(kind string, n int) string {
 	return fmt.Sprintf("which is none of the %d %ss that the token sees", n, kind)
 }
 
-// hint says what was most likely meant, or nothing.
+// hint suggests what was probably meant; empty if nothing is similar.
 func hint(kind, key string, seen map[string]string) string {
 	if kind == "zone" {
 		switch {
 		case strings.Contains(key, ","):
 			return "; entries are separated by commas outside double quotes"
 		case strings.ContainsAny(key, "/*:"):
-			return "; write the name alone, as Cloudflare lists it"
+			return "; use only the name, as Cloudflare lists it"
 		}
 		for parent := key; parent != ""; {
 			_, parent, _ = strings.Cut(parent, ".")
 			if name := seen[parent]; name != "" {
-				return fmt.Sprintf("; it is a name in the zone %q", name)
+				return fmt.Sprintf("; it is a host name in the zone %q", name)
 			}
 		}
 	}
@@ -234,8 +233,8 @@ func hint(kind, key string, seen map[string]string) string {
 	return fmt.Sprintf("; did you mean %q?", best)
 }
 
-// distance is the number of letters to insert, drop, replace or swap with their
-// neighbour to make b of a; limit where it is that or more.
+// distance is the edit distance between a and b (insertions, deletions, replacements and
+// swaps of neighbours), at most limit.
 func distance(a, b string, limit int) int {
 	x, y := []rune(a), []rune(b)
 	if max(len(x)-len(y), len(y)-len(x)) >= limit {

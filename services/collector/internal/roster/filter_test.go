@@ -26,25 +26,25 @@ func seenZones() []Seen {
 // Every spelling of a name selects and excludes the same zones.
 func TestSelectionKnowsEverySpelling(t *testing.T) {
 	for _, test := range []struct {
-		sel  Selection
+		sel  Filter
 		want string
 	}{
-		{Selection{}, "shop bücher straße odd"},
-		{Selection{Zones: []string{"Shop.Example"}}, "shop"},
-		{Selection{Zones: []string{"shop.example."}}, "shop"},
-		{Selection{Zones: []string{"SHOP。example"}}, "shop"},
-		{Selection{Zones: []string{strings.ToUpper(tagA)}}, "shop"},
-		{Selection{Zones: []string{"bücher.example"}}, "bücher"},
-		{Selection{Zones: []string{"BÜCHER.EXAMPLE."}}, "bücher"},
-		{Selection{Zones: []string{"bu\u0308cher.example"}}, "bücher"},
-		{Selection{Zones: []string{"XN--BCHER-KVA.example"}}, "bücher"},
-		{Selection{Zones: []string{"xn--strae-oqa.example"}}, "straße"},
-		{Selection{Zones: []string{"_ODD.example."}}, "odd"},
-		{Selection{Exclude: []string{"Shop.Example.", "bücher.example"}}, "straße odd"},
-		{Selection{Accounts: []string{"acme,  inc."}}, "shop"},
-		{Selection{Accounts: []string{" ZOE\u0308'S books", strings.ToUpper(tagB)}}, "shop bücher straße"},
-		{Selection{Zones: []string{"."}}, ""},
-		{Selection{Zones: []string{"xn--a.example"}}, ""},
+		{Filter{}, "shop bücher straße odd"},
+		{Filter{Zones: []string{"Shop.Example"}}, "shop"},
+		{Filter{Zones: []string{"shop.example."}}, "shop"},
+		{Filter{Zones: []string{"SHOP。example"}}, "shop"},
+		{Filter{Zones: []string{strings.ToUpper(tagA)}}, "shop"},
+		{Filter{Zones: []string{"bücher.example"}}, "bücher"},
+		{Filter{Zones: []string{"BÜCHER.EXAMPLE."}}, "bücher"},
+		{Filter{Zones: []string{"bu\u0308cher.example"}}, "bücher"},
+		{Filter{Zones: []string{"XN--BCHER-KVA.example"}}, "bücher"},
+		{Filter{Zones: []string{"xn--strae-oqa.example"}}, "straße"},
+		{Filter{Zones: []string{"_ODD.example."}}, "odd"},
+		{Filter{Exclude: []string{"Shop.Example.", "bücher.example"}}, "straße odd"},
+		{Filter{Accounts: []string{"acme,  inc."}}, "shop"},
+		{Filter{Accounts: []string{" ZOE\u0308'S books", strings.ToUpper(tagB)}}, "shop bücher straße"},
+		{Filter{Zones: []string{"."}}, ""},
+		{Filter{Zones: []string{"xn--a.example"}}, ""},
 	} {
 		names := map[string]string{"shop.example": "shop", "xn--bcher-kva.example": "bücher", "straße.example": "straße", "_odd.example": "odd"}
 		var got []string
@@ -66,7 +66,7 @@ func TestSelectionKnowsEverySpelling(t *testing.T) {
 // The name that Cloudflare gives stays the label, however the setting spells it.
 func TestTheLabelIsCloudflaresName(t *testing.T) {
 	r := Roster{}
-	changed, err := r.Discover(t.Context(), 1000, bucket.Zone, []List{{At: 1000, Seen: seenZones(), Select: Selection{Zones: []string{"BÜCHER.example."}}}}, time.Hour, func(bucket.Scope) bucket.Time { return 0 })
+	changed, err := r.Discover(t.Context(), 1000, bucket.Zone, []List{{At: 1000, Seen: seenZones(), Select: Filter{Zones: []string{"BÜCHER.example."}}}}, time.Hour, func(bucket.Scope) bucket.Time { return 0 })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestTheLabelIsCloudflaresName(t *testing.T) {
 }
 
 func TestUnmatchedSaysWhatWouldBeRight(t *testing.T) {
-	sel := Selection{
+	sel := Filter{
 		Zones: []string{
 			"shop.exmaple", "www.Shop.example", "https://shop.example/", "a,b", "bücher.example", "1123456789ABCDEF0123456789ABCDEF",
 			"nowhere.test", "straße.example", "_odd.example", "Shop.example", ".",
@@ -86,13 +86,13 @@ func TestUnmatchedSaysWhatWouldBeRight(t *testing.T) {
 	}
 	want := []Unmatched{
 		{"CF_ZONES", ".", `CF_ZONES names ".", which is none of the 4 zones that the token sees`},
-		{"CF_ZONES", "_odd.example", `CF_ZONES names "_odd.example", but this zone is in the account "Third", which CF_ACCOUNTS does not name`},
+		{"CF_ZONES", "_odd.example", `CF_ZONES names "_odd.example", but this zone belongs to the account "Third", which CF_ACCOUNTS does not name`},
 		{"CF_ZONES", "a,b", `CF_ZONES names "a,b", which is none of the 4 zones that the token sees; entries are separated by commas outside double quotes`},
-		{"CF_ZONES", "https://shop.example/", `CF_ZONES names "https://shop.example/", which is none of the 4 zones that the token sees; write the name alone, as Cloudflare lists it`},
+		{"CF_ZONES", "https://shop.example/", `CF_ZONES names "https://shop.example/", which is none of the 4 zones that the token sees; use only the name, as Cloudflare lists it`},
 		{"CF_ZONES", "nowhere.test", `CF_ZONES names "nowhere.test", which is none of the 4 zones that the token sees`},
 		{"CF_ZONES", "shop.exmaple", `CF_ZONES names "shop.exmaple", which is none of the 4 zones that the token sees; did you mean "shop.example"?`},
-		{"CF_ZONES", "www.Shop.example", `CF_ZONES names "www.Shop.example", which is none of the 4 zones that the token sees; it is a name in the zone "shop.example"`},
-		{"CF_ZONES", "straße.example", `CF_ZONES names "straße.example", but CF_EXCLUDE_ZONES leaves this zone out as "2123456789abcdef0123456789abcdef"`},
+		{"CF_ZONES", "www.Shop.example", `CF_ZONES names "www.Shop.example", which is none of the 4 zones that the token sees; it is a host name in the zone "shop.example"`},
+		{"CF_ZONES", "straße.example", `CF_ZONES names "straße.example", but CF_EXCLUDE_ZONES excludes this zone as "2123456789abcdef0123456789abcdef"`},
 		{"CF_EXCLUDE_ZONES", "shopp.example", `CF_EXCLUDE_ZONES names "shopp.example", which is none of the 4 zones that the token sees; did you mean "shop.example"?`},
 		{"CF_ACCOUNTS", "acme inc.", `CF_ACCOUNTS names "acme inc.", which is none of the 3 accounts that the token sees; did you mean "Acme, Inc."?`},
 		{"CF_ACCOUNTS", "nobody", `CF_ACCOUNTS names "nobody", which is none of the 3 accounts that the token sees`},
@@ -100,7 +100,7 @@ func TestUnmatchedSaysWhatWouldBeRight(t *testing.T) {
 	if diff := cmp.Diff(want, sel.Unmatched(seenZones())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if got := (Selection{Zones: []string{"a.example"}}).Unmatched(nil); len(got) != 1 || !strings.HasSuffix(got[0].Reason, "but the token sees no zone") {
+	if got := (Filter{Zones: []string{"a.example"}}).Unmatched(nil); len(got) != 1 || !strings.HasSuffix(got[0].Reason, "but the token sees no zone") {
 		t.Errorf("with no zone at all: %+v", got)
 	}
 }
@@ -109,7 +109,7 @@ func TestUnmatchedSaysWhatWouldBeRight(t *testing.T) {
 // mean would hold up the loop.
 func TestUnmatchedSearchesForAFew(t *testing.T) {
 	var seen []Seen
-	var sel Selection
+	var sel Filter
 	for i := range 200 {
 		seen = append(seen, Seen{Kind: bucket.Zone, ID: fmt.Sprintf("%032x", i), Name: fmt.Sprintf("zone-%d.example", i)})
 		sel.Zones = append(sel.Zones, fmt.Sprintf("zone-%d.exmaple", i))
