@@ -47,15 +47,6 @@ type Handler interface {
 	Disconnected(err error, retryIn time.Duration)
 }
 
-// LateHandler is a [Handler] that also wants to know which datasets have late commits: a
-// view of the newest windows that repeats others while somebody may lack them.
-type LateHandler interface {
-	Handler
-	// Late is called before SnapshotEnd with what the snapshot says of late commits;
-	// not at all if it says nothing. Live entries say it themselves.
-	Late(commits []*bucketv1.LateCommit)
-}
-
 // Backoff configures the pauses between streams. Zero fields mean the default. The
 // caller configures the connection's own backoff: see the package comment.
 type Backoff struct {

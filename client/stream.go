@@ -156,9 +156,6 @@ func (r *reader) snapshotEnd(e *bucketv1.SnapshotEnd) error {
 	*at = position{point: r.last}
 	r.recovered()
 	r.f.works()
-	if h, ok := r.h.(LateHandler); ok && len(e.GetLateCommits()) > 0 {
-		h.Late(e.GetLateCommits())
-	}
 	r.h.SnapshotEnd(point, moment(e.GetProgressTime()))
 	return nil
 }

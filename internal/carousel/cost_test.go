@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -69,6 +70,26 @@ func spread(size, age, round time.Duration) shows {
 	}
 }
 
+// beside shows what either does.
+func beside(all ...shows) shows {
+	return func(newest int64, now time.Time) (out []int64) {
+		for _, s := range all {
+			out = append(out, s(newest, now)...)
+		}
+		slices.Sort(out)
+		return slices.Compact(out)
+	}
+}
+
+// pages are those of the carousel, without its newest windows.
+func pages(size, age, every time.Duration) shows {
+	of, s := scheduled(size, age, every), carousel.New(size, age)
+	return func(newest int64, now time.Time) []int64 {
+		all := of(newest, now)
+		return all[:max(0, len(all)-s.Newest)]
+	}
+}
+
 // TestReplayCost measures what repeated samples cost a Prometheus with other series in
 // it: bytes written and compactions, in half a day or more that passes sixty times as
 // fast. Each way to repeat has a server of its own; all run beside one another. It
@@ -86,8 +107,13 @@ func TestReplayCost(t *testing.T) {
 		{"no replay", nil, nil},
 		{"the newest 30 of 5m, the newest 24 of 1h", last(30), last(24)},
 		{"the newest 6, the newest 2", last(6), last(2)},
+		{"the newest 6, the newest 1", last(6), last(1)},
+		{"the newest 4, the newest 1", last(4), last(1)},
+		{"the newest 1, the newest 1", last(1), last(1)},
 		{"pages at equal distances, a round in 12h", spread(five, day, 12*hour), spread(hour, day, 12*hour)},
 		{"rounds in one piece, one in 12h", scheduled(five, day, 12*hour), scheduled(hour, day, 12*hour)},
+		{"the newest 6 and 1, rounds in one piece", scheduled(five, day, 12*hour), beside(last(1), pages(hour, day, 12*hour))},
+		{"the newest 6 and 1, one round in 24h", scheduled(five, day, 24*hour), beside(last(1), pages(hour, day, 24*hour))},
 		{"rounds one after another", scheduled(five, day, 0), scheduled(hour, day, 0)},
 	}
 	type result struct {

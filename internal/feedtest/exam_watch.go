@@ -188,9 +188,12 @@ func watchZones(x *exam) {
 // that were older by then than the newest windows, also those that it leaves out.
 func snapshotLate(x *exam) {
 	late := func(maxAge time.Duration, maxWindows uint32, f *bucketv1.Filter) (told []string) {
-		t := x.watch(fromSnapshot(maxAge, maxWindows, f))
-		defer t.stop()
-		_, end := t.snapshot()
+		req := fromSnapshot(maxAge, maxWindows, f)
+		if end := x.snapshotEnd(req); len(end.GetLateCommits()) > 0 {
+			x.Fatalf("late commits %v, which nobody has asked for", end.GetLateCommits())
+		}
+		req.GetSnapshot().LateCommits = true
+		end := x.snapshotEnd(req)
 		for _, l := range end.GetLateCommits() {
 			told = append(told, l.GetDataset()+" "+l.GetCommittedAt().AsTime().Sub(T0).String())
 		}
@@ -213,6 +216,13 @@ func snapshotLate(x *exam) {
 	want("also of windows that are left out", late(24*time.Hour, 1, nil), "dns_5m 3h0m1s", "http_5m 2h0m0s")
 	want("not of windows that are too old", late(time.Hour, 0, nil), "dns_5m 3h0m1s")
 	want("of what the filter selects", late(24*time.Hour, 0, &bucketv1.Filter{Datasets: []string{"http_5m"}}), "http_5m 2h0m0s")
+}
+
+func (x *exam) snapshotEnd(req *bucketv1.WatchBucketsRequest) *bucketv1.SnapshotEnd {
+	t := x.watch(req)
+	defer t.stop()
+	_, end := t.snapshot()
+	return end
 }
 
 func snapshotEmpty(x *exam) {

@@ -166,6 +166,9 @@ func (s *Scripted) snapshot(f *bucketv1.Filter, req *bucketv1.SnapshotRequest) (
 	slices.SortFunc(buckets, func(a, b logged) int { return a.key.Compare(b.key) })
 
 	var late []*bucketv1.LateCommit
+	if !req.GetLateCommits() {
+		clear(newest)
+	}
 	for _, dataset := range slices.Sorted(maps.Keys(newest)) {
 		late = append(late, &bucketv1.LateCommit{Dataset: dataset, CommittedAt: newest[dataset]})
 	}

@@ -116,8 +116,10 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 		query.MaxWindows += unread
 	}
 	var late []*bucketv1.LateCommit
-	query.Late = func(dataset string, at time.Time) {
-		late = append(late, &bucketv1.LateCommit{Dataset: dataset, CommittedAt: wire.Timestamp(at)})
+	if req.GetLateCommits() {
+		query.Late = func(dataset string, at time.Time) {
+			late = append(late, &bucketv1.LateCommit{Dataset: dataset, CommittedAt: wire.Timestamp(at)})
+		}
 	}
 	buckets := uint64(0)
 	type start struct {

@@ -57,9 +57,6 @@ type Point struct {
 	Progress time.Time
 	// Retention is the store's current retention; 0: unknown.
 	Retention time.Duration
-	// Late are, by dataset, the newest late commits before a snapshot, at the first
-	// point after it.
-	Late map[string]time.Time
 }
 
 // Meter counts events; package meter implements it.
@@ -86,8 +83,7 @@ type reader struct {
 	store    sample.Store
 	versions map[version]*bucket.Definition
 	sinks    []Sink
-	entry    bucket.Entry         // passed to each sink in turn
-	late     map[string]time.Time // of the snapshot; nil once it was passed on
+	entry    bucket.Entry // passed to each sink in turn
 }
 
 type version struct {
@@ -100,7 +96,7 @@ func New(meter Meter, log *slog.Logger, open ...Open) *Ingest {
 	return &Ingest{meter: meter, log: log, often: quiet.New(log, time.Minute), open: open}
 }
 
-var _ client.LateHandler = (*Ingest)(nil)
+var _ client.Handler = (*Ingest)(nil)
 
 // SnapshotBegin implements [client.Handler].
 func (in *Ingest) SnapshotBegin(m *bucketv1.StoreInfo) {
@@ -192,19 +188,6 @@ func (in *Ingest) reject(revision bucket.Revision, err error) {
 	in.often.Error(quiet.Cause(err), "entry rejected; other entries are not affected", "revision", revision, "err", err)
 }
 
-// Late implements [client.LateHandler].
-func (in *Ingest) Late(commits []*bucketv1.LateCommit) {
-	if in.building == nil {
-		return
-	}
-	in.building.late = map[string]time.Time{}
-	for _, l := range commits {
-		if at := l.GetCommittedAt(); at.IsValid() { // it decides what is repeated, not what is true
-			in.building.late[l.GetDataset()] = at.AsTime()
-		}
-	}
-}
-
 // SnapshotEnd implements [client.Handler].
 func (in *Ingest) SnapshotEnd(point *bucketv1.ResumePoint, progress time.Time) {
 	if in.building == nil {
@@ -229,9 +212,8 @@ func (in *Ingest) confirm(point *bucketv1.ResumePoint, progress time.Time) {
 		return
 	}
 	for _, sink := range in.current.sinks {
-		sink.Confirm(Point{Position: at, Progress: progress, Retention: in.current.store.Retention, Late: in.current.late})
+		sink.Confirm(Point{Position: at, Progress: progress, Retention: in.current.store.Retention})
 	}
-	in.current.late = nil
 }
 
 // Disconnected implements [client.Handler]. The client logs it.

@@ -388,7 +388,9 @@ type SnapshotRequest struct {
 	// store's retention is the same as the retention.
 	MaxAge *durationpb.Duration `protobuf:"bytes,1,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
 	// Of those, at most this many newest windows per dataset. 0: no such limit.
-	MaxWindows    uint32 `protobuf:"varint,2,opt,name=max_windows,json=maxWindows,proto3" json:"max_windows,omitempty"`
+	MaxWindows uint32 `protobuf:"varint,2,opt,name=max_windows,json=maxWindows,proto3" json:"max_windows,omitempty"`
+	// Send late_commits in snapshot_end.
+	LateCommits   bool `protobuf:"varint,3,opt,name=late_commits,json=lateCommits,proto3" json:"late_commits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -435,6 +437,13 @@ func (x *SnapshotRequest) GetMaxWindows() uint32 {
 		return x.MaxWindows
 	}
 	return 0
+}
+
+func (x *SnapshotRequest) GetLateCommits() bool {
+	if x != nil {
+		return x.LateCommits
+	}
+	return false
 }
 
 type WatchBucketsResponse struct {
@@ -568,10 +577,10 @@ type SnapshotEnd struct {
 	ProgressTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	// Buckets sent in this snapshot: the client's check that nothing was cut.
 	Buckets uint64 `protobuf:"varint,3,opt,name=buckets,proto3" json:"buckets,omitempty"`
-	// The newest late commit of each matching dataset that has any among the buckets
-	// within max_age, whether they are sent or not, ascending by dataset. A client that
-	// shows only the newest windows at all times learns from it that others are to be
-	// shown too. A collector of before this field sends none.
+	// If they were asked for: the newest late commit of each matching dataset that has
+	// any among the buckets within max_age, whether they are sent or not, ascending by
+	// dataset. A client that shows only the newest windows at all times learns from it
+	// that others are to be shown too. A collector of before this field sends none.
 	LateCommits   []*LateCommit `protobuf:"bytes,4,rep,name=late_commits,json=lateCommits,proto3" json:"late_commits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1909,11 +1918,12 @@ const file_weir_bucket_v1_service_proto_rawDesc = "" +
 	"\x06filter\x18\x01 \x01(\v2\x16.weir.bucket.v1.FilterR\x06filter\x125\n" +
 	"\x06resume\x18\x02 \x01(\v2\x1b.weir.bucket.v1.ResumePointH\x00R\x06resume\x12=\n" +
 	"\bsnapshot\x18\x03 \x01(\v2\x1f.weir.bucket.v1.SnapshotRequestH\x00R\bsnapshotB\a\n" +
-	"\x05start\"f\n" +
+	"\x05start\"\x89\x01\n" +
 	"\x0fSnapshotRequest\x122\n" +
 	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12\x1f\n" +
 	"\vmax_windows\x18\x02 \x01(\rR\n" +
-	"maxWindows\"\xf9\x01\n" +
+	"maxWindows\x12!\n" +
+	"\flate_commits\x18\x03 \x01(\bR\vlateCommits\"\xf9\x01\n" +
 	"\x14WatchBucketsResponse\x12/\n" +
 	"\x04info\x18\x01 \x01(\v2\x19.weir.bucket.v1.StoreInfoH\x00R\x04info\x12-\n" +
 	"\x05entry\x18\x02 \x01(\v2\x15.weir.bucket.v1.EntryH\x00R\x05entry\x12@\n" +
