@@ -2,6 +2,7 @@ package feedtest
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -181,6 +182,47 @@ func watchZones(x *exam) {
 	x.wantEntries(t.until(x.head()), want)
 	x.wantEntries(x.watch(resume(end.GetPoint(), f)).until(x.head()), want)
 	x.wantEntries(x.watch(resume(x.zero(), f)).until(x.head()), x.logged(match))
+}
+
+// snapshotLate: the end of a snapshot says when buckets with rows were last committed
+// that were older by then than the newest windows, also those that it leaves out.
+func snapshotLate(x *exam) {
+	late := func(maxAge time.Duration, maxWindows uint32, f *bucketv1.Filter) (told []string) {
+		req := fromSnapshot(maxAge, maxWindows, f)
+		if end := x.snapshotEnd(req); len(end.GetLateCommits()) > 0 {
+			x.Fatalf("late commits %v, which nobody has asked for", end.GetLateCommits())
+		}
+		req.GetSnapshot().LateCommits = true
+		end := x.snapshotEnd(req)
+		for _, l := range end.GetLateCommits() {
+			told = append(told, l.GetDataset()+" "+l.GetCommittedAt().AsTime().Sub(T0).String())
+		}
+		return told
+	}
+	want := func(what string, got []string, want ...string) {
+		if !slices.Equal(got, want) {
+			x.Fatalf("%s: late commits %q; want %q", what, got, want)
+		}
+	}
+	x.fill(4) // each window 10 minutes after its end
+	want("all on time", late(24*time.Hour, 0, nil))
+	silent := Bucket("dns_5m", Zone(1), 10)
+	silent.Families = nil
+	x.append(T0.Add(2*time.Hour), Entry{Bucket: Bucket("http_5m", Zone(1), 4)}, Entry{Bucket: silent}) // 95 and 65 minutes
+	x.append(T0.Add(3*time.Hour), Entry{Bucket: Bucket("http_5m", Zone(2), 29)})                       // 30 minutes
+	x.append(T0.Add(3*time.Hour+time.Second), Entry{Bucket: Bucket("dns_5m", Zone(2), 29)})            // and a second
+	x.Progress(x, T0.Add(3*time.Hour))
+	want("two datasets", late(24*time.Hour, 0, nil), "dns_5m 3h0m1s", "http_5m 2h0m0s")
+	want("also of windows that are left out", late(24*time.Hour, 1, nil), "dns_5m 3h0m1s", "http_5m 2h0m0s")
+	want("not of windows that are too old", late(time.Hour, 0, nil), "dns_5m 3h0m1s")
+	want("of what the filter selects", late(24*time.Hour, 0, &bucketv1.Filter{Datasets: []string{"http_5m"}}), "http_5m 2h0m0s")
+}
+
+func (x *exam) snapshotEnd(req *bucketv1.WatchBucketsRequest) *bucketv1.SnapshotEnd {
+	t := x.watch(req)
+	defer t.stop()
+	_, end := t.snapshot()
+	return end
 }
 
 func snapshotEmpty(x *exam) {

@@ -110,6 +110,7 @@ var cases = []struct {
 	{"snapshot has every version of a dataset", snapshotVersions},
 	{"gap decisions and states come live, and not in a snapshot", otherKinds},
 	{"snapshot keeps to age, windows and filter", snapshotLimits},
+	{"snapshot tells of late commits", snapshotLate},
 	{"filters restrict entries, not progress", watchFiltered},
 	{"malformed watch requests are refused", watchBadRequests},
 	{"resume point of another store", otherStore},

@@ -3,14 +3,17 @@ package feedtest
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/carousel"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // out sends messages through a step.
@@ -135,6 +138,7 @@ func (s *Scripted) snapshot(f *bucketv1.Filter, req *bucketv1.SnapshotRequest) (
 	}
 	var versions, buckets []logged
 	starts := map[string][]bucket.Time{}
+	newest := map[string]*timestamppb.Timestamp{} // late commits, by dataset
 	since := bucket.TimeOf(s.progress.Add(-req.GetMaxAge().AsDuration()))
 	for i := range s.log {
 		l := &s.log[i]
@@ -146,6 +150,9 @@ func (s *Scripted) snapshot(f *bucketv1.Filter, req *bucketv1.SnapshotRequest) (
 		case req.GetMaxAge().AsDuration() > 0 && l.end > since:
 			buckets = append(buckets, *l)
 			starts[l.key.Dataset] = append(starts[l.key.Dataset], l.key.Start)
+			if hasRows(l.entry.GetBucket()) && carousel.Late(bucket.Window{Start: l.key.Start, End: l.end}, l.entry.GetCommittedAt().AsTime()) {
+				newest[l.key.Dataset] = l.entry.GetCommittedAt() // the log ascends
+			}
 		}
 	}
 	if n := int(req.GetMaxWindows()); n > 0 {
@@ -158,6 +165,13 @@ func (s *Scripted) snapshot(f *bucketv1.Filter, req *bucketv1.SnapshotRequest) (
 	}
 	slices.SortFunc(buckets, func(a, b logged) int { return a.key.Compare(b.key) })
 
+	var late []*bucketv1.LateCommit
+	if !req.GetLateCommits() {
+		clear(newest)
+	}
+	for _, dataset := range slices.Sorted(maps.Keys(newest)) {
+		late = append(late, &bucketv1.LateCommit{Dataset: dataset, CommittedAt: newest[dataset]})
+	}
 	readable := 0
 	messages := []*bucketv1.WatchBucketsResponse{infoMessage(s.info())}
 	for i := range versions {
@@ -174,9 +188,14 @@ func (s *Scripted) snapshot(f *bucketv1.Filter, req *bucketv1.SnapshotRequest) (
 			Point:        wire.ResumePoint(s.storeID, s.head()),
 			ProgressTime: wire.Timestamp(s.progress),
 			Buckets:      uint64(readable),
+			LateCommits:  late,
 		},
 	}})
 	return messages, s.head(), s.era, nil
+}
+
+func hasRows(b *bucketv1.Bucket) bool {
+	return slices.ContainsFunc(b.GetFamilies(), func(f *bucketv1.FamilyRows) bool { return len(f.GetValues()) > 0 })
 }
 
 // follow sends what is new after at, and progress after each batch and at every

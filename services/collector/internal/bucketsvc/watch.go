@@ -115,6 +115,12 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 	if maxWindows > 0 {
 		query.MaxWindows += unread
 	}
+	var late []*bucketv1.LateCommit
+	if req.GetLateCommits() {
+		query.Late = func(dataset string, at time.Time) {
+			late = append(late, &bucketv1.LateCommit{Dataset: dataset, CommittedAt: wire.Timestamp(at)})
+		}
+	}
 	buckets := uint64(0)
 	type start struct {
 		dataset string
@@ -153,6 +159,7 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 			Point:        wire.ResumePoint(head.StoreID, head.Position),
 			ProgressTime: wire.Timestamp(head.ProgressAt),
 			Buckets:      buckets,
+			LateCommits:  late,
 		},
 	}})
 }

@@ -155,6 +155,10 @@ type SnapshotQuery struct {
 	Since bucket.Time
 	// MaxWindows: of those, the newest so many window starts per dataset; 0: all.
 	MaxWindows int
+	// Late, if not nil, is called after the last entry for each matching dataset with
+	// late commits (carousel.Late) among the buckets after Since, whether they are
+	// among the newest windows or not, with the time of the newest, ascending by dataset.
+	Late func(dataset string, committedAt time.Time)
 }
 
 // ListQuery selects buckets by window.

@@ -3,6 +3,7 @@ package expo
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,11 @@ func lines(t *testing.T, segments []Segment, f Format) string {
 	t.Helper()
 	var b strings.Builder
 	for i := range segments {
-		b.Write(segments[i].Lines(f))
+		before := b.Len()
+		b.Write(AppendLines(nil, f, segments[i].Lines))
+		if got, want := LinesLen(f, segments[i].Lines, segments[i].Samples), b.Len()-before; got != want {
+			t.Errorf("%s in %s has %d bytes, and is said to have %d", segments[i].Family.Name, f, want, got)
+		}
 	}
 	return b.String()
 }
@@ -63,11 +68,11 @@ cloudflare_zone_requests{zone="shop.example",account="Acme"} 1234567 17953415999
 	if diff := cmp.Diff(open, lines(t, segments, OpenMetrics)); diff != "" {
 		t.Errorf("OpenMetrics (-want +got):\n%s", diff)
 	}
-	if got := segments[1].Samples(); got != 2 {
+	if got := segments[1].Samples; got != 2 {
 		t.Errorf("the breakdown has %d samples, want 2", got)
 	}
-	if a, b := segments[1].Series[0], segments[1].Series[1]; a == b {
-		t.Error("two label sets count as one series")
+	if series := slices.Collect(Series(segments[1].Lines)); len(series) != 2 || series[0] == series[1] {
+		t.Errorf("two label sets count as the series %v", series)
 	}
 }
 
@@ -86,8 +91,8 @@ func TestSeriesIgnoreValueAndTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range one {
-		if diff := cmp.Diff(one[i].Series, two[i].Series); diff != "" {
-			t.Errorf("%s: series differ between buckets:\n%s", one[i].Family, diff)
+		if diff := cmp.Diff(slices.Collect(Series(one[i].Lines)), slices.Collect(Series(two[i].Lines))); diff != "" {
+			t.Errorf("%s: series differ between buckets:\n%s", one[i].Family.Name, diff)
 		}
 	}
 }
@@ -225,7 +230,7 @@ func FuzzText(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		body := append(AppendHeader(nil, Text, fam.Name, &fam), segments[0].Lines(Text)...)
+		body := append(AppendHeader(nil, Text, fam.Name, &fam), segments[0].Lines...)
 		got := parse(t, body)[fam.Name]
 		if got == nil || len(got.Metric) != 1 {
 			t.Fatalf("%d families of one sample expected:\n%s", 1, body)
@@ -242,7 +247,7 @@ func FuzzText(f *testing.F) {
 		if got := got.Metric[0].GetTimestampMs(); got != start*1000 {
 			t.Errorf("timestamp is %d ms, want %d", got, start*1000)
 		}
-		if open := AppendEnd(segments[0].Lines(OpenMetrics), OpenMetrics); bytes.Count(open, []byte("\n")) != 2 {
+		if open := AppendEnd(AppendLines(nil, OpenMetrics, segments[0].Lines), OpenMetrics); bytes.Count(open, []byte("\n")) != 2 {
 			t.Errorf("OpenMetrics has other lines than one sample and the end:\n%s", open)
 		}
 	})

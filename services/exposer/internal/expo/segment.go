@@ -3,6 +3,7 @@ package expo
 import (
 	"bytes"
 	"hash/maphash"
+	"iter"
 	"slices"
 	"strings"
 
@@ -10,32 +11,14 @@ import (
 	"github.com/weir-metrics/weir/internal/sample"
 )
 
-// Segment is one family of one bucket in both formats. It is immutable and may be
-// shared between goroutines.
+// Segment is the samples of one family of one bucket.
 type Segment struct {
-	Family string
-	Role   bucket.Role
-	// Series has a hash of each sample's labels, valid inside this process: equal
-	// hashes mean equal series. Its length is the number of samples.
-	Series []uint64
-
-	lines [Formats][]byte
+	Family *bucket.Family
+	// Lines are text lines, one for each sample, each closed by a line feed.
+	Lines []byte
+	// Samples is the number of lines.
+	Samples int
 }
-
-// Samples is the number of lines.
-func (s *Segment) Samples() int { return len(s.Series) }
-
-// Lines are the segment's samples, each line closed by a line feed.
-func (s *Segment) Lines(f Format) []byte { return s.lines[f] }
-
-// Equal reports whether two segments have the same samples.
-func (s *Segment) Equal(o *Segment) bool {
-	return s.Family == o.Family && bytes.Equal(s.lines[Text], o.lines[Text])
-}
-
-// seed differs per process: the hashes of series are for counting inside one
-// process, not for comparison between processes.
-var seed = maphash.MakeSeed()
 
 // Render renders the samples of b, which was collected under d, into one segment per
 // family, sorted by family name. Its errors are those of [sample.Append].
@@ -46,38 +29,59 @@ func Render(b *bucket.Bucket, d *bucket.Definition, stamp sample.Stamp) ([]Segme
 		return nil, err
 	}
 	segments := make([]Segment, 0, len(sets))
-	// One buffer for all lines of both formats: a held bucket has two allocations,
-	// however many families it has.
-	buf := make([]byte, 0, 2*112*b.Len())
-	var ends [][Formats]int
-	series := make([]uint64, 0, b.Len())
+	buf := make([]byte, 0, 112*b.Len())
 	for i := range sets {
-		set := &sets[i]
-		first, start := len(series), len(buf)
-		buf = AppendSet(buf, Text, set)
-		series = appendSeries(series, buf[start:])
-		textEnd := len(buf)
-		buf = AppendSet(buf, OpenMetrics, set)
-		ends = append(ends, [Formats]int{textEnd, len(buf)})
-		segments = append(segments, Segment{Family: set.Name, Role: set.Family.Role, Series: series[first:len(series):len(series)]})
+		start := len(buf)
+		buf = AppendSet(buf, Text, &sets[i])
+		segments = append(segments, Segment{Family: sets[i].Family, Lines: buf[start:len(buf):len(buf)], Samples: sets[i].Len()})
 	}
-	buf, start := slices.Clone(buf), 0 // held for hours: drop the spare capacity
-	for i, end := range ends {
-		segments[i].lines[Text] = buf[start:end[Text]:end[Text]]
-		segments[i].lines[OpenMetrics] = buf[end[Text]:end[OpenMetrics]:end[OpenMetrics]]
-		start = end[OpenMetrics]
-	}
-	slices.SortFunc(segments, func(a, b Segment) int { return strings.Compare(a.Family, b.Family) })
+	slices.SortFunc(segments, func(a, b Segment) int { return strings.Compare(a.Family.Name, b.Family.Name) })
 	return segments, nil
 }
 
-// appendSeries hashes the name and labels of each line. A line ends with
-// " value timestamp", neither of which contains a space.
-func appendSeries(dst []uint64, lines []byte) []uint64 {
-	for line := range bytes.Lines(lines) {
-		line = line[:bytes.LastIndexByte(line, ' ')]
-		line = line[:bytes.LastIndexByte(line, ' ')]
-		dst = append(dst, maphash.Bytes(seed, line))
+// subsecond is what a text line ends with: three digits of milliseconds and a line feed.
+const subsecond = 4
+
+// AppendLines appends text lines in a format. OpenMetrics has a decimal point before
+// the milliseconds, and differs in nothing else. The timestamp of each line must be
+// above [sample.Earliest].
+func AppendLines(dst []byte, f Format, lines []byte) []byte {
+	if f == Text {
+		return append(dst, lines...)
+	}
+	for len(lines) > 0 {
+		n := bytes.IndexByte(lines, '\n') + 1
+		dst = append(dst, lines[:n-subsecond]...)
+		dst = append(dst, '.')
+		dst = append(dst, lines[n-subsecond:n]...)
+		lines = lines[n:]
 	}
 	return dst
+}
+
+// LinesLen is the length of text lines in a format.
+func LinesLen(f Format, lines []byte, samples int) int {
+	if f == OpenMetrics {
+		return len(lines) + samples
+	}
+	return len(lines)
+}
+
+// seed differs per process: the hashes of series are for counting inside one
+// process, not for comparison between processes.
+var seed = maphash.MakeSeed()
+
+// Series yields a hash of the name and labels of each text line, valid inside this
+// process: equal hashes mean equal series.
+func Series(lines []byte) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for line := range bytes.Lines(lines) {
+			// A line ends with " value timestamp", neither of which contains a space.
+			line = line[:bytes.LastIndexByte(line, ' ')]
+			line = line[:bytes.LastIndexByte(line, ' ')]
+			if !yield(maphash.Bytes(seed, line)) {
+				return
+			}
+		}
+	}
 }

@@ -122,8 +122,8 @@ func (s *State) Newest(now time.Time, limits Limits) (*Choice, error) {
 	}
 	c.newest, c.Samples = true, 0
 	for i := range s.families {
-		for segment := range c.Segments(&s.families[i]) {
-			c.Samples += segment.Samples()
+		for column := range c.Columns(&s.families[i]) {
+			c.Samples += column.Samples
 		}
 	}
 	if c.Samples > limits.Hard {

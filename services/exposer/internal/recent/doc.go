@@ -7,9 +7,9 @@
 // [Buckets] belongs to the one goroutine that reads the stream. It takes
 // definitions and buckets, and returns a [State] whenever the stream confirms a
 // point: an immutable value that any number of scrapes read while Buckets changes.
-// States share unchanged data: a bucket is rendered once and never copied, and a
-// slot (all buckets of a dataset in one window) is copied only if it grows after
-// a state has it.
+// States share unchanged data: a bucket is rendered once, and a slot (all buckets of a
+// dataset in one window) is written anew only if buckets have arrived in it since the
+// state before. A slot has a [Column] for each family, which is what bodies are made of.
 //
 // Windows beyond the dataset's depth, and windows whose samples have passed the
 // maximum age, are dropped. Both rules depend only on the entries and the time, so

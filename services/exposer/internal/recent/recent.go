@@ -96,8 +96,8 @@ func (r *Buckets) Add(b *bucket.Bucket, d *bucket.Definition, now time.Time) (he
 	}
 	if !found {
 		ds.slots = slices.Insert(ds.slots, i, &slot{window: b.Window()})
-	} else if ds.slots[i].shared {
-		ds.slots[i] = ds.slots[i].clone()
+	} else {
+		ds.slots[i] = ds.slots[i].open()
 	}
 	added, err := ds.slots[i].add(b.Key, segments)
 	if err != nil {
@@ -151,10 +151,10 @@ func (r *Buckets) State(at bucket.Position) *State {
 	}
 	s := &State{Store: r.store, Position: at, Samples: r.samples, Datasets: make([]Held, len(r.datasets)), families: r.families}
 	for i, ds := range r.datasets {
-		s.Datasets[i] = Held{Definition: ds.Definition, Versions: ds.Versions, slots: slices.Clone(ds.slots)}
-		for _, slot := range ds.slots {
-			slot.shared = true
+		for j, slot := range ds.slots {
+			ds.slots[j] = slot.settled()
 		}
+		s.Datasets[i] = Held{Definition: ds.Definition, Versions: ds.Versions, slots: slices.Clone(ds.slots)}
 	}
 	return s
 }

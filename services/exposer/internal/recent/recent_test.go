@@ -3,6 +3,7 @@ package recent_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +13,6 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	"github.com/weir-metrics/weir/internal/sample"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
@@ -45,9 +45,9 @@ func shape(s *recent.State) string {
 	for i := range s.Datasets {
 		d := &s.Datasets[i]
 		for j := range d.Len() {
-			for _, r := range d.Buckets(j) {
+			for _, scope := range d.Scopes(j) {
 				n := d.Window(j).Start.Sub(bucket.TimeOf(feedtest.T0)) / (5 * time.Minute)
-				fmt.Fprintf(&b, "%s@%d ", r.Scope.ID[28:], n)
+				fmt.Fprintf(&b, "%s@%d ", scope.ID[28:], n)
 			}
 		}
 	}
@@ -135,7 +135,8 @@ func TestFirstBucketStays(t *testing.T) {
 		t.Errorf("error is %v, want a refusal", err)
 	}
 	s := r.State(bucket.Position{})
-	got := string(s.Datasets[0].Buckets(0)[0].Segment(feedtest.Total("http_5m")).Lines(expo.Text))
+	columns := s.Datasets[0].Columns(0)
+	got := string(columns[slices.IndexFunc(columns, func(c *recent.Column) bool { return c.Family == feedtest.Total("http_5m") })].Lines)
 	if !strings.Contains(got, "} 48 ") {
 		t.Errorf("the first value is gone: %s", got)
 	}

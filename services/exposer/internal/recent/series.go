@@ -1,6 +1,7 @@
 package recent
 
 import (
+	"bytes"
 	"cmp"
 	"iter"
 	"slices"
@@ -38,18 +39,22 @@ func (c *Choice) shows(at position, role int) bool {
 	return r.From <= at.index && at.index < r.To
 }
 
-// Segments yields what is shown of a family in the order of a body: ascending by
+// Columns yields what is shown of a family in the order of a body: ascending by
 // window, then dataset, then scope.
-func (c *Choice) Segments(fam *Family) iter.Seq[*expo.Segment] {
-	if c.newest {
-		return c.newestSegments(fam)
-	}
-	return func(yield func(*expo.Segment) bool) {
+func (c *Choice) Columns(fam *Family) iter.Seq[*Column] {
+	return func(yield func(*Column) bool) {
+		if c.newest {
+			if one := c.newestOf(fam); one.Samples > 0 {
+				yield(one)
+			}
+			return
+		}
 		for _, at := range c.positions(fam) {
-			buckets := c.Datasets[at.dataset].Buckets(at.index)
-			for i := range buckets {
-				s := buckets[i].Segment(fam.Name)
-				if s != nil && c.shows(at, Index(s.Role)) && !yield(s) {
+			for role := range Roles {
+				if !c.shows(at, role) {
+					continue
+				}
+				if column := c.slot(at).column(fam.Name, role); column != nil && !yield(column) {
 					return
 				}
 			}
@@ -57,52 +62,63 @@ func (c *Choice) Segments(fam *Family) iter.Seq[*expo.Segment] {
 	}
 }
 
-// newestSegments yields the newest segment of the family for each scope. A scope
-// that lags behind the others has its own newest one: without an out-of-order
-// window, Prometheus accepts no other for its series. If several datasets share the
-// family and a series, the dataset with the newer sample is shown.
-func (c *Choice) newestSegments(fam *Family) iter.Seq[*expo.Segment] {
+func (c *Choice) slot(at position) *slot { return c.Datasets[at.dataset].slots[at.index] }
+
+// newestOf joins the newest samples of the family of each scope. A scope that lags
+// behind the others has its own newest ones: without an out-of-order window, Prometheus
+// accepts no others for its series. If several datasets share the family and a series,
+// the dataset with the newer sample is shown.
+func (c *Choice) newestOf(fam *Family) *Column {
 	type source struct {
 		dataset int
 		scope   bucket.Scope
 	}
 	type pick struct {
 		source
-		start   bucket.Time
-		segment *expo.Segment
+		start bucket.Time
+		lines []byte
 	}
-	return func(yield func(*expo.Segment) bool) {
-		seen := map[source]bool{}
-		owner := map[uint64]int{} // by series: the dataset with its newest sample
-		var picks []pick
-		for _, at := range slices.Backward(c.positions(fam)) {
-			buckets := c.Datasets[at.dataset].Buckets(at.index)
-			for i := range buckets {
-				from, s := source{at.dataset, buckets[i].Scope}, buckets[i].Segment(fam.Name)
-				if s == nil || seen[from] {
+	seen := map[source]bool{}
+	owner := map[uint64]int{} // by series: the dataset with its newest sample
+	var picks []pick
+	for _, at := range slices.Backward(c.positions(fam)) {
+		for role := range Roles {
+			column := c.slot(at).column(fam.Name, role)
+			if column == nil || !c.shows(at, role) {
+				continue
+			}
+			for i, scope := range c.slot(at).scopes {
+				from, lines := source{at.dataset, scope}, column.of(i)
+				if len(lines) == 0 || seen[from] {
 					continue
 				}
 				seen[from] = true
 				if len(fam.feeders) > 1 {
-					if slices.ContainsFunc(s.Series, func(id uint64) bool { d, owned := owner[id]; return owned && d != at.dataset }) {
+					foreign := false
+					for id := range expo.Series(lines) {
+						d, owned := owner[id]
+						foreign = foreign || owned && d != at.dataset
+					}
+					if foreign {
 						continue
 					}
-					for _, id := range s.Series {
+					for id := range expo.Series(lines) {
 						owner[id] = at.dataset
 					}
 				}
-				picks = append(picks, pick{from, at.start, s})
-			}
-		}
-		slices.SortFunc(picks, func(a, b pick) int {
-			return cmp.Or(cmp.Compare(a.start, b.start), a.scope.Compare(b.scope), cmp.Compare(a.dataset, b.dataset))
-		})
-		for _, p := range picks {
-			if !yield(p.segment) {
-				return
+				picks = append(picks, pick{from, at.start, lines})
 			}
 		}
 	}
+	slices.SortFunc(picks, func(a, b pick) int {
+		return cmp.Or(cmp.Compare(a.start, b.start), a.scope.Compare(b.scope), cmp.Compare(a.dataset, b.dataset))
+	})
+	all := newColumn(fam.Name, fam.Role)
+	for _, p := range picks {
+		all.Lines = append(all.Lines, p.lines...)
+	}
+	all.Samples = bytes.Count(all.Lines, []byte{'\n'})
+	return all
 }
 
 // capSeries limits each series to [MaxDepth] samples where several datasets have
@@ -138,7 +154,10 @@ type unit struct{ dataset, role int }
 func (c *Choice) shown(at position, fam *Family) iter.Seq2[unit, []uint64] {
 	return func(yield func(unit, []uint64) bool) {
 		for role := range Roles {
-			if c.shows(at, role) && !yield(unit{at.dataset, role}, c.Datasets[at.dataset].slots[at.index].seriesOf(fam.Name, role)) {
+			if !c.shows(at, role) {
+				continue
+			}
+			if column := c.slot(at).column(fam.Name, role); column != nil && !yield(unit{at.dataset, role}, column.Series()) {
 				return
 			}
 		}

@@ -104,8 +104,8 @@ func TestSharedFamilyIsCapped(t *testing.T) {
 // the window.
 func lines(c *Choice, s *State, family string) (out []string) {
 	i := slices.IndexFunc(s.families, func(f Family) bool { return f.Name == family })
-	for segment := range c.Segments(&s.families[i]) {
-		for line := range strings.Lines(string(segment.Lines(expo.Text))) {
+	for column := range c.Columns(&s.families[i]) {
+		for line := range strings.Lines(string(column.Lines)) {
 			var series string
 			var value float64
 			var at int64
@@ -122,8 +122,8 @@ func lines(c *Choice, s *State, family string) (out []string) {
 func most(c *Choice, s *State) (n int) {
 	for i := range s.families {
 		of := map[uint64]int{}
-		for segment := range c.Segments(&s.families[i]) {
-			for _, id := range segment.Series {
+		for column := range c.Columns(&s.families[i]) {
+			for id := range expo.Series(column.Lines) {
 				of[id]++
 				n = max(n, of[id])
 			}
@@ -229,8 +229,8 @@ func TestSeriesProperties(t *testing.T) {
 		}
 		samples := map[uint64]int{}
 		for i := range s.families {
-			for segment := range c.Segments(&s.families[i]) {
-				for _, id := range segment.Series {
+			for column := range c.Columns(&s.families[i]) {
+				for id := range expo.Series(column.Lines) {
 					samples[id]++
 				}
 			}
@@ -246,10 +246,8 @@ func TestSeriesProperties(t *testing.T) {
 				}
 				cuts++
 				full := false // a series of the window that went first has all that it may have
-				for _, b := range d.Buckets(r.From - 1) {
-					for _, segment := range b.Segments {
-						full = full || Index(segment.Role) == role && slices.ContainsFunc(segment.Series, func(id uint64) bool { return samples[id] == MaxDepth })
-					}
+				for _, column := range d.Columns(r.From - 1) {
+					full = full || Index(column.Role) == role && slices.ContainsFunc(column.Series(), func(id uint64) bool { return samples[id] == MaxDepth })
 				}
 				if !full {
 					t.Fatalf("seed %d: %s shows %v of role %d, and no series of the window before is full", seed, d.Dataset, r, role)

@@ -44,9 +44,13 @@ func (d *Held) Len() int { return len(d.slots) }
 // Window returns the i-th window held, in ascending order.
 func (d *Held) Window(i int) bucket.Window { return d.slots[i].window }
 
-// Buckets returns the buckets of the i-th window in ascending order of scope.
-// The caller must not change them.
-func (d *Held) Buckets(i int) []Rendered { return d.slots[i].buckets }
+// Scopes returns the scopes of the buckets of the i-th window, ascending. The caller
+// must not change them.
+func (d *Held) Scopes(i int) []bucket.Scope { return d.slots[i].scopes }
+
+// Columns returns the samples of the i-th window, ascending by family. The caller must
+// not change them.
+func (d *Held) Columns(i int) []*Column { return d.slots[i].columns }
 
 // Ends returns the ends of the oldest and the newest window held; zero if none is.
 func (d *Held) Ends() (oldest, newest bucket.Time) {

@@ -2,10 +2,11 @@
 // caches them for as long as they are valid.
 //
 // A [View] is the answer to one query at one point of the log: the choice of
-// windows, and the body in each format and encoding, built at the first request
-// and then cached. A scrape copies these bytes, so its cost does not depend on the
-// number of series. A truncated response cannot look complete, because
-// Content-Length precedes the first byte.
+// windows, and the body in each format and encoding, listed at the first request
+// and then cached. A [Body] is a list of parts. Those of a window and family are made
+// once, compressed ones too, and shared by all bodies that show them, so the first
+// scrape after a commit pays for what the commit has changed. A truncated response
+// cannot look complete, because Content-Length precedes the first byte.
 //
 // A sink ([Board.Sink]) receives the stream: it holds the recent buckets and
 // publishes a state for each confirmed point.

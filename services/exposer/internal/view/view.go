@@ -1,29 +1,22 @@
 package view
 
 import (
-	"bytes"
 	"sync"
 	"time"
-
-	"github.com/klauspost/compress/gzip"
 
 	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
-// gzipLevel is the fastest: these bodies repeat every label in every line and
-// shrink about twenty-fold even so.
-const gzipLevel = gzip.BestSpeed
-
 // View is the answer to one query at one point of the log. Its methods are safe
-// for concurrent use; its bytes must not be modified.
+// for concurrent use.
 type View struct {
 	State  *recent.State
 	Choice *recent.Choice // the windows shown, and until when the choice is valid
 
 	bodies [expo.Formats][expo.Encodings]struct {
-		once  sync.Once
-		bytes []byte
+		once sync.Once
+		body Body
 	}
 	series func() int
 	built  Built
@@ -49,79 +42,63 @@ func Build(state *recent.State, newest bool, now time.Time, limits recent.Limits
 }
 
 // Body returns the body, which is built at the first call.
-func (v *View) Body(f expo.Format, e expo.Encoding) []byte {
-	body := &v.bodies[f][e]
-	body.once.Do(func() {
+func (v *View) Body(f expo.Format, e expo.Encoding) *Body {
+	b := &v.bodies[f][e]
+	b.once.Do(func() {
 		began := time.Now() // a latency of this machine, not calendar time
-		body.bytes = v.assemble(f, e)
+		b.body = v.assemble(f, e)
 		if v.built != nil {
-			v.built(f, e, len(body.bytes), time.Since(began))
+			v.built(f, e, b.body.Len, time.Since(began))
 		}
 	})
-	return body.bytes
+	return &b.body
 }
 
 // Series is the number of distinct series in a body, counted at the first call.
 func (v *View) Series() int { return v.series() }
 
-func (v *View) countSeries() int {
-	seen := make(map[uint64]struct{}, v.Choice.Samples)
+func (v *View) countSeries() (n int) {
 	families := v.State.Families()
+	seen := map[uint64]struct{}{}
 	for i := range families {
-		for s := range v.Choice.Segments(&families[i]) {
-			for _, id := range s.Series {
+		clear(seen) // families have no series in common
+		for column := range v.Choice.Columns(&families[i]) {
+			for id := range expo.Series(column.Lines) {
 				seen[id] = struct{}{}
 			}
 		}
+		n += len(seen)
 	}
-	return len(seen)
+	return n
 }
 
-func (v *View) assemble(f expo.Format, e expo.Encoding) []byte {
-	if e == expo.Gzip {
-		var buf bytes.Buffer
-		zip, err := gzip.NewWriterLevel(&buf, gzipLevel)
-		if err != nil {
-			panic(err) // the level is a constant
-		}
-		v.write(f, func(p []byte) { _, _ = zip.Write(p) }) // writing to a bytes.Buffer cannot fail
-		_ = zip.Close()
-		return bytes.Clone(buf.Bytes()) // kept: without spare capacity
-	}
-	// Two passes over the segments are cheaper than growing a buffer of megabytes.
-	size := 0
-	v.write(f, func(p []byte) { size += len(p) })
-	body := make([]byte, 0, size)
-	v.write(f, func(p []byte) { body = append(body, p...) })
-	return body
-}
-
-// write passes a body to out in pieces: for each family its header and its
-// segments. A current family without samples still has its header, so that the
-// body of a new store is not empty.
-func (v *View) write(f expo.Format, out func([]byte)) {
-	var header []byte
+// assemble lists the parts of a body: for each family its header and its columns. A
+// current family without samples still has its header, so that the body of a new
+// store is not empty.
+func (v *View) assemble(f expo.Format, e expo.Encoding) Body {
+	body := begin(f, e)
 	families := v.State.Families()
 	for i := range families {
 		fam := &families[i]
 		announced := false
 		announce := func() {
 			if !announced {
-				header = expo.AppendHeader(header[:0], f, fam.Name, fam.Family)
-				out(header)
+				body.text(expo.AppendHeader(nil, f, fam.Name, fam.Family))
 				announced = true
 			}
 		}
 		if fam.Current {
 			announce()
 		}
-		for s := range v.Choice.Segments(fam) {
+		for column := range v.Choice.Columns(fam) {
 			announce()
-			out(s.Lines(f))
+			body.column(column)
 		}
 	}
 	if len(families) == 0 && f == expo.Text {
-		out([]byte("# The store has no dataset yet.\n"))
+		body.text([]byte("# The store has no dataset yet.\n"))
 	}
-	out(expo.AppendEnd(nil, f))
+	body.text(expo.AppendEnd(nil, f))
+	body.end()
+	return body
 }

@@ -58,9 +58,22 @@ func build(t testing.TB, stamp sample.Stamp, order func([]*bucket.Bucket)) *rece
 	return r.State(bucket.Position{Revision: 9})
 }
 
-func body(t testing.TB, v *view.View, f expo.Format, e expo.Encoding) string {
+// raw is a body as it is sent.
+func raw(t testing.TB, v *view.View, f expo.Format, e expo.Encoding) (all []byte) {
 	t.Helper()
 	b := v.Body(f, e)
+	if err := b.WriteTo(func(p []byte) error { all = append(all, p...); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != b.Len {
+		t.Errorf("%s %s: %d bytes are sent of a body of %d", f, e, len(all), b.Len)
+	}
+	return all
+}
+
+func body(t testing.TB, v *view.View, f expo.Format, e expo.Encoding) string {
+	t.Helper()
+	b := raw(t, v, f, e)
 	if e == expo.Identity {
 		return string(b)
 	}
@@ -130,7 +143,7 @@ func TestSameBytes(t *testing.T) {
 		}
 		for f := range expo.Format(expo.Formats) {
 			for e := range expo.Encoding(expo.Encodings) {
-				if !bytes.Equal(a.Body(f, e), b.Body(f, e)) {
+				if !bytes.Equal(raw(t, a, f, e), raw(t, b, f, e)) {
 					t.Errorf("%s %s, newest %v: bodies differ:\n%s", f, e, newest, cmp.Diff(body(t, a, f, e), body(t, b, f, e)))
 				}
 			}

@@ -1,16 +1,20 @@
 package web_test
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -32,30 +36,50 @@ const depth = 24
 // store is a state with 40 series a zone in a breakdown, 24 windows each.
 func store(tb testing.TB, zones int) (*recent.State, time.Time) {
 	tb.Helper()
-	const labels = 40
+	r, now := filled(tb, zones)
+	return r.State(bucket.Position{Revision: 1}), now
+}
+
+// labels is the number of series of a zone.
+const labels = 40
+
+// countries is the bucket of a zone in a window of the store.
+func countries(window, zone int) *bucket.Bucket {
+	b := feedtest.Bucket("countries_1h", bucket.Scope{Kind: bucket.Zone, ID: fmt.Sprintf("%032x", zone)}, 0)
+	b.Start, b.Size, b.Zone = bucket.TimeOf(feedtest.T0).Add(time.Duration(window)*time.Hour), time.Hour, fmt.Sprintf("zone-%05d.example", zone)
+	rows := bucket.Rows{Family: feedtest.Breakdown("countries_1h")}
+	for i := range labels {
+		rows.Labels = append(rows.Labels, fmt.Sprintf("C%02d", i))
+		rows.Values = append(rows.Values, float64(window*100_000+zone*17+i))
+	}
+	b.Families = []bucket.Rows{rows}
+	return b
+}
+
+// definition is that of the store's dataset.
+func definition() *bucket.Definition {
 	d := feedtest.Definition("countries_1h", 1)
 	d.Size, d.Depth = time.Hour, depth
+	return d
+}
+
+// filled holds the buckets of the store.
+func filled(tb testing.TB, zones int) (*recent.Buckets, time.Time) {
+	tb.Helper()
+	d := definition()
 	r := recent.New(sample.Store{ID: "bench", Stamp: sample.End}, 48*time.Hour)
 	if err := r.Define(d); err != nil {
 		tb.Fatal(err)
 	}
-	now := feedtest.T0.Add((depth + 1) * time.Hour)
+	now := feedtest.T0.Add((depth + 2) * time.Hour)
 	for w := range depth {
 		for z := range zones {
-			b := feedtest.Bucket("countries_1h", bucket.Scope{Kind: bucket.Zone, ID: fmt.Sprintf("%032x", z)}, 0)
-			b.Start, b.Size, b.Zone = bucket.TimeOf(feedtest.T0).Add(time.Duration(w)*time.Hour), time.Hour, fmt.Sprintf("zone-%05d.example", z)
-			rows := bucket.Rows{Family: feedtest.Breakdown("countries_1h")}
-			for i := range labels {
-				rows.Labels = append(rows.Labels, fmt.Sprintf("C%02d", i))
-				rows.Values = append(rows.Values, float64(w*100_000+z*17+i))
-			}
-			b.Families = []bucket.Rows{rows}
-			if _, err := r.Add(b, d, now); err != nil {
+			if _, err := r.Add(countries(w, z), d, now); err != nil {
 				tb.Fatal(err)
 			}
 		}
 	}
-	return r.State(bucket.Position{Revision: 1}), now
+	return r, now
 }
 
 func exposition(state *recent.State, now time.Time) http.Handler {
@@ -85,7 +109,7 @@ func ordinary(tb testing.TB, zones int) http.Handler {
 	for w := range depth {
 		at := feedtest.T0.Add(time.Duration(w+1)*time.Hour - time.Millisecond)
 		for z := range zones {
-			for i := range 40 {
+			for i := range labels {
 				m := prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(w*100_000+z*17+i), fmt.Sprintf("zone-%05d.example", z), "Example", fmt.Sprintf("C%02d-%d", i, w))
 				r.metrics = append(r.metrics, prometheus.NewMetricWithTimestamp(at, m))
 			}
@@ -163,7 +187,10 @@ func BenchmarkScrape(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			body := v.Body(expo.Text, expo.NegotiateEncoding(encoding))
+			var body []byte
+			if err := v.Body(expo.Text, expo.NegotiateEncoding(encoding)).WriteTo(func(p []byte) error { body = append(body, p...); return nil }); err != nil {
+				b.Fatal(err)
+			}
 			static := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", expo.Text.ContentType())
 				w.Header().Set("Content-Length", strconv.Itoa(len(body)))
@@ -180,32 +207,103 @@ func BenchmarkScrape(b *testing.B) {
 				{"static", func() http.Handler { return static }},
 				{"client_golang", func() http.Handler { return ordinary(b, zones) }},
 			} {
-				b.Run(fmt.Sprintf("samples=%d/%s/%s", v.Choice.Samples, encoding, side.name), func(b *testing.B) {
-					server := httptest.NewServer(side.make())
-					defer server.Close()
-					fetch(b, server, encoding) // Weir builds a body once per revision; see BenchmarkBuild
-					b.ReportAllocs()
-					var n int64
-					for b.Loop() {
-						n = fetch(b, server, encoding)
+				for _, clients := range []int{1, 8} {
+					if clients > 1 && side.name == "client_golang" {
+						continue
 					}
-					b.ReportMetric(float64(n), "body-bytes")
-				})
+					b.Run(fmt.Sprintf("samples=%d/%s/clients=%d/%s", v.Choice.Samples, encoding, clients, side.name), func(b *testing.B) {
+						server := httptest.NewServer(side.make())
+						defer server.Close()
+						fetch(b, server, encoding) // the first scrape after a commit pays more; see BenchmarkCommit
+						b.ReportAllocs()
+						var n int64
+						for b.Loop() {
+							together(clients, func() { atomic.StoreInt64(&n, fetch(b, server, encoding)) })
+						}
+						b.ReportMetric(float64(n), "body-bytes")
+					})
+				}
 			}
 		}
 	}
 }
 
-// BenchmarkBuild is what the first scrape after a new revision pays.
-func BenchmarkBuild(b *testing.B) {
-	state, now := store(b, 100)
-	for _, encoding := range []string{"identity", "gzip"} {
-		b.Run("samples=96000/"+encoding, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				scrape(b, exposition(state, now), encoding)
+// BenchmarkCommit is what an exposer pays for a commit and the scrape after it: the
+// buckets of a twentieth of the zones arrive in a new window, and Prometheus fetches the
+// body as it does, OpenMetrics and compressed. Beside it, the same body compressed as a
+// whole.
+func BenchmarkCommit(b *testing.B) {
+	sizes := []int{100}
+	if *million {
+		sizes = append(sizes, 1000)
+	}
+	for _, zones := range sizes {
+		r, now := filled(b, zones)
+		d, limits := definition(), recent.Limits{MaxAge: 48 * time.Hour, Soft: 1 << 30, Hard: 1 << 30}
+		body := func(state *recent.State, e expo.Encoding) *view.Body {
+			v, err := view.Build(state, false, now, limits, nil)
+			if err != nil {
+				b.Fatal(err)
 			}
+			return v.Body(expo.OpenMetrics, e)
+		}
+		var identity []byte
+		_ = body(r.State(bucket.Position{Revision: 1}), expo.Identity).WriteTo(func(p []byte) error { identity = append(identity, p...); return nil })
+		name := fmt.Sprintf("samples=%d/", zones*labels*depth)
+		b.Run(name+"parts", func(b *testing.B) {
+			b.ReportAllocs()
+			window, zone, n := depth, 0, body(r.State(bucket.Position{Revision: 1}), expo.Gzip).Len
+			for b.Loop() {
+				for range zones / 20 {
+					if _, err := r.Add(countries(window, zone), d, now); err != nil {
+						b.Fatal(err)
+					}
+					if zone++; zone == zones {
+						window, zone = window+1, 0
+					}
+				}
+				now = feedtest.T0.Add(time.Duration(window+2) * time.Hour)
+				r.Expire(now)
+				n = body(r.State(bucket.Position{Revision: 1}), expo.Gzip).Len
+			}
+			b.ReportMetric(float64(n), "body-bytes")
 		})
+		b.Run(name+"whole", func(b *testing.B) {
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				var buf bytes.Buffer
+				zip, err := gzip.NewWriterLevel(&buf, gzip.BestSpeed)
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, _ = zip.Write(identity)
+				_ = zip.Close()
+				n = buf.Len()
+			}
+			b.ReportMetric(float64(n), "body-bytes")
+		})
+	}
+}
+
+// BenchmarkHeld is the memory of an exposer that Prometheus scrapes with gzip and
+// somebody reads as text, as a multiple of the text body.
+func BenchmarkHeld(b *testing.B) {
+	for b.Loop() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		state, now := store(b, 250)
+		v, err := view.Build(state, false, now, recent.Limits{MaxAge: 48 * time.Hour, Soft: 1 << 30, Hard: 1 << 30}, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		text := v.Body(expo.Text, expo.Identity).Len
+		v.Body(expo.OpenMetrics, expo.Gzip)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(text), "heap/text")
+		runtime.KeepAlive(v)
 	}
 }
 

@@ -5,7 +5,6 @@ import "time"
 // Limits are the limits of the handler, for tests that want to reach them soon.
 type Limits struct {
 	Patience, Stall, Scrape, BackfillStall, Backfill time.Duration
-	Bytes                                            int
 }
 
 // With returns the configuration with those limits that are not zero.
@@ -18,9 +17,6 @@ func (c Config) With(l Limits) Config {
 		if t.from != 0 {
 			*t.to = t.from
 		}
-	}
-	if l.Bytes != 0 {
-		own.bytes = l.Bytes
 	}
 	c.limits = &own
 	return c

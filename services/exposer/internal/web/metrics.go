@@ -13,8 +13,8 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
-// metrics serves the replay: the prebuilt body of an immutable view. Its
-// allocations do not depend on the number of series.
+// metrics serves the replay: the body of an immutable view, whose parts are in memory.
+// Its allocations do not depend on the number of series.
 func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
 	h.Meter.ScrapeBegan()
 	code := http.StatusInternalServerError // also when scrape panics
@@ -40,16 +40,11 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) (code int) {
 	}
 	format := expo.Negotiate(r.Header.Get("Accept"))
 	encoding := expo.NegotiateEncoding(r.Header.Get("Accept-Encoding"))
-	key := bodyKey{v, format, encoding}
-	body, ok := h.bodies.acquire(ctx, key)
-	if !ok {
-		return full(w, "too many different responses are being sent to slow clients: use gzip, and the same replay_hours in all scrape jobs")
-	}
-	defer h.bodies.release(key)
+	body := v.Body(format, encoding)
 
 	header := w.Header()
 	header.Set("Content-Type", format.ContentType())
-	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("Content-Length", strconv.Itoa(body.Len))
 	header.Set("Vary", "Accept, Accept-Encoding")
 	header.Set("Cache-Control", "no-store") // the maximum age is applied at the time of the scrape
 	if encoding != expo.Identity {

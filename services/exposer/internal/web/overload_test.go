@@ -182,7 +182,7 @@ func (p *port) get(t testing.TB, path string) (code int, header http.Header, bod
 // give it back at once. What they got is visibly not all.
 func TestScraperThatDoesNotReadIsCut(t *testing.T) {
 	p := open(t, 40, web.Limits{Stall: time.Second, Patience: time.Minute}, 2)
-	want := len(p.view.Body(expo.Text, expo.Identity))
+	want := p.view.Body(expo.Text, expo.Identity).Len
 	silent, leaving := p.ask(t, "/metrics", "identity"), p.ask(t, "/metrics", "identity")
 	resp, _ := begun(t, silent)
 	begun(t, leaving)
@@ -219,30 +219,6 @@ func TestScrapesWaitAndAreRefused(t *testing.T) {
 			t.Errorf("%s during the flood: %d %s", path, code, body)
 		}
 	}
-}
-
-// Bodies that differ are bounded in bytes while they are being sent; one that is
-// being sent already is shared.
-func TestDifferentBodiesAreBounded(t *testing.T) {
-	p := open(t, 40, web.Limits{Patience: 50 * time.Millisecond, Bytes: 1}, 10)
-	slow := p.ask(t, "/metrics", "identity")
-	begun(t, slow)
-	if code, _, _ := p.get(t, "/metrics?replay_hours=48"); code != http.StatusOK {
-		t.Errorf("the same body, for somebody else: %d", code)
-	}
-	code, header, body := p.get(t, "/metrics?replay_hours=20")
-	if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, "different responses") {
-		t.Errorf("another body: %d, Retry-After %q, %q", code, header.Get("Retry-After"), body)
-	}
-	if err := slow.Close(); err != nil {
-		t.Fatal(err)
-	}
-	testkit.Eventually(t, 10*time.Second, func() error {
-		if code, _, body := p.get(t, "/metrics?replay_hours=20"); code != http.StatusOK {
-			return fmt.Errorf("once there is room: %d %s", code, body)
-		}
-		return nil
-	})
 }
 
 // A reader may be slow for longer than a stall, as long as it reads.
@@ -310,7 +286,7 @@ func (p *port) ended(t *testing.T, outcome string) {
 // bytes: together they allocate less than a hundredth of one body for each.
 func TestManyScrapersShareOneBody(t *testing.T) {
 	p := open(t, 262, web.Limits{}, 200)
-	size := len(p.view.Body(expo.Text, expo.Identity))
+	size := p.view.Body(expo.Text, expo.Identity).Len
 	if p.view.Choice.Samples < 250_000 {
 		t.Fatalf("%d samples", p.view.Choice.Samples)
 	}
@@ -321,6 +297,39 @@ func TestManyScrapersShareOneBody(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if used := after.TotalAlloc - before.TotalAlloc; used > uint64(scrapers*size/100) {
 		t.Errorf("%d scrapes of %d bytes allocated %d bytes", scrapers, size, used)
+	}
+}
+
+// Every length of the replay, in every format and encoding, is made of the same parts:
+// all of them together allocate less than the largest body.
+func TestLengthsOfReplayShareTheirBytes(t *testing.T) {
+	p := open(t, 262, web.Limits{}, 200)
+	ask := func(hours int, accept, encoding string) {
+		req := httptest.NewRequest(http.MethodGet, fmt.Sprintf("/metrics?replay_hours=%d", hours), nil)
+		req.Header.Set("Accept", accept)
+		req.Header.Set("Accept-Encoding", encoding)
+		w := &sink{header: http.Header{}}
+		p.Config.Handler.ServeHTTP(w, req)
+		if w.code != http.StatusOK {
+			t.Errorf("replay_hours=%d is %d", hours, w.code)
+		}
+	}
+	formats, encodings := []string{"text/plain", "application/openmetrics-text"}, []string{"identity", "gzip"}
+	for _, accept := range formats {
+		ask(48, accept, "gzip") // compresses the parts
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for hours := 1; hours <= 48; hours++ {
+		for _, accept := range formats {
+			for _, encoding := range encodings {
+				ask(hours, accept, encoding)
+			}
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if used, most := after.TotalAlloc-before.TotalAlloc, uint64(p.view.Body(expo.Text, expo.Identity).Len); used > most {
+		t.Errorf("192 bodies allocated %d bytes, the largest has %d", used, most)
 	}
 }
 
@@ -344,18 +353,4 @@ func together(n int, work func()) {
 		all.Go(work)
 	}
 	all.Wait()
-}
-
-// A body that nobody waits for any more is not built.
-func TestCancelledScrapeTakesNothing(t *testing.T) {
-	p := open(t, 1, web.Limits{Bytes: 1}, 4)
-	begun(t, p.ask(t, "/metrics", "identity"))
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	w := httptest.NewRecorder()
-	req := httptest.NewRequest(http.MethodGet, "/metrics?replay_hours=5", nil)
-	p.Config.Handler.ServeHTTP(w, req.WithContext(ctx))
-	if w.Code != http.StatusServiceUnavailable {
-		t.Errorf("a scrape whose client has gone: %d", w.Code)
-	}
 }

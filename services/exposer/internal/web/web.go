@@ -64,7 +64,7 @@ func New(cfg Config) http.Handler {
 	}
 	h := &handler{
 		Config: cfg, scrapes: make(proc.Semaphore, cfg.MaxScrapes), backfills: make(proc.Semaphore, cfg.MaxBackfills),
-		pages: make(proc.Semaphore, cfg.limits.pages), problems: newProblems(cfg.Status), often: quiet.New(cfg.Logger, time.Minute), bodies: newBodies(cfg.limits.bytes, cfg.limits.builds),
+		pages: make(proc.Semaphore, cfg.limits.pages), problems: newProblems(cfg.Status), often: quiet.New(cfg.Logger, time.Minute),
 	}
 	mux := http.NewServeMux()
 	// GET patterns answer HEAD too; other methods get 405 with Allow.
@@ -82,7 +82,6 @@ func New(cfg Config) http.Handler {
 type handler struct {
 	Config
 	scrapes, backfills, pages proc.Semaphore
-	bodies                    *bodies
 	problems                  *problems
 	often                     *quiet.Log // for errors that may repeat with every request
 }

@@ -388,7 +388,9 @@ type SnapshotRequest struct {
 	// store's retention is the same as the retention.
 	MaxAge *durationpb.Duration `protobuf:"bytes,1,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
 	// Of those, at most this many newest windows per dataset. 0: no such limit.
-	MaxWindows    uint32 `protobuf:"varint,2,opt,name=max_windows,json=maxWindows,proto3" json:"max_windows,omitempty"`
+	MaxWindows uint32 `protobuf:"varint,2,opt,name=max_windows,json=maxWindows,proto3" json:"max_windows,omitempty"`
+	// Send late_commits in snapshot_end.
+	LateCommits   bool `protobuf:"varint,3,opt,name=late_commits,json=lateCommits,proto3" json:"late_commits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -435,6 +437,13 @@ func (x *SnapshotRequest) GetMaxWindows() uint32 {
 		return x.MaxWindows
 	}
 	return 0
+}
+
+func (x *SnapshotRequest) GetLateCommits() bool {
+	if x != nil {
+		return x.LateCommits
+	}
+	return false
 }
 
 type WatchBucketsResponse struct {
@@ -567,7 +576,12 @@ type SnapshotEnd struct {
 	// said so yet.
 	ProgressTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
 	// Buckets sent in this snapshot: the client's check that nothing was cut.
-	Buckets       uint64 `protobuf:"varint,3,opt,name=buckets,proto3" json:"buckets,omitempty"`
+	Buckets uint64 `protobuf:"varint,3,opt,name=buckets,proto3" json:"buckets,omitempty"`
+	// If they were asked for: the newest late commit of each matching dataset that has
+	// any among the buckets within max_age, whether they are sent or not, ascending by
+	// dataset. A client that shows only the newest windows at all times learns from it
+	// that others are to be shown too. A collector of before this field sends none.
+	LateCommits   []*LateCommit `protobuf:"bytes,4,rep,name=late_commits,json=lateCommits,proto3" json:"late_commits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -623,6 +637,68 @@ func (x *SnapshotEnd) GetBuckets() uint64 {
 	return 0
 }
 
+func (x *SnapshotEnd) GetLateCommits() []*LateCommit {
+	if x != nil {
+		return x.LateCommits
+	}
+	return nil
+}
+
+// LateCommit says when a bucket with rows was last committed that was older by then
+// than the newest windows are: when its window had ended for longer than 30 minutes,
+// or ten lengths of it if that is less, or two lengths of it if that is more.
+type LateCommit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Dataset       string                 `protobuf:"bytes,1,opt,name=dataset,proto3" json:"dataset,omitempty"`
+	CommittedAt   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=committed_at,json=committedAt,proto3" json:"committed_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LateCommit) Reset() {
+	*x = LateCommit{}
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LateCommit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LateCommit) ProtoMessage() {}
+
+func (x *LateCommit) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LateCommit.ProtoReflect.Descriptor instead.
+func (*LateCommit) Descriptor() ([]byte, []int) {
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *LateCommit) GetDataset() string {
+	if x != nil {
+		return x.Dataset
+	}
+	return ""
+}
+
+func (x *LateCommit) GetCommittedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CommittedAt
+	}
+	return nil
+}
+
 type Progress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Point *ResumePoint           `protobuf:"bytes,1,opt,name=point,proto3" json:"point,omitempty"`
@@ -638,7 +714,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[5]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +726,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[5]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +739,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{5}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Progress) GetPoint() *ResumePoint {
@@ -701,7 +777,7 @@ type ListBucketsRequest struct {
 
 func (x *ListBucketsRequest) Reset() {
 	*x = ListBucketsRequest{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[6]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -713,7 +789,7 @@ func (x *ListBucketsRequest) String() string {
 func (*ListBucketsRequest) ProtoMessage() {}
 
 func (x *ListBucketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[6]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -726,7 +802,7 @@ func (x *ListBucketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBucketsRequest.ProtoReflect.Descriptor instead.
 func (*ListBucketsRequest) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{6}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListBucketsRequest) GetFilter() *Filter {
@@ -776,7 +852,7 @@ type ListBucketsResponse struct {
 
 func (x *ListBucketsResponse) Reset() {
 	*x = ListBucketsResponse{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[7]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +864,7 @@ func (x *ListBucketsResponse) String() string {
 func (*ListBucketsResponse) ProtoMessage() {}
 
 func (x *ListBucketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[7]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +877,7 @@ func (x *ListBucketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBucketsResponse.ProtoReflect.Descriptor instead.
 func (*ListBucketsResponse) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{7}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListBucketsResponse) GetEntry() *Entry {
@@ -826,7 +902,7 @@ type ListDatasetsRequest struct {
 
 func (x *ListDatasetsRequest) Reset() {
 	*x = ListDatasetsRequest{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[8]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +914,7 @@ func (x *ListDatasetsRequest) String() string {
 func (*ListDatasetsRequest) ProtoMessage() {}
 
 func (x *ListDatasetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[8]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +927,7 @@ func (x *ListDatasetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDatasetsRequest.ProtoReflect.Descriptor instead.
 func (*ListDatasetsRequest) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{8}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{9}
 }
 
 type ListDatasetsResponse struct {
@@ -865,7 +941,7 @@ type ListDatasetsResponse struct {
 
 func (x *ListDatasetsResponse) Reset() {
 	*x = ListDatasetsResponse{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[9]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +953,7 @@ func (x *ListDatasetsResponse) String() string {
 func (*ListDatasetsResponse) ProtoMessage() {}
 
 func (x *ListDatasetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[9]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +966,7 @@ func (x *ListDatasetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDatasetsResponse.ProtoReflect.Descriptor instead.
 func (*ListDatasetsResponse) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{9}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListDatasetsResponse) GetDatasets() []*DatasetVersion {
@@ -915,7 +991,7 @@ type ListScopesRequest struct {
 
 func (x *ListScopesRequest) Reset() {
 	*x = ListScopesRequest{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[10]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1003,7 @@ func (x *ListScopesRequest) String() string {
 func (*ListScopesRequest) ProtoMessage() {}
 
 func (x *ListScopesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[10]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1016,7 @@ func (x *ListScopesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScopesRequest.ProtoReflect.Descriptor instead.
 func (*ListScopesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{10}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{11}
 }
 
 type ScopeInfo struct {
@@ -971,7 +1047,7 @@ type ScopeInfo struct {
 
 func (x *ScopeInfo) Reset() {
 	*x = ScopeInfo{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[11]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1059,7 @@ func (x *ScopeInfo) String() string {
 func (*ScopeInfo) ProtoMessage() {}
 
 func (x *ScopeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[11]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1072,7 @@ func (x *ScopeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScopeInfo.ProtoReflect.Descriptor instead.
 func (*ScopeInfo) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{11}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ScopeInfo) GetScope() *Scope {
@@ -1098,7 +1174,7 @@ type Entitlement struct {
 
 func (x *Entitlement) Reset() {
 	*x = Entitlement{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[12]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1186,7 @@ func (x *Entitlement) String() string {
 func (*Entitlement) ProtoMessage() {}
 
 func (x *Entitlement) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[12]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1199,7 @@ func (x *Entitlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entitlement.ProtoReflect.Descriptor instead.
 func (*Entitlement) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{12}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Entitlement) GetDataset() string {
@@ -1164,7 +1240,7 @@ type ListScopesResponse struct {
 
 func (x *ListScopesResponse) Reset() {
 	*x = ListScopesResponse{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[13]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1252,7 @@ func (x *ListScopesResponse) String() string {
 func (*ListScopesResponse) ProtoMessage() {}
 
 func (x *ListScopesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[13]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1265,7 @@ func (x *ListScopesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScopesResponse.ProtoReflect.Descriptor instead.
 func (*ListScopesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{13}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListScopesResponse) GetScopes() []*ScopeInfo {
@@ -1211,7 +1287,7 @@ type GetCoverageRequest struct {
 
 func (x *GetCoverageRequest) Reset() {
 	*x = GetCoverageRequest{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[14]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1299,7 @@ func (x *GetCoverageRequest) String() string {
 func (*GetCoverageRequest) ProtoMessage() {}
 
 func (x *GetCoverageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[14]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1312,7 @@ func (x *GetCoverageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCoverageRequest.ProtoReflect.Descriptor instead.
 func (*GetCoverageRequest) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{14}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetCoverageRequest) GetFilter() *Filter {
@@ -1272,7 +1348,7 @@ type GetCoverageResponse struct {
 
 func (x *GetCoverageResponse) Reset() {
 	*x = GetCoverageResponse{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[15]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1360,7 @@ func (x *GetCoverageResponse) String() string {
 func (*GetCoverageResponse) ProtoMessage() {}
 
 func (x *GetCoverageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[15]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1373,7 @@ func (x *GetCoverageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCoverageResponse.ProtoReflect.Descriptor instead.
 func (*GetCoverageResponse) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{15}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetCoverageResponse) GetCoverages() []*Coverage {
@@ -1330,7 +1406,7 @@ type Coverage struct {
 
 func (x *Coverage) Reset() {
 	*x = Coverage{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[16]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1418,7 @@ func (x *Coverage) String() string {
 func (*Coverage) ProtoMessage() {}
 
 func (x *Coverage) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[16]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1431,7 @@ func (x *Coverage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coverage.ProtoReflect.Descriptor instead.
 func (*Coverage) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{16}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Coverage) GetDataset() string {
@@ -1406,7 +1482,7 @@ type CoverageRange struct {
 
 func (x *CoverageRange) Reset() {
 	*x = CoverageRange{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[17]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1494,7 @@ func (x *CoverageRange) String() string {
 func (*CoverageRange) ProtoMessage() {}
 
 func (x *CoverageRange) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[17]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1507,7 @@ func (x *CoverageRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageRange.ProtoReflect.Descriptor instead.
 func (*CoverageRange) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{17}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CoverageRange) GetState() CoverageState {
@@ -1498,7 +1574,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[18]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1586,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[18]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1599,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{18}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{19}
 }
 
 type GetStatusResponse struct {
@@ -1552,7 +1628,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[19]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +1640,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[19]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +1653,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{19}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetStatusResponse) GetInfo() *StoreInfo {
@@ -1664,7 +1740,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1752,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1765,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{20}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Problem) GetCode() string {
@@ -1745,7 +1821,7 @@ type DatasetStatus struct {
 
 func (x *DatasetStatus) Reset() {
 	*x = DatasetStatus{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1833,7 @@ func (x *DatasetStatus) String() string {
 func (*DatasetStatus) ProtoMessage() {}
 
 func (x *DatasetStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1846,7 @@ func (x *DatasetStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatasetStatus.ProtoReflect.Descriptor instead.
 func (*DatasetStatus) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{21}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DatasetStatus) GetDataset() string {
@@ -1842,21 +1918,27 @@ const file_weir_bucket_v1_service_proto_rawDesc = "" +
 	"\x06filter\x18\x01 \x01(\v2\x16.weir.bucket.v1.FilterR\x06filter\x125\n" +
 	"\x06resume\x18\x02 \x01(\v2\x1b.weir.bucket.v1.ResumePointH\x00R\x06resume\x12=\n" +
 	"\bsnapshot\x18\x03 \x01(\v2\x1f.weir.bucket.v1.SnapshotRequestH\x00R\bsnapshotB\a\n" +
-	"\x05start\"f\n" +
+	"\x05start\"\x89\x01\n" +
 	"\x0fSnapshotRequest\x122\n" +
 	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12\x1f\n" +
 	"\vmax_windows\x18\x02 \x01(\rR\n" +
-	"maxWindows\"\xf9\x01\n" +
+	"maxWindows\x12!\n" +
+	"\flate_commits\x18\x03 \x01(\bR\vlateCommits\"\xf9\x01\n" +
 	"\x14WatchBucketsResponse\x12/\n" +
 	"\x04info\x18\x01 \x01(\v2\x19.weir.bucket.v1.StoreInfoH\x00R\x04info\x12-\n" +
 	"\x05entry\x18\x02 \x01(\v2\x15.weir.bucket.v1.EntryH\x00R\x05entry\x12@\n" +
 	"\fsnapshot_end\x18\x03 \x01(\v2\x1b.weir.bucket.v1.SnapshotEndH\x00R\vsnapshotEnd\x126\n" +
 	"\bprogress\x18\x04 \x01(\v2\x18.weir.bucket.v1.ProgressH\x00R\bprogressB\a\n" +
-	"\x05event\"\x9b\x01\n" +
+	"\x05event\"\xda\x01\n" +
 	"\vSnapshotEnd\x121\n" +
 	"\x05point\x18\x01 \x01(\v2\x1b.weir.bucket.v1.ResumePointR\x05point\x12?\n" +
 	"\rprogress_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fprogressTime\x12\x18\n" +
-	"\abuckets\x18\x03 \x01(\x04R\abuckets\"~\n" +
+	"\abuckets\x18\x03 \x01(\x04R\abuckets\x12=\n" +
+	"\flate_commits\x18\x04 \x03(\v2\x1a.weir.bucket.v1.LateCommitR\vlateCommits\"e\n" +
+	"\n" +
+	"LateCommit\x12\x18\n" +
+	"\adataset\x18\x01 \x01(\tR\adataset\x12=\n" +
+	"\fcommitted_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\"~\n" +
 	"\bProgress\x121\n" +
 	"\x05point\x18\x01 \x01(\v2\x1b.weir.bucket.v1.ResumePointR\x05point\x12?\n" +
 	"\rprogress_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fprogressTime\"\xd7\x01\n" +
@@ -1991,7 +2073,7 @@ func file_weir_bucket_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_bucket_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_weir_bucket_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_weir_bucket_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_weir_bucket_v1_service_proto_goTypes = []any{
 	(ScopeState)(0),               // 0: weir.bucket.v1.ScopeState
 	(CoverageState)(0),            // 1: weir.bucket.v1.CoverageState
@@ -2001,89 +2083,92 @@ var file_weir_bucket_v1_service_proto_goTypes = []any{
 	(*SnapshotRequest)(nil),       // 5: weir.bucket.v1.SnapshotRequest
 	(*WatchBucketsResponse)(nil),  // 6: weir.bucket.v1.WatchBucketsResponse
 	(*SnapshotEnd)(nil),           // 7: weir.bucket.v1.SnapshotEnd
-	(*Progress)(nil),              // 8: weir.bucket.v1.Progress
-	(*ListBucketsRequest)(nil),    // 9: weir.bucket.v1.ListBucketsRequest
-	(*ListBucketsResponse)(nil),   // 10: weir.bucket.v1.ListBucketsResponse
-	(*ListDatasetsRequest)(nil),   // 11: weir.bucket.v1.ListDatasetsRequest
-	(*ListDatasetsResponse)(nil),  // 12: weir.bucket.v1.ListDatasetsResponse
-	(*ListScopesRequest)(nil),     // 13: weir.bucket.v1.ListScopesRequest
-	(*ScopeInfo)(nil),             // 14: weir.bucket.v1.ScopeInfo
-	(*Entitlement)(nil),           // 15: weir.bucket.v1.Entitlement
-	(*ListScopesResponse)(nil),    // 16: weir.bucket.v1.ListScopesResponse
-	(*GetCoverageRequest)(nil),    // 17: weir.bucket.v1.GetCoverageRequest
-	(*GetCoverageResponse)(nil),   // 18: weir.bucket.v1.GetCoverageResponse
-	(*Coverage)(nil),              // 19: weir.bucket.v1.Coverage
-	(*CoverageRange)(nil),         // 20: weir.bucket.v1.CoverageRange
-	(*GetStatusRequest)(nil),      // 21: weir.bucket.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 22: weir.bucket.v1.GetStatusResponse
-	(*Problem)(nil),               // 23: weir.bucket.v1.Problem
-	(*DatasetStatus)(nil),         // 24: weir.bucket.v1.DatasetStatus
-	(*Scope)(nil),                 // 25: weir.bucket.v1.Scope
-	(*ResumePoint)(nil),           // 26: weir.bucket.v1.ResumePoint
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*StoreInfo)(nil),             // 28: weir.bucket.v1.StoreInfo
-	(*Entry)(nil),                 // 29: weir.bucket.v1.Entry
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*DatasetVersion)(nil),        // 31: weir.bucket.v1.DatasetVersion
-	(GapReason)(0),                // 32: weir.bucket.v1.GapReason
+	(*LateCommit)(nil),            // 8: weir.bucket.v1.LateCommit
+	(*Progress)(nil),              // 9: weir.bucket.v1.Progress
+	(*ListBucketsRequest)(nil),    // 10: weir.bucket.v1.ListBucketsRequest
+	(*ListBucketsResponse)(nil),   // 11: weir.bucket.v1.ListBucketsResponse
+	(*ListDatasetsRequest)(nil),   // 12: weir.bucket.v1.ListDatasetsRequest
+	(*ListDatasetsResponse)(nil),  // 13: weir.bucket.v1.ListDatasetsResponse
+	(*ListScopesRequest)(nil),     // 14: weir.bucket.v1.ListScopesRequest
+	(*ScopeInfo)(nil),             // 15: weir.bucket.v1.ScopeInfo
+	(*Entitlement)(nil),           // 16: weir.bucket.v1.Entitlement
+	(*ListScopesResponse)(nil),    // 17: weir.bucket.v1.ListScopesResponse
+	(*GetCoverageRequest)(nil),    // 18: weir.bucket.v1.GetCoverageRequest
+	(*GetCoverageResponse)(nil),   // 19: weir.bucket.v1.GetCoverageResponse
+	(*Coverage)(nil),              // 20: weir.bucket.v1.Coverage
+	(*CoverageRange)(nil),         // 21: weir.bucket.v1.CoverageRange
+	(*GetStatusRequest)(nil),      // 22: weir.bucket.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 23: weir.bucket.v1.GetStatusResponse
+	(*Problem)(nil),               // 24: weir.bucket.v1.Problem
+	(*DatasetStatus)(nil),         // 25: weir.bucket.v1.DatasetStatus
+	(*Scope)(nil),                 // 26: weir.bucket.v1.Scope
+	(*ResumePoint)(nil),           // 27: weir.bucket.v1.ResumePoint
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*StoreInfo)(nil),             // 29: weir.bucket.v1.StoreInfo
+	(*Entry)(nil),                 // 30: weir.bucket.v1.Entry
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*DatasetVersion)(nil),        // 32: weir.bucket.v1.DatasetVersion
+	(GapReason)(0),                // 33: weir.bucket.v1.GapReason
 }
 var file_weir_bucket_v1_service_proto_depIdxs = []int32{
-	25, // 0: weir.bucket.v1.Filter.scopes:type_name -> weir.bucket.v1.Scope
+	26, // 0: weir.bucket.v1.Filter.scopes:type_name -> weir.bucket.v1.Scope
 	3,  // 1: weir.bucket.v1.WatchBucketsRequest.filter:type_name -> weir.bucket.v1.Filter
-	26, // 2: weir.bucket.v1.WatchBucketsRequest.resume:type_name -> weir.bucket.v1.ResumePoint
+	27, // 2: weir.bucket.v1.WatchBucketsRequest.resume:type_name -> weir.bucket.v1.ResumePoint
 	5,  // 3: weir.bucket.v1.WatchBucketsRequest.snapshot:type_name -> weir.bucket.v1.SnapshotRequest
-	27, // 4: weir.bucket.v1.SnapshotRequest.max_age:type_name -> google.protobuf.Duration
-	28, // 5: weir.bucket.v1.WatchBucketsResponse.info:type_name -> weir.bucket.v1.StoreInfo
-	29, // 6: weir.bucket.v1.WatchBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
+	28, // 4: weir.bucket.v1.SnapshotRequest.max_age:type_name -> google.protobuf.Duration
+	29, // 5: weir.bucket.v1.WatchBucketsResponse.info:type_name -> weir.bucket.v1.StoreInfo
+	30, // 6: weir.bucket.v1.WatchBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
 	7,  // 7: weir.bucket.v1.WatchBucketsResponse.snapshot_end:type_name -> weir.bucket.v1.SnapshotEnd
-	8,  // 8: weir.bucket.v1.WatchBucketsResponse.progress:type_name -> weir.bucket.v1.Progress
-	26, // 9: weir.bucket.v1.SnapshotEnd.point:type_name -> weir.bucket.v1.ResumePoint
-	30, // 10: weir.bucket.v1.SnapshotEnd.progress_time:type_name -> google.protobuf.Timestamp
-	26, // 11: weir.bucket.v1.Progress.point:type_name -> weir.bucket.v1.ResumePoint
-	30, // 12: weir.bucket.v1.Progress.progress_time:type_name -> google.protobuf.Timestamp
-	3,  // 13: weir.bucket.v1.ListBucketsRequest.filter:type_name -> weir.bucket.v1.Filter
-	29, // 14: weir.bucket.v1.ListBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
-	31, // 15: weir.bucket.v1.ListDatasetsResponse.datasets:type_name -> weir.bucket.v1.DatasetVersion
-	28, // 16: weir.bucket.v1.ListDatasetsResponse.info:type_name -> weir.bucket.v1.StoreInfo
-	25, // 17: weir.bucket.v1.ScopeInfo.scope:type_name -> weir.bucket.v1.Scope
-	0,  // 18: weir.bucket.v1.ScopeInfo.state:type_name -> weir.bucket.v1.ScopeState
-	30, // 19: weir.bucket.v1.ScopeInfo.first_seen:type_name -> google.protobuf.Timestamp
-	15, // 20: weir.bucket.v1.ScopeInfo.entitlements:type_name -> weir.bucket.v1.Entitlement
-	30, // 21: weir.bucket.v1.Entitlement.checked_at:type_name -> google.protobuf.Timestamp
-	14, // 22: weir.bucket.v1.ListScopesResponse.scopes:type_name -> weir.bucket.v1.ScopeInfo
-	3,  // 23: weir.bucket.v1.GetCoverageRequest.filter:type_name -> weir.bucket.v1.Filter
-	19, // 24: weir.bucket.v1.GetCoverageResponse.coverages:type_name -> weir.bucket.v1.Coverage
-	30, // 25: weir.bucket.v1.GetCoverageResponse.as_of:type_name -> google.protobuf.Timestamp
-	25, // 26: weir.bucket.v1.Coverage.scope:type_name -> weir.bucket.v1.Scope
-	20, // 27: weir.bucket.v1.Coverage.ranges:type_name -> weir.bucket.v1.CoverageRange
-	1,  // 28: weir.bucket.v1.CoverageRange.state:type_name -> weir.bucket.v1.CoverageState
-	32, // 29: weir.bucket.v1.CoverageRange.reason:type_name -> weir.bucket.v1.GapReason
-	30, // 30: weir.bucket.v1.CoverageRange.next_attempt:type_name -> google.protobuf.Timestamp
-	30, // 31: weir.bucket.v1.CoverageRange.lost_at:type_name -> google.protobuf.Timestamp
-	28, // 32: weir.bucket.v1.GetStatusResponse.info:type_name -> weir.bucket.v1.StoreInfo
-	26, // 33: weir.bucket.v1.GetStatusResponse.head:type_name -> weir.bucket.v1.ResumePoint
-	30, // 34: weir.bucket.v1.GetStatusResponse.progress_time:type_name -> google.protobuf.Timestamp
-	2,  // 35: weir.bucket.v1.GetStatusResponse.role:type_name -> weir.bucket.v1.Role
-	24, // 36: weir.bucket.v1.GetStatusResponse.datasets:type_name -> weir.bucket.v1.DatasetStatus
-	23, // 37: weir.bucket.v1.GetStatusResponse.problems:type_name -> weir.bucket.v1.Problem
-	30, // 38: weir.bucket.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	4,  // 39: weir.bucket.v1.BucketService.WatchBuckets:input_type -> weir.bucket.v1.WatchBucketsRequest
-	9,  // 40: weir.bucket.v1.BucketService.ListBuckets:input_type -> weir.bucket.v1.ListBucketsRequest
-	11, // 41: weir.bucket.v1.BucketService.ListDatasets:input_type -> weir.bucket.v1.ListDatasetsRequest
-	13, // 42: weir.bucket.v1.BucketService.ListScopes:input_type -> weir.bucket.v1.ListScopesRequest
-	17, // 43: weir.bucket.v1.BucketService.GetCoverage:input_type -> weir.bucket.v1.GetCoverageRequest
-	21, // 44: weir.bucket.v1.BucketService.GetStatus:input_type -> weir.bucket.v1.GetStatusRequest
-	6,  // 45: weir.bucket.v1.BucketService.WatchBuckets:output_type -> weir.bucket.v1.WatchBucketsResponse
-	10, // 46: weir.bucket.v1.BucketService.ListBuckets:output_type -> weir.bucket.v1.ListBucketsResponse
-	12, // 47: weir.bucket.v1.BucketService.ListDatasets:output_type -> weir.bucket.v1.ListDatasetsResponse
-	16, // 48: weir.bucket.v1.BucketService.ListScopes:output_type -> weir.bucket.v1.ListScopesResponse
-	18, // 49: weir.bucket.v1.BucketService.GetCoverage:output_type -> weir.bucket.v1.GetCoverageResponse
-	22, // 50: weir.bucket.v1.BucketService.GetStatus:output_type -> weir.bucket.v1.GetStatusResponse
-	45, // [45:51] is the sub-list for method output_type
-	39, // [39:45] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	9,  // 8: weir.bucket.v1.WatchBucketsResponse.progress:type_name -> weir.bucket.v1.Progress
+	27, // 9: weir.bucket.v1.SnapshotEnd.point:type_name -> weir.bucket.v1.ResumePoint
+	31, // 10: weir.bucket.v1.SnapshotEnd.progress_time:type_name -> google.protobuf.Timestamp
+	8,  // 11: weir.bucket.v1.SnapshotEnd.late_commits:type_name -> weir.bucket.v1.LateCommit
+	31, // 12: weir.bucket.v1.LateCommit.committed_at:type_name -> google.protobuf.Timestamp
+	27, // 13: weir.bucket.v1.Progress.point:type_name -> weir.bucket.v1.ResumePoint
+	31, // 14: weir.bucket.v1.Progress.progress_time:type_name -> google.protobuf.Timestamp
+	3,  // 15: weir.bucket.v1.ListBucketsRequest.filter:type_name -> weir.bucket.v1.Filter
+	30, // 16: weir.bucket.v1.ListBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
+	32, // 17: weir.bucket.v1.ListDatasetsResponse.datasets:type_name -> weir.bucket.v1.DatasetVersion
+	29, // 18: weir.bucket.v1.ListDatasetsResponse.info:type_name -> weir.bucket.v1.StoreInfo
+	26, // 19: weir.bucket.v1.ScopeInfo.scope:type_name -> weir.bucket.v1.Scope
+	0,  // 20: weir.bucket.v1.ScopeInfo.state:type_name -> weir.bucket.v1.ScopeState
+	31, // 21: weir.bucket.v1.ScopeInfo.first_seen:type_name -> google.protobuf.Timestamp
+	16, // 22: weir.bucket.v1.ScopeInfo.entitlements:type_name -> weir.bucket.v1.Entitlement
+	31, // 23: weir.bucket.v1.Entitlement.checked_at:type_name -> google.protobuf.Timestamp
+	15, // 24: weir.bucket.v1.ListScopesResponse.scopes:type_name -> weir.bucket.v1.ScopeInfo
+	3,  // 25: weir.bucket.v1.GetCoverageRequest.filter:type_name -> weir.bucket.v1.Filter
+	20, // 26: weir.bucket.v1.GetCoverageResponse.coverages:type_name -> weir.bucket.v1.Coverage
+	31, // 27: weir.bucket.v1.GetCoverageResponse.as_of:type_name -> google.protobuf.Timestamp
+	26, // 28: weir.bucket.v1.Coverage.scope:type_name -> weir.bucket.v1.Scope
+	21, // 29: weir.bucket.v1.Coverage.ranges:type_name -> weir.bucket.v1.CoverageRange
+	1,  // 30: weir.bucket.v1.CoverageRange.state:type_name -> weir.bucket.v1.CoverageState
+	33, // 31: weir.bucket.v1.CoverageRange.reason:type_name -> weir.bucket.v1.GapReason
+	31, // 32: weir.bucket.v1.CoverageRange.next_attempt:type_name -> google.protobuf.Timestamp
+	31, // 33: weir.bucket.v1.CoverageRange.lost_at:type_name -> google.protobuf.Timestamp
+	29, // 34: weir.bucket.v1.GetStatusResponse.info:type_name -> weir.bucket.v1.StoreInfo
+	27, // 35: weir.bucket.v1.GetStatusResponse.head:type_name -> weir.bucket.v1.ResumePoint
+	31, // 36: weir.bucket.v1.GetStatusResponse.progress_time:type_name -> google.protobuf.Timestamp
+	2,  // 37: weir.bucket.v1.GetStatusResponse.role:type_name -> weir.bucket.v1.Role
+	25, // 38: weir.bucket.v1.GetStatusResponse.datasets:type_name -> weir.bucket.v1.DatasetStatus
+	24, // 39: weir.bucket.v1.GetStatusResponse.problems:type_name -> weir.bucket.v1.Problem
+	31, // 40: weir.bucket.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	4,  // 41: weir.bucket.v1.BucketService.WatchBuckets:input_type -> weir.bucket.v1.WatchBucketsRequest
+	10, // 42: weir.bucket.v1.BucketService.ListBuckets:input_type -> weir.bucket.v1.ListBucketsRequest
+	12, // 43: weir.bucket.v1.BucketService.ListDatasets:input_type -> weir.bucket.v1.ListDatasetsRequest
+	14, // 44: weir.bucket.v1.BucketService.ListScopes:input_type -> weir.bucket.v1.ListScopesRequest
+	18, // 45: weir.bucket.v1.BucketService.GetCoverage:input_type -> weir.bucket.v1.GetCoverageRequest
+	22, // 46: weir.bucket.v1.BucketService.GetStatus:input_type -> weir.bucket.v1.GetStatusRequest
+	6,  // 47: weir.bucket.v1.BucketService.WatchBuckets:output_type -> weir.bucket.v1.WatchBucketsResponse
+	11, // 48: weir.bucket.v1.BucketService.ListBuckets:output_type -> weir.bucket.v1.ListBucketsResponse
+	13, // 49: weir.bucket.v1.BucketService.ListDatasets:output_type -> weir.bucket.v1.ListDatasetsResponse
+	17, // 50: weir.bucket.v1.BucketService.ListScopes:output_type -> weir.bucket.v1.ListScopesResponse
+	19, // 51: weir.bucket.v1.BucketService.GetCoverage:output_type -> weir.bucket.v1.GetCoverageResponse
+	23, // 52: weir.bucket.v1.BucketService.GetStatus:output_type -> weir.bucket.v1.GetStatusResponse
+	47, // [47:53] is the sub-list for method output_type
+	41, // [41:47] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_weir_bucket_v1_service_proto_init() }
@@ -2108,7 +2193,7 @@ func file_weir_bucket_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_bucket_v1_service_proto_rawDesc), len(file_weir_bucket_v1_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/carousel"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
@@ -164,6 +166,33 @@ func snapshot(ctx context.Context, tx pgx.Tx, q store.SnapshotQuery, emit func(s
 		if err := snapshotDataset(ctx, tx, id, q, emit); err != nil {
 			return err
 		}
+	}
+	if q.Late == nil {
+		return nil
+	}
+	for _, id := range ids {
+		if err := lateCommit(ctx, tx, id, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lateCommit tells the query of the newest late commit of a dataset: the condition is
+// that of carousel.Late.
+func lateCommit(ctx context.Context, tx pgx.Tx, dataset string, q store.SnapshotQuery) error {
+	var w where
+	w.and(`dataset = ?`, dataset)
+	w.endsAfter(q.Since)
+	w.scopes(q.Filter)
+	w.and(`row_count > 0`)
+	w.and(`extract(epoch FROM committed_at) > window_end + greatest(2 * (window_end - window_start), least(10 * (window_end - window_start), ?))`, int64(carousel.SmallSpan/time.Second))
+	var at *time.Time
+	if err := tx.QueryRow(ctx, `SELECT max(committed_at) FROM bucket`+w.String(), w.args...).Scan(&at); err != nil {
+		return err
+	}
+	if at != nil {
+		q.Late(dataset, at.UTC())
 	}
 	return nil
 }

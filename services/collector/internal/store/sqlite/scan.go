@@ -8,8 +8,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/carousel"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
@@ -133,6 +135,11 @@ func (s *Store) Snapshot(ctx context.Context, q store.SnapshotQuery, emit func(s
 				return err
 			}
 		}
+		for _, id := range ids {
+			if err := lateCommit(ctx, tx, id, q); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
 	if err != nil {
@@ -158,6 +165,30 @@ func snapshotDataset(ctx context.Context, tx *sql.Tx, dataset string, q store.Sn
 		w.and(`window_start >= ?`, oldest.Int64)
 	}
 	return each(ctx, tx, emit, selectBucket+w.String()+` ORDER BY window_start, scope_kind, scope_id`, w.args...)
+}
+
+// lateCommit tells the query of the newest late commit of a dataset: the condition is
+// that of carousel.Late.
+func lateCommit(ctx context.Context, tx *sql.Tx, dataset string, q store.SnapshotQuery) error {
+	if q.Late == nil {
+		return nil
+	}
+	var w where
+	w.and(`dataset = ?`, dataset)
+	w.endsAfter(q.Since)
+	if err := w.scopes(q.Filter); err != nil {
+		return err
+	}
+	w.and(`row_count > ?`, 0)
+	w.and(`committed_at > 1000 * (window_end + max(2 * (window_end - window_start), min(10 * (window_end - window_start), ?)))`, int64(carousel.SmallSpan/time.Second))
+	var at sql.NullInt64
+	if err := tx.QueryRowContext(ctx, `SELECT max(committed_at) FROM bucket`+w.String(), w.args...).Scan(&at); err != nil {
+		return err
+	}
+	if at.Valid {
+		q.Late(dataset, time.UnixMilli(at.Int64).UTC())
+	}
+	return nil
 }
 
 // listPage is how many buckets List holds in memory.

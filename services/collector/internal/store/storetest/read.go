@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/carousel"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
@@ -96,6 +98,13 @@ func testSnapshot(t *testing.T, d Driver) {
 		all = append(all, l.append(entry("uniques_1h", zone(1), time.Hour, n), entry("uniques_1h", account(1), time.Hour, n))...)
 	}
 	all = append(all, l.append(version("http_5m", 2))...)
+	// Committed when they were older than the newest windows of their size, at the
+	// border, and without rows.
+	all = append(all, l.append(five(1, -20), entry("uniques_1h", zone(1), time.Hour, -4))...)
+	all = append(all, l.append(five(2, -7), entry("uniques_1h", account(1), time.Hour, -2))...)
+	silent := five(1, -30)
+	silent.Rows = 0
+	all = append(all, l.append(five(1, -6), silent)...)
 
 	end := func(n int) bucket.Time { return origin.Add(time.Duration(n) * 5 * time.Minute) }
 	http, both := []string{"http_5m"}, []string{"uniques_1h", "http_5m", "unknown", "http_5m"}
@@ -116,6 +125,7 @@ func testSnapshot(t *testing.T, d Driver) {
 	} {
 		head, got := snapshot(t, s, q)
 		equal(t, "snapshot of "+what, snapshotOf(all, q), got)
+		equal(t, "late commits of "+what, lateOf(all, q), late(t, s, q))
 		if head.Position != l.at || !head.ProgressAt.Equal(commitTime(50)) {
 			t.Errorf("snapshot of %s: head %v with progress %s", what, head.Position, head.ProgressAt)
 		}
@@ -144,6 +154,21 @@ func snapshotOf(log []store.Entry, q store.SnapshotQuery) []store.Entry {
 		buckets = slices.DeleteFunc(buckets, func(e store.Entry) bool { return !slices.Contains(starts[e.Key.Dataset], e.Key.Start) })
 	}
 	return append(versions, inOrder(buckets)...)
+}
+
+// lateOf is what the documentation of SnapshotQuery says of late commits.
+func lateOf(log []store.Entry, q store.SnapshotQuery) (out []lateCommit) {
+	newest := map[string]time.Time{}
+	for _, e := range log {
+		if e.Kind == bucket.KindBucket && matches(q.Filter, e.Key) && e.End > q.Since && e.Rows > 0 &&
+			carousel.Late(bucket.Window{Start: e.Key.Start, End: e.End}, e.CommittedAt) && e.CommittedAt.After(newest[e.Key.Dataset]) {
+			newest[e.Key.Dataset] = e.CommittedAt
+		}
+	}
+	for _, dataset := range slices.Sorted(maps.Keys(newest)) {
+		out = append(out, lateCommit{dataset, newest[dataset]})
+	}
+	return out
 }
 
 func inOrder(buckets []store.Entry) []store.Entry {
