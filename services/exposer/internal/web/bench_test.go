@@ -99,9 +99,7 @@ func (r *registry) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// ordinary makes that exporter. A registry refuses two samples of one series,
-// so each window is a label value more: the same number of lines of about the
-// same length.
+// ordinary makes that exporter, with the same series and timestamps.
 func ordinary(tb testing.TB, zones int) http.Handler {
 	tb.Helper()
 	desc := prometheus.NewDesc(feedtest.Breakdown("countries_1h"), "Requests in the window, by status class.", []string{"zone", "account", "status"}, nil)
@@ -110,7 +108,7 @@ func ordinary(tb testing.TB, zones int) http.Handler {
 		at := feedtest.T0.Add(time.Duration(w+1)*time.Hour - time.Millisecond)
 		for z := range zones {
 			for i := range labels {
-				m := prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(w*100_000+z*17+i), fmt.Sprintf("zone-%05d.example", z), "Example", fmt.Sprintf("C%02d-%d", i, w))
+				m := prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(w*100_000+z*17+i), fmt.Sprintf("zone-%05d.example", z), "Example", fmt.Sprintf("C%02d", i))
 				r.metrics = append(r.metrics, prometheus.NewMetricWithTimestamp(at, m))
 			}
 		}

@@ -82,6 +82,9 @@ func classify(err error) error {
 	if _, ok := errors.AsType[pgx.ScanArgError](err); ok {
 		return nil // a bug, so a retry does not help
 	}
+	if _, ok := errors.AsType[badGrant](err); ok {
+		return nil
+	}
 	if _, ok := errors.AsType[*pgconn.PgError](err); !ok {
 		// Not an error of the server: it is unreachable, or the connection broke.
 		return store.ErrUnavailable

@@ -92,6 +92,11 @@ type Grants struct {
 	Readers []string // SELECT on tables and views
 }
 
+// badGrant is an error in what was asked for, not of the database.
+type badGrant string
+
+func (e badGrant) Error() string { return string(e) }
+
 // Grant gives roles, which exist, exactly the rights that this release's schema
 // has for them, and takes away others that they have on Weir's tables; all or
 // nothing, and unnoticed by collectors that are running. It is repeated after
@@ -113,7 +118,7 @@ func Grant(ctx context.Context, dsn string, g Grants) error {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		for _, role := range g.Writers {
 			if slices.Contains(g.Readers, role) {
-				return fmt.Errorf("role %q is given as writer and as reader; give it as writer only, since a writer may also read", role)
+				return badGrant(fmt.Sprintf("role %q is given as writer and as reader; give it as writer only, since a writer may also read", role))
 			}
 			if err := grant(ctx, tx, role, writerRights); err != nil {
 				return err
@@ -138,13 +143,13 @@ func grant(ctx context.Context, tx pgx.Tx, role string, rights []right) error {
 	name := pgx.Identifier{role}.Sanitize()
 	switch {
 	case state(err) == undefinedObject:
-		return fmt.Errorf("role %q does not exist: create it first: CREATE ROLE %s LOGIN PASSWORD '…'", role, name)
+		return badGrant(fmt.Sprintf("role %q does not exist: create it first: CREATE ROLE %s LOGIN PASSWORD '…'", role, name))
 	case err != nil:
 		return err
 	case !ours: // GRANT would warn, and do nothing
 		return fmt.Errorf("%w: only role %q, which owns the tables, may grant rights on them", store.ErrDenied, owner)
 	case owns:
-		return fmt.Errorf("role %q owns the tables and has every right; run the collector as another role", role)
+		return badGrant(fmt.Sprintf("role %q owns the tables and has every right; run the collector as another role", role))
 	}
 	var statements []string
 	if !usable {

@@ -374,6 +374,9 @@ func testGrant(t *testing.T, s *secured) {
 		if err == nil || tc.want != nil && !errors.Is(err, tc.want) {
 			t.Errorf("grant %v: %v, want %v", tc.g, err, tc.want)
 		}
+		if errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("grant %v is refused as if the database were away: %v", tc.g, err)
+		}
 		for _, w := range tc.words {
 			if !strings.Contains(fmt.Sprint(err), w) {
 				t.Errorf("grant %v: %q does not say %q", tc.g, err, w)
