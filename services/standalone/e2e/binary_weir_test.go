@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cfsim"
-	"github.com/weir-metrics/weir/internal/pgtest"
 	"github.com/weir-metrics/weir/internal/testkit"
 )
 
@@ -24,27 +23,6 @@ func calm(t *testing.T, p *process) {
 		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
 			t.Errorf("%s says %s", p.name, line)
 		}
-	}
-}
-
-// In whatever order they start and stop, healthy services log no warning.
-func TestBinaryStartsWithoutAWarning(t *testing.T) {
-	t.Parallel()
-	sim := simulate(t, nil)
-	c := sim.newCollector(t)
-	x := startExposerBinary(t, nil, c)
-	x.says(20*time.Second, "level=INFO", "stream ended, backing off")
-	c.again()
-	c.ready()
-	x.ready()
-	first := c.process
-	first.stop(5 * time.Second)
-	c.again()
-	c.ready()
-	c.stop(5 * time.Second)
-	x.stop(5 * time.Second)
-	for _, p := range []*process{first, c.process, x.process} {
-		calm(t, p)
 	}
 }
 
@@ -345,27 +323,6 @@ func TestBinarySimulatorIsAsItsFlagsSay(t *testing.T) {
 			if o.code == 0 || !strings.Contains(o.stderr, want) {
 				t.Errorf("weir sim %q: exit code %d, %s; want %q", test.args, o.code, o.stderr, want)
 			}
-		}
-	}
-}
-
-// "collector migrate" can be repeated, and makes what "collector run" needs.
-func TestBinaryMigrates(t *testing.T) {
-	t.Parallel()
-	sim := simulate(t, nil)
-	for _, store := range []string{
-		"WEIR_SQLITE_FILE=" + filepath.Join(t.TempDir(), "weir.db"),
-		"WEIR_DATABASE_URL=" + withPassword(t, pgtest.DSN(t)),
-	} {
-		for range 2 {
-			if o := complete(t, command(t, program(t, "collector"), []string{store}, "migrate")); o.code != 0 {
-				t.Fatalf("collector migrate: exit code %d\n%s%s", o.code, o.stdout, o.stderr)
-			}
-		}
-		c := sim.startCollector(t, store) // without WEIR_MIGRATE
-		c.stop(5 * time.Second)
-		if o := complete(t, command(t, program(t, "collector"), []string{store}, "migrate")); o.code != 0 {
-			t.Errorf("collector migrate of a store in use: exit code %d\n%s%s", o.code, o.stdout, o.stderr)
 		}
 	}
 }
