@@ -81,21 +81,6 @@ func TestFaultsOfTheTransport(t *testing.T) {
 	}
 }
 
-// Cloudflare's clock is told, whatever ours says.
-func TestSkewIsVisible(t *testing.T) {
-	w := newWorld(t, nil)
-	if _, err := w.sim.Inject(cfsim.Fault{Kind: cfsim.FaultSkew, Delay: -90 * time.Second}); err != nil {
-		t.Fatal(err)
-	}
-	a, e := w.class(t, []string{zoneTag("shop")}, hourBefore(noon))
-	if e != nil {
-		t.Fatal(e)
-	}
-	if skew := a.Date.Sub(w.clk.Now()); skew < -92*time.Second || skew > -88*time.Second {
-		t.Errorf("skew is %s, want about -90s", skew)
-	}
-}
-
 // Faults in the data pass the client, which knows no metrics, and stop at Fold.
 func TestFaultsOfTheData(t *testing.T) {
 	for _, kind := range []cfsim.FaultKind{cfsim.FaultDuplicate, cfsim.FaultHuge} {
@@ -181,31 +166,6 @@ func TestBudgetRunsOut(t *testing.T) {
 				t.Errorf("after the pause: %v", e)
 			}
 		})
-	}
-}
-
-func TestTokens(t *testing.T) {
-	for name, change := range map[string]func(*cfsim.Config){
-		"expired":               func(c *cfsim.Config) { c.Tokens[0].ExpiresOn = noon },
-		"expired, unauthorized": func(c *cfsim.Config) { c.Tokens[0].ExpiresOn = noon; c.Switches.ExpiredUnauthorized = true },
-		"disabled":              func(c *cfsim.Config) { c.Tokens[0].Disabled = true },
-		"another one":           func(c *cfsim.Config) { c.Tokens[0].Secret = "something-else-entirely-0123456789abcdef" },
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, change)
-			if _, e := w.class(t, []string{zoneTag("shop")}, hourBefore(noon)); e == nil || e.Class != cloudflare.Auth {
-				t.Errorf("query: %v, want an auth error", e)
-			}
-			_, err := w.client.Zones(t.Context())
-			var e *cloudflare.Error
-			if !errors.As(err, &e) || e.Class != cloudflare.Auth {
-				t.Errorf("list of zones: %v, want an auth error", err)
-			}
-		})
-	}
-	w := newWorld(t, func(c *cfsim.Config) { c.Tokens[0].Denied = []string{zoneTag("media")} })
-	if _, e := w.class(t, []string{zoneTag("shop"), zoneTag("media")}, hourBefore(noon)); e == nil || e.Class != cloudflare.Denied || e.Zone != zoneTag("media") {
-		t.Errorf("denied zone: %v, want that it is denied", e)
 	}
 }
 
