@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -68,13 +67,7 @@ func badCalls(t *testing.T, c *service) {
 	head := answer.GetHead()
 	watch := func(r *bucketv1.WatchBucketsRequest) func() error {
 		return func() error {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			defer cancel()
-			s, err := rpc.WatchBuckets(ctx, r)
-			for err == nil {
-				_, err = s.Recv()
-			}
-			return err
+			return watchUntil(t, c, r, func(*bucketv1.WatchBucketsResponse) bool { return false })
 		}
 	}
 	resume := func(store string, revision uint64, chain []byte) func() error {

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -120,12 +119,7 @@ func (s *service) shows() (uint64, error) {
 }
 
 // recorder is a reader of the log from its first entry on.
-type recorder struct {
-	mu      sync.Mutex
-	last    uint64
-	buckets map[uint64]string // revision to key
-	wrong   []error
-}
+type recorder struct{ diary }
 
 // follow records what a collector streams, across its restarts.
 func follow(t *testing.T, c *service) *recorder {
@@ -138,7 +132,7 @@ func follow(t *testing.T, c *service) *recorder {
 func record(t *testing.T, conn *grpc.ClientConn) *recorder {
 	t.Helper()
 	rpc := bucketv1.NewBucketServiceClient(conn)
-	r := &recorder{buckets: map[uint64]string{}}
+	r := &recorder{}
 	var info *bucketv1.StoreInfo
 	testkit.Eventually(t, 10*time.Second, func() error {
 		answer, err := rpc.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
@@ -157,62 +151,32 @@ func record(t *testing.T, conn *grpc.ClientConn) *recorder {
 	go func() { done <- follower.Run(ctx, r) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := errors.Join(append(r.wrong, <-done)...); err != nil {
+		if err := <-done; err != nil {
 			t.Error(err)
+		}
+		for _, w := range r.wrong {
+			t.Error(w)
 		}
 	})
 	return r
 }
 
 func (r *recorder) revision() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.last
-}
-
-func (r *recorder) fault(format string, args ...any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.wrong = append(r.wrong, fmt.Errorf(format, args...))
-}
-
-// Entry expects each revision once and in order.
-func (r *recorder) Entry(e *bucketv1.Entry) error {
-	if want := r.revision() + 1; e.GetRevision() != want {
-		r.fault("the stream went from revision %d to %d", want-1, e.GetRevision())
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.last = e.GetRevision()
-	if b := e.GetBucket(); b != nil {
-		r.buckets[r.last] = key(b)
-	}
-	return nil
+	entries, _, _ := r.sofar()
+	return uint64(len(entries))
 }
 
 func key(b *bucketv1.Bucket) string {
 	return fmt.Sprintf("%s %s %d", b.GetDataset(), b.GetScope().GetId(), b.GetStartUnixSeconds())
 }
 
-func (r *recorder) SnapshotBegin(*bucketv1.StoreInfo) {
-	r.fault("the reader had to begin again after revision %d", r.revision())
-}
-
-func (r *recorder) Info(*bucketv1.StoreInfo) {}
-
-func (r *recorder) SnapshotEnd(*bucketv1.ResumePoint, time.Time) {}
-
-func (r *recorder) Progress(p *bucketv1.ResumePoint, _ time.Time) {
-	if last := r.revision(); p.GetRevision() < last {
-		r.fault("progress at revision %d came after entry %d", p.GetRevision(), last)
-	}
-}
-
 func (r *recorder) Disconnected(err error, _ time.Duration) {
 	switch reason := client.Reason(err); {
 	case reason == client.ReasonDraining, status.Code(err) == codes.Unavailable: // told so, or cut off
 	default:
-		r.fault("the stream ended with %w", err)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.accuse("the stream ended with %v", err)
 	}
 }
 
@@ -233,24 +197,28 @@ func (r *recorder) whole(t *testing.T, c *service) {
 		return nil
 	})
 	stored := list(t, rpc, &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: time.Now().Unix()})
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	keys := map[string]uint64{}
-	for revision, k := range r.buckets {
-		if other, twice := keys[k]; twice {
-			t.Errorf("window %s is in the log twice, at revisions %d and %d", k, other, revision)
+	entries, _, _ := r.sofar()
+	keys, buckets := map[string]uint64{}, 0
+	for _, e := range entries {
+		if e.GetBucket() == nil {
+			continue
 		}
-		keys[k] = revision
+		k := key(e.GetBucket())
+		if other, twice := keys[k]; twice {
+			t.Errorf("window %s is in the log twice, at revisions %d and %d", k, other, e.GetRevision())
+		}
+		keys[k] = e.GetRevision()
+		buckets++
 	}
 	for _, e := range stored {
-		if e.GetRevision() <= head && r.buckets[e.GetRevision()] != key(e.GetBucket()) {
-			t.Errorf("revision %d was streamed as %q and is stored as %q", e.GetRevision(), r.buckets[e.GetRevision()], key(e.GetBucket()))
+		if e.GetRevision() <= head && keys[key(e.GetBucket())] != e.GetRevision() {
+			t.Errorf("%s is stored at revision %d and was streamed at %d", key(e.GetBucket()), e.GetRevision(), keys[key(e.GetBucket())])
 		}
 	}
-	if len(stored) < len(r.buckets) {
-		t.Errorf("%d buckets are stored, %d were streamed", len(stored), len(r.buckets))
+	if len(stored) < buckets {
+		t.Errorf("%d buckets are stored, %d were streamed", len(stored), buckets)
 	}
-	t.Logf("%d entries streamed once each, %d of them buckets", r.last, len(r.buckets))
+	t.Logf("%d entries streamed once each, %d of them buckets", len(entries), buckets)
 }
 
 // list reads a whole ListBuckets.
