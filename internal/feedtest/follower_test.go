@@ -161,25 +161,6 @@ func TestFollowerNeverStepsBackWithABrokenView(t *testing.T) {
 	})
 }
 
-func TestFollowerWaitsLongerAndLonger(t *testing.T) {
-	inBubble(t, func(b *bench) {
-		for range 12 {
-			b.server.Script(feedtest.Step{After: -1, Err: feedtest.Error(codes.Unavailable, "STORE_UNAVAILABLE")})
-		}
-		o := options()
-		o.Backoff = client.Backoff{Min: time.Second, Max: 16 * time.Second}
-		b.follow(o)
-		b.after(time.Hour)
-		b.wantView(1, 2, 3)
-		for i, p := range b.diary.pauses {
-			most := min(time.Second<<i, 16*time.Second)
-			if p > most || p < most/2 {
-				b.Errorf("pause %d is %s; want %s to %s", i, p, most/2, most)
-			}
-		}
-	})
-}
-
 func TestFollowerErrorTable(t *testing.T) {
 	type row struct {
 		name         string

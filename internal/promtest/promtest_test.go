@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-
 	"github.com/weir-metrics/weir/internal/testkit"
 )
 
