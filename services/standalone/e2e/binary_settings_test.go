@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,9 +21,7 @@ func TestBinaryRefusesSettings(t *testing.T) {
 	folder := t.TempDir()
 	file := func(name, content string) string {
 		path := filepath.Join(folder, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		testkit.WriteFile(t, path, []byte(content))
 		return path
 	}
 	token := "CF_API_TOKEN=" + apiToken
@@ -202,9 +199,7 @@ func TestBinaryCannotRun(t *testing.T) {
 	sim := simulate(t, nil)
 	folder := t.TempDir()
 	rubbish := filepath.Join(folder, "rubbish.db")
-	if err := os.WriteFile(rubbish, []byte(strings.Repeat("no database ", 100)), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.WriteFile(t, rubbish, []byte(strings.Repeat("no database ", 100)))
 	away := address(t)
 	unmigrated := withPassword(t, pgtest.DSN(t))
 	other := sim.startCollector(t, "WEIR_SQLITE_FILE="+filepath.Join(folder, "used.db"))

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -331,9 +330,7 @@ func TestBinarySimulatorIsAsItsFlagsSay(t *testing.T) {
 func TestBinaryPrints(t *testing.T) {
 	t.Parallel()
 	extra := filepath.Join(t.TempDir(), "none.yaml")
-	if err := os.WriteFile(extra, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.WriteFile(t, extra, nil)
 	for _, test := range []struct {
 		program  string
 		settings []string

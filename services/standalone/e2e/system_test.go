@@ -224,14 +224,7 @@ func (w *world) startExposer(name, listen string, collectors ...string) *actor {
 // keeps the head of the database at the machine's now.
 func prometheusConfig(t *testing.T, window time.Duration, targets ...string) string {
 	t.Helper()
-	root, err := testkit.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	shipped, err := os.ReadFile(filepath.Join(root, "deploy", "prometheus", "prometheus.yml"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	shipped := testkit.RepoFile(t, "deploy/prometheus/prometheus.yml")
 	var config struct {
 		Storage map[string]map[string]any `yaml:"storage"`
 		Scrape  []map[string]any          `yaml:"scrape_configs"`

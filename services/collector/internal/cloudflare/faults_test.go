@@ -8,18 +8,13 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
-	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 )
 
 // class asks the minute roll-up of the zones and returns the answer or its error.
 func (w *world) class(t *testing.T, zones []string, win bucket.Window) (*cloudflare.Answer, *cloudflare.Error) {
 	t.Helper()
-	c, err := catalogue.Load(nil, catalogue.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := c.Find("http_5m")
+	d := dataset(t, "http_5m")
 	a, err := w.client.Query(t.Context(), cloudflare.Query{Zones: zones, Selections: []cloudflare.Selection{selection(d, &d.Variants[0], "a", win)}})
 	if err == nil {
 		return a, nil
@@ -88,11 +83,7 @@ func TestFaultsOfTheData(t *testing.T) {
 		if _, err := w.sim.Inject(cfsim.Fault{Kind: kind}); err != nil {
 			t.Fatal(err)
 		}
-		c, err := catalogue.Load(nil, catalogue.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := c.Find("http_5m")
+		d := dataset(t, "http_5m")
 		for i := range d.Variants {
 			v := &d.Variants[i]
 			win := hourBefore(noon)
@@ -195,11 +186,7 @@ func TestOddValuesArrive(t *testing.T) {
 			}
 		}
 	}
-	c, err := catalogue.Load(nil, catalogue.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, win := c.Find("countries_1h"), hourBefore(noon)
+	d, win := dataset(t, "countries_1h"), hourBefore(noon)
 	ask := func() (*cloudflare.Answer, error) {
 		return w.client.Query(t.Context(), cloudflare.Query{Zones: []string{shop}, Selections: []cloudflare.Selection{selection(d, &d.Variants[0], "a", win)}})
 	}

@@ -54,6 +54,16 @@ func newWorld(t *testing.T, change func(*cfsim.Config)) *world {
 	return &world{sim: sim, clk: clk, client: client}
 }
 
+// dataset is one of those that are collected by default.
+func dataset(t *testing.T, id string) *catalogue.Dataset {
+	t.Helper()
+	c, err := catalogue.Load(nil, catalogue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Find(id)
+}
+
 func zoneTag(name string) string { return cfsim.Tag("zone:" + name + ".example") }
 
 // ask asks variant v of d for one zone, or one account, and folds the answer.
@@ -242,11 +252,7 @@ func TestDatasetsAgainstTheSimulator(t *testing.T) {
 // empty, for the caller to confirm (G3).
 func TestParkedZoneIsEmpty(t *testing.T) {
 	w := newWorld(t, nil)
-	c, err := catalogue.Load(nil, catalogue.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := c.Find("http_5m")
+	d := dataset(t, "http_5m")
 	end := bucket.TimeOf(noon.Add(-time.Hour))
 	for _, f := range w.ask(t, d, &d.Variants[0], zoneTag("parked"), bucket.Window{Start: end.Add(-15 * time.Minute), End: end}) {
 		rows := rowsOf(f)
@@ -259,11 +265,7 @@ func TestParkedZoneIsEmpty(t *testing.T) {
 // One question with ten zones' worth of scopes, nested below their account.
 func TestNestedZonesAndSeveralSelections(t *testing.T) {
 	w := newWorld(t, nil)
-	c, err := catalogue.Load(nil, catalogue.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := c.Find("uniques_1h")
+	d := dataset(t, "uniques_1h")
 	end := bucket.TimeOf(noon)
 	q := cloudflare.Query{AccountID: cfsim.Tag("account:retail"), Zones: []string{zoneTag("shop"), zoneTag("media"), zoneTag("checkout")}}
 	for i := range 3 {
