@@ -139,10 +139,7 @@ func TestRefusalsOfTokens(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := httptest.NewRequest(http.MethodPost, "/client/v4/graphql", strings.NewReader(string(body)))
-		r.Header.Set("Authorization", "Bearer "+cfsim.DemoToken)
-		out := httptest.NewRecorder()
-		w.sim.ServeHTTP(out, r)
+		out := w.post(body)
 		if out.Code != want.status || !strings.Contains(out.Body.String(), want.says) {
 			t.Errorf("%s: status %d, %s; want %d and %s", kind, out.Code, out.Body, want.status, want.says)
 		}
@@ -172,16 +169,8 @@ func TestPendingAndMalformedZones(t *testing.T) {
 		c.Faults = []cfsim.Fault{{Kind: cfsim.FaultZonePaused, Zone: zone("shop"), Odd: []string{"quotes"}}, {Kind: cfsim.FaultZoneCreated, Zone: zone("shop"), Odd: []string{"empty"}}}
 	})
 	list := func() map[string]map[string]any {
-		r := httptest.NewRequest(http.MethodGet, "/client/v4/zones?per_page=50", http.NoBody)
-		r.Header.Set("Authorization", "Bearer "+cfsim.DemoToken)
-		out := httptest.NewRecorder()
-		w.sim.ServeHTTP(out, r)
-		var answer struct{ Result []map[string]any }
-		if err := json.Unmarshal(out.Body.Bytes(), &answer); err != nil {
-			t.Fatal(err)
-		}
 		byID := map[string]map[string]any{}
-		for _, z := range answer.Result {
+		for _, z := range w.zones() {
 			byID[z["id"].(string)] = z
 		}
 		return byID

@@ -20,7 +20,11 @@ import (
 
 func TestServesOverTLS(t *testing.T) {
 	sim, _ := newSim(t)
-	base, authority := cfsimtest.StartTLS(t, sim)
+	conf, authority, err := cfsim.ThrowawayTLS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := cfsimtest.StartTLS(t, sim, conf)
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(authority) {
 		t.Fatal("the authority is no certificate")

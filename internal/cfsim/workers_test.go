@@ -1,10 +1,7 @@
 package cfsim_test
 
 import (
-	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -118,13 +115,8 @@ func TestAccountTimeline(t *testing.T) {
 	}{{0, 2}, {90 * time.Minute, 3}, {3 * time.Hour, 2}} { // in order: the clock does not go back
 		after, want := test.after, test.want
 		w.clk.Set(epoch.Add(after))
-		req := httptest.NewRequest(http.MethodGet, cfsim.Prefix+"/accounts", nil)
-		req.Header.Set("Authorization", "Bearer "+w.secret)
-		rec := httptest.NewRecorder()
-		w.sim.ServeHTTP(rec, req)
-		var list struct{ Result []any }
-		if err := json.Unmarshal(rec.Body.Bytes(), &list); err != nil || len(list.Result) != want {
-			t.Errorf("after %s %d accounts are listed, want %d (%v)", after, len(list.Result), want, err)
+		if _, _, list := w.get("/accounts"); len(list["result"].([]any)) != want {
+			t.Errorf("after %s %d accounts are listed, want %d", after, len(list["result"].([]any)), want)
 		}
 	}
 	for after, some := range map[time.Duration]bool{0: false, time.Hour: true, 2 * time.Hour: false} {

@@ -3,13 +3,14 @@ package cli
 import (
 	"bytes"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/weir-metrics/weir/internal/testkit"
 )
 
 // FuzzLoad: whatever the command line, the environment and the file hold, Load
@@ -27,17 +28,13 @@ func FuzzLoad(f *testing.F) {
 	f.Add("", "", "\xef\xbb\xbfcf_bucket_seconds: 1h # comment\ncf_metrics_replay_hours: 0x10\nbudget_share: .5\n")
 	dir := f.TempDir()
 	secretFile := filepath.Join(dir, "token")
-	if err := os.WriteFile(secretFile, []byte(secret+"\n"), 0o600); err != nil {
-		f.Fatal(err)
-	}
+	testkit.WriteFile(f, secretFile, []byte(secret+"\n"))
 	file := filepath.Join(dir, "weir.yaml")
 	f.Fuzz(func(t *testing.T, args, environ, content string) {
 		if !utf8.ValidString(args) || !utf8.ValidString(environ) {
 			return // what is no text cannot be written into a file
 		}
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		testkit.WriteFile(t, file, []byte(content))
 		split := func(text string) []string {
 			return strings.FieldsFunc(text, func(r rune) bool { return r == '\n' })
 		}
@@ -75,9 +72,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		again := config{}
 		Defaults(again.settings())
-		if err := os.WriteFile(file, printed.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		testkit.WriteFile(t, file, printed.Bytes())
 		// What has only a flag is a comment in the file.
 		again.Simulate, again.Start = c.Simulate, c.Start
 		if _, err := Load(again.settings(), Sources{Args: []string{"--config", file}, Environ: []string{"CF_API_TOKEN_FILE=" + secretFile}}, nil); err != nil {

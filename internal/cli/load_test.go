@@ -3,13 +3,14 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/weir-metrics/weir/internal/testkit"
 )
 
 // config is a Config as a service has it.
@@ -58,9 +59,7 @@ func (c *config) load(t *testing.T, src Sources) (*Loaded, error) {
 func write(t *testing.T, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.WriteFile(t, path, []byte(content))
 	return path
 }
 
@@ -240,9 +239,7 @@ func TestSecretReread(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte("new\r\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.WriteFile(t, path, []byte("new\r\n"))
 	if next, err := s.Reread(); err != nil || next.Reveal() != "new" || s.Reveal() != "old" {
 		t.Errorf("got %q, error %v, want new; and the old one is %q", next.Reveal(), err, s.Reveal())
 	}

@@ -2,6 +2,7 @@ package feedtest_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,8 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
+// With a filter, holes in the revisions are what was filtered. Order, and progress
+// that does not go back, are demanded all the same.
 func TestFollowerHoldsTheServerToTheContract(t *testing.T) {
 	type response = bucketv1.WatchBucketsResponse
 	entry := func(revision uint64, alter func(*bucketv1.Entry)) func(*response) []*response {
@@ -20,19 +23,25 @@ func TestFollowerHoldsTheServerToTheContract(t *testing.T) {
 			return []*response{m}
 		}
 	}
+	twice := func(m *response) []*response { return twiceIf(m, m.GetEntry().GetRevision() == 4) }
+	behind := func(m *response) []*response {
+		if p := m.GetProgress(); p.GetPoint().GetRevision() >= 4 {
+			p.Point.Revision = 3
+		}
+		return []*response{m}
+	}
 	cases := map[string]func(*response) []*response{
-		"an entry twice": func(m *response) []*response {
-			if m.GetEntry().GetRevision() == 4 {
-				return []*response{m, m}
-			}
-			return []*response{m}
-		},
-		"a lower revision":   entry(5, func(e *bucketv1.Entry) { e.Revision = 2 }),
-		"a skipped revision": entry(4, func(e *bucketv1.Entry) { e.Revision = 9 }),
-		"an entry left out":  func(m *response) []*response { return dropIf(m, m.GetEntry().GetRevision() == 4) },
-		"no chain":           entry(4, func(e *bucketv1.Entry) { e.Chain = nil }),
-		"no info":            func(m *response) []*response { return dropIf(m, m.GetInfo() != nil) },
-		"info twice":         func(m *response) []*response { return twiceIf(m, m.GetInfo() != nil) },
+		"an entry twice":                     twice,
+		"an entry twice, filtered":           twice,
+		"a lower revision, filtered":         entry(5, func(e *bucketv1.Entry) { e.Revision = 3 }),
+		"progress behind its data":           behind,
+		"progress behind its data, filtered": behind,
+		"a lower revision":                   entry(5, func(e *bucketv1.Entry) { e.Revision = 2 }),
+		"a skipped revision":                 entry(4, func(e *bucketv1.Entry) { e.Revision = 9 }),
+		"an entry left out":                  func(m *response) []*response { return dropIf(m, m.GetEntry().GetRevision() == 4) },
+		"no chain":                           entry(4, func(e *bucketv1.Entry) { e.Chain = nil }),
+		"no info":                            func(m *response) []*response { return dropIf(m, m.GetInfo() != nil) },
+		"info twice":                         func(m *response) []*response { return twiceIf(m, m.GetInfo() != nil) },
 		"info without store id": func(m *response) []*response {
 			if i := m.GetInfo(); i != nil {
 				i.StoreId = ""
@@ -58,11 +67,19 @@ func TestFollowerHoldsTheServerToTheContract(t *testing.T) {
 			}
 			return []*response{m}
 		},
-		"progress behind its data": func(m *response) []*response {
-			if p := m.GetProgress(); p.GetPoint().GetRevision() >= 4 {
-				p.Point.Revision = 3
+		// The number of buckets is right, one of them is there twice.
+		"a bucket twice and counted twice": func(m *response) []*response {
+			if e := m.GetSnapshotEnd(); e != nil {
+				e.Buckets++
 			}
-			return []*response{m}
+			return twiceIf(m, m.GetEntry().GetRevision() == 2)
+		},
+		// Not a step back of what was applied: the first snapshot.
+		"a first snapshot that ends before what it holds": func(m *response) []*response {
+			if e := m.GetSnapshotEnd(); e != nil {
+				e.Point.Revision = 2
+			}
+			return dropIf(m, m.GetProgress() != nil)
 		},
 		"progress ahead of its data": func(m *response) []*response {
 			if p := m.GetProgress(); p != nil {
@@ -93,7 +110,11 @@ func TestFollowerHoldsTheServerToTheContract(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(b *bench) {
 				b.server.Script(feedtest.Step{Alter: alter})
-				b.follow(options())
+				o := options()
+				if strings.HasSuffix(name, "filtered") {
+					o.Filter = &bucketv1.Filter{Datasets: []string{"http_5m"}}
+				}
+				b.follow(o)
 				b.after(time.Second)
 				b.fill(2, 4)
 				b.after(time.Minute)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/client"
-	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"google.golang.org/grpc/codes"
@@ -76,20 +75,6 @@ func TestFollowerSurvivesACutAtEveryMessage(t *testing.T) {
 		b.fill(2, 12)
 		b.after(time.Hour)
 		b.wantView(4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
-	})
-}
-
-func TestFollowerTakesASnapshotAtOnceWhenCompacted(t *testing.T) {
-	inBubble(t, func(b *bench) {
-		o := options()
-		o.Resume = &bucketv1.ResumePoint{StoreId: storeID}
-		b.server.Retire(bucket.TimeOf(feedtest.T0.Add(5 * time.Minute)))
-		b.follow(o)
-		b.want(b.after(0), "lost: COMPACTED", "begin", "end 3", "progress 3")
-		if p := b.lastPause(); p != 0 {
-			b.Errorf("pause before the snapshot is %s; want none", p)
-		}
-		b.wantView(1, 3)
 	})
 }
 
@@ -173,39 +158,6 @@ func TestFollowerNeverStepsBackWithABrokenView(t *testing.T) {
 			b.Errorf("the third stream asks with %v; want the applied point, revision 6", requests[2])
 		}
 		b.wantView(1, 2, 3, 4, 5, 6, 7)
-	})
-}
-
-// When the server does say so, the same lower snapshot is taken.
-func TestFollowerStepsBackWhenTheHistoryChanged(t *testing.T) {
-	inBubble(t, func(b *bench) {
-		restore := b.server.Backup()
-		b.fill(2, 5)
-		b.follow(options())
-		b.after(time.Second)
-		b.wantView(1, 2, 3, 4, 5, 6)
-		restore()
-		b.want(b.after(time.Minute), "lost: HISTORY_CHANGED", "begin", "end 3", "progress 3")
-		b.wantView(1, 2, 3)
-	})
-}
-
-func TestFollowerWaitsLongerAndLonger(t *testing.T) {
-	inBubble(t, func(b *bench) {
-		for range 12 {
-			b.server.Script(feedtest.Step{After: -1, Err: feedtest.Error(codes.Unavailable, "STORE_UNAVAILABLE")})
-		}
-		o := options()
-		o.Backoff = client.Backoff{Min: time.Second, Max: 16 * time.Second}
-		b.follow(o)
-		b.after(time.Hour)
-		b.wantView(1, 2, 3)
-		for i, p := range b.diary.pauses {
-			most := min(time.Second<<i, 16*time.Second)
-			if p > most || p < most/2 {
-				b.Errorf("pause %d is %s; want %s to %s", i, p, most/2, most)
-			}
-		}
 	})
 }
 

@@ -2,7 +2,6 @@ package ops
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -223,44 +222,6 @@ func TestServeDrains(t *testing.T) {
 	}
 	if took := time.Since(begin); took < 300*time.Millisecond {
 		t.Errorf("drained for %v only", took)
-	}
-}
-
-func TestServeTLSAndUsers(t *testing.T) {
-	dir := t.TempDir()
-	ca := testkit.NewCA(t, "ca")
-	certFile, keyFile := ca.Server(t).Write(t, dir, "server")
-	file := filepath.Join(dir, "web.yml")
-	// The hash is bcrypt of "weir" at the least cost.
-	testkit.WriteFile(t, file, fmt.Appendf(nil, "tls_server_config:\n  cert_file: %s\n  key_file: %s\nbasic_auth_users:\n  prometheus: %s\n",
-		certFile, keyFile, "$2a$04$OS0f4DudTt4ztL1NOgF.m.KC7M3.yTQYh5fTlVIWLWepmVwHW8/Vu"))
-	l := testkit.Listen(t)
-	stop := serve(t, ServerConfig{Listener: l, WebConfigFile: file}, newOps(t, nil))
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport}
-	ask := func(password string) int {
-		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+l.Addr().String()+"/-/ready", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.SetBasicAuth("prometheus", password)
-		resp, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		return resp.StatusCode
-	}
-	if code := ask("weir"); code != http.StatusOK {
-		t.Errorf("the right password gives %d", code)
-	}
-	if code := ask("dam"); code != http.StatusUnauthorized {
-		t.Errorf("a wrong password gives %d", code)
-	}
-	if err := stop(); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -57,31 +57,6 @@ func TestOccupied(t *testing.T) {
 	})
 }
 
-// A disk that is filled refuses writes, and takes them again when it is freed.
-func TestDiskFull(t *testing.T) {
-	testkit.InAll(t)
-	s, disk, err := StartOnDisk(t, 160<<20)
-	if errors.Is(err, ErrNoMount) {
-		t.Skipf("needs a file system of its own, which this machine may not mount: %v", err)
-	}
-	dsn := s.DSN()
-	Exec(t, dsn, "CREATE TABLE kept (x int); INSERT INTO kept VALUES (1); CREATE TABLE filler (x text)")
-	disk.Fill()
-	_, err = runPsql(s.psql, dsn, "INSERT INTO filler SELECT repeat(md5(i::text), 100) FROM generate_series(1, 20000) i")
-	if err == nil {
-		t.Fatal("a full disk took 60 MB")
-	}
-	disk.Free()
-	testkit.Eventually(t, 30*time.Second, func() error {
-		s.Revive()
-		out, err := runPsql(s.psql, dsn, "SELECT count(*) FROM kept")
-		if err == nil && out != "1" {
-			t.Fatalf("%s rows were kept, want 1", out)
-		}
-		return err
-	})
-}
-
 // TestPowerCut: what was synced is there when the power is back, and what was
 // not is gone.
 func TestPowerCut(t *testing.T) {

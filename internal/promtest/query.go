@@ -59,15 +59,6 @@ func (s *Server) Value(expr string, at time.Time) float64 {
 	return series[0].Samples[0].Value
 }
 
-// QueryRange evaluates an expression at start, start+step and so on up to end.
-func (s *Server) QueryRange(expr string, start, end time.Time, step time.Duration) []Series {
-	s.t.Helper()
-	return s.query("/api/v1/query_range", url.Values{
-		"query": {expr}, "start": {seconds(start)}, "end": {seconds(end)},
-		"step": {strconv.FormatFloat(step.Seconds(), 'f', -1, 64)},
-	})
-}
-
 // Samples returns every stored sample of the series that match the selector,
 // such as {__name__=~"cloudflare_.*"}, with its own timestamp, in the window
 // (start, end]: what the database holds, not what it would evaluate.

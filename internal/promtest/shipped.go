@@ -1,8 +1,6 @@
 package promtest
 
 import (
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,14 +13,7 @@ import (
 // the file.
 func ShippedVictoria(t testing.TB) (config string, flags []string) {
 	t.Helper()
-	root, err := testkit.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(filepath.Join(root, "deploy", "victoriametrics", "scrape.yml"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := testkit.RepoFile(t, "deploy/victoriametrics/scrape.yml")
 	command := regexp.MustCompile(`(?m)^#   victoria-metrics -promscrape.config=scrape.yml((?: .*\\\n#)* .*)$`).FindSubmatch(text)
 	if command == nil {
 		t.Fatal("deploy/victoriametrics/scrape.yml does not say with which flags it is used")

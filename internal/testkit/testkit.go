@@ -52,6 +52,20 @@ func Root() (string, error) {
 	}
 }
 
+// RepoFile is the content of a file of the repository, by its path from the root.
+func RepoFile(t testing.TB, path string) []byte {
+	t.Helper()
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
 // Listen opens a TCP listener on a free loopback port and closes it with the
 // test. Hand the listener itself to the server under test: a port number that
 // was free a moment ago may not be free any more.

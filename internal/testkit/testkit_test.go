@@ -2,11 +2,6 @@ package testkit
 
 import (
 	"bufio"
-	"crypto/tls"
-	"errors"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,40 +28,6 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-func TestPoll(t *testing.T) {
-	calls := 0
-	if err := Poll(time.Minute, func() error {
-		if calls++; calls < 3 {
-			return errors.New("not yet")
-		}
-		return nil
-	}); err != nil || calls != 3 {
-		t.Errorf("got error %v after %d calls, want none after 3", err, calls)
-	}
-	never := errors.New("never")
-	if err := Poll(5*time.Millisecond, func() error { return never }); !errors.Is(err, never) {
-		t.Errorf("got error %v, want it to wrap the last one", err)
-	}
-}
-
-func TestRecordingLogger(t *testing.T) {
-	log, logs := RecordingLogger(t)
-	log.Debug("collected", "zone", "a.example")
-	log.Debug("collected", "zone", "b.example")
-	if got := logs.Count("collected"); got != 2 {
-		t.Errorf("counted %d records, want 2", got)
-	}
-	if got := logs.Count("b.example"); got != 1 {
-		t.Errorf("counted %d records with the zone, want 1", got)
-	}
-}
-
-func TestLoggerAfterTheTest(t *testing.T) {
-	log := Logger(t)
-	t.Run("inner", func(t *testing.T) { log = Logger(t) })
-	log.Info("late") // would panic if it reached the ended test
-}
-
 func TestNoLeaksSeesALeak(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	stop := make(chan struct{})
@@ -76,44 +37,6 @@ func TestNoLeaksSeesALeak(t *testing.T) {
 	}
 	close(stop)
 	NoLeaks(t)
-}
-
-func TestCertificates(t *testing.T) {
-	ca, other := NewCA(t, "ours"), NewCA(t, "theirs")
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, r.TLS.PeerCertificates[0].Subject.CommonName)
-	}))
-	server.Config.ErrorLog = nil
-	server.TLS = &tls.Config{
-		Certificates: []tls.Certificate{ca.Server(t).TLS(t)},
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		ClientCAs:    ca.Pool(),
-	}
-	server.StartTLS()
-	t.Cleanup(server.Close)
-
-	get := func(client tls.Certificate) (string, error) {
-		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{client}}}
-		defer transport.CloseIdleConnections()
-		resp, err := (&http.Client{Transport: transport}).Get(server.URL)
-		if err != nil {
-			return "", err
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		return string(body), err
-	}
-	if got, err := get(ca.Client(t, "exposer").TLS(t)); err != nil || got != "exposer" {
-		t.Errorf("our client: got %q, error %v", got, err)
-	}
-	if _, err := get(other.Client(t, "exposer").TLS(t)); err == nil {
-		t.Error("another authority's client was let in")
-	}
-	cert := ca.Client(t, "x")
-	certFile, keyFile := cert.Write(t, t.TempDir(), "x")
-	if _, err := tls.LoadX509KeyPair(certFile, keyFile); err != nil {
-		t.Errorf("read the written pair: %v", err)
-	}
 }
 
 // TestJanitorOutlivesAKill runs itself as a child that starts a janitor, kills
@@ -147,20 +70,4 @@ func TestJanitorOutlivesAKill(t *testing.T) {
 	}
 	_ = child.Wait() // says "signal: killed"
 	Eventually(t, 10*time.Second, func() error { _, err := os.Stat(mark); return err })
-}
-
-func TestJanitorFinish(t *testing.T) {
-	mark := filepath.Join(t.TempDir(), "mark")
-	j, err := StartJanitor(`: >"$1"`, mark)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := j.Finish(); err != nil {
-			t.Error(err)
-		}
-	}
-	if _, err := os.Stat(mark); err != nil {
-		t.Error(err)
-	}
 }

@@ -142,15 +142,3 @@ func FuzzStored(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkCheckStored(b *testing.B) {
-	s := example()
-	payload := wire.EncodeBucket(s)
-	b.SetBytes(int64(len(payload)))
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := wire.CheckStored(bucket.KindBucket, s.Key, payload); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

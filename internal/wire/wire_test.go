@@ -210,15 +210,6 @@ func TestEncodeReplacesWhatIsNotUTF8(t *testing.T) {
 	}
 }
 
-func TestPositionRoundTrip(t *testing.T) {
-	for _, want := range []bucket.Position{{}, {Revision: 7, Chain: bucket.Chain{1, 2, 3}}, {Revision: math.MaxUint64, Chain: bucket.Chain{15: 255}}} {
-		id, got, err := wire.Position(wire.ResumePoint("store", want))
-		if err != nil || id != "store" || got != want {
-			t.Errorf("%v became %q %v, %v", want, id, got, err)
-		}
-	}
-}
-
 func TestPositionRefuses(t *testing.T) {
 	for name, p := range map[string]*bucketv1.ResumePoint{
 		"absent":               nil,

@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weir-metrics/weir/internal/cli"
+
+	"github.com/weir-metrics/weir/internal/testkit"
 )
 
 // credentialFile writes a configuration file beside two tokens' files.
@@ -16,14 +17,10 @@ func credentialFile(t *testing.T, content string) (path, folder string) {
 	t.Helper()
 	folder = t.TempDir()
 	for name, text := range map[string]string{"retail": "retail-token\n", "labs": "labs-token", "quoted": `"quoted-token"`, "same": "retail-token", "empty": "\n"} {
-		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		testkit.WriteFile(t, filepath.Join(folder, name), []byte(text))
 	}
 	path = filepath.Join(folder, "weir.yaml")
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(content, "DIR", folder)), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.WriteFile(t, path, []byte(strings.ReplaceAll(content, "DIR", folder)))
 	return path, folder
 }
 
@@ -78,9 +75,7 @@ func TestSeveralCredentials(t *testing.T) {
 	}
 	// What is printed is a configuration file that means the same.
 	again := filepath.Join(folder, "printed.yaml")
-	if err := os.WriteFile(again, []byte(out.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.WriteFile(t, again, []byte(out.String()))
 	if same, _, err := loadFile(again); err != nil || !cmp.Equal(same.Credentials, c.Credentials) {
 		t.Errorf("error %v; what was printed gives %+v, want %+v", err, same.Credentials, c.Credentials)
 	}
@@ -144,10 +139,7 @@ credentials:
 
 // The example of the documentation is a list that loads.
 func TestTheDocumentedCredentialsLoad(t *testing.T) {
-	text, err := os.ReadFile("../../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := testkit.RepoFile(t, "docs/operations.md")
 	_, example, found := strings.Cut(string(text), "```yaml\ncredentials:\n")
 	example, _, closed := strings.Cut(example, "```")
 	if !found || !closed {

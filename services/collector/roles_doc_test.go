@@ -1,7 +1,6 @@
 package collector_test
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,14 +14,7 @@ import (
 // TestRolesDocument does what the chapter about roles in docs/operations.md
 // says, in its order, on a server that asks for passwords.
 func TestRolesDocument(t *testing.T) {
-	root, err := testkit.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile(filepath.Join(root, "docs", "operations.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := testkit.RepoFile(t, "docs/operations.md")
 	_, chapter, found := strings.Cut(string(page), "\n## Database roles, TLS and rotation\n")
 	if !found {
 		t.Fatal("docs/operations.md has no chapter about roles")

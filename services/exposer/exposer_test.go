@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/cli"
@@ -269,52 +268,6 @@ func TestReadiness(t *testing.T) {
 	if got := x.get("/metrics"); got.code != http.StatusOK || strings.Contains(got.body, "{") || !strings.HasPrefix(got.body, "# HELP") {
 		t.Errorf("with everything expired: %d %s", got.code, got.body)
 	}
-}
-
-// A store restored from a backup has fewer entries, and the server says that
-// the history is another one: the view steps back, and only then.
-func TestHistoryChanged(t *testing.T) {
-	s := scripted()
-	fill(s, "http_5m", 2)
-	restore := s.Backup()
-	s.Append(at(5), feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(0), 2)})
-	x := start(t, s.Serve(t), config(), at(6))
-	x.await(6)
-	restore()
-	x.await(5)
-	if got := strings.Count(x.get("/metrics").body, "cloudflare_zone_http_5m_requests{"); got != 4 {
-		t.Errorf("%d samples after the restore, want 4", got)
-	}
-}
-
-// A collector that lags may answer a snapshot from before what is served. The
-// view must not go back in time, and goes on when the collector has caught up.
-func TestNoStepBack(t *testing.T) {
-	s := scripted()
-	fill(s, "http_5m", 2)
-	lagging := s.Backup()
-	s.Append(at(5), feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(0), 2)})
-	whole := s.Backup()
-	x := start(t, s.Serve(t), config(), at(6))
-	x.await(6)
-	// What a lagging process says: a whole snapshot, then, asked with the point
-	// that was applied, nothing for the moment.
-	s.Script(feedtest.Step{After: -1, Err: feedtest.Error(codes.OutOfRange, "COMPACTED")}, feedtest.Step{After: 7, Drop: true}, feedtest.Step{After: -1, Hang: true})
-	before := len(s.Requests())
-	lagging()
-	testkit.Eventually(t, patience, func() error {
-		if n := len(s.Requests()) - before; n < 3 {
-			return fmt.Errorf("%d streams were opened", n)
-		}
-		return nil
-	})
-	if got := x.get("/metrics").header.Get("X-Weir-Revision"); got != "6" {
-		t.Errorf("the view went back to revision %s", got)
-	}
-	whole()
-	s.Append(at(6), feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(1), 2)})
-	s.DropConnections()
-	x.await(7)
 }
 
 func TestRejectedBucket(t *testing.T) {

@@ -25,6 +25,7 @@ func TestBadRequests(t *testing.T) {
 		"/metrics?replay_hours=-1":                      "to 24 (CF_METRICS_REPLAY_HOURS)",
 		"/metrics?replay_hours=":                        `replay_hours is ""`,
 		"/metrics?replay_hours=1&replay_hours=1":        "given 2 times",
+		"/metrics?replay_hours=2.5":                     `replay_hours is "2.5"; it must be a whole number`,
 		"/metrics?hours=1":                              `"hours" is unknown`,
 		"/metrics?%zz":                                  "malformed",
 		"/backfill?hours=0":                             `hours is "0"`,
@@ -39,8 +40,9 @@ func TestBadRequests(t *testing.T) {
 		"/cloudflare/backfill?hours=99999999999999999":  "1 to 168",
 		"/cloudflare/backfill?family=cloudflare_nobody": "one of cloudflare_zone_http_5m_requests",
 	} {
-		if got := x.get(path); got.code != http.StatusBadRequest || !strings.Contains(got.body, want) {
-			t.Errorf("%s: %d %q, want 400 with %q", path, got.code, got.body, want)
+		got := x.get(path)
+		if got.code != http.StatusBadRequest || !strings.HasPrefix(got.header.Get("Content-Type"), "text/plain") || !strings.Contains(got.body, want) || strings.Count(got.body, "\n") != 1 {
+			t.Errorf("%s: %d %q, want 400 and one line of text with %q", path, got.code, got.body, want)
 		}
 	}
 	if got := x.get("/nothing"); got.code != http.StatusNotFound {

@@ -136,14 +136,7 @@ func TestPromtoolReadsBackfill(t *testing.T) {
 	_, head := recent(s, now)
 	x := start(t, s.Serve(t), config(), now)
 	x.await(int(head.Revision))
-	root, err := testkit.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile(filepath.Join(root, "docs", "prometheus.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := testkit.RepoFile(t, "docs/prometheus.md")
 	commands := regexp.MustCompile(`/backfill\?start=[^&']*&end=[^&']*(&[^']*)'(?s:.*?)\npromtool (.*) history\.om \./blocks\n`).FindStringSubmatch(string(page))
 	if commands == nil {
 		t.Fatal("docs/prometheus.md does not say how to load a backfill")

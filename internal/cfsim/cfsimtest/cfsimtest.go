@@ -27,15 +27,10 @@ func Start(tb testing.TB, sim *cfsim.Server) string {
 	return "http://" + start(tb, sim, nil) + cfsim.Prefix
 }
 
-// StartTLS does the same with HTTPS and returns the authority's certificate
-// in PEM form.
-func StartTLS(tb testing.TB, sim *cfsim.Server) (baseURL string, authority []byte) {
+// StartTLS does the same with HTTPS.
+func StartTLS(tb testing.TB, sim *cfsim.Server, conf *tls.Config) string {
 	tb.Helper()
-	conf, authority, err := cfsim.ThrowawayTLS()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return "https://" + start(tb, sim, conf) + cfsim.Prefix, authority
+	return "https://" + start(tb, sim, conf) + cfsim.Prefix
 }
 
 func start(tb testing.TB, sim *cfsim.Server, conf *tls.Config) string {

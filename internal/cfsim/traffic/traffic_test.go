@@ -2,7 +2,6 @@ package traffic
 
 import (
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -197,13 +196,5 @@ func TestCacheForgetsTheOldest(t *testing.T) {
 	}
 	if made != 4 || c.order.Len() != 2 || len(c.byKey) != 2 {
 		t.Errorf("made %d values, kept %d", made, c.order.Len())
-	}
-}
-
-func BenchmarkMinute(b *testing.B) {
-	m := New(1, "id", "z.example", Profile{RequestsPerMinute: 20000}, nil)
-	at := time.Now().Unix() / 60
-	for i := range b.N {
-		m.generate(at + int64(i))
 	}
 }

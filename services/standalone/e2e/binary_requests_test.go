@@ -2,9 +2,7 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -31,7 +29,12 @@ func TestBinaryAnswersBadRequests(t *testing.T) {
 	sim.showsTruth(t, c, x, true)
 	asked := len(sim.Requests())
 
-	t.Run("HTTP", func(t *testing.T) { badQueries(t, "http://"+x.data) })
+	t.Run("HTTP", func(t *testing.T) { // services/exposer: TestBadRequests has the others
+		code, header, body := get(t, "http://"+x.data+"/metrics?replay_hours=13")
+		if code != http.StatusBadRequest || !strings.HasPrefix(header.Get("Content-Type"), "text/plain") || !strings.Contains(string(body), "to 12 (CF_METRICS_REPLAY_HOURS)") {
+			t.Errorf("too many hours: %d %s %s", code, header.Get("Content-Type"), body)
+		}
+	})
 	t.Run("gRPC", func(t *testing.T) { badCalls(t, c) })
 	t.Run("grpcurl", func(t *testing.T) { grpcurl(t, c) })
 
@@ -55,58 +58,6 @@ func TestBinaryAnswersBadRequests(t *testing.T) {
 	}
 }
 
-// badQueries asks for what every page refuses in its own way; all that /backfill
-// refuses is asked of its package.
-func badQueries(t *testing.T, base string) {
-	for _, test := range []struct {
-		path string
-		says []string // all of it
-	}{
-		{"/metrics?replay_hours=-1", []string{"replay_hours", `"-1"`, "from 0", "to 12", "CF_METRICS_REPLAY_HOURS"}},
-		{"/metrics?replay_hours=13", []string{"replay_hours", `"13"`, "to 12"}},
-		{"/metrics?replay_hours=2.5", []string{"replay_hours", `"2.5"`, "whole number"}},
-		{"/metrics?replay_hours=", []string{"replay_hours", `""`}},
-		{"/metrics?replay_hours=1&replay_hours=2", []string{"replay_hours", "2 times"}},
-		{"/metrics?hours=3", []string{`"hours"`, "is replay_hours"}},
-		{"/metrics?replay_hours=99999999999999999999", []string{"replay_hours", "to 12"}},
-		{"/metrics?replay_hours=%zz", []string{"malformed"}},
-		{"/backfill?hours=73", []string{"hours", `"73"`, "from 1 to 72"}},
-		{"/backfill?horas=3", []string{"horas", "the parameters are account, dataset, end"}},
-		{"/backfill?start=" + fmt.Sprint(time.Now().Add(-time.Hour).UnixMilli()), []string{"start", "milliseconds"}},
-		{"/backfill?dataset=nonsense", []string{"dataset", `"nonsense"`, "http_5m"}},
-		{"/backfill?zone=" + strings.Repeat("z", 3000) + "&hours=nan", []string{"hours", `"nan"`}},
-		{"/cloudflare/backfill?minutes=3", []string{"minutes", "the parameters are"}},
-	} {
-		code, header, body := get(t, base+test.path)
-		if code != http.StatusBadRequest || !strings.HasPrefix(header.Get("Content-Type"), "text/plain") {
-			t.Errorf("GET %.80s: %d %s, want 400 text/plain", test.path, code, header.Get("Content-Type"))
-		}
-		for _, part := range test.says {
-			if !strings.Contains(string(body), part) {
-				t.Errorf("GET %.80s: the answer does not have %q: %s", test.path, part, body)
-			}
-		}
-		if lines := bytes.Count(body, []byte("\n")); lines != 1 || len(body) > 1500 {
-			t.Errorf("GET %.80s: the answer has %d lines and %d bytes, want one line", test.path, lines, len(body))
-		}
-	}
-	for path, want := range map[string]int{"/nothing": http.StatusNotFound, "/backfill/x": http.StatusNotFound} {
-		if code, _, _ := get(t, base+path); code != want {
-			t.Errorf("GET %s: %d, want %d", path, code, want)
-		}
-	}
-	for _, path := range []string{"/metrics", "/backfill", "/"} {
-		response, err := http.Post(base+path, "text/plain", strings.NewReader("x"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = response.Body.Close() // not read
-		if response.StatusCode != http.StatusMethodNotAllowed || !strings.Contains(response.Header.Get("Allow"), "GET") {
-			t.Errorf("POST %s: %s, Allow %q, want 405 with GET allowed", path, response.Status, response.Header.Get("Allow"))
-		}
-	}
-}
-
 func badCalls(t *testing.T, c *service) {
 	rpc, _ := api(t, c)
 	answer, err := rpc.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
@@ -116,13 +67,7 @@ func badCalls(t *testing.T, c *service) {
 	head := answer.GetHead()
 	watch := func(r *bucketv1.WatchBucketsRequest) func() error {
 		return func() error {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			defer cancel()
-			s, err := rpc.WatchBuckets(ctx, r)
-			for err == nil {
-				_, err = s.Recv()
-			}
-			return err
+			return watchUntil(t, c, r, func(*bucketv1.WatchBucketsResponse) bool { return false })
 		}
 	}
 	resume := func(store string, revision uint64, chain []byte) func() error {

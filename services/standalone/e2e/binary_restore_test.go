@@ -2,19 +2,19 @@ package e2e
 
 import (
 	"bytes"
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/pgtest"
@@ -149,60 +149,19 @@ func dumpedDatabase(t *testing.T) (settings []string, save, restore func()) {
 // dataset version: those come before everything else.
 func oldest(t *testing.T, c *service) *bucketv1.ResumePoint {
 	t.Helper()
-	rpc, _ := api(t, c)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	stream, err := rpc.WatchBuckets(ctx, &bucketv1.WatchBucketsRequest{
-		Start: &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	store := ""
-	for {
-		m, err := stream.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info := m.GetInfo(); info != nil {
-			store = info.GetStoreId()
-		}
-		if e := m.GetEntry(); e != nil {
-			return &bucketv1.ResumePoint{StoreId: store, Revision: e.GetRevision(), Chain: e.GetChain()}
-		}
-	}
+	entries, at := snapshot(t, c, 0)
+	return positionOf(entries[0], at)
 }
 
 // newestOf is the place of the newest stored bucket of a dataset.
 func newestOf(t *testing.T, c *service, dataset string) *bucketv1.ResumePoint {
 	t.Helper()
-	rpc, _ := api(t, c)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	stream, err := rpc.WatchBuckets(ctx, &bucketv1.WatchBucketsRequest{
-		Filter: &bucketv1.Filter{Datasets: []string{dataset}},
-		Start:  &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(48 * time.Hour)}},
-	})
-	if err != nil {
-		t.Fatal(err)
+	entries, at := snapshot(t, c, 48*time.Hour, dataset)
+	newest := slices.MaxFunc(entries, func(a, b *bucketv1.Entry) int { return cmp.Compare(a.GetRevision(), b.GetRevision()) })
+	if newest.GetBucket() == nil {
+		t.Fatalf("the newest entry of %s is no bucket", dataset)
 	}
-	newest := &bucketv1.ResumePoint{}
-	for {
-		m, err := stream.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if e := m.GetEntry(); e.GetBucket() != nil && e.GetRevision() > newest.Revision {
-			newest.Revision, newest.Chain = e.GetRevision(), e.GetChain()
-		}
-		if end := m.GetSnapshotEnd(); end != nil {
-			newest.StoreId = end.GetPoint().GetStoreId()
-			if newest.Revision == 0 {
-				t.Fatalf("the store has no bucket of %s", dataset)
-			}
-			return newest
-		}
-	}
+	return positionOf(newest, at)
 }
 
 // headAfter waits until the datasets are collected, and returns the head.
@@ -253,23 +212,13 @@ func shows(t *testing.T, x *service, family, gone string) {
 // follow that continue it.
 func resumed(t *testing.T, c *service, at *bucketv1.ResumePoint) error {
 	t.Helper()
-	rpc, _ := api(t, c)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	stream, err := rpc.WatchBuckets(ctx, &bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Resume{Resume: at}})
-	if err != nil {
-		return err
+	var next *bucketv1.Entry
+	err := watchUntil(t, c, &bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Resume{Resume: at}}, func(m *bucketv1.WatchBucketsResponse) bool {
+		next = m.GetEntry()
+		return next != nil
+	})
+	if err == nil && (next.GetRevision() != at.GetRevision()+1 || bytes.Equal(next.GetChain(), at.GetChain())) {
+		err = errors.New("the entry after the resume point does not follow it")
 	}
-	for {
-		m, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		if e := m.GetEntry(); e != nil {
-			if e.GetRevision() != at.GetRevision()+1 || bytes.Equal(e.GetChain(), at.GetChain()) {
-				return errors.New("the entry after the resume point does not follow it")
-			}
-			return nil
-		}
-	}
+	return err
 }

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,9 +21,7 @@ func TestBinaryRefusesSettings(t *testing.T) {
 	folder := t.TempDir()
 	file := func(name, content string) string {
 		path := filepath.Join(folder, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		testkit.WriteFile(t, path, []byte(content))
 		return path
 	}
 	token := "CF_API_TOKEN=" + apiToken
@@ -73,33 +70,6 @@ func TestBinaryRefusesSettings(t *testing.T) {
 				{"cf_bucket_seconds", "unknown.yaml:4", "must be a single value", "one of 1m, 5m"},
 				{"whatever", "unknown.yaml:5", "unknown key"},
 			},
-		},
-		{
-			name: "a file that is no YAML", program: "collector",
-			args:  []string{"run", "--config", file("broken.yaml", "cf_api_token: "+apiToken+"\n  x: [\n")},
-			lines: [][]string{{"--config", "broken.yaml", "is not valid YAML"}},
-		},
-		{
-			name: "no file", program: "exposer", settings: []string{"WEIR_CONFIG_FILE=/nowhere/weir.yaml"},
-			args: []string{"run"}, lines: [][]string{{"WEIR_CONFIG_FILE", "/nowhere/weir.yaml", "no such file"}},
-		},
-		{
-			name: "a secret as a flag", program: "collector", args: []string{"run", "--cf-api-token", apiToken},
-			lines: [][]string{{"--cf-api-token", "must not be given on the command line", "--cf-api-token-file"}},
-		},
-		{
-			name: "a secret as an unknown flag", program: "collector", args: []string{"run", "--api-token", apiToken},
-			lines: [][]string{{"--api-token", "unknown flag"}, {"CF_API_TOKEN", "is required", "CF_API_TOKEN_FILE"}},
-		},
-		{
-			name: "a secret twice", program: "collector", args: []string{"run"},
-			settings: []string{token, "CF_API_TOKEN_FILE=" + file("token", apiToken)},
-			lines:    [][]string{{"CF_API_TOKEN ", "together with CF_API_TOKEN_FILE"}},
-		},
-		{
-			name: "an empty secret file", program: "collector", args: []string{"run"},
-			settings: []string{"CF_API_TOKEN_FILE=" + file("empty", "\n")},
-			lines:    [][]string{{"CF_API_TOKEN_FILE", "empty"}},
 		},
 		{
 			name: "zones in and out", program: "collector", args: []string{"run"},
@@ -195,9 +165,6 @@ func TestBinaryRefusesSettings(t *testing.T) {
 			name: "a demo at no speed", program: "weir", args: []string{"demo", "--speed", "1"},
 			lines: [][]string{{`--speed="1"`, "a whole number from 2 to 10000"}},
 		},
-		{name: "an unknown command", program: "collector", args: []string{"rum"}, lines: [][]string{{`"rum"`, "run?"}}},
-		{name: "an argument too many", program: "collector", args: []string{"run", "now"}, settings: []string{token}, lines: [][]string{{`"now"`, "unexpected argument"}}},
-		{name: "no command", program: "exposer", lines: [][]string{{"Usage: exposer COMMAND"}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -232,9 +199,7 @@ func TestBinaryCannotRun(t *testing.T) {
 	sim := simulate(t, nil)
 	folder := t.TempDir()
 	rubbish := filepath.Join(folder, "rubbish.db")
-	if err := os.WriteFile(rubbish, []byte(strings.Repeat("no database ", 100)), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.WriteFile(t, rubbish, []byte(strings.Repeat("no database ", 100)))
 	away := address(t)
 	unmigrated := withPassword(t, pgtest.DSN(t))
 	other := sim.startCollector(t, "WEIR_SQLITE_FILE="+filepath.Join(folder, "used.db"))
@@ -300,35 +265,6 @@ func TestBinaryHidesPasswordsInBadAddresses(t *testing.T) {
 			name, _, _ := strings.Cut(test.setting, "=")
 			t.Errorf("%s: exit code %d, want another than 0 and %q:\n%s", name, o.code, test.says, o.stderr)
 		}
-	}
-}
-
-// The settings in force are printed as a file that can be used, less secrets.
-func TestBinaryPrintsItsSettings(t *testing.T) {
-	t.Parallel()
-	settings := []string{"CF_API_TOKEN=" + apiToken, "WEIR_DATABASE_URL=postgres://weir:" + marked + "@db.example/weir", "CF_DELAY_SECONDS=360"}
-	o := complete(t, command(t, program(t, "collector"), settings, "run", "--print-config", "--drain", "3s"))
-	for _, parts := range [][]string{
-		{"# cf_api_token: <redacted>", "environment CF_API_TOKEN"},
-		{"# database_url: <redacted>", "environment WEIR_DATABASE_URL"},
-		{"cf_delay_seconds: 6m", "environment CF_DELAY_SECONDS"},
-		{"drain: 3s", "flag --drain"},
-		{"cf_bucket_seconds: 5m", "default"},
-	} {
-		if !hasLine(o.stdout, parts...) {
-			t.Errorf("no line has all of %q", parts)
-		}
-	}
-	if o.code != cli.ExitOK || t.Failed() {
-		t.Fatalf("exit code %d\n%s%s", o.code, o.stdout, o.stderr)
-	}
-	file := filepath.Join(t.TempDir(), "weir.yaml")
-	if err := os.WriteFile(file, []byte(o.stdout), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	again := complete(t, command(t, program(t, "collector"), settings[:2], "run", "--print-config", "--config", file))
-	if !hasLine(again.stdout, "cf_delay_seconds: 6m", "weir.yaml:") || !hasLine(again.stdout, "drain: 3s", "weir.yaml:") {
-		t.Errorf("read back, the printed settings are (exit code %d)\n%s%s", again.code, again.stdout, again.stderr)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -120,12 +119,7 @@ func (s *service) shows() (uint64, error) {
 }
 
 // recorder is a reader of the log from its first entry on.
-type recorder struct {
-	mu      sync.Mutex
-	last    uint64
-	buckets map[uint64]string // revision to key
-	wrong   []error
-}
+type recorder struct{ diary }
 
 // follow records what a collector streams, across its restarts.
 func follow(t *testing.T, c *service) *recorder {
@@ -138,7 +132,7 @@ func follow(t *testing.T, c *service) *recorder {
 func record(t *testing.T, conn *grpc.ClientConn) *recorder {
 	t.Helper()
 	rpc := bucketv1.NewBucketServiceClient(conn)
-	r := &recorder{buckets: map[uint64]string{}}
+	r := &recorder{}
 	var info *bucketv1.StoreInfo
 	testkit.Eventually(t, 10*time.Second, func() error {
 		answer, err := rpc.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
@@ -157,62 +151,32 @@ func record(t *testing.T, conn *grpc.ClientConn) *recorder {
 	go func() { done <- follower.Run(ctx, r) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := errors.Join(append(r.wrong, <-done)...); err != nil {
+		if err := <-done; err != nil {
 			t.Error(err)
+		}
+		for _, w := range r.wrong {
+			t.Error(w)
 		}
 	})
 	return r
 }
 
 func (r *recorder) revision() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.last
-}
-
-func (r *recorder) fault(format string, args ...any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.wrong = append(r.wrong, fmt.Errorf(format, args...))
-}
-
-// Entry expects each revision once and in order.
-func (r *recorder) Entry(e *bucketv1.Entry) error {
-	if want := r.revision() + 1; e.GetRevision() != want {
-		r.fault("the stream went from revision %d to %d", want-1, e.GetRevision())
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.last = e.GetRevision()
-	if b := e.GetBucket(); b != nil {
-		r.buckets[r.last] = key(b)
-	}
-	return nil
+	entries, _, _ := r.sofar()
+	return uint64(len(entries))
 }
 
 func key(b *bucketv1.Bucket) string {
 	return fmt.Sprintf("%s %s %d", b.GetDataset(), b.GetScope().GetId(), b.GetStartUnixSeconds())
 }
 
-func (r *recorder) SnapshotBegin(*bucketv1.StoreInfo) {
-	r.fault("the reader had to begin again after revision %d", r.revision())
-}
-
-func (r *recorder) Info(*bucketv1.StoreInfo) {}
-
-func (r *recorder) SnapshotEnd(*bucketv1.ResumePoint, time.Time) {}
-
-func (r *recorder) Progress(p *bucketv1.ResumePoint, _ time.Time) {
-	if last := r.revision(); p.GetRevision() < last {
-		r.fault("progress at revision %d came after entry %d", p.GetRevision(), last)
-	}
-}
-
 func (r *recorder) Disconnected(err error, _ time.Duration) {
 	switch reason := client.Reason(err); {
 	case reason == client.ReasonDraining, status.Code(err) == codes.Unavailable: // told so, or cut off
 	default:
-		r.fault("the stream ended with %w", err)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.accuse("the stream ended with %v", err)
 	}
 }
 
@@ -233,24 +197,28 @@ func (r *recorder) whole(t *testing.T, c *service) {
 		return nil
 	})
 	stored := list(t, rpc, &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: time.Now().Unix()})
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	keys := map[string]uint64{}
-	for revision, k := range r.buckets {
-		if other, twice := keys[k]; twice {
-			t.Errorf("window %s is in the log twice, at revisions %d and %d", k, other, revision)
+	entries, _, _ := r.sofar()
+	keys, buckets := map[string]uint64{}, 0
+	for _, e := range entries {
+		if e.GetBucket() == nil {
+			continue
 		}
-		keys[k] = revision
+		k := key(e.GetBucket())
+		if other, twice := keys[k]; twice {
+			t.Errorf("window %s is in the log twice, at revisions %d and %d", k, other, e.GetRevision())
+		}
+		keys[k] = e.GetRevision()
+		buckets++
 	}
 	for _, e := range stored {
-		if e.GetRevision() <= head && r.buckets[e.GetRevision()] != key(e.GetBucket()) {
-			t.Errorf("revision %d was streamed as %q and is stored as %q", e.GetRevision(), r.buckets[e.GetRevision()], key(e.GetBucket()))
+		if e.GetRevision() <= head && keys[key(e.GetBucket())] != e.GetRevision() {
+			t.Errorf("%s is stored at revision %d and was streamed at %d", key(e.GetBucket()), e.GetRevision(), keys[key(e.GetBucket())])
 		}
 	}
-	if len(stored) < len(r.buckets) {
-		t.Errorf("%d buckets are stored, %d were streamed", len(stored), len(r.buckets))
+	if len(stored) < buckets {
+		t.Errorf("%d buckets are stored, %d were streamed", len(stored), buckets)
 	}
-	t.Logf("%d entries streamed once each, %d of them buckets", r.last, len(r.buckets))
+	t.Logf("%d entries streamed once each, %d of them buckets", len(entries), buckets)
 }
 
 // list reads a whole ListBuckets.
@@ -270,85 +238,6 @@ func list(t *testing.T, rpc bucketv1.BucketServiceClient, request *bucketv1.List
 			t.Fatal(err)
 		}
 		out = append(out, m.GetEntry())
-	}
-}
-
-// A client that stops reading in the middle of its stream holds a collector up
-// for the drain time and no longer, and is told to come back; with the token
-// that it got it continues where it was.
-func TestBinaryCollectorStopsUnderAStalledReader(t *testing.T) {
-	t.Parallel()
-	sim := simulate(t, nil)
-	c := sim.startCollector(t, "WEIR_INITIAL_LOOKBACK=12h", "WEIR_DRAIN=1s")
-	x := startExposerBinary(t, nil, c)
-	sim.showsTruth(t, c, x, false)
-	rpc, _ := api(t, c)
-	request := &bucketv1.ListBucketsRequest{StartUnixSeconds: 1, EndUnixSeconds: time.Now().Add(-time.Hour).Unix()}
-	all := list(t, rpc, request)
-
-	stream, err := rpc.ListBuckets(t.Context(), request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, err := stream.Recv()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.stop(3 * time.Second)
-	// What was on the way still comes, then the end that names itself.
-	got, token := []*bucketv1.Entry{first.GetEntry()}, first.GetPageToken()
-	for err == nil {
-		var m *bucketv1.ListBucketsResponse
-		if m, err = stream.Recv(); err == nil {
-			got, token = append(got, m.GetEntry()), m.GetPageToken()
-		}
-	}
-	if len(got) >= len(all) {
-		t.Fatalf("all %d buckets had been sent before the signal: the stream is too short for this test", len(all))
-	}
-	if status.Code(err) != codes.Unavailable {
-		t.Errorf("the stream ended with %v, want UNAVAILABLE", err)
-	}
-	c.again()
-	c.ready()
-	request.PageToken = token
-	got = append(got, list(t, rpc, request)...)
-	if len(got) != len(all) {
-		t.Fatalf("%d buckets came in two parts, want %d", len(got), len(all))
-	}
-	for i := range got {
-		if got[i].GetRevision() != all[i].GetRevision() {
-			t.Fatalf("bucket %d came as revision %d in parts, %d at once", i, got[i].GetRevision(), all[i].GetRevision())
-		}
-	}
-}
-
-// An exposer says that it is not ready, serves on for its drain time, and ends;
-// a second signal does not wait for that.
-func TestBinaryExposerDrains(t *testing.T) {
-	t.Parallel()
-	sim := simulate(t, nil)
-	c := sim.startCollector(t)
-	x := startExposerBinary(t, []string{"WEIR_DRAIN=1m"}, c)
-	x.ready()
-	x.signal(syscall.SIGTERM)
-	for _, port := range []string{x.data, x.ops} {
-		testkit.Eventually(t, 5*time.Second, func() error {
-			if code, _, body := get(t, "http://"+port+"/-/ready"); code != http.StatusServiceUnavailable {
-				return fmt.Errorf("readiness says %d %s after SIGTERM", code, body)
-			}
-			return nil
-		})
-	}
-	if code, _, _ := get(t, "http://"+x.data+"/metrics"); code != http.StatusOK {
-		t.Errorf("/metrics answers %d while draining", code)
-	}
-	if err := x.running(); err != nil {
-		t.Fatal(err)
-	}
-	x.signal(syscall.SIGTERM)
-	if end := x.wait(2 * time.Second); !end.Signaled() || end.Signal() != syscall.SIGTERM {
-		t.Errorf("the exposer ended with %s after a second SIGTERM, want to be ended by it", x.cmd.ProcessState)
 	}
 }
 

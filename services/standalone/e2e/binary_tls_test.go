@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -178,9 +177,7 @@ func simulateTLS(t *testing.T, hosts ...string) (*simulated, string) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, ca, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.WriteFile(t, file, ca)
 	return simulate(t, conf), file
 }
 

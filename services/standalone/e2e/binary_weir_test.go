@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cfsim"
-	"github.com/weir-metrics/weir/internal/pgtest"
 	"github.com/weir-metrics/weir/internal/testkit"
 )
 
@@ -24,27 +22,6 @@ func calm(t *testing.T, p *process) {
 		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
 			t.Errorf("%s says %s", p.name, line)
 		}
-	}
-}
-
-// In whatever order they start and stop, healthy services log no warning.
-func TestBinaryStartsWithoutAWarning(t *testing.T) {
-	t.Parallel()
-	sim := simulate(t, nil)
-	c := sim.newCollector(t)
-	x := startExposerBinary(t, nil, c)
-	x.says(20*time.Second, "level=INFO", "stream ended, backing off")
-	c.again()
-	c.ready()
-	x.ready()
-	first := c.process
-	first.stop(5 * time.Second)
-	c.again()
-	c.ready()
-	c.stop(5 * time.Second)
-	x.stop(5 * time.Second)
-	for _, p := range []*process{first, c.process, x.process} {
-		calm(t, p)
 	}
 }
 
@@ -207,42 +184,8 @@ func TestBinaryKnowsASimulatorBehindAURL(t *testing.T) {
 	}
 }
 
-// The simulator stands alone for those who write clients, too.
-func TestBinarySimulator(t *testing.T) {
-	t.Parallel()
-	listen, admin := address(t), address(t)
-	p := launch(t, "weir", command(t, program(t, "weir"), nil, "sim", "--listen", listen, "--admin-listen", admin))
-	testkit.Eventually(t, 10*time.Second, func() error { _, err := page("http://" + admin + "/zones"); return err })
-	if want := "WEIR_CLOUDFLARE_URL=http://" + listen + "/client/v4 CF_API_TOKEN=" + cfsim.DemoToken; !strings.Contains(p.output.String(), want) {
-		t.Errorf("standard output does not have %q:\n%s", want, p.output)
-	}
-	for _, test := range []struct {
-		token string
-		want  int
-	}{{cfsim.DemoToken, http.StatusOK}, {"another", http.StatusForbidden}} {
-		request, err := http.NewRequest(http.MethodGet, "http://"+listen+"/client/v4/zones", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Authorization", "Bearer "+test.token)
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var answer struct {
-			Success bool              `json:"success"`
-			Result  []json.RawMessage `json:"result"`
-		}
-		err = json.NewDecoder(response.Body).Decode(&answer)
-		if response.StatusCode != test.want || err != nil || answer.Success != (test.want == http.StatusOK) || answer.Success && len(answer.Result) != 8 {
-			t.Errorf("GET /zones with token %.10s…: %s, success %t, %d zones (%v)", test.token, response.Status, answer.Success, len(answer.Result), err)
-		}
-		_ = response.Body.Close() // read
-	}
-	p.stop(5 * time.Second)
-}
-
-// Its world is as large, as slow and as bad as its flags say.
+// The simulator stands alone for those who write clients, too: it says how to reach
+// it, and its world is as large, as slow and as bad as its flags say.
 func TestBinarySimulatorIsAsItsFlagsSay(t *testing.T) {
 	t.Parallel()
 	type zone struct{ Name, Plan string }
@@ -252,6 +195,9 @@ func TestBinarySimulatorIsAsItsFlagsSay(t *testing.T) {
 		p := launch(t, "weir", command(t, program(t, "weir"), nil, append([]string{"sim", "--listen", api, "--admin-listen", admin}, args...)...))
 		t.Cleanup(func() { p.stop(5 * time.Second) })
 		testkit.Eventually(t, 10*time.Second, func() error { _, err := page("http://" + admin + "/zones"); return err })
+		if want := "WEIR_CLOUDFLARE_URL=http://" + api + "/client/v4 CF_API_TOKEN=" + cfsim.DemoToken; !strings.Contains(p.output.String(), want) {
+			t.Errorf("standard output does not have %q:\n%s", want, p.output)
+		}
 		return api, admin
 	}
 	ask := func(api, path, body string) (status int, kind, answer string) {
@@ -349,34 +295,11 @@ func TestBinarySimulatorIsAsItsFlagsSay(t *testing.T) {
 	}
 }
 
-// "collector migrate" can be repeated, and makes what "collector run" needs.
-func TestBinaryMigrates(t *testing.T) {
-	t.Parallel()
-	sim := simulate(t, nil)
-	for _, store := range []string{
-		"WEIR_SQLITE_FILE=" + filepath.Join(t.TempDir(), "weir.db"),
-		"WEIR_DATABASE_URL=" + withPassword(t, pgtest.DSN(t)),
-	} {
-		for range 2 {
-			if o := complete(t, command(t, program(t, "collector"), []string{store}, "migrate")); o.code != 0 {
-				t.Fatalf("collector migrate: exit code %d\n%s%s", o.code, o.stdout, o.stderr)
-			}
-		}
-		c := sim.startCollector(t, store) // without WEIR_MIGRATE
-		c.stop(5 * time.Second)
-		if o := complete(t, command(t, program(t, "collector"), []string{store}, "migrate")); o.code != 0 {
-			t.Errorf("collector migrate of a store in use: exit code %d\n%s%s", o.code, o.stdout, o.stderr)
-		}
-	}
-}
-
 // What prints and ends: versions, help, the catalogue.
 func TestBinaryPrints(t *testing.T) {
 	t.Parallel()
 	extra := filepath.Join(t.TempDir(), "none.yaml")
-	if err := os.WriteFile(extra, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	testkit.WriteFile(t, extra, nil)
 	for _, test := range []struct {
 		program  string
 		settings []string

@@ -20,8 +20,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/testkit"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
@@ -50,24 +52,12 @@ func simulate(t *testing.T, conf *tls.Config, tokens ...cfsim.Token) *simulated 
 	// believed after hours, not seconds.
 	c.Zones = slices.DeleteFunc(c.Zones, func(z cfsim.Zone) bool { return z.Name == "quiet.example" })
 	s.zones = stories(c)
-	var err error
-	if s.Server, err = cfsim.New(c); err != nil {
-		t.Fatal(err)
+	s.Server = cfsimtest.New(t, c)
+	if conf == nil {
+		s.url = cfsimtest.Start(t, s.Server)
+	} else {
+		s.url = cfsimtest.StartTLS(t, s.Server, conf)
 	}
-	listener, scheme := testkit.Listen(t), "http"
-	if conf != nil {
-		listener, scheme = tls.NewListener(listener, conf), "https"
-	}
-	s.url = scheme + "://" + listener.Addr().String() + "/client/v4"
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, listener) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 	return s
 }
 
@@ -237,6 +227,52 @@ func api(t *testing.T, c *service) (bucketv1.BucketServiceClient, *grpc.ClientCo
 	}
 	t.Cleanup(func() { _ = conn.Close() }) // nothing to learn from it
 	return bucketv1.NewBucketServiceClient(conn), conn
+}
+
+// watchUntil reads a watch until done says so, and returns the error that ended it
+// before.
+func watchUntil(t *testing.T, c *service, request *bucketv1.WatchBucketsRequest, done func(*bucketv1.WatchBucketsResponse) bool) error {
+	t.Helper()
+	rpc, _ := api(t, c)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	stream, err := rpc.WatchBuckets(ctx, request)
+	for err == nil {
+		var m *bucketv1.WatchBucketsResponse
+		if m, err = stream.Recv(); err == nil && done(m) {
+			return nil
+		}
+	}
+	return err
+}
+
+// snapshot reads the snapshot of some datasets, or of all, as far back as asked (0:
+// definitions alone), and returns its entries and where it stands.
+func snapshot(t *testing.T, c *service, age time.Duration, datasets ...string) (entries []*bucketv1.Entry, at *bucketv1.ResumePoint) {
+	t.Helper()
+	request := &bucketv1.SnapshotRequest{}
+	if age > 0 {
+		request.MaxAge = durationpb.New(age)
+	}
+	err := watchUntil(t, c, &bucketv1.WatchBucketsRequest{
+		Filter: &bucketv1.Filter{Datasets: datasets},
+		Start:  &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: request},
+	}, func(m *bucketv1.WatchBucketsResponse) bool {
+		if e := m.GetEntry(); e != nil {
+			entries = append(entries, e)
+		}
+		at = m.GetSnapshotEnd().GetPoint()
+		return at != nil
+	})
+	if err != nil {
+		t.Fatalf("snapshot of %s: %v", c.data, err)
+	}
+	return entries, at
+}
+
+// positionOf is where an entry stands in the log that a point is of.
+func positionOf(e *bucketv1.Entry, of *bucketv1.ResumePoint) *bucketv1.ResumePoint {
+	return &bucketv1.ResumePoint{StoreId: of.GetStoreId(), Revision: e.GetRevision(), Chain: e.GetChain()}
 }
 
 var sampleLine = regexp.MustCompile(`^([a-z_:]+)\{(.*)\} ([0-9.e+]+) ([0-9]+)$`)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/promtest"
@@ -78,25 +79,10 @@ func (w *world) simulate(back time.Duration, faults func(began time.Time) []cfsi
 
 // serve starts a simulated Cloudflare.
 func (w *world) serve(c cfsim.Config) {
-	t := w.t
-	t.Helper()
-	sim, err := cfsim.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.sim = sim
+	w.t.Helper()
+	w.sim = cfsimtest.New(w.t, c)
 	w.zones = stories(c)
-	listener := testkit.Listen(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- sim.Serve(ctx, listener) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	w.simURL = "http://" + listener.Addr().String() + "/client/v4"
+	w.simURL = cfsimtest.Start(w.t, w.sim)
 }
 
 func later(a, b time.Time) time.Time {
@@ -238,14 +224,7 @@ func (w *world) startExposer(name, listen string, collectors ...string) *actor {
 // keeps the head of the database at the machine's now.
 func prometheusConfig(t *testing.T, window time.Duration, targets ...string) string {
 	t.Helper()
-	root, err := testkit.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	shipped, err := os.ReadFile(filepath.Join(root, "deploy", "prometheus", "prometheus.yml"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	shipped := testkit.RepoFile(t, "deploy/prometheus/prometheus.yml")
 	var config struct {
 		Storage map[string]map[string]any `yaml:"storage"`
 		Scrape  []map[string]any          `yaml:"scrape_configs"`

@@ -156,18 +156,3 @@ func TestPinnedCommit(t *testing.T) {
 		}
 	}
 }
-
-// A copy without the history says so.
-func TestPreviousBuildWithoutHistory(t *testing.T) {
-	const commit = "4785400ca854635b4543f00b8fb018b75ef6ef28"
-	if dir, err := buildCommit(t.TempDir(), commit); !errors.Is(err, errNoHistory) {
-		t.Errorf("outside of any repository: %q, %v; want %v", dir, err, errNoHistory)
-	}
-	root, err := testkit.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if dir, err := buildCommit(root, strings.Repeat("0", 40)); !errors.Is(err, errNoHistory) {
-		t.Errorf("a commit that is not there: %q, %v; want %v", dir, err, errNoHistory)
-	}
-}

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
@@ -209,27 +207,10 @@ func (u *upgrade) followedAlike() {
 func (u *upgrade) streams(c *service) map[uint64]*bucketv1.Entry {
 	t := u.t
 	t.Helper()
-	rpc, _ := api(t, c)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	stream, err := rpc.WatchBuckets(ctx, &bucketv1.WatchBucketsRequest{
-		Start: &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(48 * time.Hour)}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	entries, _ := snapshot(t, c, 48*time.Hour)
 	got := map[uint64]*bucketv1.Entry{}
-	for {
-		m, err := stream.Recv()
-		if err != nil {
-			t.Fatalf("snapshot of %s: %v", c.data, err)
-		}
-		if e := m.GetEntry(); e != nil {
-			got[e.GetRevision()] = e
-		}
-		if m.GetSnapshotEnd() != nil {
-			break
-		}
+	for _, e := range entries {
+		got[e.GetRevision()] = e
 	}
 	for revision, e := range u.told {
 		if !proto.Equal(got[revision], e) {

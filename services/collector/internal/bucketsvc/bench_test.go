@@ -1,9 +1,7 @@
 package bucketsvc_test
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"testing"
 	"time"
@@ -69,40 +67,6 @@ func read(s grpc.ServerStreamingClient[bucketv1.WatchBucketsResponse], n int, do
 			done()
 		}
 	}
-}
-
-// BenchmarkListBuckets streams a day of 20 zones.
-func BenchmarkListBuckets(b *testing.B) {
-	const zones, windows = 20, 288
-	r := newRig(b, bucketsvc.Limits{})
-	for n := range windows {
-		entries := make([]feedtest.Entry, zones)
-		for z := range entries {
-			entries[z] = feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(z), n)}
-		}
-		r.append(b, feedtest.T0.Add(time.Duration(n)*time.Second), entries...)
-	}
-	rpc := bucketv1.NewBucketServiceClient(r.conn)
-	b.ReportAllocs()
-	for b.Loop() {
-		s, err := rpc.ListBuckets(b.Context(), &bucketv1.ListBucketsRequest{StartUnixSeconds: feedtest.T0.Unix(), EndUnixSeconds: feedtest.T0.Add(24 * time.Hour).Unix()})
-		if err != nil {
-			b.Fatal(err)
-		}
-		n := 0
-		for {
-			if _, err := s.Recv(); errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				b.Fatal(err)
-			}
-			n++
-		}
-		if n != zones*windows {
-			b.Fatalf("listed %d buckets; want %d", n, zones*windows)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*zones*windows), "ns/bucket")
 }
 
 // BenchmarkBytesPerSample says what a sample costs on the wire, before TLS and

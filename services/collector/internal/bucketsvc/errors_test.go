@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -24,14 +23,7 @@ import (
 // The list of reasons in the contract's comment is what clients are written
 // from, so the table must say the same, no more and no less.
 func TestTableIsThatOfTheContract(t *testing.T) {
-	root, err := testkit.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(filepath.Join(root, "proto", "weir", "bucket", "v1", "service.proto"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := testkit.RepoFile(t, "proto/weir/bucket/v1/service.proto")
 	promised := map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^//   ([A-Z_]+) +([A-Z_]+) +\S`).FindAllStringSubmatch(string(text), -1) {
 		promised[m[1]] = m[2]

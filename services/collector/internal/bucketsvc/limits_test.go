@@ -88,7 +88,7 @@ func TestWorkOfEachKindIsLimited(t *testing.T) {
 	for name, c := range map[string]struct {
 		busy, one, beside func(b *bench) error
 	}{
-		"snapshots":          {snapshot, snapshot, getStatus},
+		"snapshots":          {snapshot, snapshot, func(b *bench) error { return errors.Join(getStatus(b), b.watchOnce()) }},
 		"lists":              {list, list, getStatus},
 		"lists and coverage": {coverage, list, getStatus},
 		"calls":              {scopes, scopes, func(b *bench) error { return b.watchOnce() }},

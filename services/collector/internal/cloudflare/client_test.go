@@ -11,7 +11,6 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -107,26 +106,6 @@ func TestRequestOnTheWire(t *testing.T) {
 	}
 	if _, ok := a.Zones[zoneC]; ok {
 		t.Error("a zone that Cloudflare left out is in the answer")
-	}
-}
-
-// The token is read for every request, so that a rotated file takes effect.
-func TestTokenRotation(t *testing.T) {
-	var seen []string
-	n := 0
-	c, _ := client(t, func(w http.ResponseWriter, r *http.Request) {
-		seen = append(seen, r.Header.Get("Authorization"))
-		_, _ = io.WriteString(w, goodBody)
-	}, func(c *Config) {
-		c.Token = func() (string, error) { n++; return fmt.Sprintf("token-%d", n), nil }
-	})
-	for range 2 {
-		if _, err := c.Query(t.Context(), exampleQuery()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(seen) != 2 || seen[0] != "Bearer token-1" || seen[1] != "Bearer token-2" {
-		t.Errorf("sent %v, want a fresh token with each request", seen)
 	}
 }
 
@@ -281,30 +260,6 @@ func TestTransportTrustsTheFileAndHonoursTheProxy(t *testing.T) {
 		if _, err := Transport(TransportOptions{CA: bad}); err == nil {
 			t.Errorf("accepted CA certificates that are not whole:\n%s", bad)
 		}
-	}
-}
-
-// A request through a proxy reaches the proxy, and the token goes to Cloudflare only.
-func TestProxy(t *testing.T) {
-	var asked string
-	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = r.URL.String()
-		_, _ = io.WriteString(w, goodBody)
-	}))
-	defer proxy.Close()
-	tr, err := Transport(TransportOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tr.CloseIdleConnections()
-	u, _ := url.Parse(proxy.URL)
-	tr.Proxy = http.ProxyURL(u)
-	c, _ := client(t, nil, func(c *Config) { c.BaseURL, c.Transport = "http://api.example/client/v4", tr })
-	if _, err := c.Query(t.Context(), exampleQuery()); err != nil {
-		t.Fatal(err)
-	}
-	if asked != "http://api.example/client/v4/graphql" {
-		t.Errorf("proxy was asked for %q", asked)
 	}
 }
 

@@ -8,18 +8,13 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
-	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 )
 
 // class asks the minute roll-up of the zones and returns the answer or its error.
 func (w *world) class(t *testing.T, zones []string, win bucket.Window) (*cloudflare.Response, *cloudflare.Error) {
 	t.Helper()
-	c, err := catalogue.Load(nil, catalogue.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := c.Find("http_5m")
+	d := dataset(t, "http_5m")
 	a, err := w.client.Query(t.Context(), cloudflare.Query{Zones: zones, Selections: []cloudflare.Selection{selection(d, &d.Variants[0], "a", win)}})
 	if err == nil {
 		return a, nil
@@ -81,21 +76,6 @@ func TestFaultsOfTheTransport(t *testing.T) {
 	}
 }
 
-// Cloudflare's clock is told, whatever ours says.
-func TestSkewIsVisible(t *testing.T) {
-	w := newWorld(t, nil)
-	if _, err := w.sim.Inject(cfsim.Fault{Kind: cfsim.FaultSkew, Delay: -90 * time.Second}); err != nil {
-		t.Fatal(err)
-	}
-	a, e := w.class(t, []string{zoneTag("shop")}, hourBefore(noon))
-	if e != nil {
-		t.Fatal(e)
-	}
-	if skew := a.Date.Sub(w.clk.Now()); skew < -92*time.Second || skew > -88*time.Second {
-		t.Errorf("skew is %s, want about -90s", skew)
-	}
-}
-
 // Faults in the data pass the client, which knows no metrics, and stop at Fold.
 func TestFaultsOfTheData(t *testing.T) {
 	for _, kind := range []cfsim.FaultKind{cfsim.FaultDuplicate, cfsim.FaultHuge} {
@@ -103,11 +83,7 @@ func TestFaultsOfTheData(t *testing.T) {
 		if _, err := w.sim.Inject(cfsim.Fault{Kind: kind}); err != nil {
 			t.Fatal(err)
 		}
-		c, err := catalogue.Load(nil, catalogue.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := c.Find("http_5m")
+		d := dataset(t, "http_5m")
 		for i := range d.Variants {
 			v := &d.Variants[i]
 			win := hourBefore(noon)
@@ -184,31 +160,6 @@ func TestBudgetRunsOut(t *testing.T) {
 	}
 }
 
-func TestTokens(t *testing.T) {
-	for name, change := range map[string]func(*cfsim.Config){
-		"expired":               func(c *cfsim.Config) { c.Tokens[0].ExpiresOn = noon },
-		"expired, unauthorized": func(c *cfsim.Config) { c.Tokens[0].ExpiresOn = noon; c.Switches.ExpiredUnauthorized = true },
-		"disabled":              func(c *cfsim.Config) { c.Tokens[0].Disabled = true },
-		"another one":           func(c *cfsim.Config) { c.Tokens[0].Secret = "something-else-entirely-0123456789abcdef" },
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, change)
-			if _, e := w.class(t, []string{zoneTag("shop")}, hourBefore(noon)); e == nil || e.Class != cloudflare.Auth {
-				t.Errorf("query: %v, want an auth error", e)
-			}
-			_, err := w.client.Zones(t.Context())
-			var e *cloudflare.Error
-			if !errors.As(err, &e) || e.Class != cloudflare.Auth {
-				t.Errorf("list of zones: %v, want an auth error", err)
-			}
-		})
-	}
-	w := newWorld(t, func(c *cfsim.Config) { c.Tokens[0].Denied = []string{zoneTag("media")} })
-	if _, e := w.class(t, []string{zoneTag("shop"), zoneTag("media")}, hourBefore(noon)); e == nil || e.Class != cloudflare.Denied || e.Zone != zoneTag("media") {
-		t.Errorf("denied zone: %v, want that it is denied", e)
-	}
-}
-
 // Odd strings and numbers are no reason to refuse a whole reply, which has other
 // zones too: they arrive as they were sent, a name of nine megabytes included. What
 // becomes of them is for whoever stores them to say.
@@ -235,11 +186,7 @@ func TestOddValuesArrive(t *testing.T) {
 			}
 		}
 	}
-	c, err := catalogue.Load(nil, catalogue.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, win := c.Find("countries_1h"), hourBefore(noon)
+	d, win := dataset(t, "countries_1h"), hourBefore(noon)
 	ask := func() (*cloudflare.Response, error) {
 		return w.client.Query(t.Context(), cloudflare.Query{Zones: []string{shop}, Selections: []cloudflare.Selection{selection(d, &d.Variants[0], "a", win)}})
 	}

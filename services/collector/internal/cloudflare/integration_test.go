@@ -54,6 +54,16 @@ func newWorld(t *testing.T, change func(*cfsim.Config)) *world {
 	return &world{sim: sim, clk: clk, client: client}
 }
 
+// dataset is one of those that are collected by default.
+func dataset(t *testing.T, id string) *catalogue.Dataset {
+	t.Helper()
+	c, err := catalogue.Load(nil, catalogue.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Find(id)
+}
+
 func zoneTag(name string) string { return cfsim.Tag("zone:" + name + ".example") }
 
 // ask asks variant v of d for one zone, or one account, and folds the answer.
@@ -242,11 +252,7 @@ func TestDatasetsAgainstTheSimulator(t *testing.T) {
 // empty, for the caller to confirm (G3).
 func TestParkedZoneIsEmpty(t *testing.T) {
 	w := newWorld(t, nil)
-	c, err := catalogue.Load(nil, catalogue.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := c.Find("http_5m")
+	d := dataset(t, "http_5m")
 	end := bucket.TimeOf(noon.Add(-time.Hour))
 	for _, f := range w.ask(t, d, &d.Variants[0], zoneTag("parked"), bucket.Window{Start: end.Add(-15 * time.Minute), End: end}) {
 		rows := rowsOf(f)
@@ -259,11 +265,7 @@ func TestParkedZoneIsEmpty(t *testing.T) {
 // One question with ten zones' worth of scopes, nested below their account.
 func TestNestedZonesAndSeveralSelections(t *testing.T) {
 	w := newWorld(t, nil)
-	c, err := catalogue.Load(nil, catalogue.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := c.Find("uniques_1h")
+	d := dataset(t, "uniques_1h")
 	end := bucket.TimeOf(noon)
 	q := cloudflare.Query{AccountID: cfsim.Tag("account:retail"), Zones: []string{zoneTag("shop"), zoneTag("media"), zoneTag("checkout")}}
 	for i := range 3 {
@@ -283,71 +285,5 @@ func TestNestedZonesAndSeveralSelections(t *testing.T) {
 	}
 	if a.Ray == "" || a.Date.IsZero() {
 		t.Errorf("ray %q and date %s; want both", a.Ray, a.Date)
-	}
-}
-
-func TestSettingsAndLists(t *testing.T) {
-	w := newWorld(t, nil)
-	nodes := []string{"httpRequests1mGroups", "httpRequestsAdaptiveGroups"}
-	s, err := w.client.Settings(t.Context(), "", []string{zoneTag("media"), zoneTag("blog")}, nodes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pro, free := s[zoneTag("media")]["httpRequests1mGroups"], s[zoneTag("blog")]["httpRequests1mGroups"]
-	if !pro.Enabled || pro.NotOlderThan != 24*time.Hour || pro.MaxPageSize != 10000 || free.Enabled {
-		t.Errorf("minute roll-up for Pro %+v and Free %+v; want a day for Pro and nothing for Free", pro, free)
-	}
-	c, err := catalogue.Load(nil, catalogue.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	http := c.Find("http_5m")
-	if missing := http.Variants[0].Missing(pro.Available); missing != nil {
-		t.Errorf("fields missing for the roll-up on Pro: %v", missing)
-	}
-	if missing := http.Variants[1].Missing(s[zoneTag("blog")]["httpRequestsAdaptiveGroups"].Available); missing != nil {
-		t.Errorf("fields missing for the adaptive variant on Free: %v", missing)
-	}
-	zones, err := w.client.Zones(t.Context())
-	if err != nil || len(zones) != 8 || zones[0].Account.ID == "" || zones[0].Status != "active" {
-		t.Errorf("zones: %d, %v; want the eight of the demo", len(zones), err)
-	}
-	if accounts, err := w.client.Accounts(t.Context()); err != nil || len(accounts) != 2 {
-		t.Errorf("accounts: %v, %v; want two", accounts, err)
-	}
-}
-
-// The simulator knows every node, field, dimension and filter that the
-// catalogue can ask for, those that are collected only on request included,
-// and folds what comes back.
-func TestEveryDatasetIsUnderstood(t *testing.T) {
-	w := newWorld(t, nil)
-	c, err := catalogue.Load(nil, catalogue.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range c.Available {
-		d := &c.Available[i]
-		win := bucket.Window{Start: bucket.TimeOf(noon).Floor(d.Size).Add(-d.Size), End: bucket.TimeOf(noon).Floor(d.Size)}
-		for j := range d.Variants {
-			v := &d.Variants[j]
-			t.Run(d.Dataset+"/"+v.Name, func(t *testing.T) {
-				q := cloudflare.Query{Zones: []string{zoneTag("shop")}, Selections: []cloudflare.Selection{selection(d, v, "a", win)}}
-				if d.ScopeKind == bucket.Account {
-					q.Zones, q.AccountID = nil, cfsim.Tag("account:retail")
-				}
-				a, err := w.client.Query(t.Context(), q)
-				if err != nil {
-					t.Fatal(err)
-				}
-				groups, visible := a.Zones[zoneTag("shop")]["a"]
-				if d.ScopeKind == bucket.Account {
-					groups, visible = a.Account["a"]
-				}
-				if _, err := d.Fold(v, win, groups); err != nil || !visible {
-					t.Errorf("%d groups, visible %v: %v", len(groups), visible, err)
-				}
-			})
-		}
 	}
 }

@@ -343,30 +343,3 @@ func FuzzJSON(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkAnswer(b *testing.B) {
-	q := exampleQuery()
-	q.Selections[0].Limit = 300
-	group := `{"dimensions":{"datetimeFiveMinutes":"2026-11-22T10:00:00Z","edgeResponseStatus":200},"sum":{"requests":1180,"bytes":30100455,"countryMap":[` +
-		`{"clientCountryName":"DE","requests":903},{"clientCountryName":"US","requests":277}]},"uniq":{"uniques":305},"avg":{"sampleInterval":1}}`
-	groups := repeated(group, 280*len(group))
-	bodies := map[string]string{
-		"ordinary":   `{"data":{"viewer":{"zones":[{"zoneTag":"` + zoneA + `","s0":` + groups + `},{"zoneTag":"` + zoneB + `","s0":` + groups + `},{"zoneTag":"` + zoneC + `","s0":[]}]}},"errors":null}`,
-		"10MB_of_{}": answerHead + repeated("{}", 10_000_000) + answerTail,
-		"62MB_of_{}": answerHead + repeated("{}", 62_000_000) + answerTail,
-	}
-	bound := (&Client{maxReply: DefaultMaxReply}).queryBounds(&q)
-	for name, text := range bodies {
-		body := []byte(text)
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(int64(len(body)))
-			b.ReportAllocs()
-			for b.Loop() {
-				r := &reply{status: 200, header: http.Header{}, body: body, bounds: bound}
-				if _, err := r.response(&q); (err == nil) != (name == "ordinary") {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -55,9 +56,9 @@ func (s *service) register(r grpc.ServiceRegistrar) {
 	}, s)
 }
 
-// serve runs a server in memory for the test; the returned function stops it
+// listen runs a server in memory for the test; the returned function stops it
 // and waits.
-func serve(t *testing.T, c grpcserver.Config, s *service) (*grpcserver.Server, *grpc.ClientConn, func()) {
+func listen(t *testing.T, c grpcserver.Config, s *service) (*grpcserver.Server, *bufconn.Listener, func()) {
 	t.Helper()
 	c.Register = s.register
 	if c.Logger == nil {
@@ -71,20 +72,21 @@ func serve(t *testing.T, c grpcserver.Config, s *service) (*grpcserver.Server, *
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Run(ctx, l) }()
-	conn := dial(t, func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) })
-	stopped := false
-	stop := func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	stop := sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run returned %v; want nil", err)
 		}
-	}
+	})
 	t.Cleanup(stop)
-	return server, conn, stop
+	return server, l, stop
+}
+
+// serve is listen with a connection to the server.
+func serve(t *testing.T, c grpcserver.Config, s *service) (*grpcserver.Server, *grpc.ClientConn, func()) {
+	t.Helper()
+	server, l, stop := listen(t, c, s)
+	return server, dial(t, func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }), stop
 }
 
 func dial(t *testing.T, to func(context.Context, string) (net.Conn, error)) *grpc.ClientConn {

@@ -21,7 +21,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -120,24 +119,7 @@ func TestCallsOfOneConnectionAreLimited(t *testing.T) {
 // crowded is a server and what reaches it by hand.
 func crowded(t *testing.T, c grpcserver.Config, s *service) (dialer func(context.Context, string) (net.Conn, error), dials *atomic.Int64) {
 	t.Helper()
-	c.Register = s.register
-	if c.Logger == nil {
-		c.Logger = testkit.Logger(t)
-	}
-	server, err := grpcserver.New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := bufconn.Listen(1 << 16)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	_, l, _ := listen(t, c, s)
 	dials = &atomic.Int64{}
 	return func(ctx context.Context, _ string) (net.Conn, error) {
 		dials.Add(1)

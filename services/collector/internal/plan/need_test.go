@@ -1,7 +1,6 @@
 package plan_test
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -59,16 +58,5 @@ func TestNeedOfManyIsInProportion(t *testing.T) {
 	few, many := need(defaults(t, 300)), need(defaults(t, 3000))
 	if math.Abs(many/few-10) > .3 {
 		t.Errorf("3000 zones need %.1f, 300 need %.1f", many, few)
-	}
-}
-
-func BenchmarkNeed(b *testing.B) {
-	for _, zones := range []int{10, 300, 3000} {
-		wants := defaults(b, zones)
-		b.Run(fmt.Sprint(zones), func(b *testing.B) {
-			for b.Loop() {
-				need(wants)
-			}
-		})
 	}
 }

@@ -319,21 +319,6 @@ func TestEveryMissingWindowIsAsked(t *testing.T) {
 	}
 }
 
-func BenchmarkMakeSteadyState(b *testing.B) {
-	now := noon.Add(5 * time.Minute)
-	var wants []plan.Want
-	for k := range 5 {
-		d := dataset(fmt.Sprintf("d%d_5m", k), 5*time.Minute, 1)
-		for i := range 100 {
-			wants = append(wants, want(d, zone(i), now, 7*24*time.Hour, 0))
-		}
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		plan.Make(now, wants, state{}, plan.DefaultCeilings)
-	}
-}
-
 // Rechecks ask exactly the windows they are given, those of the same scopes
 // together, and nothing is widened.
 func TestLooksArePackedAsTheyAre(t *testing.T) {

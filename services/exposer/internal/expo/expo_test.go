@@ -264,20 +264,3 @@ func perByte(s string) string {
 	}
 	return b.String()
 }
-
-func BenchmarkRenderBucket(b *testing.B) {
-	one := example()
-	rows := &one.Families[2]
-	rows.Labels, rows.Values = nil, nil
-	for status := 200; status < 221; status++ {
-		rows.Labels = append(rows.Labels, string(appendMillis(nil, sample.Millis(status))))
-		rows.Values = append(rows.Values, float64(status)*17)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := Render(one, http5m, sample.End); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(one.Len()), "ns/sample")
-}

@@ -14,10 +14,7 @@ import (
 // The hard limit holds for the newest buckets alone too (G8).
 func TestTheNewestAreBoundedToo(t *testing.T) {
 	state := build(t, sample.End, nil)
-	newest, err := view.Build(state, true, at(4), limits(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	newest := show(t, state, true, at(4))
 	for hard, want := range map[int]bool{newest.Choice.Samples: true, newest.Choice.Samples - 1: false} {
 		bounds := limits()
 		bounds.Hard = hard

@@ -88,6 +88,15 @@ func body(t testing.TB, v *view.View, f expo.Format, e expo.Encoding) string {
 	return string(plain)
 }
 
+func show(t *testing.T, s *recent.State, newest bool, now time.Time) *view.View {
+	t.Helper()
+	v, err := view.Build(s, newest, now, limits(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 func TestGolden(t *testing.T) {
 	for _, tc := range []struct {
 		file   string
@@ -101,10 +110,7 @@ func TestGolden(t *testing.T) {
 		{"newest.txt", sample.End, true, expo.Text},
 	} {
 		t.Run(tc.file, func(t *testing.T) {
-			v, err := view.Build(build(t, tc.stamp, nil), tc.newest, at(4), limits(), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			v := show(t, build(t, tc.stamp, nil), tc.newest, at(4))
 			got := body(t, v, tc.format, expo.Identity)
 			testkit.Golden(t, "testdata/"+tc.file, []byte(got))
 			if zipped := body(t, v, tc.format, expo.Gzip); zipped != got {
@@ -133,14 +139,8 @@ func TestSameBytes(t *testing.T) {
 		}
 	})
 	for _, newest := range []bool{false, true} {
-		a, err := view.Build(one, newest, at(4), limits(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := view.Build(two, newest, at(4).Add(time.Minute), limits(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := show(t, one, newest, at(4))
+		b := show(t, two, newest, at(4).Add(time.Minute))
 		for f := range expo.Format(expo.Formats) {
 			for e := range expo.Encoding(expo.Encodings) {
 				if !bytes.Equal(raw(t, a, f, e), raw(t, b, f, e)) {
@@ -155,10 +155,7 @@ func TestSameBytes(t *testing.T) {
 // without data.
 func TestEmptyStore(t *testing.T) {
 	none := recent.New(sample.Store{ID: "test", Stamp: sample.End}, time.Hour).State(bucket.Position{})
-	v, err := view.Build(none, false, at(0), limits(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := show(t, none, false, at(0))
 	if got := body(t, v, expo.Text, expo.Identity); got != "# The store has no dataset yet.\n" {
 		t.Errorf("text of a store without datasets is %q", got)
 	}
@@ -166,20 +163,14 @@ func TestEmptyStore(t *testing.T) {
 		t.Errorf("OpenMetrics of a store without datasets is %q", got)
 	}
 	// All samples aged away: the families are announced all the same.
-	v, err = view.Build(build(t, sample.End, nil), false, at(0).Add(48*time.Hour), limits(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v = show(t, build(t, sample.End, nil), false, at(0).Add(48*time.Hour))
 	if got := body(t, v, expo.Text, expo.Identity); !strings.HasPrefix(got, "# HELP cloudflare_zone_a_5m_requests ") || v.Choice.Samples != 0 {
 		t.Errorf("two days later there are %d samples in:\n%s", v.Choice.Samples, got)
 	}
 }
 
 func TestSeries(t *testing.T) {
-	v, err := view.Build(build(t, sample.End, nil), false, at(4), limits(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := show(t, build(t, sample.End, nil), false, at(4))
 	if got := v.Series(); got != 3*3 { // a_5m of two zones and b_5m of one, three series each
 		t.Errorf("%d series, want 9", got)
 	}

@@ -17,4 +17,3 @@ func benchStore(b *testing.B) *postgres.Store {
 }
 
 func BenchmarkAppend(b *testing.B) { storetest.Benchmark(b, benchStore(b)) }
-func BenchmarkRead(b *testing.B)   { storetest.BenchmarkRead(b, benchStore(b)) }

@@ -20,9 +20,7 @@ func TestServerKilled(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
 	dsn := server.DSN()
-	if err := postgres.Migrate(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
+	migrate(t, dsn)
 	s := open(t, dsn)
 	lease := acquire(t, s)
 
@@ -97,9 +95,7 @@ func TestServerAway(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
 	dsn := server.DSN()
-	if err := postgres.Migrate(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
+	migrate(t, dsn)
 	s := open(t, dsn)
 	lease := acquire(t, s)
 	at := mustAppend(t, s, lease.Term, lease.Head.Position, batch(0))

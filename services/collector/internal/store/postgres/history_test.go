@@ -71,9 +71,7 @@ func testUpgrade(t *testing.T, empty func(testing.TB) string) {
 			dsn := empty(t)
 			restore(t, dsn, version)
 			for range 2 {
-				if err := postgres.Migrate(t.Context(), dsn); err != nil {
-					t.Fatal(err)
-				}
+				migrate(t, dsn)
 			}
 			s := open(t, dsn)
 			if since := storetest.CheckHistory(t, s); len(since) != 0 {
@@ -113,9 +111,7 @@ func testRollback(t *testing.T, dsn string) {
 	old := rollBack(t, dsn, before)
 	old.append(t, 0)
 
-	if err := postgres.Migrate(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
+	migrate(t, dsn)
 	s := open(t, dsn)
 	storetest.GoOn(t, s, 2)
 	old = rollBack(t, dsn, before)
@@ -125,9 +121,7 @@ func testRollback(t *testing.T, dsn string) {
 	old.retire(t)
 	old.reserve(t)
 
-	if err := postgres.Migrate(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
+	migrate(t, dsn)
 	head := storetest.GoOn(t, s, 2)
 	if want := old.at.Revision + 2; head.Revision != want {
 		t.Errorf("the head is %d, want %d", head.Revision, want)

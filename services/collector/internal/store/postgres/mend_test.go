@@ -57,13 +57,9 @@ func TestMend(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dsn := server.DSN()
 			admin := server.Local(dsn)
-			if err := postgres.Migrate(t.Context(), dsn); err != nil {
-				t.Fatal(err)
-			}
+			migrate(t, dsn)
 			pgtest.Exec(t, admin, `DO $$ BEGIN CREATE ROLE mend_writer LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
-			if err := postgres.Grant(t.Context(), dsn, postgres.Grants{Writers: []string{"mend_writer"}}); err != nil {
-				t.Fatal(err)
-			}
+			grant(t, dsn, postgres.Grants{Writers: []string{"mend_writer"}})
 			s := open(t, strings.Replace(dsn, "postgres@", "mend_writer@", 1))
 			lease := acquire(t, s)
 			at := mustAppend(t, s, lease.Term, lease.Head.Position, batch(0))
@@ -131,9 +127,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	dsn := server.DSN()
-	if err := postgres.Migrate(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
+	migrate(t, dsn)
 	s := open(t, dsn)
 	lease := acquire(t, s)
 	at := mustAppend(t, s, lease.Term, lease.Head.Position, batch(0))

@@ -136,9 +136,7 @@ func TestMigrateThroughPgBouncer(t *testing.T) {
 	direct := pgtest.DSN(t)
 	dsn := newPgBouncer(t, transactions, direct)(direct)
 	for range 2 {
-		if err := postgres.Migrate(t.Context(), dsn); err != nil {
-			t.Fatal(err)
-		}
+		migrate(t, dsn)
 	}
 }
 

@@ -64,6 +64,20 @@ func open(t *testing.T, dsn string) *postgres.Store {
 	return s
 }
 
+func migrate(t *testing.T, dsn string) {
+	t.Helper()
+	if err := postgres.Migrate(t.Context(), dsn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func grant(t *testing.T, dsn string, g postgres.Grants) {
+	t.Helper()
+	if err := postgres.Grant(t.Context(), dsn, g); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func acquire(t *testing.T, s *postgres.Store) store.Lease {
 	t.Helper()
 	lease, err := s.Acquire(t.Context(), "test", time.Hour)
@@ -156,9 +170,7 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	try(store.ErrSchema, "has no schema", "need version 3", "migrate")
-	if err := postgres.Migrate(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
+	migrate(t, dsn)
 	try(nil)
 	// The release after has been here, and says that we may stay.
 	pgtest.Exec(t, dsn, `UPDATE schema SET version = 4`)

@@ -271,9 +271,7 @@ func testLeast(t *testing.T, s *secured) {
 			if err := everything(t, o); !errors.Is(err, store.ErrDenied) {
 				t.Errorf("everything that a collector does, without the right: %v", err)
 			}
-			if err := postgres.Grant(t.Context(), s.as(dsn, owner), postgres.Grants{Writers: []string{writer}}); err != nil {
-				t.Fatal(err)
-			}
+			grant(t, s.as(dsn, owner), postgres.Grants{Writers: []string{writer}})
 			if err := everything(t, o); err != nil {
 				t.Errorf("after the grant: %v", err)
 			}
@@ -335,24 +333,18 @@ func testGrant(t *testing.T, s *secured) {
 	before := acl()
 	both := postgres.Grants{Writers: []string{writer}, Readers: []string{reader}}
 	for range 2 {
-		if err := postgres.Grant(t.Context(), asOwner, both); err != nil {
-			t.Fatal(err)
-		}
+		grant(t, asOwner, both)
 	}
 	if after := acl(); after != before {
 		t.Errorf("granted again, rights are\n%s\nand were\n%s", after, before)
 	}
 	pgtest.Exec(t, s.Local(dsn), `CREATE ROLE "Odd ""name" LOGIN PASSWORD 'weir_odd'; GRANT ALL ON bucket, log, record TO "Odd ""name"`)
-	if err := postgres.Grant(t.Context(), asOwner, postgres.Grants{Writers: []string{`Odd "name`}}); err != nil {
-		t.Fatal(err)
-	}
+	grant(t, asOwner, postgres.Grants{Writers: []string{`Odd "name`}})
 	if got := pgtest.Exec(t, s.Local(dsn), `SELECT has_table_privilege('Odd "name', 'bucket', 'DELETE'), has_table_privilege('Odd "name', 'bucket', 'INSERT')`); got != "f|t" {
 		t.Errorf("a role that had more than it should may delete and insert: %s", got)
 	}
 	// A writer that becomes a reader is no writer any more.
-	if err := postgres.Grant(t.Context(), asOwner, postgres.Grants{Readers: []string{`Odd "name`}}); err != nil {
-		t.Fatal(err)
-	}
+	grant(t, asOwner, postgres.Grants{Readers: []string{`Odd "name`}})
 	if got := pgtest.Exec(t, s.Local(dsn), `SELECT has_column_privilege('Odd "name', 'log', 'term', 'UPDATE'), has_table_privilege('Odd "name', 'bucket_view', 'SELECT')`); got != "f|t" {
 		t.Errorf("a writer that became a reader may take the lease and read: %s", got)
 	}
@@ -407,12 +399,8 @@ func testIntroduce(t *testing.T, s *secured) {
 	pgtest.Exec(t, s.Local(dsn), `CREATE ROLE weir LOGIN PASSWORD 'weir'; GRANT CREATE ON SCHEMA public TO weir, `+owner+`; SET ROLE weir; `+string(dump))
 	for range 2 {
 		pgtest.Exec(t, s.Local(dsn), `REASSIGN OWNED BY weir TO `+owner)
-		if err := postgres.Migrate(t.Context(), s.as(dsn, owner)); err != nil {
-			t.Fatal(err)
-		}
-		if err := postgres.Grant(t.Context(), s.as(dsn, owner), postgres.Grants{Writers: []string{"weir"}}); err != nil {
-			t.Fatal(err)
-		}
+		migrate(t, s.as(dsn, owner))
+		grant(t, s.as(dsn, owner), postgres.Grants{Writers: []string{"weir"}})
 	}
 	w := open(t, s.as(dsn, "weir"))
 	if err := w.CheckRights(t.Context()); err != nil {
@@ -433,9 +421,7 @@ func testNewFunctions(t *testing.T, s *secured) {
 	}
 	dsn := s.DSN()
 	pgtest.Exec(t, s.Local(dsn), `GRANT CREATE ON SCHEMA public TO `+owner+`; SET ROLE `+owner+`; `+string(dump)+`; GRANT EXECUTE ON FUNCTION public.drop_month(bigint, bigint) TO `+writer)
-	if err := postgres.Migrate(t.Context(), s.as(dsn, owner)); err != nil {
-		t.Fatal(err)
-	}
+	migrate(t, s.as(dsn, owner))
 	for function, want := range map[string]string{
 		"drop_month(bigint, bigint, timestamptz)": "t", "forget_dropped(bigint, timestamptz)": "t", "raise_floor(bigint, bigint, bytea)": "f",
 	} {
@@ -451,16 +437,12 @@ func testHiddenSchema(t *testing.T, s *secured) {
 	dsn := s.DSN()
 	pgtest.Exec(t, s.Local(dsn), "CREATE SCHEMA weir AUTHORIZATION "+owner)
 	in := func(role string) string { return s.as(dsn, role) + "&search_path=weir" }
-	if err := postgres.Migrate(t.Context(), in(owner)); err != nil {
-		t.Fatal(err)
-	}
+	migrate(t, in(owner))
 	_, err := postgres.Open(t.Context(), postgres.Options{DSN: in(writer), Settings: storetest.Settings, Logger: testkit.Logger(t)})
 	if !errors.Is(err, store.ErrDenied) || !strings.Contains(err.Error(), "USAGE ON SCHEMA weir") {
 		t.Errorf("open without USAGE: %v", err)
 	}
-	if err := postgres.Grant(t.Context(), in(owner), postgres.Grants{Writers: []string{writer}}); err != nil {
-		t.Fatal(err)
-	}
+	grant(t, in(owner), postgres.Grants{Writers: []string{writer}})
 	if err := everything(t, postgres.Options{DSN: in(writer), Settings: storetest.Settings, Logger: testkit.Logger(t)}); err != nil {
 		t.Errorf("in a schema of its own: %v", err)
 	}

@@ -121,9 +121,7 @@ func TestRotation(t *testing.T) {
 
 	// Another role, so that the first can be dropped.
 	pgtest.Exec(t, admin, `CREATE ROLE weir_writer_b LOGIN PASSWORD 'b'`)
-	if err := postgres.Grant(t.Context(), s.as(dsn, owner), postgres.Grants{Writers: []string{"weir_writer_b"}}); err != nil {
-		t.Fatal(err)
-	}
+	grant(t, s.as(dsn, owner), postgres.Grants{Writers: []string{"weir_writer_b"}})
 	write("weir_writer_b", "b")
 	eventually(t, "connections of the first role are closed", func() bool { return backends(`usename = '`+writer+`'`) == "0" })
 	pgtest.Exec(t, admin, `DROP OWNED BY `+writer)

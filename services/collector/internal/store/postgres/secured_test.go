@@ -39,12 +39,8 @@ func secure(t *testing.T, server *pgtest.Server) *secured {
 	pgtest.Exec(t, admin, "GRANT CREATE ON SCHEMA public TO "+owner)
 	s.tls(t, s.ca.Server(t, "127.0.0.1"))
 	server.Authenticate("hostssl all all 127.0.0.1/32 scram-sha-256")
-	if err := postgres.Migrate(t.Context(), s.as(s.template, owner)); err != nil {
-		t.Fatal(err)
-	}
-	if err := postgres.Grant(t.Context(), s.as(s.template, owner), postgres.Grants{Writers: []string{writer}, Readers: []string{reader}}); err != nil {
-		t.Fatal(err)
-	}
+	migrate(t, s.as(s.template, owner))
+	grant(t, s.as(s.template, owner), postgres.Grants{Writers: []string{writer}, Readers: []string{reader}})
 	return s
 }
 

@@ -22,4 +22,3 @@ func benchStore(b *testing.B) *sqlite.Store {
 }
 
 func BenchmarkAppend(b *testing.B) { storetest.Benchmark(b, benchStore(b)) }
-func BenchmarkRead(b *testing.B)   { storetest.BenchmarkRead(b, benchStore(b)) }
