@@ -158,7 +158,7 @@ func TestBinaryKnowsASimulatorBehindAURL(t *testing.T) {
 
 	early := real.newCollector(t, settings...) // before there is a simulator
 	early.again()
-	early.says(20*time.Second, "whether it is a simulator is not known")
+	early.says(20*time.Second, "it is not known whether it is a simulator")
 	sim := begin()
 	early.says(60*time.Second, "level=WARN", "the response is simulated: true, the store is for simulated data: false", "restart the collector")
 	early.stop(5 * time.Second)
