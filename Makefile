@@ -95,6 +95,10 @@ fuzz: ## every fuzz target of all modules in turn, FUZZTIME each (default 1m); T
 bench: ## benchmarks of all modules; BENCH=regexp picks, COUNT=n repeats
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) work
 
+.PHONY: replay-cost
+replay-cost: test-tools ## what repeated samples cost a Prometheus; HOURS=n of its time, a minute each
+	go test -count=1 -v -timeout 0 -parallel 16 -run '^TestReplayCost$$' ./internal/carousel -cost.hours $(or $(HOURS),12)
+
 ##@ check
 
 .PHONY: check
