@@ -106,16 +106,18 @@ func (v *Value[R, T]) reread() {
 		v.fault, v.refusing = "", false
 		return
 	case v.refusing && content == v.refused:
-		return
-	}
-	time.Sleep(pause)
-	again, err := v.read()
-	if err != nil {
-		v.fail(err)
-		return
-	}
-	if again != content {
-		return // a write is in progress; the next use reads again
+		// It was stable before. It is parsed again, since what it was refused for may
+		// have changed elsewhere.
+	default:
+		time.Sleep(pause)
+		again, err := v.read()
+		if err != nil {
+			v.fail(err)
+			return
+		}
+		if again != content {
+			return // a write is in progress; the next use reads again
+		}
 	}
 	value, err := v.parse(content)
 	if err != nil {

@@ -137,6 +137,43 @@ credentials:
 	}
 }
 
+// A rotation that puts one token into two files is not taken: the credential keeps the
+// token that it has, and takes the other once nobody else uses it.
+func TestARotationGivesNoTokenTwice(t *testing.T) {
+	file, folder := credentialFile(t, "credentials:\n  - {name: a, token_file: DIR/retail}\n  - {name: b, token_file: DIR/labs}\n")
+	c, _, err := loadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := c.credentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inUse := &tokens{of: map[string]string{}}
+	a, err := all[0].keep(nil, inUse)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := all[1].keep(nil, inUse)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hasA, hasB := a.Get(), b.Get()
+	write := func(name, token string) { testkit.WriteFile(t, filepath.Join(folder, name), []byte(token+"\n")) }
+	write("labs", hasA)
+	if got := b.Get(); got != hasB {
+		t.Error("two credentials use one token")
+	}
+	next := strings.Repeat("another-token-", 3)
+	write("retail", next)
+	if got := a.Get(); got != next {
+		t.Error("a token that nobody else uses is not taken")
+	}
+	if got := b.Get(); got != hasA {
+		t.Error("a token that nobody uses any more is not taken")
+	}
+}
+
 // The example of the documentation is a list that loads.
 func TestTheDocumentedCredentialsLoad(t *testing.T) {
 	text := testkit.RepoFile(t, "docs/operations.md")

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync"
 
 	"github.com/weir-metrics/weir/internal/bearer"
 	"github.com/weir-metrics/weir/internal/cli"
@@ -23,8 +24,9 @@ func (c *Config) clients(deps Deps, secrets *reload.Watch, all []credential) ([]
 		deps.Logger.Warn("the API token is sent in plain text over the network; use https:// for anything but a simulator", "WEIR_CLOUDFLARE_URL", c.CloudflareURL)
 	}
 	clients := make([]*cloudflare.Client, len(all))
+	inUse := &tokens{of: map[string]string{}}
 	for i := range all {
-		token, err := all[i].keep(secrets)
+		token, err := all[i].keep(secrets, inUse)
 		if err != nil {
 			return nil, err
 		}
@@ -90,9 +92,9 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // keep returns the token, which is reloaded from its file for each request, so that a
-// rotation needs no restart. A malformed token does not replace a well-formed one;
-// whether Cloudflare accepts it is not checked here.
-func (c *credential) keep(secrets *reload.Watch) (*reload.Value[string, string], error) {
+// rotation needs no restart. A malformed token does not replace a well-formed one, nor
+// does that of another credential; whether Cloudflare accepts it is not checked here.
+func (c *credential) keep(secrets *reload.Watch, inUse *tokens) (*reload.Value[string, string], error) {
 	if c.token.File() == "" {
 		secrets = nil // it cannot change
 	}
@@ -100,5 +102,30 @@ func (c *credential) keep(secrets *reload.Watch) (*reload.Value[string, string],
 	return reload.NewValue(secrets, c.setting, func() (string, error) {
 		now, err := kept.Reread()
 		return now.Reveal(), err
-	}, func(token string) (string, error) { return token, kept.Flaw(bearer.Check(token)) })
+	}, func(token string) (string, error) {
+		if err := kept.Flaw(bearer.Check(token)); err != nil {
+			return "", err
+		}
+		return token, inUse.take(c.name, token)
+	})
+}
+
+// tokens are those in use, by credential: two with one token would count its budget and
+// its zones twice. Safe for concurrent use.
+type tokens struct {
+	mu sync.Mutex
+	of map[string]string
+}
+
+// take notes the token of a credential, unless another uses it.
+func (t *tokens) take(credential, token string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for other, held := range t.of {
+		if other != credential && held == token {
+			return fmt.Errorf("it is the token of credential %s; each credential needs its own token", other)
+		}
+	}
+	t.of[credential] = token
+	return nil
 }
