@@ -9,8 +9,11 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
+	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
 // request asks d datasets of z zones.
@@ -75,6 +78,34 @@ func TestPartsAreTheWhole(t *testing.T) {
 				if diff := cmp.Diff(left, asked(t, without(r, r.Scopes[z-1:], i))); diff != "" {
 					t.Errorf("%d zones × %d datasets without one (-want +got):\n%s", z, d, diff)
 				}
+			}
+		}
+	}
+}
+
+// Passes that ask of one zone each show together what one of them does not: that
+// everything is refused. A success in between shows that it is not.
+func TestRefusalsOfSeveralPassesAreOfEverything(t *testing.T) {
+	for _, succeeds := range []bool{false, true} {
+		l := &line{Credential: &upstream.Credential{Name: "one"}}
+		f := &faults{tries: map[ledger.Series]*try{}}
+		a := &asker{faults: f, books: &books{faults: f, lines: lines{l}, roster: roster.Roster{}}, lines: lines{l}}
+		r := request(2, 2)
+		for i := range r.Selections {
+			r.Selections[i].Variant = &catalogue.Variant{}
+		}
+		for _, sc := range r.Scopes {
+			a.books.roster[sc] = &roster.Scope{Scope: sc, Credential: "one"}
+		}
+		for i, scopes := range [][]bucket.Scope{r.Scopes[:1], r.Scopes[1:]} {
+			pass, part := alike{}, r
+			part.Scopes = scopes
+			pass.refuse(a, l, part, &cloudflare.Error{Class: cloudflare.Unknown})
+			if got, want := pass.all(a, l), i == 1 && !succeeds; got != want {
+				t.Errorf("pass %d, succeeds %t: of everything is %t", i+1, succeeds, got)
+			}
+			if succeeds {
+				a.recovered(l)
 			}
 		}
 	}

@@ -31,6 +31,8 @@ type line struct {
 	urgent   list     // settings to read in this pass, except of scopes that void requests
 	turns    int      // requests for settings that may be sent before the next one for data
 	refusals refusals // of variants
+
+	refused []bucket.Scope // without a name and a known reason, since anything succeeded; each once
 }
 
 // lines are those of all credentials, in the order of the configuration.

@@ -202,5 +202,5 @@ func (a *asker) recovered(l *line) {
 			}
 		}
 	}
-	l.outage = upstream.Outage{}
+	l.outage, l.refused = upstream.Outage{}, nil
 }

@@ -21,16 +21,16 @@ import (
 //     well, everything is refused: that is one failure of the line, with one back-off, and
 //     no scope is to blame.
 //   - A queue for one of several scopes shows nothing about the others: failures are blamed
-//     on the scope until another one was requested.
+//     on the scope until another one is refused too, in this queue or in a later one, and
+//     nothing succeeded in between.
 //   - If anything succeeded, not everything is refused, and the request is halved until the
 //     part that fails stands alone.
 //   - If refusals do not end, the rest of the queue waits for the next pass (enough), from
 //     which the blamed parts are left out.
 type alike struct {
-	succeeded bool           // any request of this queue
-	asked     bool           // the single requests are in the queue
-	streak    int            // refusals since the last success
-	refused   []bucket.Scope // in this queue, each once
+	succeeded bool // any request of this queue
+	asked     bool // the single requests are in the queue
+	streak    int  // refusals since the last success
 	blamed    []ledger.Series
 	err       *cloudflare.Error
 }
@@ -64,8 +64,8 @@ func (a *alike) refuse(from *asker, l *line, r plan.Request, e *cloudflare.Error
 	a.streak++
 	a.err = e
 	for _, sc := range r.Scopes {
-		if !slices.Contains(a.refused, sc) {
-			a.refused = append(a.refused, sc)
+		if !slices.Contains(l.refused, sc) {
+			l.refused = append(l.refused, sc)
 		}
 	}
 	switch {
@@ -95,13 +95,13 @@ func (a *alike) blame(sc bucket.Scope, selections []plan.Selection) {
 }
 
 // all reports whether everything was refused without naming a scope, and whether that is
-// evidence about the line: several scopes were requested, the line has no other, or everything
+// evidence about the line: several scopes were refused, the line has no other, or everything
 // was refused before. A denial concerns the token.
 func (a *alike) all(from *asker, l *line) bool {
 	if a.succeeded || a.streak == 0 {
 		return false
 	}
-	return len(a.refused) > 1 || a.err.Class == cloudflare.Denied || l.outage.Active() || from.books.known(l, bucket.Zone)+from.books.known(l, bucket.Account) == 1
+	return len(l.refused) > 1 || a.err.Class == cloudflare.Denied || l.outage.Active() || from.books.known(l, bucket.Zone)+from.books.known(l, bucket.Account) == 1
 }
 
 // cells are requests for one selection of one scope each, from everything that is still to be
@@ -136,6 +136,11 @@ func (a *asker) refusedAlike(of *lineQueue) {
 	of.stop()
 	for _, series := range of.unnamed.blamed {
 		delete(a.faults.tries, series)
+	}
+	for series, t := range a.faults.tries { // blamed in passes before
+		if t.reason == reason && slices.Contains(of.refused, series.Scope) {
+			delete(a.faults.tries, series)
+		}
 	}
 	a.quiet.Warn(e.Class.String()+" "+e.Message, "Cloudflare refuses all requests alike; no conclusion is drawn about zones or datasets", "credential", of.Name, "class", e.Class.String(), "err", e, bodyOf(e))
 }

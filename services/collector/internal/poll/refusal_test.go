@@ -311,32 +311,50 @@ func TestARefusalOfOneZoneDelaysNobodyElse(t *testing.T) {
 }
 
 // A zone that is asked at times of its own, since its variant settles later, is all
-// that some passes ask. That they are refused says nothing of its neighbours.
+// that some passes ask. That they are refused says nothing of its neighbours, unless
+// these are refused as well, in passes of their own.
 func TestARefusalOfTheOnlyZoneAskedIsNotOfEverything(t *testing.T) {
-	blog := cfsim.Tag("zone:blog.example")
-	w := newWorld(t, func(conf *cfsim.Config) {
-		zones("shop.example", "blog.example")(conf)
-		conf.Sampling = cfsim.Sampling{Enabled: true, Load: 18, Hundredth: math.Inf(1)}
-	})
-	w.only("http_5m")
-	only := false
-	w.front(func(at time.Duration, document string) (int, string) {
-		if at < 30*time.Minute || !strings.Contains(document, blog) {
-			return 0, ""
-		}
-		only = only || !strings.Contains(document, cfsim.Tag("zone:shop.example"))
-		return 410, "<!DOCTYPE html><title>forbidden</title>"
-	})
-	for range 90 {
-		w.run(time.Minute)
-		for _, about := range w.problems(trouble.UnknownRefusal) {
-			if about == "" {
-				t.Fatalf("after %s everything is said to be refused", w.clock.Now().Sub(began))
+	blog, shop := cfsim.Tag("zone:blog.example"), cfsim.Tag("zone:shop.example")
+	for name, everything := range map[string]bool{"one zone": false, "everything": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(conf *cfsim.Config) {
+				zones("shop.example", "blog.example")(conf)
+				conf.Sampling = cfsim.Sampling{Enabled: true, Load: 18, Hundredth: math.Inf(1)}
+			})
+			w.only("http_5m")
+			const begins, ends = 30 * time.Minute, 90 * time.Minute
+			only := false
+			w.front(func(at time.Duration, document string) (int, string) {
+				if at < begins || at >= ends || !everything && !strings.Contains(document, blog) {
+					return 0, ""
+				}
+				only = only || !strings.Contains(document, shop)
+				return 410, "<!DOCTYPE html><title>forbidden</title>"
+			})
+			for range ends / time.Minute {
+				w.run(time.Minute)
+				at := w.clock.Now().Sub(began)
+				switch about := w.problems(trouble.UnknownRefusal); {
+				case !everything && slices.Contains(about, ""):
+					t.Fatalf("after %s everything is said to be refused", at)
+				case everything && at > begins+15*time.Minute && !slices.Equal(about, []string{""}):
+					t.Fatalf("after %s everything is refused, and the problems are about %q", at, about)
+				}
 			}
-		}
-	}
-	if !only {
-		t.Error("no pass asked of the zone alone: the story has lost its subject")
+			if !only {
+				t.Error("no pass asked of the zone alone: the story has lost its subject")
+			}
+			if !everything {
+				return
+			}
+			// One back-off, of five minutes at most, and nobody to blame.
+			w.run(12 * time.Minute)
+			for _, zone := range []string{blog, shop} {
+				if got := w.gaps("http_5m", zone); len(got) != 0 {
+					t.Errorf("gaps of %s twelve minutes after it was over: %v", zone, got)
+				}
+			}
+		})
 	}
 }
 
