@@ -95,7 +95,7 @@ func TestGeneratedDatasets(t *testing.T) {
 	var b bytes.Buffer
 	b.WriteString(notice + `# Datasets
 
-A dataset is one question to Cloudflare: node, filter, dimensions, measures,
+A dataset is one query of Cloudflare: node, filter, dimensions, measures,
 bucket size, delay. Its answer becomes the families in [metrics.md](metrics.md).
 ` + "`WEIR_DATASETS`" + ` adds datasets by name, ` + "`WEIR_DISABLE_DATASETS`" + ` leaves some
 out, and ` + "`WEIR_CATALOGUE_FILE`" + ` declares your own in the format of the
@@ -110,7 +110,7 @@ An id in ` + "`WEIR_DATASETS`" + ` chooses the bucket size too, of those below: 
 the dataset ` + "`countries`" + ` is collected by five minutes instead of by the hour. For ` + "`http`" + `
 the setting is ` + "`CF_BUCKET_SECONDS`" + `. A dataset has one size at a time.
 
-*Delay* is the age of a window's end at which it is first asked for; at its
+*Delay* is the age of a window's end at which it is first requested; at its
 *deadline* it is stored even if readings still differ; *replay* is how many of its
 newest buckets ` + "`/metrics`" + ` repeats at most.
 

@@ -141,7 +141,11 @@ func (r *campaign) round(ctx context.Context, lead func(context.Context, store.L
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = nil // it was shut down
 	}
-	to.Log(ctx, level, store.Reason(err), ended, "term", won.Term, "err", err)
+	args := []any{"term", won.Term}
+	if err != nil {
+		args = append(args, "err", err)
+	}
+	to.Log(ctx, level, store.Reason(err), ended, args...)
 	return r.pause(err)
 }
 

@@ -65,7 +65,7 @@ func (a *asker) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 		a.faults.narrow(of, sel, e.Message)
 	case cloudflare.Unknown:
 		a.faults.failAlone(of, ledger.Unknown, e, unknownRefusal)
-		a.quiet.Warn(about, "Cloudflare refuses the dataset of the scope with an unrecognised error; no conclusion is drawn from it", args...)
+		a.quiet.Warn(about, "Cloudflare refuses the dataset of the "+sc.Kind.String()+" with an unrecognised error; no conclusion is drawn from it", args...)
 	case cloudflare.Budget:
 		a.faults.failAlone(of, ledger.UpstreamError, e, seriesFailed)
 		t := a.faults.tries[of]

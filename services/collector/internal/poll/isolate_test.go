@@ -83,6 +83,23 @@ func TestPartsAreTheWhole(t *testing.T) {
 	}
 }
 
+// What is refused of the only zone that is collected is refused of everything, however
+// many others the log has.
+func TestARefusalOfTheOnlyZoneCollectedIsOfEverything(t *testing.T) {
+	l, r := &line{Credential: &upstream.Credential{Name: "one"}}, request(1, 1)
+	r.Selections[0].Variant = &catalogue.Variant{}
+	f := &faults{tries: map[ledger.Series]*try{}}
+	a := &asker{faults: f, books: &books{faults: f, lines: lines{l}, roster: roster.Roster{
+		r.Scopes[0]:                     &roster.Scope{Scope: r.Scopes[0], Credential: "one", State: roster.Active},
+		{Kind: bucket.Zone, ID: "gone"}: &roster.Scope{Credential: "one", State: roster.Gone},
+	}}, lines: lines{l}}
+	pass := alike{}
+	pass.refuse(a, l, r, &cloudflare.Error{Class: cloudflare.Unknown})
+	if !pass.all(a, l) {
+		t.Error("a zone that is gone counts as a neighbour")
+	}
+}
+
 // Passes that ask of one zone each show together what one of them does not: that
 // everything is refused. A success in between shows that it is not.
 func TestRefusalsOfSeveralPassesAreOfEverything(t *testing.T) {
@@ -95,7 +112,7 @@ func TestRefusalsOfSeveralPassesAreOfEverything(t *testing.T) {
 			r.Selections[i].Variant = &catalogue.Variant{}
 		}
 		for _, sc := range r.Scopes {
-			a.books.roster[sc] = &roster.Scope{Scope: sc, Credential: "one"}
+			a.books.roster[sc] = &roster.Scope{Scope: sc, Credential: "one", State: roster.Active}
 		}
 		for i, scopes := range [][]bucket.Scope{r.Scopes[:1], r.Scopes[1:]} {
 			pass, part := alike{}, r

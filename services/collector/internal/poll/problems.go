@@ -80,10 +80,10 @@ func (r *reporter) reportProblems(claims []roster.Claim) {
 		switch {
 		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || out:
 		case t.reason != ledger.Unknown && now.Sub(t.Since) >= seriesFailingFor:
-			failing[r.books.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the %s could not be read, %d times in a row: %s", of.Scope.Kind, t.Failures, t.detail)
+			failing[r.books.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the %s could not be read (failures in a row: %d): %s", of.Scope.Kind, t.Failures, t.detail)
 		case t.reason == ledger.Unknown && t.alone:
 			unknown[r.books.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf(
-				"Cloudflare refuses the dataset of the %s with an unrecognised error, %d times in a row: %s", of.Scope.Kind, t.Failures, t.detail)
+				"Cloudflare refuses the dataset of the %s with an unrecognised error (failures in a row: %d): %s", of.Scope.Kind, t.Failures, t.detail)
 		}
 	}
 	for sc, u := range r.settings.unread {

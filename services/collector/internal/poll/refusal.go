@@ -95,13 +95,13 @@ func (a *alike) blame(sc bucket.Scope, selections []plan.Selection) {
 }
 
 // all reports whether everything was refused without naming a scope, and whether that is
-// evidence about the line: several scopes were refused, the line has no other, or everything
+// evidence about the line: several scopes were refused, no other is collected by the line, or everything
 // was refused before. A denial concerns the token.
 func (a *alike) all(from *asker, l *line) bool {
 	if a.succeeded || a.streak == 0 {
 		return false
 	}
-	return len(l.refused) > 1 || a.err.Class == cloudflare.Denied || l.outage.Active() || from.books.known(l, bucket.Zone)+from.books.known(l, bucket.Account) == 1
+	return len(l.refused) > 1 || a.err.Class == cloudflare.Denied || l.outage.Active() || from.books.active(l, bucket.Zone)+from.books.active(l, bucket.Account) == 1
 }
 
 // cells are requests for one selection of one scope each, from everything that is still to be

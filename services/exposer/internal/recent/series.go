@@ -50,16 +50,26 @@ func (c *Choice) Columns(fam *Family) iter.Seq[*Column] {
 			return
 		}
 		for _, at := range c.positions(fam) {
-			for role := range Roles {
-				if !c.shows(at, role) {
-					continue
-				}
-				if column := c.slot(at).column(fam.Name, role); column != nil && !yield(column) {
-					return
-				}
+			if column := c.column(at, fam.Name); column != nil && !yield(column) {
+				return
 			}
 		}
 	}
+}
+
+// column is what is shown of a family in a window, or nil.
+func (c *Choice) column(at position, family string) (shown *Column) {
+	for role := range Roles {
+		column := c.slot(at).column(family, role)
+		switch {
+		case column == nil || !c.shows(at, role):
+		case shown == nil:
+			shown = column
+		default: // its role changed in the middle of the window
+			shown = shown.with(column)
+		}
+	}
+	return shown
 }
 
 func (c *Choice) slot(at position) *slot { return c.Datasets[at.dataset].slots[at.index] }

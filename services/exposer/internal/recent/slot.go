@@ -56,6 +56,18 @@ func (c *Column) of(i int) []byte {
 	return c.Lines[start:c.ends[i]:c.ends[i]]
 }
 
+// with is the column together with another of the same slot and family, in order of
+// scope.
+func (c *Column) with(o *Column) *Column {
+	both := newColumn(c.Family, c.Role)
+	both.Samples, both.Lines = c.Samples+o.Samples, make([]byte, 0, len(c.Lines)+len(o.Lines))
+	for i := range c.ends {
+		both.Lines = append(append(both.Lines, c.of(i)...), o.of(i)...)
+		both.ends = append(both.ends, int32(len(both.Lines))) //nolint:gosec // a window of a family has megabytes
+	}
+	return both
+}
+
 // Packed returns the lines in a format, compressed at the first call.
 func (c *Column) Packed(f expo.Format) *gzpart.Part {
 	p := &c.packs[f]

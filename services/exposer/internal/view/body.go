@@ -9,72 +9,71 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
-// Body is a response body as a list of parts, most of which are those of the columns it
-// shows: bodies of one state, and of states that follow one another, share them. It is
-// immutable.
+// Body is a response body as a list of parts, most of which are columns: bodies of one
+// state, and of states that follow one another, share them. It is immutable.
 type Body struct {
 	// Len is the length in bytes.
 	Len int
 
-	format   expo.Format
-	encoding expo.Encoding
-	parts    []part
-	sum      gzpart.Sum
+	format expo.Format
+	parts  []part
 }
 
-// part is bytes as they are sent, or lines whose format is made while they are sent:
-// OpenMetrics is not held beside text, of which it differs by one byte in each line.
+// part is bytes as they are sent, or a column, whose OpenMetrics is made while it is sent:
+// it is not held beside text, of which it differs by one byte in each line.
 type part struct {
-	bytes []byte
-	lines bool
+	bytes  []byte
+	column *recent.Column
 }
 
-func begin(f expo.Format, e expo.Encoding) Body {
-	b := Body{format: f, encoding: e}
-	if e == expo.Gzip {
-		b.add(gzpart.Header)
-	}
-	return b
-}
-
+// add appends bytes as they are sent.
 func (b *Body) add(bytes []byte) {
-	b.parts = append(b.parts, part{bytes: bytes})
-	b.Len += len(bytes)
-}
-
-func (b *Body) pack(p *gzpart.Part) {
-	b.add(p.Deflated)
-	b.sum.Add(p)
-}
-
-// text appends text that is in the body's format already.
-func (b *Body) text(text []byte) {
-	switch {
-	case len(text) == 0:
-	case b.encoding == expo.Gzip:
-		p := gzpart.New(func(emit func([]byte)) { emit(text) })
-		b.pack(&p)
-	default:
-		b.add(text)
+	if len(bytes) > 0 {
+		b.parts = append(b.parts, part{bytes: bytes})
+		b.Len += len(bytes)
 	}
 }
 
+// column appends a column.
 func (b *Body) column(c *recent.Column) {
-	switch {
-	case b.encoding == expo.Gzip:
-		b.pack(c.Packed(b.format))
-	case b.format == expo.Text:
+	if b.format == expo.Text {
 		b.add(c.Lines)
-	default:
-		b.parts = append(b.parts, part{bytes: c.Lines, lines: true})
-		b.Len += expo.LinesLen(b.format, c.Lines, c.Samples)
+		b.parts[len(b.parts)-1].column = c
+		return
 	}
+	b.parts = append(b.parts, part{column: c})
+	b.Len += expo.LinesLen(b.format, c.Lines, c.Samples)
 }
 
-func (b *Body) end() {
-	if b.encoding == expo.Gzip {
-		b.add(b.sum.Trailer())
+// small is the length of a body below which it is compressed as a whole: in milliseconds,
+// and to a fraction of what its parts apart would have, each of which has a few lines.
+const small = 1 << 20
+
+// zipped is the body compressed with gzip.
+func (b *Body) zipped() Body {
+	zip, sum := Body{format: b.format}, gzpart.Sum{}
+	pack := func(p *gzpart.Part) {
+		zip.add(p.Deflated)
+		sum.Add(p)
 	}
+	zip.add(gzpart.Header)
+	if b.Len < small {
+		whole := gzpart.New(func(emit func([]byte)) {
+			_ = b.WriteTo(func(chunk []byte) error { emit(chunk); return nil })
+		})
+		pack(&whole)
+	} else {
+		for _, p := range b.parts {
+			if p.column != nil {
+				pack(p.column.Packed(b.format))
+				continue
+			}
+			one := gzpart.New(func(emit func([]byte)) { emit(p.bytes) })
+			pack(&one)
+		}
+	}
+	zip.add(sum.Trailer())
+	return zip
 }
 
 // Chunk is the number of bytes that a body is written in at a time.
@@ -97,10 +96,14 @@ func (b *Body) WriteTo(write func([]byte) error) error {
 		return err
 	}
 	for _, p := range b.parts {
-		for rest := p.bytes; len(rest) > 0; {
+		rest, lines := p.bytes, p.bytes == nil
+		if lines {
+			rest = p.column.Lines
+		}
+		for len(rest) > 0 {
 			var err error
 			switch {
-			case p.lines:
+			case lines:
 				buf, rest = convert(buf, b.format, rest)
 				if len(rest) > 0 {
 					err = flush()

@@ -76,14 +76,14 @@ func (v *View) countSeries() (n int) {
 // current family without samples still has its header, so that the body of a new
 // store is not empty.
 func (v *View) assemble(f expo.Format, e expo.Encoding) Body {
-	body := begin(f, e)
+	body := Body{format: f}
 	families := v.State.Families()
 	for i := range families {
 		fam := &families[i]
 		announced := false
 		announce := func() {
 			if !announced {
-				body.text(expo.AppendHeader(nil, f, fam.Name, fam.Family))
+				body.add(expo.AppendHeader(nil, f, fam.Name, fam.Family))
 				announced = true
 			}
 		}
@@ -96,9 +96,11 @@ func (v *View) assemble(f expo.Format, e expo.Encoding) Body {
 		}
 	}
 	if len(families) == 0 && f == expo.Text {
-		body.text([]byte("# The store has no dataset yet.\n"))
+		body.add([]byte("# The store has no dataset yet.\n"))
 	}
-	body.text(expo.AppendEnd(nil, f))
-	body.end()
+	body.add(expo.AppendEnd(nil, f))
+	if e == expo.Gzip {
+		return body.zipped()
+	}
 	return body
 }

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -148,6 +149,62 @@ func TestSameBytes(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// The parts of a small body have a few lines each: apart they would hardly shrink.
+func TestSmallBodiesShrink(t *testing.T) {
+	r := recent.New(sample.Store{ID: "test", Stamp: sample.End}, 24*time.Hour)
+	if err := r.Define(feedtest.Definition("a_5m", 1)); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 30 {
+		if _, err := r.Add(feedtest.Bucket("a_5m", feedtest.Zone(0), n), feedtest.Definition("a_5m", 1), at(31)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, err := view.Build(r.State(bucket.Position{Revision: 1}), false, at(31), limits(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if identity, zip := v.Body(expo.OpenMetrics, expo.Identity).Len, v.Body(expo.OpenMetrics, expo.Gzip).Len; zip > identity/8 {
+		t.Errorf("%d bytes are compressed to %d", identity, zip)
+	}
+}
+
+// Where the role of a family has changed in the middle of a window, its samples are in
+// order of scope all the same.
+func TestAFamilyWithTwoRolesIsInOrder(t *testing.T) {
+	r := recent.New(sample.Store{ID: "test", Stamp: sample.End}, 24*time.Hour)
+	var versions []*bucket.Definition
+	for v := range uint32(2) {
+		d := feedtest.Definition("a_5m", v+1)
+		d.Families[0].Role = []bucket.Role{bucket.Breakdown, bucket.Total}[v]
+		if err := r.Define(d); err != nil {
+			t.Fatal(err)
+		}
+		versions = append(versions, d)
+	}
+	for zone, d := range []*bucket.Definition{versions[0], versions[1], versions[0]} {
+		b := feedtest.Bucket("a_5m", feedtest.Zone(zone), 0)
+		b.Version = d.Version
+		if _, err := r.Add(b, d, at(2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, err := view.Build(r.State(bucket.Position{Revision: 1}), false, at(2), limits(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var zones []string
+	for line := range strings.Lines(body(t, v, expo.Text, expo.Identity)) {
+		if name, rest, _ := strings.Cut(line, "{zone="); name == versions[0].Families[0].Name {
+			zone, _, _ := strings.Cut(rest, ",")
+			zones = append(zones, zone)
+		}
+	}
+	if !slices.IsSorted(zones) || len(zones) < 3 {
+		t.Errorf("zones are in the order %q", zones)
 	}
 }
 

@@ -579,7 +579,8 @@ type SnapshotEnd struct {
 	Buckets uint64 `protobuf:"varint,3,opt,name=buckets,proto3" json:"buckets,omitempty"`
 	// If they were asked for: the newest late commit of each matching dataset that has
 	// any among the buckets within max_age, whether they are sent or not, ascending by
-	// dataset. A client that shows only the newest windows at all times learns from it
+	// dataset. A filter by zone name counts all buckets of the scopes that have or had
+	// the name. A client that shows only the newest windows at all times learns from it
 	// that others are to be shown too. A collector of before this field sends none.
 	LateCommits   []*LateCommit `protobuf:"bytes,4,rep,name=late_commits,json=lateCommits,proto3" json:"late_commits,omitempty"`
 	unknownFields protoimpl.UnknownFields
