@@ -192,7 +192,7 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 
 	t.Log("the web configuration")
 	replace(x, "WEIR_EXPOSER_WEB_CONFIG_FILE", "web.yml", web("old", "new"))
-	scrapes.as("new")
+	scrapes.as(t, "new")
 	replace(x, "WEIR_EXPOSER_WEB_CONFIG_FILE", "web.yml", web("new"))
 	pair := newCA.Server(t)
 	testkit.WriteFile(t, file("web.key"), pair.KeyPEM)
@@ -394,10 +394,20 @@ func (s *scraper) who() string {
 	return s.user
 }
 
-func (s *scraper) as(user string) {
+func (s *scraper) as(t *testing.T, user string) {
+	t.Helper()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.user = user
+	before := s.n
+	s.mu.Unlock()
+	testkit.Eventually(t, 20*time.Second, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.n == before {
+			return errors.New("a scrape as the user before may be on its way")
+		}
+		return nil
+	})
 }
 
 // stop ends the scrapes and says how many there were, and which failed.
