@@ -127,3 +127,25 @@ func TestRefusalsOfSeveralPassesAreOfEverything(t *testing.T) {
 		}
 	}
 }
+
+// What failed by itself is requested by itself, and everything else without it.
+func TestWhatFailedByItselfIsRequestedByItself(t *testing.T) {
+	r := request(2, 2)
+	for i := range r.Selections {
+		r.Selections[i].Variant = &catalogue.Variant{}
+	}
+	failed := ledger.Series{Dataset: "d0", Scope: r.Scopes[0]}
+	b := &books{faults: &faults{tries: map[ledger.Series]*try{failed: {alone: true}}}, roster: roster.Roster{}}
+	for _, sc := range r.Scopes {
+		b.roster[sc] = &roster.Scope{Scope: sc}
+	}
+	parts := (&asker{faults: b.faults, books: b}).apart(r)
+	if diff := cmp.Diff(asked(t, []plan.Request{r}), asked(t, parts)); diff != "" {
+		t.Errorf("parts (-want +got):\n%s", diff)
+	}
+	for _, part := range parts {
+		if got := asked(t, []plan.Request{part}); got["z0 d0"] > 0 && len(got) > 1 {
+			t.Errorf("it is requested with others: %v", got)
+		}
+	}
+}
