@@ -12,6 +12,7 @@
 package reload
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -40,6 +41,7 @@ type Value[R comparable, T any] struct {
 	value    T
 	refused  R    // content that was read and is invalid
 	refusing bool // whether refused is set
+	conflict bool // it was refused with a [Conflict]
 }
 
 // record is the state of a secret for logs and metrics.
@@ -68,6 +70,13 @@ func (r *record) fail(err error) {
 func (r *record) state() state {
 	return state{name: r.name, usable: r.fault == "", faults: r.faults, changed: r.changed}
 }
+
+// Conflict is an error of parse about something other than the content, which may change
+// by itself: the content is parsed again at each use.
+type Conflict struct{ error }
+
+// Conflicts returns err as a [Conflict].
+func Conflicts(err error) error { return Conflict{err} }
 
 // NewValue reads the files for the first time; its error is that of read or parse.
 // Name is the setting that names the files, for logs and metrics; it is unique within a
@@ -105,9 +114,10 @@ func (v *Value[R, T]) reread() {
 	case content == v.content:
 		v.fault, v.refusing = "", false
 		return
+	case v.refusing && content == v.refused && !v.conflict:
+		return
 	case v.refusing && content == v.refused:
-		// It was stable before. It is parsed again, since what it was refused for may
-		// have changed elsewhere.
+		// It was stable before, and what it conflicts with may have changed.
 	default:
 		time.Sleep(pause)
 		again, err := v.read()
@@ -121,6 +131,7 @@ func (v *Value[R, T]) reread() {
 	}
 	value, err := v.parse(content)
 	if err != nil {
+		_, v.conflict = errors.AsType[Conflict](err)
 		v.refused, v.refusing = content, true
 		v.fail(err)
 		return

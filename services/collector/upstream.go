@@ -123,7 +123,7 @@ func (t *tokens) take(credential, token string) error {
 	defer t.mu.Unlock()
 	for other, held := range t.of {
 		if other != credential && held == token {
-			return fmt.Errorf("it is the token of credential %s; each credential needs its own token", other)
+			return reload.Conflicts(fmt.Errorf("it is the token of credential %s; each credential needs its own token", other))
 		}
 	}
 	t.of[credential] = token

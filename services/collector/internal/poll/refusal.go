@@ -95,8 +95,8 @@ func (a *alike) blame(sc bucket.Scope, selections []plan.Selection) {
 }
 
 // all reports whether everything was refused without naming a scope, and whether that is
-// evidence about the line: several scopes were refused, no other is collected by the line, or everything
-// was refused before. A denial concerns the token.
+// evidence about the line: several scopes were refused, the line collects no other, or
+// everything was refused before. A denial concerns the token.
 func (a *alike) all(from *asker, l *line) bool {
 	if a.succeeded || a.streak == 0 {
 		return false
