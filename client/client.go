@@ -47,6 +47,13 @@ type Handler interface {
 	Disconnected(err error, retryIn time.Duration)
 }
 
+// LateHandler is implemented by a [Handler] that asks for late commits
+// (SnapshotRequest.late_commits).
+type LateHandler interface {
+	// LateCommits delivers them at the end of a snapshot, right before SnapshotEnd.
+	LateCommits(late []*bucketv1.LateCommit)
+}
+
 // Backoff configures the pauses between streams. Zero fields mean the default. The
 // caller configures the connection's own backoff: see the package comment.
 type Backoff struct {

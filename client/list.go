@@ -35,7 +35,8 @@ type ListOptions struct {
 // continues after the last bucket. It lists the windows that lie entirely inside
 // [start, end); memory does not depend on their number.
 //
-// An entry whose content cannot be read has a nil bucket: skip it. Only the last pair
+// If the request asks for it, the newest restatement of a bucket is in the bucket's place.
+// An entry whose content cannot be read has neither: skip it. Only the last pair
 // can have an error. The error is that of ctx; a permanent error of the server, such
 // as a malformed request ([Reason], google.golang.org/grpc/status); the last of
 // Attempts transient errors; or wraps [ErrContract] if the server sends what was not
@@ -131,6 +132,9 @@ func (l *list) check(m *bucketv1.ListBucketsResponse) error {
 		return violation("received a list message without an entry or without a page token")
 	}
 	b := m.GetEntry().GetBucket()
+	if l.req.GetAsRestated() && b == nil {
+		b = m.GetEntry().GetRestatement().GetBucket()
+	}
 	if b == nil {
 		return nil // unreadable
 	}

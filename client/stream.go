@@ -156,6 +156,9 @@ func (r *reader) snapshotEnd(e *bucketv1.SnapshotEnd) error {
 	*at = position{point: r.last}
 	r.recovered()
 	r.f.works()
+	if h, ok := r.h.(LateHandler); ok {
+		h.LateCommits(e.GetLateCommits())
+	}
 	r.h.SnapshotEnd(point, moment(e.GetProgressTime()))
 	return nil
 }

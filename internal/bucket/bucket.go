@@ -122,6 +122,18 @@ func (b *Bucket) Len() int {
 	return n
 }
 
+// Zero reports whether no value is other than zero, as in a window without traffic.
+func (b *Bucket) Zero() bool {
+	for i := range b.Families {
+		for _, v := range b.Families[i].Values {
+			if v != 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // Rows holds the rows of one family in columns: with n labels, row i has label
 // values Labels[i*n : (i+1)*n] and value Values[i]. Rows are sorted by label
 // values and unique; see [SortRows].

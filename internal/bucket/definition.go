@@ -33,7 +33,7 @@ type Definition struct {
 	ScopeKind   ScopeKind
 	Size        time.Duration
 	Delay       time.Duration // age of a window's end at which it is first asked for
-	Depth       int           // most windows that a replay repeats, 1 to 30
+	Depth       int           // most windows that one scrape shows, 1 to 30
 	Families    []Family
 	Description string
 }

@@ -38,7 +38,13 @@ const (
 	// was committed: its place in the log, without content. Appends never write it,
 	// and readers get it as an entry without a kind.
 	KindDropped Kind = 6
+	// KindAudit is the record of a request of an operator, committed with what it
+	// changed (G11).
+	KindAudit Kind = 7
 )
+
+// Written reports whether an append may contain entries of the kind.
+func (k Kind) Written() bool { return k >= KindBucket && k <= KindAudit && k != KindDropped }
 
 // Next is the chain after an entry of this kind, commit time and payload (the
 // bytes of its message in the contract). Half of SHA-256 is enough: the chain

@@ -23,11 +23,13 @@
 //
 // # Rounds
 //
-// Rounds follow one another while a late commit is recent: a bucket that became final
-// when it was older than the newest windows is shown twice. Otherwise there is one round
-// in twelve hours, for a Prometheus that was away. A round is short and undivided,
+// Rounds follow one another while a late commit is recent: a bucket with traffic that
+// became final when it was older than the newest windows is shown twice. Otherwise there
+// is one round in twelve hours, for a Prometheus that was away and for the zeros of quiet
+// zones, which are often confirmed late. A round is short and undivided,
 // because the rewriting of blocks is then paid once for all pages of all datasets, and
-// not for each page at a time of its own.
+// not for each page at a time of its own. A scrape may ask for more rounds; which page is
+// in turn does not depend on how many there are.
 package carousel
 
 import (
@@ -40,42 +42,63 @@ const (
 	// Turn is how long a page is shown: a Prometheus that scrapes once a minute gets it
 	// several times, and one that fails a scrape gets it all the same.
 	Turn = 5 * time.Minute
-	// Every is the time from one round to the next when nothing is late.
-	Every = 12 * time.Hour
+	// longest is the time from one round to the next when nothing is late.
+	longest = 12 * time.Hour
 	// Most is the number of windows that a scrape may show of a dataset.
 	Most = 30
 
-	// SmallSpan is what the newest windows cover where that are three to ten of them.
+	// SmallSpan is what the newest windows cover where that are three to MostNewest of them.
 	SmallSpan = 30 * time.Minute
+	// MostNewest is the maximum number of newest windows: a third of what a scrape shows.
+	MostNewest = Most / 3
+	// Long is the length from which on a window is shown beside pages for [Young] only:
+	// Prometheus takes samples in order within an hour of its newest one, and what is
+	// repeated for longer is out of order, even if it is the newest of its series. Five
+	// minutes less allow for clock skew and the duration of a scrape.
+	Long  = time.Hour
+	Young = 55 * time.Minute
+	// LongSpan leaves a long window time to be scraped before it is no longer young.
+	LongSpan = 45 * time.Minute
 
 	page = 24 // windows, at most
 )
 
-// Span is what the newest windows of a size cover at least: half an hour, but at most
-// ten windows, which is a third of what a scrape may show, and at least two, since with
-// one a scrape that comes late would lose it.
-func Span(size time.Duration) time.Duration { return max(2*size, min(10*size, SmallSpan)) }
+// Span is the age up to which a bucket may be committed so that every Prometheus that
+// scrapes gets it as one of the newest windows: half an hour, but at most ten windows,
+// which is a third of what a scrape may show, and at least two, since with one a scrape
+// that comes late would lose it; of long windows, as long as they are young.
+func Span(size time.Duration) time.Duration {
+	if size >= Long {
+		return LongSpan
+	}
+	return max(2*size, min(MostNewest*size, SmallSpan))
+}
 
 // Late reports whether a bucket that was committed at a time was older by then than the
 // newest windows are, so that a Prometheus that has scraped all along lacks it. What is
-// collected on time is younger, by the delay of its dataset.
-func Late(window bucket.Window, committed time.Time) bool {
-	return committed.Sub(window.End.Std()) > Span(window.Len())
+// collected on time is younger, by the delay of its dataset. A bucket that had an age
+// already at which samples are no longer shown is not late: no page shows it.
+func Late(window bucket.Window, committed time.Time, age time.Duration) bool {
+	was := committed.Sub(window.End.Std())
+	return was > Span(window.Len()) && was < age
 }
 
 // Schedule is that of a dataset of one window size.
 type Schedule struct {
-	Newest int // windows that every scrape shows
-	Page   int // windows of a page
+	Newest int // windows that every scrape shows; a long one only while it is young
+	Page   int // windows of a page; at least 1
 	Pages  int // of a round; 0: the newest windows are all that there is
 	size   time.Duration
+	age    time.Duration
 }
 
-// New returns the schedule of windows of a size whose samples are shown up to an age.
-func New(size, age time.Duration) Schedule {
-	s := Schedule{size: size, Newest: int((Span(size) + size - 1) / size)}
-	s.Page = min(page, Most-s.Newest)
-	if rest := age - time.Duration(s.Newest)*size; rest > 0 {
+// New returns the schedule of windows of a size whose samples are shown up to an age,
+// of which a scrape may show so many: at most [Most], and at least one.
+func New(size, age time.Duration, most int) Schedule {
+	most = min(max(most, 1), Most)
+	s := Schedule{size: size, age: age, Newest: min(most, int((Span(size)+size-1)/size))}
+	s.Page = max(1, min(page, most-s.Newest))
+	if rest := age - s.Covers(); rest > 0 && most > s.Newest {
 		length := time.Duration(s.Page) * size
 		// A span that begins anywhere lies in one page more than it would fill.
 		s.Pages = int((rest+length-1)/length) + 1
@@ -83,8 +106,22 @@ func New(size, age time.Duration) Schedule {
 	return s
 }
 
+// Covers is the time for which a window is shown as one of the newest.
+func (s Schedule) Covers() time.Duration {
+	if s.size >= Long {
+		return Young
+	}
+	return time.Duration(s.Newest) * s.size
+}
+
 // Round is how long a round takes.
 func (s Schedule) Round() time.Duration { return time.Duration(s.Pages) * Turn }
+
+// Every is the time from the beginning of one round to that of the next when nothing is
+// late: half the age up to which samples are shown, so that each window has its turn
+// while a Prometheus still takes its samples, and at most twelve hours. Rounds that take
+// longer than that follow one another.
+func (s Schedule) Every() time.Duration { return max(s.Round(), min(longest, s.age/2)) }
 
 // TurnOf is the number of the turn at a time.
 func TurnOf(now time.Time) int64 { return floor(now.UnixNano(), int64(Turn)) }
@@ -103,13 +140,17 @@ func (s Schedule) Windows(page int64) bucket.Window {
 	return bucket.Window{Start: start, End: start.Add(time.Duration(s.Page) * s.size)}
 }
 
-// InTurn reports whether a page is in turn.
-func (s Schedule) InTurn(page, turn int64) bool {
-	return s.Pages > 0 && mod(page, int64(s.Pages)) == mod(turn, int64(s.Pages))
+// InTurn is the page in turn, if there are pages: the oldest one with samples to be shown
+// whose number equals that of the turn modulo the number of pages. One of the next round
+// has none but the newest windows.
+func (s Schedule) InTurn(turn int64) (page int64) {
+	oldest := s.PageOf(bucket.TimeOf(Begins(turn).Add(-s.age)))
+	return oldest + mod(turn-oldest, int64(s.Pages))
 }
 
 // Shows reports whether the page in turn is shown, where a round is due every so often
-// and the newest late commit was at a time, the zero time if there is none.
+// ([Schedule.Every] or less) and the newest late commit was at a time, the zero time if
+// there is none.
 func (s Schedule) Shows(turn int64, every time.Duration, late time.Time) bool {
 	if s.Pages == 0 {
 		return false

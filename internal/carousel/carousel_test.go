@@ -24,10 +24,10 @@ func TestSchedules(t *testing.T) {
 		{minute, 10, 20, 73, 365 * minute},
 		{5 * minute, 6, 24, 13, 65 * minute},
 		{15 * minute, 2, 24, 5, 25 * minute},
-		{time.Hour, 2, 24, 2, 10 * minute},
-		{day, 2, 24, 0, 0},
+		{time.Hour, 1, 24, 2, 10 * minute},
+		{day, 1, 24, 2, 10 * minute},
 	} {
-		s := New(tc.size, day)
+		s := New(tc.size, day, Most)
 		if s.Newest != tc.newest || s.Page != tc.page || s.Pages != tc.pages || s.Round() != tc.round {
 			t.Errorf("%s: the newest %d, pages of %d, %d of them in %s; want %d, %d, %d in %s", tc.size, s.Newest, s.Page, s.Pages, s.Round(), tc.newest, tc.page, tc.pages, tc.round)
 		}
@@ -43,7 +43,8 @@ func (s Schedule) shown(now time.Time, age, every time.Duration, late time.Time)
 	turn, newest := TurnOf(now), floor(now.UnixNano(), int64(s.size))-1
 	out := map[int64]bool{}
 	for w := floor(now.Add(-age).UnixNano(), int64(s.size)); w <= newest; w++ {
-		if w > newest-int64(s.Newest) || s.InTurn(s.PageOf(bucket.Time(w*int64(s.size/time.Second))), turn) && s.Shows(turn, every, late) {
+		young := s.size < Long || now.Sub(time.Unix(0, (w+1)*int64(s.size))) < Young
+		if w > newest-int64(s.Newest) && young || s.Shows(turn, every, late) && s.InTurn(turn) == s.PageOf(bucket.Time(w*int64(s.size/time.Second))) {
 			out[w] = true
 		}
 	}
@@ -58,22 +59,22 @@ func TestEachWindowHasItsTurn(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		size := []time.Duration{minute, 5 * minute, 15 * minute, time.Hour}[rng.IntN(4)]
 		age := time.Duration(2+rng.IntN(47)) * time.Hour
-		s := New(size, age)
+		s := New(size, age, Most)
 		if s.Pages == 0 {
 			continue
 		}
 		began := time.Date(2026, 11, 30, rng.IntN(24), rng.IntN(60), rng.IntN(60), 0, time.UTC)
 		var late time.Time
-		span, want := max(Every, s.Round())+s.Round(), 1
+		span, want := s.Every()+s.Round(), 1
 		if rng.IntN(2) == 0 {
 			late, span, want = began, 2*s.Round()+Turn, 2
 		}
 		turns := map[int64]int{} // whole turns, by window
 		most := 0
 		for turn := TurnOf(began) + 1; Begins(turn + 1).Before(began.Add(span)); turn++ {
-			first := s.shown(Begins(turn), age, Every, late)
+			first := s.shown(Begins(turn), age, s.Every(), late)
 			most = max(most, len(first))
-			last := s.shown(Begins(turn+1).Add(-time.Second), age, Every, late)
+			last := s.shown(Begins(turn+1).Add(-time.Second), age, s.Every(), late)
 			for w := range first {
 				if last[w] {
 					turns[w]++
@@ -106,16 +107,18 @@ func TestLate(t *testing.T) {
 		{5 * minute, 6 * minute, false},
 		{5 * minute, 30 * minute, false},
 		{5 * minute, 31 * minute, true},
-		{time.Hour, 2 * time.Hour, false},
+		{time.Hour, 45 * minute, false},
+		{time.Hour, 46 * minute, true},
 		{time.Hour, 20 * time.Hour, true},
-		{day, 20 * time.Hour, false},
+		{time.Hour, day, false}, // too old to be shown
+		{day, 20 * time.Hour, true},
 	} {
 		window := bucket.Window{Start: end.Add(-tc.size), End: end}
-		if got := Late(window, end.Std().Add(tc.age)); got != tc.want {
+		if got := Late(window, end.Std().Add(tc.age), day); got != tc.want {
 			t.Errorf("a bucket of %s committed %s after its end: late is %t", tc.size, tc.age, got)
 		}
-		// What is late is not among the newest, if those of its time are there.
-		if s := New(tc.size, day); time.Duration(s.Newest)*tc.size < Span(tc.size) {
+		// What is not late is among the newest.
+		if s := New(tc.size, day, Most); s.Covers() < Span(tc.size) {
 			t.Errorf("the newest %d windows of %s cover less than %s", s.Newest, tc.size, Span(tc.size))
 		}
 	}

@@ -39,13 +39,14 @@ func last(n int64) shows {
 
 // scheduled shows what the carousel does, with a round so often.
 func scheduled(size, age, every time.Duration) shows {
-	s := carousel.New(size, age)
+	s := carousel.New(size, age, carousel.Most)
 	return func(newest int64, now time.Time) (out []int64) {
 		turn := carousel.TurnOf(now)
 		oldest := int64(now.Add(-age).Sub(time.Unix(0, 0)) / size)
 		for w := oldest + 1; w <= newest; w++ {
 			start := time.Unix(0, 0).Add(time.Duration(w) * size)
-			if w > newest-int64(s.Newest) || s.InTurn(s.PageOf(bucket.TimeOf(start)), turn) && s.Shows(turn, every, time.Time{}) {
+			fresh := w > newest-int64(s.Newest) && (size < carousel.Long || now.Sub(start.Add(size)) < carousel.Young)
+			if fresh || s.Shows(turn, every, time.Time{}) && s.InTurn(turn) == s.PageOf(bucket.TimeOf(start)) {
 				out = append(out, w)
 			}
 		}
@@ -56,13 +57,13 @@ func scheduled(size, age, every time.Duration) shows {
 // spread shows the newest n and a page, which follow one another at equal distances, so
 // that each comes once in a round of so long.
 func spread(size, age, round time.Duration) shows {
-	s := carousel.New(size, age)
+	s := carousel.New(size, age, carousel.Most)
 	each := max(1, int64(round/carousel.Turn)/int64(s.Pages))
 	return func(newest int64, now time.Time) (out []int64) {
 		turn := carousel.TurnOf(now)
 		for w := int64(now.Add(-age).Sub(time.Unix(0, 0))/size) + 1; w <= newest; w++ {
 			start := time.Unix(0, 0).Add(time.Duration(w) * size)
-			if w > newest-int64(s.Newest) || turn%each == 0 && s.InTurn(s.PageOf(bucket.TimeOf(start)), turn/each) {
+			if w > newest-int64(s.Newest) || turn%each == 0 && (turn/each-s.PageOf(bucket.TimeOf(start)))%int64(s.Pages) == 0 {
 				out = append(out, w)
 			}
 		}
@@ -70,23 +71,10 @@ func spread(size, age, round time.Duration) shows {
 	}
 }
 
-// beside shows what either does.
-func beside(all ...shows) shows {
-	return func(newest int64, now time.Time) (out []int64) {
-		for _, s := range all {
-			out = append(out, s(newest, now)...)
-		}
-		slices.Sort(out)
-		return slices.Compact(out)
-	}
-}
-
-// pages are those of the carousel, without its newest windows.
-func pages(size, age, every time.Duration) shows {
-	of, s := scheduled(size, age, every), carousel.New(size, age)
+// only shows what another way does and the newest one.
+func only(n int64, of shows) shows {
 	return func(newest int64, now time.Time) []int64 {
-		all := of(newest, now)
-		return all[:max(0, len(all)-s.Newest)]
+		return slices.DeleteFunc(of(newest, now), func(w int64) bool { return w > newest-6 && w <= newest-n })
 	}
 }
 
@@ -107,13 +95,12 @@ func TestReplayCost(t *testing.T) {
 		{"no replay", nil, nil},
 		{"the newest 30 of 5m, the newest 24 of 1h", last(30), last(24)},
 		{"the newest 6, the newest 2", last(6), last(2)},
-		{"the newest 6, the newest 1", last(6), last(1)},
-		{"the newest 4, the newest 1", last(4), last(1)},
-		{"the newest 1, the newest 1", last(1), last(1)},
+		{"the newest 6, 1h while young", scheduled(five, day, 1000*day), scheduled(hour, day, 1000*day)},
+		{"the newest 1, 1h while young", last(1), scheduled(hour, day, 1000*day)},
+		{"the default: and a round in one piece every 12h", scheduled(five, day, 12*hour), scheduled(hour, day, 12*hour)},
+		{"a round in one piece every 24h", scheduled(five, day, 24*hour), scheduled(hour, day, 24*hour)},
 		{"pages at equal distances, a round in 12h", spread(five, day, 12*hour), spread(hour, day, 12*hour)},
-		{"rounds in one piece, one in 12h", scheduled(five, day, 12*hour), scheduled(hour, day, 12*hour)},
-		{"the newest 6 and 1, rounds in one piece", scheduled(five, day, 12*hour), beside(last(1), pages(hour, day, 12*hour))},
-		{"the newest 6 and 1, one round in 24h", scheduled(five, day, 24*hour), beside(last(1), pages(hour, day, 24*hour))},
+		{"the newest 1, and a round every 12h", only(1, scheduled(five, day, 12*hour)), scheduled(hour, day, 12*hour)},
 		{"rounds one after another", scheduled(five, day, 0), scheduled(hour, day, 0)},
 	}
 	type result struct {

@@ -15,7 +15,8 @@
 //
 // A value is taken from the first of: flag, environment variable, file, default.
 // An environment variable that is set but empty counts as not set, since that is
-// what compose files and charts produce for a value left out.
+// what compose files and charts produce for a value left out. An empty flag is given, and
+// refused for a list or where there is a default.
 //
 // Nothing is clamped and nothing is ignored: a value out of range, an unknown flag, an
 // unknown key and a misspelt variable are problems. All problems are reported at once,

@@ -32,7 +32,7 @@ type Loaded struct {
 }
 
 // defaults is the source of what nobody gave. Empty texts get past it only from
-// a flag, whose emptiness is meant.
+// a flag.
 const defaults = "default"
 
 // origin is where a setting's value comes from.
@@ -139,6 +139,8 @@ func (l *loader) apply(o *option) {
 		}
 	case from.text == "" && o.Default != "" && o.text():
 		err = errors.New("is empty; it must be " + o.Value.Allowed())
+	case o.list() && from.source == "flag" && strings.TrimSpace(from.text) == "": // as of a variable that is not set
+		err = errors.New("is empty; it must be a list of at least one element, or not be given")
 	case from.source != defaults || from.text != "":
 		err = o.set(from.text)
 	}

@@ -339,10 +339,15 @@ func TestOthersAreNoMistakes(t *testing.T) {
 }
 
 func TestEmptyFlag(t *testing.T) {
-	var c config
-	_, err := c.load(t, Sources{Args: []string{"--cf-zones="}, Environ: []string{"CF_API_TOKEN=t", "CF_ZONES=a.example"}})
-	if err != nil || c.Zones != nil {
-		t.Errorf("an empty flag does not undo the environment: %v, error %v", c.Zones, err)
+	for _, args := range [][]string{{"--cf-zones="}, {"--cf-zones", ""}, {"--cf-zones", " \t"}, {"--cf-zones", "", "--cf-zones", ""}, {"--cf-zones", "a.example", "--cf-zones", ""}, {"--cf-zones", "", "--cf-zones", "a.example"}} {
+		var c config
+		_, err := c.load(t, Sources{Args: args, Environ: []string{"CF_API_TOKEN=t", "CF_ZONES=b.example"}})
+		if err == nil || !strings.Contains(err.Error(), "--cf-zones") || !strings.Contains(err.Error(), "empty") {
+			t.Errorf("%q, where no element would mean all: error %v", args, err)
+		}
+	}
+	if _, err := new(config).load(t, Sources{Environ: []string{"CF_API_TOKEN=t", "CF_ZONES="}}); err != nil {
+		t.Errorf("an empty variable, which is not there: %v", err)
 	}
 	if _, err := new(config).load(t, Sources{Args: []string{"--retention="}, Environ: []string{"CF_API_TOKEN=t"}}); err == nil {
 		t.Error("an empty duration was accepted")

@@ -179,8 +179,12 @@ type errWriter struct {
 	err error
 }
 
-func (w *errWriter) printf(format string, args ...any) {
+func (w *errWriter) printf(format string, args ...any) { fmt.Fprintf(w, format, args...) }
+
+// Write implements io.Writer.
+func (w *errWriter) Write(p []byte) (int, error) {
 	if w.err == nil {
-		_, w.err = fmt.Fprintf(w.w, format, args...)
+		_, w.err = w.w.Write(p)
 	}
+	return len(p), w.err
 }

@@ -117,6 +117,18 @@ func Usagef(format string, args ...any) error {
 	return UsageError{fmt.Sprintf(format, args...)}
 }
 
+// CodeError ends a command with an exit code of its own. Its meaning is documented by the
+// command.
+type CodeError struct {
+	Code int
+	Err  error
+}
+
+func (e CodeError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error that is reported.
+func (e CodeError) Unwrap() error { return e.Err }
+
 func isUsage(err error) bool {
 	var problems Problems
 	var usage UsageError

@@ -35,7 +35,8 @@ type Command struct {
 	// Validate checks rules that involve several settings and returns every problem,
 	// as [Problem] if it concerns one setting. May be nil.
 	Validate func() error
-	// Run runs the command. Its context ends at SIGINT or SIGTERM, and without Hangup
+	// Run runs the command. A [CodeError] chooses the exit code;
+	// others mean [ExitError]. Its context ends at SIGINT or SIGTERM, and without Hangup
 	// at SIGHUP; it then returns nil.
 	Run func(ctx context.Context, args []string) error
 	// Hangup is called at each SIGHUP, which then does not end the process: operators
@@ -74,6 +75,16 @@ func (p Program) Main(ctx context.Context, args []string) int {
 	if p.Environ == nil {
 		p.Environ = os.Environ()
 	}
+	out := &errWriter{w: p.Stdout}
+	p.Stdout = out
+	code := p.command(ctx, args)
+	if out.err != nil && code == ExitOK {
+		return p.exit(p.Name, fmt.Errorf("write to stdout: %w", out.err))
+	}
+	return code
+}
+
+func (p Program) command(ctx context.Context, args []string) int {
 	if len(args) > 0 {
 		switch args[0] {
 		case "version", "--version", "-version":
@@ -183,10 +194,13 @@ func (p Program) exit(path string, err error) int {
 	if err == nil {
 		return ExitOK
 	}
-	fmt.Fprintf(p.Stderr, "%s: %v\n", path, err)
+	fmt.Fprintf(p.Stderr, "%s: %s\n", path, Plain(err.Error()))
 	if isUsage(err) {
 		fmt.Fprintf(p.Stderr, "Run %q for help.\n", path+" --help")
 		return ExitUsage
+	}
+	if code, ok := errors.AsType[CodeError](err); ok {
+		return code.Code
 	}
 	return ExitError
 }

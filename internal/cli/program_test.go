@@ -186,3 +186,16 @@ func TestSignals(t *testing.T) {
 }
 
 const testTimeout = 20 * time.Second
+
+// A command may end with an exit code of its own, also of an error that is wrapped.
+func TestCodeOfAnError(t *testing.T) {
+	for want, err := range map[int]error{
+		ExitOK: nil, ExitError: errors.New("failed"), 7: fmt.Errorf("wrapped: %w", CodeError{Code: 7, Err: errors.New("odd")}),
+	} {
+		var said bytes.Buffer
+		p := Program{Name: "p", Stderr: &said, Environ: []string{}, Commands: []Command{{Name: "do", Run: func(context.Context, []string) error { return err }}}}
+		if got := p.Main(t.Context(), []string{"do"}); got != want || err != nil && !strings.Contains(said.String(), err.Error()) {
+			t.Errorf("exit code %d and %q, want %d and %v", got, said.String(), want, err)
+		}
+	}
+}

@@ -81,8 +81,9 @@ func mustBe(v Value) error { return fmt.Errorf("must be %s", v.Allowed()) }
 // List is texts separated by commas, as in a CSV file: one that contains a comma
 // or begins with a double quote stands in double quotes, and a double quote in
 // it is doubled. A YAML sequence is as good, where each element is one text, and
-// a flag may be given several times. Blanks around an element are dropped, empty
-// elements are refused.
+// a flag may be given several times. Blanks around an element are dropped. Empty
+// elements are refused, and so is a flag without an element: for most lists none means
+// all, which an unset variable of a shell must not.
 func List(p *[]string) Value { return &list{p} }
 
 type list struct{ p *[]string }

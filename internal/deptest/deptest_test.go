@@ -66,7 +66,7 @@ func TestRulesCatch(t *testing.T) {
 		{"internal/bucket", "net/http"},
 		{"services/collector/internal/plan", "log/slog"},
 		{"services/collector/internal/plan", "github.com/jackc/pgx/v5/pgxpool"},
-		{"services/exposer/internal/expo", "net/http"},
+		{"internal/expo", "net/http"},
 		{"services/exposer/internal/recent", "database/sql"},
 		{"internal/sample", root + "/internal/wire"},
 		{"services/exposer/internal/follow", root + "/services/exposer/internal/recent"},

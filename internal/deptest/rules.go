@@ -36,8 +36,9 @@ var Rules = []Rule{
 	},
 	{
 		Of: []string{
-			collector + "/internal/plan", collector + "/internal/settle", collector + "/internal/audit",
-			"internal/sample", exposer + "/internal/recent", exposer + "/internal/expo",
+			collector + "/internal/plan", collector + "/internal/settle", collector + "/internal/audit", collector + "/internal/jobs",
+			"internal/sample", "internal/expo", exposer + "/internal/recent",
+			"services/standalone/internal/doctor",
 		},
 		Never:   outside,
 		Because: "this is a pure core: all it knows comes in as arguments, which is what makes it testable at any moment of any day",
@@ -94,7 +95,7 @@ var Rules = []Rule{
 	},
 	{
 		Of:      []string{exposer + "/internal/follow"},
-		Never:   []string{exposer + "/internal/recent", exposer + "/internal/expo", exposer + "/internal/view"},
+		Never:   []string{exposer + "/internal/recent", "internal/expo", exposer + "/internal/view"},
 		Because: "the stream is read once for all sinks and knows none of them",
 	},
 	{

@@ -7,6 +7,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"google.golang.org/protobuf/proto"
 )
 
 // Entry is what the exam appends: exactly one field is set.
@@ -15,6 +16,8 @@ type Entry struct {
 	Bucket     *bucket.Bucket
 	Gap        *bucketv1.GapDecision
 	State      *bucketv1.State
+	Audit      *bucketv1.AuditEvent
+	Restated   *bucket.Bucket // the corrected bucket
 	// Spoiled is what an older release stored and no reader can take apart, or
 	// what would break the order of a stream: it must come without content.
 	Spoiled *Encoded
@@ -47,6 +50,13 @@ func (e *Entry) Encode() Encoded {
 			Kind: bucket.KindState, Payload: valid(wire.EncodeState(e.State)),
 			Key: bucket.Key{Dataset: e.State.GetDataset(), Scope: scopeOf(e.State.GetScope())},
 		}
+	case e.Audit != nil:
+		return Encoded{Kind: bucket.KindAudit, Payload: valid(wire.EncodeAuditEvent(e.Audit))}
+	case e.Restated != nil:
+		return Encoded{
+			Kind: bucket.KindRestatement, Key: e.Restated.Key, End: e.Restated.Window().End,
+			Payload: valid(wire.EncodeRestatement(e.Restated, []byte("the first value"), "ada", "corrected upstream")),
+		}
 	case e.Spoiled != nil:
 		return *e.Spoiled
 	}
@@ -65,6 +75,10 @@ func (e *Entry) message(revision bucket.Revision, committedAt time.Time) *bucket
 		m.Kind = &bucketv1.Entry_GapDecision{GapDecision: clone(e.Gap)}
 	case e.State != nil:
 		m.Kind = &bucketv1.Entry_State{State: clone(e.State)}
+	case e.Restated != nil:
+		m.Kind = &bucketv1.Entry_Restatement{Restatement: parsed(e.Encode().Payload, &bucketv1.Restatement{})}
+	case e.Audit != nil:
+		m.Kind = &bucketv1.Entry_AuditEvent{AuditEvent: clone(e.Audit)}
 	}
 	return m
 }
@@ -95,8 +109,27 @@ func State(dataset string, scope bucket.Scope, at time.Time, value float64) *buc
 	}
 }
 
+// Audit returns the event that the windows [from, to) of the exam were accepted as gaps.
+func Audit(dataset string, scope bucket.Scope, from, to int) *bucketv1.AuditEvent {
+	gap := Gap(dataset, scope, from, to)
+	return &bucketv1.AuditEvent{
+		Action: bucketv1.AuditEvent_ACTION_GAPS_ACCEPTED, Actor: "ada", Reason: "the zone was being moved",
+		Datasets: []string{dataset}, Scopes: []*bucketv1.Scope{gap.GetScope()},
+		StartUnixSeconds: gap.GetStartUnixSeconds(), EndUnixSeconds: gap.GetEndUnixSeconds(),
+		Before: "missing: 3 windows", After: "accepted: 3 windows",
+	}
+}
+
 func scopeOf(m *bucketv1.Scope) bucket.Scope {
 	return bucket.Scope{Kind: bucket.ScopeKind(m.GetKind()), ID: m.GetId()}
+}
+
+// parsed decodes a payload that was just encoded.
+func parsed[M proto.Message](payload []byte, m M) M {
+	if err := proto.Unmarshal(payload, m); err != nil {
+		panic(fmt.Sprintf("feedtest: %v", err))
+	}
+	return m
 }
 
 func valid(payload []byte, err error) []byte {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"google.golang.org/grpc/codes"
@@ -84,6 +85,72 @@ func listTokens(x *exam) {
 	}
 }
 
+// listRestated: a list as restated has the newest restatement in its bucket's place, filtered
+// and continued like the bucket; any other list has the first value.
+func listRestated(x *exam) {
+	x.fill(3)
+	corrected := func(n int, by float64) *bucket.Bucket {
+		b := Bucket("http_5m", Zone(1), n)
+		b.Families[0].Values[0] += by
+		return b
+	}
+	plain := listRequest(0, 3)
+	first, _ := x.listed(plain)
+	before := x.head()
+	x.append(T0.Add(time.Hour), Entry{Restated: corrected(0, 1)}, Entry{Restated: corrected(2, 1)}, Entry{Audit: Audit("http_5m", Zone(1), 0, 3)})
+	x.append(T0.Add(2*time.Hour), Entry{Restated: corrected(0, 2)})
+	again, _ := x.listed(plain)
+	x.wantEntries(again, first)
+
+	newest := map[int64]*bucketv1.Entry{}
+	for _, e := range x.log[before:] {
+		if b := e.GetRestatement().GetBucket(); b != nil {
+			newest[b.GetStartUnixSeconds()] = e
+		}
+	}
+	var want []*bucketv1.Entry
+	for _, e := range first {
+		b := e.GetBucket()
+		if r := newest[b.GetStartUnixSeconds()]; r != nil && b.GetDataset() == "http_5m" && b.GetScope().GetId() == Zone(1).ID {
+			e = r
+		}
+		want = append(want, e)
+	}
+	req := clone(plain)
+	req.AsRestated = true
+	got, tokens := x.listed(req)
+	x.wantEntries(got, want)
+	for i, token := range tokens {
+		next := clone(req)
+		next.PageToken = token
+		rest, _ := x.listed(next)
+		x.wantEntries(rest, want[i+1:])
+	}
+	other := clone(plain)
+	other.PageToken = tokens[0]
+	if _, _, err := x.list(other); err == nil {
+		x.Fatal("the token of a list as restated continues one that is not")
+	}
+	one := clone(req)
+	one.Families = []string{Total("http_5m")}
+	one.Filter = &bucketv1.Filter{Datasets: []string{"http_5m"}, Scopes: []*bucketv1.Scope{wire.ProtoScope(Zone(1))}}
+	some, _ := x.listed(one)
+	for _, e := range some {
+		b := e.GetBucket()
+		if r := e.GetRestatement(); r != nil {
+			if b = r.GetBucket(); r.GetActor() != "ada" || r.GetReason() == "" {
+				x.Fatalf("a restatement with one family is %v", r)
+			}
+		}
+		if len(b.GetFamilies()) != 1 || b.GetFamilies()[0].GetFamily() != Total("http_5m") {
+			x.Fatalf("asked for one family, got %v", b)
+		}
+	}
+	if len(some) != 3 {
+		x.Fatalf("%d entries of one zone, want 3", len(some))
+	}
+}
+
 func listFilters(x *exam) {
 	x.fill(3)
 	req := listRequest(0, 3)
@@ -135,6 +202,10 @@ func listFilters(x *exam) {
 	}
 	got, _ = x.listed(req)
 	x.wantEntries(got, want)
+	// With all families nothing is gone.
+	req.Families = []string{Breakdown("http_5m"), "of_another_dataset", Total("http_5m"), Total("dns_5m"), Breakdown("dns_5m")}
+	got, _ = x.listed(req)
+	x.wantEntries(got, x.buckets(nil))
 }
 
 func listBadRequests(x *exam) {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"google.golang.org/grpc/codes"
@@ -153,6 +154,9 @@ func watchZones(x *exam) {
 		if e.GetDatasetVersion() != nil {
 			return e.GetDatasetVersion().GetDataset() == "http_5m"
 		}
+		if e.GetAuditEvent() != nil { // about no scope
+			return true
+		}
 		zone := e.GetBucket().GetZone() + e.GetState().GetZone()
 		return e.GetBucket().GetDataset() != "dns_5m" && (zone == name || zone == "new.example")
 	}
@@ -169,6 +173,7 @@ func watchZones(x *exam) {
 	renamed.Zone = "new.example"
 	x.append(T0.Add(time.Hour), append(x.window(2), Entry{Bucket: renamed},
 		Entry{Gap: Gap("http_5m", Zone(1), 1, 3)}, // bears no name
+		Entry{Audit: Audit("http_5m", Zone(1), 1, 3)},
 		Entry{State: State("tunnels", Zone(1), T0.Add(time.Hour), 1)})...)
 	var want []*bucketv1.Entry
 	for _, e := range x.log[before:] {
@@ -184,7 +189,7 @@ func watchZones(x *exam) {
 	x.wantEntries(x.watch(resume(x.zero(), f)).until(x.head()), x.logged(match))
 }
 
-// snapshotLate: the end of a snapshot says when buckets with rows were last committed
+// snapshotLate: the end of a snapshot says when buckets with traffic were last committed
 // that were older by then than the newest windows, also those that it leaves out.
 func snapshotLate(x *exam) {
 	late := func(maxAge time.Duration, maxWindows uint32, f *bucketv1.Filter) (told []string) {
@@ -207,14 +212,19 @@ func snapshotLate(x *exam) {
 	x.fill(4) // each window 10 minutes after its end
 	want("all on time", late(24*time.Hour, 0, nil))
 	silent := Bucket("dns_5m", Zone(1), 10)
-	silent.Families = nil
-	x.append(T0.Add(2*time.Hour), Entry{Bucket: Bucket("http_5m", Zone(1), 4)}, Entry{Bucket: silent}) // 95 and 65 minutes
-	x.append(T0.Add(3*time.Hour), Entry{Bucket: Bucket("http_5m", Zone(2), 29)})                       // 30 minutes
-	x.append(T0.Add(3*time.Hour+time.Second), Entry{Bucket: Bucket("dns_5m", Zone(2), 29)})            // and a second
+	for _, rows := range silent.Families {
+		clear(rows.Values)
+	}
+	requested := Bucket("dns_5m", Zone(1), 11)
+	requested.Origin = bucket.Backfill
+	x.append(T0.Add(2*time.Hour), Entry{Bucket: Bucket("http_5m", Zone(1), 4)}, Entry{Bucket: silent}, Entry{Bucket: requested}) // 95, 65 and 60 minutes
+	x.append(T0.Add(3*time.Hour), Entry{Bucket: Bucket("http_5m", Zone(2), 29)})                                                 // 30 minutes
+	x.append(T0.Add(3*time.Hour+time.Second), Entry{Bucket: Bucket("dns_5m", Zone(2), 29)})                                      // and a second
 	x.Progress(x, T0.Add(3*time.Hour))
 	want("two datasets", late(24*time.Hour, 0, nil), "dns_5m 3h0m1s", "http_5m 2h0m0s")
 	want("also of windows that are left out", late(24*time.Hour, 1, nil), "dns_5m 3h0m1s", "http_5m 2h0m0s")
-	want("not of windows that are too old", late(time.Hour, 0, nil), "dns_5m 3h0m1s")
+	want("also of windows that have become too old since", late(2*time.Hour, 0, nil), "dns_5m 3h0m1s", "http_5m 2h0m0s")
+	want("not of windows that were too old then", late(time.Hour, 0, nil), "dns_5m 3h0m1s")
 	want("of what the filter selects", late(24*time.Hour, 0, &bucketv1.Filter{Datasets: []string{"http_5m"}}), "http_5m 2h0m0s")
 }
 
@@ -265,6 +275,7 @@ func otherKinds(x *exam) {
 		Entry{Gap: Gap("http_5m", Zone(1), 1, 3)},
 		Entry{Gap: Gap("dns_5m", Zone(2), 2, 3)},
 		Entry{State: State("tunnels", Zone(1), at, 1)},
+		Entry{Audit: Audit("http_5m", Zone(1), 1, 3)}, // belongs to no dataset: every filter lets it through
 	)
 	x.wantEntries(live.until(x.head()), x.log[before:])
 	x.wantEntries(x.watch(resume(x.zero(), nil)).until(x.head()), x.log)
@@ -275,7 +286,7 @@ func otherKinds(x *exam) {
 	x.wantEntries(got, x.logged(func(e *bucketv1.Entry) bool {
 		return e.GetDatasetVersion().GetDataset() == "http_5m" ||
 			e.GetBucket().GetDataset() == "http_5m" && e.GetBucket().GetScope().GetId() == Zone(1).ID ||
-			e.GetRevision() == before+1 || e.GetRevision() == before+3
+			e.GetRevision() == before+1 || e.GetRevision() == before+3 || e.GetAuditEvent() != nil
 	}))
 
 	snap, end := x.watch(fromSnapshot(24*time.Hour, 0, nil)).snapshot()

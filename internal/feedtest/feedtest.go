@@ -121,6 +121,7 @@ var cases = []struct {
 	{"draining ends streams", draining},
 	{"list is ordered and bounded by its window", listWindow},
 	{"list continues behind every token", listTokens},
+	{"lists have restatements for those who ask", listRestated},
 	{"list filters datasets, scopes and families", listFilters},
 	{"malformed list requests are refused", listBadRequests},
 	{"foreign and altered page tokens are refused", listBadTokens},

@@ -42,6 +42,15 @@ func (s *Scripted) ListBuckets(req *bucketv1.ListBucketsRequest, ss grpc.ServerS
 			found = append(found, *l)
 		}
 	}
+	if req.GetAsRestated() {
+		for i := range found {
+			for j := range s.log { // the last one counts
+				if l := &s.log[j]; l.kind == bucket.KindRestatement && !l.dropped && l.key == found[i].key && l.at.Revision > found[i].at.Revision {
+					found[i] = *l
+				}
+			}
+		}
+	}
 	s.mu.Unlock()
 	slices.SortFunc(found, func(a, b logged) int { return a.key.Compare(b.key) })
 
@@ -55,9 +64,9 @@ func (s *Scripted) ListBuckets(req *bucketv1.ListBucketsRequest, ss grpc.ServerS
 	}
 	for _, l := range found[skip:] {
 		e := l.entry
-		if len(req.GetFamilies()) > 0 && e.GetBucket() != nil {
+		if b := cmp.Or(e.GetBucket(), e.GetRestatement().GetBucket()); len(req.GetFamilies()) > 0 && b != nil {
 			e = clone(e)
-			b := e.GetBucket()
+			b := cmp.Or(e.GetBucket(), e.GetRestatement().GetBucket())
 			b.Families = slices.DeleteFunc(b.Families, func(f *bucketv1.FamilyRows) bool { return !slices.Contains(req.GetFamilies(), f.GetFamily()) })
 		}
 		if err := ss.Send(&bucketv1.ListBucketsResponse{Entry: e, PageToken: pageToken(req, l.key.String())}); err != nil {

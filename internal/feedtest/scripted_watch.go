@@ -150,9 +150,10 @@ func (s *Scripted) snapshot(f *bucketv1.Filter, req *bucketv1.SnapshotRequest) (
 		case req.GetMaxAge().AsDuration() > 0 && l.end > since:
 			buckets = append(buckets, *l)
 			starts[l.key.Dataset] = append(starts[l.key.Dataset], l.key.Start)
-			if hasRows(l.entry.GetBucket()) && carousel.Late(bucket.Window{Start: l.key.Start, End: l.end}, l.entry.GetCommittedAt().AsTime()) {
-				newest[l.key.Dataset] = l.entry.GetCommittedAt() // the log ascends
-			}
+		}
+		if age := req.GetMaxAge().AsDuration(); l.kind == bucket.KindBucket && !l.dropped && matches(f, l) && hasTraffic(l.entry.GetBucket()) && l.entry.GetBucket().GetOrigin() != bucketv1.Origin_ORIGIN_BACKFILL &&
+			l.end > bucket.TimeOf(s.progress.Add(-2*age)) && carousel.Late(bucket.Window{Start: l.key.Start, End: l.end}, l.entry.GetCommittedAt().AsTime(), age) {
+			newest[l.key.Dataset] = l.entry.GetCommittedAt() // the log ascends
 		}
 	}
 	if n := int(req.GetMaxWindows()); n > 0 {
@@ -194,8 +195,10 @@ func (s *Scripted) snapshot(f *bucketv1.Filter, req *bucketv1.SnapshotRequest) (
 	return messages, s.head(), s.era, nil
 }
 
-func hasRows(b *bucketv1.Bucket) bool {
-	return slices.ContainsFunc(b.GetFamilies(), func(f *bucketv1.FamilyRows) bool { return len(f.GetValues()) > 0 })
+func hasTraffic(b *bucketv1.Bucket) bool {
+	return slices.ContainsFunc(b.GetFamilies(), func(f *bucketv1.FamilyRows) bool {
+		return slices.ContainsFunc(f.GetValues(), func(v float64) bool { return v != 0 })
+	})
 }
 
 // follow sends what is new after at, and progress after each batch and at every

@@ -86,6 +86,8 @@ func (w *walk) batch() {
 			entries = append(entries, Entry{Gap: Gap(pick(w, walkDatasets), Zone(w.rng.IntN(walkZones)), from, from+1+w.rng.IntN(5))})
 		case 1:
 			entries = append(entries, Entry{State: State("tunnels", Zone(w.rng.IntN(walkZones)), w.now, w.rng.Float64())})
+		case 2:
+			entries = append(entries, Entry{Audit: Audit(pick(w, walkDatasets), Zone(w.rng.IntN(walkZones)), 0, 1+w.rng.IntN(5))})
 		default:
 			if b := w.bucket(); b != nil {
 				entries = append(entries, Entry{Bucket: b})

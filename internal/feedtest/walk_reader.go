@@ -156,8 +156,14 @@ func (r *reader) Disconnected(err error, _ time.Duration) {
 	}
 	why := ""
 	switch {
-	case errors.Is(err, client.ErrContract), errors.Is(err, client.ErrHandler), errors.Is(err, client.ErrStepBack):
+	case errors.Is(err, client.ErrContract), errors.Is(err, client.ErrHandler):
 		why = "the server is right"
+	case errors.Is(err, client.ErrStepBack):
+		// For a second after a restore a process goes by the floor that it knew: it calls a
+		// point compacted that is of another history, and has a snapshot of the new one.
+		if at := r.at; at == nil || !r.w.model.some(r.asked, func(v *version) bool { return !at.isAncestorOf(v.head) }) {
+			why = "the history did not change"
+		}
 	case errors.Is(err, client.ErrIdle):
 		if !r.w.happened(r.since, -1, r.line, slow, stalled, away, cut, restarted) {
 			why = "nobody was silent"

@@ -186,13 +186,22 @@ func rows(families []*bucketv1.FamilyRows) []bucket.Rows {
 	if len(families) == 0 {
 		return nil
 	}
+	labels, values := 0, 0
+	for _, f := range families {
+		labels, values = labels+len(f.GetLabelValues()), values+len(f.GetValues())
+	}
 	out := make([]bucket.Rows, len(families))
+	allLabels, allValues := make([]string, 0, labels), make([]float64, 0, values)
 	for i, f := range families {
-		// Clone also makes an empty list nil, so that equal buckets are deeply equal.
-		out[i] = bucket.Rows{
-			Family: f.GetFamily(),
-			Labels: slices.Clip(append([]string(nil), f.GetLabelValues()...)),
-			Values: slices.Clip(append([]float64(nil), f.GetValues()...)),
+		// An empty list is nil, so that equal buckets are deeply equal.
+		out[i].Family = f.GetFamily()
+		if n := len(f.GetLabelValues()); n > 0 {
+			allLabels = append(allLabels, f.GetLabelValues()...)
+			out[i].Labels = slices.Clip(allLabels[len(allLabels)-n:])
+		}
+		if n := len(f.GetValues()); n > 0 {
+			allValues = append(allValues, f.GetValues()...)
+			out[i].Values = slices.Clip(allValues[len(allValues)-n:])
 		}
 	}
 	return out

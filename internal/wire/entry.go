@@ -43,6 +43,8 @@ func Entry(m *bucketv1.Entry) (e bucket.Entry, err error) {
 		e.Kind = bucket.KindGapDecision
 	case *bucketv1.Entry_State:
 		e.Kind = bucket.KindState
+	case *bucketv1.Entry_AuditEvent:
+		e.Kind = bucket.KindAudit
 	}
 	return e, err
 }

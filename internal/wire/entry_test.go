@@ -37,6 +37,7 @@ func TestEntry(t *testing.T) {
 		{"restatement", &bucketv1.Entry{Kind: &bucketv1.Entry_Restatement{Restatement: &bucketv1.Restatement{Bucket: wire.ProtoBucket(b)}}}, with(bucket.KindRestatement, b, nil), ""},
 		{"gap decision", &bucketv1.Entry{Kind: &bucketv1.Entry_GapDecision{GapDecision: feedtest.Gap("http_5m", feedtest.Zone(0), 0, 1)}}, with(bucket.KindGapDecision, nil, nil), ""},
 		{"state", &bucketv1.Entry{Kind: &bucketv1.Entry_State{State: feedtest.State("http_5m", feedtest.Zone(0), feedtest.T0, 1)}}, with(bucket.KindState, nil, nil), ""},
+		{"audit event", &bucketv1.Entry{Kind: &bucketv1.Entry_AuditEvent{AuditEvent: feedtest.Audit("http_5m", feedtest.Zone(0), 0, 1)}}, with(bucket.KindAudit, nil, nil), ""},
 		{"without content", &bucketv1.Entry{}, place, ""},
 		{"odd bucket", &bucketv1.Entry{Kind: &bucketv1.Entry_Bucket{Bucket: odd}}, place, "bucket size is 7s"},
 		{"odd restatement", &bucketv1.Entry{Kind: &bucketv1.Entry_Restatement{Restatement: &bucketv1.Restatement{Bucket: odd}}}, place, "bucket size is 7s"},

@@ -20,15 +20,17 @@ const (
 	fieldEntryCommittedAt = 3
 	fieldTimestampSeconds = 1
 	fieldTimestampNanos   = 2
+	kindBucket            = 4 // Entry.bucket
 )
 
 // kindField is the field of Entry's oneof that holds the payload of a kind.
 var kindField = map[bucket.Kind]protowire.Number{
-	bucket.KindBucket:         4,
+	bucket.KindBucket:         kindBucket,
 	bucket.KindDatasetVersion: 5,
 	bucket.KindGapDecision:    6,
 	bucket.KindState:          7,
 	bucket.KindRestatement:    8,
+	bucket.KindAudit:          9,
 }
 
 // KindNone is no kind: [Frame] makes an entry without content of it.

@@ -18,6 +18,7 @@ import (
 func TestFrameIsTheMessage(t *testing.T) {
 	gap := &bucketv1.GapDecision{Kind: bucketv1.GapDecision_KIND_LOST, Dataset: "http_5m", Scope: wire.ProtoScope(zone), StartUnixSeconds: 300, EndUnixSeconds: 600}
 	state := &bucketv1.State{Dataset: "tunnels", DatasetVersion: 1}
+	audit := &bucketv1.AuditEvent{Action: bucketv1.AuditEvent_ACTION_RESTATED, Actor: "ops", Reason: "corrected upstream"}
 	restatement := &bucketv1.Restatement{Bucket: wire.ProtoBucket(example()), Actor: "ops"}
 	kinds := []struct {
 		kind    bucket.Kind
@@ -33,6 +34,7 @@ func TestFrameIsTheMessage(t *testing.T) {
 		{bucket.KindGapDecision, gap, func(e *bucketv1.Entry) { e.Kind = &bucketv1.Entry_GapDecision{GapDecision: gap} }},
 		{bucket.KindState, state, func(e *bucketv1.Entry) { e.Kind = &bucketv1.Entry_State{State: state} }},
 		{bucket.KindRestatement, restatement, func(e *bucketv1.Entry) { e.Kind = &bucketv1.Entry_Restatement{Restatement: restatement} }},
+		{bucket.KindAudit, audit, func(e *bucketv1.Entry) { e.Kind = &bucketv1.Entry_AuditEvent{AuditEvent: audit} }},
 		{99, gap, func(*bucketv1.Entry) {}}, // a later release's kind: the entry without it
 	}
 	times := []time.Time{{}, time.Unix(0, 0), time.Unix(1_700_000_000, 0), time.UnixMilli(1_700_000_000_123), time.Unix(-5, 999_999_999)}

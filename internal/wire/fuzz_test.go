@@ -145,7 +145,22 @@ func FuzzOther(f *testing.F) {
 	}
 	add(&bucketv1.GapDecision{Kind: bucketv1.GapDecision_KIND_LOST, Dataset: "http_5m", Scope: scope, StartUnixSeconds: 300, EndUnixSeconds: 600, Reason: bucketv1.GapReason_GAP_REASON_PENDING})
 	add(&bucketv1.State{Dataset: "tunnels", DatasetVersion: 1, Scope: scope, ObservedAt: wire.Timestamp(time.Unix(300, 0))})
+	add(&bucketv1.AuditEvent{
+		Action: bucketv1.AuditEvent_ACTION_RESTATED, Actor: "ada", Reason: "Cloudflare corrected it", Datasets: []string{"http_5m"}, Scopes: []*bucketv1.Scope{scope},
+		StartUnixSeconds: 300, EndUnixSeconds: 600, Refused: "nothing differs", Before: "b", After: "a",
+	})
 	f.Fuzz(func(t *testing.T, message []byte) {
+		var event, sameEvent bucketv1.AuditEvent
+		if proto.Unmarshal(message, &event) == nil {
+			if payload, err := wire.EncodeAuditEvent(&event); err == nil {
+				if err := wire.CheckStored(bucket.KindAudit, bucket.Key{}, payload); err != nil {
+					t.Fatalf("%v was encoded, and would not be sent: %v", &event, err)
+				}
+				if proto.Unmarshal(payload, &sameEvent) != nil || !proto.Equal(&event, &sameEvent) {
+					t.Fatalf("%v was encoded as %v", &event, &sameEvent)
+				}
+			}
+		}
 		var gap, sameGap bucketv1.GapDecision
 		if proto.Unmarshal(message, &gap) == nil {
 			if payload, err := wire.EncodeGapDecision(&gap); err == nil {

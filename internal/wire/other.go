@@ -3,9 +3,13 @@ package wire
 import (
 	"crypto/sha256"
 	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"google.golang.org/protobuf/proto"
 )
 
 // The kinds of entry that have no type of their own in the domain are encoded
@@ -73,17 +77,113 @@ func EncodeState(m *bucketv1.State) ([]byte, error) {
 }
 
 // EncodeRestatement returns the payload of an entry that corrects a final
-// bucket. replaces is the payload of the bucket as first stored; actor and
-// reason are required, since a correction without them cannot be audited (G11).
+// bucket. replaces is the payload of the bucket as first stored, nil if that cannot be
+// read; actor and reason are required, since a correction without them cannot be audited
+// (G11).
 func EncodeRestatement(corrected *bucket.Bucket, replaces []byte, actor, reason string) ([]byte, error) {
 	if err := CheckBucket(corrected); err != nil {
 		return nil, fmt.Errorf("encode restatement: %w", err)
 	}
-	if len(replaces) == 0 || actor == "" || reason == "" {
-		return nil, fmt.Errorf("encode restatement of %s: the replaced payload, an actor and a reason are required", corrected.Key)
+	if actor == "" || reason == "" {
+		return nil, fmt.Errorf("encode restatement of %s: an actor and a reason are required", corrected.Key)
 	}
-	sum := sha256.Sum256(replaces)
-	return marshal(&bucketv1.Restatement{
-		Bucket: ProtoBucket(corrected), ReplacesSha256: sum[:], Actor: clean(actor), Reason: clean(reason),
-	}), nil
+	m := &bucketv1.Restatement{Bucket: ProtoBucket(corrected), Actor: clean(actor), Reason: clean(reason)}
+	if len(replaces) > 0 {
+		sum := sha256.Sum256(replaces)
+		m.ReplacesSha256 = sum[:]
+	}
+	return marshal(m), nil
+}
+
+// DecodeRestatement returns the corrected bucket of a restatement's payload.
+func DecodeRestatement(payload []byte) (*bucket.Bucket, error) {
+	m := &bucketv1.Restatement{}
+	if err := proto.Unmarshal(payload, m); err != nil {
+		return nil, fmt.Errorf("decode restatement: %w", err)
+	}
+	return Bucket(m.GetBucket())
+}
+
+// Limits of the texts of an audit event. MaxAuditText is that of the state before and
+// after, which lists what changed.
+const (
+	MaxActor     = 100
+	MaxReason    = 500
+	MaxAuditText = 4000
+)
+
+// CheckRequested reports what is wrong with the reason or the requester of a request, if
+// anything. An audit event has both for good, so they are one line that can be read.
+func CheckRequested(text string, most int) error {
+	switch {
+	case strings.TrimSpace(text) == "":
+		return fmt.Errorf("is empty or blank; it must be one line of 1 to %d bytes", most)
+	case len(text) > most:
+		return fmt.Errorf("has %d bytes; it must be one line of 1 to %d bytes", len(text), most)
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) }):
+		return fmt.Errorf("is %.80q; it must be one line of printable text in UTF-8", text)
+	}
+	return nil
+}
+
+// EncodeAuditEvent returns the payload of an audit event entry, or what is wrong with
+// it.
+func EncodeAuditEvent(m *bucketv1.AuditEvent) ([]byte, error) {
+	fail := func(err error) ([]byte, error) { return nil, fmt.Errorf("encode audit event: %w", err) }
+	if m.GetAction() == bucketv1.AuditEvent_ACTION_UNSPECIFIED || bucketv1.AuditEvent_Action_name[int32(m.GetAction())] == "" {
+		return fail(fmt.Errorf("action is %d; it must be one of the values that the API defines", m.GetAction()))
+	}
+	// Only the end of a backfill is nobody's request.
+	if m.GetAction() != bucketv1.AuditEvent_ACTION_BACKFILL_DONE && (m.GetActor() == "" || m.GetReason() == "") {
+		return fail(fmt.Errorf("actor is %q and reason %q; a request must have both", m.GetActor(), m.GetReason()))
+	}
+	for _, text := range []struct {
+		name, is string
+		most     int
+	}{
+		{"actor", m.GetActor(), MaxActor},
+		{"reason", m.GetReason(), MaxReason},
+		{"refusal", m.GetRefused(), MaxAuditText},
+		{"backfill id", m.GetBackfillId(), MaxActor},
+		{"state before", m.GetBefore(), MaxAuditText},
+		{"state after", m.GetAfter(), MaxAuditText},
+	} {
+		if err := checkText(text.is, text.most); err != nil {
+			return fail(fmt.Errorf("the %s %w", text.name, err))
+		}
+	}
+	for _, dataset := range m.GetDatasets() {
+		if err := CheckDataset(dataset); err != nil {
+			return fail(err)
+		}
+	}
+	for _, scope := range m.GetScopes() {
+		if _, err := Scope(scope); err != nil {
+			return fail(err)
+		}
+	}
+	start, end := bucket.Time(m.GetStartUnixSeconds()), bucket.Time(m.GetEndUnixSeconds())
+	if err := checkTime("start", start); err != nil {
+		return fail(err)
+	}
+	if err := checkTime("end", end); err != nil {
+		return fail(err)
+	}
+	if end < start {
+		return fail(fmt.Errorf("range [%s, %s) ends before it starts", start, end))
+	}
+	b, err := deterministic.Marshal(m)
+	if err != nil {
+		return fail(err)
+	}
+	return b, nil
+}
+
+// AuditEvent decodes the payload of an audit event entry.
+func AuditEvent(payload []byte) (*bucketv1.AuditEvent, error) {
+	m := &bucketv1.AuditEvent{}
+	if err := proto.Unmarshal(payload, m); err != nil {
+		return nil, fmt.Errorf("decode audit event: %w", err)
+	}
+	return m, nil
 }

@@ -37,7 +37,11 @@ func CheckStored(kind bucket.Kind, key bucket.Key, payload []byte) error {
 	if err := shape.check(payload); err != nil {
 		return fmt.Errorf("the stored payload is not a valid %s: %w", shape.name, err)
 	}
-	if kind != bucket.KindBucket {
+	switch kind {
+	case bucket.KindBucket:
+	case bucket.KindRestatement: // of the bucket in whose place it is listed
+		payload = restatedBucket(payload)
+	default:
 		return nil
 	}
 	if is, err := keyOf(payload); err != nil {
@@ -71,6 +75,7 @@ var shapes = func() map[bucket.Kind]*shape {
 		bucket.KindGapDecision:    of(&bucketv1.GapDecision{}),
 		bucket.KindState:          of(&bucketv1.State{}),
 		bucket.KindRestatement:    of(&bucketv1.Restatement{}),
+		bucket.KindAudit:          of(&bucketv1.AuditEvent{}),
 	}
 }()
 
@@ -156,6 +161,22 @@ func (s *shape) check(b []byte) error {
 	return nil
 }
 
+// restatedBucket is the bucket inside a restatement; empty if there is none, or several,
+// which protobuf would merge.
+func restatedBucket(payload []byte) (b []byte) {
+	n := 0
+	each(payload, func(number protowire.Number, _ uint64, text []byte) {
+		if number == 1 && text != nil {
+			b = text
+			n++
+		}
+	})
+	if n != 1 {
+		return nil
+	}
+	return b
+}
+
 // keyOf reads the key from a bucket's bytes, which have the right shape. If a field occurs
 // twice, the last one counts, as in protobuf.
 func keyOf(payload []byte) (key bucket.Key, err error) {
@@ -190,7 +211,7 @@ func keyOf(payload []byte) (key bucket.Key, err error) {
 	return key, nil
 }
 
-// ZoneLabel returns the zone label of a stored bucket or state; empty if there is none.
+// ZoneLabel returns the zone label of a stored bucket, state or restatement; empty if there is none.
 // The payload must have passed [CheckStored].
 func ZoneLabel(kind bucket.Kind, payload []byte) (zone string) {
 	var at protowire.Number
@@ -199,6 +220,8 @@ func ZoneLabel(kind bucket.Kind, payload []byte) (zone string) {
 		at = 6
 	case bucket.KindState:
 		at = 4
+	case bucket.KindRestatement:
+		at, payload = 6, restatedBucket(payload)
 	default:
 		return ""
 	}
@@ -208,6 +231,70 @@ func ZoneLabel(kind bucket.Kind, payload []byte) (zone string) {
 		}
 	})
 	return zone
+}
+
+// OnlyFamilies returns a stored bucket, or a restatement of one, without the rows of other
+// families, as its bytes are: it decodes nothing. The payload must have passed [CheckStored],
+// is not changed, and is the result if it has no other families. Other kinds have none.
+func OnlyFamilies(kind bucket.Kind, payload []byte, families map[string]bool) []byte {
+	switch kind {
+	case bucket.KindBucket:
+		return onlyFamilies(payload, families)
+	case bucket.KindRestatement:
+		whole := restatedBucket(payload)
+		kept := onlyFamilies(whole, families)
+		if len(kept) == len(whole) {
+			return payload
+		}
+		out := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), kept)
+		for left := payload; len(left) > 0; {
+			number, kind, n := protowire.ConsumeTag(left)
+			field := n + protowire.ConsumeFieldValue(number, kind, left[n:])
+			if number != 1 || kind != protowire.BytesType {
+				out = append(out, left[:field]...)
+			}
+			left = left[field:]
+		}
+		return out
+	}
+	return payload
+}
+
+func onlyFamilies(payload []byte, families map[string]bool) []byte {
+	const at = 13
+	var out []byte
+	changed := false
+	for kept, left := 0, payload; ; { // payload[kept:] without left is to be kept
+		if len(left) == 0 {
+			if !changed {
+				return payload
+			}
+			return append(out, payload[kept:]...)
+		}
+		from := len(payload) - len(left)
+		number, kind, n := protowire.ConsumeTag(left)
+		left = left[n:]
+		if number != at || kind != protowire.BytesType {
+			left = left[protowire.ConsumeFieldValue(number, kind, left):]
+			continue
+		}
+		rows, n := protowire.ConsumeBytes(left)
+		left = left[n:]
+		var name []byte
+		each(rows, func(number protowire.Number, _ uint64, text []byte) {
+			if number == 1 && text != nil {
+				name = text
+			}
+		})
+		if families[string(name)] {
+			continue
+		}
+		if !changed {
+			changed, out = true, make([]byte, 0, len(payload))
+		}
+		out = append(out, payload[kept:from]...)
+		kept = len(payload) - len(left)
+	}
 }
 
 // each yields the fields of a message that are varints or have a length.

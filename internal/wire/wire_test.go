@@ -259,6 +259,52 @@ func TestEncodeGapDecision(t *testing.T) {
 	}
 }
 
+func TestEncodeAuditEvent(t *testing.T) {
+	good := func() *bucketv1.AuditEvent {
+		return &bucketv1.AuditEvent{
+			Action: bucketv1.AuditEvent_ACTION_GAPS_ACCEPTED, Actor: "ada", Reason: "the zone was moved", Datasets: []string{"http_5m"},
+			Scopes: []*bucketv1.Scope{wire.ProtoScope(zone)}, StartUnixSeconds: 300, EndUnixSeconds: 900, Before: "missing", After: "accepted",
+		}
+	}
+	payload, err := wire.EncodeAuditEvent(good())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := wire.AuditEvent(payload); err != nil || !proto.Equal(got, good()) {
+		t.Errorf("payload holds %v, %v", got, err)
+	}
+	done := good()
+	done.Action, done.Actor, done.Reason = bucketv1.AuditEvent_ACTION_BACKFILL_DONE, "", ""
+	if _, err := wire.EncodeAuditEvent(done); err != nil {
+		t.Errorf("the collector's own event: %v", err)
+	}
+	for name, spoil := range map[string]func(*bucketv1.AuditEvent){
+		"no action":           func(m *bucketv1.AuditEvent) { m.Action = 0 },
+		"unknown action":      func(m *bucketv1.AuditEvent) { m.Action = 99 },
+		"no actor":            func(m *bucketv1.AuditEvent) { m.Actor = "" },
+		"no reason":           func(m *bucketv1.AuditEvent) { m.Reason = "" },
+		"actor too long":      func(m *bucketv1.AuditEvent) { m.Actor = strings.Repeat("a", wire.MaxActor+1) },
+		"reason too long":     func(m *bucketv1.AuditEvent) { m.Reason = strings.Repeat("a", wire.MaxReason+1) },
+		"state too long":      func(m *bucketv1.AuditEvent) { m.After = strings.Repeat("a", wire.MaxAuditText+1) },
+		"text encoding":       func(m *bucketv1.AuditEvent) { m.Before = "\xff" },
+		"NUL":                 func(m *bucketv1.AuditEvent) { m.Actor = "a\x00b" },
+		"dataset":             func(m *bucketv1.AuditEvent) { m.Datasets = []string{""} },
+		"scope":               func(m *bucketv1.AuditEvent) { m.Scopes = []*bucketv1.Scope{nil} },
+		"start":               func(m *bucketv1.AuditEvent) { m.StartUnixSeconds = -1 },
+		"end before start":    func(m *bucketv1.AuditEvent) { m.EndUnixSeconds = 299 },
+		"end in milliseconds": func(m *bucketv1.AuditEvent) { m.EndUnixSeconds = 1_700_000_000_000_000 },
+	} {
+		m := good()
+		spoil(m)
+		if _, err := wire.EncodeAuditEvent(m); err == nil {
+			t.Errorf("%s: the event was encoded", name)
+		}
+	}
+	if _, err := wire.AuditEvent([]byte{0x12, 0x01, 0xff}); err == nil {
+		t.Error("a damaged payload was decoded")
+	}
+}
+
 func TestEncodeState(t *testing.T) {
 	good := func() *bucketv1.State {
 		return &bucketv1.State{
@@ -303,13 +349,33 @@ func TestEncodeRestatement(t *testing.T) {
 	if d := cmp.Diff(example(), b, cmpopts.EquateEmpty()); d != "" {
 		t.Error(d)
 	}
+	if err := wire.CheckStored(bucket.KindRestatement, example().Key, payload); err != nil {
+		t.Error(err)
+	}
+	other := example().Key
+	other.Start += 300
+	if wire.CheckStored(bucket.KindRestatement, other, payload) == nil {
+		t.Error("a restatement passes under the key of another bucket")
+	}
+	if b, err := wire.DecodeRestatement(payload); err != nil || b.Key != example().Key {
+		t.Errorf("it decodes as %v, %v", b, err)
+	}
+	if zone := wire.ZoneLabel(bucket.KindRestatement, payload); zone != example().Zone {
+		t.Errorf("its zone label is %q, want %q", zone, example().Zone)
+	}
+	unread, err := wire.EncodeRestatement(example(), nil, "ops", "the first value is damaged")
+	if err := proto.Unmarshal(unread, &got); err != nil || len(got.GetReplacesSha256()) != 0 {
+		t.Errorf("of a bucket that cannot be read: %v, %v", &got, err)
+	}
+	if err != nil || wire.CheckStored(bucket.KindRestatement, example().Key, append(unread, payload...)) == nil {
+		t.Errorf("a restatement with two buckets passes (%v)", err)
+	}
 	bad := example()
 	bad.Version = 0
 	for name, encode := range map[string]func() ([]byte, error){
-		"bucket":   func() ([]byte, error) { return wire.EncodeRestatement(bad, first, "ops", "why") },
-		"replaced": func() ([]byte, error) { return wire.EncodeRestatement(example(), nil, "ops", "why") },
-		"actor":    func() ([]byte, error) { return wire.EncodeRestatement(example(), first, "", "why") },
-		"reason":   func() ([]byte, error) { return wire.EncodeRestatement(example(), first, "ops", "") },
+		"bucket": func() ([]byte, error) { return wire.EncodeRestatement(bad, first, "ops", "why") },
+		"actor":  func() ([]byte, error) { return wire.EncodeRestatement(example(), first, "", "why") },
+		"reason": func() ([]byte, error) { return wire.EncodeRestatement(example(), first, "ops", "") },
 	} {
 		if _, err := encode(); err == nil {
 			t.Errorf("a restatement with a bad %s was encoded", name)

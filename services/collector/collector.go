@@ -28,12 +28,15 @@ import (
 	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/internal/smallfile"
+	adminv1 "github.com/weir-metrics/weir/proto/gen/weir/admin/v1"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/adminsvc"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
 	"github.com/weir-metrics/weir/services/collector/internal/bucketsvc"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
 	"github.com/weir-metrics/weir/services/collector/internal/grpcserver"
+	"github.com/weir-metrics/weir/services/collector/internal/jobsvc"
 	"github.com/weir-metrics/weir/services/collector/internal/lease"
 	"github.com/weir-metrics/weir/services/collector/internal/poll"
 	"github.com/weir-metrics/weir/services/collector/internal/status"
@@ -75,6 +78,7 @@ type Collector struct {
 	store   store.Store
 	feed    *feed.Feed
 	service *bucketsvc.Server
+	admin   *adminsvc.Server
 	grpc    *grpcserver.Server
 	ops     *ops.Ops
 	poller  *poll.Poller
@@ -205,23 +209,41 @@ func (c *Collector) assembled(datasets *catalogue.Catalogue, ways []upstream.Cre
 		Lookback: config.Lookback, Retention: config.retention(), Interval: config.Interval, LeaseTTL: lease.DefaultTTL,
 		Seed: uint64(time.Now().UnixNano()),
 	})
+	facts := &status.Source{
+		Store: c.store, Catalogue: datasets, Clock: deps.Clock, Retention: config.retention(), Leading: c.leading.Load,
+		Trouble: c.trouble, Unreadable: spoiled,
+	}
 	c.feed = feed.New(feed.Config{Source: c.store, Unreadable: spoiled, Logger: deps.Logger})
 	if c.service, err = bucketsvc.New(bucketsvc.Config{
 		Store: c.store, Feed: c.feed, Version: cli.BuildInfo().Version, Retention: config.retention(), Unreadable: spoiled, Logger: deps.Logger,
-		Status: &status.Source{
-			Store: c.store, Catalogue: datasets, Clock: deps.Clock, Retention: config.retention(), Leading: c.leading.Load,
-			Trouble: c.trouble, Unreadable: spoiled,
-		},
+		Status: facts,
 	}); err != nil {
 		return err
 	}
-	door.OnDrain = c.service.Drain
-	door.Register = func(r grpc.ServiceRegistrar) { bucketv1.RegisterBucketServiceServer(r, c.service) }
+	if c.admin, err = adminsvc.New(adminsvc.Config{
+		Store: c.store, Leader: c.poller, Status: facts, Datasets: datasetIDs(datasets), Unreadable: spoiled, Logger: deps.Logger,
+		Backfills: &jobsvc.Service{Loop: c.poller, Store: c.store, Clock: deps.Clock, Unreadable: spoiled},
+	}); err != nil {
+		return err
+	}
+	door.OnDrain = func() { c.service.Drain(); c.admin.Drain() }
+	door.Register = func(r grpc.ServiceRegistrar) {
+		bucketv1.RegisterBucketServiceServer(r, c.service)
+		adminv1.RegisterAdminServiceServer(r, c.admin)
+	}
 	if c.grpc, err = grpcserver.New(door); err != nil {
 		return err
 	}
 	registerFeed(deps.Registry, c.feed, c.service)
 	return nil
+}
+
+// datasetIDs are the ids of the datasets of a catalogue.
+func datasetIDs(c *catalogue.Catalogue) (ids []string) {
+	for i := range c.Datasets {
+		ids = append(ids, c.Datasets[i].Dataset)
+	}
+	return ids
 }
 
 // Close releases the store of a collector that is not run.
@@ -378,7 +400,7 @@ func (c *Collector) ready() error {
 
 // door returns the configuration of the gRPC listener: TLS and authorization.
 func (c *Config) door(deps Deps, secrets *reload.Watch) (d grpcserver.Config, err error) {
-	d = grpcserver.Config{Logger: deps.Logger, Registerer: deps.Registry, Reflection: c.Reflect, Drain: c.Drain, Tokens: !c.GRPCToken.IsZero()}
+	d = grpcserver.Config{Logger: deps.Logger, Registerer: deps.Registry, Reflection: c.Reflect, Drain: c.Drain, Tokens: !c.GRPCToken.IsZero() || !c.GRPCAdminToken.IsZero()}
 	if c.GRPCFiles.CertFile != "" {
 		if d.TLS, err = c.GRPCFiles.Credentials(secrets, "WEIR_GRPC_CERT_FILE"); err != nil {
 			return d, fmt.Errorf("TLS of the gRPC listener (WEIR_GRPC_CERT_FILE, WEIR_GRPC_KEY_FILE, WEIR_GRPC_CLIENT_CA_FILE): %w", err)
@@ -387,6 +409,9 @@ func (c *Config) door(deps Deps, secrets *reload.Watch) (d grpcserver.Config, er
 	var grants []auth.Grant
 	if !c.GRPCToken.IsZero() {
 		grants = append(grants, auth.Grant{Access: auth.Read, Setting: "WEIR_GRPC_TOKEN_FILE", Tokens: c.GRPCToken})
+	}
+	if !c.GRPCAdminToken.IsZero() {
+		grants = append(grants, auth.Grant{Access: auth.Admin, Setting: "WEIR_GRPC_ADMIN_TOKEN_FILE", Tokens: c.GRPCAdminToken})
 	}
 	// Also without tokens: methods that need more than read access are never open.
 	gate, err := auth.New(auth.Methods, secrets, grants...)

@@ -50,11 +50,13 @@ type Config struct {
 	Listen    string         // gRPC
 	GRPCFiles tlsconf.Server // TLS of the gRPC listener; none: plain text
 	GRPCToken cli.Secret     // one per line, each for read access; none: no token is required
-	OpsListen string
-	WebConfig string
-	Pprof     bool
-	Reflect   bool
-	Drain     time.Duration
+	// GRPCAdminToken has the tokens for admin access, one per line; none: nobody has it.
+	GRPCAdminToken cli.Secret
+	OpsListen      string
+	WebConfig      string
+	Pprof          bool
+	Reflect        bool
+	Drain          time.Duration
 
 	// Simulated marks the store's data as simulated. Not a setting: the
 	// standalone binary sets it for its own simulator, and [New] for one that reports
@@ -95,7 +97,7 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "CF_EXCLUDE_ZONES", Value: cli.List(&c.ExcludeZones), Help: "zones not to collect, by name or tag"},
 		{Env: "CF_ACCOUNTS", Value: cli.List(&c.Accounts), Help: "accounts to collect, and whose zones to collect, by name or tag; a name with a comma must be in double quotes; empty: all"},
 		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "maximum pause between planner passes"},
-		{Env: "WEIR_INITIAL_LOOKBACK", Default: "24h", Value: cli.Duration(&c.Lookback, 0, 90*24*time.Hour), Help: "how much history to collect of a zone or account that is seen for the first time"},
+		{Env: "WEIR_INITIAL_LOOKBACK", Default: "20h", Value: cli.Duration(&c.Lookback, 0, 90*24*time.Hour), Help: "how much history to collect of a zone or account that is seen for the first time; /metrics shows what is collected before it is CF_METRICS_REPLAY_HOURS old"},
 		{Env: "WEIR_RETENTION", Value: cli.Duration(&c.Retention, 48*time.Hour, 3650*24*time.Hour), Help: "how long buckets are kept; default 400d on Postgres, 90d on SQLite"},
 		{Env: "WEIR_BUDGET_SHARE", Default: "50%", Value: cli.Share(&c.BudgetShare, 0.01, 1), Help: "share of Cloudflare's 300 queries per user and five minutes that Weir may use"},
 		{Env: "WEIR_BUDGET_USER", Default: defaultUser, Value: cli.Text(&c.BudgetUser), Help: "name for the Cloudflare user that owns the token; collectors on one store whose tokens belong to the same user must use the same name"},
@@ -108,6 +110,7 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "WEIR_GRPC_KEY_FILE", Value: cli.Text(&c.GRPCFiles.KeyFile), Help: "PEM file with the key of that certificate"},
 		{Env: "WEIR_GRPC_CLIENT_CA_FILE", Value: cli.Text(&c.GRPCFiles.ClientCAFile), Help: "PEM file with the CA certificates that verify client certificates (mutual TLS); empty: clients need no certificate"},
 		{Env: "WEIR_GRPC_TOKEN", Value: cli.SecretText(&c.GRPCToken), Help: "bearer tokens for read access, one per line, of which a client needs one; the file is reloaded for each call; empty: no token is required"},
+		{Env: "WEIR_GRPC_ADMIN_TOKEN", Value: cli.SecretText(&c.GRPCAdminToken), Help: "bearer tokens for admin access (AdminService), one per line, which include read access; the file is reloaded for each call; empty: nobody has admin access"},
 		{Env: "WEIR_COLLECTOR_OPS_LISTEN", Default: ":9821", Value: cli.Address(&c.OpsListen), Help: "address of the operations listener: own metrics, health"},
 		{Env: "WEIR_COLLECTOR_WEB_CONFIG_FILE", Value: cli.Text(&c.WebConfig), Help: "Prometheus web configuration file (TLS, basic authentication) of the operations listener; reloaded for each request"},
 		{Env: "WEIR_PPROF", Default: "false", Value: cli.Bool(&c.Pprof), Help: "serve profiles on the operations listener"},
@@ -155,9 +158,12 @@ func (c *Config) Validate() error {
 	} else if f.ClientCAFile != "" && f.CertFile == "" {
 		bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_CLIENT_CA_FILE", Reason: "requires WEIR_GRPC_CERT_FILE and WEIR_GRPC_KEY_FILE: client certificates are verified only with TLS"})
 	}
-	if !c.GRPCToken.IsZero() {
-		if err := auth.Check(c.GRPCToken); err != nil {
-			bad = append(bad, cli.Problem{Setting: "WEIR_GRPC_TOKEN", Reason: c.GRPCToken.Flaw(err).Error()})
+	for setting, tokens := range map[string]cli.Secret{"WEIR_GRPC_TOKEN": c.GRPCToken, "WEIR_GRPC_ADMIN_TOKEN": c.GRPCAdminToken} {
+		if tokens.IsZero() {
+			continue
+		}
+		if err := auth.Check(tokens); err != nil {
+			bad = append(bad, cli.Problem{Setting: setting, Reason: tokens.Flaw(err).Error()})
 		}
 	}
 	if len(bad) == 0 {

@@ -176,11 +176,11 @@ func TestARotationGivesNoTokenTwice(t *testing.T) {
 
 // The example of the documentation is a list that loads.
 func TestTheDocumentedCredentialsLoad(t *testing.T) {
-	text := testkit.RepoFile(t, "docs/operations.md")
+	text := testkit.RepoFile(t, "docs/settings.md")
 	_, example, found := strings.Cut(string(text), "```yaml\ncredentials:\n")
 	example, _, closed := strings.Cut(example, "```")
 	if !found || !closed {
-		t.Fatal("docs/operations.md has no example of credentials")
+		t.Fatal("docs/settings.md has no example of credentials")
 	}
 	file, _ := credentialFile(t, strings.ReplaceAll("credentials:\n"+example, "/run/secrets", "DIR"))
 	c, _, err := loadFile(file)

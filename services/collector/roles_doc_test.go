@@ -15,7 +15,7 @@ import (
 // says, in its order, on a server that asks for passwords.
 func TestRolesDocument(t *testing.T) {
 	page := testkit.RepoFile(t, "docs/operations.md")
-	_, chapter, found := strings.Cut(string(page), "\n## Database roles, TLS and rotation\n")
+	_, chapter, found := strings.Cut(string(page), "\n### Database roles, TLS and rotation\n")
 	if !found {
 		t.Fatal("docs/operations.md has no chapter about roles")
 	}

@@ -22,13 +22,14 @@ import (
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/dial"
 	"github.com/weir-metrics/weir/internal/ops"
 	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/internal/reload"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
-	"github.com/weir-metrics/weir/services/exposer/internal/dial"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
 	"github.com/weir-metrics/weir/services/exposer/internal/meter"
+	"github.com/weir-metrics/weir/services/exposer/internal/pages"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 	"github.com/weir-metrics/weir/services/exposer/internal/web"
@@ -59,6 +60,7 @@ type Exposer struct {
 	board    *view.Board
 	follower *client.Follower
 	ingest   *follow.Ingest
+	pages    *pages.Fetcher
 	ops      *ops.Ops
 	meter    *meter.Meter
 	secrets  *reload.Watch
@@ -96,12 +98,12 @@ func New(config Config, deps Deps) (_ *Exposer, err error) {
 		MaxAge: replayAge, Soft: config.SoftSamples, Hard: config.HardSamples,
 	}, x.meter.Built)
 	deps.Registry.MustRegister(meter.Watch(x.board))
-	x.ingest = follow.New(x.meter, deps.Logger, x.board.Sink(x.meter, deps.Logger))
+	x.pages = pages.New(x.deps.Conn, x.meter, deps.Logger)
+	x.ingest = follow.New(x.meter, deps.Logger, x.board.Sink(x.pages, x.meter, deps.Logger))
 	x.follower, err = client.New(x.deps.Conn, client.Options{
-		// At least what the replay of any dataset needs: the store measures age
-		// from its progress time, this process from the later of that and its
-		// own clock.
-		Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(replayAge), MaxWindows: recent.MaxDepth},
+		// The newest windows: the store measures age from its progress time, this
+		// process from the later of that and its own clock. Older ones come in pages.
+		Snapshot: &bucketv1.SnapshotRequest{MaxAge: durationpb.New(replayAge), MaxWindows: recent.MaxNewest, LateCommits: true},
 		Logger:   deps.Logger, Backoff: deps.Backoff,
 	})
 	if err != nil {
@@ -131,6 +133,8 @@ func (x *Exposer) Run(ctx context.Context) error {
 	// Follows the log for as long as the data port serves.
 	served := make(chan struct{})
 	g.AddUnder(served, func(ctx context.Context) error { return x.follower.Run(ctx, x.ingest) })
+	// Fetches the pages that are shown now and next.
+	g.AddUnder(served, x.pages.Run)
 	// Serves scrapes, backfills and the landing page.
 	g.Add(func(ctx context.Context) error {
 		defer close(served)

@@ -177,6 +177,11 @@ func TestFollowAndServe(t *testing.T) {
 	if got := strings.Count(x.get("/metrics").body, "cloudflare_zone_http_5m_requests{"); got != 7 {
 		t.Errorf("%d samples of the total after a live bucket, want 7", got)
 	}
+	for query, hours := range map[string]string{"": "24", "?replay_hours=6": "6", "?replay_hours=0": "0"} {
+		if got := x.get("/metrics" + query).header.Get("X-Weir-Replay-Hours"); got != hours {
+			t.Errorf("/metrics%s says that it replays %q hours, want %s", query, got, hours)
+		}
+	}
 	if newest := x.get("/metrics?replay_hours=0"); strings.Count(newest.body, "cloudflare_zone_http_5m_requests{") != 2 {
 		t.Errorf("the newest alone:\n%s", newest.body)
 	}

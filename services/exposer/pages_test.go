@@ -81,7 +81,7 @@ func TestLandingPageAndOwnMetrics(t *testing.T) {
 	daily := feedtest.Definition("uniques_1d", 1)
 	daily.Size = 24 * time.Hour
 	minutes := feedtest.Definition("status_1m", 1)
-	minutes.Size = time.Minute
+	minutes.Size, minutes.Depth = time.Minute, 10
 	minute := feedtest.Bucket("status_1m", feedtest.Zone(0), 1)
 	minute.Size = time.Minute
 	s.Append(at(5), feedtest.Entry{Definition: daily})
@@ -93,7 +93,7 @@ func TestLandingPageAndOwnMetrics(t *testing.T) {
 	page := x.get("/")
 	for _, want := range []string{
 		"ready", "revision 10", "http_5m", "sum_over_time(cloudflare_zone_http_5m_requests[1d])", "uniques_1d needs at least 13",
-		"status_1m repeats 30 buckets of 1m, whatever CF_METRICS_REPLAY_HOURS is", `<td class="n">2h30m0s</td>`,
+		"the depth of status_1m is 10 buckets of 1m, so older ones never come round", `<td class="n">5h20m0s</td>`,
 		"is empty most of the time", "Split a long range at midnight UTC",
 	} {
 		if !strings.Contains(page.body, want) {
@@ -107,8 +107,8 @@ func TestLandingPageAndOwnMetrics(t *testing.T) {
 	for _, want := range []string{
 		"weir_exposer_ready 1\n", "weir_exposer_revision 10\n", "weir_exposer_replay_samples 21\n", "weir_exposer_replay_series 9\n",
 		`weir_exposer_replay_windows{dataset="http_5m",role="total"} 3`, `weir_exposer_replay_short{dataset="uniques_1d"} 1`,
-		`weir_exposer_replay_short{dataset="http_5m"} 0`, `weir_exposer_replay_span_seconds{dataset="http_5m"} 9000`,
-		`weir_exposer_replay_short{dataset="status_1m"} 1`, `weir_exposer_replay_span_seconds{dataset="status_1m"} 1800`,
+		`weir_exposer_replay_short{dataset="http_5m"} 0`, `weir_exposer_replay_span_seconds{dataset="http_5m"} 19200`,
+		`weir_exposer_replay_short{dataset="status_1m"} 1`, `weir_exposer_replay_span_seconds{dataset="status_1m"} 600`,
 		fmt.Sprintf(`weir_exposer_newest_bucket_end_timestamp_seconds{dataset="http_5m"} %g`, float64(at(3).Unix())),
 		"weir_simulated 0\n", `weir_exposer_store_info{sample_timestamp="end",store_id="11112222333344445555666677778888"} 1`,
 		"weir_exposer_stream_connected 1\n", `weir_exposer_backfills_total{outcome="whole"} 0`,
@@ -161,5 +161,37 @@ func TestAddressInUse(t *testing.T) {
 	}
 	if err := x.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "operations listener") {
 		t.Errorf("error is %v, want one that names the operations listener", err)
+	}
+}
+
+// What became final when it was too old for the replay is counted and named, and a backfill
+// has it. A zero is often confirmed late and is not.
+func TestWhatIsFinalTooLateIsTold(t *testing.T) {
+	s := scripted()
+	fill(s, "http_5m", 3)
+	x := start(t, s.Serve(t), config(), at(300))
+	x.await(int(s.Head().Revision))
+	silent := feedtest.Bucket("http_5m", feedtest.Zone(1), 3)
+	for _, rows := range silent.Families {
+		clear(rows.Values)
+	}
+	s.Append(at(300), feedtest.Entry{Bucket: silent})
+	s.Append(at(300), feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(0), 4)})
+	s.Append(at(300), feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(0), 6)})
+	s.Append(at(300), feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(0), 200)}) // late, and in time for a page
+	s.SetProgress(at(300))
+	x.await(int(s.Head().Revision))
+	page := x.get("/").body
+	if want := "never shown: 2 buckets that were older than 24 h when they became final, of windows from 2026-03-01T00:20:00Z to 2026-03-01T00:35:00Z"; !strings.Contains(page, want) {
+		t.Errorf("the landing page does not show %q:\n%s", want, page)
+	}
+	own, err := x.ask(x.ops + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`weir_exposer_unserved_buckets_total{dataset="http_5m"} 2`, `weir_exposer_late_commit_timestamp_seconds{dataset="http_5m"} `} {
+		if !strings.Contains(own.body, want) {
+			t.Errorf("own metrics lack %q", want)
+		}
 	}
 }

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	"github.com/weir-metrics/weir/internal/promtest"
@@ -56,9 +54,9 @@ func recent(s *feedtest.Scripted, now time.Time) (want map[string][]promtest.Sam
 	return want, head
 }
 
-func stored(p *promtest.Server, job string, now time.Time) map[string][]promtest.Sample {
+func stored(p *promtest.Server, job string, begin, end time.Time) map[string][]promtest.Sample {
 	got := map[string][]promtest.Sample{}
-	for _, series := range p.Samples(fmt.Sprintf(`{__name__=~"cloudflare_.*",job=%q}`, job), now.Add(-30*time.Hour), now.Add(time.Hour)) {
+	for _, series := range p.Samples(fmt.Sprintf(`{__name__=~"cloudflare_.*",job=%q}`, job), begin, end) {
 		key := series.Labels["__name__"] + " " + series.Labels["zone"]
 		if status := series.Labels["status"]; status != "" {
 			key += " " + status
@@ -70,60 +68,81 @@ func stored(p *promtest.Server, job string, now time.Time) map[string][]promtest
 	return got
 }
 
-// A real Prometheus stores every replayed sample exactly, in both formats and
-// with both encodings, and stores nothing again when it scrapes again.
+// In the course of a round a real Prometheus stores every sample of the replay exactly,
+// whatever was away or late, in both formats and with both encodings, and stores nothing
+// again while a page stays. Two exposers take turns, the second of which begins in the
+// middle of a round.
 func TestRealPrometheus(t *testing.T) {
-	now := time.Now()
-	s := scripted()
-	want, head := recent(s, now)
-	x := start(t, s.Serve(t), config(), now)
-	x.await(int(head.Revision))
-
-	target := strings.TrimPrefix(x.data, "http://")
-	p := promtest.Start(t, fmt.Sprintf(`
-global: {scrape_interval: 1s}
-storage: {tsdb: {out_of_order_time_window: 30h}}
-scrape_configs:
-- {job_name: text, scrape_protocols: [PrometheusText0.0.4], enable_compression: false, static_configs: [{targets: [%[1]q]}]}
-- {job_name: openmetrics, scrape_protocols: [OpenMetricsText1.0.0], static_configs: [{targets: [%[1]q]}]}
-- {job_name: own, static_configs: [{targets: [%[2]q]}]} # keeps the head of the database at now
-`, target, strings.TrimPrefix(x.ops, "http://")))
-	for _, job := range []string{"text", "openmetrics"} {
-		testkit.Eventually(t, 30*time.Second, func() error {
-			if diff := cmp.Diff(want, stored(p, job, now)); diff != "" {
-				return fmt.Errorf("%s (-want +got):\n%s\ntargets: %+v", job, diff, p.Targets())
+	const five, hour = 5 * time.Minute, time.Hour
+	for _, tc := range []struct {
+		name string
+		// The story begins so long after noon or midnight, which is when rounds begin, and
+		// takes no longer than length.
+		after, length time.Duration
+		sizes         []time.Duration
+		play          func(*story)
+		// turns follow in which all that is lacking is shown.
+		turns int
+	}{
+		{
+			"windows of a minute, and a collector is away", 7 * hour, 10 * hour,
+			[]time.Duration{time.Minute},
+			func(s *story) {
+				s.round(2)
+				s.collectorAway(3 * hour)
+			}, pages(time.Minute) + 6,
+		},
+		{
+			"a Prometheus is away for twelve hours", 35 * time.Minute, 25 * hour,
+			[]time.Duration{five, hour},
+			func(s *story) {
+				s.pass(30 * time.Minute)
+				for _, p := range s.scrapers {
+					p.Stop()
+					p.away = true
+				}
+				s.pass(12 * hour)
+				for _, p := range s.scrapers {
+					p.Start()
+					p.away = false
+				}
+				s.pass(10*hour + 50*time.Minute) // until shortly before the next round
+			}, pages(five),
+		},
+		{
+			"zeros are believed late", 75 * time.Minute, 12 * hour,
+			[]time.Duration{five, hour},
+			func(s *story) {
+				s.hush(30*time.Minute, 8*hour)
+				s.pass(10*hour + 40*time.Minute) // until shortly before the next round
+			}, pages(five),
+		},
+		{
+			"a collector is away for six hours", 75 * time.Minute, 10 * hour,
+			[]time.Duration{five, hour},
+			func(s *story) {
+				s.pass(hour)
+				s.collectorAway(6 * hour)
+			}, pages(five) + 2,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStory(t, tc.after, tc.length, tc.sizes...)
+			s.scrape()
+			s.join()
+			tc.play(s)
+			for job, n := range s.lack() {
+				if n == 0 {
+					t.Errorf("%s lacks nothing before the round", job)
+				}
 			}
-			return nil
+			s.round(tc.turns / 3)
+			s.join()
+			s.round(tc.turns - tc.turns/3)
+			s.scraped(2) // so that the last turn is stored
+			s.compare()
 		})
-	}
-	// Repeats must cost nothing: one scrape more of each, then three.
-	scrapes := func() float64 { return p.Own("prometheus_target_interval_length_seconds_count") }
-	settle := func(n float64) {
-		t.Helper()
-		from := scrapes()
-		testkit.Eventually(t, 30*time.Second, func() error {
-			if got := scrapes() - from; got < 3*n {
-				return fmt.Errorf("%g scrapes", got)
-			}
-			return nil
-		})
-	}
-	settle(1)
-	const appended = "prometheus_tsdb_head_out_of_order_samples_appended_total"
-	before := p.Own(appended)
-	settle(3)
-	if after := p.Own(appended); after != before || before == 0 {
-		t.Errorf("%g samples out of order stored before the repeats, %g after", before, after)
-	}
-	for _, name := range []string{"sample_duplicate_timestamp_total", "sample_out_of_order_total", "sample_out_of_bounds_total", "exceeded_sample_limit_total"} {
-		if got := p.Own("prometheus_target_scrapes_" + name); got != 0 {
-			t.Errorf("%s is %g", name, got)
-		}
-	}
-	for _, target := range p.Targets() {
-		if target.Health != "up" {
-			t.Errorf("%s is %s: %s", target.ScrapePool, target.Health, target.LastError)
-		}
 	}
 }
 

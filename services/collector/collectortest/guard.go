@@ -113,8 +113,20 @@ func (g *guard) Coverage(ctx context.Context, f store.Filter, since bucket.Time)
 	})
 }
 
+func (g *guard) Unserved(ctx context.Context, f store.Filter, since bucket.Time, age time.Duration) ([]store.Run, error) {
+	return pass(ctx, g, reading("Unserved"), func(ctx context.Context) ([]store.Run, error) {
+		return g.shared.Unserved(ctx, f, since, age)
+	})
+}
+
 func (g *guard) Datasets(ctx context.Context) ([]store.Entry, error) {
 	return pass(ctx, g, reading("Datasets"), g.shared.Datasets)
+}
+
+func (g *guard) AuditEvents(ctx context.Context, before bucket.Revision, limit int) ([]store.Entry, error) {
+	return pass(ctx, g, reading("AuditEvents"), func(ctx context.Context) ([]store.Entry, error) {
+		return g.shared.AuditEvents(ctx, before, limit)
+	})
 }
 
 func (g *guard) Records(ctx context.Context, kind string) ([]store.Record, error) {

@@ -58,6 +58,15 @@ func Account(id, name string, since bucket.Time) Record {
 	return roster.NewContents().Records(&of)[0]
 }
 
+// Zone is the record of a zone that is collected, as it is found.
+func Zone(id, name, accountID, account string, since bucket.Time) Record {
+	of := roster.Scope{
+		Scope: bucket.Scope{Kind: bucket.Zone, ID: id}, Name: name, AccountID: accountID, AccountName: account, AccountLabel: account,
+		ZoneLabel: name, State: roster.Active, FirstSeen: since, Start: since,
+	}
+	return roster.NewContents().Records(&of)[0]
+}
+
 // stored decodes the records of a kind. One that cannot be read is an error,
 // other than in a collector.
 func stored[T any](ctx context.Context, s collector.Store, kind string) ([]T, error) {

@@ -5,6 +5,7 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 
+	adminv1 "github.com/weir-metrics/weir/proto/gen/weir/admin/v1"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
@@ -56,4 +57,18 @@ var Methods = Table{
 	bucketv1.BucketService_ListScopes_FullMethodName:   Read,
 	bucketv1.BucketService_GetCoverage_FullMethodName:  Read,
 	bucketv1.BucketService_GetStatus_FullMethodName:    Read,
+
+	// Also the lists: they name people, and what they gave as reasons.
+	adminv1.AdminService_EstimateBackfill_FullMethodName: Admin,
+	adminv1.AdminService_CreateBackfill_FullMethodName:   Admin,
+	adminv1.AdminService_GetBackfill_FullMethodName:      Admin,
+	adminv1.AdminService_ListBackfills_FullMethodName:    Admin,
+	adminv1.AdminService_PauseBackfill_FullMethodName:    Admin,
+	adminv1.AdminService_ResumeBackfill_FullMethodName:   Admin,
+	adminv1.AdminService_CancelBackfill_FullMethodName:   Admin,
+	adminv1.AdminService_WatchBackfill_FullMethodName:    Admin,
+	adminv1.AdminService_ListGaps_FullMethodName:         Admin,
+	adminv1.AdminService_AcceptGaps_FullMethodName:       Admin,
+	adminv1.AdminService_Restate_FullMethodName:          Admin,
+	adminv1.AdminService_ListAuditEvents_FullMethodName:  Admin,
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/internal/testkit"
+	adminv1 "github.com/weir-metrics/weir/proto/gen/weir/admin/v1"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/auth"
 )
@@ -191,7 +192,7 @@ func TestNothingGranted(t *testing.T) {
 func TestTableIsComplete(t *testing.T) {
 	decided := map[string]bool{}
 	for _, service := range []grpc.ServiceDesc{
-		bucketv1.BucketService_ServiceDesc, healthv1.Health_ServiceDesc,
+		bucketv1.BucketService_ServiceDesc, adminv1.AdminService_ServiceDesc, healthv1.Health_ServiceDesc,
 		reflectionv1.ServerReflection_ServiceDesc, reflectionv1alpha.ServerReflection_ServiceDesc,
 	} {
 		for _, m := range service.Methods {
@@ -212,6 +213,9 @@ func TestTableIsComplete(t *testing.T) {
 		}
 		if open := strings.HasPrefix(method, "/grpc.health.v1."); (needs == auth.Open) != open {
 			t.Errorf("%s needs %s access; probes alone are open", method, needs)
+		}
+		if admin := strings.HasPrefix(method, "/weir.admin."); admin != (needs == auth.Admin) {
+			t.Errorf("%s needs %s access; the admin service alone, and all of it, needs admin access", method, needs)
 		}
 	}
 }

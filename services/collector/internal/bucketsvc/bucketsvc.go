@@ -39,6 +39,7 @@ type Store interface {
 	Head(ctx context.Context) (store.Head, error)
 	Snapshot(ctx context.Context, q store.SnapshotQuery, emit func(store.Entry) error) (store.Head, error)
 	List(ctx context.Context, q store.ListQuery, emit func(store.Entry) error) error
+	Unserved(ctx context.Context, f store.Filter, since bucket.Time, age time.Duration) ([]store.Run, error)
 	Datasets(ctx context.Context) ([]store.Entry, error)
 }
 

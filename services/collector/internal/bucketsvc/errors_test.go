@@ -35,7 +35,7 @@ func TestTableIsThatOfTheContract(t *testing.T) {
 	s := &Server{log: quiet.New(slog.New(slog.DiscardHandler), time.Minute)}
 	errs := []error{badRequest("field is 1; it must be 2"), context.DeadlineExceeded, os.ErrInvalid}
 	for _, row := range table {
-		errs = append(errs, row.err)
+		errs = append(errs, row.Err)
 	}
 	answers := refusals(t)
 	for _, e := range errs {

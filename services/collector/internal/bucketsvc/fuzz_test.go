@@ -132,6 +132,10 @@ func (s still) Snapshot(ctx context.Context, _ store.SnapshotQuery, emit func(st
 func (s still) List(_ context.Context, _ store.ListQuery, emit func(store.Entry) error) error {
 	return emit(s.entry())
 }
+
+func (still) Unserved(context.Context, store.Filter, bucket.Time, time.Duration) ([]store.Run, error) {
+	return nil, nil
+}
 func (still) Datasets(context.Context) ([]store.Entry, error) { return nil, nil }
 func (still) Wake() <-chan struct{}                           { return nil }
 func (still) Role() bucketv1.Role                             { return bucketv1.Role_ROLE_STANDBY }

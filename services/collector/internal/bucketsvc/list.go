@@ -3,7 +3,6 @@ package bucketsvc
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
@@ -12,7 +11,6 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 )
 
 // ListBuckets implements bucketv1.BucketServiceServer.
@@ -35,7 +33,7 @@ func (s *Server) list(ctx context.Context, req *bucketv1.ListBucketsRequest, sen
 	if err != nil {
 		return err
 	}
-	tokens := newTokens(filter, window, families)
+	tokens := newTokens(filter, window, families, req.GetAsRestated())
 	after, err := tokens.decode(req.GetPageToken())
 	if err != nil {
 		return err
@@ -48,17 +46,14 @@ func (s *Server) list(ctx context.Context, req *bucketv1.ListBucketsRequest, sen
 	if err != nil {
 		return err
 	}
-	query := store.ListQuery{Filter: of, Window: window, After: after}
+	query := store.ListQuery{Filter: of, Window: window, After: after, Restated: req.GetAsRestated()}
 	err = s.c.Store.List(ctx, query, func(e store.Entry) error {
 		if !keep(&e) {
 			return nil
 		}
 		kind, payload := s.content(&e)
-		if families != nil && kind == bucket.KindBucket {
-			var err error
-			if payload, err = only(families, payload); err != nil {
-				return fmt.Errorf("bucket %s: %w", e.Key, err)
-			}
+		if families != nil {
+			payload = wire.OnlyFamilies(kind, payload, families)
 		}
 		return send(rawcodec.Frame(wire.ListFrame(e.Position, e.CommittedAt, kind, payload, tokens.encode(e.Key))))
 	})
@@ -76,18 +71,4 @@ func (s *Server) content(e *store.Entry) (bucket.Kind, []byte) {
 		return wire.KindNone, nil
 	}
 	return e.Kind, e.Payload
-}
-
-// only removes the families of a bucket that were not requested.
-func only(families map[string]bool, payload []byte) ([]byte, error) {
-	var b bucketv1.Bucket
-	if err := proto.Unmarshal(payload, &b); err != nil {
-		return nil, fmt.Errorf("decode the stored payload: %w", err)
-	}
-	b.Families = slices.DeleteFunc(b.Families, func(f *bucketv1.FamilyRows) bool { return !families[f.GetFamily()] })
-	out, err := proto.MarshalOptions{Deterministic: true}.Marshal(&b)
-	if err != nil {
-		return nil, fmt.Errorf("encode the selected families: %w", err)
-	}
-	return out, nil
 }

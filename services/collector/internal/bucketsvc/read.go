@@ -11,7 +11,9 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // answer runs one unary call: within the limits of concurrency, time and size, and
@@ -111,8 +113,49 @@ func (s *Server) GetCoverage(ctx context.Context, req *bucketv1.GetCoverageReque
 		slices.SortFunc(coverages, func(a, b *bucketv1.Coverage) int {
 			return cmp.Or(strings.Compare(a.GetDataset(), b.GetDataset()), compareScopes(a.GetScope(), b.GetScope()))
 		})
+		if d := req.GetServedWithin(); d != nil {
+			if err := s.unserved(ctx, coverages, of, window, d); err != nil {
+				return nil, err
+			}
+		}
 		return &bucketv1.GetCoverageResponse{Coverages: coverages, AsOf: wire.Timestamp(asOf)}, nil
 	})
+}
+
+// unserved sets the unserved ranges of coverages.
+func (s *Server) unserved(ctx context.Context, coverages []*bucketv1.Coverage, f store.Filter, asked bucket.Window, within *durationpb.Duration) error {
+	age := within.AsDuration()
+	if within.CheckValid() != nil || age <= 0 {
+		return badRequest("served_within is %s; it must be a positive duration", age)
+	}
+	runs, err := s.c.Store.Unserved(ctx, f, asked.Start, age)
+	if err != nil {
+		return fmt.Errorf("read unserved ranges: %w", err)
+	}
+	type series struct {
+		dataset string
+		scope   bucket.Scope
+	}
+	of := map[series][]bucket.Window{}
+	for _, r := range runs {
+		k := series{r.Dataset, r.Scope}
+		of[k] = append(of[k], r.Window)
+	}
+	for _, c := range coverages {
+		scope, err := wire.Scope(c.GetScope())
+		if err != nil {
+			return err
+		}
+		for _, w := range of[series{c.GetDataset(), scope}] {
+			if asked != (bucket.Window{}) {
+				w = w.Intersect(asked)
+			}
+			if !w.Empty() {
+				c.Unserved = append(c.Unserved, &bucketv1.UnservedRange{StartUnixSeconds: int64(w.Start), EndUnixSeconds: int64(w.End)})
+			}
+		}
+	}
+	return nil
 }
 
 // GetStatus implements bucketv1.BucketServiceServer.

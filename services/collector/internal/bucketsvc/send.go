@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/services/collector/internal/rawcodec"
+	"github.com/weir-metrics/weir/services/collector/internal/reason"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 )
@@ -43,7 +44,7 @@ func (o *outlet) send(m any) error {
 	o.stall.Reset(max(most, 0))
 	defer o.stall.Stop()
 	if err := o.ss.SendMsg(m); err != nil {
-		return &sendError{err}
+		return reason.Sent(err) // the client disconnected: nobody receives it
 	}
 	o.waited += time.Since(began)
 	switch m := m.(type) {

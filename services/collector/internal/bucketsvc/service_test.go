@@ -39,6 +39,7 @@ type stub struct {
 	snapshot func(context.Context, func(store.Entry) error) error
 	asked    store.SnapshotQuery // the last one
 	list     func(context.Context, func(store.Entry) error) error
+	unserved []store.Run
 }
 
 func (s *stub) Head(ctx context.Context) (store.Head, error) {
@@ -63,6 +64,10 @@ func (s *stub) List(ctx context.Context, _ store.ListQuery, emit func(store.Entr
 		return s.list(ctx, emit)
 	}
 	return nil
+}
+
+func (s *stub) Unserved(context.Context, store.Filter, bucket.Time, time.Duration) ([]store.Run, error) {
+	return s.unserved, nil
 }
 
 func (s *stub) Datasets(context.Context) ([]store.Entry, error) { return nil, nil }

@@ -33,7 +33,7 @@ type tokens struct {
 }
 
 // newTokens binds tokens to a request. Lists are compared as sets.
-func newTokens(f feed.Filter, w bucket.Window, families map[string]bool) tokens {
+func newTokens(f feed.Filter, w bucket.Window, families map[string]bool, restated bool) tokens {
 	h := sha256.New()
 	number := func(n int64) { _ = binary.Write(h, binary.BigEndian, n) } // a hash's Write never fails
 	text := func(s string) { number(int64(len(s))); h.Write([]byte(s)) }
@@ -61,6 +61,9 @@ func newTokens(f feed.Filter, w bucket.Window, families map[string]bool) tokens 
 	if len(f.Zones) > 0 { // else as before there were any: tokens outlive an upgrade
 		list(sorted(f.Zones, cmp.Compare[string]))
 	}
+	if restated {
+		text("as restated")
+	}
 	var t tokens
 	h.Sum(t.fingerprint[:0])
 	return t
@@ -74,10 +77,10 @@ func sorted[T comparable](in []T, by func(a, b T) int) []T {
 
 // encode returns the token that continues behind k.
 func (t *tokens) encode(k bucket.Key) string {
-	b := make([]byte, 0, tokenFixed+len(k.Dataset)+tokenSum)
+	var whole [maxToken]byte
+	b := whole[:0]
 	b = append(b, tokenVersion, byte(k.Scope.Kind))
-	id, _ := hex.DecodeString(k.Scope.ID) // of a stored bucket, so it was checked
-	b = append(b, id...)
+	b, _ = hex.AppendDecode(b, []byte(k.Scope.ID)) // of a stored bucket, so it was checked
 	b = binary.BigEndian.AppendUint64(b, uint64(k.Start))
 	b = append(b, k.Dataset...)
 	b = append(b, t.sum(b)...)
@@ -114,8 +117,7 @@ func (t *tokens) decode(token string) (*bucket.Key, error) {
 }
 
 func (t *tokens) sum(body []byte) []byte {
-	h := sha256.New()
-	h.Write(t.fingerprint[:])
-	h.Write(body)
-	return h.Sum(nil)[:tokenSum]
+	var whole [sha256.Size + maxToken]byte // on the stack: each bucket of a list has a token
+	sum := sha256.Sum256(append(append(whole[:0], t.fingerprint[:]...), body...))
+	return sum[:tokenSum]
 }

@@ -12,7 +12,7 @@ import (
 
 func sampleTokens() tokens {
 	f := feed.Filter{Filter: store.Filter{Datasets: []string{"http_5m", "dns_5m"}, Scopes: []bucket.Scope{feedtest.Zone(1), feedtest.Zone(2)}}}
-	return newTokens(f, bucket.Window{Start: 300, End: 900}, map[string]bool{"a": true, "b": true})
+	return newTokens(f, bucket.Window{Start: 300, End: 900}, map[string]bool{"a": true, "b": true}, false)
 }
 
 func TestTokenRoundTrip(t *testing.T) {
@@ -39,7 +39,7 @@ func TestTokenRoundTrip(t *testing.T) {
 func TestTokenDoesNotDependOnOrder(t *testing.T) {
 	tokens := sampleTokens()
 	f := feed.Filter{Filter: store.Filter{Datasets: []string{"dns_5m", "http_5m", "dns_5m"}, Scopes: []bucket.Scope{feedtest.Zone(2), feedtest.Zone(1)}}}
-	other := newTokens(f, bucket.Window{Start: 300, End: 900}, map[string]bool{"b": true, "a": true})
+	other := newTokens(f, bucket.Window{Start: 300, End: 900}, map[string]bool{"b": true, "a": true}, false)
 	token := tokens.encode(bucket.Key{Dataset: "http_5m", Scope: feedtest.Zone(1), Start: 300})
 	if _, err := other.decode(token); err != nil {
 		t.Error(err)
@@ -56,7 +56,7 @@ func TestTokenTellsListsApart(t *testing.T) {
 	}{
 		{[]string{"ab"}, nil}, {[]string{"a", "b"}, nil}, {nil, map[string]bool{"ab": true}}, {[]string{"a"}, map[string]bool{"b": true}}, {nil, nil},
 	} {
-		p := newTokens(feed.Filter{Filter: store.Filter{Datasets: f.datasets}}, w, f.families).fingerprint
+		p := newTokens(feed.Filter{Filter: store.Filter{Datasets: f.datasets}}, w, f.families, false).fingerprint
 		if j, ok := seen[p]; ok {
 			t.Errorf("requests %d and %d have the same fingerprint", i, j)
 		}
@@ -89,7 +89,7 @@ func FuzzTokenOfAnotherRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, mine, other string, start, end int64, family string, at int, flip byte) {
 		w := bucket.Window{Start: bucket.Time(start), End: bucket.Time(end)}
 		of := func(dataset string) tokens {
-			return newTokens(feed.Filter{Filter: store.Filter{Datasets: []string{dataset}}}, w, map[string]bool{family: true})
+			return newTokens(feed.Filter{Filter: store.Filter{Datasets: []string{dataset}}}, w, map[string]bool{family: true}, false)
 		}
 		ours, theirs := of(mine), of(other)
 		key := bucket.Key{Dataset: "http_5m", Scope: feedtest.Zone(1), Start: bucket.Time(start)}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -117,9 +118,21 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 	}
 	var late []*bucketv1.LateCommit
 	if req.GetLateCommits() {
-		query.Late = func(dataset string, at time.Time) {
-			late = append(late, &bucketv1.LateCommit{Dataset: dataset, CommittedAt: wire.Timestamp(at)})
-		}
+		within := min(req.GetMaxAge().AsDuration(), math.MaxInt64/2) // twice that is searched
+		query.Late = &store.LateQuery{Since: since(before, 2*within), Within: within, Found: func(e store.Entry) bool {
+			if !keep(&e) {
+				return false
+			}
+			b, err := unreadable.Bucket(&e)
+			if err != nil {
+				s.c.Unreadable.Note(&e, err)
+			}
+			if err != nil || b.Zero() {
+				return false
+			}
+			late = append(late, &bucketv1.LateCommit{Dataset: b.Dataset, CommittedAt: wire.Timestamp(e.CommittedAt)})
+			return true
+		}}
 	}
 	buckets := uint64(0)
 	type start struct {

@@ -261,7 +261,7 @@ func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 	if d.Deadline < d.Delay {
 		say("deadline is %s; it must not be before the delay, %s", d.Deadline, d.Delay)
 	}
-	// At least two scrapes must repeat a window after it falls due. With its start as
+	// A window must be shown for two more after it falls due. With its start as
 	// the timestamp, its samples are one window older.
 	delay := d.Delay
 	if s.Delay == nil {
@@ -281,7 +281,7 @@ func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 	}
 }
 
-// shown is for how many buckets a sample must be repeated, not counting the delay.
+// shown is for how many buckets a sample must be shown, not counting the delay.
 func shown(start bool) int {
 	if start {
 		return 3

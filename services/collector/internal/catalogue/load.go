@@ -20,7 +20,7 @@ const (
 	defaultConfirm = 2
 	// graceAfterDelay: at delay + 15 min the last reading is stored.
 	graceAfterDelay = 15 * time.Minute
-	// minDepth: two scrapes must repeat a window after it falls due.
+	// minDepth: a window must be shown for two more after it falls due.
 	minDepth = 3
 	// maxDepth: from 33 samples per series on, Prometheus appends every repeat
 	// again for ever.

@@ -15,7 +15,7 @@ import (
 // gives the same text.
 func (c *Catalogue) DatasetsMarkdown() string {
 	var b strings.Builder
-	b.WriteString("| dataset | scope | bucket | collected | delay | deadline | replay | other sizes | what |\n")
+	b.WriteString("| dataset | scope | bucket | collected | delay | deadline | depth | other sizes | what |\n")
 	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for i := range c.Available {
 		d := &c.Available[i]

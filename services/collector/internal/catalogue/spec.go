@@ -61,7 +61,7 @@ type spec struct {
 	Delay       *time.Duration       `yaml:"delay" doc:"Time after the end of a window at which it is first queried; default: CF_DELAY_SECONDS."`
 	Deadline    *time.Duration       `yaml:"deadline" doc:"Time after the end of a window at which the last reading is stored even if readings still differ; default: the delay plus 15 minutes."`
 	Confirm     *int                 `yaml:"confirm" is:"1..10" doc:"Number of equal readings that make a bucket final; default 2."`
-	Depth       *depth               `yaml:"depth" doc:"How much each scrape repeats: a number of buckets, or a duration such as 6h, which is limited to 4 to 30 buckets; default: a day."`
+	Depth       *depth               `yaml:"depth" doc:"The most windows of the dataset that one scrape shows, the newest and a page of older ones: a number of buckets, or a duration such as 6h, which is limited to 4 to 30 buckets; default: a day."`
 	Level       string               `yaml:"level" doc:"Family whose sum distinguishes an ordinary bucket from a suspect one. Every variant must feed it."`
 	Families    []familySpec         `yaml:"families" each:"family" doc:"Metric families of the dataset."`
 	Measures    []measureSpec        `yaml:"measures" each:"measure" doc:"How groups become rows, in every variant that does not override it."`

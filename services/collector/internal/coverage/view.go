@@ -3,6 +3,7 @@ package coverage
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
@@ -105,6 +106,56 @@ func (v View) Ranges(asked bucket.Window) []Range {
 	slices.SortFunc(out, func(a, b Range) int { return cmp.Compare(a.Start, b.Start) })
 	return out
 }
+
+// Open is a range of windows of one series that are due and not final.
+type Open struct {
+	Dataset string
+	Scope   bucket.Scope
+	Name    string // of the scope, for people
+	Size    time.Duration
+	Range
+}
+
+// Windows is the number of windows.
+func (o *Open) Windows() int { return int(o.Len() / o.Size) }
+
+// Open returns the ranges inside asked that are missing or waiting, and, if decided is
+// true, those that are lost or accepted. Windows that fell due lately and with which
+// nothing is wrong are not among them.
+func (v View) Open(asked bucket.Window, decided bool) (out []Open) {
+	size := v.claim.Dataset.Size
+	asked = bucket.Window{Start: asked.Start.Ceil(size), End: asked.End.Floor(size)}.Intersect(bucket.Window{Start: v.claim.Wanted, End: v.claim.Window.End})
+	if asked.Empty() {
+		return nil
+	}
+	overdue := v.now.Add(-v.claim.Dataset.Deadline).Floor(size)
+	name := v.claim.Scope.Label()
+	if name == "" {
+		name = v.of.Scope.ID
+	}
+	for _, r := range v.Ranges(asked) {
+		switch r.State {
+		case Missing:
+			if r.Reason == ledger.Pending {
+				r.End = min(r.End, overdue)
+			}
+		case Waiting:
+		case Lost, Accepted:
+			if !decided {
+				continue
+			}
+		default:
+			continue
+		}
+		if !r.Window.Empty() {
+			out = append(out, Open{Dataset: v.of.Dataset, Scope: v.of.Scope, Name: name, Size: size, Range: r})
+		}
+	}
+	return out
+}
+
+// Final returns the windows inside asked that are stored, readable or not.
+func (v View) Final(asked bucket.Window) bucket.Spans { return v.book.Final[v.of].Within(asked) }
 
 // Newest returns the end of the newest final window, or 0.
 func (v View) Newest() bucket.Time { return v.book.Newest(v.of) }

@@ -141,6 +141,10 @@ func (c *Cursor) Next(ctx context.Context) (Batch, error) {
 		switch {
 		case errors.Is(err, errBelow):
 			batch, err = c.fromStore(ctx)
+		case errors.Is(err, errBeyond):
+			if err = c.awaitRing(ctx, wait); err == nil {
+				continue
+			}
 		case wait != nil:
 			select {
 			case <-wait:
@@ -157,8 +161,12 @@ func (c *Cursor) Next(ctx context.Context) (Batch, error) {
 	}
 }
 
-// errBelow: the cursor's next entry is older than the ring.
-var errBelow = errors.New("below the ring")
+var (
+	// errBelow: the cursor's next entry is older than the ring.
+	errBelow = errors.New("below the ring")
+	// errBeyond: a page of the store went beyond what the feed has read.
+	errBeyond = errors.New("beyond the ring")
+)
 
 // scan is the maximum number of entries filtered under the lock for one batch.
 const scan = 1024
@@ -186,9 +194,7 @@ func (c *Cursor) fromRing() (Batch, <-chan struct{}, error) {
 	case !inside && c.live:
 		return Batch{}, nil, fmt.Errorf("%w: %d entries behind", ErrSlowReader, f.ring.head().Revision-c.at.Revision)
 	case !inside && c.at.Revision > f.ring.head().Revision:
-		// A page of the store went beyond what the feed has read. The feed will
-		// catch up, or detect that the history changed.
-		return Batch{}, f.changed, nil
+		return Batch{}, f.changed, errBeyond
 	case !inside:
 		return Batch{}, nil, errBelow
 	case kept != c.at:
@@ -244,6 +250,31 @@ func (c *Cursor) fromStore(ctx context.Context) (Batch, error) {
 		b.Progress = wire.ProgressFrame(c.storeID(), c.at, time.Time{})
 	}
 	return b, nil
+}
+
+// awaitRing waits until the feed has read more, for a heartbeat at most, if the store still
+// has the cursor's entry. The feed cannot tell a cursor that a restore took entries which
+// the feed itself had not read.
+func (c *Cursor) awaitRing(ctx context.Context, more <-chan struct{}) error {
+	h, err := read(ctx, c.f, c.f.c.Source.Head)
+	switch {
+	case err != nil:
+		return err
+	case h.Revision < c.at.Revision:
+		return ErrHistoryChanged
+	}
+	select {
+	case c.f.nudge <- struct{}{}:
+	default: // one is pending already
+	}
+	again := time.NewTimer(c.f.c.Heartbeat)
+	defer again.Stop()
+	select {
+	case <-more:
+	case <-again.C:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 func (c *Cursor) storeID() string {

@@ -239,8 +239,10 @@ func (b *bench) until(c *feed.Cursor, revision uint64) []uint64 {
 
 func (b *bench) wantErr(c *feed.Cursor, want error) {
 	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Minute)
+	defer cancel()
 	for range 100 {
-		if _, err := c.Next(b.Context()); err != nil {
+		if _, err := c.Next(ctx); err != nil {
 			if !errors.Is(err, want) {
 				b.Fatalf("error is %v; want %v", err, want)
 			}

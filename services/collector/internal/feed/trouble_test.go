@@ -108,6 +108,20 @@ func TestHistoryChangesWhileCatchingUp(t *testing.T) {
 	})
 }
 
+// A page that was read before a restore goes beyond what the feed has read, and the restored
+// head is the one that the feed knows: nothing that the feed sees has changed.
+func TestHistoryChangesBeyondTheRing(t *testing.T) {
+	inBubble(t, feed.Config{Page: 3, Poll: time.Hour, Heartbeat: time.Second}, func(s *source) { s.add(10) }, func(b *bench) {
+		c := b.open(bucket.Position{}, store.Filter{})
+		b.src.add(4)
+		for range 4 {
+			b.next(c) // up to revision 12
+		}
+		b.src.set(func() { b.src.log = b.src.log[:10] })
+		b.wantErr(c, feed.ErrHistoryChanged)
+	})
+}
+
 func TestOpenErrors(t *testing.T) {
 	inBubble(t, feed.Config{Poll: time.Hour, Heartbeat: time.Hour}, func(s *source) { s.add(10); s.floor = 3 }, func(b *bench) {
 		at := func(r int) bucket.Position { return b.src.log[r-1].Position }

@@ -97,6 +97,19 @@ func (j *Journal) Commit(ctx context.Context, batch store.Batch) ([]Refused, err
 	return refused, err
 }
 
+// CommitWhole appends a batch as it is, or not at all: if the store cannot hold a value, the
+// error says so ([store.ContentRejected]), and nothing is stored. It returns the new head.
+func (j *Journal) CommitWhole(ctx context.Context, batch store.Batch) (bucket.Position, error) {
+	if err := j.append(ctx, batch); err != nil {
+		if store.ContentRejected(err) {
+			j.Writes.Count(err)
+		}
+		return bucket.Position{}, err
+	}
+	j.holdNoMore(batch.Records)
+	return j.at, nil
+}
+
 func (j *Journal) split(ctx context.Context, batch store.Batch, left *int, refused *[]Refused) error {
 	err := j.append(ctx, batch)
 	if err == nil {

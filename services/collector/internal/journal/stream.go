@@ -55,15 +55,17 @@ func (j *Journal) RecordStream(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// Wait is the pause between two passes, in which the stream time advances. If the store is
-// unavailable for a moment, the next pass handles it.
-func (j *Journal) Wait(ctx context.Context, until time.Time) error {
+// Wait is the pause between two passes, in which the stream time advances. wait waits for a
+// time, and may end the pause early. If the store is unavailable for a moment, the next pass
+// handles it.
+func (j *Journal) Wait(ctx context.Context, until time.Time, wait func(context.Context, time.Time) (early bool, err error)) error {
 	for {
 		next := j.Clock.Now().Add(streamIdle)
 		if !next.Before(until) {
-			return j.Clock.WaitUntil(ctx, until)
+			_, err := wait(ctx, until)
+			return err
 		}
-		if err := j.Clock.WaitUntil(ctx, next); err != nil {
+		if early, err := wait(ctx, next); err != nil || early {
 			return err
 		}
 		if err := j.RefreshStream(ctx); errors.Is(err, store.ErrDeposed) {

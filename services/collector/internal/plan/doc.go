@@ -21,6 +21,11 @@
 // Entitlements are requested in separate documents, with the same ceilings; see
 // [Settings].
 //
+// The backfill lane holds the windows that only an operator's request wants ([Want.History]),
+// in chunks like repairs, newest first
+// except what Cloudflare will soon drop. Package jobs chooses them, a page at a time. No other
+// lane shares a request with it: what fails in it must not delay regular work.
+//
 // The audit lane requests final windows again. Package audit selects them; [Rechecks] packs
 // them.
 package plan
@@ -37,10 +42,11 @@ type Lane uint8
 
 // The lanes, most urgent first.
 const (
-	Fresh   Lane = iota + 1 // windows that fell due and were never read
-	Confirm                 // another reading of windows that are settling
-	Repair                  // windows that should have been final long ago
-	Audit                   // final windows, to measure whether they moved
+	Fresh    Lane = iota + 1 // windows that fell due and were never read
+	Confirm                  // another reading of windows that are settling
+	Repair                   // windows that should have been final long ago
+	Backfill                 // windows that only an operator's request wants
+	Audit                    // final windows, to measure whether they moved
 )
 
 func (l Lane) String() string {
@@ -51,6 +57,8 @@ func (l Lane) String() string {
 		return "confirm"
 	case Repair:
 		return "repair"
+	case Backfill:
+		return "backfill"
 	case Audit:
 		return "audit"
 	}
@@ -70,6 +78,8 @@ type Want struct {
 	Have bucket.Spans
 	// Limits of this scope's plan for the variant's node.
 	Limits Limits
+	// History: only an operator's request wants the windows. They are in the backfill lane.
+	History bool
 }
 
 // Limits of one node for one scope, from Cloudflare's settings node. Zero means unknown;

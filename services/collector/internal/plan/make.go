@@ -14,6 +14,15 @@ const trailing = 45 * time.Minute
 // leaving is how long before Cloudflare drops a gap it is repaired first.
 const leaving = 2 * time.Hour
 
+// Leaving is the time before which windows start that Cloudflare drops soon; 0 if it is not
+// known.
+func (l Limits) Leaving(now bucket.Time) bucket.Time {
+	if l.NotOlderThan == 0 {
+		return 0
+	}
+	return now.Add(leaving - l.NotOlderThan)
+}
+
 // Due is the end of the newest window that may be requested at now.
 func Due(now bucket.Time, size, delay time.Duration) bucket.Time {
 	return now.Add(-delay).Floor(size)
@@ -36,7 +45,7 @@ type piece struct {
 	want   *Want
 	window bucket.Window
 	lane   Lane
-	rank   int64 // inside the repair and the audit lane: lower first
+	rank   int64 // inside the lanes from repair on: lower first
 }
 
 // trailing reports whether the range may be widened to cover many windows.
@@ -87,7 +96,10 @@ func (w *Want) pieces(out []piece, now bucket.Time, state State, c Ceilings) ([]
 	var next bucket.Time
 	id, size, delay := w.Dataset.Dataset, w.Dataset.Size, w.Dataset.Delay
 	recent := piece{want: w, lane: Confirm}
-	repair := map[bucket.Time]*piece{} // by chunk
+	repair, lane := map[bucket.Time]*piece{}, Repair // by chunk
+	if w.History {
+		lane = Backfill
+	}
 	chunk := w.chunk(c)
 	for _, gap := range w.Have.Missing(w.Window) {
 		for start := gap.Start; start < gap.End; start = start.Add(size) {
@@ -102,7 +114,7 @@ func (w *Want) pieces(out []piece, now bucket.Time, state State, c Ceilings) ([]
 			if read || now.Sub(window.End) < settle.SuspectAge {
 				window.End = min(window.End.Add(reach(size, read)), now.Ceil(size))
 			}
-			if !old {
+			if !old && !w.History {
 				recent.extend(window)
 				if !read {
 					recent.lane = Fresh
@@ -111,7 +123,7 @@ func (w *Want) pieces(out []piece, now bucket.Time, state State, c Ceilings) ([]
 			}
 			at := start.Floor(chunk)
 			if repair[at] == nil {
-				repair[at] = &piece{want: w, lane: Repair}
+				repair[at] = &piece{want: w, lane: lane}
 			}
 			repair[at].extend(window)
 		}
@@ -170,14 +182,14 @@ func (w *Want) rowsPerWindow() int {
 }
 
 // rank orders repairs: leaving Cloudflare's retention (oldest first), inside
-// the replay (newest first), the rest (oldest first).
+// the replay (newest first), the rest (oldest first). Of a backfill nothing is the rest.
 func (w *Want) rank(now bucket.Time, window bucket.Window) int64 {
 	const class = int64(1) << 40
 	replay := time.Duration(w.Dataset.Depth) * w.Dataset.Size
 	switch {
-	case w.Limits.NotOlderThan > 0 && now.Sub(window.Start) > w.Limits.NotOlderThan-leaving:
+	case w.Limits.Leaving(now) > window.Start:
 		return int64(window.Start)
-	case now.Sub(window.End) < replay:
+	case w.History || now.Sub(window.End) < replay:
 		return 2*class - int64(window.Start)
 	}
 	return 2*class + int64(window.Start)

@@ -123,7 +123,7 @@ func (r *Request) free(c Ceilings) int { return c.Selections/len(r.Scopes) - len
 func find(requests []Request, lane Lane, scopes []bucket.Scope, s []Selection, c Ceilings) ([]Request, *Request) {
 	for i := range requests {
 		r := &requests[i]
-		if (r.Lane == Repair) == (lane == Repair) && slices.Equal(r.Scopes, scopes) && r.lacks(s) <= r.free(c) {
+		if max(r.Lane, Confirm) == max(lane, Confirm) && slices.Equal(r.Scopes, scopes) && r.lacks(s) <= r.free(c) {
 			return requests, r
 		}
 	}

@@ -33,13 +33,19 @@ type asker struct {
 	journal *journal.Journal
 
 	take func(ctx context.Context, r plan.Request, response *cloudflare.Response, readAt bucket.Time) error // of judge
+	// sends is told of each request before it is sent. May be nil.
+	sends func(plan.Request)
 	// aside may use a permit of a line for settings, and reports whether it did.
 	aside func(ctx context.Context, l *line) (used bool, err error)
+	serve func(ctx context.Context) error // carries out the requests of operators that wait
 }
 
 // urgency prevents repairs, and requests that failed before, from using up what fresh windows
 // need.
 func (a *asker) urgency(r plan.Request) quota.Lane {
+	if r.Lane == plan.Backfill {
+		return quota.History
+	}
 	if r.Lane == plan.Repair || a.isApart(r) {
 		return quota.Background
 	}
@@ -53,6 +59,10 @@ func (a *asker) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 	args := []any{"dataset", of.Dataset, inLog(sc), "variant", sel.Variant.Name, "err", e, bodyOf(e)}
 	switch e.Class {
 	case cloudflare.Entitlement:
+		if a.faults.backfills { // regular work decides about variants
+			a.faults.failAlone(of, upstream.ReasonOf(e), e, seriesFailed)
+			return
+		}
 		a.refuse(sc, sel, e)
 	case cloudflare.Ours:
 		a.faults.failAlone(of, ledger.UpstreamError, e, notUnderstood)

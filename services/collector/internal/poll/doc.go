@@ -37,5 +37,9 @@
 //   - recorder writes the gaps and other records
 //   - reporter sets problems and gauges
 //
+// Requests of operators (requests.go) are carried out by the same goroutine, between two
+// requests to Cloudflare and while the loop waits for the next pass. What a request changes
+// and its audit event are one append.
+//
 // They share sender (permits and requests) and writer (appends, with package journal).
 package poll

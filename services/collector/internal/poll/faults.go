@@ -17,6 +17,10 @@ import (
 // again.
 type faults struct {
 	*env
+	// backfills: what fails is said by the backfills that want it, and is no problem of
+	// collecting.
+	backfills bool
+
 	tries   map[ledger.Series]*try
 	off     map[string]*backoff.Backoff                // datasets with a field that Cloudflare does not know
 	invalid map[ledger.Series]map[bucket.Time]*invalid // windows that cannot be stored, by start
@@ -138,6 +142,10 @@ func (f *faults) reject(key bucket.Key, why string, err error) {
 	w.detail = store.Text(err.Error())
 	w.Fail(f.trusted.Second(), seriesFailed, f.rng.Float64())
 	f.metrics.invalid.WithLabelValues(key.Dataset).Inc()
+	if f.backfills {
+		f.quiet.Warn(aboutSeries(of), why+"; it is not stored, and is requested again", "dataset", of.Dataset, inLog(of.Scope), "window", key.Start.String(), "err", err)
+		return
+	}
 	f.trouble.Set(trouble.InvalidValue, aboutSeries(of), why+"; it is not stored, and is requested again: "+w.detail)
 }
 
@@ -167,14 +175,22 @@ func (f *faults) expireInvalid(c roster.Claim) {
 func (f *faults) closeInvalid(of ledger.Series) {
 	if len(f.invalid[of]) == 0 {
 		delete(f.invalid, of)
+		if f.backfills {
+			return
+		}
 		f.trouble.Clear(trouble.InvalidValue, aboutSeries(of))
 	}
 }
 
 func aboutSeries(of ledger.Series) string { return of.Dataset + " " + of.Scope.String() }
 
-// away records that a line can send nothing, and until when.
+// away records that a line can send nothing, and until when. What fails in backfills alone ends
+// only these for a while: if nothing can be sent, regular work finds out.
 func (f *faults) away(l *line, e *cloudflare.Error, reason ledger.Reason, p backoff.Pauses) {
+	if f.backfills {
+		l.noHistory = f.trusted.Second().Add(p.Most)
+		return
+	}
 	l.outage.Begin(f.trusted.Second(), e, reason, p, f.rng.Float64())
 	l.blocked = l.outage.Next
 }

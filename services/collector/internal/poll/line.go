@@ -20,6 +20,7 @@ type line struct {
 	blocked bucket.Time     // nothing may be sent before, in this pass; 0: not blocked
 
 	discoverAt bucket.Time
+	noHistory  bucket.Time     // no permit for backfills before
 	listing    upstream.Outage // of the list of zones alone
 	unlisted   bool            // the list failed in this pass, so no settings are read
 	list       roster.List     // of zones, as of the last response

@@ -123,6 +123,12 @@ func (s *state) loadRecords(ctx context.Context, now bucket.Time, from interface
 	if s.books.coverage, err = records.Read(ctx, from, nil, roster.Keep(now, s.books.retention), s.catalogue.Datasets); err != nil {
 		return err
 	}
+	if err := s.backfiller.load(ctx, from); err != nil {
+		return err
+	}
+	if err := s.backfiller.loadBelow(ctx, from); err != nil {
+		return err
+	}
 	problems, err := from.Records(ctx, trouble.KindProblems)
 	if err != nil {
 		return fmt.Errorf("read problems: %w", err)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/weir-metrics/weir/services/collector/internal/audit"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/jobs"
+	"github.com/weir-metrics/weir/services/collector/internal/plan"
 )
 
 // Metrics are the loop's own metrics: they distinguish "traffic changed" from "collector
@@ -27,6 +29,7 @@ type Metrics struct {
 	waiting                           *prometheus.GaugeVec
 	filled                            *prometheus.CounterVec
 	lost                              *prometheus.CounterVec
+	accepted                          *prometheus.CounterVec
 	repairBy                          *prometheus.GaugeVec
 	scopes                            *prometheus.GaugeVec
 	accounts                          *prometheus.GaugeVec
@@ -49,6 +52,9 @@ type Metrics struct {
 	needed                            *prometheus.GaugeVec
 	audited                           *prometheus.CounterVec
 	moved                             *prometheus.HistogramVec
+	backfills                         *prometheus.GaugeVec
+	backfillWindows                   *prometheus.GaugeVec
+	backfillsEnded                    *prometheus.CounterVec
 }
 
 // NewMetrics registers the loop's metrics.
@@ -94,6 +100,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		waiting:          gauges("waiting_windows", "Windows that were read and wait for confirmation that they are so quiet, by reason: suspect (empty, or far too low) or delayed (the whole dataset is). They become final by themselves.", "dataset", "reason"),
 		filled:           counters("gaps_filled_windows_total", "Windows that were in the gap ledger and became final.", "dataset"),
 		lost:             counters("lost_windows_total", "Windows that left Cloudflare's retention before they became final.", "dataset"),
+		accepted:         counters("accepted_windows_total", "Missing windows that an operator accepted: they are not requested any more.", "dataset"),
 		repairBy:         gauges("repair_deadline_timestamp_seconds", "When the dataset's oldest gap leaves Cloudflare's retention; absent without a gap. Windows that wait for confirmation are not gaps.", "dataset"),
 		scopes:           gauges("scopes", "Zones by state, and by the credential that is used for them.", "state", "credential"),
 		accounts:         gauges("accounts", "Accounts by state; absent when no dataset is about accounts.", "state"),
@@ -116,6 +123,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		progress:         gauge("progress_timestamp_seconds", "Stream time: the trusted time up to which the log holds all that this process, leading, has committed. Shows that the leader is alive, not that data is complete."),
 		needed:           gauges("budget_needed_requests", "Requests in five minutes that keep the selected zones and datasets complete once nothing is missing, as the planner computes them, by the Cloudflare user that owns the token.", "user"),
 		audited:          counters("audited_buckets_total", "Final buckets that were read again at an age, by what was found: same, moved, gone (an empty response, which proves nothing) or unanswered.", "dataset", "age", "result"),
+		backfills:        gauges("backfill_jobs", "Unfinished backfills by state: running or paused.", "state"),
+		backfillWindows:  gauges("backfill_windows", "Windows of unfinished backfills: present (final before), filled, missing, refused or lost.", "state"),
+		backfillsEnded:   counters("backfill_jobs_ended_total", "Backfills that this process ended, by how: done or cancelled.", "state"),
 		moved:            histograms("drift_ratio", "How far final buckets that were read again at an age had moved: the part of the family that moved most, 0 for a bucket that is the same.", []float64{0, 1e-5, 1e-4, .001, .005, .01, .05, .1, .5, 1}, "dataset", "age"),
 	}
 }
@@ -124,17 +134,25 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // exported, and alerted on, while the process is a standby.
 func (m *Metrics) stepDown() {
 	m.leader.Set(0)
-	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.accounts, m.visible, m.selected, m.visibleAccounts, m.selectedAccounts, m.unmatched, m.unread, m.refused, m.refusedBy, m.needed} {
+	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.accounts, m.visible, m.selected, m.visibleAccounts, m.selectedAccounts, m.unmatched, m.unread, m.refused, m.refusedBy, m.needed, m.backfills, m.backfillWindows} {
 		moment.Reset()
 	}
 	m.standings.publish(nil)
 }
 
-// atZero creates the series whose increase alerts watch, so that the first loss, odd value or
-// audit is an increase.
+// atZero creates the series whose increase alerts and panels watch, so that the first loss, odd
+// value, audit or request is an increase.
 func (m *Metrics) atZero(datasets []catalogue.Dataset) {
+	for _, state := range []jobs.State{jobs.Done, jobs.Cancelled} {
+		m.backfillsEnded.WithLabelValues(string(state))
+	}
+	for lane := plan.Fresh; lane <= plan.Audit; lane++ {
+		m.requests.WithLabelValues(lane.String())
+	}
 	for i := range datasets {
 		m.lost.WithLabelValues(datasets[i].Dataset)
+		m.filled.WithLabelValues(datasets[i].Dataset)
+		m.accepted.WithLabelValues(datasets[i].Dataset)
 		m.cut.WithLabelValues(datasets[i].Dataset)
 		m.invalid.WithLabelValues(datasets[i].Dataset)
 		if !slices.ContainsFunc(datasets[i].Variants, func(v catalogue.Variant) bool { return !v.Sampled }) {

@@ -43,8 +43,10 @@ type Config struct {
 
 // Poller runs the loop while its process leads.
 type Poller struct {
-	config Config
-	env    *env
+	config    Config
+	env       *env
+	reception reception
+	restating chan struct{} // holds one while a restatement is under way
 }
 
 // New returns a Poller.
@@ -60,7 +62,7 @@ func New(c Config) *Poller {
 			e.quiet.Warn(source, "clock is ahead of another; using the earlier one", "source", source, "skew", skew)
 		}
 	})
-	return &Poller{config: c, env: e}
+	return &Poller{config: c, env: e, restating: make(chan struct{}, 1)}
 }
 
 // Lead collects under a lease until ctx ends or the store fails. The error
@@ -69,10 +71,13 @@ func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
 	p.env.metrics.leader.Set(1)
 	defer p.env.metrics.stepDown()
 	defer p.env.trouble.StepDown()
+	desk, end := p.reception.open()
+	defer end()
 	s, err := p.load(ctx, won)
 	if err != nil {
 		return fmt.Errorf("load state: %w", err)
 	}
+	s.desk = desk
 	for {
 		began := time.Now()
 		next, err := s.pass(ctx)
@@ -83,11 +88,36 @@ func (p *Poller) Lead(ctx context.Context, won store.Lease) error {
 		if p.config.Passed != nil {
 			p.config.Passed()
 		}
-		switch err := s.journal.Wait(ctx, next); {
+		s.changed = false
+		switch err := s.journal.Wait(ctx, next, s.wait); {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
 			return fmt.Errorf("collect: %w", err)
+		}
+	}
+}
+
+// wait waits for a time and serves requests meanwhile. It returns early after one that
+// changed something, since the next pass is then useful.
+func (s *state) wait(ctx context.Context, until time.Time) (early bool, err error) {
+	for {
+		if err := s.serveWaiting(ctx); err != nil || s.changed {
+			return s.changed, err
+		}
+		waiting, stop := context.WithCancel(ctx)
+		over := make(chan error, 1)
+		go func() { over <- s.clock.WaitUntil(waiting, until) }()
+		select {
+		case err := <-over:
+			stop()
+			return false, err
+		case e := <-s.desk.errands:
+			stop()
+			<-over //nolint:errcheck // it was stopped
+			if err := s.serve(ctx, e); err != nil {
+				return false, err
+			}
 		}
 	}
 }

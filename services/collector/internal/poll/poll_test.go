@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,9 +51,18 @@ type leaping struct {
 	*clock.Manual
 	end  time.Time
 	done context.CancelFunc
+	held atomic.Pointer[chan struct{}] // waits end when it is closed; see world.later
 }
 
 func (l *leaping) WaitUntil(ctx context.Context, t time.Time) error {
+	if held := l.held.Load(); held != nil {
+		select {
+		case <-*held:
+			l.held.Store(nil)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	if t.After(l.end) {
 		l.Set(l.end)
 		l.done()
@@ -73,6 +83,7 @@ type world struct {
 	config    poll.Config
 	registry  *prometheus.Registry
 	token     string // that the loop's client sends
+	poller    *poll.Poller
 }
 
 func newWorld(t *testing.T, change func(*cfsim.Config)) *world {
@@ -164,7 +175,8 @@ func (w *world) tryToRun(d time.Duration) error {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := poll.New(w.config).Lead(ctx, won); err != nil && !errors.Is(err, context.Canceled) {
+	w.poller = poll.New(w.config)
+	if err := w.poller.Lead(ctx, won); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil

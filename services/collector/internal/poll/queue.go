@@ -33,6 +33,9 @@ func (a *asker) ask(ctx context.Context, p plan.Plan) error {
 		until = next // windows of one line that fall due do not wait for another line
 	}
 	for {
+		if err := a.serve(ctx); err != nil {
+			return err
+		}
 		var soonest time.Time
 		asked := false
 		for _, q := range queues {
@@ -59,6 +62,21 @@ func (a *asker) ask(ctx context.Context, p plan.Plan) error {
 			}
 		}
 	}
+}
+
+// askBriefly sends requests until a time, without waiting for permits.
+func (a *asker) askBriefly(ctx context.Context, requests []plan.Request, until time.Time) error {
+	for _, q := range a.queues(a.inTurn(requests)) {
+		for len(q.requests) > 0 && a.clock.Now().Before(until) {
+			if err := a.serve(ctx); err != nil {
+				return err
+			}
+			if err := a.askNext(ctx, q, until); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // queues assigns requests to their lines.
@@ -113,6 +131,11 @@ func (a *asker) askFirst(ctx context.Context, q *lineQueue, until time.Time) err
 	switch {
 	case err != nil:
 		return fmt.Errorf("reserve permits: %w", err)
+	case !ok && r.Lane == plan.Backfill:
+		// The line is not blocked: regular work has permits of its own.
+		q.noHistory = a.trusted.Second().Add(wait + time.Second)
+		q.stop()
+		return nil
 	case !ok && a.isApart(r):
 		// Others may be more urgent.
 		q.requests, q.later = q.requests[1:], a.trusted.Second().Add(wait+time.Second)
@@ -136,6 +159,9 @@ func (a *asker) askFirst(ctx context.Context, q *lineQueue, until time.Time) err
 		return nil
 	}
 	q.requests = q.requests[1:]
+	if a.sends != nil {
+		a.sends(r)
+	}
 	response, readAt, err := a.sender.send(ctx, r)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

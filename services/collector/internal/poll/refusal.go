@@ -64,7 +64,7 @@ func (a *alike) refuse(from *asker, l *line, r plan.Request, e *cloudflare.Error
 	a.streak++
 	a.err = e
 	for _, sc := range r.Scopes {
-		if !slices.Contains(l.refused, sc) {
+		if !from.faults.backfills && !slices.Contains(l.refused, sc) {
 			l.refused = append(l.refused, sc)
 		}
 	}

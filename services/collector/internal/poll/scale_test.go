@@ -174,6 +174,7 @@ func (w *scale) records(b *testing.B) (size int, read time.Duration) {
 // boundless is a budget that nothing uses up.
 type boundless struct{}
 
+func (boundless) Leaves(quota.Lane) int { return 1 << 20 }
 func (boundless) TryTake(context.Context, quota.Lane) (bool, time.Duration, error) {
 	return true, 0, nil
 }

@@ -2,6 +2,7 @@ package poll
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -21,6 +22,8 @@ type state struct {
 	lines    lines
 	journal  *journal.Journal
 	interval time.Duration // longest pause between passes
+	desk     *desk
+	changed  bool // a request changed something, so the next pass should begin at once
 
 	faults     *faults
 	books      *books
@@ -35,6 +38,7 @@ type state struct {
 	retention  *retention
 	auditor    *auditor
 	inspector  *inspector
+	backfiller *backfiller
 	recorder   *recorder
 	reporter   *reporter
 }
@@ -56,7 +60,7 @@ func (p *Poller) compose(won store.Lease, now bucket.Time) *state {
 	s.history = &history{env: e, books: s.books, store: c.Store, unreadable: c.Unreadable, recent: map[ledger.Series][]settle.Final{}}
 	s.drift = &drift{unsaved: map[string]bool{}}
 	s.judge = &judge{
-		env: e, faults: s.faults, books: s.books, history: s.history, drift: s.drift, commit: s.writer.commit,
+		env: e, faults: s.faults, books: s.books, history: s.history, drift: s.drift, commit: s.writer.commit, wanted: s.books.open,
 		versions: map[string]uint32{}, defined: map[string]*bucket.Definition{},
 	}
 	s.sender = &sender{env: e, faults: s.faults, books: s.books, lines: all, journal: log}
@@ -66,7 +70,7 @@ func (p *Poller) compose(won store.Lease, now bucket.Time) *state {
 	}
 	s.asker = &asker{
 		env: e, faults: s.faults, books: s.books, lines: all, sender: s.sender, journal: log,
-		take: s.judge.take, aside: s.settings.aside,
+		take: s.judge.take, aside: s.settings.aside, serve: s.serveWaiting,
 	}
 	s.discoverer = &discoverer{
 		env: e, books: s.books, lines: all, lookback: c.Lookback, unreadable: c.Unreadable,
@@ -87,6 +91,7 @@ func (p *Poller) compose(won store.Lease, now bucket.Time) *state {
 	s.reporter = &reporter{
 		env: e, faults: s.faults, books: s.books, settings: s.settings, lines: all, users: usersOf(all), interval: c.Interval,
 	}
+	s.backfiller = newBackfiller(s, c)
 	return s
 }
 
@@ -107,6 +112,9 @@ func (s *state) pass(ctx context.Context) (next time.Time, err error) {
 	if err != nil {
 		return next, err
 	}
+	if err := s.backfill(ctx, idle); err != nil {
+		return next, err
+	}
 	if err := s.auditor.audit(ctx, idle); err != nil {
 		return next, err
 	}
@@ -121,6 +129,7 @@ func (s *state) pass(ctx context.Context) (next time.Time, err error) {
 		return next, err
 	}
 	s.reporter.setGauges(now, claims)
+	s.backfiller.report(now)
 	if err := s.journal.RecordStream(ctx, now.Std()); err != nil {
 		return next, err
 	}
@@ -179,6 +188,22 @@ func (s *state) collect(ctx context.Context, now bucket.Time) error {
 	return s.asker.ask(ctx, s.plan(now, claims))
 }
 
+// backfill works on jobs with the lines that have no regular work left.
+func (s *state) backfill(ctx context.Context, idle map[*line]bool) error {
+	now, err := s.now(ctx)
+	if err != nil {
+		return err
+	}
+	if len(s.backfiller.jobs) == 0 {
+		return nil
+	}
+	free := maps.Clone(idle)
+	for _, r := range s.plan(now, s.books.claims(now)).Requests {
+		delete(free, s.books.lineOf(r.Scopes[0]))
+	}
+	return s.backfiller.work(ctx, now, free)
+}
+
 func (s *state) plan(now bucket.Time, claims []roster.Claim) plan.Plan {
 	return plan.Make(now, s.books.wants(claims), s.books, plan.DefaultCeilings)
 }
@@ -193,6 +218,9 @@ func (s *state) nextPass(now bucket.Time, claims []roster.Claim) time.Time {
 		next = now.Add(time.Second)
 	case p.Next != 0:
 		next = min(next, p.Next)
+	}
+	if wake := s.backfiller.wake(now); wake != 0 {
+		next = min(next, wake)
 	}
 	var unblocked bucket.Time // when the first line is
 	for _, l := range s.lines {

@@ -28,6 +28,11 @@ type judge struct {
 	history *history
 	drift   *drift
 	commit  func(context.Context, store.Batch) error
+	// wanted returns the windows of a dataset and scope that may become final.
+	wanted func(d *catalogue.Dataset, sc bucket.Scope, readAt bucket.Time) bucket.Spans
+	// backfills: the windows are those of backfills only, so they say nothing about how
+	// collecting goes.
+	backfills bool
 
 	versions map[string]uint32 // of definitions, by dataset
 	defined  map[string]*bucket.Definition
@@ -44,7 +49,9 @@ func (j *judge) take(ctx context.Context, r plan.Request, response *cloudflare.R
 			j.books.settling[l.sel.Dataset.Dataset].End(sc, j.books.roster[sc].End != 0)
 		}
 		j.books.settling[l.sel.Dataset.Dataset].Note(readAt, l.readings)
-		j.metrics.lastSuccess.WithLabelValues(l.sel.Dataset.Dataset).Set(float64(readAt))
+		if !j.backfills {
+			j.metrics.lastSuccess.WithLabelValues(l.sel.Dataset.Dataset).Set(float64(readAt))
+		}
 	}
 	// Judged only after every dataset of the response was noted: one may show that a
 	// zone is late where another merely results low.
@@ -157,7 +164,9 @@ func (j *judge) stored(done settled) {
 	j.books.coverage.Final[of] = j.books.coverage.Final[of].Add(b.Window())
 	j.books.settling[b.Dataset].Stored(b.Scope, settle.Final{Start: b.Start, Level: done.folded.Level, Empty: done.folded.Empty})
 	j.metrics.buckets.WithLabelValues(b.Dataset, finality(b.Finality), origin(b.Origin)).Inc()
-	j.drift.settled(j.catalogue.Find(b.Dataset).Delay, done)
+	if !j.backfills {
+		j.drift.settled(j.catalogue.Find(b.Dataset).Delay, done)
+	}
 	j.faults.accepted(of, b.Start)
 	if done.folded.CutLabels > 0 {
 		j.metrics.cut.WithLabelValues(b.Dataset).Add(float64(done.folded.CutLabels))
@@ -234,7 +243,10 @@ func (j *judge) bucket(sel plan.Selection, sc bucket.Scope, f catalogue.Folded, 
 		Finality: ground, Origin: bucket.Repair, Variant: sel.Variant.Name,
 		SampleInterval: f.SampleInterval, ReadAt: readAt, Families: f.Families,
 	}
-	if due := f.Start.Add(d.Size).Add(d.Delay); readAt.Sub(due) <= 3*d.Size {
+	switch due := f.Start.Add(d.Size).Add(d.Delay); {
+	case j.backfills:
+		b.Origin = bucket.Backfill
+	case readAt.Sub(due) <= 3*d.Size:
 		b.Origin = bucket.Live
 	}
 	return b
@@ -259,8 +271,11 @@ func finality(f bucket.Finality) string {
 }
 
 func origin(o bucket.Origin) string {
-	if o == bucket.Live {
+	switch o {
+	case bucket.Live:
 		return "live"
+	case bucket.Backfill:
+		return "backfill"
 	}
 	return "repair"
 }
@@ -295,25 +310,34 @@ func (j *judge) hole(sc bucket.Scope) (first bucket.Time) {
 	return first
 }
 
-// readings are the windows of a response, ascending. Those that are not due, not wanted, or
-// already final are closed: they show how far the data has come.
+// readings are the windows of a response, ascending. Those that are not wanted, in particular
+// those that are not due or already final, are closed: they show how far the data has come.
 func (j *judge) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[bucket.Time]catalogue.Folded, readAt bucket.Time) []settle.Reading {
-	from, until := max(j.books.roster[sc].Start.Floor(d.Size), j.books.coverage.Begin(ledger.Series{Dataset: d.Dataset, Scope: sc})), plan.Due(readAt, d.Size, d.Delay)
-	if end := j.books.roster[sc].End; end != 0 {
-		until = min(until, end.Floor(d.Size))
-	}
-	closed := j.books.coverage.Closed(d, j.books.roster[sc])
+	wanted := j.wanted(d, sc, readAt)
 	out := make([]settle.Reading, 0, len(windows))
 	for _, start := range slices.Sorted(maps.Keys(windows)) {
-		f, end := windows[start], start.Add(d.Size)
+		f := windows[start]
 		r := settle.Reading{Start: start, Empty: f.Empty, Level: f.Level, Sampled: f.SampleInterval > 1}
-		r.Closed = start < from || end > until || closed.Contains(bucket.Window{Start: start, End: end})
-		if !r.Closed {
+		if r.Closed = !wanted.Contains(bucket.Window{Start: start, End: start.Add(d.Size)}); !r.Closed {
 			r.Digest = digest(f.Families)
 		}
 		out = append(out, r)
 	}
 	return out
+}
+
+// open are the windows of a dataset and scope that regular work wants: those that are due and
+// neither final nor decided.
+func (b *books) open(d *catalogue.Dataset, sc bucket.Scope, readAt bucket.Time) bucket.Spans {
+	who := b.roster[sc]
+	w := bucket.Window{
+		Start: max(who.Start.Floor(d.Size), b.coverage.Begin(ledger.Series{Dataset: d.Dataset, Scope: sc})),
+		End:   plan.Due(readAt, d.Size, d.Delay),
+	}
+	if who.End != 0 {
+		w.End = min(w.End, who.End.Floor(d.Size))
+	}
+	return b.coverage.Closed(d, who).Missing(w)
 }
 
 // acceptVariant removes recorded refusals of a variant for a scope, after a response for it.

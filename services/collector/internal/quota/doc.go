@@ -22,7 +22,8 @@
 // # Lanes
 //
 // Background work gets what urgent work does not need, according to the planner's estimate.
-// So a long backfill never delays a fresh window, and the whole share is usable.
+// So a long backfill never delays a fresh window, and the whole share is usable. A backfill
+// gets three quarters of that, so that a repair need not wait until its permits count no more.
 //
 // # Budget errors
 //

@@ -26,12 +26,13 @@ type Reserver interface {
 type Lane uint8
 
 // The lanes. Urgent keeps the newest windows complete: fresh windows, confirming readings,
-// the scope list. Background can wait: repair of old windows, backfill, command-line tools.
-// Spare is optional: audits. It takes one permit at a time, and only while half of the share
+// the scope list. Background can wait: repair of old windows, command-line tools. History is
+// for backfills: it leaves a part of what background work may have to repairs. Spare is optional: audits. It takes one permit at a time, and only while half of the share
 // is free.
 const (
 	Urgent Lane = iota + 1
 	Background
+	History
 	Spare
 )
 
@@ -67,6 +68,9 @@ const safety = 5 * time.Second
 
 // spareHeadroom is the part of the share that the spare lane leaves alone.
 const spareHeadroom = .5
+
+// mostHistory is the part of what background work may have that backfills may have.
+const mostHistory = .75
 
 // mostReserved is the largest part of the share that is reserved for urgent work.
 const mostReserved = .75
@@ -379,12 +383,7 @@ func (l *Limiter) reserved(now time.Time, lane Lane) (until time.Time, wait bool
 	if lane == Urgent {
 		return time.Time{}, false
 	}
-	limit := l.present(now)
-	keep := int(math.Ceil(l.c.Headroom * float64(limit)))
-	if l.need >= 0 {
-		keep = min(int(math.Round(margin*l.need)), int(mostReserved*float64(limit)))
-	}
-	most, had := max(1, limit-keep), 0
+	most, had := l.leaves(now, lane), 0
 	for i := len(l.sent) - 1; i >= 0; i-- {
 		if l.sent[i].urgent {
 			continue
@@ -394,6 +393,28 @@ func (l *Limiter) reserved(now time.Time, lane Lane) (until time.Time, wait bool
 		}
 	}
 	return time.Time{}, false
+}
+
+// leaves is how many requests in a span urgent work leaves to a lane.
+func (l *Limiter) leaves(now time.Time, lane Lane) int {
+	limit := l.present(now)
+	keep := int(math.Ceil(l.c.Headroom * float64(limit)))
+	if l.need >= 0 {
+		keep = min(int(math.Round(margin*l.need)), int(mostReserved*float64(limit)))
+	}
+	most := max(1, limit-keep)
+	if lane == History {
+		most = max(1, int(mostHistory*float64(most)))
+	}
+	return most
+}
+
+// Leaves is how many requests in a [Config.Span] urgent work leaves to a lane.
+func (l *Limiter) Leaves(lane Lane) int {
+	now := l.c.Clock.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.leaves(now, lane)
 }
 
 // Refused must be called for every budget error, with the pause that Cloudflare requests; 0

@@ -133,6 +133,9 @@ func (d *discovery) see(z Seen, credential string, wanted bool, lookback time.Du
 	s := old.clone()
 	moved := s.AccountID != z.AccountID || s.Credential != credential
 	s.Credential = credential
+	if z.Created != 0 {
+		s.Created = z.Created
+	}
 	s.Name, s.AccountID, s.AccountName, s.Plan = z.Name, z.AccountID, z.AccountName, z.Plan
 	if moved || z.Plan != old.Plan {
 		s.Checked = 0 // another plan, account or credential: entitlements must be read again
@@ -170,5 +173,5 @@ func (s *Scope) clone() *Scope {
 func (s *Scope) sameFacts(o *Scope) bool {
 	return s.Credential == o.Credential && s.Name == o.Name && s.AccountID == o.AccountID && s.AccountName == o.AccountName && s.Plan == o.Plan &&
 		s.ZoneLabel == o.ZoneLabel && s.AccountLabel == o.AccountLabel && slices.Equal(s.Earlier, o.Earlier) && s.State == o.State &&
-		s.Start == o.Start && s.End == o.End && s.Checked == o.Checked
+		s.Start == o.Start && s.Created == o.Created && s.End == o.End && s.Checked == o.Checked
 }

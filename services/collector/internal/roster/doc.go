@@ -44,8 +44,9 @@ type Scope struct {
 	Plan      string      `json:"plan"` // for people; access depends on Entitled
 	State     State       `json:"state"`
 	FirstSeen bucket.Time `json:"first_seen"`
-	Start     bucket.Time `json:"start"` // windows from here on are wanted
-	End       bucket.Time `json:"end"`   // windows that end after it are not wanted; 0 while active
+	Created   bucket.Time `json:"created,omitempty"` // at Cloudflare; 0: not known
+	Start     bucket.Time `json:"start"`             // windows from here on are wanted
+	End       bucket.Time `json:"end"`               // windows that end after it are not wanted; 0 while active
 	// Away are the spans between an End and a return, oldest first, at most
 	// [maxAway]. Windows in them are not wanted.
 	Away []Away `json:"away,omitempty"`

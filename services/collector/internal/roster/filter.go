@@ -123,6 +123,9 @@ func (f Filter) wanted() func(Seen) bool {
 	}
 }
 
+// Wants reports whether a zone or an account is selected.
+func (f Filter) Wants(z Seen) bool { return f.wanted()(z) }
+
 // Unmatched is an entry of a setting that selects nothing.
 type Unmatched struct {
 	Setting, Entry string

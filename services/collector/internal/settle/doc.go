@@ -23,8 +23,8 @@
 //   - A reading that is empty, or far below the usual level of the scope, is suspect: data
 //     that has not arrived looks like no traffic. A window that was ever suspect stays
 //     doubtful, and its last reading must count (later data has arrived in the replica of
-//     this response), or its age must exceed all delays ever observed. The deadline does not
-//     apply to it.
+//     this response), or its age must exceed all delays ever observed. It needs the two equal
+//     readings in either case. The deadline does not apply to it.
 //   - A scope whose recent buckets are all empty is quiet, and its next empty bucket is
 //     doubtful but not suspect.
 //   - If the newest windows of a scope are suspect in any dataset, its data is late. Every
@@ -67,13 +67,15 @@ const (
 	// distinct is by how much the share of an hour's distinct counts that its first
 	// minutes have can exceed their share of the time.
 	distinct = 4
-	// SuspectAge is the age at which an empty window is credible without further
-	// evidence; for young scopes YoungAge, since Cloudflare delays new Free zones by up
+	// SuspectAge is the age at which an empty window is credible if two readings ten
+	// minutes apart agree; for young scopes YoungAge, since Cloudflare delays new Free zones by up
 	// to a day.
 	SuspectAge = 6 * time.Hour
 	YoungAge   = 24 * time.Hour
 	// keepMargin is how long before Cloudflare drops a window it is credible.
 	keepMargin = 2 * time.Hour
+	// lastChance is how long before Cloudflare drops a window one reading is credible.
+	lastChance = 2 * AgreeApart
 	// DelayedAge is the age at which windows of a late dataset no longer wait.
 	DelayedAge = 24 * time.Hour
 	// historyLen is the number of buckets that define a scope's usual level.

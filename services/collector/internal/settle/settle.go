@@ -57,7 +57,7 @@ type pending struct {
 	lastCounted bucket.Time // newest reading that counted; 0: none by this leader
 	counted     bool        // the newest reading counted
 	equal       int         // consecutive readings with this digest
-	// lead is how far past the window the data of the newest response lies.
+	// Lead is how far past the window the data of the newest response lies.
 	lead time.Duration
 	// confirmations counts consecutive equal readings whose responses had enough lead.
 	confirmations int
@@ -230,11 +230,11 @@ func (d *Dataset) Judge(now bucket.Time, s bucket.Scope, readings []Reading, hol
 	return verdicts
 }
 
-// lead is how far past the window of reading i the data of its response lies. It is inferred
+// Lead is how far past the window of reading i the data of its response lies. It is inferred
 // from the response: the distance to its newest non-empty window, at least one nanosecond if
 // there is one. If that is the next window, the lead is as large a share of it as its
 // level is of this window's level.
-func (p Policy) lead(readings []Reading, i int) time.Duration {
+func (p Policy) Lead(readings []Reading, i int) time.Duration {
 	end := readings[i].Start.Add(p.Size)
 	for _, r := range slices.Backward(readings[i+1:]) {
 		switch {
@@ -296,7 +296,7 @@ func (sc *scope) take(policy Policy, now bucket.Time, readings []Reading) {
 		}
 		p.looksSuspect, p.hadTraffic = low[i], hasTraffic(recent) || !r.Empty
 		p.everSuspect = p.everSuspect || p.looksSuspect
-		p.lead = policy.lead(readings, i)
+		p.lead = policy.Lead(readings, i)
 		if age := now.Sub(r.Start.Add(policy.Size)); !p.looksSuspect && age >= SuspectAge {
 			p.lead = max(p.lead, Beyond) // old enough to be complete
 		}
@@ -412,7 +412,9 @@ func (sc *scope) credibleAge(start bucket.Time, size time.Duration) time.Duratio
 // credible reports whether a suspect or doubtful window may become final.
 func (sc *scope) credible(p *pending, r Reading, now bucket.Time, age, size time.Duration) bool {
 	if age >= sc.credibleAge(r.Start, size) {
-		return true
+		// One response may be empty by mistake, whatever the age of the window. Only if
+		// Cloudflare drops the window before it can be read again, one reading must do.
+		return p.agreed(now) || sc.keeps > 0 && age >= sc.keeps-2*size-lastChance
 	}
 	// The lead must be that of the same response: another response may come from a replica
 	// with newer data. Data may also stop arriving in the middle of a window. So without

@@ -524,6 +524,37 @@ func TestSilenceIsBelievedBeforeCloudflareDropsIt(t *testing.T) {
 	wantFinal(t, look(t, d, end.Add(20*time.Hour), noon, 0), bucket.SuspectConfirmed)
 }
 
+// One response may be empty by mistake. However old the window is, its zeros need a second
+// reading ten minutes later, unless it would come too late.
+func TestOneEmptyResponseIsNoEvidence(t *testing.T) {
+	const month = 30 * 24 * time.Hour
+	begin := func(keeps time.Duration) *settle.Dataset {
+		d := settle.New(policy)
+		d.Restore(zone, settle.Past{FirstSeen: noon.Add(-72 * time.Hour), Recent: busy(), Keeps: keeps})
+		return d
+	}
+	d := begin(2 * month)
+	v := look(t, d, at(month), noon, 0)
+	if v.Final != 0 || v.Reason != settle.Suspect || v.Again != at(month+settle.AgreeApart) {
+		t.Fatalf("the verdict on one empty response is %+v", v)
+	}
+	if v := look(t, d, at(month+settle.Spacing), noon, 0); v.Final != 0 {
+		t.Fatalf("a minute later it is %+v", v)
+	}
+	wantFinal(t, look(t, d, at(month+settle.AgreeApart), noon, 0), bucket.SuspectConfirmed)
+
+	d = begin(2 * month)
+	look(t, d, at(month), noon, 0)
+	v = look(t, d, at(month+settle.AgreeApart), noon, 100)
+	if v.Final != 0 && v.Since != at(month+settle.AgreeApart) {
+		t.Fatalf("after another response it is %+v", v)
+	}
+	wantFinal(t, look(t, d, at(month+2*settle.AgreeApart), noon, 100), bucket.SuspectConfirmed)
+
+	d = begin(month)
+	wantFinal(t, look(t, d, at(month-15*time.Minute-2*size), noon, 0), bucket.SuspectConfirmed)
+}
+
 // An hourly bucket of a zone that is half an hour late fills slowly and never
 // looks low. The zone's short buckets show the hole; past its deadline or not,
 // the hour must wait.

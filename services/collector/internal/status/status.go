@@ -176,6 +176,22 @@ func (s *Source) Coverage(ctx context.Context, f store.Filter, window bucket.Win
 	return out, p.now.Std(), nil
 }
 
+// Open returns the ranges that are due and not final, ascending by dataset, scope and
+// window. A zero end means no bound.
+func (s *Source) Open(ctx context.Context, f store.Filter, window bucket.Window, decided bool) (out []coverage.Open, err error) {
+	p, err := s.read(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	if window.End == 0 {
+		window.End = p.now
+	}
+	for _, c := range p.claims {
+		out = append(out, p.book.View(c, p.now).Open(window, decided)...)
+	}
+	return out, nil
+}
+
 var protoStates = map[coverage.State]bucketv1.CoverageState{
 	coverage.Final:      bucketv1.CoverageState_COVERAGE_STATE_FINAL,
 	coverage.Unreadable: bucketv1.CoverageState_COVERAGE_STATE_UNREADABLE,

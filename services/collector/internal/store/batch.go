@@ -45,8 +45,8 @@ func (r *Record) Validate() error {
 
 // Validate returns an error if no driver may store the entry.
 func (e *NewEntry) Validate() error {
-	if e.Kind < bucket.KindBucket || e.Kind > bucket.KindRestatement {
-		return fmt.Errorf("kind is %d; it must be %d to %d", e.Kind, bucket.KindBucket, bucket.KindRestatement)
+	if !e.Kind.Written() {
+		return fmt.Errorf("kind is %d; it must be %d to %d or %d", e.Kind, bucket.KindBucket, bucket.KindRestatement, bucket.KindAudit)
 	}
 	if len(e.Payload) == 0 {
 		return fmt.Errorf("%s has no payload", e.Key)
@@ -65,6 +65,9 @@ func (e *NewEntry) Validate() error {
 		if err := e.Key.Scope.Validate(); err != nil {
 			return fmt.Errorf("%s: %w", e.Key, err)
 		}
+	}
+	if e.Kind == bucket.KindRestatement && (e.Key.Dataset == "" || e.Key.Scope == (bucket.Scope{}) || e.End <= e.Key.Start) {
+		return fmt.Errorf("restatement of %s that ends at %s: it must have the dataset, the scope and the window of a bucket", e.Key, e.End)
 	}
 	if e.Kind != bucket.KindBucket {
 		return nil

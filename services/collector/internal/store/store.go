@@ -155,10 +155,22 @@ type SnapshotQuery struct {
 	Since bucket.Time
 	// MaxWindows: of those, the newest so many window starts per dataset; 0: all.
 	MaxWindows int
-	// Late, if not nil, is called after the last entry for each matching dataset with
-	// late commits (carousel.Late) among the buckets after Since, whether they are
-	// among the newest windows or not, with the time of the newest, ascending by dataset.
-	Late func(dataset string, committedAt time.Time)
+	// Late, if not nil, asks for late commits besides.
+	Late *LateQuery
+}
+
+// LateQuery asks for the late commits (carousel.Late) of the datasets and scopes of a
+// snapshot, whether their buckets are in it or not. What only an operator's request wanted
+// (bucket.Backfill) is never late.
+type LateQuery struct {
+	// Since: of buckets whose window ends after it.
+	Since bucket.Time
+	// Within: of buckets that were younger than it when they were committed.
+	Within time.Duration
+	// Found is called after the last entry of the snapshot, ascending by dataset, with
+	// late commits of buckets with rows, newest first, until it reports that this
+	// dataset's are enough.
+	Found func(Entry) (enough bool)
 }
 
 // ListQuery selects buckets by window.
@@ -169,6 +181,10 @@ type ListQuery struct {
 	// After continues behind this key in the order (dataset, start, scope);
 	// nil starts at the beginning.
 	After *bucket.Key
+	// Restated has, in the place of a bucket that was restated, the newest restatement:
+	// an entry of kind [bucket.KindRestatement] with the bucket's key. If that is
+	// damaged, it has no payload: an older value is known to be wrong.
+	Restated bool
 }
 
 // Run is a range of windows of one dataset and scope that are final without a gap.
@@ -281,21 +297,28 @@ type Store interface {
 	// ordered by dataset, scope, start. Ranges of one dataset and scope neither
 	// overlap nor touch.
 	Coverage(ctx context.Context, f Filter, since bucket.Time) ([]Run, error)
+	// Unserved is Coverage of the buckets with rows whose window had ended for an age or
+	// longer when they were committed, without those that only an operator's request wanted
+	// (bucket.Backfill): nobody expected them in the replay.
+	Unserved(ctx context.Context, f Filter, since bucket.Time, age time.Duration) ([]Run, error)
 	// Datasets returns every stored dataset version, ascending by revision.
 	Datasets(ctx context.Context) ([]Entry, error)
 
 	// Records returns the records of one kind, ordered by key.
 	Records(ctx context.Context, kind string) ([]Record, error)
+	// AuditEvents returns up to limit entries of kind [bucket.KindAudit] before a
+	// revision (0: from the newest on), newest first. Retention keeps them.
+	AuditEvents(ctx context.Context, before bucket.Revision, limit int) ([]Entry, error)
 	// Reserve grants permits, atomically across processes. It needs no term:
 	// command-line tools share the same budget.
 	Reserve(ctx context.Context, p Permits) (Grant, error)
 
 	// Retire drops buckets whose window ends at or before the time before; it may keep
 	// more (Postgres drops whole partitions). It returns the time up to which
-	// everything is dropped, which is at most before. Entries of other kinds stay.
-	// Fenced by term.
+	// everything is dropped, which is at most before. Restatements are dropped with their
+	// buckets; entries of other kinds stay. Fenced by term.
 	//
-	// Dropping a bucket committed at or before forget raises the floor. A bucket
+	// Dropping an entry committed at or before forget raises the floor. One
 	// committed later (an old window that came late) is replaced by a tombstone, an
 	// entry of kind [bucket.KindDropped] with its revision, chain, key and time, so that
 	// followers of the log can pass it, until a Retire with a later forget.

@@ -16,6 +16,11 @@ func Text(s string) string {
 	if len(s) > MaxText {
 		s = strings.ToValidUTF8(s[:MaxText-len("…")], "") + "…"
 	}
+	return Valid(s)
+}
+
+// Valid replaces what no record or entry can hold: invalid UTF-8, and NUL.
+func Valid(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 

@@ -23,8 +23,8 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// Code names a kind of problem. It is a label value, a word in the log and a
-// heading in docs/operations.md.
+// Code names a kind of problem. It is a label value and a word in the log; an alert
+// bears its name (docs/operations.md, Problems).
 type Code string
 
 // The codes. A leader's codes describe what only the collecting process can know; they
@@ -60,6 +60,8 @@ const (
 	DatasetDisabled Code = "DATASET_DISABLED"
 	// BudgetShort: what is selected needs more requests than the share allows.
 	BudgetShort Code = "BUDGET_SHORT"
+	// BackfillStalled: a running backfill has filled nothing for hours. About: its id.
+	BackfillStalled Code = "BACKFILL_STALLED"
 	// StoreNotWritable: appends fail. Of the process itself, leading or not.
 	StoreNotWritable Code = "STORE_NOT_WRITABLE"
 	// StoreUnreadable: stored entries cannot be read.
@@ -87,6 +89,7 @@ var codes = map[Code]struct {
 	DatasetDisabled:    {slog.LevelError, true},
 	BudgetShort:        {slog.LevelWarn, true},
 	InvalidValue:       {slog.LevelWarn, true},
+	BackfillStalled:    {slog.LevelWarn, true},
 	StoreNotWritable:   {slog.LevelError, false},
 	StoreUnreadable:    {slog.LevelError, false},
 	LeaseContested:     {slog.LevelError, false},
@@ -126,7 +129,7 @@ func New(log *slog.Logger, now func() time.Time, reg prometheus.Registerer) *Boa
 		log: log, now: now, open: map[Code]map[string]*Problem{}, more: map[Code]int{},
 		gauge: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "weir_collector_problems",
-			Help: "Conditions that an operator must resolve or decide about, by code. The code is a heading in docs/operations.md.",
+			Help: "Conditions that an operator must resolve or decide about, by code. See Problems in docs/operations.md.",
 		}, []string{"code"}),
 	}
 	for code := range codes {

@@ -36,12 +36,17 @@ func Check(e *store.Entry) error {
 	return wire.CheckStored(e.Kind, e.Key, e.Payload)
 }
 
-// Bucket decodes a bucket's entry, or says why no reader accepts it.
+// Bucket decodes the entry of a bucket or of a restatement, or says why no reader accepts
+// it.
 func Bucket(e *store.Entry) (*bucket.Bucket, error) {
 	if err := Check(e); err != nil {
 		return nil, err
 	}
-	b, err := wire.DecodeBucket(e.Payload)
+	decode := wire.DecodeBucket
+	if e.Kind == bucket.KindRestatement {
+		decode = wire.DecodeRestatement
+	}
+	b, err := decode(e.Payload)
 	if err == nil && b.Window().End != e.End {
 		// Coverage goes by the row, not by the payload: a row that ends too late
 		// would prevent requests for the windows after it.
@@ -293,6 +298,8 @@ func kindOf(e *store.Entry) string {
 		return "a state of " + e.Key.Dataset
 	case bucket.KindRestatement:
 		return fmt.Sprintf("a restatement of %s", e.Key)
+	case bucket.KindAudit:
+		return "an audit event"
 	case bucket.KindBucket:
 		return fmt.Sprintf("a bucket of %q %s that ends at %s", e.Key.Dataset, e.Key.Scope, e.End)
 	}

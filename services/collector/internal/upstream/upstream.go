@@ -37,6 +37,8 @@ type Budget interface {
 	Share() (share, limit int)
 	// Expect sets how many requests in five minutes keep the newest windows complete.
 	Expect(need float64)
+	// Leaves returns how many requests in five minutes urgent work leaves to a lane.
+	Leaves(lane quota.Lane) int
 	// Refused reports that Cloudflare refused a request because the budget was used
 	// up, and how long it said to wait; 0 if it did not say.
 	Refused(wait time.Duration)

@@ -2,9 +2,13 @@
 // importers and graphs. It serves /backfill and /cloudflare/backfill.
 //
 // The output has one sample per bucket, with the timestamp that a scrape would have
-// shown, family by family. For each family the store is listed once, in order of
-// window and scope, and each bucket is written as it arrives. Memory does not depend
-// on the length of the range, except for the coverage, which is requested once.
+// shown, family by family, and inside a family in order of window and scope. The store has
+// the families of a bucket together. So a dataset is listed once, for the first of its
+// families: that one is written as it arrives, and the rows of the others wait in a spool
+// for their turn, in a few bytes a row. The spool has a fixed size. What does not fit, the
+// families that are needed last, is listed again when its turn comes, again with as many of
+// the others as fit. Memory does not depend on the length of the range, except for the
+// coverage, which is requested once.
 //
 // With a step there are three kinds of output, which differ in the family's name
 // ([Kind]): a bucket as long as the step is unchanged, a longer one is repeated for

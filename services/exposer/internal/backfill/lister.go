@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // Lister is the part of a BucketService's client that a backfill needs.
@@ -143,53 +145,101 @@ type listing struct {
 	from   Lister
 	ctx    context.Context
 	req    *bucketv1.ListBucketsRequest
+	wanted map[string]bool // families; the request may bring more
 	stream grpc.ServerStreamingClient[bucketv1.ListBucketsResponse]
 	failed int
 	last   bucket.Key
 	// passed is called for stored buckets that cannot be read.
 	passed func(revision bucket.Revision, err error)
-	// revision is the revision of the bucket returned last.
+}
+
+// read is a stored bucket.
+type read struct {
+	*bucket.Bucket
 	revision bucket.Revision
+	// unreadable are families whose rows the bucket has, but not in a way that can be
+	// read. Its other families are as stored.
+	unreadable map[string]bool
 }
 
 // next returns the next bucket that can be read, or io.EOF after the last.
-func (l *listing) next() (*bucket.Bucket, error) {
+func (l *listing) next() (read, error) {
 	for {
 		m, err := l.receive()
 		if err == nil {
 			l.failed = 0
-			e, err := wire.Entry(m.GetEntry())
-			switch {
-			case m.GetEntry() == nil:
-				return nil, errors.New("list buckets: received a message without an entry")
-			case err == nil && e.Kind != bucket.KindBucket:
-				err = errors.New("the collector cannot read the stored bucket")
-				fallthrough
-			case err != nil:
-				// Skip it: requesting it again would return the same bytes.
+			if m.GetEntry() == nil {
+				return read{}, errors.New("list buckets: received a message without an entry")
+			}
+			e, unreadable, err := l.entry(m.GetEntry())
+			if err != nil {
 				l.passed(e.Revision, err)
+			}
+			if e.Kind != bucket.KindBucket {
+				// Skip it: requesting it again would return the same bytes.
 				l.req.PageToken = m.GetPageToken()
 				continue
 			}
-			l.revision = e.Revision
-			return e.Bucket, l.check(e.Bucket, m.GetPageToken())
+			return read{e.Bucket, e.Revision, unreadable}, l.check(e.Bucket, m.GetPageToken())
 		}
 		if errors.Is(err, io.EOF) {
-			return nil, io.EOF
+			return read{}, io.EOF
 		}
 		l.stream = nil
 		if l.failed++; l.failed >= attempts || !transient(err) {
-			return nil, fmt.Errorf("list buckets of %s: %w", l.req.GetFilter().GetDatasets()[0], err)
+			return read{}, fmt.Errorf("list buckets of %s: %w", l.req.GetFilter().GetDatasets()[0], err)
 		}
 		if err := pause(l.ctx, firstPause<<(l.failed-1)); err != nil {
-			return nil, err
+			return read{}, err
 		}
 	}
 }
 
+// entry decodes an entry. The error says what of it cannot be read: the entry, if it is no
+// bucket, else some wanted families, which are not in the bucket. A family that cannot be read
+// costs the others nothing, whether they are listed together or each for itself.
+func (l *listing) entry(m *bucketv1.Entry) (e bucket.Entry, unreadable map[string]bool, err error) {
+	if r := m.GetRestatement(); r != nil && l.req.GetAsRestated() { // in the place of its bucket
+		m = &bucketv1.Entry{Revision: m.GetRevision(), Chain: m.GetChain(), CommittedAt: m.GetCommittedAt(), Kind: &bucketv1.Entry_Bucket{Bucket: r.GetBucket()}}
+	}
+	if e, err = wire.Entry(m); err == nil && e.Kind == bucket.KindBucket {
+		return e, nil, nil
+	}
+	if err == nil {
+		return bucket.Entry{Position: e.Position}, nil, errors.New("the collector cannot read the stored bucket")
+	}
+	if m.GetBucket() == nil {
+		return bucket.Entry{Position: e.Position}, nil, err
+	}
+	m = proto.CloneOf(m)
+	b := m.GetBucket()
+	families := map[string][]*bucketv1.FamilyRows{}
+	for _, f := range b.GetFamilies() {
+		families[f.GetFamily()] = append(families[f.GetFamily()], f)
+	}
+	b.Families = nil
+	if e, err = wire.Entry(m); err != nil {
+		return bucket.Entry{Position: e.Position}, nil, err
+	}
+	unreadable = map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(families)) {
+		if !l.wanted[name] {
+			continue
+		}
+		b.Families = families[name]
+		one, why := wire.Entry(m)
+		if why != nil {
+			unreadable[name], err = true, cmp.Or(err, why)
+			continue
+		}
+		e.Bucket.Families = append(e.Bucket.Families, one.Bucket.Families...)
+	}
+	return e, unreadable, err
+}
+
 func (l *listing) receive() (*bucketv1.ListBucketsResponse, error) {
 	if l.stream == nil {
-		stream, err := l.from.ListBuckets(l.ctx, l.req, grpc.MaxCallRecvMsgSize(maxMessage))
+		stream, err := l.from.ListBuckets(l.ctx, l.req, grpc.MaxCallRecvMsgSize(maxMessage), lists)
 		if err != nil {
 			return nil, err
 		}

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/sample"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
@@ -23,6 +23,7 @@ type Request struct {
 	Account  string         // name or id, of which its zones are a part; empty: every scope
 	Labels   []sample.Label // added to every series
 	Format   expo.Format
+	Restated bool // restated buckets have their newest value instead of the first
 
 	Step   time.Duration // 0: each dataset's own bucket size
 	Sum    bool          // Step was given, so smaller buckets are summed to it
@@ -56,7 +57,7 @@ func (e *ParamError) Error() string {
 	return fmt.Sprintf("parameter %s is %q; it must be %s", name, bucket.Clip(e.Value), e.Want)
 }
 
-var known = []string{"account", "dataset", "end", "extend_to_now", "family", "format", "hours", "label", "start", "step_seconds", "zone"}
+var known = []string{"account", "as", "dataset", "end", "extend_to_now", "family", "format", "hours", "label", "start", "step_seconds", "zone"}
 
 // Parse parses the parameters of a request. Every error is a *[ParamError]: nothing
 // is clamped or ignored, since a backfill that silently covers another range than
@@ -82,6 +83,15 @@ func Parse(q url.Values, state *recent.State, d Defaults, b Bounds) (*Request, e
 		case "openmetrics":
 		default:
 			return nil, p.bad("format", "openmetrics or text")
+		}
+	}
+	if p.Has("as") {
+		switch p.Get("as") {
+		case "restated":
+			r.Restated = true
+		case "stored":
+		default:
+			return nil, p.bad("as", "restated (with the newest restatement of each bucket) or stored (with the first value of each bucket)")
 		}
 	}
 	if err := p.span(r, state.Store.Retention, d, b); err != nil {

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	"github.com/weir-metrics/weir/internal/sample"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
@@ -93,7 +93,7 @@ func TestDefaultStaysWithinRetention(t *testing.T) {
 func TestRefused(t *testing.T) {
 	long := strings.Repeat("x", 5000)
 	for _, tc := range []struct{ query, name, want string }{
-		{"hors=1", "hors", "removed: the parameters are account, dataset, end,"},
+		{"hors=1", "hors", "removed: the parameters are account, as, dataset, end,"},
 		{"hours=1&hours=2", "hours", "given once"},
 		{"label=job", "label", "name=value"},
 		{"label=", "label", "removed or given a value"},
@@ -139,6 +139,8 @@ func TestRefused(t *testing.T) {
 		{"dataset=http_5m&step_seconds=2100", "step_seconds", "a day is no multiple of 2100 seconds, and steps begin at midnight UTC"},
 		{"start=2026-03-10T12:30:00Z&end=2026-03-10T13:00:00Z", "start", "before the end, 2026-03-10T12:00:30Z"},
 		{"extend_to_now=yes", "extend_to_now", "0 or 1"},
+		{"as=new", "as", "restated (with the newest restatement of each bucket) or stored"},
+		{"as=", "as", "removed or given a value"},
 		{"extend_to_now=1&end=2026-03-10T01:00:00Z", "extend_to_now", "0 if end is given"},
 		{"family=" + long, "family", "one of"},
 		{long + "=1", long, "removed: the parameters are"},

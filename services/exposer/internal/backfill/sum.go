@@ -5,11 +5,12 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/sample"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 )
 
 // mostRows limits the rows of all scopes held for one step: about 50 MB.
@@ -36,7 +37,9 @@ func (s *sum) add(b *bucket.Bucket, collected bool, set *sample.Set) {
 		s.spoiled = true
 		return
 	}
-	s.set.Zone, s.set.Account = b.Zone, b.Account
+	if s.set.Zone != b.Zone || s.set.Account != b.Account {
+		s.set.Zone, s.set.Account = strings.Clone(b.Zone), strings.Clone(b.Account)
+	}
 	s.covered += b.Size
 	s.until = b.Window().End
 	s.estimate = s.estimate || b.SampleInterval > 1
@@ -56,7 +59,7 @@ func with(set []string, name string) []string {
 	if slices.Contains(set, name) {
 		return set
 	}
-	return append(set, name)
+	return append(set, strings.Clone(name))
 }
 
 // whole reports whether every bucket of the step is in the sum.
@@ -73,14 +76,15 @@ func (s *sum) whole(step time.Duration) bool {
 	return !slices.ContainsFunc(s.without, func(v string) bool { return !slices.Contains(s.with, v) })
 }
 
-// plus adds two sorted sets of rows of one family by label values.
+// plus adds two sorted sets of rows of one family by label values. The result shares
+// nothing with b, whose texts may be parts of a whole message.
 func plus(a, b *bucket.Rows) bucket.Rows {
 	if len(a.Values) == 0 {
-		return *b
+		return bucket.Rows{Family: strings.Clone(b.Family), Labels: appendClones(nil, b.Labels), Values: slices.Clone(b.Values)}
 	}
 	n := b.Width()
 	out := bucket.Rows{
-		Family: b.Family,
+		Family: a.Family,
 		Labels: make([]string, 0, max(len(a.Labels), len(b.Labels))),
 		Values: make([]float64, 0, max(len(a.Values), len(b.Values))),
 	}
@@ -95,29 +99,34 @@ func plus(a, b *bucket.Rows) bucket.Rows {
 			order = slices.Compare(a.Labels[i*n:(i+1)*n], b.Labels[j*n:(j+1)*n])
 		}
 		value := 0.0
-		labels := b.Labels
-		at := j
 		if order <= 0 {
-			labels, at = a.Labels, i
+			out.Labels = append(out.Labels, a.Labels[i*n:(i+1)*n]...)
 			value += a.Values[i]
 			i++
+		} else {
+			out.Labels = appendClones(out.Labels, b.Labels[j*n:(j+1)*n])
 		}
 		if order >= 0 {
 			value += b.Values[j]
 			j++
 		}
-		out.Labels = append(out.Labels, labels[at*n:(at+1)*n]...)
 		out.Values = append(out.Values, value)
 	}
 	return out
+}
+
+func appendClones(dst, texts []string) []string {
+	for _, text := range texts {
+		dst = append(dst, strings.Clone(text))
+	}
+	return dst
 }
 
 // summed writes a block of sums, for each step that lies entirely inside the range
 // and each scope whose buckets fill the step.
 func (o *writer) summed(of *Block) error {
 	step := o.r.Step
-	in := bucket.Window{Start: o.r.Range.Start.Ceil(step), End: o.r.Range.End.Floor(step)}
-	if in.Empty() {
+	if o.window(of).Empty() {
 		return nil
 	}
 	var start bucket.Time
@@ -134,7 +143,7 @@ func (o *writer) summed(of *Block) error {
 		rows = 0
 		return nil
 	}
-	err := o.merged(of, in, func(s *source) error {
+	err := o.merged(of, func(s *source) error {
 		b := s.head
 		if at := b.Start.Floor(step); at != start {
 			if err := flush(); err != nil {

@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/sample"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
@@ -24,6 +25,7 @@ type Job struct {
 	state  *recent.State
 	r      *Request
 	scopes []*bucketv1.Scope // empty: all
+	most   int               // bytes of rows of families to come that Write holds
 
 	Coverage Coverage
 	// Incomplete and Estimates count sums, after Write has returned: sums left out
@@ -32,10 +34,14 @@ type Job struct {
 	Incomplete, Estimates int
 }
 
+// mostSpooled bounds the memory of a backfill: rows of about 10 million samples of ordinary
+// zones, whose values are small whole numbers. Beyond it families are listed again.
+const mostSpooled = 48 << 20
+
 // Prepare resolves the request's zone or account and requests the coverage of the range.
 // The error is a *[ParamError] for an unknown one.
 func Prepare(ctx context.Context, from Lister, state *recent.State, r *Request) (*Job, error) {
-	j := &Job{from: from, state: state, r: r}
+	j := &Job{from: from, state: state, r: r, most: mostSpooled}
 	if r.Zone != "" || r.Account != "" {
 		var err error
 		if j.scopes, err = resolve(ctx, from, r); err != nil {
@@ -56,13 +62,14 @@ func (j *Job) Write(ctx context.Context, w io.Writer, now time.Time, passed func
 	// An abandoned list must end at the server too.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	out := writer{Job: j, ctx: ctx, w: w, now: now, reported: map[bucket.Revision]bool{}, passed: passed}
+	out := writer{Job: j, ctx: ctx, w: w, now: now, reported: map[bucket.Revision]bool{}, passed: passed, spool: spool{most: j.most, held: map[stretch]*held{}}}
 	for _, text := range j.notes() {
 		if err := out.note(text); err != nil {
 			return err
 		}
 	}
 	for i := range j.r.Blocks {
+		out.place = i
 		if err := out.block(&j.r.Blocks[i]); err != nil {
 			return fmt.Errorf("write family %s: %w", j.r.Blocks[i].Title(), err)
 		}
@@ -80,6 +87,8 @@ type writer struct {
 	*Job
 	ctx    context.Context
 	w      io.Writer
+	spool  spool
+	place  int // of the block that is written
 	now    time.Time
 	buf    []byte       // one bucket's lines, reused
 	one    sample.Set   // one bucket's samples, reused
@@ -98,19 +107,36 @@ func (o *writer) pass(revision bucket.Revision, err error) {
 	}
 }
 
-// source is the list of one dataset with its next bucket.
+// source is one family of one dataset with its next bucket.
 type source struct {
-	listing
-	head *bucket.Bucket // nil: at the end
+	family   string
+	listing  *listing
+	held     *held          // what the listing brings for later blocks; nil: nothing
+	replay   *replay        // of what an earlier listing brought; nil: read the listing
+	head     *bucket.Bucket // nil: at the end; valid until the next call of advance
+	revision bucket.Revision
 }
 
-func (s *source) advance() error {
-	b, err := s.next()
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+func (o *writer) advance(s *source) (err error) {
+	s.head = nil
+	if s.replay != nil {
+		s.head, s.revision, err = s.replay.next()
+	} else {
+		var r read
+		for r, err = s.listing.next(); err == nil; r, err = s.listing.next() {
+			if s.held != nil {
+				o.spool.add(s.held, r.Bucket, r.revision, r.unreadable)
+			}
+			if !r.unreadable[s.family] {
+				s.head, s.revision = r.Bucket, r.revision
+				break
+			}
+		}
 	}
-	s.head = b
-	return nil
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // note writes a note on the output. See [expo.AppendNote].
@@ -127,13 +153,14 @@ func (o *writer) block(b *Block) error {
 	if b.Kind == Summed {
 		return o.summed(b)
 	}
-	var last *bucket.Bucket
-	err := o.merged(b, o.r.Range, func(s *source) error {
-		last = s.head
-		return o.bucket(b, s, o.instants(b, last))
+	var last bucket.Key
+	var newest bucket.Window
+	err := o.merged(b, func(s *source) error {
+		last, newest = s.head.Key, s.head.Window()
+		return o.bucket(b, s, newest)
 	})
-	if err == nil && o.r.Extend && last != nil {
-		err = o.extend(b, last.Dataset, last.Window())
+	if err == nil && o.r.Extend && last.Dataset != "" {
+		err = o.extend(b, last.Dataset, newest)
 	}
 	return err
 }
@@ -141,11 +168,11 @@ func (o *writer) block(b *Block) error {
 // merged calls do for each bucket of the block's datasets. Datasets that share the
 // family (before and after a change of bucket size) are merged by time, so that the
 // samples ascend.
-func (o *writer) merged(b *Block, in bucket.Window, do func(*source) error) error {
+func (o *writer) merged(b *Block, do func(*source) error) error {
 	var sources []*source
 	for _, id := range b.Datasets {
-		s := o.list(id, b.Name, in)
-		if err := s.advance(); err != nil {
+		s := o.source(id, b, o.window(b))
+		if err := o.advance(s); err != nil {
 			return err
 		}
 		sources = append(sources, s)
@@ -161,40 +188,68 @@ func (o *writer) merged(b *Block, in bucket.Window, do func(*source) error) erro
 		if err := do(first); err != nil {
 			return err
 		}
-		if err := first.advance(); err != nil {
+		if err := o.advance(first); err != nil {
 			return err
 		}
 	}
 }
 
-func (o *writer) list(dataset, family string, in bucket.Window) *source {
+// source reads the block's family of one dataset: from the spool, or from a list, which also
+// brings the families of later blocks for the spool.
+func (o *writer) source(dataset string, b *Block, in bucket.Window) *source {
+	of := stretch{dataset, in}
+	if r := o.spool.take(of, b.Name); r != nil {
+		return &source{family: b.Name, replay: r}
+	}
+	later := map[string]int{}
+	for i := range o.r.Blocks {
+		other := &o.r.Blocks[i]
+		if i > o.place && len(later) < mostFamilies-1 && slices.Contains(other.Datasets, dataset) && o.window(other) == in {
+			later[other.Name] = i
+		}
+	}
+	s := o.list(dataset, in, append(slices.Collect(maps.Keys(later)), b.Name)...)
+	s.family, s.held = b.Name, o.spool.open(of, later)
+	return s
+}
+
+// mostFamilies is how many families a list may name.
+const mostFamilies = 100
+
+// list reads families of one dataset.
+func (o *writer) list(dataset string, in bucket.Window, families ...string) *source {
+	wanted := map[string]bool{}
+	for _, name := range families {
+		wanted[name] = true
+	}
+	slices.Sort(families)
 	filter := &bucketv1.Filter{Datasets: []string{dataset}, Scopes: o.scopes}
-	return &source{listing: listing{from: o.from, ctx: o.ctx, passed: o.pass, req: &bucketv1.ListBucketsRequest{
-		Filter: filter, StartUnixSeconds: int64(in.Start), EndUnixSeconds: int64(in.End), Families: []string{family},
+	return &source{family: families[0], listing: &listing{from: o.from, ctx: o.ctx, passed: o.pass, wanted: wanted, req: &bucketv1.ListBucketsRequest{
+		Filter: filter, StartUnixSeconds: int64(in.Start), EndUnixSeconds: int64(in.End), Families: families, AsRestated: o.r.Restated,
 	}}}
+}
+
+// window is the range of the windows of a block: of sums, whole steps.
+func (o *writer) window(b *Block) bucket.Window {
+	if b.Kind != Summed {
+		return o.r.Range
+	}
+	return bucket.Window{Start: o.r.Range.Start.Ceil(o.r.Step), End: o.r.Range.End.Floor(o.r.Step)}
 }
 
 // extend repeats the buckets of the newest window up to now. It lists that window
 // again instead of holding it, since it has a bucket for every scope.
 func (o *writer) extend(b *Block, dataset string, newest bucket.Window) error {
-	s := o.list(dataset, b.Name, newest)
+	s := o.list(dataset, newest, b.Name)
 	for {
-		if err := s.advance(); err != nil || s.head == nil {
+		if err := o.advance(s); err != nil || s.head == nil {
 			return err
 		}
 		until := bucket.Window{Start: newest.End, End: bucket.TimeOf(o.now)}
-		if err := o.bucket(b, s, o.multiples(until, s.head.Size)); err != nil {
+		if err := o.bucket(b, s, until); err != nil {
 			return err
 		}
 	}
-}
-
-// instants yields the timestamps of a bucket's samples, ascending.
-func (o *writer) instants(of *Block, b *bucket.Bucket) iter.Seq[sample.Millis] {
-	if of.Kind == Plain {
-		return func(yield func(sample.Millis) bool) { yield(o.state.Store.Stamp.Of(b.Window())) }
-	}
-	return o.multiples(b.Window(), b.Size)
 }
 
 // multiples yields the multiples of the step in w.
@@ -234,18 +289,24 @@ func (o *writer) set(of *Block, s *source) (set *sample.Set, collected bool, err
 	return &o.one, true, nil
 }
 
-// bucket writes the block's samples of the source's bucket at each of the timestamps.
-func (o *writer) bucket(of *Block, s *source, at iter.Seq[sample.Millis]) error {
+// bucket writes the block's samples of the source's bucket: with its timestamp, or at every
+// multiple of the step in a window.
+func (o *writer) bucket(of *Block, s *source, in bucket.Window) error {
 	set, _, err := o.set(of, s)
 	if err != nil || set == nil {
 		return err
 	}
 	o.buf = o.buf[:0]
-	for set.At = range at {
-		if err := set.At.Check(o.now); err != nil {
-			return fmt.Errorf("bucket %s: %w", s.head.Key, err)
+	if of.Kind == Plain {
+		if err := o.at(set, s); err != nil {
+			return err
 		}
-		o.buf = expo.AppendSet(o.buf, o.r.Format, set)
+		return o.write(o.buf)
+	}
+	for set.At = range o.multiples(in, s.head.Size) {
+		if err := o.at(set, s); err != nil {
+			return err
+		}
 		if len(o.buf) > 1<<16 { // a day with a step of one second is large
 			if err := o.write(o.buf); err != nil {
 				return err
@@ -254,6 +315,15 @@ func (o *writer) bucket(of *Block, s *source, at iter.Seq[sample.Millis]) error 
 		}
 	}
 	return o.write(o.buf)
+}
+
+// at appends the samples of a set at its timestamp.
+func (o *writer) at(set *sample.Set, s *source) error {
+	if err := set.At.Check(o.now); err != nil {
+		return fmt.Errorf("bucket %s: %w", s.head.Key, err)
+	}
+	o.buf = expo.AppendSet(o.buf, o.r.Format, set)
+	return nil
 }
 
 func (o *writer) write(p []byte) error {

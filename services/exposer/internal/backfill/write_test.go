@@ -33,6 +33,7 @@ type store struct {
 	once    bool             // cut is counted over all streams: nothing comes after it
 	calls   int
 	spoil   func(n int, e *bucketv1.Entry) // of the n-th bucket; nil: all are whole
+	correct map[int]float64                // added to the values of the n-th bucket by its restatement
 
 	coverage   []*bucketv1.Coverage
 	noCoverage error
@@ -91,6 +92,19 @@ func (l *listed) Recv() (*bucketv1.ListBucketsResponse, error) {
 		}
 		l.i++
 		e := &bucketv1.Entry{Revision: uint64(l.i), Kind: &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(b)}}
+		if names := l.req.GetFamilies(); len(names) > 0 {
+			m := e.GetBucket()
+			m.Families = slices.DeleteFunc(m.Families, func(f *bucketv1.FamilyRows) bool { return !slices.Contains(names, f.GetFamily()) })
+		}
+		if by, restated := l.s.correct[l.i]; restated && l.req.GetAsRestated() {
+			m := e.GetBucket()
+			for _, f := range m.GetFamilies() {
+				for i := range f.GetValues() {
+					f.Values[i] += by
+				}
+			}
+			e = &bucketv1.Entry{Revision: 1000 + uint64(l.i), Kind: &bucketv1.Entry_Restatement{Restatement: &bucketv1.Restatement{Bucket: m, Actor: "ada", Reason: "why"}}}
+		}
 		if l.s.spoil != nil {
 			l.s.spoil(l.i, e)
 		}
@@ -200,7 +214,7 @@ func TestCutListingIsContinued(t *testing.T) {
 		if cut.String() != whole.String() {
 			t.Errorf("a cut listing gives another body:\n%s", cut.String())
 		}
-		if s.calls < 20 {
+		if s.calls < len(s.buckets) {
 			t.Errorf("%d listings: the cuts did not happen", s.calls)
 		}
 	})
@@ -389,5 +403,45 @@ func TestWhatCannotBeReadIsPassed(t *testing.T) {
 	s.cut, s.spoil = 0, func(_ int, e *bucketv1.Entry) { e.GetBucket().DatasetVersion = 77 }
 	if err := Write(t.Context(), io.Discard, s, st, request(t, st, ""), clockAt, nil); err == nil {
 		t.Error("buckets of a version that has not arrived were left out")
+	}
+}
+
+// A file of restated history has the newest value of each bucket, and everything else as
+// another file has it; a restatement that cannot be read is passed like a bucket.
+func TestRestatedHistory(t *testing.T) {
+	st, state := resized(t)
+	st.correct = map[int]float64{len(st.buckets): 1000}
+	file := func(query string) (lines []string, passed int) {
+		t.Helper()
+		var out bytes.Buffer
+		if err := Write(t.Context(), &out, st, state, request(t, state, query), clockAt, func(uint64, error) { passed++ }); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Split(out.String(), "\n"), passed
+	}
+	const query = "hours=1&dataset=http_5m&family="
+	family := feedtest.Total("http_5m")
+	first, _ := file(query + family)
+	stored, _ := file(query + family + "&as=stored")
+	restated, passed := file(query + family + "&as=restated")
+	if !slices.Equal(first, stored) {
+		t.Error("as=stored is another file than the one without it")
+	}
+	differ := 0
+	for i := range first {
+		if first[i] != restated[i] {
+			differ++
+		}
+	}
+	if len(restated) != len(first) || differ != 1 || passed != 0 {
+		t.Errorf("%d lines of %d differ, %d entries were passed; want the one sample of the restated bucket", differ, len(restated), passed)
+	}
+	st.spoil = func(_ int, e *bucketv1.Entry) {
+		if e.GetRestatement() != nil {
+			e.GetRestatement().Bucket.SizeSeconds = 7
+		}
+	}
+	if spoilt, passed := file(query + family + "&as=restated"); passed != 1 || len(spoilt) >= len(restated) {
+		t.Errorf("a restatement that cannot be read: %d entries were passed", passed)
 	}
 }

@@ -57,6 +57,9 @@ type Point struct {
 	Progress time.Time
 	// Retention is the store's current retention; 0: unknown.
 	Retention time.Duration
+	// Late is the newest late commit of each dataset that has any, at the end of a
+	// snapshot; nil otherwise.
+	Late map[string]time.Time
 }
 
 // Meter counts events; package meter implements it.
@@ -73,9 +76,10 @@ type Ingest struct {
 	often *quiet.Log
 	open  []Open
 
-	current  *reader // confirmed; nil before the first snapshot is complete
-	building *reader // inside a snapshot; nil otherwise
-	again    error   // why a new snapshot is needed, found where no error can be returned
+	current  *reader              // confirmed; nil before the first snapshot is complete
+	building *reader              // inside a snapshot; nil otherwise
+	late     map[string]time.Time // at the end of a snapshot
+	again    error                // why a new snapshot is needed, found where no error can be returned
 }
 
 // reader is one history and the sinks that receive it.
@@ -96,7 +100,10 @@ func New(meter Meter, log *slog.Logger, open ...Open) *Ingest {
 	return &Ingest{meter: meter, log: log, often: quiet.New(log, time.Minute), open: open}
 }
 
-var _ client.Handler = (*Ingest)(nil)
+var (
+	_ client.Handler     = (*Ingest)(nil)
+	_ client.LateHandler = (*Ingest)(nil)
+)
 
 // SnapshotBegin implements [client.Handler].
 func (in *Ingest) SnapshotBegin(m *bucketv1.StoreInfo) {
@@ -188,6 +195,16 @@ func (in *Ingest) reject(revision bucket.Revision, err error) {
 	in.often.Error(quiet.Cause(err), "entry rejected; other entries are not affected", "revision", revision, "err", err)
 }
 
+// LateCommits implements [client.LateHandler].
+func (in *Ingest) LateCommits(late []*bucketv1.LateCommit) {
+	in.late = map[string]time.Time{}
+	for _, l := range late {
+		if at := l.GetCommittedAt(); at.IsValid() {
+			in.late[l.GetDataset()] = at.AsTime()
+		}
+	}
+}
+
 // SnapshotEnd implements [client.Handler].
 func (in *Ingest) SnapshotEnd(point *bucketv1.ResumePoint, progress time.Time) {
 	if in.building == nil {
@@ -195,6 +212,7 @@ func (in *Ingest) SnapshotEnd(point *bucketv1.ResumePoint, progress time.Time) {
 	}
 	in.current, in.building = in.building, nil
 	in.confirm(point, progress)
+	in.late = nil
 }
 
 // Progress implements [client.Handler].
@@ -212,7 +230,7 @@ func (in *Ingest) confirm(point *bucketv1.ResumePoint, progress time.Time) {
 		return
 	}
 	for _, sink := range in.current.sinks {
-		sink.Confirm(Point{Position: at, Progress: progress, Retention: in.current.store.Retention})
+		sink.Confirm(Point{Position: at, Progress: progress, Retention: in.current.store.Retention, Late: in.late})
 	}
 }
 

@@ -25,14 +25,16 @@ var (
 	heldDesc      = desc("samples_held", "Samples held in memory, whether served or not.")
 	samplesDesc   = desc("replay_samples", "Samples in a response of /metrics.")
 	seriesDesc    = desc("replay_series", "Distinct series in a response of /metrics.")
-	refusedDesc   = desc("replay_refused", "1 while /metrics answers 503 because even the smallest replay exceeds the hard limit on samples.")
-	expiresDesc   = desc("replay_expires_timestamp_seconds", "Time at which the oldest sample leaves /metrics.")
+	refusedDesc   = desc("replay_refused", "1 while /metrics answers 503 because even the newest windows alone exceed the hard limit on samples.")
+	expiresDesc   = desc("replay_expires_timestamp_seconds", "Time at which /metrics changes without a new bucket: the next turn begins, or a window becomes too old.")
 	newestDesc    = desc("newest_bucket_end_timestamp_seconds", "End of the dataset's newest window in memory.", "dataset")
 	oldestDesc    = desc("oldest_bucket_end_timestamp_seconds", "End of the dataset's oldest window on /metrics.", "dataset")
 	windowsDesc   = desc("replay_windows", "Windows of the dataset on /metrics.", "dataset", "role")
-	trimmedDesc   = desc("replay_trimmed_windows", "Windows of the dataset that the soft limit on samples removed from /metrics.", "dataset", "role")
-	shortDesc     = desc("replay_short", "1 if the replay is too short for the dataset: its samples may be gone after one missed scrape, or stay for less than an hour. The log and the landing page have the reason.", "dataset")
-	spanDesc      = desc("replay_span_seconds", "How long a sample of the dataset stays on /metrics. A Prometheus that is down for longer misses samples until they are backfilled.", "dataset")
+	trimmedDesc   = desc("replay_trimmed_windows", "Windows of the dataset that the limits on samples removed from /metrics, first those of the page in turn.", "dataset", "role")
+	missingDesc   = desc("replay_pages_missing", "Datasets whose page of older windows is in turn and not on /metrics, because it has not been fetched from the collector yet.")
+	lateDesc      = desc("late_commit_timestamp_seconds", "When a bucket of the dataset last became final that was older than the newest windows on /metrics. Pages of older windows follow one another for two rounds after it.", "dataset")
+	shortDesc     = desc("replay_short", "1 if samples of the dataset may be gone after one missed scrape, or a Prometheus that is down for an hour misses some until they are backfilled. The log and the landing page have the reason.", "dataset")
+	spanDesc      = desc("replay_span_seconds", "How long a Prometheus may be down without missing samples of the dataset until they are backfilled: until then each is shown again before it is too old.", "dataset")
 )
 
 var roles = [recent.Roles]string{"total", "breakdown"}
@@ -46,7 +48,7 @@ type watcher struct{ board *view.Board }
 func (w watcher) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		readyDesc, revisionDesc, historyDesc, storeDesc, simulatedDesc, progressDesc, lagDesc, heldDesc, samplesDesc, seriesDesc,
-		refusedDesc, expiresDesc, newestDesc, oldestDesc, windowsDesc, trimmedDesc, shortDesc, spanDesc,
+		refusedDesc, expiresDesc, missingDesc, newestDesc, oldestDesc, lateDesc, windowsDesc, trimmedDesc, shortDesc, spanDesc,
 	} {
 		ch <- d
 	}
@@ -75,6 +77,9 @@ func (w watcher) Collect(ch chan<- prometheus.Metric) {
 		if _, newest := d.Ends(); newest > 0 {
 			gauge(newestDesc, float64(newest), d.Dataset)
 		}
+		if !d.Late.IsZero() {
+			gauge(lateDesc, seconds(d.Late), d.Dataset)
+		}
 	}
 	stamp, maxAge := state.Store.Stamp, time.Duration(w.board.Hours())*time.Hour
 	reach := func(d *recent.Held, span time.Duration) {
@@ -92,22 +97,19 @@ func (w watcher) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(samplesDesc, float64(v.Choice.Samples))
 	gauge(seriesDesc, float64(v.Series()))
+	gauge(missingDesc, float64(v.Choice.Missing))
 	if !v.Choice.Expires.IsZero() {
 		gauge(expiresDesc, seconds(v.Choice.Expires))
 	}
 	for i := range v.Choice.Datasets {
 		d := &v.Choice.Datasets[i]
 		reach(d.Held, d.Span(stamp, maxAge))
-		oldest := d.Len()
-		for role, serve := range d.Serve {
-			gauge(windowsDesc, float64(serve.Len()), d.Dataset, roles[role])
+		for role := range roles {
+			gauge(windowsDesc, float64(d.Windows(role)), d.Dataset, roles[role])
 			gauge(trimmedDesc, float64(d.Trimmed[role]), d.Dataset, roles[role])
-			if serve.Len() > 0 {
-				oldest = min(oldest, serve.From)
-			}
 		}
-		if oldest < d.Len() {
-			gauge(oldestDesc, float64(d.Window(oldest).End), d.Dataset)
+		if oldest, found := d.Oldest(); found {
+			gauge(oldestDesc, float64(oldest.End), d.Dataset)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/internal/expo"
 )
 
 // Meter counts events. It is safe for concurrent use.
@@ -19,6 +19,8 @@ type Meter struct {
 	disconnects     *prometheus.CounterVec
 	rejected        prometheus.Counter
 	published       prometheus.Counter
+	unserved        *prometheus.CounterVec
+	pages           *prometheus.CounterVec
 	rendered        prometheus.Counter
 	renderSeconds   prometheus.Histogram
 	bodyBytes       *prometheus.GaugeVec
@@ -46,6 +48,8 @@ func New(r prometheus.Registerer) *Meter {
 		disconnects: counters("stream_disconnects_total", "Streams that ended, by the error reason of the API or TRANSPORT, IDLE, CONTRACT, STEP_BACK, REFUSED_HERE.", "reason"),
 		rejected:    counter("entries_rejected_total", "Buckets and definitions that could not be served; the log has the errors. Anything but 0 is a bug or a version mismatch."),
 		published:   counter("views_published_total", "Views published, one per confirmed point of the log that changed something."),
+		unserved:    counters("unserved_buckets_total", "Buckets with a value other than zero that were older than CF_METRICS_REPLAY_HOURS when they became final, so that /metrics never shows them: only a backfill has them.", "dataset"),
+		pages:       counters("page_fetches_total", "Attempts to fetch a page of older windows from the collector, by outcome: whole, failed.", "outcome"),
 		rendered:    counter("samples_rendered_total", "Samples rendered from buckets. Each is rendered once, in both formats."),
 		renderSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "weir_exposer_bucket_render_seconds", Help: "Time to render one bucket and add it to memory.",
@@ -68,7 +72,9 @@ func New(r prometheus.Registerer) *Meter {
 		m.backfills.WithLabelValues(outcome) // exported from the start, so that the first one is an increase
 	}
 	m.scrapes.WithLabelValues("200")
-	r.MustRegister(m.connected, m.disconnects, m.rejected, m.published, m.rendered, m.renderSeconds,
+	m.pages.WithLabelValues("whole")
+	m.pages.WithLabelValues("failed")
+	r.MustRegister(m.connected, m.disconnects, m.rejected, m.published, m.unserved, m.pages, m.rendered, m.renderSeconds,
 		m.bodyBytes, m.buildSeconds, m.scrapes, m.scrapesFlying, m.scrapesCut, m.backfills, m.backfillsFlying)
 	return m
 }
@@ -87,6 +93,18 @@ func (m *Meter) Rejected() { m.rejected.Inc() }
 
 // Published: a point of the log is served.
 func (m *Meter) Published() { m.published.Inc() }
+
+// Unserved: a bucket of a dataset became final when it was too old for the replay.
+func (m *Meter) Unserved(dataset string) { m.unserved.WithLabelValues(dataset).Inc() }
+
+// PageFetched: a page of older windows was fetched, or the attempt failed.
+func (m *Meter) PageFetched(whole bool) {
+	outcome := "whole"
+	if !whole {
+		outcome = "failed"
+	}
+	m.pages.WithLabelValues(outcome).Inc()
+}
 
 // Rendered: a bucket was rendered.
 func (m *Meter) Rendered(samples int, took time.Duration) {

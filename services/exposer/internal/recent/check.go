@@ -41,37 +41,41 @@ func Check(d *bucket.Definition, stamp sample.Stamp, maxAge time.Duration) error
 // samples: a restart that replays its write-ahead log, or a node drain.
 const Enough = time.Hour
 
-// Span is how long a sample stays in the replay; a Prometheus that is down for
-// longer misses samples. A sample leaves when the newer windows fill the depth, or
-// when it reaches maxAge, whichever comes first.
+// Span is how long a Prometheus may be down without missing samples for ever: for as long
+// as a sample is among the newest windows, or until it has its next turn, which must come
+// before it reaches maxAge, whichever is longer.
 func Span(d *bucket.Definition, stamp sample.Stamp, maxAge time.Duration) time.Duration {
-	return max(0, min(time.Duration(depth(d))*d.Size, maxAge-stamp.Age(d)))
+	s, rest := schedule(d, maxAge), maxAge-stamp.Age(d)
+	span := min(s.Covers(), rest)
+	if s.Pages > 0 {
+		span = max(span, rest-s.Every()-s.Round())
+	}
+	return max(0, span)
 }
 
-// Span is the span of a dataset in a choice, which the limit on samples may have
+// Span is the span of a dataset in a choice, which the limits on samples may have
 // shortened.
 func (d *Shown) Span(stamp sample.Stamp, maxAge time.Duration) time.Duration {
 	span := Span(d.Definition, stamp, maxAge)
-	for role, r := range d.Serve {
+	for role := range Roles {
 		if d.Trimmed[role] > 0 {
-			span = min(span, time.Duration(r.Len())*d.Size)
+			span = min(span, time.Duration(d.Serve[role].Len())*d.Size)
 		}
 	}
 	return span
 }
 
 // Shallow returns an error if the span of a dataset is less than [Enough]. It is
-// information rather than a fault: small buckets or a short replay were configured,
-// and backfills have the rest.
+// information rather than a fault: a short replay or a small depth was configured, and
+// backfills have the rest.
 func Shallow(d *bucket.Definition, stamp sample.Stamp, maxAge time.Duration) error {
 	span := Span(d, stamp, maxAge)
 	if span >= Enough {
 		return nil
 	}
 	lost := fmt.Sprintf("a Prometheus that is down for longer than %s misses samples until they are backfilled", bucket.SizeName(span.Truncate(time.Minute)))
-	if span < time.Duration(depth(d))*d.Size {
+	if schedule(d, 30*24*time.Hour).Pages > 0 {
 		return fmt.Errorf("CF_METRICS_REPLAY_HOURS is %g and samples of %s are %s old when they appear: %s", maxAge.Hours(), d.Dataset, stamp.Age(d), lost)
 	}
-	return fmt.Errorf("%s repeats %d buckets of %s, whatever CF_METRICS_REPLAY_HOURS is: %s; larger buckets cover a longer time",
-		d.Dataset, depth(d), bucket.SizeName(d.Size), lost)
+	return fmt.Errorf("the depth of %s is %d buckets of %s, so older ones never come round, whatever CF_METRICS_REPLAY_HOURS is: %s", d.Dataset, depth(d), bucket.SizeName(d.Size), lost)
 }

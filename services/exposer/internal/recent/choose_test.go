@@ -3,6 +3,7 @@ package recent
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/carousel"
 	"github.com/weir-metrics/weir/internal/sample"
 )
 
@@ -28,10 +30,25 @@ func dataset(id string, size time.Duration, depth, n int, last time.Time, totals
 
 func day() Limits { return Limits{MaxAge: 24 * time.Hour, Soft: 100_000, Hard: 250_000} }
 
+// wide chooses as if all windows were among the newest, for rules that are the same for
+// those and for pages.
+func (s *State) wide(now time.Time, limits Limits) (*Choice, error) {
+	c := s.choose(now, limits)
+	c.newest = true // no turn ends it
+	for i := range c.Datasets {
+		for role := range Roles {
+			c.Datasets[i].Serve[role].From = c.Datasets[i].old.From
+		}
+	}
+	err := c.limit(s, limits)
+	c.newest = false
+	return c, err
+}
+
 func choose(t *testing.T, datasets []Held, stamp sample.Stamp, now time.Time, limits Limits) *Choice {
 	t.Helper()
-	state := State{Store: sample.Store{Stamp: stamp}, Datasets: datasets}
-	c, err := state.Choose(now, limits)
+	state := State{Store: sample.Store{Stamp: stamp}, Datasets: datasets, maxAge: 24 * time.Hour}
+	c, err := state.wide(now, limits)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,18 +63,180 @@ func served(c *Choice) (out [][Roles]Range) {
 	return out
 }
 
-func TestDepthAndAge(t *testing.T) {
-	five := dataset("http_5m", 5*time.Minute, 30, 40, noon, 1, 0)
-	hour := dataset("uniques_1h", time.Hour, 24, 30, noon, 1, 0)
-	deep := dataset("x_5m", 5*time.Minute, 99, 40, noon, 1, 0) // a definition cannot lift the cliff
-	shallow := dataset("countries_1h", time.Hour, 6, 30, noon, 0, 1)
-	c := choose(t, []Held{five, hour, deep, shallow}, sample.End, noon, day())
-	var got []int
-	for i := range c.Datasets {
-		got = append(got, c.Datasets[i].Serve[0].Len())
+// Every scrape has the newest half hour, of at least two and at most ten windows, within
+// the depth.
+func TestNewestWindows(t *testing.T) {
+	for _, tc := range []struct {
+		size        time.Duration
+		depth, want int
+	}{
+		{time.Minute, 30, 10},
+		{5 * time.Minute, 30, 6},
+		{5 * time.Minute, 99, 6},
+		{5 * time.Minute, 4, 4},
+		{15 * time.Minute, 30, 2},
+		{30 * time.Minute, 30, 2},
+		{time.Hour, 24, 1},
+	} {
+		of := dataset("x", tc.size, tc.depth, 40, noon, 1, 0)
+		s := State{Store: sample.Store{Stamp: sample.End}, Datasets: []Held{of}, maxAge: 24 * time.Hour}
+		c, err := s.Choose(noon, day())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Datasets[0].Serve[0]; got.Len() != tc.want || got.To != of.Len() {
+			t.Errorf("%s with depth %d: windows %v of %d are shown, want the newest %d", tc.size, tc.depth, got, of.Len(), tc.want)
+		}
 	}
-	if diff := cmp.Diff([]int{30, 24, 30, 6}, got); diff != "" {
-		t.Errorf("windows served (-want +got):\n%s", diff)
+	// They are counted from the newest one back, so with a hole there are fewer.
+	of := dataset("x", 5*time.Minute, 30, 40, noon, 1, 0)
+	of.slots = slices.Delete(of.slots, 36, 38)
+	s := State{Store: sample.Store{Stamp: sample.End}, Datasets: []Held{of}, maxAge: 24 * time.Hour}
+	if c, err := s.Choose(noon, day()); err != nil || c.Datasets[0].Serve[0].Len() != 4 {
+		t.Errorf("with two of the newest six missing, %v is shown: %v", c.Datasets[0].Serve, err)
+	}
+}
+
+// A long window is among the newest until Prometheus would no longer take its sample in
+// order, and then a matter of its page.
+func TestLongWindowsAreShownWhileTheyAreYoung(t *testing.T) {
+	of := dataset("x_1h", time.Hour, 24, 30, noon, 1, 0)
+	s := State{Store: sample.Store{Stamp: sample.End}, Datasets: []Held{of}, maxAge: 24 * time.Hour}
+	last := noon.Add(carousel.Young)
+	for now, want := range map[time.Time]int{noon: 1, last.Add(-time.Millisecond): 1, last: 0} {
+		c, err := s.Choose(now, day())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &c.Datasets[0]
+		if d.Serve[0].Len() != want || c.Expires.After(last) && want > 0 || d.old.To != 30-want {
+			t.Errorf("at %s %v is shown, %v may be on a page, until %s", now, d.Serve, d.old, c.Expires)
+		}
+	}
+}
+
+// with is a state of a day of 5-minute windows, late in which a commit was late, of which
+// the pages are held that are given by their distance to the page in turn at now.
+func with(now time.Time, late bool, pages ...int64) *State {
+	d := dataset("http_5m", 5*time.Minute, 30, 288, now, 1, 10)
+	s := schedule(d.Definition, 24*time.Hour)
+	d.pages = map[int64]bool{}
+	for _, n := range pages {
+		d.pages[s.InTurn(carousel.TurnOf(now))+n] = true
+	}
+	if late {
+		d.Late = now.Add(-time.Minute)
+	}
+	return &State{Store: sample.Store{Stamp: sample.End}, Datasets: []Held{d}, maxAge: 24 * time.Hour}
+}
+
+// The page in turn is shown beside the newest windows, without gap or overlap, in each
+// turn of a round, and until its turn is over.
+func TestThePageInTurnIsShown(t *testing.T) {
+	shown := map[bucket.Time]bool{}
+	schedule := schedule(dataset("http_5m", 5*time.Minute, 30, 1, noon, 1, 0).Definition, 24*time.Hour)
+	for n := range schedule.Pages {
+		now := noon.Add(3*time.Hour + time.Duration(n)*carousel.Turn) // no round is due by itself
+		c, err := with(now, true, 0).Choose(now, day())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &c.Datasets[0]
+		if c.Missing != 0 || d.Page[0] != d.Page[1] || d.Page[0].To > d.Serve[0].From || d.Windows(0) > MaxDepth || c.Samples != 11*d.Windows(0) {
+			t.Fatalf("turn %d: page %v beside %v, %d samples, %d missing", n, d.Page, d.Serve, c.Samples, c.Missing)
+		}
+		for j := range d.shown(0) {
+			shown[d.Window(j).Start] = true
+		}
+		if !c.Expires.Equal(now.Add(carousel.Turn)) && !c.Expires.Before(now.Add(carousel.Turn)) {
+			t.Errorf("turn %d: the choice is valid until %s", n, c.Expires)
+		}
+		if oldest, _ := d.Oldest(); n > 0 && d.Page[0].Len() > 0 && oldest != d.Window(d.Page[0].From) {
+			t.Errorf("turn %d: the oldest window is %s", n, oldest)
+		}
+	}
+	// A day but the hour that passed meanwhile.
+	if len(shown) < 288-schedule.Pages {
+		t.Errorf("%d windows were shown in a round", len(shown))
+	}
+}
+
+// A page that is not complete is not shown at all, and counted; without a round there is
+// none, and none is missing; a query may ask for one.
+func TestPagesAreShownWholeAndInRoundsOnly(t *testing.T) {
+	s := schedule(dataset("http_5m", 5*time.Minute, 30, 1, noon, 1, 0).Definition, 24*time.Hour)
+	quiet := noon // no round is due by itself
+	for s.Shows(carousel.TurnOf(quiet), s.Every(), time.Time{}) {
+		quiet = quiet.Add(carousel.Turn)
+	}
+	for _, tc := range []struct {
+		name          string
+		state         *State
+		round         time.Duration
+		pages, missed bool
+	}{
+		{"in a round", with(quiet, true, 0), 0, true, false},
+		{"another page is there", with(quiet, true, 1, -1), 0, false, true},
+		{"no round", with(quiet, false, 0), 0, false, false},
+		{"a round is asked for", with(quiet, false, 0), carousel.Turn, true, false},
+		{"and the page is missing", with(quiet, false), carousel.Turn, false, true},
+	} {
+		limits := day()
+		limits.Round = tc.round
+		c, err := tc.state.Choose(quiet, limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, missed := c.Datasets[0].Page[0].Len() > 0, c.Missing == 1; got != tc.pages || missed != tc.missed {
+			t.Errorf("%s: a page is shown: %t, missing: %t", tc.name, got, missed)
+		}
+		// Less history is less of the page.
+		limits.MaxAge = time.Hour
+		if c, err = tc.state.Choose(quiet, limits); err != nil || c.Datasets[0].Windows(0) > 12 {
+			t.Errorf("%s: %d windows of an hour: %v", tc.name, c.Datasets[0].Windows(0), err)
+		}
+		// The newest alone have no page.
+		if c, err = tc.state.Newest(quiet, limits); err != nil || c.Datasets[0].Page[0].Len() > 0 || c.Missing > 0 {
+			t.Errorf("%s: the newest alone come with a page: %v", tc.name, err)
+		}
+	}
+}
+
+// Above the soft limit pages go before what is newest, breakdowns first.
+func TestPagesGiveWayFirst(t *testing.T) {
+	state := with(noon, true, 0)
+	all, err := state.Choose(noon, day())
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, newest := all.Datasets[0].Page[0].Len(), all.Datasets[0].Serve[0].Len()
+	if page < 10 || newest != 6 {
+		t.Fatalf("a page of %d and the newest %d", page, newest)
+	}
+	for _, tc := range []struct {
+		soft        int
+		page, serve [Roles]int
+	}{
+		{11*page + 66, [Roles]int{page, page}, [Roles]int{6, 6}},
+		{11*page + 65, [Roles]int{page, page - 1}, [Roles]int{6, 6}},
+		{page + 66, [Roles]int{page, 0}, [Roles]int{6, 6}},
+		{page + 65, [Roles]int{page - 1, 0}, [Roles]int{6, 6}},
+		{66, [Roles]int{0, 0}, [Roles]int{6, 6}},
+		{65, [Roles]int{0, 0}, [Roles]int{6, 5}},
+	} {
+		limits := day()
+		limits.Soft = tc.soft
+		c, err := state.Choose(noon, limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &c.Datasets[0]
+		for role := range Roles {
+			if d.Page[role].Len() != tc.page[role] || d.Serve[role].Len() != tc.serve[role] || d.Trimmed[role] != page+6-d.Windows(role) {
+				t.Errorf("soft limit %d, role %d: %d of the page and the newest %d are shown, %d counted as trimmed; want %d and %d",
+					tc.soft, role, d.Page[role].Len(), d.Serve[role].Len(), d.Trimmed[role], tc.page[role], tc.serve[role])
+			}
+		}
 	}
 }
 
@@ -142,19 +321,18 @@ func TestHardLimit(t *testing.T) {
 	limits := day()
 	big := dataset("countries_1h", time.Hour, 6, 6, noon, 0, limits.Hard/2)
 	state := State{Store: sample.Store{Stamp: sample.End}, Datasets: []Held{big}}
-	if _, err := state.Choose(noon, limits); err != nil {
+	if _, err := state.wide(noon, limits); err != nil {
 		t.Errorf("exactly the hard limit is refused: %v", err)
 	}
 	big.slots[5].samples[1]++
-	_, err := state.Choose(noon, limits)
+	_, err := state.wide(noon, limits)
 	var many *TooManyError
 	if !errors.As(err, &many) || many.Samples != limits.Hard+1 {
 		t.Errorf("error is %v, want a TooManyError of %d samples", err, limits.Hard+1)
 	}
 }
 
-// Properties over random stores: never older than the bound, never deeper than
-// the cliff, never above the soft limit unless at the floor, suffixes only,
+// Properties over random stores: never older than the bound, never above the soft limit unless at the floor, suffixes only,
 // valid until the instant that it names and not beyond.
 func TestProperties(t *testing.T) {
 	for seed := range uint64(300) {
@@ -179,7 +357,7 @@ func TestProperties(t *testing.T) {
 		atFloor, samples := true, 0
 		for i := range datasets {
 			for role, r := range c.Datasets[i].Serve {
-				if r.To != len(datasets[i].slots) || r.Len() > MaxDepth {
+				if r.To != len(datasets[i].slots) {
 					t.Fatalf("seed %d: range %v of %d windows", seed, r, len(datasets[i].slots))
 				}
 				atFloor = atFloor && r.Len() <= Floor
@@ -238,13 +416,14 @@ func TestSpan(t *testing.T) {
 		want    time.Duration
 		shallow string // part of what is said; empty: nothing
 	}{
-		{of(time.Minute, 30), 24 * time.Hour, 30 * time.Minute, "repeats 30 buckets of 1m, whatever CF_METRICS_REPLAY_HOURS is: a Prometheus that is down for longer than 30m"},
-		{of(time.Minute, 99), 720 * time.Hour, 30 * time.Minute, "repeats 30 buckets of 1m"},
-		{of(5*time.Minute, 30), 24 * time.Hour, 150 * time.Minute, ""},
-		{of(5*time.Minute, 6), 24 * time.Hour, 30 * time.Minute, "repeats 6 buckets of 5m"},
-		{of(5*time.Minute, 12), 24 * time.Hour, time.Hour, ""},
-		{of(5*time.Minute, 30), time.Hour, 55 * time.Minute, "CF_METRICS_REPLAY_HOURS is 1 and"},
-		{of(time.Hour, 30), 24 * time.Hour, 24*time.Hour - 5*time.Minute, ""},
+		// What is left of the age when a sample has waited for a round and its turn in it.
+		{of(time.Minute, 30), 24 * time.Hour, 24*time.Hour - 5*time.Minute - 12*time.Hour - 365*time.Minute, ""},
+		{of(5*time.Minute, 30), 24 * time.Hour, 24*time.Hour - 5*time.Minute - 12*time.Hour - 65*time.Minute, ""},
+		{of(5*time.Minute, 30), 12 * time.Hour, 12*time.Hour - 5*time.Minute - 6*time.Hour - 35*time.Minute, ""},
+		{of(time.Hour, 30), 24 * time.Hour, 24*time.Hour - 5*time.Minute - 12*time.Hour - 10*time.Minute, ""},
+		{of(5*time.Minute, 6), 24 * time.Hour, 30 * time.Minute, "the depth of http is 6 buckets of 5m, so older ones never come round"},
+		{of(5*time.Minute, 30), time.Hour, 30 * time.Minute, "CF_METRICS_REPLAY_HOURS is 1 and"},
+		{of(24*time.Hour, 2), 72 * time.Hour, 72*time.Hour - 5*time.Minute - 12*time.Hour - 20*time.Minute, ""},
 	} {
 		name := bucket.SizeName(tc.d.Size)
 		if got := Span(tc.d, sample.End, tc.age); got != tc.want {
@@ -255,18 +434,12 @@ func TestSpan(t *testing.T) {
 			t.Errorf("%d buckets of %s within %s: %v, want %q", tc.d.Depth, name, tc.age, err, tc.shallow)
 		}
 	}
-	// A sample stays for that long, to the window: what leaves is as old as it is said.
 	minutes := dataset("http", time.Minute, 30, 60, noon, 1, 0)
 	minutes.Definition = of(time.Minute, 30)
-	c := choose(t, []Held{minutes}, sample.End, noon, day())
-	oldest, newest := minutes.slots[c.Datasets[0].Serve[0].From], minutes.slots[c.Datasets[0].Serve[0].To-1]
-	if got, want := newest.window.End.Sub(oldest.window.Start), Span(of(time.Minute, 30), sample.End, day().MaxAge); got != want {
-		t.Errorf("%s are served, %s are told", got, want)
-	}
 	// The limit on samples takes its part.
 	limits := day()
 	limits.Soft = 10
-	c = choose(t, []Held{minutes}, sample.End, noon, limits)
+	c := choose(t, []Held{minutes}, sample.End, noon, limits)
 	if got := c.Datasets[0].Span(sample.End, day().MaxAge); got != 10*time.Minute {
 		t.Errorf("ten samples of one series stay for %s, want 10m", got)
 	}

@@ -3,19 +3,21 @@ package recent
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/carousel"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/sample"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 )
 
-// ErrDeeper means that a new definition repeats more windows than are held: the
-// missing ones can only come from a new snapshot.
-var ErrDeeper = errors.New("the replay depth exceeds the windows held: a new snapshot is needed")
+// ErrDeeper means that a new definition shows more of the newest windows than are held:
+// the missing ones can only come from a new snapshot.
+var ErrDeeper = errors.New("more of the newest windows are shown than are held: a new snapshot is needed")
 
 // Buckets holds the recent buckets of one history. Not for concurrent use.
 type Buckets struct {
@@ -61,32 +63,40 @@ func (r *Buckets) Define(d *bucket.Definition) error {
 	if was.Version > d.Version {
 		return nil
 	}
+	old := r.schedule(ds)
 	ds.Definition = d
-	// A full dataset may have dropped windows that the new depth needs.
-	if depth(d) > depth(was) && len(ds.slots) >= depth(was) {
+	s := r.schedule(ds)
+	if s != old {
+		ds.pages = nil // of another grid
+	}
+	// Windows may have been dropped that are now among the newest.
+	if width(s, d) > width(old, was) && len(ds.slots) > 0 {
 		return fmt.Errorf("define dataset %s version %d with depth %d: %w", d.Dataset, d.Version, d.Depth, ErrDeeper)
 	}
 	r.shrink(ds)
 	return nil
 }
 
+// width is the length of the newest windows together.
+func width(s carousel.Schedule, d *bucket.Definition) time.Duration {
+	return time.Duration(s.Newest) * d.Size
+}
+
 // Add renders a final bucket, which was collected under d, and holds it. It reports
-// whether the bucket is held; one that is too old for any replay at now is not, and
-// that is no error. Adding a bucket again with the same rows has no effect; with
-// other rows it is an error, and the first stays (G1).
+// whether the bucket is held; one that is too old for any replay at now, or neither
+// among the newest nor of a page that is held, is not, and that is no error. Adding a
+// bucket again with the same rows has no effect; with other rows it is an error, and
+// the first stays (G1).
 func (r *Buckets) Add(b *bucket.Bucket, d *bucket.Definition, now time.Time) (held bool, err error) {
 	at, found := r.find(b.Dataset)
 	if !found {
 		return false, fmt.Errorf("hold bucket %s: received no definition of the dataset", b.Key)
 	}
 	ds := r.datasets[at]
-	if r.expired(b.Window(), now) {
+	if r.expired(b.Window(), now) || !r.keeps(ds, b.Start) {
 		return false, nil
 	}
 	i, found := slices.BinarySearchFunc(ds.slots, b.Start, func(s *slot, t bucket.Time) int { return int(s.window.Start - t) })
-	if !found && i == 0 && len(ds.slots) >= depth(ds.Definition) {
-		return false, nil // older than every window held, and the depth is full
-	}
 	if found && ds.slots[i].window != b.Window() || !found && overlaps(ds.slots, i, b.Window()) {
 		return false, fmt.Errorf("hold bucket %s: its window %s overlaps another window of the dataset", b.Key, b.Window())
 	}
@@ -104,7 +114,9 @@ func (r *Buckets) Add(b *bucket.Bucket, d *bucket.Definition, now time.Time) (he
 		return false, err
 	}
 	r.samples += added
-	r.shrink(ds)
+	if !found && i == len(ds.slots)-1 {
+		r.shrink(ds)
+	}
 	return true, nil
 }
 
@@ -119,8 +131,7 @@ func overlaps(slots []*slot, i int, w bucket.Window) bool {
 // Expire drops the windows that have passed the maximum age at now.
 func (r *Buckets) Expire(now time.Time) {
 	for _, ds := range r.datasets {
-		n := sort.Search(len(ds.slots), func(i int) bool { return !r.expired(ds.slots[i].window, now) })
-		r.drop(ds, n)
+		r.drop(ds, func(w bucket.Window) bool { return r.expired(w, now) })
 	}
 }
 
@@ -128,19 +139,50 @@ func (r *Buckets) expired(w bucket.Window, now time.Time) bool {
 	return r.store.Stamp.Of(w) <= sample.MillisOf(now.Add(-r.maxAge))
 }
 
-func (r *Buckets) shrink(ds *Held) { r.drop(ds, len(ds.slots)-depth(ds.Definition)) }
-
-// drop removes the n oldest slots.
-func (r *Buckets) drop(ds *Held, n int) {
-	if n <= 0 {
-		return
+// keeps reports whether the window that starts at a time belongs to what is held: to the
+// newest windows, or to a page in turn.
+func (r *Buckets) keeps(ds *Held, start bucket.Time) bool {
+	s := r.schedule(ds)
+	if start > ds.before(s) {
+		return true
 	}
-	for _, s := range ds.slots[:n] {
+	_, wanted := ds.pages[s.PageOf(start)]
+	return wanted
+}
+
+// before is the time after which the newest windows start.
+func (d *Held) before(s carousel.Schedule) bucket.Time {
+	if len(d.slots) == 0 {
+		return math.MinInt64
+	}
+	return d.slots[len(d.slots)-1].window.Start.Add(-width(s, d.Definition))
+}
+
+func (r *Buckets) shrink(ds *Held) {
+	s := r.schedule(ds)
+	before := ds.before(s)
+	r.drop(ds, func(w bucket.Window) bool {
+		_, wanted := ds.pages[s.PageOf(w.Start)]
+		return w.Start <= before && !wanted
+	})
+}
+
+func (r *Buckets) drop(ds *Held, dropped func(bucket.Window) bool) {
+	ds.slots = slices.DeleteFunc(ds.slots, func(s *slot) bool {
+		if !dropped(s.window) {
+			return false
+		}
 		for _, samples := range s.samples {
 			r.samples -= samples
 		}
-	}
-	ds.slots = slices.Delete(ds.slots, 0, n)
+		return true
+	})
+}
+
+func (r *Buckets) schedule(ds *Held) carousel.Schedule { return schedule(ds.Definition, r.maxAge) }
+
+func schedule(d *bucket.Definition, maxAge time.Duration) carousel.Schedule {
+	return carousel.New(d.Size, maxAge, depth(d))
 }
 
 // State returns an immutable snapshot of the held buckets, as of a point of the
@@ -149,12 +191,12 @@ func (r *Buckets) State(at bucket.Position) *State {
 	if r.families == nil {
 		r.families = families(r.datasets)
 	}
-	s := &State{Store: r.store, Position: at, Samples: r.samples, Datasets: make([]Held, len(r.datasets)), families: r.families}
+	s := &State{Store: r.store, Position: at, Samples: r.samples, Datasets: make([]Held, len(r.datasets)), maxAge: r.maxAge, families: r.families}
 	for i, ds := range r.datasets {
 		for j, slot := range ds.slots {
 			ds.slots[j] = slot.settled()
 		}
-		s.Datasets[i] = Held{Definition: ds.Definition, Versions: ds.Versions, slots: slices.Clone(ds.slots)}
+		s.Datasets[i] = Held{Definition: ds.Definition, Versions: ds.Versions, Late: ds.Late, slots: slices.Clone(ds.slots), pages: maps.Clone(ds.pages)}
 	}
 	return s
 }

@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/internal/expo"
 )
 
 // position is a window of a dataset, by index.
@@ -21,8 +21,10 @@ func (c *Choice) positions(fam *Family) []position {
 	var positions []position
 	for _, i := range fam.feeders {
 		d := &c.Datasets[i]
-		for j := min(d.Serve[0].From, d.Serve[1].From); j < max(d.Serve[0].To, d.Serve[1].To); j++ {
-			positions = append(positions, position{d.slots[j].window.Start, i, j})
+		for _, r := range [...][Roles]Range{d.Page, d.Serve} {
+			for j := min(r[0].From, r[1].From); j < max(r[0].To, r[1].To); j++ {
+				positions = append(positions, position{d.slots[j].window.Start, i, j})
+			}
 		}
 	}
 	if len(fam.feeders) > 1 {
@@ -35,8 +37,8 @@ func (c *Choice) positions(fam *Family) []position {
 
 // shows reports whether a role's samples of a window are shown.
 func (c *Choice) shows(at position, role int) bool {
-	r := c.Datasets[at.dataset].Serve[role]
-	return r.From <= at.index && at.index < r.To
+	d := &c.Datasets[at.dataset]
+	return d.Page[role].has(at.index) || d.Serve[role].has(at.index)
 }
 
 // Columns yields what is shown of a family in the order of a body: ascending by
@@ -153,7 +155,12 @@ func (c *Choice) capSeries(families []Family) {
 		}
 	}
 	for u, index := range from {
-		c.Datasets[u.dataset].Serve[u.role].From = index
+		d := &c.Datasets[u.dataset]
+		for _, r := range [...]*Range{&d.Page[u.role], &d.Serve[u.role]} {
+			cut := min(max(r.From, index), r.To)
+			d.Trimmed[u.role] += cut - r.From
+			r.From = cut
+		}
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/sample"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 )
 
 // feeder is a dataset with samples of families that others may have too.
@@ -55,6 +55,12 @@ func hold(t testing.TB, feeders ...feeder) *State {
 		if last.IsZero() {
 			last = noon
 		}
+		at, _ := r.find(f.id)
+		pages := map[int64]bool{} // all of them, so that all windows are held
+		for n := range f.windows {
+			pages[r.schedule(r.datasets[at]).PageOf(bucket.TimeOf(last).Add(-time.Duration(n+1)*f.size))] = true
+		}
+		r.datasets[at].pages = pages
 		if f.zones == "" {
 			f.zones = "a"
 		}
@@ -88,7 +94,7 @@ func TestSharedFamilyIsCapped(t *testing.T) {
 	c, err := hold(t,
 		feeder{id: "http_15m", size: 15 * time.Minute, windows: 8},
 		feeder{id: "http_5m", size: 5 * time.Minute, windows: 30, last: noon.Add(-2 * time.Hour)},
-	).Choose(noon, all())
+	).wide(noon, all())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +189,7 @@ func TestSeriesAreCapped(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := hold(t, tc.feeders...)
-			c, err := s.Choose(noon, all())
+			c, err := s.wide(noon, all())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -220,7 +226,7 @@ func TestSeriesProperties(t *testing.T) {
 			feeders = append(feeders, f)
 		}
 		s := hold(t, feeders...)
-		c, err := s.Choose(noon, all())
+		c, err := s.wide(noon, all())
 		if err != nil {
 			t.Fatal(err)
 		}

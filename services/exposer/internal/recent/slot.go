@@ -9,7 +9,7 @@ import (
 	"sync"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/gzpart"
 )
 

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/sample"
@@ -16,6 +17,7 @@ type State struct {
 	Samples  int    // held, whether or not shown
 	Datasets []Held // ascending id
 
+	maxAge   time.Duration
 	families []Family
 }
 
@@ -25,8 +27,11 @@ type Held struct {
 	// Versions has every version that was received, ascending: each bucket names
 	// the version under which it was collected.
 	Versions []*bucket.Definition
+	// Late is the time of the newest late commit; zero: none is known.
+	Late time.Time
 
-	slots []*slot // ascending, without overlap
+	slots []*slot        // ascending, without overlap
+	pages map[int64]bool // pages that are held, by number: whether all of their buckets are
 }
 
 // Dataset returns the dataset with this id, or nil.

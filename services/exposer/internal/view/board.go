@@ -8,17 +8,33 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 
-// Default selects the configured length of replay.
-const Default = -1
+// Query is what a scrape asks for.
+type Query struct {
+	// Hours is the length of the replay; 0: the newest bucket only.
+	Hours int
+	// Round is how often a round of older windows is due; 0: as often as is usual for
+	// the length of the replay.
+	Round time.Duration
+}
 
-// cachedViews is the size of the cache of views, one per length of replay: each
-// view holds bodies of megabytes. Further lengths still work but are built again
-// for each scrape. The default view is never evicted.
-const cachedViews = 4
+// Default is the query for what is configured.
+var Default = Query{Hours: -1}
+
+const (
+	// cachedViews is the size of the cache of views, one per query: each view holds
+	// bodies. Further queries still work but are built again for each scrape. The
+	// default view is never evicted.
+	cachedViews = 4
+	// cachedRounds is for how many other queries pages are held, and roundsFor for how
+	// long after the last scrape with such a query.
+	cachedRounds = 4
+	roundsFor    = 30 * time.Minute
+)
 
 var (
 	// ErrNotReady means that no complete view has arrived yet.
@@ -38,13 +54,27 @@ type Board struct {
 	progress atomic.Pointer[time.Time]
 	draining atomic.Bool
 
-	mu    sync.Mutex
-	views []cached // most recently used first
+	mu       sync.Mutex
+	views    []cached // most recently used first
+	rounds   []asked  // most recently used first
+	unserved map[string]Unserved
+}
+
+// Unserved counts buckets of a dataset that became final when they were too old for the
+// replay, since this process began.
+type Unserved struct {
+	Buckets int
+	Windows bucket.Window // from the oldest to the newest
 }
 
 type cached struct {
-	hours int
+	query Query
 	view  *View
+}
+
+type asked struct {
+	recent.Rounds
+	at time.Time
 }
 
 // NewBoard returns an empty board. built may be nil.
@@ -100,44 +130,87 @@ func (b *Board) Now() time.Time {
 // Hours is the configured length of the replay.
 func (b *Board) Hours() int { return int(b.limits.MaxAge / time.Hour) }
 
-// View returns the current view for a replay of this many hours, or [Default]; 0
-// means the newest bucket only. Errors: [ErrNotReady], a *[recent.TooManyError],
-// or hours out of range.
-func (b *Board) View(hours int) (*View, error) {
-	if hours == b.Hours() {
-		hours = Default
-	}
-	if hours != Default && (hours < 0 || hours > b.Hours()) {
-		return nil, fmt.Errorf("replay of %d hours: must be from 0 to %d", hours, b.Hours())
-	}
-	now := b.Now()
+// Unserved returns what became final too late of a dataset.
+func (b *Board) Unserved(dataset string) Unserved {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.unserved[dataset]
+}
+
+func (b *Board) noteUnserved(dataset string, w bucket.Window) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.unserved == nil {
+		b.unserved = map[string]Unserved{}
+	}
+	u := b.unserved[dataset]
+	if u.Buckets++; u.Buckets > 1 {
+		w.Start, w.End = min(w.Start, u.Windows.Start), max(w.End, u.Windows.End)
+	}
+	u.Windows = w
+	b.unserved[dataset] = u
+}
+
+// Rounds returns those that scrapes have asked for lately, besides the usual ones.
+func (b *Board) Rounds(now time.Time) (rounds []recent.Rounds) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rounds = slices.DeleteFunc(b.rounds, func(a asked) bool { return now.Sub(a.at) > roundsFor })
+	for _, a := range b.rounds {
+		rounds = append(rounds, a.Rounds)
+	}
+	return rounds
+}
+
+// ask notes that a scrape asks for rounds of its own. The caller holds the lock.
+func (b *Board) ask(r recent.Rounds, now time.Time) {
+	b.rounds = slices.DeleteFunc(b.rounds, func(a asked) bool { return a.Rounds == r })
+	b.rounds = slices.Insert(b.rounds, 0, asked{r, now})
+	b.rounds = b.rounds[:min(len(b.rounds), cachedRounds)]
+}
+
+// View returns the current view for a query. Pages that only a round of the query shows
+// are there from one of the next points of the log on. Errors: [ErrNotReady], a
+// *[recent.TooManyError], or hours out of range.
+func (b *Board) View(q Query) (*View, error) {
+	if q.Hours == b.Hours() {
+		q.Hours = Default.Hours
+	}
+	if q.Hours != Default.Hours && (q.Hours < 0 || q.Hours > b.Hours()) {
+		return nil, fmt.Errorf("replay of %d hours: must be from 0 to %d", q.Hours, b.Hours())
+	}
+	limits := b.limits
+	limits.Round = q.Round
+	if q.Hours > 0 {
+		limits.MaxAge = time.Duration(q.Hours) * time.Hour
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.Now() // in the order of the lock: a view is not valid before it was built
+	if q != Default && q.Hours != 0 {
+		b.ask(recent.Rounds{Age: limits.MaxAge, Every: limits.Round}, now)
+	}
 	state := b.State()
 	if state == nil {
 		return nil, ErrNotReady
 	}
 	for i, c := range b.views {
-		if c.hours == hours && c.view.State == state && c.view.Choice.Valid(now) {
+		if c.query == q && c.view.State == state && c.view.Choice.Valid(now) {
 			copy(b.views[1:i+1], b.views[:i])
 			b.views[0] = c
 			return c.view, nil
 		}
 	}
-	limits := b.limits
-	if hours > 0 {
-		limits.MaxAge = time.Duration(hours) * time.Hour
-	}
-	v, err := Build(state, hours == 0, now, limits, b.built)
+	v, err := Build(state, q.Hours == 0, now, limits, b.built)
 	if err != nil {
 		return nil, err
 	}
 	// Views of an earlier state are evicted at once: they hold its bodies in memory.
-	b.views = slices.DeleteFunc(b.views, func(c cached) bool { return c.hours == hours || c.view.State != state })
-	b.views = slices.Insert(b.views, 0, cached{hours, v})
+	b.views = slices.DeleteFunc(b.views, func(c cached) bool { return c.query == q || c.view.State != state })
+	b.views = slices.Insert(b.views, 0, cached{q, v})
 	if len(b.views) > cachedViews {
 		last := len(b.views) - 1
-		if b.views[last].hours == Default { // unusual lengths are built again instead
+		if b.views[last].query == Default { // unusual queries are built again instead
 			last--
 		}
 		b.views = slices.Delete(b.views, last, last+1)

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"sync"
 
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/gzpart"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )

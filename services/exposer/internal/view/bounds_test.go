@@ -33,13 +33,13 @@ func TestViewsDoNotPileUp(t *testing.T) {
 	board.Publish(build(t, sample.End, nil))
 	get := func(hours int) *view.View {
 		t.Helper()
-		v, err := board.View(hours)
+		v, err := board.View(view.Query{Hours: hours})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return v
 	}
-	usual, first, last := get(view.Default), get(1), (*view.View)(nil)
+	usual, first, last := get(view.Default.Hours), get(1), (*view.View)(nil)
 	for hours := range 10 {
 		last = get(2 + hours)
 	}
@@ -49,7 +49,7 @@ func TestViewsDoNotPileUp(t *testing.T) {
 	if get(1) == first {
 		t.Error("the first of eleven variants is still kept")
 	}
-	if get(view.Default) != usual {
+	if get(view.Default.Hours) != usual {
 		t.Error("odd lengths of replay cost everybody else the usual view")
 	}
 }

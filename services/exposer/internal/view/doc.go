@@ -12,7 +12,7 @@
 // publishes a state for each confirmed point.
 //
 // A [Board] holds the current state and the views built from it. A view is
-// replaced when the stream confirms a later point, or when its oldest window
-// expires. Views are built lazily: a busy collector confirms a point every second,
-// and Prometheus scrapes about once a minute.
+// replaced when the stream confirms a later point, when its oldest window expires, or
+// when another turn begins. Views are built lazily: a busy collector confirms a point
+// every second, and Prometheus scrapes about once a minute.
 package view

@@ -17,11 +17,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/internal/wire"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )

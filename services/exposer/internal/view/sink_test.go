@@ -1,6 +1,7 @@
 package view_test
 
 import (
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -21,11 +22,12 @@ import (
 )
 
 // meter counts rejections and publications.
-type meter struct{ rejected, published int }
+type meter struct{ rejected, published, unserved int }
 
 func (*meter) Rendered(int, time.Duration) {}
 func (m *meter) Published()                { m.published++ }
 func (m *meter) Rejected()                 { m.rejected++ }
+func (m *meter) Unserved(string)           { m.unserved++ }
 func (*meter) Connected()                  {}
 func (*meter) Disconnected(string)         {}
 
@@ -48,19 +50,35 @@ type following struct {
 	*view.Board
 	*meter
 	clock *clock.Manual
+	pages pages
 }
 
-func feed(log *slog.Logger, maxAge time.Duration) *following {
-	f := &following{meter: &meter{}, clock: clock.NewManual(at(4))}
+// pages are fetched by the test.
+type pages struct {
+	want []recent.Page
+	have []recent.Fetched
+	err  error
+}
+
+func (p *pages) Want(_ any, want []recent.Page) { p.want = want }
+
+func (p *pages) Take(any) ([]recent.Fetched, error) {
+	have := p.have
+	p.have = nil
+	return have, p.err
+}
+
+func feed(log *slog.Logger, maxAge time.Duration, clk *clock.Manual) *following {
+	f := &following{meter: &meter{}, clock: clk, pages: pages{err: errors.New("nobody fetches them")}}
 	f.Board = view.NewBoard(f.clock, recent.Limits{MaxAge: maxAge, Soft: 100_000, Hard: 250_000}, nil)
-	f.Ingest = follow.New(f.meter, log, f.Board.Sink(f.meter, log))
+	f.Ingest = follow.New(f.meter, log, f.Board.Sink(&f.pages, f.meter, log))
 	return f
 }
 
 // ingest is after a snapshot that holds window 0 and stands at 2.
 func ingest(t *testing.T, stamp bucketv1.SampleTimestamp) *following {
 	t.Helper()
-	f := feed(testkit.Logger(t), 24*time.Hour)
+	f := feed(testkit.Logger(t), 24*time.Hour, clock.NewManual(at(4)))
 	f.SnapshotBegin(info(stamp))
 	define(t, f, 1)
 	add(t, f, 2, 0)
@@ -115,7 +133,7 @@ func TestStatesFollowTheConfirmedPoint(t *testing.T) {
 		t.Errorf("revision %d with %d samples is published, want 4 with 6", s.Position.Revision, s.Samples)
 	}
 	n := f.published
-	f.Ingest.Progress(upTo(4), at(5)) // time alone
+	f.Ingest.Progress(upTo(4), at(4).Add(time.Minute)) // time alone
 	if f.published != n || f.rejected != 0 {
 		t.Errorf("%d states more without anything new, %d entries rejected", f.published-n, f.rejected)
 	}
@@ -212,7 +230,7 @@ func TestAnOddBucketIsRejectedAlone(t *testing.T) {
 	}
 }
 
-// Buckets that were asked to be small are a line of the log, not a warning, and one,
+// A replay that was asked to be short is a line of the log, not a warning, and one,
 // however often a snapshot defines the dataset again; a setting that is too low is a
 // warning; the defaults say nothing.
 func TestAShortReplayIsToldOnce(t *testing.T) {
@@ -223,11 +241,11 @@ func TestAShortReplayIsToldOnce(t *testing.T) {
 		level string // empty: nothing is said
 	}{
 		{"defaults", 5 * time.Minute, 24 * time.Hour, ""},
-		{"small buckets", time.Minute, 24 * time.Hour, "INFO"},
+		{"a short replay", 5 * time.Minute, time.Hour, "INFO"},
 		{"a setting too low", 24 * time.Hour, 12 * time.Hour, "WARN"},
 	} {
 		logger, logs := testkit.RecordingLogger(t)
-		f := feed(logger, tc.age)
+		f := feed(logger, tc.age, clock.NewManual(at(4)))
 		for range 3 {
 			f.SnapshotBegin(info(end))
 			d := feedtest.Definition("http", 1)
@@ -246,6 +264,29 @@ func TestAShortReplayIsToldOnce(t *testing.T) {
 		}
 		if tc.level != "WARN" && strings.Contains(text, "level=WARN") {
 			t.Errorf("%s: there is a warning:\n%s", tc.name, text)
+		}
+	}
+}
+
+// What only a backfill wanted is neither counted as unserved nor a late commit: whoever
+// requested it brings it into Prometheus.
+func TestBackfilledBucketsAreNeitherLateNorUnserved(t *testing.T) {
+	for origin, want := range map[bucket.Origin]struct {
+		unserved int
+		late     bool
+	}{bucket.Repair: {1, true}, bucket.Backfill: {0, false}} {
+		f := ingest(t, end)
+		for i, n := range []int{-30, -400} { // hours old, and more than a day
+			b := feedtest.Bucket("http_5m", feedtest.Zone(0), n)
+			b.Origin = origin
+			e := &bucketv1.Entry{Revision: uint64(3 + i), CommittedAt: wire.Timestamp(at(4)), Kind: &bucketv1.Entry_Bucket{Bucket: wire.ProtoBucket(b)}}
+			if err := f.Ingest.Entry(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.Ingest.Progress(upTo(4), at(5))
+		if late := !f.State().Datasets[0].Late.IsZero(); f.unserved != want.unserved || late != want.late {
+			t.Errorf("of origin %d, %d buckets are unserved, and one is late: %t; want %+v", origin, f.unserved, late, want)
 		}
 	}
 }

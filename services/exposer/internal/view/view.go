@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 )
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,10 +19,10 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/testkit"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
@@ -159,7 +161,7 @@ func TestSmallBodiesShrink(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range 30 {
-		if _, err := r.Add(feedtest.Bucket("a_5m", feedtest.Zone(0), n), feedtest.Definition("a_5m", 1), at(31)); err != nil {
+		if _, err := r.Add(feedtest.Bucket("a_5m", feedtest.Zone(n/6), 25+n%6), feedtest.Definition("a_5m", 1), at(31)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -243,43 +245,99 @@ func TestBoard(t *testing.T) {
 	board.Publish(state)
 	get := func(hours int) *view.View {
 		t.Helper()
-		v, err := board.View(hours)
+		v, err := board.View(view.Query{Hours: hours})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return v
 	}
-	first := get(view.Default)
-	if get(view.Default) != first || get(24) != first {
+	first := get(view.Default.Hours)
+	if get(view.Default.Hours) != first || get(24) != first {
 		t.Error("an unchanged view was built twice")
 	}
 	for hours := range 24 { // more variants than are kept
 		get(hours)
 	}
-	if _, err := board.View(25); err == nil {
+	if _, err := board.View(view.Query{Hours: 25}); err == nil {
 		t.Error("more than the configured replay was given")
 	}
 
 	clk.Set(first.Choice.Expires.Add(-time.Millisecond))
-	kept := get(view.Default)
+	kept := get(view.Default.Hours)
 	clk.Set(first.Choice.Expires)
-	after := get(view.Default)
+	after := get(view.Default.Hours)
 	if after == kept {
 		t.Error("a view is served beyond its validity")
 	}
+	clk.Set(at(1).Add(24*time.Hour - time.Millisecond))
+	after = get(view.Default.Hours)
 	if got, want := after.Choice.Samples, kept.Choice.Samples-9; got != want {
 		t.Errorf("%d samples after the oldest windows expired, want %d", got, want)
 	}
 	// The collector knows better what time it is: all is too old by then.
 	board.Confirm(at(4).Add(72 * time.Hour))
-	if got := get(view.Default).Choice.Samples; got != 0 {
+	if got := get(view.Default.Hours).Choice.Samples; got != 0 {
 		t.Errorf("%d samples are served that the newest progress time makes too old", got)
 	}
 	board.Drain()
 	if !errors.Is(board.Ready(), view.ErrDraining) {
 		t.Errorf("a draining board is ready: %v", board.Ready())
 	}
-	get(view.Default) // and still serves
+	get(view.Default.Hours) // and still serves
+}
+
+// back is a clock that can be set back.
+type back struct {
+	clock.Clock
+	now time.Time
+}
+
+func (b *back) Now() time.Time { return b.now }
+
+// An exposer whose clock was ahead shows less; when it is set back, all is shown again.
+func TestAClockThatIsSetBack(t *testing.T) {
+	clk := &back{clock.NewManual(at(4)), at(4)}
+	board := view.NewBoard(clk, limits(), nil)
+	board.Publish(build(t, sample.End, nil))
+	samples := func() int {
+		v, err := board.View(view.Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Choice.Samples
+	}
+	all := samples()
+	clk.now = at(2).Add(24 * time.Hour)
+	if ahead := samples(); ahead >= all {
+		t.Errorf("%d samples are shown a day ahead, and %d before", ahead, all)
+	}
+	clk.now = at(5)
+	if got := samples(); got != all {
+		t.Errorf("%d samples are shown after the clock was set back, want %d", got, all)
+	}
+}
+
+// ticking is a clock that goes on at each look at it.
+type ticking struct {
+	clock.Clock
+	looks atomic.Int64
+}
+
+func (c *ticking) Now() time.Time { return at(4).Add(time.Duration(c.looks.Add(1))) }
+
+// Scrapes that come together share one view, in whatever order they looked at the clock.
+func TestScrapesThatComeTogetherShareAView(t *testing.T) {
+	board := view.NewBoard(&ticking{Clock: clock.NewManual(at(4))}, limits(), nil)
+	board.Publish(build(t, sample.End, nil))
+	views := make([]*view.View, 500)
+	var together sync.WaitGroup
+	for i := range views {
+		together.Go(func() { views[i], _ = board.View(view.Default) })
+	}
+	together.Wait()
+	if all := slices.Compact(views); len(all) != 1 || all[0] == nil {
+		t.Errorf("500 scrapes of one state got views that differ: %d changes", len(all)-1)
+	}
 }
 
 func TestReplayHours(t *testing.T) {
@@ -287,7 +345,7 @@ func TestReplayHours(t *testing.T) {
 	now := at(0).Add(time.Hour + 7*time.Minute)
 	board := view.NewBoard(clock.NewManual(now), limits(), nil)
 	board.Publish(build(t, sample.End, nil))
-	v, err := board.View(1)
+	v, err := board.View(view.Query{Hours: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +356,7 @@ func TestReplayHours(t *testing.T) {
 	if v.Choice.Samples != 7+3 {
 		t.Errorf("%d samples, want those of windows 1 and 2, 10", v.Choice.Samples)
 	}
-	newest, err := board.View(0)
+	newest, err := board.View(view.Query{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 

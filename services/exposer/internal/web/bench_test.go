@@ -19,10 +19,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/carousel"
 	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	"github.com/weir-metrics/weir/internal/sample"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 	"github.com/weir-metrics/weir/services/exposer/internal/web"
@@ -30,8 +31,16 @@ import (
 
 var million = flag.Bool("million", false, "also run the scrape benchmarks with 960,000 samples")
 
-// depth is the number of samples of each series, as for hourly buckets.
+// depth is the number of samples of each series, as for hourly buckets when a page of them
+// is shown.
 const depth = 24
+
+// plan is the carousel of the store, and origin the beginning of one of its pages: the
+// windows are those of the page, and the newest ones after it.
+var (
+	plan   = carousel.New(time.Hour, 48*time.Hour, depth)
+	origin = plan.Windows(plan.PageOf(bucket.TimeOf(feedtest.T0)) + 1).Start
+)
 
 // store is a state with 40 series a zone in a breakdown, 24 windows each.
 func store(tb testing.TB, zones int) (*recent.State, time.Time) {
@@ -46,7 +55,7 @@ const labels = 40
 // countries is the bucket of a zone in a window of the store.
 func countries(window, zone int) *bucket.Bucket {
 	b := feedtest.Bucket("countries_1h", bucket.Scope{Kind: bucket.Zone, ID: fmt.Sprintf("%032x", zone)}, 0)
-	b.Start, b.Size, b.Zone = bucket.TimeOf(feedtest.T0).Add(time.Duration(window)*time.Hour), time.Hour, fmt.Sprintf("zone-%05d.example", zone)
+	b.Start, b.Size, b.Zone = origin.Add(time.Duration(window)*time.Hour), time.Hour, fmt.Sprintf("zone-%05d.example", zone)
 	rows := bucket.Rows{Family: feedtest.Breakdown("countries_1h")}
 	for i := range labels {
 		rows.Labels = append(rows.Labels, fmt.Sprintf("C%02d", i))
@@ -71,12 +80,22 @@ func filled(tb testing.TB, zones int) (*recent.Buckets, time.Time) {
 	if err := r.Define(d); err != nil {
 		tb.Fatal(err)
 	}
-	now := feedtest.T0.Add((depth + 2) * time.Hour)
+	now := origin.Std().Add(depth*time.Hour + time.Minute)
+	for plan.InTurn(carousel.TurnOf(now)) != plan.PageOf(origin) {
+		now = now.Add(carousel.Turn)
+	}
+	r.NoteLate(d.Dataset, now)
+	missing, _ := r.Turn(now, nil)
 	for w := range depth {
 		for z := range zones {
 			if _, err := r.Add(countries(w, z), d, now); err != nil {
 				tb.Fatal(err)
 			}
+		}
+	}
+	for _, p := range missing {
+		if err := r.Fill(&recent.Fetched{Page: p}, 1, now); err != nil {
+			tb.Fatal(err)
 		}
 	}
 	return r, now
@@ -105,7 +124,7 @@ func ordinary(tb testing.TB, zones int) http.Handler {
 	desc := prometheus.NewDesc(feedtest.Breakdown("countries_1h"), "Requests in the window, by status class.", []string{"zone", "account", "status"}, nil)
 	r := &registry{}
 	for w := range depth {
-		at := feedtest.T0.Add(time.Duration(w+1)*time.Hour - time.Millisecond)
+		at := origin.Std().Add(time.Duration(w+1)*time.Hour - time.Millisecond)
 		for z := range zones {
 			for i := range labels {
 				m := prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(w*100_000+z*17+i), fmt.Sprintf("zone-%05d.example", z), "Example", fmt.Sprintf("C%02d", i))
@@ -258,9 +277,11 @@ func BenchmarkCommit(b *testing.B) {
 					}
 					if zone++; zone == zones {
 						window, zone = window+1, 0
+						now = now.Add(time.Hour) // after which it is the same page's turn
+						r.NoteLate(d.Dataset, now)
+						r.Turn(now, nil)
 					}
 				}
-				now = feedtest.T0.Add(time.Duration(window+2) * time.Hour)
 				r.Expire(now)
 				n = body(r.State(bucket.Position{Revision: 1}), expo.Gzip).Len
 			}

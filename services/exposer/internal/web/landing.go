@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	_ "embed"
+	"fmt"
 	"html/template"
 	"net/http"
 	"slices"
@@ -50,6 +51,7 @@ type page struct {
 
 type row struct {
 	ID, Description, Short      string
+	Unserved                    string // what became final too late for the replay
 	Size, Span                  string // Span: how long its samples stay on /metrics
 	Depth, Held, Served         int
 	TrimmedTotals, TrimmedBreak int
@@ -85,7 +87,7 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 	v, err := h.Board.View(view.Default)
 	switch {
 	case err == nil:
-		p.show(v)
+		p.show(v, h.Board.Unserved)
 	case p.NotReady == "":
 		p.Error = err.Error()
 	}
@@ -103,7 +105,7 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(buf.Bytes())
 }
 
-func (p *page) show(v *view.View) {
+func (p *page) show(v *view.View, unserved func(dataset string) view.Unserved) {
 	p.Samples = v.Choice.Samples
 	if !v.Choice.Expires.IsZero() {
 		p.Expires = v.Choice.Expires.UTC().Format(time.RFC3339)
@@ -113,7 +115,7 @@ func (p *page) show(v *view.View) {
 		d := &v.Choice.Datasets[i]
 		r := row{
 			ID: d.Dataset, Description: d.Description, Size: bucket.SizeName(d.Size),
-			Depth: d.Depth, Held: d.Len(), Served: max(d.Serve[0].Len(), d.Serve[1].Len()),
+			Depth: d.Depth, Held: d.Len(), Served: max(d.Windows(0), d.Windows(1)),
 			TrimmedTotals: d.Trimmed[0], TrimmedBreak: d.Trimmed[1],
 		}
 		if d.Len() > 0 {
@@ -121,6 +123,9 @@ func (p *page) show(v *view.View) {
 			r.Oldest, r.Newest = oldest.String(), newest.String()
 		}
 		r.Span = d.Span(stamp, maxAge).String()
+		if u := unserved(d.Dataset); u.Buckets > 0 {
+			r.Unserved = fmt.Sprintf("never shown: %d buckets that were older than %d h when they became final, of windows from %s to %s; backfill them", u.Buckets, p.Hours, u.Windows.Start, u.Windows.End)
+		}
 		if err := cmp.Or(recent.Check(d.Definition, stamp, maxAge), recent.Shallow(d.Definition, stamp, maxAge)); err != nil {
 			r.Short = err.Error()
 		}

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -9,7 +10,8 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/services/exposer/internal/expo"
+	"github.com/weir-metrics/weir/internal/carousel"
+	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
@@ -23,7 +25,7 @@ func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) scrape(w http.ResponseWriter, r *http.Request) (code int) {
-	hours, err := replayHours(r.URL.RawQuery, h.Board.Hours())
+	query, err := parseQuery(r.URL.RawQuery, h.Board.Hours())
 	if err != nil {
 		text(w, http.StatusBadRequest, err.Error())
 		return http.StatusBadRequest
@@ -34,7 +36,7 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) (code int) {
 		return full(w, fmt.Sprintf("too many concurrent scrapes: the limit is %d (WEIR_EXPOSER_MAX_SCRAPES)", cap(h.scrapes)))
 	}
 	defer h.scrapes.Release()
-	v, err := h.Board.View(hours)
+	v, err := h.Board.View(query)
 	if err != nil {
 		return h.refuse(w, err)
 	}
@@ -51,6 +53,15 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) (code int) {
 		header.Set("Content-Encoding", encoding.String())
 	}
 	h.setPosition(header, v)
+	header.Set("X-Weir-Turn", strconv.FormatInt(v.Choice.Turn, 10))
+	hours := query.Hours
+	if hours < 0 {
+		hours = h.Board.Hours()
+	}
+	header.Set("X-Weir-Replay-Hours", strconv.Itoa(hours))
+	if n := v.Choice.Missing; n > 0 {
+		header.Set("X-Weir-Pages-Missing", strconv.Itoa(n))
+	}
 	setWriteDeadline(w, time.Now().Add(h.limits.answer))
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead && !h.limits.send(w, body) {
@@ -66,30 +77,40 @@ func full(w http.ResponseWriter, why string) int {
 	return http.StatusServiceUnavailable
 }
 
-// replayHours parses replay_hours, the only parameter of /metrics.
-func replayHours(query string, most int) (int, error) {
-	if query == "" {
-		return view.Default, nil
-	}
+// The range of the parameter round. Shorter rounds than a dataset's pages take follow one
+// another without a pause.
+const (
+	shortestRound = carousel.Turn
+	longestRound  = 12 * time.Hour
+)
+
+// parseQuery parses the parameters of /metrics: replay_hours and round.
+func parseQuery(query string, most int) (q view.Query, err error) {
+	q = view.Default
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return 0, fmt.Errorf("query is malformed: %w", err)
+		return q, fmt.Errorf("query is malformed: %w", err)
 	}
-	for name := range values {
-		if name != "replay_hours" {
-			return 0, fmt.Errorf("parameter %q is unknown; the only parameter of /metrics is replay_hours", bucket.Clip(name))
+	for name, given := range values {
+		value := given[0]
+		switch {
+		case name != "replay_hours" && name != "round":
+			return q, fmt.Errorf("parameter %q is unknown; the parameters of /metrics are replay_hours and round", bucket.Clip(name))
+		case len(given) > 1:
+			return q, fmt.Errorf("parameter %s is given %d times; give it once", name, len(given))
+		case name == "replay_hours":
+			hours, err := strconv.ParseUint(value, 10, 16)
+			if q.Hours = int(hours); err != nil || q.Hours > most {
+				return q, fmt.Errorf("parameter replay_hours is %q; it must be a whole number from 0 (only the newest bucket) to %d (CF_METRICS_REPLAY_HOURS)", bucket.Clip(value), most)
+			}
+		default:
+			if q.Round, err = time.ParseDuration(value); err != nil || q.Round < shortestRound || q.Round > longestRound {
+				return q, fmt.Errorf("parameter round is %q; it must be a duration from %s to %s, such as 80m", bucket.Clip(value), bucket.SizeName(shortestRound), bucket.SizeName(longestRound))
+			}
 		}
 	}
-	if len(values) == 0 { // "?&"
-		return view.Default, nil
+	if q.Hours == 0 && q.Round > 0 {
+		return q, errors.New("parameter round has no effect with replay_hours=0, which shows only the newest bucket; leave one of them out")
 	}
-	if given := values["replay_hours"]; len(given) > 1 {
-		return 0, fmt.Errorf("parameter replay_hours is given %d times; give it once", len(given))
-	}
-	value := values.Get("replay_hours")
-	hours, err := strconv.Atoi(value)
-	if err != nil || hours < 0 || hours > most {
-		return 0, fmt.Errorf("parameter replay_hours is %q; it must be a whole number from 0 (only the newest bucket) to %d (CF_METRICS_REPLAY_HOURS)", bucket.Clip(value), most)
-	}
-	return hours, nil
+	return q, nil
 }

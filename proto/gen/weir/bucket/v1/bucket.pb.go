@@ -438,6 +438,71 @@ func (GapDecision_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{5, 0}
 }
 
+type AuditEvent_Action int32
+
+const (
+	AuditEvent_ACTION_UNSPECIFIED        AuditEvent_Action = 0
+	AuditEvent_ACTION_BACKFILL_CREATED   AuditEvent_Action = 1
+	AuditEvent_ACTION_BACKFILL_PAUSED    AuditEvent_Action = 2
+	AuditEvent_ACTION_BACKFILL_RESUMED   AuditEvent_Action = 3
+	AuditEvent_ACTION_BACKFILL_CANCELLED AuditEvent_Action = 4
+	// The backfill has nothing left to do; the actor is empty.
+	AuditEvent_ACTION_BACKFILL_DONE AuditEvent_Action = 5
+	AuditEvent_ACTION_GAPS_ACCEPTED AuditEvent_Action = 6
+	AuditEvent_ACTION_RESTATED      AuditEvent_Action = 7
+)
+
+// Enum value maps for AuditEvent_Action.
+var (
+	AuditEvent_Action_name = map[int32]string{
+		0: "ACTION_UNSPECIFIED",
+		1: "ACTION_BACKFILL_CREATED",
+		2: "ACTION_BACKFILL_PAUSED",
+		3: "ACTION_BACKFILL_RESUMED",
+		4: "ACTION_BACKFILL_CANCELLED",
+		5: "ACTION_BACKFILL_DONE",
+		6: "ACTION_GAPS_ACCEPTED",
+		7: "ACTION_RESTATED",
+	}
+	AuditEvent_Action_value = map[string]int32{
+		"ACTION_UNSPECIFIED":        0,
+		"ACTION_BACKFILL_CREATED":   1,
+		"ACTION_BACKFILL_PAUSED":    2,
+		"ACTION_BACKFILL_RESUMED":   3,
+		"ACTION_BACKFILL_CANCELLED": 4,
+		"ACTION_BACKFILL_DONE":      5,
+		"ACTION_GAPS_ACCEPTED":      6,
+		"ACTION_RESTATED":           7,
+	}
+)
+
+func (x AuditEvent_Action) Enum() *AuditEvent_Action {
+	p := new(AuditEvent_Action)
+	*p = x
+	return p
+}
+
+func (x AuditEvent_Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AuditEvent_Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_bucket_v1_bucket_proto_enumTypes[7].Descriptor()
+}
+
+func (AuditEvent_Action) Type() protoreflect.EnumType {
+	return &file_weir_bucket_v1_bucket_proto_enumTypes[7]
+}
+
+func (x AuditEvent_Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AuditEvent_Action.Descriptor instead.
+func (AuditEvent_Action) EnumDescriptor() ([]byte, []int) {
+	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{8, 0}
+}
+
 // Scope identifies one zone or one account.
 type Scope struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -819,7 +884,7 @@ type DatasetVersion struct {
 	SizeSeconds uint32                 `protobuf:"varint,4,opt,name=size_seconds,json=sizeSeconds,proto3" json:"size_seconds,omitempty"`
 	// How long after its end a window is first queried.
 	Delay *durationpb.Duration `protobuf:"bytes,5,opt,name=delay,proto3" json:"delay,omitempty"`
-	// Most windows that a replay repeats: 1 to 30 (Prometheus re-appends every
+	// Most windows that one scrape shows: 1 to 30 (Prometheus re-appends every
 	// repeat without end from 33 samples per series on).
 	ReplayDepth   uint32              `protobuf:"varint,6,opt,name=replay_depth,json=replayDepth,proto3" json:"replay_depth,omitempty"`
 	Families      []*FamilyDefinition `protobuf:"bytes,7,rep,name=families,proto3" json:"families,omitempty"`
@@ -1119,7 +1184,7 @@ func (x *State) GetFamilies() []*FamilyRows {
 type Restatement struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Bucket *Bucket                `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
-	// Checksum of the bucket as first stored.
+	// Checksum of the bucket as first stored; empty if its content could not be read.
 	ReplacesSha256 []byte `protobuf:"bytes,2,opt,name=replaces_sha256,json=replacesSha256,proto3" json:"replaces_sha256,omitempty"`
 	Actor          string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
 	Reason         string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1185,6 +1250,140 @@ func (x *Restatement) GetReason() string {
 	return ""
 }
 
+// AuditEvent records that an operator changed something, or was refused. It is committed
+// together with what it changes. It is an entry like others: every client with read access
+// to the stream gets it, with the name of who asked and the reason.
+type AuditEvent struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Action AuditEvent_Action      `protobuf:"varint,1,opt,name=action,proto3,enum=weir.bucket.v1.AuditEvent_Action" json:"action,omitempty"`
+	// Who asked, as given in the request; empty for the collector itself.
+	Actor string `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Why, as given in the request.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What it is about. Both lists are those of the request: empty means all.
+	Datasets         []string `protobuf:"bytes,4,rep,name=datasets,proto3" json:"datasets,omitempty"`
+	Scopes           []*Scope `protobuf:"bytes,5,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	StartUnixSeconds int64    `protobuf:"varint,6,opt,name=start_unix_seconds,json=startUnixSeconds,proto3" json:"start_unix_seconds,omitempty"`
+	// Exclusive.
+	EndUnixSeconds int64 `protobuf:"varint,7,opt,name=end_unix_seconds,json=endUnixSeconds,proto3" json:"end_unix_seconds,omitempty"`
+	// Why nothing was changed; empty if it was done.
+	Refused string `protobuf:"bytes,8,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Id of the backfill, if it is about one.
+	BackfillId string `protobuf:"bytes,9,opt,name=backfill_id,json=backfillId,proto3" json:"backfill_id,omitempty"`
+	// The state before and after, for people: a few words or lines of text.
+	Before        string `protobuf:"bytes,10,opt,name=before,proto3" json:"before,omitempty"`
+	After         string `protobuf:"bytes,11,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditEvent) Reset() {
+	*x = AuditEvent{}
+	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditEvent) ProtoMessage() {}
+
+func (x *AuditEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
+func (*AuditEvent) Descriptor() ([]byte, []int) {
+	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AuditEvent) GetAction() AuditEvent_Action {
+	if x != nil {
+		return x.Action
+	}
+	return AuditEvent_ACTION_UNSPECIFIED
+}
+
+func (x *AuditEvent) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetDatasets() []string {
+	if x != nil {
+		return x.Datasets
+	}
+	return nil
+}
+
+func (x *AuditEvent) GetScopes() []*Scope {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *AuditEvent) GetStartUnixSeconds() int64 {
+	if x != nil {
+		return x.StartUnixSeconds
+	}
+	return 0
+}
+
+func (x *AuditEvent) GetEndUnixSeconds() int64 {
+	if x != nil {
+		return x.EndUnixSeconds
+	}
+	return 0
+}
+
+func (x *AuditEvent) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetBackfillId() string {
+	if x != nil {
+		return x.BackfillId
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *AuditEvent) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
 // Entry is one line of the log. Revisions are 1, 2, 3 … in commit order,
 // without gap or reuse.
 type Entry struct {
@@ -1206,6 +1405,7 @@ type Entry struct {
 	//	*Entry_GapDecision
 	//	*Entry_State
 	//	*Entry_Restatement
+	//	*Entry_AuditEvent
 	Kind          isEntry_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1213,7 +1413,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[8]
+	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1425,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[8]
+	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1438,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{8}
+	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Entry) GetRevision() uint64 {
@@ -1314,6 +1514,15 @@ func (x *Entry) GetRestatement() *Restatement {
 	return nil
 }
 
+func (x *Entry) GetAuditEvent() *AuditEvent {
+	if x != nil {
+		if x, ok := x.Kind.(*Entry_AuditEvent); ok {
+			return x.AuditEvent
+		}
+	}
+	return nil
+}
+
 type isEntry_Kind interface {
 	isEntry_Kind()
 }
@@ -1338,6 +1547,10 @@ type Entry_Restatement struct {
 	Restatement *Restatement `protobuf:"bytes,8,opt,name=restatement,proto3,oneof"`
 }
 
+type Entry_AuditEvent struct {
+	AuditEvent *AuditEvent `protobuf:"bytes,9,opt,name=audit_event,json=auditEvent,proto3,oneof"`
+}
+
 func (*Entry_Bucket) isEntry_Kind() {}
 
 func (*Entry_DatasetVersion) isEntry_Kind() {}
@@ -1347,6 +1560,8 @@ func (*Entry_GapDecision) isEntry_Kind() {}
 func (*Entry_State) isEntry_Kind() {}
 
 func (*Entry_Restatement) isEntry_Kind() {}
+
+func (*Entry_AuditEvent) isEntry_Kind() {}
 
 // ResumePoint is a place in one history of one store. It is opaque to clients
 // except for the revision, which may be shown and compared within one history.
@@ -1367,7 +1582,7 @@ type ResumePoint struct {
 
 func (x *ResumePoint) Reset() {
 	*x = ResumePoint{}
-	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[9]
+	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1594,7 @@ func (x *ResumePoint) String() string {
 func (*ResumePoint) ProtoMessage() {}
 
 func (x *ResumePoint) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[9]
+	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1607,7 @@ func (x *ResumePoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumePoint.ProtoReflect.Descriptor instead.
 func (*ResumePoint) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{9}
+	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ResumePoint) GetStoreId() string {
@@ -1431,7 +1646,7 @@ type StoreInfo struct {
 
 func (x *StoreInfo) Reset() {
 	*x = StoreInfo{}
-	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[10]
+	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1658,7 @@ func (x *StoreInfo) String() string {
 func (*StoreInfo) ProtoMessage() {}
 
 func (x *StoreInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[10]
+	mi := &file_weir_bucket_v1_bucket_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1671,7 @@ func (x *StoreInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreInfo.ProtoReflect.Descriptor instead.
 func (*StoreInfo) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{10}
+	return file_weir_bucket_v1_bucket_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StoreInfo) GetStoreId() string {
@@ -1558,7 +1773,31 @@ const file_weir_bucket_v1_bucket_proto_rawDesc = "" +
 	"\x06bucket\x18\x01 \x01(\v2\x16.weir.bucket.v1.BucketR\x06bucket\x12'\n" +
 	"\x0freplaces_sha256\x18\x02 \x01(\fR\x0ereplacesSha256\x12\x14\n" +
 	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xaf\x03\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xe2\x04\n" +
+	"\n" +
+	"AuditEvent\x129\n" +
+	"\x06action\x18\x01 \x01(\x0e2!.weir.bucket.v1.AuditEvent.ActionR\x06action\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1a\n" +
+	"\bdatasets\x18\x04 \x03(\tR\bdatasets\x12-\n" +
+	"\x06scopes\x18\x05 \x03(\v2\x15.weir.bucket.v1.ScopeR\x06scopes\x12,\n" +
+	"\x12start_unix_seconds\x18\x06 \x01(\x03R\x10startUnixSeconds\x12(\n" +
+	"\x10end_unix_seconds\x18\a \x01(\x03R\x0eendUnixSeconds\x12\x18\n" +
+	"\arefused\x18\b \x01(\tR\arefused\x12\x1f\n" +
+	"\vbackfill_id\x18\t \x01(\tR\n" +
+	"backfillId\x12\x16\n" +
+	"\x06before\x18\n" +
+	" \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\v \x01(\tR\x05after\"\xde\x01\n" +
+	"\x06Action\x12\x16\n" +
+	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17ACTION_BACKFILL_CREATED\x10\x01\x12\x1a\n" +
+	"\x16ACTION_BACKFILL_PAUSED\x10\x02\x12\x1b\n" +
+	"\x17ACTION_BACKFILL_RESUMED\x10\x03\x12\x1d\n" +
+	"\x19ACTION_BACKFILL_CANCELLED\x10\x04\x12\x18\n" +
+	"\x14ACTION_BACKFILL_DONE\x10\x05\x12\x18\n" +
+	"\x14ACTION_GAPS_ACCEPTED\x10\x06\x12\x13\n" +
+	"\x0fACTION_RESTATED\x10\a\"\xee\x03\n" +
 	"\x05Entry\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x14\n" +
 	"\x05chain\x18\x02 \x01(\fR\x05chain\x12=\n" +
@@ -1567,7 +1806,9 @@ const file_weir_bucket_v1_bucket_proto_rawDesc = "" +
 	"\x0fdataset_version\x18\x05 \x01(\v2\x1e.weir.bucket.v1.DatasetVersionH\x00R\x0edatasetVersion\x12@\n" +
 	"\fgap_decision\x18\x06 \x01(\v2\x1b.weir.bucket.v1.GapDecisionH\x00R\vgapDecision\x12-\n" +
 	"\x05state\x18\a \x01(\v2\x15.weir.bucket.v1.StateH\x00R\x05state\x12?\n" +
-	"\vrestatement\x18\b \x01(\v2\x1b.weir.bucket.v1.RestatementH\x00R\vrestatementB\x06\n" +
+	"\vrestatement\x18\b \x01(\v2\x1b.weir.bucket.v1.RestatementH\x00R\vrestatement\x12=\n" +
+	"\vaudit_event\x18\t \x01(\v2\x1a.weir.bucket.v1.AuditEventH\x00R\n" +
+	"auditEventB\x06\n" +
 	"\x04kind\"Z\n" +
 	"\vResumePoint\x12\x19\n" +
 	"\bstore_id\x18\x01 \x01(\tR\astoreId\x12\x1a\n" +
@@ -1627,8 +1868,8 @@ func file_weir_bucket_v1_bucket_proto_rawDescGZIP() []byte {
 	return file_weir_bucket_v1_bucket_proto_rawDescData
 }
 
-var file_weir_bucket_v1_bucket_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_weir_bucket_v1_bucket_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_weir_bucket_v1_bucket_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_weir_bucket_v1_bucket_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_weir_bucket_v1_bucket_proto_goTypes = []any{
 	(ScopeKind)(0),                // 0: weir.bucket.v1.ScopeKind
 	(Finality)(0),                 // 1: weir.bucket.v1.Finality
@@ -1637,50 +1878,55 @@ var file_weir_bucket_v1_bucket_proto_goTypes = []any{
 	(GapReason)(0),                // 4: weir.bucket.v1.GapReason
 	(SampleTimestamp)(0),          // 5: weir.bucket.v1.SampleTimestamp
 	(GapDecision_Kind)(0),         // 6: weir.bucket.v1.GapDecision.Kind
-	(*Scope)(nil),                 // 7: weir.bucket.v1.Scope
-	(*Bucket)(nil),                // 8: weir.bucket.v1.Bucket
-	(*FamilyRows)(nil),            // 9: weir.bucket.v1.FamilyRows
-	(*FamilyDefinition)(nil),      // 10: weir.bucket.v1.FamilyDefinition
-	(*DatasetVersion)(nil),        // 11: weir.bucket.v1.DatasetVersion
-	(*GapDecision)(nil),           // 12: weir.bucket.v1.GapDecision
-	(*State)(nil),                 // 13: weir.bucket.v1.State
-	(*Restatement)(nil),           // 14: weir.bucket.v1.Restatement
-	(*Entry)(nil),                 // 15: weir.bucket.v1.Entry
-	(*ResumePoint)(nil),           // 16: weir.bucket.v1.ResumePoint
-	(*StoreInfo)(nil),             // 17: weir.bucket.v1.StoreInfo
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(AuditEvent_Action)(0),        // 7: weir.bucket.v1.AuditEvent.Action
+	(*Scope)(nil),                 // 8: weir.bucket.v1.Scope
+	(*Bucket)(nil),                // 9: weir.bucket.v1.Bucket
+	(*FamilyRows)(nil),            // 10: weir.bucket.v1.FamilyRows
+	(*FamilyDefinition)(nil),      // 11: weir.bucket.v1.FamilyDefinition
+	(*DatasetVersion)(nil),        // 12: weir.bucket.v1.DatasetVersion
+	(*GapDecision)(nil),           // 13: weir.bucket.v1.GapDecision
+	(*State)(nil),                 // 14: weir.bucket.v1.State
+	(*Restatement)(nil),           // 15: weir.bucket.v1.Restatement
+	(*AuditEvent)(nil),            // 16: weir.bucket.v1.AuditEvent
+	(*Entry)(nil),                 // 17: weir.bucket.v1.Entry
+	(*ResumePoint)(nil),           // 18: weir.bucket.v1.ResumePoint
+	(*StoreInfo)(nil),             // 19: weir.bucket.v1.StoreInfo
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
 }
 var file_weir_bucket_v1_bucket_proto_depIdxs = []int32{
 	0,  // 0: weir.bucket.v1.Scope.kind:type_name -> weir.bucket.v1.ScopeKind
-	7,  // 1: weir.bucket.v1.Bucket.scope:type_name -> weir.bucket.v1.Scope
+	8,  // 1: weir.bucket.v1.Bucket.scope:type_name -> weir.bucket.v1.Scope
 	1,  // 2: weir.bucket.v1.Bucket.finality:type_name -> weir.bucket.v1.Finality
 	2,  // 3: weir.bucket.v1.Bucket.origin:type_name -> weir.bucket.v1.Origin
-	9,  // 4: weir.bucket.v1.Bucket.families:type_name -> weir.bucket.v1.FamilyRows
+	10, // 4: weir.bucket.v1.Bucket.families:type_name -> weir.bucket.v1.FamilyRows
 	3,  // 5: weir.bucket.v1.FamilyDefinition.role:type_name -> weir.bucket.v1.FamilyRole
 	0,  // 6: weir.bucket.v1.DatasetVersion.scope_kind:type_name -> weir.bucket.v1.ScopeKind
-	18, // 7: weir.bucket.v1.DatasetVersion.delay:type_name -> google.protobuf.Duration
-	10, // 8: weir.bucket.v1.DatasetVersion.families:type_name -> weir.bucket.v1.FamilyDefinition
+	20, // 7: weir.bucket.v1.DatasetVersion.delay:type_name -> google.protobuf.Duration
+	11, // 8: weir.bucket.v1.DatasetVersion.families:type_name -> weir.bucket.v1.FamilyDefinition
 	6,  // 9: weir.bucket.v1.GapDecision.kind:type_name -> weir.bucket.v1.GapDecision.Kind
-	7,  // 10: weir.bucket.v1.GapDecision.scope:type_name -> weir.bucket.v1.Scope
+	8,  // 10: weir.bucket.v1.GapDecision.scope:type_name -> weir.bucket.v1.Scope
 	4,  // 11: weir.bucket.v1.GapDecision.reason:type_name -> weir.bucket.v1.GapReason
-	7,  // 12: weir.bucket.v1.State.scope:type_name -> weir.bucket.v1.Scope
-	19, // 13: weir.bucket.v1.State.observed_at:type_name -> google.protobuf.Timestamp
-	9,  // 14: weir.bucket.v1.State.families:type_name -> weir.bucket.v1.FamilyRows
-	8,  // 15: weir.bucket.v1.Restatement.bucket:type_name -> weir.bucket.v1.Bucket
-	19, // 16: weir.bucket.v1.Entry.committed_at:type_name -> google.protobuf.Timestamp
-	8,  // 17: weir.bucket.v1.Entry.bucket:type_name -> weir.bucket.v1.Bucket
-	11, // 18: weir.bucket.v1.Entry.dataset_version:type_name -> weir.bucket.v1.DatasetVersion
-	12, // 19: weir.bucket.v1.Entry.gap_decision:type_name -> weir.bucket.v1.GapDecision
-	13, // 20: weir.bucket.v1.Entry.state:type_name -> weir.bucket.v1.State
-	14, // 21: weir.bucket.v1.Entry.restatement:type_name -> weir.bucket.v1.Restatement
-	5,  // 22: weir.bucket.v1.StoreInfo.sample_timestamp:type_name -> weir.bucket.v1.SampleTimestamp
-	18, // 23: weir.bucket.v1.StoreInfo.retention:type_name -> google.protobuf.Duration
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	8,  // 12: weir.bucket.v1.State.scope:type_name -> weir.bucket.v1.Scope
+	21, // 13: weir.bucket.v1.State.observed_at:type_name -> google.protobuf.Timestamp
+	10, // 14: weir.bucket.v1.State.families:type_name -> weir.bucket.v1.FamilyRows
+	9,  // 15: weir.bucket.v1.Restatement.bucket:type_name -> weir.bucket.v1.Bucket
+	7,  // 16: weir.bucket.v1.AuditEvent.action:type_name -> weir.bucket.v1.AuditEvent.Action
+	8,  // 17: weir.bucket.v1.AuditEvent.scopes:type_name -> weir.bucket.v1.Scope
+	21, // 18: weir.bucket.v1.Entry.committed_at:type_name -> google.protobuf.Timestamp
+	9,  // 19: weir.bucket.v1.Entry.bucket:type_name -> weir.bucket.v1.Bucket
+	12, // 20: weir.bucket.v1.Entry.dataset_version:type_name -> weir.bucket.v1.DatasetVersion
+	13, // 21: weir.bucket.v1.Entry.gap_decision:type_name -> weir.bucket.v1.GapDecision
+	14, // 22: weir.bucket.v1.Entry.state:type_name -> weir.bucket.v1.State
+	15, // 23: weir.bucket.v1.Entry.restatement:type_name -> weir.bucket.v1.Restatement
+	16, // 24: weir.bucket.v1.Entry.audit_event:type_name -> weir.bucket.v1.AuditEvent
+	5,  // 25: weir.bucket.v1.StoreInfo.sample_timestamp:type_name -> weir.bucket.v1.SampleTimestamp
+	20, // 26: weir.bucket.v1.StoreInfo.retention:type_name -> google.protobuf.Duration
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_weir_bucket_v1_bucket_proto_init() }
@@ -1688,20 +1934,21 @@ func file_weir_bucket_v1_bucket_proto_init() {
 	if File_weir_bucket_v1_bucket_proto != nil {
 		return
 	}
-	file_weir_bucket_v1_bucket_proto_msgTypes[8].OneofWrappers = []any{
+	file_weir_bucket_v1_bucket_proto_msgTypes[9].OneofWrappers = []any{
 		(*Entry_Bucket)(nil),
 		(*Entry_DatasetVersion)(nil),
 		(*Entry_GapDecision)(nil),
 		(*Entry_State)(nil),
 		(*Entry_Restatement)(nil),
+		(*Entry_AuditEvent)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_bucket_v1_bucket_proto_rawDesc), len(file_weir_bucket_v1_bucket_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   11,
+			NumEnums:      8,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -578,10 +578,11 @@ type SnapshotEnd struct {
 	// Buckets sent in this snapshot: the client's check that nothing was cut.
 	Buckets uint64 `protobuf:"varint,3,opt,name=buckets,proto3" json:"buckets,omitempty"`
 	// If they were asked for: the newest late commit of each matching dataset that has
-	// any among the buckets within max_age, whether they are sent or not, ascending by
-	// dataset. A filter by zone name counts all buckets of the scopes that have or had
-	// the name. A client that shows only the newest windows at all times learns from it
-	// that others are to be shown too. A collector of before this field sends none.
+	// any among the buckets that were younger than max_age when they were committed,
+	// whether they are sent or not, ascending by dataset. Buckets whose window ended
+	// more than twice max_age before the progress time are not searched. A client that
+	// shows only the newest windows at all times learns from it that others are to be
+	// shown too. A collector of before this field sends none.
 	LateCommits   []*LateCommit `protobuf:"bytes,4,rep,name=late_commits,json=lateCommits,proto3" json:"late_commits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -645,9 +646,11 @@ func (x *SnapshotEnd) GetLateCommits() []*LateCommit {
 	return nil
 }
 
-// LateCommit says when a bucket with rows was last committed that was older by then
-// than the newest windows are: when its window had ended for longer than 30 minutes,
-// or ten lengths of it if that is less, or two lengths of it if that is more.
+// LateCommit says when a bucket with a value other than zero was last committed that
+// was older by then than the newest windows are: when its window had ended for longer
+// than 30 minutes, or ten lengths of it if that is less, or two lengths of it if that
+// is more; of a window of an hour or more, for longer than 45 minutes. Buckets of
+// origin BACKFILL are not late.
 type LateCommit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Dataset       string                 `protobuf:"bytes,1,opt,name=dataset,proto3" json:"dataset,omitempty"`
@@ -771,7 +774,11 @@ type ListBucketsRequest struct {
 	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Send only these families of each bucket; empty: all. Buckets that have
 	// none of them are still sent, without rows. At most 100 elements.
-	Families      []string `protobuf:"bytes,5,rep,name=families,proto3" json:"families,omitempty"`
+	Families []string `protobuf:"bytes,5,rep,name=families,proto3" json:"families,omitempty"`
+	// Send, instead of a bucket that was restated, its newest restatement (an entry of
+	// that kind, with its own revision), in the bucket's place. A collector of before this
+	// field ignores it.
+	AsRestated    bool `protobuf:"varint,6,opt,name=as_restated,json=asRestated,proto3" json:"as_restated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -841,9 +848,16 @@ func (x *ListBucketsRequest) GetFamilies() []string {
 	return nil
 }
 
+func (x *ListBucketsRequest) GetAsRestated() bool {
+	if x != nil {
+		return x.AsRestated
+	}
+	return false
+}
+
 type ListBucketsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The bucket and the log's facts about it.
+	// The bucket, or with as_restated its restatement, and the log's facts about it.
 	Entry *Entry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
 	// Token to continue after this bucket.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -1282,8 +1296,13 @@ type GetCoverageRequest struct {
 	// Range of windows, [start, end). Both zero: from each horizon to now.
 	StartUnixSeconds int64 `protobuf:"varint,2,opt,name=start_unix_seconds,json=startUnixSeconds,proto3" json:"start_unix_seconds,omitempty"`
 	EndUnixSeconds   int64 `protobuf:"varint,3,opt,name=end_unix_seconds,json=endUnixSeconds,proto3" json:"end_unix_seconds,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Also return the unserved ranges: those of buckets with rows that were this old
+	// or older when they were committed, counted from the end of their window, except
+	// those of origin BACKFILL. An exposer whose samples reach this age has never shown
+	// them. Absent: none.
+	ServedWithin  *durationpb.Duration `protobuf:"bytes,4,opt,name=served_within,json=servedWithin,proto3" json:"served_within,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetCoverageRequest) Reset() {
@@ -1335,6 +1354,13 @@ func (x *GetCoverageRequest) GetEndUnixSeconds() int64 {
 		return x.EndUnixSeconds
 	}
 	return 0
+}
+
+func (x *GetCoverageRequest) GetServedWithin() *durationpb.Duration {
+	if x != nil {
+		return x.ServedWithin
+	}
+	return nil
 }
 
 type GetCoverageResponse struct {
@@ -1401,8 +1427,11 @@ type Coverage struct {
 	// The oldest window that the collector may want.
 	HorizonUnixSeconds int64            `protobuf:"varint,3,opt,name=horizon_unix_seconds,json=horizonUnixSeconds,proto3" json:"horizon_unix_seconds,omitempty"`
 	Ranges             []*CoverageRange `protobuf:"bytes,4,rep,name=ranges,proto3" json:"ranges,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Ascending; without overlap. See GetCoverageRequest.served_within. A collector of
+	// before this field returns none.
+	Unserved      []*UnservedRange `protobuf:"bytes,5,rep,name=unserved,proto3" json:"unserved,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Coverage) Reset() {
@@ -1463,6 +1492,67 @@ func (x *Coverage) GetRanges() []*CoverageRange {
 	return nil
 }
 
+func (x *Coverage) GetUnserved() []*UnservedRange {
+	if x != nil {
+		return x.Unserved
+	}
+	return nil
+}
+
+// UnservedRange is a range of windows that only a backfill brings to Prometheus.
+type UnservedRange struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	StartUnixSeconds int64                  `protobuf:"varint,1,opt,name=start_unix_seconds,json=startUnixSeconds,proto3" json:"start_unix_seconds,omitempty"`
+	// Exclusive.
+	EndUnixSeconds int64 `protobuf:"varint,2,opt,name=end_unix_seconds,json=endUnixSeconds,proto3" json:"end_unix_seconds,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *UnservedRange) Reset() {
+	*x = UnservedRange{}
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnservedRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnservedRange) ProtoMessage() {}
+
+func (x *UnservedRange) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnservedRange.ProtoReflect.Descriptor instead.
+func (*UnservedRange) Descriptor() ([]byte, []int) {
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *UnservedRange) GetStartUnixSeconds() int64 {
+	if x != nil {
+		return x.StartUnixSeconds
+	}
+	return 0
+}
+
+func (x *UnservedRange) GetEndUnixSeconds() int64 {
+	if x != nil {
+		return x.EndUnixSeconds
+	}
+	return 0
+}
+
 type CoverageRange struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	State            CoverageState          `protobuf:"varint,1,opt,name=state,proto3,enum=weir.bucket.v1.CoverageState" json:"state,omitempty"`
@@ -1483,7 +1573,7 @@ type CoverageRange struct {
 
 func (x *CoverageRange) Reset() {
 	*x = CoverageRange{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[18]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1585,7 @@ func (x *CoverageRange) String() string {
 func (*CoverageRange) ProtoMessage() {}
 
 func (x *CoverageRange) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[18]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1598,7 @@ func (x *CoverageRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageRange.ProtoReflect.Descriptor instead.
 func (*CoverageRange) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{18}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CoverageRange) GetState() CoverageState {
@@ -1575,7 +1665,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[19]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +1677,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[19]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +1690,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{19}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{20}
 }
 
 type GetStatusResponse struct {
@@ -1629,7 +1719,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1731,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1744,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{20}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetStatusResponse) GetInfo() *StoreInfo {
@@ -1725,8 +1815,8 @@ func (x *GetStatusResponse) GetProblems() []*Problem {
 // the number of the others.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Stable, in upper snake case: SELECTION_UNMATCHED, NO_ZONES, …; the heading
-	// in docs/operations.md bears it. New ones may appear in any release.
+	// Stable, in upper snake case: SELECTION_UNMATCHED, NO_ZONES, …; see Problems
+	// in docs/operations.md. New ones may appear in any release.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// What the problem is about: a setting's value, a zone, a dataset. Empty: the
 	// whole process or store.
@@ -1741,7 +1831,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +1843,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +1856,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{21}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Problem) GetCode() string {
@@ -1822,7 +1912,7 @@ type DatasetStatus struct {
 
 func (x *DatasetStatus) Reset() {
 	*x = DatasetStatus{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[22]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +1924,7 @@ func (x *DatasetStatus) String() string {
 func (*DatasetStatus) ProtoMessage() {}
 
 func (x *DatasetStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[22]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +1937,7 @@ func (x *DatasetStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatasetStatus.ProtoReflect.Descriptor instead.
 func (*DatasetStatus) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{22}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DatasetStatus) GetDataset() string {
@@ -1942,14 +2032,16 @@ const file_weir_bucket_v1_service_proto_rawDesc = "" +
 	"\fcommitted_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\"~\n" +
 	"\bProgress\x121\n" +
 	"\x05point\x18\x01 \x01(\v2\x1b.weir.bucket.v1.ResumePointR\x05point\x12?\n" +
-	"\rprogress_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fprogressTime\"\xd7\x01\n" +
+	"\rprogress_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fprogressTime\"\xf8\x01\n" +
 	"\x12ListBucketsRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.weir.bucket.v1.FilterR\x06filter\x12,\n" +
 	"\x12start_unix_seconds\x18\x02 \x01(\x03R\x10startUnixSeconds\x12(\n" +
 	"\x10end_unix_seconds\x18\x03 \x01(\x03R\x0eendUnixSeconds\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\x12\x1a\n" +
-	"\bfamilies\x18\x05 \x03(\tR\bfamilies\"a\n" +
+	"\bfamilies\x18\x05 \x03(\tR\bfamilies\x12\x1f\n" +
+	"\vas_restated\x18\x06 \x01(\bR\n" +
+	"asRestated\"a\n" +
 	"\x13ListBucketsResponse\x12+\n" +
 	"\x05entry\x18\x01 \x01(\v2\x15.weir.bucket.v1.EntryR\x05entry\x12\x1d\n" +
 	"\n" +
@@ -1983,19 +2075,24 @@ const file_weir_bucket_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"checked_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcheckedAt\"G\n" +
 	"\x12ListScopesResponse\x121\n" +
-	"\x06scopes\x18\x01 \x03(\v2\x19.weir.bucket.v1.ScopeInfoR\x06scopes\"\x9c\x01\n" +
+	"\x06scopes\x18\x01 \x03(\v2\x19.weir.bucket.v1.ScopeInfoR\x06scopes\"\xdc\x01\n" +
 	"\x12GetCoverageRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.weir.bucket.v1.FilterR\x06filter\x12,\n" +
 	"\x12start_unix_seconds\x18\x02 \x01(\x03R\x10startUnixSeconds\x12(\n" +
-	"\x10end_unix_seconds\x18\x03 \x01(\x03R\x0eendUnixSeconds\"~\n" +
+	"\x10end_unix_seconds\x18\x03 \x01(\x03R\x0eendUnixSeconds\x12>\n" +
+	"\rserved_within\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fservedWithin\"~\n" +
 	"\x13GetCoverageResponse\x126\n" +
 	"\tcoverages\x18\x01 \x03(\v2\x18.weir.bucket.v1.CoverageR\tcoverages\x12/\n" +
-	"\x05as_of\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\"\xba\x01\n" +
+	"\x05as_of\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04asOf\"\xf5\x01\n" +
 	"\bCoverage\x12\x18\n" +
 	"\adataset\x18\x01 \x01(\tR\adataset\x12+\n" +
 	"\x05scope\x18\x02 \x01(\v2\x15.weir.bucket.v1.ScopeR\x05scope\x120\n" +
 	"\x14horizon_unix_seconds\x18\x03 \x01(\x03R\x12horizonUnixSeconds\x125\n" +
-	"\x06ranges\x18\x04 \x03(\v2\x1d.weir.bucket.v1.CoverageRangeR\x06ranges\"\xf7\x02\n" +
+	"\x06ranges\x18\x04 \x03(\v2\x1d.weir.bucket.v1.CoverageRangeR\x06ranges\x129\n" +
+	"\bunserved\x18\x05 \x03(\v2\x1d.weir.bucket.v1.UnservedRangeR\bunserved\"g\n" +
+	"\rUnservedRange\x12,\n" +
+	"\x12start_unix_seconds\x18\x01 \x01(\x03R\x10startUnixSeconds\x12(\n" +
+	"\x10end_unix_seconds\x18\x02 \x01(\x03R\x0eendUnixSeconds\"\xf7\x02\n" +
 	"\rCoverageRange\x123\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1d.weir.bucket.v1.CoverageStateR\x05state\x12,\n" +
 	"\x12start_unix_seconds\x18\x02 \x01(\x03R\x10startUnixSeconds\x12(\n" +
@@ -2074,7 +2171,7 @@ func file_weir_bucket_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_bucket_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_weir_bucket_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_weir_bucket_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_weir_bucket_v1_service_proto_goTypes = []any{
 	(ScopeState)(0),               // 0: weir.bucket.v1.ScopeState
 	(CoverageState)(0),            // 1: weir.bucket.v1.CoverageState
@@ -2097,79 +2194,82 @@ var file_weir_bucket_v1_service_proto_goTypes = []any{
 	(*GetCoverageRequest)(nil),    // 18: weir.bucket.v1.GetCoverageRequest
 	(*GetCoverageResponse)(nil),   // 19: weir.bucket.v1.GetCoverageResponse
 	(*Coverage)(nil),              // 20: weir.bucket.v1.Coverage
-	(*CoverageRange)(nil),         // 21: weir.bucket.v1.CoverageRange
-	(*GetStatusRequest)(nil),      // 22: weir.bucket.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 23: weir.bucket.v1.GetStatusResponse
-	(*Problem)(nil),               // 24: weir.bucket.v1.Problem
-	(*DatasetStatus)(nil),         // 25: weir.bucket.v1.DatasetStatus
-	(*Scope)(nil),                 // 26: weir.bucket.v1.Scope
-	(*ResumePoint)(nil),           // 27: weir.bucket.v1.ResumePoint
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*StoreInfo)(nil),             // 29: weir.bucket.v1.StoreInfo
-	(*Entry)(nil),                 // 30: weir.bucket.v1.Entry
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
-	(*DatasetVersion)(nil),        // 32: weir.bucket.v1.DatasetVersion
-	(GapReason)(0),                // 33: weir.bucket.v1.GapReason
+	(*UnservedRange)(nil),         // 21: weir.bucket.v1.UnservedRange
+	(*CoverageRange)(nil),         // 22: weir.bucket.v1.CoverageRange
+	(*GetStatusRequest)(nil),      // 23: weir.bucket.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 24: weir.bucket.v1.GetStatusResponse
+	(*Problem)(nil),               // 25: weir.bucket.v1.Problem
+	(*DatasetStatus)(nil),         // 26: weir.bucket.v1.DatasetStatus
+	(*Scope)(nil),                 // 27: weir.bucket.v1.Scope
+	(*ResumePoint)(nil),           // 28: weir.bucket.v1.ResumePoint
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*StoreInfo)(nil),             // 30: weir.bucket.v1.StoreInfo
+	(*Entry)(nil),                 // 31: weir.bucket.v1.Entry
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*DatasetVersion)(nil),        // 33: weir.bucket.v1.DatasetVersion
+	(GapReason)(0),                // 34: weir.bucket.v1.GapReason
 }
 var file_weir_bucket_v1_service_proto_depIdxs = []int32{
-	26, // 0: weir.bucket.v1.Filter.scopes:type_name -> weir.bucket.v1.Scope
+	27, // 0: weir.bucket.v1.Filter.scopes:type_name -> weir.bucket.v1.Scope
 	3,  // 1: weir.bucket.v1.WatchBucketsRequest.filter:type_name -> weir.bucket.v1.Filter
-	27, // 2: weir.bucket.v1.WatchBucketsRequest.resume:type_name -> weir.bucket.v1.ResumePoint
+	28, // 2: weir.bucket.v1.WatchBucketsRequest.resume:type_name -> weir.bucket.v1.ResumePoint
 	5,  // 3: weir.bucket.v1.WatchBucketsRequest.snapshot:type_name -> weir.bucket.v1.SnapshotRequest
-	28, // 4: weir.bucket.v1.SnapshotRequest.max_age:type_name -> google.protobuf.Duration
-	29, // 5: weir.bucket.v1.WatchBucketsResponse.info:type_name -> weir.bucket.v1.StoreInfo
-	30, // 6: weir.bucket.v1.WatchBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
+	29, // 4: weir.bucket.v1.SnapshotRequest.max_age:type_name -> google.protobuf.Duration
+	30, // 5: weir.bucket.v1.WatchBucketsResponse.info:type_name -> weir.bucket.v1.StoreInfo
+	31, // 6: weir.bucket.v1.WatchBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
 	7,  // 7: weir.bucket.v1.WatchBucketsResponse.snapshot_end:type_name -> weir.bucket.v1.SnapshotEnd
 	9,  // 8: weir.bucket.v1.WatchBucketsResponse.progress:type_name -> weir.bucket.v1.Progress
-	27, // 9: weir.bucket.v1.SnapshotEnd.point:type_name -> weir.bucket.v1.ResumePoint
-	31, // 10: weir.bucket.v1.SnapshotEnd.progress_time:type_name -> google.protobuf.Timestamp
+	28, // 9: weir.bucket.v1.SnapshotEnd.point:type_name -> weir.bucket.v1.ResumePoint
+	32, // 10: weir.bucket.v1.SnapshotEnd.progress_time:type_name -> google.protobuf.Timestamp
 	8,  // 11: weir.bucket.v1.SnapshotEnd.late_commits:type_name -> weir.bucket.v1.LateCommit
-	31, // 12: weir.bucket.v1.LateCommit.committed_at:type_name -> google.protobuf.Timestamp
-	27, // 13: weir.bucket.v1.Progress.point:type_name -> weir.bucket.v1.ResumePoint
-	31, // 14: weir.bucket.v1.Progress.progress_time:type_name -> google.protobuf.Timestamp
+	32, // 12: weir.bucket.v1.LateCommit.committed_at:type_name -> google.protobuf.Timestamp
+	28, // 13: weir.bucket.v1.Progress.point:type_name -> weir.bucket.v1.ResumePoint
+	32, // 14: weir.bucket.v1.Progress.progress_time:type_name -> google.protobuf.Timestamp
 	3,  // 15: weir.bucket.v1.ListBucketsRequest.filter:type_name -> weir.bucket.v1.Filter
-	30, // 16: weir.bucket.v1.ListBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
-	32, // 17: weir.bucket.v1.ListDatasetsResponse.datasets:type_name -> weir.bucket.v1.DatasetVersion
-	29, // 18: weir.bucket.v1.ListDatasetsResponse.info:type_name -> weir.bucket.v1.StoreInfo
-	26, // 19: weir.bucket.v1.ScopeInfo.scope:type_name -> weir.bucket.v1.Scope
+	31, // 16: weir.bucket.v1.ListBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
+	33, // 17: weir.bucket.v1.ListDatasetsResponse.datasets:type_name -> weir.bucket.v1.DatasetVersion
+	30, // 18: weir.bucket.v1.ListDatasetsResponse.info:type_name -> weir.bucket.v1.StoreInfo
+	27, // 19: weir.bucket.v1.ScopeInfo.scope:type_name -> weir.bucket.v1.Scope
 	0,  // 20: weir.bucket.v1.ScopeInfo.state:type_name -> weir.bucket.v1.ScopeState
-	31, // 21: weir.bucket.v1.ScopeInfo.first_seen:type_name -> google.protobuf.Timestamp
+	32, // 21: weir.bucket.v1.ScopeInfo.first_seen:type_name -> google.protobuf.Timestamp
 	16, // 22: weir.bucket.v1.ScopeInfo.entitlements:type_name -> weir.bucket.v1.Entitlement
-	31, // 23: weir.bucket.v1.Entitlement.checked_at:type_name -> google.protobuf.Timestamp
+	32, // 23: weir.bucket.v1.Entitlement.checked_at:type_name -> google.protobuf.Timestamp
 	15, // 24: weir.bucket.v1.ListScopesResponse.scopes:type_name -> weir.bucket.v1.ScopeInfo
 	3,  // 25: weir.bucket.v1.GetCoverageRequest.filter:type_name -> weir.bucket.v1.Filter
-	20, // 26: weir.bucket.v1.GetCoverageResponse.coverages:type_name -> weir.bucket.v1.Coverage
-	31, // 27: weir.bucket.v1.GetCoverageResponse.as_of:type_name -> google.protobuf.Timestamp
-	26, // 28: weir.bucket.v1.Coverage.scope:type_name -> weir.bucket.v1.Scope
-	21, // 29: weir.bucket.v1.Coverage.ranges:type_name -> weir.bucket.v1.CoverageRange
-	1,  // 30: weir.bucket.v1.CoverageRange.state:type_name -> weir.bucket.v1.CoverageState
-	33, // 31: weir.bucket.v1.CoverageRange.reason:type_name -> weir.bucket.v1.GapReason
-	31, // 32: weir.bucket.v1.CoverageRange.next_attempt:type_name -> google.protobuf.Timestamp
-	31, // 33: weir.bucket.v1.CoverageRange.lost_at:type_name -> google.protobuf.Timestamp
-	29, // 34: weir.bucket.v1.GetStatusResponse.info:type_name -> weir.bucket.v1.StoreInfo
-	27, // 35: weir.bucket.v1.GetStatusResponse.head:type_name -> weir.bucket.v1.ResumePoint
-	31, // 36: weir.bucket.v1.GetStatusResponse.progress_time:type_name -> google.protobuf.Timestamp
-	2,  // 37: weir.bucket.v1.GetStatusResponse.role:type_name -> weir.bucket.v1.Role
-	25, // 38: weir.bucket.v1.GetStatusResponse.datasets:type_name -> weir.bucket.v1.DatasetStatus
-	24, // 39: weir.bucket.v1.GetStatusResponse.problems:type_name -> weir.bucket.v1.Problem
-	31, // 40: weir.bucket.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	4,  // 41: weir.bucket.v1.BucketService.WatchBuckets:input_type -> weir.bucket.v1.WatchBucketsRequest
-	10, // 42: weir.bucket.v1.BucketService.ListBuckets:input_type -> weir.bucket.v1.ListBucketsRequest
-	12, // 43: weir.bucket.v1.BucketService.ListDatasets:input_type -> weir.bucket.v1.ListDatasetsRequest
-	14, // 44: weir.bucket.v1.BucketService.ListScopes:input_type -> weir.bucket.v1.ListScopesRequest
-	18, // 45: weir.bucket.v1.BucketService.GetCoverage:input_type -> weir.bucket.v1.GetCoverageRequest
-	22, // 46: weir.bucket.v1.BucketService.GetStatus:input_type -> weir.bucket.v1.GetStatusRequest
-	6,  // 47: weir.bucket.v1.BucketService.WatchBuckets:output_type -> weir.bucket.v1.WatchBucketsResponse
-	11, // 48: weir.bucket.v1.BucketService.ListBuckets:output_type -> weir.bucket.v1.ListBucketsResponse
-	13, // 49: weir.bucket.v1.BucketService.ListDatasets:output_type -> weir.bucket.v1.ListDatasetsResponse
-	17, // 50: weir.bucket.v1.BucketService.ListScopes:output_type -> weir.bucket.v1.ListScopesResponse
-	19, // 51: weir.bucket.v1.BucketService.GetCoverage:output_type -> weir.bucket.v1.GetCoverageResponse
-	23, // 52: weir.bucket.v1.BucketService.GetStatus:output_type -> weir.bucket.v1.GetStatusResponse
-	47, // [47:53] is the sub-list for method output_type
-	41, // [41:47] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	29, // 26: weir.bucket.v1.GetCoverageRequest.served_within:type_name -> google.protobuf.Duration
+	20, // 27: weir.bucket.v1.GetCoverageResponse.coverages:type_name -> weir.bucket.v1.Coverage
+	32, // 28: weir.bucket.v1.GetCoverageResponse.as_of:type_name -> google.protobuf.Timestamp
+	27, // 29: weir.bucket.v1.Coverage.scope:type_name -> weir.bucket.v1.Scope
+	22, // 30: weir.bucket.v1.Coverage.ranges:type_name -> weir.bucket.v1.CoverageRange
+	21, // 31: weir.bucket.v1.Coverage.unserved:type_name -> weir.bucket.v1.UnservedRange
+	1,  // 32: weir.bucket.v1.CoverageRange.state:type_name -> weir.bucket.v1.CoverageState
+	34, // 33: weir.bucket.v1.CoverageRange.reason:type_name -> weir.bucket.v1.GapReason
+	32, // 34: weir.bucket.v1.CoverageRange.next_attempt:type_name -> google.protobuf.Timestamp
+	32, // 35: weir.bucket.v1.CoverageRange.lost_at:type_name -> google.protobuf.Timestamp
+	30, // 36: weir.bucket.v1.GetStatusResponse.info:type_name -> weir.bucket.v1.StoreInfo
+	28, // 37: weir.bucket.v1.GetStatusResponse.head:type_name -> weir.bucket.v1.ResumePoint
+	32, // 38: weir.bucket.v1.GetStatusResponse.progress_time:type_name -> google.protobuf.Timestamp
+	2,  // 39: weir.bucket.v1.GetStatusResponse.role:type_name -> weir.bucket.v1.Role
+	26, // 40: weir.bucket.v1.GetStatusResponse.datasets:type_name -> weir.bucket.v1.DatasetStatus
+	25, // 41: weir.bucket.v1.GetStatusResponse.problems:type_name -> weir.bucket.v1.Problem
+	32, // 42: weir.bucket.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	4,  // 43: weir.bucket.v1.BucketService.WatchBuckets:input_type -> weir.bucket.v1.WatchBucketsRequest
+	10, // 44: weir.bucket.v1.BucketService.ListBuckets:input_type -> weir.bucket.v1.ListBucketsRequest
+	12, // 45: weir.bucket.v1.BucketService.ListDatasets:input_type -> weir.bucket.v1.ListDatasetsRequest
+	14, // 46: weir.bucket.v1.BucketService.ListScopes:input_type -> weir.bucket.v1.ListScopesRequest
+	18, // 47: weir.bucket.v1.BucketService.GetCoverage:input_type -> weir.bucket.v1.GetCoverageRequest
+	23, // 48: weir.bucket.v1.BucketService.GetStatus:input_type -> weir.bucket.v1.GetStatusRequest
+	6,  // 49: weir.bucket.v1.BucketService.WatchBuckets:output_type -> weir.bucket.v1.WatchBucketsResponse
+	11, // 50: weir.bucket.v1.BucketService.ListBuckets:output_type -> weir.bucket.v1.ListBucketsResponse
+	13, // 51: weir.bucket.v1.BucketService.ListDatasets:output_type -> weir.bucket.v1.ListDatasetsResponse
+	17, // 52: weir.bucket.v1.BucketService.ListScopes:output_type -> weir.bucket.v1.ListScopesResponse
+	19, // 53: weir.bucket.v1.BucketService.GetCoverage:output_type -> weir.bucket.v1.GetCoverageResponse
+	24, // 54: weir.bucket.v1.BucketService.GetStatus:output_type -> weir.bucket.v1.GetStatusResponse
+	49, // [49:55] is the sub-list for method output_type
+	43, // [43:49] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_weir_bucket_v1_service_proto_init() }
@@ -2194,7 +2294,7 @@ func file_weir_bucket_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_bucket_v1_service_proto_rawDesc), len(file_weir_bucket_v1_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -107,6 +108,18 @@ func (s *Store) Datasets(ctx context.Context) ([]store.Entry, error) {
 	entries, err := collect(ctx, s.reader, selectEvent+` WHERE kind = $1 ORDER BY revision`, int16(bucket.KindDatasetVersion))
 	if err != nil {
 		return nil, s.failed(ctx, "read dataset versions", false, err)
+	}
+	return entries, nil
+}
+
+// AuditEvents implements [store.Store].
+func (s *Store) AuditEvents(ctx context.Context, before bucket.Revision, limit int) ([]store.Entry, error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	entries, err := collect(ctx, s.reader, selectEvent+` WHERE kind = $1 AND revision < $2 ORDER BY revision DESC LIMIT $3`, int16(bucket.KindAudit), number(before), limit)
+	if err != nil {
+		return nil, s.failed(ctx, "read audit events", false, err)
 	}
 	return entries, nil
 }

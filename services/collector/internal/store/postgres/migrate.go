@@ -16,7 +16,7 @@ import (
 )
 
 // schemaVersion is the newest migration that this binary knows and needs.
-const schemaVersion = 3
+const schemaVersion = 4
 
 // Migrate upgrades the schema to this binary's version. If the schema is new enough, it
 // does nothing and needs no rights. Any number of processes may call it concurrently. It

@@ -162,9 +162,17 @@ func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time,
 			return 0, s.failed(ctx, "drop partition "+m.table(), true, err)
 		}
 	}
+	border := monthOf(before).from
 	bounded, cancelForget := write(ctx)
 	defer cancelForget()
 	var leads bool
+	err = s.writer.QueryRow(bounded, `SELECT drop_restatements($1, $2)`, int64(term), int64(border)).Scan(&leads)
+	if err == nil && !leads {
+		err = store.ErrDeposed
+	}
+	if err != nil {
+		return 0, s.failed(ctx, "drop restatements", true, err)
+	}
 	err = s.writer.QueryRow(bounded, `SELECT forget_dropped($1, $2)`, int64(term), forget).Scan(&leads)
 	if err == nil && !leads {
 		err = store.ErrDeposed
@@ -172,7 +180,7 @@ func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time,
 	if err != nil {
 		return 0, s.failed(ctx, "remove tombstones", true, err)
 	}
-	return monthOf(before).from, nil
+	return border, nil
 }
 
 // drop drops a partition, with the rights of the tables' owner, and raises the

@@ -169,18 +169,18 @@ func TestSchema(t *testing.T) {
 			}
 		}
 	}
-	try(store.ErrSchema, "has no schema", "need version 3", "migrate")
+	try(store.ErrSchema, "has no schema", "need version 4", "migrate")
 	migrate(t, dsn)
 	try(nil)
 	// The release after has been here, and says that we may stay.
-	pgtest.Exec(t, dsn, `UPDATE schema SET version = 4`)
+	pgtest.Exec(t, dsn, `UPDATE schema SET version = 5`)
 	if err := postgres.Migrate(t.Context(), dsn); err != nil {
 		t.Errorf("migrate where a newer release has been: %v", err)
 	}
 	try(nil)
 	// The one after that has contracted.
-	pgtest.Exec(t, dsn, `UPDATE schema SET version = 5, oldest_compatible = 4`)
-	try(store.ErrSchema, "version 5", "for version 4", "this one is for 3")
+	pgtest.Exec(t, dsn, `UPDATE schema SET version = 6, oldest_compatible = 5`)
+	try(store.ErrSchema, "version 6", "for version 5", "this one is for 4")
 	pgtest.Exec(t, dsn, `UPDATE schema SET version = 0, oldest_compatible = 0`)
 	try(store.ErrSchema)
 }

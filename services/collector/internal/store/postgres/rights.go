@@ -72,6 +72,7 @@ var writerRights = []right{
 	{privilege: "UPDATE", object: "permit", columns: []string{"number", "blocks"}},
 	{privilege: "EXECUTE", object: "add_month(bigint)"},
 	{privilege: "EXECUTE", object: "drop_month(bigint, bigint, timestamptz)"},
+	{privilege: "EXECUTE", object: "drop_restatements(bigint, bigint)"},
 	{privilege: "EXECUTE", object: "forget_dropped(bigint, timestamptz)"},
 }
 
@@ -172,13 +173,9 @@ func grant(ctx context.Context, tx pgx.Tx, role string, rights []right) error {
 // does. It finds that out at the start; what is revoked later ends in ErrDenied
 // of the method that needs it.
 func (s *Store) CheckRights(ctx context.Context) error {
-	of := make([]string, len(writerRights))
-	for i, r := range writerRights {
-		of[i] = "('" + r.String() + "', " + r.held() + ")"
-	}
 	var role, missing string
 	err := s.writer.QueryRow(ctx, `SELECT current_user, coalesce(string_agg(needed, ', ') FILTER (WHERE NOT held), '')
-		FROM (VALUES `+strings.Join(of, ", ")+`) AS r (needed, held)`).Scan(&role, &missing)
+		FROM (VALUES `+rightsAsked()+`) AS r (needed, held)`).Scan(&role, &missing)
 	if err != nil {
 		return s.failed(ctx, "check the database role's rights", false, err)
 	}

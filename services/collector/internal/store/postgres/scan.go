@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,6 +54,16 @@ func (w *where) scopes(f store.Filter) {
 	w.and(`scope_id = ANY (` + all + `::bytea[]) AND (scope_kind, scope_id) IN (SELECT * FROM unnest(` + w.arg(kinds) + `::smallint[], ` + all + `::bytea[]))`)
 }
 
+// among restricts to the filter's scopes in the order of the key's index: the condition is
+// no bound of the index, for which Postgres would walk it once for each scope and sort.
+func (w *where) among(f store.Filter) {
+	kinds, ids := make([]int16, len(f.Scopes)), make([][]byte, len(f.Scopes))
+	for i, s := range f.Scopes {
+		kinds[i], ids[i] = int16(s.Kind), scopeID(s)
+	}
+	w.and(`((scope_kind, scope_id) IN (SELECT * FROM unnest(?::smallint[], ?::bytea[]))) IS TRUE`, kinds, ids)
+}
+
 // scopeID is the stored form of a scope's id; an id that no scope can have
 // matches nothing.
 func scopeID(s bucket.Scope) []byte {
@@ -87,16 +98,36 @@ func datasets(ctx context.Context, db queryer, f store.Filter) ([]string, error)
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// pageSize is how many buckets are in memory at a time.
+// pageSize is how many buckets are read at a time.
 const pageSize = 500
 
 // page reads the next buckets of one dataset behind a key, if there is one.
 func page(ctx context.Context, db queryer, w where, after *bucket.Key) ([]store.Entry, error) {
 	w.conditions, w.args = slices.Clip(w.conditions), slices.Clip(w.args)
 	if after != nil {
+		// The first bound says the same once more, in terms of the partitions.
+		w.and(`window_start >= ? AND (window_start, scope_kind, scope_id) > (?, ?::smallint, ?::bytea)`, int64(after.Start), int64(after.Start), int16(after.Scope.Kind), scopeID(after.Scope))
+	}
+	query := selectBucket + w.String() + inOrder + ` LIMIT ` + w.arg(pageSize)
+	return collect(ctx, db, query, w.args...)
+}
+
+const inOrder = ` ORDER BY window_start, scope_kind, scope_id`
+
+// pageAmong is [page] for a few scopes of many: the keys come from the index alone, and only
+// their rows are read. The conditions are [where.among] and others on the key; the bounds say
+// once more which partitions have the rows.
+func pageAmong(ctx context.Context, db queryer, w where, bounds bucket.Window, after *bucket.Key) ([]store.Entry, error) {
+	w.conditions, w.args = slices.Clip(w.conditions), slices.Clip(w.args)
+	if after != nil {
+		bounds.Start = max(bounds.Start, after.Start)
 		w.and(`(window_start, scope_kind, scope_id) > (?, ?::smallint, ?::bytea)`, int64(after.Start), int16(after.Scope.Kind), scopeID(after.Scope))
 	}
-	query := selectBucket + w.String() + ` ORDER BY window_start, scope_kind, scope_id LIMIT ` + w.arg(pageSize)
+	within := ` window_start >= ` + w.arg(int64(bounds.Start)) + ` AND window_start < ` + w.arg(int64(bounds.End))
+	query := selectBucket + ` JOIN (SELECT dataset AS of, window_start AS begins, scope_kind AS kind, scope_id AS id FROM bucket` +
+		w.String() + ` AND` + within + inOrder + ` LIMIT ` + w.arg(pageSize) + `) wanted
+			ON dataset = of AND window_start = begins AND scope_kind = kind AND scope_id = id
+		WHERE` + within + inOrder
 	return collect(ctx, db, query, w.args...)
 }
 
@@ -171,30 +202,40 @@ func snapshot(ctx context.Context, tx pgx.Tx, q store.SnapshotQuery, emit func(s
 		return nil
 	}
 	for _, id := range ids {
-		if err := lateCommit(ctx, tx, id, q); err != nil {
+		if err := lateCommits(ctx, tx, id, q); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// lateCommit tells the query of the newest late commit of a dataset: the condition is
-// that of carousel.Late.
-func lateCommit(ctx context.Context, tx pgx.Tx, dataset string, q store.SnapshotQuery) error {
+// lateCommits passes the late commits of a dataset to the query, newest first. The
+// condition is that of carousel.Late.
+func lateCommits(ctx context.Context, tx pgx.Tx, dataset string, q store.SnapshotQuery) error {
 	var w where
 	w.and(`dataset = ?`, dataset)
-	w.endsAfter(q.Since)
+	w.endsAfter(q.Late.Since)
 	w.scopes(q.Filter)
-	w.and(`row_count > 0`)
-	w.and(`extract(epoch FROM committed_at) > window_end + greatest(2 * (window_end - window_start), least(10 * (window_end - window_start), ?))`, int64(carousel.SmallSpan/time.Second))
-	var at *time.Time
-	if err := tx.QueryRow(ctx, `SELECT max(committed_at) FROM bucket`+w.String(), w.args...).Scan(&at); err != nil {
-		return err
+	w.and(`row_count > 0 AND origin <> ?`, int16(bucket.Backfill))
+	w.and(`extract(epoch FROM committed_at) > window_end + CASE WHEN window_end - window_start >= ? THEN ? ELSE greatest(2 * (window_end - window_start), least(10 * (window_end - window_start), ?)) END`,
+		int64(carousel.Long/time.Second), int64(carousel.LongSpan/time.Second), int64(carousel.SmallSpan/time.Second))
+	w.and(`1000 * extract(epoch FROM committed_at) < 1000 * window_end + ?`, q.Late.Within.Milliseconds())
+	for {
+		entries, err := chained(ctx, tx)(collect(ctx, tx, selectBucket+w.String()+` ORDER BY committed_at DESC, revision DESC LIMIT `+strconv.Itoa(pageSize), w.args...))
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if q.Late.Found(e) {
+				return nil
+			}
+		}
+		if len(entries) < pageSize {
+			return nil
+		}
+		last := entries[len(entries)-1]
+		w.and(`(committed_at, revision) < (?, ?)`, last.CommittedAt, number(last.Revision))
 	}
-	if at != nil {
-		q.Late(dataset, at.UTC())
-	}
-	return nil
 }
 
 func snapshotDataset(ctx context.Context, tx pgx.Tx, dataset string, q store.SnapshotQuery, emit func(store.Entry) error) error {
@@ -283,19 +324,48 @@ func (s *Store) List(ctx context.Context, q store.ListQuery, emit func(store.Ent
 		}
 		var w where
 		w.and(`dataset = ?`, id)
-		w.and(`window_start >= ? AND window_start < ? AND window_end <= ?`, int64(q.Window.Start), int64(q.Window.End), int64(q.Window.End))
-		w.scopes(q.Filter)
-		err := pages(emit, func(after *bucket.Key) (entries []store.Entry, err error) {
+		some := len(q.Filter.Scopes) > 0
+		if some {
+			w.and(`window_end <= ?`, int64(q.Window.End))
+			w.among(q.Filter)
+		} else {
+			w.and(`window_start >= ? AND window_start < ? AND window_end <= ?`, int64(q.Window.Start), int64(q.Window.End), int64(q.Window.End))
+		}
+		read := func(ctx context.Context, after *bucket.Key) (entries []store.Entry, err error) {
 			err = s.scanning(ctx, func() error {
-				entries, err = page(ctx, s.reader, w, after)
-				return err
+				if some {
+					entries, err = pageAmong(ctx, s.reader, w, q.Window, after)
+				} else {
+					entries, err = page(ctx, s.reader, w, after)
+				}
+				if err != nil || !q.Restated {
+					return err
+				}
+				return restate(ctx, s.reader, id, entries)
 			})
 			return entries, s.failed(ctx, "list buckets", false, err)
-		}, after)
-		if err != nil {
+		}
+		if err := store.Ahead(ctx, pageSize, after, read, emit); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// restate replaces buckets of one dataset by their newest restatements.
+func restate(ctx context.Context, db queryer, dataset string, page []store.Entry) error {
+	starts, kinds, ids := make([]int64, len(page)), make([]int16, len(page)), make([][]byte, len(page))
+	for i := range page {
+		k := page[i].Key
+		starts[i], kinds[i], ids[i] = int64(k.Start), int16(k.Scope.Kind), scopeID(k.Scope)
+	}
+	newest, err := collect(ctx, db, `SELECT newest.* FROM unnest($2::bigint[], $3::smallint[], $4::bytea[]) AS wanted (begins, scope, id)
+		CROSS JOIN LATERAL (`+selectEvent+` WHERE kind = 5 AND dataset = $1 AND window_start = begins AND scope_kind = scope AND scope_id = id
+			ORDER BY revision DESC LIMIT 1) newest`, dataset, starts, kinds, ids)
+	if err != nil {
+		return err
+	}
+	store.Restate(page, newest)
 	return nil
 }
 
@@ -345,9 +415,21 @@ func (s *Store) scanning(ctx context.Context, do func() error) error {
 
 // Coverage implements [store.Store]. A bucket begins a range unless the end of
 // an earlier one reaches it; counting the beginnings numbers the ranges.
-func (s *Store) Coverage(ctx context.Context, f store.Filter, since bucket.Time) (runs []store.Run, err error) {
+func (s *Store) Coverage(ctx context.Context, f store.Filter, since bucket.Time) ([]store.Run, error) {
 	var w where
 	w.endsAfter(since)
+	return s.runs(ctx, f, w)
+}
+
+// Unserved implements [store.Store].
+func (s *Store) Unserved(ctx context.Context, f store.Filter, since bucket.Time, age time.Duration) ([]store.Run, error) {
+	var w where
+	w.endsAfter(since)
+	w.and(`row_count > 0 AND origin <> ? AND 1000 * extract(epoch FROM committed_at) >= 1000 * window_end + ?`, int16(bucket.Backfill), age.Milliseconds())
+	return s.runs(ctx, f, w)
+}
+
+func (s *Store) runs(ctx context.Context, f store.Filter, w where) (runs []store.Run, err error) {
 	if len(f.Datasets) > 0 {
 		w.and(`dataset = ANY (?::text[])`, f.Datasets)
 	}

@@ -92,6 +92,10 @@ func TestTLS(t *testing.T) {
 	if encrypted, err := try("disable", "", "127.0.0.1"); err != nil || encrypted {
 		t.Errorf("disable: encrypted is %t, %v", encrypted, err)
 	}
+	// A store that has been closed may still be ending a connection that the log will name.
+	eventually(t, "all connections have ended", func() bool {
+		return pgtest.Exec(t, s.Local(dsn), "SELECT count(*) FROM pg_stat_activity WHERE usename = '"+writer+"'") == "0"
+	})
 	before := strings.Count(s.Log(), "connection authorized: user="+writer)
 	_, err = try("verify-full", other, "127.0.0.1")
 	refused("verify-full with another authority, plain text allowed", err, "unknown authority")

@@ -25,3 +25,8 @@ func lockInode(f *os.File) error {
 	}
 	return nil
 }
+
+// unlockInode releases the lock of [lockInode].
+func unlockInode(f *os.File) error {
+	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK, Whence: io.SeekStart, Start: lockAt, Len: 1})
+}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,5 +76,51 @@ func TestFilesAreTheOwnersOnly(t *testing.T) {
 		if got := info.Mode().Perm(); got != 0o600 {
 			t.Errorf("weir.db%s has mode %o, want 600", suffix, got)
 		}
+	}
+}
+
+// A child that is forked has all files of the process open until it executes its program.
+// A store that is closed at that moment is free nevertheless.
+func TestCloseReleasesWhatAForkHasOpen(t *testing.T) {
+	path := newFile(t)
+	s := open(t, path)
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var copies []int
+	for _, e := range fds {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || !strings.HasPrefix(target, path) {
+			continue
+		}
+		c, err := syscall.Dup(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copies = append(copies, c)
+	}
+	defer func() {
+		for _, c := range copies {
+			if err := syscall.Close(c); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	if len(copies) < 2 {
+		t.Fatalf("the process has %d files at %s open, want the lock and the database", len(copies), path)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := sqlite.Open(t.Context(), sqlite.Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

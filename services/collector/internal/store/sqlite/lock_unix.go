@@ -67,8 +67,14 @@ func lockFile(path string, create bool) (_ *lock, err error) {
 }
 
 // Close releases the locks. SQLite must have closed the file.
+//
+// Both are released by name: they belong to the open file, and a child that another
+// goroutine has forked, and that has not executed its program yet, has it open too.
 func (l *lock) Close() error {
 	var errs []error
+	if l.info != nil {
+		errs = append(errs, unlockInode(l.file))
+	}
 	if l.file != nil {
 		errs = append(errs, l.file.Close())
 	}
@@ -78,7 +84,7 @@ func (l *lock) Close() error {
 		held.Unlock()
 	}
 	if l.beside != nil {
-		errs = append(errs, l.beside.Close())
+		errs = append(errs, syscall.Flock(int(l.beside.Fd()), syscall.LOCK_UN), l.beside.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -146,6 +146,21 @@ func (s *Store) Datasets(ctx context.Context) (entries []store.Entry, err error)
 	return entries, nil
 }
 
+// AuditEvents implements [store.Store].
+func (s *Store) AuditEvents(ctx context.Context, before bucket.Revision, limit int) (entries []store.Entry, err error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	err = s.read(ctx, "read audit events", func(tx *sql.Tx) error {
+		entries, err = collect(ctx, tx, selectEvent+` WHERE kind = ? AND revision < ? ORDER BY revision DESC LIMIT ?`, int64(bucket.KindAudit), number(before), limit)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return entries, nil
+}
+
 // Records implements [store.Store].
 func (s *Store) Records(ctx context.Context, kind string) (records []store.Record, err error) {
 	err = s.read(ctx, "read records of kind "+kind, func(tx *sql.Tx) error {

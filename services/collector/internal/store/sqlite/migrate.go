@@ -15,7 +15,7 @@ import (
 )
 
 // schemaVersion is the newest migration that this binary knows and needs.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // Migrate creates the database file if there is none and brings its schema up
 // to this binary's. It does nothing to a schema that is new enough. ErrInUse
@@ -62,16 +62,25 @@ func migrate(ctx context.Context, path string, durable bool) (err error) {
 
 // checkSchema returns ErrSchema unless this binary may run on the tables.
 func checkSchema(ctx context.Context, db *sql.DB) error {
-	var found store.Schema
-	var tables int
-	if err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'schema'`).Scan(&tables); err != nil {
-		return failed(ctx, "look for the schema", false, err)
-	}
-	if tables == 1 {
-		err := db.QueryRowContext(ctx, `SELECT version, oldest_compatible FROM schema`).Scan(&found.Version, &found.OldestCompatible)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return failed(ctx, "read the schema's version", false, err)
-		}
+	found, err := readSchema(ctx, db)
+	if err != nil {
+		return failed(ctx, "read the schema's version", false, err)
 	}
 	return found.Check(schemaVersion)
+}
+
+// readSchema is the zero Schema where there is none.
+func readSchema(ctx context.Context, db interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+},
+) (found store.Schema, err error) {
+	var tables int
+	if err := db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'schema'`).Scan(&tables); err != nil || tables == 0 {
+		return found, err
+	}
+	err = db.QueryRowContext(ctx, `SELECT version, oldest_compatible FROM schema`).Scan(&found.Version, &found.OldestCompatible)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return found, err
 }

@@ -46,6 +46,19 @@ func (s *Store) Retire(ctx context.Context, term store.Term, before bucket.Time,
 			}
 		}
 	}
+	for more := true; more; {
+		err := s.write(ctx, "retire restatements", func(tx *sql.Tx) error {
+			if err := fence(ctx, tx, term); err != nil {
+				return err
+			}
+			n, err := retireRestatements(ctx, tx, before)
+			more = n == retireBatch
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
 	err = s.write(ctx, "remove tombstones", func(tx *sql.Tx) error {
 		if err := fence(ctx, tx, term); err != nil {
 			return err
@@ -85,6 +98,19 @@ func retireSome(ctx context.Context, tx *sql.Tx, dataset string, before bucket.T
 		return 0, err
 	}
 	return raiseFloor(ctx, tx, rows)
+}
+
+// retireRestatements replaces up to retireBatch restatements by tombstones; those that are
+// no longer needed go with the others.
+func retireRestatements(ctx context.Context, tx *sql.Tx, before bucket.Time) (n int64, err error) {
+	done, err := tx.ExecContext(ctx, `REPLACE INTO event (kind, `+columns+`)
+		SELECT ?3, `+strings.TrimSuffix(columns, `checksum, payload`)+`?4, x'' FROM event
+		WHERE revision IN (SELECT revision FROM event WHERE kind = 5 AND window_end <= ?1 LIMIT ?2)`,
+		int64(before), retireBatch, int64(bucket.KindDropped), noContent[:])
+	if err != nil {
+		return 0, err
+	}
+	return done.RowsAffected()
 }
 
 // noContent is the checksum of a payload without bytes.

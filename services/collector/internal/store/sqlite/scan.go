@@ -80,32 +80,53 @@ func (w *where) endsAfter(t bucket.Time) {
 	w.and(`window_start > ? AND window_end > ?`, int64(t.Add(-store.MaxWindow)), int64(t))
 }
 
+// checker holds entries against the chain of the log.
+type checker struct {
+	before *sql.Stmt       // reads the chain of a revision
+	last   bucket.Position // of the entry before: most follow it
+}
+
+func newChecker(ctx context.Context, tx *sql.Tx) (*checker, error) {
+	before, err := tx.PrepareContext(ctx, `SELECT chain FROM bucket WHERE revision = ?1 UNION ALL SELECT chain FROM event WHERE revision = ?1`)
+	return &checker{before: before}, err
+}
+
+func (c *checker) close() { _ = c.before.Close() }
+
+// entry returns the entry with what is wrong with it.
+func (c *checker) entry(ctx context.Context, e store.Entry) (store.Entry, error) {
+	one, known := []store.Entry{e}, store.Before{}
+	if c.last.Revision > 0 {
+		known[c.last.Revision] = c.last.Chain[:]
+	}
+	for _, revision := range known.Missing(one) {
+		var chain []byte
+		if err := c.before.QueryRowContext(ctx, revision).Scan(&chain); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return e, err
+		}
+		known[bucket.Revision(revision)] = chain
+	}
+	known.Check(one)
+	if c.last = e.Position; one[0].Damage != "" {
+		c.last = bucket.Position{}
+	}
+	return one[0], nil
+}
+
 // Snapshot implements [store.Store].
 func (s *Store) Snapshot(ctx context.Context, q store.SnapshotQuery, emit func(store.Entry) error) (head store.Head, err error) {
 	err = s.scan(ctx, "snapshot", func(tx *sql.Tx) error {
-		before, err := tx.PrepareContext(ctx, `SELECT chain FROM bucket WHERE revision = ?1 UNION ALL SELECT chain FROM event WHERE revision = ?1`)
+		check, err := newChecker(ctx, tx)
 		if err != nil {
 			return err
 		}
-		defer before.Close()
-		var last bucket.Position // most entries follow the one that came before them
+		defer check.close()
 		emitOne := func(e store.Entry) error {
-			one, known := []store.Entry{e}, store.Before{}
-			if last.Revision > 0 {
-				known[last.Revision] = last.Chain[:]
+			e, err := check.entry(ctx, e)
+			if err != nil {
+				return err
 			}
-			for _, revision := range known.Missing(one) {
-				var chain []byte
-				if err := before.QueryRowContext(ctx, revision).Scan(&chain); err != nil && !errors.Is(err, sql.ErrNoRows) {
-					return err
-				}
-				known[bucket.Revision(revision)] = chain
-			}
-			known.Check(one)
-			if last = e.Position; e.Damage != "" {
-				last = bucket.Position{}
-			}
-			if err := emit(one[0]); err != nil {
+			if err := emit(e); err != nil {
 				return foreign{err}
 			}
 			return nil
@@ -135,8 +156,11 @@ func (s *Store) Snapshot(ctx context.Context, q store.SnapshotQuery, emit func(s
 				return err
 			}
 		}
+		if q.Late == nil {
+			return nil
+		}
 		for _, id := range ids {
-			if err := lateCommit(ctx, tx, id, q); err != nil {
+			if err := lateCommits(ctx, tx, id, q, check); err != nil {
 				return err
 			}
 		}
@@ -167,31 +191,41 @@ func snapshotDataset(ctx context.Context, tx *sql.Tx, dataset string, q store.Sn
 	return each(ctx, tx, emit, selectBucket+w.String()+` ORDER BY window_start, scope_kind, scope_id`, w.args...)
 }
 
-// lateCommit tells the query of the newest late commit of a dataset: the condition is
-// that of carousel.Late.
-func lateCommit(ctx context.Context, tx *sql.Tx, dataset string, q store.SnapshotQuery) error {
-	if q.Late == nil {
-		return nil
-	}
+// lateCommits passes the late commits of a dataset to the query, newest first. The
+// condition is that of carousel.Late.
+func lateCommits(ctx context.Context, tx *sql.Tx, dataset string, q store.SnapshotQuery, check *checker) error {
 	var w where
 	w.and(`dataset = ?`, dataset)
-	w.endsAfter(q.Since)
+	w.endsAfter(q.Late.Since)
 	if err := w.scopes(q.Filter); err != nil {
 		return err
 	}
-	w.and(`row_count > ?`, 0)
-	w.and(`committed_at > 1000 * (window_end + max(2 * (window_end - window_start), min(10 * (window_end - window_start), ?)))`, int64(carousel.SmallSpan/time.Second))
-	var at sql.NullInt64
-	if err := tx.QueryRowContext(ctx, `SELECT max(committed_at) FROM bucket`+w.String(), w.args...).Scan(&at); err != nil {
-		return err
+	w.and(`row_count > 0 AND origin <> ?`, int64(bucket.Backfill))
+	w.and(`committed_at > 1000 * (window_end + iif(window_end - window_start >= ?, ?, max(2 * (window_end - window_start), min(10 * (window_end - window_start), ?))))`,
+		int64(carousel.Long/time.Second), int64(carousel.LongSpan/time.Second), int64(carousel.SmallSpan/time.Second))
+	w.and(`committed_at < 1000 * window_end + ?`, q.Late.Within.Milliseconds())
+	for {
+		entries, err := collect(ctx, tx, selectBucket+w.String()+` ORDER BY committed_at DESC, revision DESC LIMIT ?`, append(slices.Clip(w.args), listPage)...)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if e, err = check.entry(ctx, e); err != nil {
+				return err
+			}
+			if q.Late.Found(e) {
+				return nil
+			}
+		}
+		if len(entries) < listPage {
+			return nil
+		}
+		last := entries[len(entries)-1]
+		w.and(`(committed_at, revision) < (?, ?)`, last.CommittedAt.UnixMilli(), number(last.Revision))
 	}
-	if at.Valid {
-		q.Late(dataset, time.UnixMilli(at.Int64).UTC())
-	}
-	return nil
 }
 
-// listPage is how many buckets List holds in memory.
+// listPage is how many buckets List reads at a time.
 const listPage = 200
 
 // List implements [store.Store].
@@ -212,40 +246,65 @@ func (s *Store) List(ctx context.Context, q store.ListQuery, emit func(store.Ent
 		if after != nil && id != after.Dataset {
 			after = nil
 		}
-		for {
-			page, err := s.page(ctx, id, q, after)
-			if err != nil {
-				return err
-			}
-			for _, e := range page {
-				if err := emit(e); err != nil {
-					return err
-				}
-			}
-			if len(page) < listPage {
-				break
-			}
-			after = &page[len(page)-1].Key
+		read := func(ctx context.Context, after *bucket.Key) ([]store.Entry, error) { return s.page(ctx, id, q, after) }
+		if err := store.Ahead(ctx, listPage, after, read, emit); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 func (s *Store) page(ctx context.Context, dataset string, q store.ListQuery, after *bucket.Key) (page []store.Entry, err error) {
-	var w where
-	w.and(`dataset = ?`, dataset)
-	w.and(`window_start >= ? AND window_start < ? AND window_end <= ?`, int64(q.Window.Start), int64(q.Window.End), int64(q.Window.End))
-	if after != nil {
-		w.and(`(window_start, scope_kind, scope_id) > (?, ?, unhex(?))`, int64(after.Start), int64(after.Scope.Kind), after.Scope.ID)
-	}
-	if err := w.scopes(q.Filter); err != nil {
+	query, args, err := selectPage(dataset, q, after)
+	if err != nil {
 		return nil, err
 	}
 	err = s.scan(ctx, "list buckets", func(tx *sql.Tx) error {
-		page, err = collect(ctx, tx, selectBucket+w.String()+` ORDER BY window_start, scope_kind, scope_id LIMIT ?`, append(w.args, listPage)...)
-		return err
+		page, err = collect(ctx, tx, query, args...)
+		if err != nil || !q.Restated {
+			return err
+		}
+		return restate(ctx, tx, dataset, page)
 	})
 	return page, err
+}
+
+// restate replaces buckets of one dataset by their newest restatements.
+func restate(ctx context.Context, tx *sql.Tx, dataset string, page []store.Entry) error {
+	wanted := make([][3]any, len(page))
+	for i := range page {
+		k := page[i].Key
+		wanted[i] = [3]any{int64(k.Start), k.Scope.Kind, k.Scope.ID}
+	}
+	list, err := json.Marshal(wanted)
+	if err != nil {
+		return err
+	}
+	newest, err := collect(ctx, tx, selectEvent+` JOIN json_each(?) ON revision = (SELECT max(r.revision) FROM event r WHERE r.kind = 5 AND r.dataset = ?
+		AND r.window_start = value ->> 0 AND r.scope_kind = value ->> 1 AND r.scope_id = unhex(value ->> 2))`, string(list), dataset)
+	if err != nil {
+		return err
+	}
+	store.Restate(page, newest)
+	return nil
+}
+
+// selectPage is the statement of a page. It has one lower bound: with two SQLite begins at the
+// first in the order of the conditions, and each page would read what all pages before it
+// have read.
+func selectPage(dataset string, q store.ListQuery, after *bucket.Key) (query string, args []any, err error) {
+	var w where
+	w.and(`dataset = ?`, dataset)
+	if after != nil && after.Start >= q.Window.Start {
+		w.and(`(window_start, scope_kind, scope_id) > (?, ?, unhex(?))`, int64(after.Start), int64(after.Scope.Kind), after.Scope.ID)
+	} else {
+		w.and(`window_start >= ?`, int64(q.Window.Start))
+	}
+	w.and(`window_start < ? AND window_end <= ?`, int64(q.Window.End), int64(q.Window.End))
+	if err := w.scopes(q.Filter); err != nil {
+		return "", nil, err
+	}
+	return selectBucket + w.String() + ` ORDER BY window_start, scope_kind, scope_id LIMIT ?`, append(w.args, listPage), nil
 }
 
 // Buckets implements [store.Store].
@@ -280,14 +339,28 @@ func (s *Store) Buckets(ctx context.Context, keys []bucket.Key, emit func(store.
 // Coverage implements [store.Store]. It reads the keys in the order of their
 // index and joins them here: sorting them by scope first, as SQL would have to,
 // takes longer and more memory.
-func (s *Store) Coverage(ctx context.Context, f store.Filter, since bucket.Time) (runs []store.Run, err error) {
+func (s *Store) Coverage(ctx context.Context, f store.Filter, since bucket.Time) ([]store.Run, error) {
+	var w where
+	w.endsAfter(since)
+	return s.runs(ctx, f, w)
+}
+
+// Unserved implements [store.Store].
+func (s *Store) Unserved(ctx context.Context, f store.Filter, since bucket.Time, age time.Duration) ([]store.Run, error) {
+	var w where
+	w.endsAfter(since)
+	w.and(`row_count > 0 AND origin <> ? AND committed_at >= 1000 * window_end + ?`, int64(bucket.Backfill), age.Milliseconds())
+	return s.runs(ctx, f, w)
+}
+
+func (s *Store) runs(ctx context.Context, f store.Filter, w where) (runs []store.Run, err error) {
 	err = s.scan(ctx, "read coverage", func(tx *sql.Tx) error {
 		ids, err := datasets(ctx, tx, f)
 		if err != nil {
 			return err
 		}
 		for _, id := range ids {
-			final, err := coverageOf(ctx, tx, id, f, since)
+			final, err := coverageOf(ctx, tx, id, f, where{slices.Clip(w.conditions), slices.Clip(w.args)})
 			if err != nil {
 				return err
 			}
@@ -305,10 +378,8 @@ func (s *Store) Coverage(ctx context.Context, f store.Filter, since bucket.Time)
 	return runs, nil
 }
 
-func coverageOf(ctx context.Context, tx *sql.Tx, dataset string, f store.Filter, since bucket.Time) (map[bucket.Scope]bucket.Spans, error) {
-	var w where
+func coverageOf(ctx context.Context, tx *sql.Tx, dataset string, f store.Filter, w where) (map[bucket.Scope]bucket.Spans, error) {
 	w.and(`dataset = ?`, dataset)
-	w.endsAfter(since)
 	if err := w.scopes(f); err != nil {
 		return nil, err
 	}

@@ -72,6 +72,7 @@ type Store struct {
 	wake   chan struct{}
 	lock   *lock
 	temp   string // folder to remove on Close
+	beside bool   // read-only; see OpenBeside
 }
 
 var _ store.Store = (*Store)(nil)
@@ -241,6 +242,9 @@ func connect(path string, a access, durable bool, conns int) (*sql.DB, error) {
 
 // write runs do in one transaction of the writer connection.
 func (s *Store) write(ctx context.Context, what string, do func(*sql.Tx) error) error {
+	if s.beside {
+		return fmt.Errorf("%s: %w: it is open beside the process that owns it", what, store.ErrReadOnly)
+	}
 	if err := s.inPlace(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}

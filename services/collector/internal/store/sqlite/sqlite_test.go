@@ -153,7 +153,7 @@ func TestSchema(t *testing.T) {
 		t.Error("Open made a file that was not there")
 	}
 	mustExecute(t, path, `CREATE TABLE somebody_elses (x)`)
-	try(store.ErrSchema, "has no schema", "need version 1", "migrate")
+	try(store.ErrSchema, "has no schema", "need version 2", "migrate")
 	for range 2 {
 		if err := sqlite.Migrate(t.Context(), path); err != nil {
 			t.Fatal(err)
@@ -161,14 +161,14 @@ func TestSchema(t *testing.T) {
 	}
 	try(nil)
 	// The release after has been here, and says that we may stay.
-	mustExecute(t, path, `UPDATE schema SET version = 2; INSERT INTO migration (version_id, is_applied) VALUES (2, 1)`)
+	mustExecute(t, path, `UPDATE schema SET version = 3; INSERT INTO migration (version_id, is_applied) VALUES (3, 1)`)
 	if err := sqlite.Migrate(t.Context(), path); err != nil {
 		t.Errorf("migrate where a newer release has been: %v", err)
 	}
 	try(nil)
 	// The one after that has contracted.
-	mustExecute(t, path, `UPDATE schema SET version = 3, oldest_compatible = 2`)
-	try(store.ErrSchema, "version 3", "for version 2", "this one is for 1")
+	mustExecute(t, path, `UPDATE schema SET version = 4, oldest_compatible = 3`)
+	try(store.ErrSchema, "version 4", "for version 3", "this one is for 2")
 	mustExecute(t, path, `UPDATE schema SET version = 0, oldest_compatible = 0`)
 	try(store.ErrSchema)
 }

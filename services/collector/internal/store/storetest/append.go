@@ -54,10 +54,11 @@ func testRoundTrip(t *testing.T, d Driver) {
 	state := store.NewEntry{Kind: bucket.KindState, Key: bucket.Key{Dataset: "tunnel", Scope: account(2)}, Payload: []byte("state")}
 	restated := entry("countries_1h", account(7), time.Hour, 3)
 	restated.Kind = bucket.KindRestatement
+	audit := store.NewEntry{Kind: bucket.KindAudit, Payload: []byte("who and why")}
 	old := entry("http_5m", zone(1), 5*time.Minute, 0)
 	old.Key.Start = bucket.TimeOf(time.Date(1969, 12, 31, 23, 55, 0, 0, time.UTC))
 	old.End = 0
-	want := l.append(b, empty, day, gap, state, version("x", 1), restated, old)
+	want := l.append(b, empty, day, gap, state, version("x", 1), restated, old, audit)
 	equal(t, "log", want, wholeLog(t, s))
 	got := list(t, s, store.ListQuery{Window: bucket.Window{Start: old.Key.Start, End: day.End}})
 	equal(t, "list", []store.Entry{want[0], want[1], want[7], want[2]}, got)

@@ -28,7 +28,8 @@ func testDamaged(t *testing.T, d Driver) {
 	large.Payload = make([]byte, store.MaxPayload+1) // an older release could
 	largest := five(1, 5)
 	largest.Payload = make([]byte, store.MaxPayload)
-	all = append(all, l.append(large, largest)...)
+	all = append(all, l.append(large)...)
+	all = append(all, l.append(largest)...)
 	damage("payload", all[1].Revision)
 	damage("payload", all[3].Revision)
 	damage("chain", all[4].Revision)

@@ -168,19 +168,6 @@ func snapshot(t testing.TB, s store.Store, q store.SnapshotQuery) (store.Head, [
 	return head, out
 }
 
-// late is what a snapshot tells of late commits.
-func late(t testing.TB, s store.Store, q store.SnapshotQuery) (out []lateCommit) {
-	t.Helper()
-	q.Late = func(dataset string, at time.Time) { out = append(out, lateCommit{dataset, at}) }
-	snapshot(t, s, q)
-	return out
-}
-
-type lateCommit struct {
-	dataset string
-	at      time.Time
-}
-
 func list(t testing.TB, s store.Store, q store.ListQuery) []store.Entry {
 	t.Helper()
 	var out []store.Entry

@@ -73,11 +73,11 @@ func (w *walk) step() {
 		equal(w, fmt.Sprintf("snapshot %+v", q), snapshotOf(w.stored(), q), got)
 		equal(w, "position of the snapshot", w.at, head.Position)
 	case n < 16:
-		q := store.ListQuery{Filter: w.filter(), Window: bucket.Window{Start: w.time(), End: w.time()}}
+		q := store.ListQuery{Filter: w.filter(), Window: bucket.Window{Start: w.time(), End: w.time()}, Restated: w.r.IntN(2) == 0}
 		if w.r.IntN(2) == 0 {
 			q.After = &w.bucket().Key
 		}
-		equal(w, fmt.Sprintf("list %+v", q), listOf(w.stored(), q), list(w, w.s, q))
+		equal(w, fmt.Sprintf("list %+v", q), restatedOf(w.stored(), q), list(w, w.s, q))
 	case n < 18:
 		f, since := w.filter(), w.time()
 		got, err := w.s.Coverage(w.Context(), f, since)
@@ -128,9 +128,12 @@ func (w *walk) filter() store.Filter {
 func (w *walk) appendSome() {
 	var entries []store.NewEntry
 	for range 1 + w.r.IntN(6) {
-		if w.r.IntN(8) == 0 {
+		switch w.r.IntN(8) {
+		case 0:
 			entries = append(entries, version("uniques_1h", len(w.log)))
-		} else {
+		case 1: // often of a bucket that is stored
+			entries = append(entries, restatement(*w.bucket(), len(w.log)))
+		default:
 			entries = append(entries, *w.bucket())
 		}
 	}
@@ -229,9 +232,11 @@ func (w *walk) retire() {
 		w.Errorf("retired up to %s, asked for %s", border, before)
 	}
 	for _, e := range w.stored() {
-		if e.Kind == bucket.KindBucket && e.End <= border {
+		if (e.Kind == bucket.KindBucket || e.Kind == bucket.KindRestatement) && e.End <= border {
 			w.dropped[e.Revision] = true
-			delete(w.taken, e.Key)
+			if e.Kind == bucket.KindBucket {
+				delete(w.taken, e.Key)
+			}
 			w.log[e.Revision-1] = tombstone(e)
 		}
 	}

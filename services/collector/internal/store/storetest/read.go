@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/internal/carousel"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
@@ -105,6 +103,8 @@ func testSnapshot(t *testing.T, d Driver) {
 	silent := five(1, -30)
 	silent.Rows = 0
 	all = append(all, l.append(five(1, -6), silent)...)
+	// Out of order by time, and older by then than anybody wants.
+	all = append(all, l.append(five(2, -21), five(2, -20), five(1, -21), five(1, -60))...)
 
 	end := func(n int) bucket.Time { return origin.Add(time.Duration(n) * 5 * time.Minute) }
 	http, both := []string{"http_5m"}, []string{"uniques_1h", "http_5m", "unknown", "http_5m"}
@@ -125,7 +125,8 @@ func testSnapshot(t *testing.T, d Driver) {
 	} {
 		head, got := snapshot(t, s, q)
 		equal(t, "snapshot of "+what, snapshotOf(all, q), got)
-		equal(t, "late commits of "+what, lateOf(all, q), late(t, s, q))
+		even := func(r bucket.Revision) bool { return r%2 == 0 }
+		equal(t, "late commits of "+what, lateOf(all, q, even), late(t, s, q, even))
 		if head.Position != l.at || !head.ProgressAt.Equal(commitTime(50)) {
 			t.Errorf("snapshot of %s: head %v with progress %s", what, head.Position, head.ProgressAt)
 		}
@@ -154,21 +155,6 @@ func snapshotOf(log []store.Entry, q store.SnapshotQuery) []store.Entry {
 		buckets = slices.DeleteFunc(buckets, func(e store.Entry) bool { return !slices.Contains(starts[e.Key.Dataset], e.Key.Start) })
 	}
 	return append(versions, inOrder(buckets)...)
-}
-
-// lateOf is what the documentation of SnapshotQuery says of late commits.
-func lateOf(log []store.Entry, q store.SnapshotQuery) (out []lateCommit) {
-	newest := map[string]time.Time{}
-	for _, e := range log {
-		if e.Kind == bucket.KindBucket && matches(q.Filter, e.Key) && e.End > q.Since && e.Rows > 0 &&
-			carousel.Late(bucket.Window{Start: e.Key.Start, End: e.End}, e.CommittedAt) && e.CommittedAt.After(newest[e.Key.Dataset]) {
-			newest[e.Key.Dataset] = e.CommittedAt
-		}
-	}
-	for _, dataset := range slices.Sorted(maps.Keys(newest)) {
-		out = append(out, lateCommit{dataset, newest[dataset]})
-	}
-	return out
 }
 
 func inOrder(buckets []store.Entry) []store.Entry {
@@ -404,6 +390,11 @@ func testCoverage(t *testing.T, d Driver) {
 	for _, n := range []int{7, 0, 1, 2, 5, 6, 9} {
 		all = append(all, l.append(five(1, n), five(2, 2*n))...)
 	}
+	empty := five(1, -3)
+	empty.Rows = 0
+	requested := five(1, -6)
+	requested.Origin = bucket.Backfill
+	all = append(all, l.append(five(1, -1), five(1, -2), empty, five(2, -4), requested)...)
 	// A bucket size was changed: the ids differ, the windows meet.
 	for n := range 4 {
 		all = append(all, l.append(entry("http_1h", zone(1), time.Hour, n+1), entry("http_1h", account(1), time.Hour, n))...)
@@ -427,6 +418,17 @@ func testCoverage(t *testing.T, d Driver) {
 			t.Fatal(err)
 		}
 		equal(t, "coverage of "+what, coverageOf(all, q.f, q.since), got)
+		// Commits follow windows that end up to hours before, and after.
+		for _, age := range []time.Duration{-time.Hour, -20 * time.Minute, 0, time.Nanosecond} {
+			old := slices.DeleteFunc(slices.Clone(all), func(e store.Entry) bool {
+				return e.Rows == 0 || e.Origin == bucket.Backfill || e.CommittedAt.Sub(e.End.Std()) < age
+			})
+			got, err := s.Unserved(t.Context(), q.f, q.since, age)
+			if err != nil {
+				t.Fatal(err)
+			}
+			equal(t, fmt.Sprintf("what of %s was older than %s", what, age), coverageOf(old, q.f, q.since), got)
+		}
 	}
 	got, _ := s.Coverage(t.Context(), store.Filter{Scopes: []bucket.Scope{zone(3)}}, 0)
 	if len(got) != 2 {

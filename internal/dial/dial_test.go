@@ -16,10 +16,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/dial"
 	"github.com/weir-metrics/weir/internal/reload"
 	"github.com/weir-metrics/weir/internal/testkit"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
-	"github.com/weir-metrics/weir/services/exposer/internal/dial"
 )
 
 // server answers GetStatus with the credential that it was shown.

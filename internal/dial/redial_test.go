@@ -11,7 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/weir-metrics/weir/services/exposer/internal/dial"
+	"github.com/weir-metrics/weir/internal/dial"
 )
 
 // However long collectors were away, one that is back is found soon.
