@@ -1,0 +1,312 @@
+package counter
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/sample"
+)
+
+const (
+	// Announced is how long after its commit a bucket begins to count, at least. It is more
+	// than the time that an entry takes to every reader, and more than a scrape interval.
+	Announced = 90 * time.Second
+	// Retire is how long a series is shown after its last bucket has been played out.
+	Retire = 24 * time.Hour
+	// readings is the time that two readings of a window take, in which it becomes final.
+	readings = 150 * time.Second
+)
+
+// Delay is how much later than the traffic a live total of a dataset is: a window is due,
+// read twice, committed and sent to all readers by then.
+func Delay(d *bucket.Definition) time.Duration { return d.Size + d.Delay + readings + Announced }
+
+// Fold is the totals of one epoch. It belongs to one goroutine.
+type Fold struct {
+	begun    map[place]time.Time // commit of the first bucket of the epoch
+	families map[string]*Family
+	names    []string      // of families, sorted
+	newest   sample.Millis // commit of the newest entry
+	sets     []sample.Set
+	key      []byte
+}
+
+// place is what collecting begins for.
+type place struct {
+	scope   bucket.Scope
+	dataset string
+}
+
+// New returns the fold of an epoch without entries.
+func New() *Fold {
+	return &Fold{begun: map[place]time.Time{}, families: map[string]*Family{}}
+}
+
+// Family is the counters of one metric family.
+type Family struct {
+	Name, Help, Unit string
+	Labels           []string // the family's own labels, after zone and account
+
+	series map[string]*Series
+	sorted []*Series // nil: to be sorted again
+}
+
+// Series is one counter.
+type Series struct {
+	Scope         bucket.Scope
+	Zone, Account string
+	Values        []string // of the family's own labels
+
+	key   string
+	began sample.Millis // commit of the first bucket of the sum
+	until sample.Millis // all of it has been played out
+	live  float64       // sum of what Settle found played out
+	late  float64
+	parts []part // what follows, in order of revision
+	// lateBegan is the commit of the first bucket that came late; 0: none has.
+	lateBegan sample.Millis
+}
+
+// part is the amount of one bucket.
+type part struct {
+	from   sample.Millis // begins to count
+	size   sample.Millis // 0: counts as a whole
+	amount float64
+	late   bool
+}
+
+// at is how much of the part counts at a time.
+func (p *part) at(t sample.Millis) float64 {
+	switch {
+	case t < p.from:
+		return 0
+	case t-p.from >= p.size:
+		return p.amount
+	}
+	share := p.amount * (float64(t-p.from) / float64(p.size))
+	if p.amount == math.Trunc(p.amount) {
+		return math.Trunc(share)
+	}
+	return min(share, p.amount)
+}
+
+// end is when all of the part counts.
+func (p *part) end() sample.Millis { return p.from + p.size }
+
+// Add adds an entry; the caller passes all entries of the epoch in order of revision.
+// Entries other than buckets and definitions are passed over. An error means that nothing
+// of the entry counts: a bucket does not fit its definition, or has a value by which no
+// counter can grow, or a family has other labels than before.
+func (f *Fold) Add(e *bucket.Entry) error {
+	switch {
+	case e.Kind == bucket.KindDatasetVersion && e.Definition != nil:
+		return f.define(e.Definition)
+	case e.Kind != bucket.KindBucket || e.Bucket == nil:
+		return nil
+	}
+	b, d := e.Bucket, e.Definition
+	committed := sample.MillisOf(e.CommittedAt)
+	f.newest = max(f.newest, committed)
+	of := place{b.Scope, b.Dataset}
+	first, known := f.begun[of]
+	if !known {
+		first = e.CommittedAt
+		f.begun[of] = first
+	}
+	if b.Origin != bucket.Live && b.Origin != bucket.Repair || b.Window().End.Std().Add(d.Delay).Before(first) {
+		return nil
+	}
+	if err := f.define(d); err != nil {
+		return err
+	}
+	var err error
+	if f.sets, err = sample.Append(f.sets[:0], b, d, sample.End); err != nil {
+		return fmt.Errorf("count: %w", err)
+	}
+	f.sets = slices.DeleteFunc(f.sets, func(set sample.Set) bool { return !set.Family.Additive })
+	for i := range f.sets {
+		if n := slices.IndexFunc(f.sets[i].Rows.Values, func(v float64) bool { return v < 0 }); n >= 0 {
+			return fmt.Errorf("count bucket %s: family %s has the value %v; a counter cannot grow by it", b.Key, f.sets[i].Name, f.sets[i].Value(n))
+		}
+	}
+	p := partOf(e)
+	for i := range f.sets {
+		f.count(&f.sets[i], b.Scope, committed, p)
+	}
+	return nil
+}
+
+// define takes the additive families of a definition. A family without series is known, too.
+func (f *Fold) define(d *bucket.Definition) error {
+	for i := range d.Families {
+		of := &d.Families[i]
+		if !of.Additive {
+			continue
+		}
+		fam, err := f.family(of.Name, of.Labels)
+		if err != nil {
+			return fmt.Errorf("count dataset %s: %w", d.Dataset, err)
+		}
+		fam.Help, fam.Unit = of.Help, of.Unit
+	}
+	return nil
+}
+
+// family returns a family, which always has the same labels.
+func (f *Fold) family(name string, labels []string) (*Family, error) {
+	fam := f.families[name]
+	switch {
+	case fam == nil:
+		fam = &Family{Name: name, Labels: labels, series: map[string]*Series{}}
+		f.families[name] = fam
+		at, _ := slices.BinarySearch(f.names, name)
+		f.names = slices.Insert(f.names, at, name)
+	case !slices.Equal(fam.Labels, labels):
+		return nil, fmt.Errorf("family %s has the labels %q; before it had %q", name, labels, fam.Labels)
+	}
+	return fam, nil
+}
+
+// Ends returns when an entry has been played out: until then it may not be part of a
+// [Totals]. It is the commit for an entry that is not played out.
+func Ends(e *bucket.Entry) time.Time {
+	if e.Kind != bucket.KindBucket || e.Bucket == nil {
+		return e.CommittedAt
+	}
+	p := partOf(e)
+	return p.end().Std()
+}
+
+func partOf(e *bucket.Entry) part {
+	b := e.Bucket
+	p := part{from: sample.MillisOf(e.CommittedAt.Add(Announced)), late: b.Origin != bucket.Live}
+	if !p.late {
+		p.from = max(p.from, sample.MillisOf(b.Start.Std().Add(Delay(e.Definition))))
+		p.size = sample.Millis(b.Size.Milliseconds())
+	}
+	return p
+}
+
+// count adds the rows of a family.
+func (f *Fold) count(set *sample.Set, scope bucket.Scope, committed sample.Millis, p part) {
+	fam := f.families[set.Family.Name]
+	for n := range set.Len() {
+		f.key = appendKey(f.key[:0], scope, set.Zone, set.Account, set.Own(n))
+		s := fam.series[string(f.key)]
+		if s == nil {
+			s = &Series{Scope: scope, Zone: set.Zone, Account: set.Account, Values: slices.Clone(set.Own(n)), key: string(f.key), began: committed}
+			fam.series[s.key], fam.sorted = s, nil
+		}
+		if s.retired(committed) {
+			s.began, s.until, s.live, s.late, s.lateBegan, s.parts = committed, 0, 0, 0, 0, s.parts[:0]
+		}
+		if p.late && s.lateBegan == 0 {
+			s.lateBegan = committed
+		}
+		p.amount = set.Value(n)
+		s.until = max(s.until, p.end())
+		s.parts = append(s.parts, p)
+	}
+}
+
+// retired reports whether the sum has ended before a time.
+func (s *Series) retired(t sample.Millis) bool {
+	return s.until > 0 && t >= s.until+sample.Millis(Retire.Milliseconds())
+}
+
+// appendKey appends what tells the series of a family apart, in the order in which they are
+// shown.
+func appendKey(dst []byte, scope bucket.Scope, zone, account string, own []string) []byte {
+	for _, s := range [...]string{zone, account, scope.ID} {
+		dst = append(append(dst, s...), 0)
+	}
+	for _, s := range own {
+		dst = append(append(dst, s...), 0)
+	}
+	return dst
+}
+
+// Settle folds what has been played out by a time, before which nothing is then asked about
+// again, into the sums. It forgets series that were retired at the newest commit: one that
+// is retired now may go on with the next entry. The values at any later time are the same
+// without it.
+func (f *Fold) Settle(t time.Time) {
+	now := sample.MillisOf(t)
+	for _, fam := range f.families {
+		for key, s := range fam.series {
+			if s.retired(f.newest) {
+				delete(fam.series, key)
+				fam.sorted = nil
+				continue
+			}
+			s.settle(now)
+		}
+	}
+}
+
+// settle folds the first parts, as long as they are played out: sums are made in the order
+// of revisions.
+func (s *Series) settle(now sample.Millis) {
+	n := 0
+	for n < len(s.parts) && s.parts[n].end() <= now {
+		p := &s.parts[n]
+		if p.late {
+			s.late += p.amount
+		} else {
+			s.live += p.amount
+		}
+		n++
+	}
+	s.parts = slices.Delete(s.parts, 0, n)
+}
+
+// Value is what a counter shows.
+type Value struct {
+	Live, Late float64
+	HasLate    bool // something came late; Late is shown only then
+	// Began is when the sum began: its start time.
+	Began sample.Millis
+}
+
+// At returns the series' value at a time, and whether it is shown then.
+func (s *Series) At(t sample.Millis) (v Value, shown bool) {
+	if t < s.began || s.retired(t) {
+		return Value{}, false
+	}
+	v = Value{Live: s.live, Late: s.late, HasLate: s.lateBegan > 0 && t >= s.lateBegan, Began: s.began}
+	for i := range s.parts {
+		p := &s.parts[i]
+		if p.late {
+			v.Late += p.at(t)
+		} else {
+			v.Live += p.at(t)
+		}
+	}
+	return v, true
+}
+
+// Families calls yield for each family, in order of name.
+func (f *Fold) Families(yield func(*Family) bool) {
+	for _, name := range f.names {
+		if !yield(f.families[name]) {
+			return
+		}
+	}
+}
+
+// Series returns the family's series, in the order of zone, account and own labels. The
+// caller may read them until the next call of Add or Settle.
+func (fam *Family) Series() []*Series {
+	if fam.sorted == nil {
+		fam.sorted = make([]*Series, 0, len(fam.series))
+		for _, s := range fam.series {
+			fam.sorted = append(fam.sorted, s)
+		}
+		slices.SortFunc(fam.sorted, func(a, b *Series) int { return strings.Compare(a.key, b.key) })
+	}
+	return fam.sorted
+}
