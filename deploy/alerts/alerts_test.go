@@ -58,6 +58,8 @@ func healthy() map[string]string {
 		h[`weir_exposer_progress_lag_seconds{`+target+`}`] = "45x60"
 		h[`weir_exposer_replay_refused{`+target+`}`] = "0x60"
 		h[`weir_exposer_replay_short{dataset="http_5m",`+target+`}`] = "0x60"
+		// A page of one turn in the round at the full hour comes a minute late.
+		h[`weir_exposer_replay_pages_missing{`+target+`}`] = "0x5 1 0x53"
 		h[`weir_exposer_entries_rejected_total{`+target+`}`] = "0x60"
 		h[`weir_exposer_scrapes_total{code="200",`+target+`}`] = "0+1x60"
 		h[`weir_exposer_scrapes_total{code="503",`+target+`}`] = "0x60"
@@ -80,7 +82,7 @@ const (
 var codes = []string{
 	"SELECTION_UNMATCHED", "NO_ZONES", "TOKEN_REFUSED", "UNKNOWN_REFUSAL", "BUDGET_SHORT", "STORE_NOT_WRITABLE",
 	"STORE_UNREADABLE", "INVALID_VALUE", "LEASE_CONTESTED", "DATASET_DISABLED", "ZONES_UNLISTED", "ZONE_DENIED", "UPSTREAM_FAILING",
-	"NO_ACCOUNTS", "ACCOUNT_DENIED",
+	"NO_ACCOUNTS", "ACCOUNT_DENIED", "BACKFILL_STALLED",
 }
 
 func problem(code, target string) string {
@@ -119,6 +121,20 @@ type story struct {
 // after is a value from minute ten on.
 func after(before, then string) string { return before + "x9 " + then + "x50" }
 
+// joined is all of several changes.
+func joined(changes ...map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, c := range changes {
+		maps.Copy(out, c)
+	}
+	return out
+}
+
+// unserved are the buckets that were too late for an exposer.
+func unserved(target string) string {
+	return `weir_exposer_unserved_buckets_total{dataset="http_5m",` + target + `}`
+}
+
 // with is one series of many changed.
 func with(series, values string, more ...string) map[string]string {
 	out := map[string]string{series: values}
@@ -155,7 +171,10 @@ func stories() []story {
 			name: "two collectors with one name", fires: []string{"WeirLeaseContested"},
 			series: with(problem("LEASE_CONTESTED", collector), after("0", "1"), `weir_collector_leader{`+collector+`}`, after("1", "0")),
 		},
-		{name: "the leader stands still", series: with(`weir_exposer_progress_lag_seconds{`+exposer+`}`, "45x9 60+60x50"), fires: []string{"WeirStreamStale"}},
+		{
+			name: "the leader stands still, and lists no pages", fires: []string{"WeirStreamStale"},
+			series: with(`weir_exposer_progress_lag_seconds{`+exposer+`}`, "45x9 60+60x50", `weir_exposer_replay_pages_missing{`+exposer+`}`, after("0", "2")),
+		},
 		{
 			name: "the API token is refused, for so long that data is late", fires: []string{"WeirTokenRefused"},
 			series: with(problem("TOKEN_REFUSED", collector), after("0", "1"),
@@ -205,6 +224,22 @@ func stories() []story {
 			name: "the replay exceeds its hard limit", fires: []string{"WeirReplayRefused"},
 			series: with(`weir_exposer_replay_refused{`+exposer+`}`, after("0", "1"), `weir_exposer_scrapes_total{code="503",`+exposer+`}`, "0x9 1+1x50"),
 		},
+		{
+			name: "the collector refuses to list pages", fires: []string{"WeirPagesMissing"}, at: 26,
+			series: with(`weir_exposer_replay_pages_missing{`+exposer+`}`, after("0", "2")),
+		},
+		{
+			name: "no collector runs in a round", fires: []string{"WeirNoLeader", "WeirTargetDown"}, at: 27,
+			series: joined(away(collector, standby), with(`weir_exposer_replay_pages_missing{`+exposer+`}`, after("0", "2"), `weir_exposer_replay_pages_missing{`+other+`}`, after("0", "2"))),
+		},
+		{
+			name: "an old gap is repaired, and exposers count it", fires: []string{"WeirUnserved"}, ends: true,
+			series: with(unserved(exposer), "_x9 288x50", unserved(other), "_x9 288x50"),
+		},
+		{
+			name: "a few more buckets are too late, once", fires: []string{"WeirUnserved"},
+			series: with(unserved(exposer), after("3", "5")),
+		},
 		{name: "the replay is too short", series: with(`weir_exposer_replay_short{dataset="http_5m",`+exposer+`}`, after("0", "1")), fires: []string{"WeirReplayShort"}},
 		{name: "too many scrape at one time", series: with(`weir_exposer_scrapes_total{code="503",`+exposer+`}`, "0x9 1+1x50"), fires: []string{"WeirScrapesRefused"}},
 		{name: "scrapers do not read", series: with(`weir_exposer_scrapes_cut_total{`+exposer+`}`, "0x9 4+4x50"), fires: []string{"WeirScrapesCut"}},
@@ -226,10 +261,11 @@ func stories() []story {
 	}
 	for code, alert := range map[string]string{
 		"SELECTION_UNMATCHED": "WeirSelectionUnmatched", "UNKNOWN_REFUSAL": "WeirUnknownRefusal", "BUDGET_SHORT": "WeirBudgetShort", "INVALID_VALUE": "WeirInvalidValue",
+		"BACKFILL_STALLED": "WeirBackfillStalled",
 	} {
 		out = append(out, story{name: "the leader tells " + code, series: with(problem(code, collector), after("0", "1")), fires: []string{alert}})
 	}
-	slices.SortStableFunc(out[len(out)-4:], func(a, b story) int { return strings.Compare(a.name, b.name) })
+	slices.SortStableFunc(out[len(out)-5:], func(a, b story) int { return strings.Compare(a.name, b.name) })
 	return out
 }
 

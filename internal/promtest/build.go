@@ -44,6 +44,20 @@ var (
 		stamp: "github.com/VictoriaMetrics/VictoriaMetrics/lib/buildinfo.Version=victoria-metrics-", programs: []string{"victoria-metrics"},
 		version: func(module string) string { return strings.TrimPrefix(module, "v") },
 	}
+	mimir = source{
+		pin: "mimir", name: "Mimir", module: "github.com/grafana/mimir", folder: "cmd",
+		tags:  "netgo,stringlabels",
+		stamp: "github.com/grafana/mimir/pkg/util/version.Version=", programs: []string{"mimir"},
+		// Its releases are not Go modules: the version is that of a commit.
+		version: func(module string) string { return strings.TrimPrefix(module, "v") },
+	}
+	thanos = source{
+		pin: "thanos", name: "Thanos", module: "github.com/thanos-io/thanos", folder: "cmd",
+		// Its labels are slices; Prometheus's are not, unless a tag says so.
+		tags:  "netgo,slicelabels",
+		stamp: "github.com/prometheus/common/version.Version=", programs: []string{"thanos"},
+		version: func(module string) string { return strings.TrimPrefix(module, "v") },
+	}
 )
 
 // Tools are paths of the programs of one version of Prometheus.
@@ -57,6 +71,14 @@ type Tools struct {
 type Victoria struct {
 	Path string
 	// Version is its own, such as 1.151.0; empty where the program tells none.
+	Version string
+}
+
+// Receiver is the path of a program that takes remote write and answers as Prometheus
+// does: Mimir, or Thanos.
+type Receiver struct {
+	Path string
+	// Version is that of its module, without v.
 	Version string
 }
 
@@ -82,6 +104,20 @@ func BuildVictoria(notice io.Writer) (Victoria, error) {
 		return Victoria{}, err
 	}
 	return Victoria{Path: paths[0], Version: version}, nil
+}
+
+// BuildMimir does the same for Mimir, which tools/mimir.mod pins, in some minutes.
+func BuildMimir(notice io.Writer) (Receiver, error) { return buildReceiver(mimir, notice) }
+
+// BuildThanos does the same for Thanos, which tools/thanos.mod pins, in some minutes.
+func BuildThanos(notice io.Writer) (Receiver, error) { return buildReceiver(thanos, notice) }
+
+func buildReceiver(s source, notice io.Writer) (Receiver, error) {
+	paths, version, err := s.build(notice)
+	if err != nil {
+		return Receiver{}, err
+	}
+	return Receiver{Path: paths[0], Version: version}, nil
 }
 
 func (s source) build(notice io.Writer) (paths []string, version string, err error) {

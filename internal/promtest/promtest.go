@@ -1,6 +1,7 @@
 // Package promtest gives a test a real Prometheus and a real promtool, of the
 // version that tools/prometheus.mod pins, and VictoriaMetrics, which scrapes and
-// answers as Prometheus does; and of both what Debian has, which is years older.
+// answers as Prometheus does; of both what Debian has, which is years older; and Mimir and
+// Thanos, which take remote write.
 // What an exposition means is decided by the database that ingests it, so tests
 // ask that database.
 //
@@ -19,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -61,10 +63,15 @@ func FindVictoria(t testing.TB) Victoria {
 // port and with a data folder that it keeps over restarts. Not for concurrent use.
 type Server struct {
 	t        testing.TB
-	name     string // Prometheus or VictoriaMetrics
+	name     string // Prometheus, VictoriaMetrics, …
 	program  string
+	command  []string // arguments before the flags
 	dir      string
 	addr     string
+	prefix   string      // of the path of Prometheus's API
+	ready    string      // path that answers when it is ready
+	write    string      // URL that takes remote write; empty: Prometheus's
+	header   http.Header // of each request
 	flags    []string
 	cmd      *exec.Cmd // nil while stopped
 	exited   chan struct{}
@@ -115,6 +122,9 @@ func (s *Server) launch(config string, flags []string, defaults func() []string)
 	if s.dir, err = os.MkdirTemp("", "weir-prometheus-"); err != nil {
 		s.t.Fatal(err)
 	}
+	if s.ready == "" {
+		s.ready = "/-/ready"
+	}
 	s.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{}}
 	s.janitor, err = testkit.StartJanitor(`pid=$(cat "$1/pid" 2>/dev/null) && kill -KILL "$pid" 2>/dev/null; rm -rf "$1"; exit 0`, s.dir)
 	if err != nil {
@@ -136,8 +146,20 @@ func (s *Server) launch(config string, flags []string, defaults func() []string)
 	}
 }
 
-// URL is the base of Prometheus's web server, without a slash at its end.
-func (s *Server) URL() string { return "http://" + s.addr }
+// URL is the base of Prometheus's web server, without a slash at its end. Of Mimir it has
+// the prefix of Prometheus's API.
+func (s *Server) URL() string { return "http://" + s.addr + s.prefix }
+
+// WriteURL takes remote write.
+func (s *Server) WriteURL() string {
+	if s.write != "" {
+		return s.write
+	}
+	return s.URL() + "/api/v1/write"
+}
+
+// Header are the headers that requests need: of Mimir, the one with the tenant.
+func (s *Server) Header() http.Header { return s.header }
 
 // DataDir is the folder of its time series database, for promtool tsdb.
 func (s *Server) DataDir() string { return filepath.Join(s.dir, "data") }
@@ -162,7 +184,7 @@ func (s *Server) start() error {
 	}
 	defer log.Close()
 	s.logStart = len(s.readLog())
-	cmd := exec.Command(s.program, s.flags...)
+	cmd := exec.Command(s.program, slices.Concat(s.command, s.flags)...)
 	cmd.Dir = s.dir
 	// A file, since go test waits for everyone who holds its own output.
 	cmd.Stdout, cmd.Stderr = log, log
@@ -184,7 +206,7 @@ func (s *Server) start() error {
 			ended = true
 			return nil
 		default:
-			_, err := s.get("/-/ready", nil)
+			_, err := s.fetch("http://" + s.addr + s.ready)
 			return err
 		}
 	})
@@ -201,10 +223,12 @@ func (s *Server) Stop() { s.t.Helper(); s.end(syscall.SIGTERM) }
 // Kill ends Prometheus with SIGKILL and waits for it.
 func (s *Server) Kill() { s.t.Helper(); s.end(syscall.SIGKILL) }
 
-// Restart stops Prometheus and starts it again on the same data and port.
-func (s *Server) Restart() {
+// Restart stops Prometheus and starts it again on the same data and port, with these flags
+// instead of those of the same names.
+func (s *Server) Restart(flags ...string) {
 	s.t.Helper()
 	s.Stop()
+	s.flags = withDefaults(flags, s.flags)
 	s.Start()
 }
 

@@ -49,6 +49,12 @@ func (s *Server) Query(expr string, at time.Time) []Series {
 	return s.query("/api/v1/query", url.Values{"query": {expr}, "time": {seconds(at)}})
 }
 
+// Range evaluates an expression from start to end in steps, as a graph does.
+func (s *Server) Range(expr string, start, end time.Time, step time.Duration) []Series {
+	s.t.Helper()
+	return s.query("/api/v1/query_range", url.Values{"query": {expr}, "start": {seconds(start)}, "end": {seconds(end)}, "step": {seconds(time.UnixMilli(step.Milliseconds()))}})
+}
+
 // Value evaluates an expression that must give exactly one sample.
 func (s *Server) Value(expr string, at time.Time) float64 {
 	s.t.Helper()
@@ -207,7 +213,16 @@ func (s *Server) api(path string, args url.Values, data any) {
 }
 
 func (s *Server) get(path string, args url.Values) ([]byte, error) {
-	resp, err := s.client.Get(s.URL() + path + "?" + args.Encode())
+	return s.fetch(s.URL() + path + "?" + args.Encode())
+}
+
+func (s *Server) fetch(url string) ([]byte, error) {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header = s.header.Clone()
+	resp, err := s.client.Do(req)
 	if err != nil {
 		return nil, err
 	}

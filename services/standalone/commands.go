@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/loopback"
 	"github.com/weir-metrics/weir/services/collector"
 	"github.com/weir-metrics/weir/services/exposer"
 )
@@ -20,7 +22,7 @@ import (
 // Commands are the subcommands of the weir binary; "version" comes with every
 // program.
 func Commands() []cli.Command {
-	return []cli.Command{runCommand(), demoCommand(), simCommand()}
+	return []cli.Command{runCommand(), demoCommand(), simCommand(), backfillCommand(), gapsCommand(), restateCommand(), auditCommand(), doctorCommand()}
 }
 
 // both are the settings of the two services, less those that make no sense in
@@ -43,6 +45,9 @@ func both(c *collector.Config, x *exposer.Config) []cli.Setting {
 	}
 	return table
 }
+
+// simulatedFile is the store of weir run --simulate if none is configured.
+const simulatedFile = "weir-simulated.db"
 
 // cloudflareURL is WEIR_CLOUDFLARE_URL where it is not set.
 const cloudflareURL = "https://api.cloudflare.com/client/v4"
@@ -68,6 +73,7 @@ func runCommand() cli.Command {
 		x          exposer.Config
 		simulated  bool
 		sqliteFile = "weir.db"
+		admin      string
 	)
 	inProcess(&x)
 	return cli.Command{
@@ -76,6 +82,9 @@ func runCommand() cli.Command {
 		Settings: append(both(&c, &x), cli.Setting{
 			Env: "WEIR_SIMULATE", Default: "false", Value: cli.Bool(&simulated),
 			Help: "collect from a simulated Cloudflare instead of the real one, into weir-simulated.db unless a store is configured",
+		}, cli.Setting{
+			Env: "WEIR_GRPC_LISTEN", Default: "127.0.0.1:9820", Value: cli.TextThat(&admin, `a loopback address (host:port), or "off"`, checkAdmin),
+			Help: "loopback address of the collector's gRPC services, for weir gaps, restate and audit; off: they cannot be used",
 		}),
 		Validate: func() error {
 			bad := []error{validate(&c, &x)}
@@ -96,20 +105,46 @@ func runCommand() cli.Command {
 			if simulated {
 				source = "a SIMULATED Cloudflare"
 				if c.SQLiteFile == sqliteFile {
-					c.SQLiteFile = "weir-simulated.db"
+					c.SQLiteFile = simulatedFile
 				}
-				ctx, cancel := context.WithCancel(ctx)
-				stopped, err := simulate(ctx, &c, clock.System(), log)
+				stop, err := simulate(ctx, &c, clock.System(), log)
 				if err != nil {
-					cancel()
 					return err
 				}
-				defer func() { cancel(); _ = stopped() }() // a simulator that ends badly has nothing to lose
+				defer stop()
+			}
+			deps := Deps{Logger: log}
+			if admin != "off" {
+				if c.GRPCAdminToken.IsZero() && c.DatabaseURL.IsZero() {
+					token, err := adminToken(c.SQLiteFile)
+					if err != nil {
+						return err
+					}
+					c.GRPCAdminToken = token
+				}
+				listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", admin)
+				if err != nil {
+					return fmt.Errorf("gRPC listener (WEIR_GRPC_LISTEN; set another address, or off): %w", err)
+				}
+				deps.GRPC = listener
 			}
 			greet(os.Stdout, source, x.Listen)
-			return Run(ctx, c, x, Deps{Logger: log})
+			return Run(ctx, c, x, deps)
 		},
 	}
+}
+
+// checkAdmin checks the value of WEIR_GRPC_LISTEN: without TLS the token must not leave
+// this machine.
+func checkAdmin(address string) error {
+	if address == "off" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n == 0 || !loopback.Host(host) {
+		return errors.New(`must be a loopback address such as 127.0.0.1:9820, or "off"`)
+	}
+	return nil
 }
 
 func demoCommand() cli.Command {
@@ -121,7 +156,7 @@ func demoCommand() cli.Command {
 	inProcess(&x)
 	table := slices.DeleteFunc(both(&c, &x), func(s cli.Setting) bool {
 		switch s.Env {
-		case "CF_API_TOKEN", "WEIR_CLOUDFLARE_URL", "WEIR_CLOUDFLARE_CA_FILE", "WEIR_DATABASE_URL", "WEIR_SQLITE_FILE", "WEIR_POSTGRES_POOLER", "WEIR_MIGRATE":
+		case "WEIR_GRPC_ADMIN_TOKEN", "CF_API_TOKEN", "WEIR_CLOUDFLARE_URL", "WEIR_CLOUDFLARE_CA_FILE", "WEIR_DATABASE_URL", "WEIR_SQLITE_FILE", "WEIR_POSTGRES_POOLER", "WEIR_MIGRATE":
 			return true // the demo brings its own
 		}
 		return s.Key == "credentials"
@@ -142,13 +177,11 @@ func demoCommand() cli.Command {
 			c.SQLiteFile = filepath.Join(folder, "demo.db")
 			log := c.Log.New(os.Stderr)
 			clk := clock.Chasing(time.Now().Add(-24*time.Hour), float64(speed))
-			ctx, cancel := context.WithCancel(ctx)
-			stopped, err := simulate(ctx, &c, clk, log)
+			stop, err := simulate(ctx, &c, clk, log)
 			if err != nil {
-				cancel()
 				return err
 			}
-			defer func() { cancel(); _ = stopped() }()
+			defer stop()
 			greet(os.Stdout, fmt.Sprintf("a SIMULATED Cloudflare, starting 24 hours ago at %d times real time (catches up in about %s)", speed, (24*time.Hour/time.Duration(speed)).Round(time.Second)), x.Listen)
 			return Run(ctx, c, x, Deps{Clock: clk, Logger: log})
 		},

@@ -17,8 +17,9 @@ import (
 const simulationSeed = 1
 
 // simulate starts a simulated Cloudflare on loopback and points the collector
-// at it. The simulator runs until ctx ends; stopped waits for that.
-func simulate(ctx context.Context, c *collector.Config, clk clock.Clock, log *slog.Logger) (stopped func() error, err error) {
+// at it. The simulator outlives ctx, so that the collector can end its last requests; the
+// caller calls stop, which waits until it has ended.
+func simulate(ctx context.Context, c *collector.Config, clk clock.Clock, log *slog.Logger) (stop func(), err error) {
 	sim, err := cfsim.New(cfsim.Demo(clk, simulationSeed))
 	if err != nil {
 		return nil, fmt.Errorf("simulate Cloudflare: %w", err)
@@ -30,8 +31,15 @@ func simulate(ctx context.Context, c *collector.Config, clk clock.Clock, log *sl
 	c.Simulated = true
 	c.CloudflareURL = "http://" + listener.Addr().String() + "/client/v4"
 	c.Token = cli.NewSecret(cfsim.DemoToken)
-	done := make(chan error, 1)
-	go func() { done <- sim.Serve(ctx, listener) }()
+	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = sim.Serve(serving, listener) // a simulator that ends badly has nothing to lose
+	}()
 	log.Debug("Cloudflare is simulated", "url", c.CloudflareURL)
-	return func() error { return <-done }, nil
+	return func() {
+		cancel()
+		<-done
+	}, nil
 }

@@ -1,13 +1,16 @@
 // Command build builds the Prometheus, promtool and VictoriaMetrics that the
 // tests use, unless they are there already, and prints where they are. make test
-// runs it before the tests, whose time limit the first build would use up.
+// runs it before the tests, whose time limit the first build would use up. With TEST_ALL
+// it builds Mimir and Thanos too.
 package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/weir-metrics/weir/internal/promtest"
+	"github.com/weir-metrics/weir/internal/testkit"
 )
 
 func main() {
@@ -18,6 +21,15 @@ func main() {
 	victoria, err := promtest.BuildVictoria(os.Stderr)
 	if err != nil {
 		fail(err)
+	}
+	if testkit.All() {
+		for _, build := range []func(io.Writer) (promtest.Receiver, error){promtest.BuildMimir, promtest.BuildThanos} {
+			receiver, err := build(os.Stderr)
+			if err != nil {
+				fail(err)
+			}
+			fmt.Println(receiver.Path)
+		}
 	}
 	fmt.Println(victoria.Path)
 	fmt.Println(tools.Prometheus)

@@ -41,6 +41,13 @@
 // Damage to rows is played where drivers tell of it (collectortest), since the
 // file is SQLite's. Entries that were never readable are written as they are.
 //
+// # Operators
+//
+// Operators create, pause, resume and cancel backfills, accept gaps and restate
+// windows at any time. An answer may be lost, so that an outcome is not known; but
+// what was answered must be what the log has: one audit event of each request that
+// was carried out or refused, and of nothing else.
+//
 // # What repeats
 //
 // A seed gives the same schedule, the same zones and the same traffic. Which of

@@ -34,6 +34,7 @@ func (w *world) check(ctx context.Context) {
 	}
 	w.checkExposers()
 	w.checkBackfill()
+	w.checkRequests(ctx)
 	w.checkQuiet()
 	w.checkTSDB()
 	w.checkBudget()
@@ -150,13 +151,13 @@ func zonesByID() map[string]string {
 func (w *world) wasShown(s *shown) bool {
 	const (
 		settled = 5 * time.Minute // without stragglers all has settled after four; the delay is five
-		around  = time.Minute     // a reading counts from before it was sent, by a clock that may be wrong
+		around  = time.Minute     // a reading counts from before it was sent
 	)
 	read := s.ReadAt.Std()
 	if read.After(s.found) {
 		return false
 	}
-	for at := read.Add(-around); !at.After(read.Add(around)); at = at.Add(10 * time.Second) {
+	for at := read.Add(-around); !at.After(s.found); at = at.Add(10 * time.Second) { // the reader's clock may have been behind
 		if at.Sub(s.Window().End.Std()) < settled {
 			continue
 		}
@@ -225,6 +226,12 @@ func (w *world) checkCoverage(name string, atTheEnd bool) (heard []signal) {
 			}
 			if r.GetState() == bucketv1.CoverageState_COVERAGE_STATE_UNREADABLE {
 				w.readUnreadable(c, r, unread)
+				continue
+			}
+			if r.GetState() == bucketv1.CoverageState_COVERAGE_STATE_ACCEPTED {
+				if atTheEnd && !w.prometheus.mirror.accepts(c.GetDataset(), zone, r.GetStartUnixSeconds(), at) {
+					w.report("%s: %s of %s from %s is accepted, and nobody did that", name, c.GetDataset(), zone, time.Unix(r.GetStartUnixSeconds(), 0).UTC())
+				}
 				continue
 			}
 			if wrong := w.wrongRange(zone, c.GetDataset(), r, atTheEnd); wrong != "" {
@@ -308,13 +315,17 @@ func (w *world) checkExposers() {
 			w.report("%s does not answer at the end", name)
 		} else if got.revision != w.prometheus.mirror.revision {
 			w.report("%s is at revision %d at the end, the store at %d", name, got.revision, w.prometheus.mirror.revision)
+		} else if got.missing {
+			w.report("%s lacks pages that are in turn at the end", name)
 		}
 	}
 }
 
 // checkTSDB: what Prometheus holds are the samples of stored buckets, each as it
-// is stored, and all that were ever shown to it.
+// is stored, all that were ever shown to it, and after a quiet round all that have the age
+// of the replay, whatever it missed and whenever they became final.
 func (w *world) checkTSDB() {
+	oldest, latest := time.Now().Add(-replay+time.Minute), time.Now().Add(-lastRound)
 	p := w.prometheus
 	type point struct {
 		series int32
@@ -332,6 +343,8 @@ func (w *world) checkTSDB() {
 				w.report("Prometheus holds %v of %s in bucket %s, the store %v", got, p.parser.Name(v.Series), s.Key, v.Value)
 			case !there && s.scraped:
 				w.report("Prometheus lacks %s of bucket %s", p.parser.Name(v.Series), s.Key)
+			case !there && !s.damaged && s.committed.Before(latest) && time.UnixMilli(v.At).After(oldest):
+				w.report("Prometheus lacks %s of bucket %s, final since %s, after a quiet round", p.parser.Name(v.Series), s.Key, s.committed)
 			}
 			delete(held, at)
 		}

@@ -3,12 +3,12 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/standalone/chaos/tsdbtest"
 )
 
@@ -23,20 +23,34 @@ type mirror struct {
 	labels   map[string][]string
 	buckets  []*shown
 	byKey    map[bucket.Key]*shown
+	damaged  time.Time // when a row was damaged last
+
+	// What operators' requests have left, by their reason, which is of one request alone.
+	audited       map[string][]*bucketv1.AuditEvent
+	auditedAt     map[string]bucket.Revision
+	restatedFor   map[string]int // windows
+	accepted      []*bucketv1.GapDecision
+	restated      map[bucket.Key]bucket.Revision // the newest
+	backfillsDone map[string]int                 // events, by backfill
 }
 
 // shown is one stored bucket as samples.
 type shown struct {
 	*bucket.Bucket
-	revision bucket.Revision
-	found    time.Time // in the store, within a minute, whatever clock the collector has
-	samples  []tsdbtest.Sample
-	digest   uint64 // sum over its samples
-	scraped  bool   // some exposition showed it
+	revision  bucket.Revision
+	committed time.Time
+	found     time.Time // in the store, within a minute, whatever clock the collector has
+	samples   []tsdbtest.Sample
+	digest    uint64 // sum over its samples
+	scraped   bool   // some exposition showed it
+	damaged   bool   // since it was stored
 }
 
 func newMirror(w *world, p *tsdbtest.Parser) *mirror {
-	return &mirror{w: w, parser: p, depth: map[string]int{}, labels: map[string][]string{}, byKey: map[bucket.Key]*shown{}}
+	return &mirror{
+		w: w, parser: p, depth: map[string]int{}, labels: map[string][]string{}, byKey: map[bucket.Key]*shown{},
+		audited: map[string][]*bucketv1.AuditEvent{}, auditedAt: map[string]bucket.Revision{}, restatedFor: map[string]int{}, restated: map[bucket.Key]bucket.Revision{}, backfillsDone: map[string]int{},
+	}
 }
 
 // update reads what was appended, and checks that it continues the log.
@@ -69,14 +83,14 @@ func (m *mirror) update(ctx context.Context) {
 			if _, taken := m.w.unreadable.windows[e.Key]; taken && e.Kind == bucket.KindBucket {
 				m.w.report("bucket %s was stored and could not be read, and is stored again", e.Key)
 			}
-			if err := m.take(e.Revision, e.Kind, e.Payload); err != nil {
+			if err := m.take(e.Revision, e.CommittedAt, e.Kind, e.Payload); err != nil {
 				m.w.report("revision %d: %v", e.Revision, err)
 			}
 		}
 	}
 }
 
-func (m *mirror) take(rev bucket.Revision, kind bucket.Kind, payload []byte) error {
+func (m *mirror) take(rev bucket.Revision, committed time.Time, kind bucket.Kind, payload []byte) error {
 	switch kind {
 	case bucket.KindDatasetVersion:
 		d, err := wire.DecodeDefinition(payload)
@@ -95,10 +109,11 @@ func (m *mirror) take(rev bucket.Revision, kind bucket.Kind, payload []byte) err
 		if m.byKey[b.Key] != nil {
 			return fmt.Errorf("bucket %s is stored twice", b.Key)
 		}
-		s := &shown{Bucket: b, revision: rev, found: time.Now()}
+		s := &shown{Bucket: b, revision: rev, committed: committed, found: time.Now()}
 		m.render(s)
 		m.buckets, m.byKey[b.Key] = append(m.buckets, s), s
-	default: // decisions and such show nowhere
+	default: // shows nowhere
+		return m.told(rev, kind, payload)
 	}
 	return nil
 }
@@ -123,33 +138,97 @@ func (m *mirror) render(s *shown) {
 	}
 }
 
+const (
+	turn   = 5 * time.Minute
+	young  = 55 * time.Minute // up to which age a window of an hour or a day is among the newest
+	replay = 24 * time.Hour
+)
+
+// carousel is the rule of docs/decisions/0013-carousel.md for one dataset, in numbers of
+// windows and turns: the newest n windows, and pages of m older ones.
+type carousel struct{ size, n, m, pages int64 }
+
+func newCarousel(size time.Duration, depth int) carousel {
+	c := carousel{size: int64(size / time.Second)}
+	c.n = min(int64(depth), min(10, max(2, int64((30*time.Minute+size-1)/size))))
+	covered := c.n * c.size
+	if size >= time.Hour {
+		c.n, covered = 1, int64(young/time.Second)
+	}
+	if c.m = min(24, int64(depth)-c.n); c.m > 0 {
+		older := int64(replay/time.Second) - covered
+		c.pages = (older+c.m*c.size-1)/(c.m*c.size) + 1
+	}
+	return c
+}
+
+// round is how long one takes.
+func (c carousel) round() time.Duration { return time.Duration(c.pages) * turn }
+
+// due reports whether a round is, in a turn: one after another for two rounds after a late
+// commit, or where a scrape asks for that, and otherwise one in twelve hours.
+func (c carousel) due(at int64, late time.Time, rounds bool) bool {
+	begin := time.Unix(at*300, 0)
+	return c.pages > 0 && (rounds || !late.IsZero() && begin.Sub(late) < 2*c.round() || at%144 < c.pages)
+}
+
+// shows reports whether a window is on the page in turn.
+func (c carousel) shows(start bucket.Time, at int64) bool {
+	page := int64(start) / c.size / c.m
+	oldest := (at*300 - int64(replay/time.Second)) / c.size / c.m
+	return page >= oldest && page < oldest+c.pages && (page-at)%c.pages == 0
+}
+
 // replay are the buckets that an exposition at a revision must show at now, no
-// more and no less.
-func (m *mirror) replay(at bucket.Revision, now time.Time) []*shown {
-	oldest, newest := now.Add(-24*time.Hour), now
-	starts := map[string][]bucket.Time{}
+// more and no less, in a turn, where a scrape asks for one round after another or not.
+func (m *mirror) replay(at bucket.Revision, now time.Time, turn int64, rounds bool) []*shown {
+	newest, late := map[string]bucket.Time{}, map[string]time.Time{}
 	in := func(s *shown) bool {
 		stamp := s.Window().End.Std().Add(-time.Millisecond)
-		return s.revision <= at && stamp.After(oldest) && !stamp.After(newest)
+		return s.revision <= at && stamp.After(now.Add(-replay)) && !stamp.After(now)
 	}
+	of := map[string]carousel{}
 	for _, s := range m.buckets {
-		if in(s) {
-			starts[s.Dataset] = append(starts[s.Dataset], s.Start)
+		if s.revision > at {
+			continue
 		}
-	}
-	first := map[string]bucket.Time{}
-	for dataset, all := range starts {
-		slices.Sort(all)
-		all = slices.Compact(all)
-		first[dataset] = all[max(0, len(all)-m.depth[dataset])]
+		if _, known := of[s.Dataset]; !known {
+			of[s.Dataset] = newCarousel(s.Size, m.depth[s.Dataset])
+		}
+		if in(s) {
+			newest[s.Dataset] = max(newest[s.Dataset], s.Start)
+		}
+		// What is older at its commit than what all scrapes show, unless it is silence, or an
+		// operator asked for it.
+		age := s.committed.Sub(s.Window().End.Std())
+		cover := max(2*s.Size, min(10*s.Size, 30*time.Minute))
+		if s.Size >= time.Hour {
+			cover = 45 * time.Minute
+		}
+		if age > cover && age < replay && !s.silent() && s.Origin != bucket.Backfill && s.committed.After(late[s.Dataset]) {
+			late[s.Dataset] = s.committed
+		}
 	}
 	var out []*shown
 	for _, s := range m.buckets {
-		if in(s) && s.Start >= first[s.Dataset] {
+		c := of[s.Dataset]
+		fresh := int64(s.Start) > int64(newest[s.Dataset])-c.n*c.size && (s.Size < time.Hour || now.Sub(s.Window().End.Std()) < young)
+		if in(s) && (fresh || c.due(turn, late[s.Dataset], rounds) && c.shows(s.Start, turn)) {
 			out = append(out, s)
 		}
 	}
 	return out
+}
+
+func (s *shown) silent() bool {
+	for _, rows := range s.Families {
+		for _, v := range rows.Values {
+			if v != 0 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // digest of one sample; sums of them are equal for equal sets.

@@ -109,6 +109,7 @@ func (w *world) collector(ctx context.Context, l *life) error {
 	if w.Odd {
 		c.Enable = []string{"browsers_1h"}
 	}
+	c.GRPCAdminToken = cli.NewSecret(adminToken)
 	c.CloudflareURL, c.Simulated = "http://cloudflare.example"+cfsim.Prefix, true
 	c.Holder, c.Lookback, c.Disable, c.BudgetShare = l.name, w.Lookback, w.Disable, w.Share
 	served, err := collector.New(ctx, c, collector.Deps{

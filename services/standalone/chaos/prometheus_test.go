@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,7 +28,9 @@ type prometheus struct {
 	last    []byte // body taken in last, from whichever exposer
 	repeats int    // how often in a row
 
-	scrapes, failed, unready, samples int
+	rounds bool // ask for one round of older windows after another
+
+	scrapes, failed, unready, samples, missing int
 }
 
 func newPrometheus(w *world) *prometheus {
@@ -67,6 +70,8 @@ func (p *prometheus) skewed(name string) bool { return p.w.processes[name].clock
 type page struct {
 	body     []byte
 	revision bucket.Revision
+	turn     int64
+	missing  bool // some page that is in turn
 }
 
 // scrape asks both exposers once.
@@ -89,14 +94,21 @@ func (p *prometheus) scrape() {
 	if p.skewed(leftExposer) || p.skewed(rightExposer) {
 		return // to different clocks different windows have expired
 	}
-	if len(pages) == 2 && pages[0].revision == pages[1].revision && !bytes.Equal(pages[0].body, pages[1].body) {
+	if time.Since(p.mirror.damaged) < 3*turn {
+		return // pages were fetched before and after
+	}
+	if len(pages) == 2 && pages[0].revision == pages[1].revision && pages[0].turn == pages[1].turn && !pages[0].missing && !pages[1].missing && !bytes.Equal(pages[0].body, pages[1].body) {
 		p.w.report("at revision %d the exposers answer with different bytes (%d and %d)", pages[0].revision, len(pages[0].body), len(pages[1].body))
 	}
 }
 
 func (p *prometheus) fetch(name string) (page, bool) {
 	p.scrapes++
-	response, err := p.http.Get("http://" + name + ":80/metrics")
+	query := ""
+	if p.rounds {
+		query = "?round=5m"
+	}
+	response, err := p.http.Get("http://" + name + ":80/metrics" + query)
 	if err != nil {
 		p.failed++
 		return page{}, false
@@ -121,7 +133,12 @@ func (p *prometheus) fetch(name string) (page, bool) {
 		p.w.report("%s answered without a revision: %v", name, err)
 		return page{}, false
 	}
-	return page{body, bucket.Revision(n)}, true
+	turn, err := strconv.ParseInt(response.Header.Get("X-Weir-Turn"), 10, 64)
+	if err != nil {
+		p.w.report("%s answered without a turn: %v", name, err)
+		return page{}, false
+	}
+	return page{body, bucket.Revision(n), turn, response.Header.Get("X-Weir-Pages-Missing") != ""}, true
 }
 
 // take gives a body to the TSDB and compares it with what the store holds.
@@ -152,26 +169,40 @@ func (p *prometheus) take(name string, got page) {
 	} else {
 		p.last, p.repeats = got.body, 0
 	}
+	if got.missing {
+		p.missing++
+		return
+	}
 	if !p.skewed(name) {
-		p.whole(name, got.revision, now, samples)
+		p.whole(name, got, now, samples)
 	}
 }
 
 // whole checks that an answer shows everything that the store has for it at its
 // revision, and nothing else: an exposer that answers before its first complete
 // view is found here.
-func (p *prometheus) whole(name string, at bucket.Revision, now time.Time, samples []tsdbtest.Sample) {
+func (p *prometheus) whole(name string, got page, now time.Time, samples []tsdbtest.Sample) {
+	at := got.revision
 	if at > p.mirror.revision {
 		p.mirror.update(context.Background())
 	}
 	want, n := uint64(0), 0
-	replay := p.mirror.replay(at, now)
+	replay := p.mirror.replay(at, now, got.turn, p.rounds)
+	type point struct{ series, at int64 }
+	may := map[point]bool{} // be shown, since a page may be held that was fetched before
 	for _, s := range replay {
+		if s.damaged {
+			for _, v := range s.samples {
+				may[point{int64(v.Series), v.At}] = true
+			}
+			continue
+		}
 		s.scraped = true
 		want += s.digest
 		n += len(s.samples)
 	}
 	have := uint64(0)
+	samples = slices.DeleteFunc(samples, func(s tsdbtest.Sample) bool { return may[point{int64(s.Series), s.At}] })
 	for _, s := range samples {
 		have += digest(s)
 	}
@@ -180,6 +211,9 @@ func (p *prometheus) whole(name string, at bucket.Revision, now time.Time, sampl
 	}
 	missing := map[[2]int64]float64{}
 	for _, s := range replay {
+		if s.damaged {
+			continue
+		}
 		for _, v := range s.samples {
 			missing[[2]int64{int64(v.Series), v.At}] = v.Value
 		}

@@ -102,7 +102,7 @@ func (e event) String() string {
 	if e.Target != "" {
 		fmt.Fprintf(&b, " of %s", e.Target)
 	}
-	if e.Amount != 0 {
+	if e.Amount != 0 && e.Kind != operate {
 		fmt.Fprintf(&b, " by %s", e.Amount.Round(time.Millisecond))
 	}
 	if e.Chance != 0 {
@@ -111,7 +111,9 @@ func (e event) String() string {
 	if e.Nth == 0 && e.Call != "" {
 		fmt.Fprintf(&b, " for %s", e.Call)
 	}
-	if e.Nth > 0 && e.Call != "" {
+	if e.Kind == operate {
+		fmt.Fprintf(&b, " asks for %s (%d, %s)", e.Call, e.Nth, e.Amount.Round(time.Second))
+	} else if e.Nth > 0 && e.Call != "" {
 		when := "after"
 		if e.BeforeEffect {
 			when = "before"
@@ -232,6 +234,7 @@ func draw(seed uint64) *schedule {
 		e.For = min(e.For, s.Faulty-e.At)
 		s.Events = append(s.Events, e)
 	}
+	d.operators(s)
 	d.stage(s)
 	slices.SortStableFunc(s.Events, func(a, b event) int { return cmp.Compare(a.At, b.At) })
 	return s

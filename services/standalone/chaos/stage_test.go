@@ -170,9 +170,18 @@ func (d dice) stage(s *schedule) {
 	// What began long before can reach into it: traps wait for their call.
 	from, to := e.At-45*time.Minute, e.At+e.lasts()+max(e.Quiet, gapWithin)+2*time.Minute
 	s.Events = slices.DeleteFunc(s.Events, func(o event) bool {
+		if o.Kind == poison && e.Kind != poison && o.At > e.At-heardWithin && o.At < e.At+heardWithin {
+			return true // who would tell dies, and what is asked for counts as stored
+		}
+		if o.Call == "accept" && e.names(o.Zone) {
+			return o.At < to && o.At > e.At-45*time.Minute // a gap that is accepted is told no longer
+		}
 		return o.hides() && o.At < to && (o.At >= from || o.At+max(o.For, o.Amount)+overWithin > e.At || o.Nth > 0)
 	})
 	s.Events = append(s.Events, e)
+	if zone := d.one(zoneNames[:4]...); !e.names(zone) && e.For > 0 {
+		s.Events = append(s.Events, event{At: d.between(e.At+gapWithin, e.At+e.For), Kind: operate, Call: "accept", Zone: zone, Amount: 10 * time.Minute, Nth: 12})
+	}
 	if e.Fault.Kind == cfsim.FaultZoneName || e.Fault.Kind == cfsim.FaultAccountName {
 		// Whoever begins to lead lists the zones.
 		for _, name := range collectors {
@@ -181,10 +190,17 @@ func (d dice) stage(s *schedule) {
 	}
 }
 
+// names reports whether a signal of a staged fault is about a zone.
+func (e event) names(zone string) bool {
+	return slices.ContainsFunc(e.Signals, func(s signal) bool { return strings.Contains(s.About, zone) })
+}
+
 // hides reports whether a fault can keep another one from being told.
 func (e event) hides() bool {
 	switch e.Kind {
 	case zoneEvent, scrapeless, poison:
+		return false
+	case operate:
 		return false
 	}
 	return e.Target == "" || slices.Contains(collectors, e.Target)
@@ -355,7 +371,8 @@ func (w *world) checkFounded(name string) {
 			founded = w.has(cfsim.FaultZoneName, cfsim.FaultAccountName, cfsim.FaultDimension, cfsim.FaultTime, cfsim.FaultNumber, cfsim.FaultDuplicate, cfsim.FaultHuge)
 		case "UNKNOWN_REFUSAL":
 			// Too many fields for many zones at once is believed only when it is said again.
-			founded = w.has(cfsim.FaultRefusal, cfsim.FaultChallenge, cfsim.FaultHTML, cfsim.FaultEmptyBody, cfsim.FaultTooManyFields)
+			founded = w.has(cfsim.FaultRefusal, cfsim.FaultChallenge, cfsim.FaultHTML, cfsim.FaultEmptyBody, cfsim.FaultTooManyFields) ||
+				w.has(cfsim.FaultLocation) && w.has(cfsim.FaultEmptyErrors) // one body behind the other
 		case "TOKEN_REFUSED":
 			founded = w.has(cfsim.FaultLocation, cfsim.FaultZonesDenied) || done(badToken) // all zones are denied
 		default:
@@ -380,6 +397,7 @@ func (w *world) checkQuiet() {
 			switch {
 			case s.Code == "STORE_UNREADABLE" && w.unreadable.written:
 			case s.Code == "BUDGET_SHORT" && w.Starved:
+			case s.Code == "BACKFILL_STALLED" && w.waits(s.About):
 			default:
 				w.report("%s tells at the end: %s", name, s)
 			}

@@ -23,15 +23,24 @@ type tally struct {
 	held            int // samples in the TSDB at the end
 	scrapes, failed int
 	scraped         int                        // samples of all scrapes
+	missing         int                        // scrapes that lacked a page in turn
 	estimates       int                        // of the buckets, those that Cloudflare sampled
 	looks           int                        // at coverage and problems
 	mutated         int                        // of the buckets, those that may be made of mutated values
 	heard           map[string][]time.Duration // by signal of a staged fault, after how long
 	requests        int                        // to Cloudflare
+	asked           map[string]int             // by operators, by kind and outcome
+	filled          uint64                     // windows, by backfills
+	restated        int                        // buckets that were listed as restated
 	peak            float64                    // most requests in five minutes, as a part of the share
 }
 
-func newTally() *tally { return &tally{faults: map[string]int{}, heard: map[string][]time.Duration{}} }
+func newTally() *tally {
+	return &tally{faults: map[string]int{}, heard: map[string][]time.Duration{}, asked: map[string]int{}}
+}
+
+// request takes what became of an operator's request.
+func (t *tally) request(call string, is outcome) { t.asked[fmt.Sprintf("%s, %s", call, is)]++ }
 
 // hear takes after how long a signal of a staged fault was heard.
 func (t *tally) hear(what string, after time.Duration) { t.heard[what] = append(t.heard[what], after) }
@@ -45,7 +54,7 @@ func (t *tally) add(w *world) {
 	t.virtual += w.Faulty + w.Calm
 	for _, e := range w.Events {
 		switch e.Kind {
-		case api:
+		case api, operate:
 		case badToken:
 			t.faults[fmt.Sprintf("%s: %s", e.Kind, e.Becomes)]++
 		default:
@@ -59,7 +68,7 @@ func (t *tally) add(w *world) {
 		}
 	}
 	t.entries, t.streams = w.record.entries, w.record.streams
-	t.scrapes, t.failed, t.scraped = w.prometheus.scrapes, w.prometheus.failed+w.prometheus.unready, w.prometheus.samples
+	t.scrapes, t.failed, t.scraped, t.missing = w.prometheus.scrapes, w.prometheus.failed+w.prometheus.unready, w.prometheus.samples, w.prometheus.missing
 	c := w.sim.Counters()
 	t.faults["cloudflare, queries over the budget"] += c.Outcomes["budget"]
 	t.faults["cloudflare, other calls over the limit"] += c.Outcomes["limited"]
@@ -75,8 +84,12 @@ func (t *tally) join(o *tally) {
 		t.faults[k] += n
 	}
 	t.entries, t.streams, t.buckets, t.values, t.held = t.entries+o.entries, t.streams+o.streams, t.buckets+o.buckets, t.values+o.values, t.held+o.held
-	t.scrapes, t.failed, t.scraped = t.scrapes+o.scrapes, t.failed+o.failed, t.scraped+o.scraped
+	t.scrapes, t.failed, t.scraped, t.missing = t.scrapes+o.scrapes, t.failed+o.failed, t.scraped+o.scraped, t.missing+o.missing
 	t.looks, t.estimates, t.mutated = t.looks+o.looks, t.estimates+o.estimates, t.mutated+o.mutated
+	for what, n := range o.asked {
+		t.asked[what] += n
+	}
+	t.filled, t.restated = t.filled+o.filled, t.restated+o.restated
 	for code, after := range o.heard {
 		t.heard[code] = append(t.heard[code], after...)
 	}
@@ -96,6 +109,7 @@ func (t *tally) print(out io.Writer) {
 	row("samples held by Prometheus, compared", t.held)
 	row("scrapes", t.scrapes)
 	row("scrapes without an answer", t.failed)
+	row("scrapes that lacked a page in turn", t.missing)
 	row("samples scraped", t.scraped)
 	row("coverages and states checked", t.looks)
 	row("buckets read while values were mutated, not compared", t.mutated)
@@ -103,6 +117,11 @@ func (t *tally) print(out io.Writer) {
 	row("streams that it needed", t.streams)
 	row("requests to Cloudflare", t.requests)
 	row("most of them in five minutes, of the share", fmt.Sprintf("%.0f%%", 100*t.peak))
+	row("windows filled by backfills", t.filled)
+	row("restated buckets in lists", t.restated)
+	for _, what := range slices.Sorted(maps.Keys(t.asked)) {
+		row("asked by an operator: "+what, t.asked[what])
+	}
 	for _, code := range slices.Sorted(maps.Keys(t.heard)) {
 		after := slices.Sorted(slices.Values(t.heard[code]))
 		row("signal: "+code, fmt.Sprintf("%d, half of them within %s, all within %s", len(after), after[len(after)/2].Round(time.Second), after[len(after)-1].Round(time.Second)))

@@ -108,25 +108,16 @@ func (w *world) poison(ctx context.Context, e event) {
 	w.tally.faults["unreadable entries: of them records"] += len(records)
 }
 
-// damage takes rows that were readable, of windows that no exposition shows any
-// more: of others, two exposers that began before and after would rightly differ.
+// damage takes rows that were readable and are neither among the newest nor a reason for
+// rounds any more. An exposer that holds them in a page shows them until that is over, and
+// one that fetches the page now does not.
 func (w *world) damage(d dice) {
 	m := w.prometheus.mirror
-	var starts []bucket.Time
+	c := newCarousel(fiveMinutes, m.depth["http_5m"])
 	for _, s := range m.buckets {
-		if s.Dataset == "http_5m" {
-			starts = append(starts, s.Start)
-		}
-	}
-	slices.Sort(starts)
-	starts = slices.Compact(starts)
-	if len(starts) <= m.depth["http_5m"]+4 {
-		return
-	}
-	oldest := starts[len(starts)-m.depth["http_5m"]-4]
-	for _, s := range m.buckets {
-		if s.Dataset == "http_5m" && s.Start < oldest && slices.Contains(zoneNames[:4], zonesByID()[s.Scope.ID]) && d.chance(.05) {
+		if s.Dataset == "http_5m" && time.Since(s.committed) > 2*c.round()+2*turn && slices.Contains(zoneNames[:4], zonesByID()[s.Scope.ID]) && d.chance(.05) {
 			w.store.Damage(s.revision)
+			s.damaged, m.damaged = true, time.Now()
 			w.unreadable.windows[s.Key] = s.Window()
 			w.tally.faults["unreadable entries: of them rows that were damaged"]++
 		}
@@ -184,10 +175,12 @@ func (w *world) readUnreadable(c *bucketv1.Coverage, r *bucketv1.CoverageRange, 
 // fiveMinutes is the size of what is spoilt.
 const fiveMinutes = 5 * time.Minute
 
-// checkUnreadable: at the end everything that cannot be read is said to be.
+// checkUnreadable: at the end everything that cannot be read is said to be. Coverage begins
+// where a scope is collected from: what a backfill brought from before that is not in it.
 func (w *world) checkUnreadable(name string, told map[bucket.Key]bool) {
+	begins := bucket.TimeOf(w.Began.Add(-w.Lookback))
 	for key := range w.unreadable.windows {
-		if !told[key] {
+		if !told[key] && key.Start >= begins {
 			w.report("%s does not say that %s cannot be read", name, key)
 		}
 	}

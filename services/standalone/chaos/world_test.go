@@ -34,6 +34,7 @@ type world struct {
 	secrets    string // folder of the collectors' tokens
 	unreadable unreadable
 	stage      *played // nil: nothing is staged
+	desk       desk
 
 	mu         sync.Mutex
 	violations []string
@@ -159,6 +160,7 @@ func (w *world) happen() {
 		if at-w.Faulty >= 0 && at-w.Faulty < time.Minute {
 			w.disarm()
 		}
+		w.prometheus.rounds = end-at < lastRound
 		w.prometheus.scrape()
 		if at%lookEvery == 0 {
 			for _, name := range collectors {
@@ -169,6 +171,10 @@ func (w *world) happen() {
 		w.listen(at)
 	}
 }
+
+// lastRound is for how long at the end Prometheus asks for one round of older windows
+// after another: a round of 5-minute buckets, the pages of its first turn, and a turn.
+const lastRound = 75 * time.Minute
 
 // disarm takes away the traps that nobody stepped on.
 func (w *world) disarm() {
@@ -206,6 +212,9 @@ func (w *world) begin(e event) {
 		return // the simulator's own business
 	case poison:
 		w.poison(context.Background(), e)
+		return
+	case operate:
+		w.operates(e)
 		return
 	}
 	for _, p := range w.targets(e) {

@@ -17,12 +17,17 @@ import (
 // deployed is deploy/, seen from this package.
 const deployed = "../../../deploy"
 
+// runbook is where alerts lead.
+const runbook = "https://github.com/weir-metrics/weir/blob/main/docs/operations.md"
+
 // rule is an alert as far as the documents repeat it.
 type rule struct {
 	Alert  string            `yaml:"alert"`
 	Expr   string            `yaml:"expr"`
 	For    string            `yaml:"for"`
 	Labels map[string]string `yaml:"labels"`
+
+	Annotations map[string]string `yaml:"annotations"`
 }
 
 func readRules(t *testing.T) (text []byte, rules []rule) {
@@ -57,6 +62,46 @@ func TestGeneratedAlertsOfTheChart(t *testing.T) {
 	testkit.Golden(t, filepath.Join(deployed, "helm/weir/files/weir.rules.yaml"), text)
 }
 
+// The Prometheus of compose.yaml and the shipped prometheus.yml load the same file.
+func TestShippedConfigurationsLoadTheAlerts(t *testing.T) {
+	rules := filepath.Join(deployed, "alerts/weir.rules.yaml")
+	type prometheus struct {
+		RuleFiles []string `yaml:"rule_files"`
+	}
+	var plain prometheus
+	if err := yaml.Unmarshal(content(t, filepath.Join(deployed, "prometheus/prometheus.yml")), &plain); err != nil {
+		t.Fatal(err)
+	}
+	if len(plain.RuleFiles) != 1 || filepath.Join(deployed, "prometheus", plain.RuleFiles[0]) != rules {
+		t.Errorf("prometheus.yml loads %q, want the path of %s", plain.RuleFiles, rules)
+	}
+	var compose struct {
+		Services map[string]struct {
+			Configs []struct {
+				Source string `yaml:"source"`
+				Target string `yaml:"target"`
+			} `yaml:"configs"`
+		} `yaml:"services"`
+		Configs map[string]struct {
+			File    string `yaml:"file"`
+			Content string `yaml:"content"`
+		} `yaml:"configs"`
+	}
+	if err := yaml.UnmarshalWithOptions(content(t, filepath.Join(deployed, "compose.yaml")), &compose, yaml.AllowDuplicateMapKey()); err != nil {
+		t.Fatal(err)
+	}
+	var inside prometheus
+	if err := yaml.Unmarshal([]byte(compose.Configs["prometheus"].Content), &inside); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range compose.Services["prometheus"].Configs {
+		if slices.Contains(inside.RuleFiles, c.Target) && filepath.Join(deployed, compose.Configs[c.Source].File) == rules {
+			return
+		}
+	}
+	t.Errorf("the Prometheus of compose.yaml loads %q, and none of its configs is %s", inside.RuleFiles, rules)
+}
+
 // Every alert has its heading in operations.md and a row in its table, with what
 // the rule says, and every heading its alert. Each begins with a command and what
 // it should print.
@@ -67,6 +112,9 @@ func TestEveryAlertHasItsRunbook(t *testing.T) {
 	var names []string
 	for _, r := range rules {
 		names = append(names, r.Alert)
+		if want := runbook + "#" + strings.ToLower(r.Alert); r.Annotations["runbook_url"] != want {
+			t.Errorf("%s has the runbook_url %q, want %s", r.Alert, r.Annotations["runbook_url"], want)
+		}
 		row := regexp.MustCompile(`(?m)^\| \[` + r.Alert + `\]\(#` + strings.ToLower(r.Alert) + `\) \| .+ \| ` + r.For + ` \| ` + r.Labels["severity"] + ` \|$`)
 		if !row.MatchString(text) {
 			t.Errorf("operations.md: the table of alerts has no row for %s, after %s, severity %s", r.Alert, r.For, r.Labels["severity"])

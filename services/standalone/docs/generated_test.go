@@ -33,7 +33,7 @@ func TestGeneratedFlags(t *testing.T) {
 Every setting is an environment variable, a flag and a key of the YAML file that
 ` + "`--config`" + ` names; a flag wins over the environment, the environment over the
 file. Durations are written as ` + "`300`, `300s` or `5m`" + `. A flag is given once, save for lists. An empty variable or key counts
-as not there; an empty flag does not, and is refused where there is a default.
+as not there; an empty flag does not, and is refused for a list, or where there is a default.
 Unknown flags and keys are
 errors, and all problems are reported at once. ` + "`--print-config`" + ` shows what is
 in force and where it comes from, without secrets. A secret can be read from a
@@ -46,7 +46,7 @@ file instead, which keeps it out of the process list and lets it be rotated.
 	}{
 		{"collector", collector.Commands()}, {"exposer", exposer.Commands()}, {"weir", standalone.Commands()},
 	} {
-		for _, command := range program.commands {
+		for _, command := range flat("", program.commands) {
 			name := program.name + " " + command.Name
 			fmt.Fprintf(&b, "\n## %s\n\n%s.\n", name, upper(command.Summary))
 			if command.Help != "" {
@@ -64,6 +64,21 @@ file instead, which keeps it out of the process list and lets it be rotated.
 		}
 	}
 	golden(t, "flags.md", b.String())
+}
+
+// flat are all commands, with the names of their groups before their own. A group that is
+// no command by itself is left out.
+func flat(group string, commands []cli.Command) (all []cli.Command) {
+	for _, c := range commands {
+		c.Name = group + c.Name
+		if c.Run != nil {
+			all = append(all, c)
+		}
+		if c.Run == nil {
+			all = append(all, flat(c.Name+" ", c.Commands)...)
+		}
+	}
+	return all
 }
 
 // less returns the settings that do not stand in the services' tables in the
@@ -111,8 +126,9 @@ the dataset ` + "`countries`" + ` is collected by five minutes instead of by the
 the setting is ` + "`CF_BUCKET_SECONDS`" + `. A dataset has one size at a time.
 
 *Delay* is the age of a window's end at which it is first requested; at its
-*deadline* it is stored even if readings still differ; *replay* is how many of its
-newest buckets ` + "`/metrics`" + ` repeats at most.
+*deadline* it is stored even if readings still differ; *depth* is the most windows
+of it that one scrape shows: the newest ones, and a page of older ones when it is
+[in turn](prometheus.md#what-a-scrape-holds).
 
 `)
 	var config collector.Config
@@ -153,6 +169,20 @@ were stored before this family existed have it as ` + "`cloudflare_zone_<dataset
 `)
 	b.Write(families)
 	own := ownMetrics(t)
+	var occasional []string // what weir doctor does not miss
+	for _, list := range own {
+		for _, m := range list {
+			if !m.occasional {
+				continue
+			}
+			occasional = append(occasional, m.name)
+			if m.kind == "histogram" {
+				occasional = append(occasional, m.name+"_bucket", m.name+"_sum", m.name+"_count")
+			}
+		}
+	}
+	slices.Sort(occasional)
+	testkit.Golden(t, "../internal/doctor/observe/occasional.txt", []byte(strings.Join(slices.Compact(occasional), "\n")+"\n"))
 	for _, s := range []struct{ heading, text, key string }{
 		{"The collector itself", "On its operations port.", "collector"},
 		{"The exposer itself", "On its operations port.", "exposer"},

@@ -30,6 +30,8 @@ import (
 type metric struct {
 	name, kind, help string
 	labels           []string
+	// occasional: it may have no series while nothing happens.
+	occasional bool
 }
 
 // ownMetrics are the metrics that the two services register, by service. Both
@@ -151,6 +153,7 @@ func registered(t *testing.T, r *prometheus.Registry) []metric {
 		if parts[4] != "" {
 			m.labels = append(m.labels, strings.Split(parts[4], ",")...)
 		}
+		m.occasional = parts[4] != "" || strings.Contains(m.help, "absent")
 		m.kind = kind(t, m.name, kinds[m.name])
 		if m.help == "" {
 			t.Errorf("%s has no help text", m.name)

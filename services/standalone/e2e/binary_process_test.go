@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -91,6 +92,9 @@ func command(t *testing.T, path string, settings []string, args ...string) *exec
 	cmd := exec.Command(path, args...)
 	cmd.Dir = dir
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir}, settings...)
+	if filepath.Base(path) == "weir" && slices.Contains(args, "run") && !strings.Contains(strings.Join(settings, " "), "WEIR_GRPC_LISTEN=") {
+		cmd.Env = append(cmd.Env, "WEIR_GRPC_LISTEN=off") // its default is one port for all tests
+	}
 	cmd.SysProcAttr = orphans()
 	return cmd
 }
@@ -154,6 +158,12 @@ func (p *process) wait(within time.Duration) syscall.WaitStatus {
 		p.t.Fatalf("%s did not end within %s", p.name, within)
 	}
 	return p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+}
+
+// kill ends the process at once, if it has not ended yet.
+func (p *process) kill() {
+	p.signal(syscall.SIGKILL)
+	<-p.exited
 }
 
 // running fails when the process has ended.

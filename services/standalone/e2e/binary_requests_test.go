@@ -26,7 +26,7 @@ func TestBinaryAnswersBadRequests(t *testing.T) {
 	sim := simulate(t, nil)
 	c := sim.startCollector(t)
 	x := startExposerBinary(t, []string{"CF_METRICS_REPLAY_HOURS=12", "CF_BACKFILL_MAX_HOURS=72"}, c)
-	sim.showsTruth(t, c, x, true)
+	sim.showsTruth(t, c, x)
 	asked := len(sim.Requests())
 
 	t.Run("HTTP", func(t *testing.T) { // services/exposer: TestBadRequests has the others

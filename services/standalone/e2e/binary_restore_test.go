@@ -5,9 +5,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,46 +24,44 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
-// A store comes back from an older backup and goes on with other entries under
-// revisions that were used before. An exposer that followed the lost history
-// notices, says so, and ends with the new one alone; nobody can resume behind
-// the point where the two part (G4).
+// A store comes back from an older backup, by the commands of docs/operations.md, and goes on
+// with other entries under revisions that were used before. An exposer that followed the
+// lost history notices, says so, and ends with the new one alone; nobody can resume
+// behind the point where the two part (G4).
 func TestBinaryFollowsARestoredStore(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []struct {
 		name string
-		// open returns the settings of a new store, and what saves it and
-		// brings back what was saved while no collector runs.
-		open func(t *testing.T) (settings []string, save, restore func())
+		open func(t *testing.T) *drill
 	}{
-		{"SQLite", copiedFile},
-		{"Postgres", dumpedDatabase},
+		{"SQLite", fileDrill},
+		{"Postgres", databaseDrill},
 	} {
 		t.Run(driver.name, func(t *testing.T) {
 			t.Parallel()
 			sim := simulate(t, nil)
-			settings, save, restore := driver.open(t)
-			c := sim.startCollector(t, settings...)
+			d := driver.open(t)
+			c := sim.startCollector(t, d.settings...)
 			x := startExposerBinary(t, nil, c)
-			sim.showsTruth(t, c, x, true)
+			sim.showsTruth(t, c, x)
+			d.backup()
 			c.stop(5 * time.Second)
-			save()
 
 			// What will be lost: one more dataset.
-			c.again("WEIR_DATASETS=methods_1h")
+			c.again("WEIR_DATASETS=methods_5m")
 			c.ready()
 			common := oldest(t, c)
-			headAfter(t, c, "methods_1h")
-			lost := newestOf(t, c, "methods_1h")
+			headAfter(t, c, "methods_5m")
+			lost := newestOf(t, c, "methods_5m")
 			shows(t, x, "cloudflare_zone_requests_by_method", "")
 			c.stop(5 * time.Second)
-			restore()
+			restored := d.restore()
 
 			// What comes instead: two others, so that the old head is passed.
-			c.again("WEIR_DATASETS=hosts_1h,colos_1h")
+			c.again(append(restored, "WEIR_DATASETS=hosts_5m,colos_5m")...)
 			c.ready()
 			testkit.Eventually(t, 20*time.Second, func() error {
-				head := headAfter(t, c, "hosts_1h", "colos_1h")
+				head := headAfter(t, c, "hosts_5m", "colos_5m")
 				if head.GetRevision() <= lost.GetRevision() || head.GetStoreId() != lost.GetStoreId() {
 					return fmt.Errorf("the restored store is at revision %d of %s, and %d of %s was lost: the test has no subject yet",
 						head.GetRevision(), head.GetStoreId(), lost.GetRevision(), lost.GetStoreId())
@@ -75,9 +75,10 @@ func TestBinaryFollowsARestoredStore(t *testing.T) {
 			if n := x.log.Count("history of the store changed"); n < 1 {
 				t.Error("the exposer's log does not say that the history changed")
 			}
-			if n := x.metric(`weir_exposer_stream_disconnects_total{reason="HISTORY_CHANGED"}`) +
-				x.metric(`weir_exposer_stream_disconnects_total{reason="FUTURE_REVISION"}`); n < 1 {
-				t.Errorf("weir_exposer_stream_disconnects_total counts %v changes of history, want at least 1", n)
+			after := drillCommands(t, "After a restore", 1)[0]
+			out := d.run(strings.NewReplacer("127.0.0.1:9821", c.ops, "127.0.0.1:9811", x.ops).Replace(after))
+			if !regexp.MustCompile(`(?m)^weir_exposer_stream_disconnects_total\{reason="(HISTORY_CHANGED|FUTURE_REVISION)"\} [1-9]`).MatchString(out) {
+				t.Errorf("the last check after a restore prints no change of history:\n%s", out)
 			}
 			fresh := startExposerBinary(t, nil, c)
 			fresh.ready()
@@ -94,55 +95,116 @@ func TestBinaryFollowsARestoredStore(t *testing.T) {
 	}
 }
 
-// copiedFile is a SQLite store that is saved by copying its file.
-func copiedFile(t *testing.T) (settings []string, save, restore func()) {
-	file := filepath.Join(t.TempDir(), "weir.db")
-	transfer := func(from, to string) {
-		t.Helper()
-		content, err := os.ReadFile(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// A stopped collector has put everything into the file.
-		if left, err := filepath.Glob(file + "-*"); err != nil || len(left) != 0 {
-			t.Fatalf("beside the file of a stopped collector there is %q (%v)", left, err)
-		}
-		testkit.WriteFile(t, to, content)
-	}
-	return []string{"WEIR_SQLITE_FILE=" + file},
-		func() { t.Helper(); transfer(file, file+".backup") },
-		func() { t.Helper(); transfer(file+".backup", file) }
+// drill is the restore drill of docs/operations.md for one store.
+type drill struct {
+	t        *testing.T
+	dir      string   // where its commands run
+	env      []string // of its commands
+	settings []string // of a collector on the store
+	// backup runs while the collector does, restore while none does; it returns what
+	// changes in the collector's settings.
+	backup  func()
+	restore func() []string
 }
 
-// dumpedDatabase is a Postgres store that is saved with pg_dump and brought
-// back with psql.
-func dumpedDatabase(t *testing.T) (settings []string, save, restore func()) {
+// drillCommands are the blocks of commands under a heading of docs/operations.md.
+func drillCommands(t *testing.T, heading string, want int) (blocks []string) {
 	t.Helper()
-	dsn := pgtest.DSN(t)
-	program, err := exec.LookPath("pg_dump")
-	if err != nil {
-		found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/pg_dump") // the pattern is well-formed
-		if len(found) == 0 {
-			t.Fatal("no pg_dump on this machine: install Postgres's client (Debian: apt-get install postgresql-client)")
-		}
-		program = found[len(found)-1]
+	_, text, _ := strings.Cut(string(testkit.RepoFile(t, "docs/operations.md")), "\n#### "+heading+"\n")
+	text, _, _ = strings.Cut(text, "\n##")
+	for _, m := range regexp.MustCompile("(?ms)^ *```sh\n(.*?)^ *```$").FindAllStringSubmatch(text, -1) {
+		blocks = append(blocks, m[1])
 	}
-	var backup string
-	return []string{"WEIR_DATABASE_URL=" + withPassword(t, dsn), "WEIR_MIGRATE=true"},
-		func() {
-			t.Helper()
-			o := complete(t, command(t, program, nil, "--no-password", "--dbname="+dsn))
-			if o.code != 0 || len(o.stdout) == 0 {
-				t.Fatalf("pg_dump: exit code %d: %s", o.code, o.stderr)
-			}
-			backup = o.stdout
-		},
-		func() {
-			t.Helper()
-			// Into an empty schema: what pg_dump --clean would drop, it cannot
-			// drop one by one from partitions.
-			pgtest.Exec(t, dsn, "DROP SCHEMA public CASCADE; CREATE SCHEMA public;\n"+backup)
-		}
+	if len(blocks) != want {
+		t.Fatalf("docs/operations.md has %d blocks of commands under %q, want %d", len(blocks), heading, want)
+	}
+	return blocks
+}
+
+// run runs commands as they are, and returns what they print.
+func (d *drill) run(commands string) string {
+	d.t.Helper()
+	cmd := exec.Command("sh", "-euc", commands)
+	cmd.Dir, cmd.Env = d.dir, d.env
+	out, err := cmd.CombinedOutput()
+	d.t.Logf("%s%s", commands, out)
+	if err != nil {
+		d.t.Fatalf("%s: %v", commands, err)
+	}
+	return string(out)
+}
+
+// checks fails unless the output of a check is as the document says.
+func (d *drill) checks(commands, want string) {
+	d.t.Helper()
+	if out := d.run(commands); !regexp.MustCompile(want).MatchString(out) {
+		d.t.Errorf("the check of the backup prints\n%s, want %s", out, want)
+	}
+}
+
+// has skips a test that needs a program which this machine has not.
+func has(t *testing.T, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		testkit.Missing(t, fmt.Sprintf("no %[1]s on this machine (Debian: apt-get install %[1]s)", program))
+	}
+}
+
+func newDrill(t *testing.T, env ...string) *drill {
+	t.Helper()
+	has(t, "curl")
+	bin := t.TempDir()
+	if err := os.Symlink(program(t, "collector"), filepath.Join(bin, "collector")); err != nil {
+		t.Fatal(err)
+	}
+	path := bin + ":" + os.Getenv("PATH")
+	// Debian has not all of Postgres's programs in PATH.
+	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin"); len(found) > 0 { // the pattern is well-formed
+		path += ":" + found[len(found)-1]
+	}
+	return &drill{t: t, dir: t.TempDir(), env: append([]string{"PATH=" + path}, env...)}
+}
+
+func fileDrill(t *testing.T) *drill {
+	t.Helper()
+	has(t, "sqlite3")
+	d, commands := newDrill(t), drillCommands(t, "Restore SQLite", 3)
+	d.settings = []string{"WEIR_SQLITE_FILE=" + filepath.Join(d.dir, "weir.db")}
+	d.backup = func() {
+		t.Helper()
+		d.run(commands[0])
+		d.checks(commands[1], `^ok\n[1-9][0-9]*\n$`)
+	}
+	d.restore = func() []string { t.Helper(); d.run(commands[2]); return nil }
+	return d
+}
+
+func databaseDrill(t *testing.T) *drill {
+	t.Helper()
+	server := pgtest.Start(t)
+	first, err := url.Parse(server.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pgtest.Exec(t, first.String(), "CREATE DATABASE weir TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
+	named := func(name string) string {
+		u := *first
+		u.Path = "/" + name
+		return withPassword(t, u.String())
+	}
+	d := newDrill(t, "PGHOST="+first.Hostname(), "PGPORT="+first.Port(), "PGUSER="+first.User.Username())
+	commands := drillCommands(t, "Restore Postgres", 4)
+	d.settings = []string{"WEIR_DATABASE_URL=" + named("weir"), "WEIR_MIGRATE=true"}
+	d.backup = func() { t.Helper(); d.run(commands[0]) }
+	d.restore = func() []string {
+		t.Helper()
+		d.run(commands[1])
+		d.checks(commands[2], `(?s)head.*\n +[1-9][0-9]* \|.*damaged.*\n +0\n`)
+		testkit.WriteFile(t, filepath.Join(d.dir, "restored.url"), []byte(named("weir_restored")))
+		d.run(commands[3])
+		return []string{"WEIR_DATABASE_URL=" + named("weir_restored"), "WEIR_MIGRATE=false"}
+	}
+	return d
 }
 
 // oldest is the position of the first entry in the collector's snapshot, a

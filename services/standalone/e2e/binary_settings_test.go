@@ -299,7 +299,7 @@ func TestBinaryOutlivesABadToken(t *testing.T) {
 			}
 			testkit.WriteFile(t, file, []byte(apiToken+"\n"))
 			x := startExposerBinary(t, nil, c)
-			sim.showsTruth(t, c, x, true)
+			sim.showsTruth(t, c, x)
 		})
 	}
 }

@@ -83,7 +83,7 @@ func TestBinaryStopsLoseNothing(t *testing.T) {
 				c.ready()
 			}
 			sim.ClearFaults()
-			sim.showsTruth(t, c, x, false) // the replay is shorter
+			sim.showsTruth(t, c, x)
 			log.whole(t, c)
 			testkit.Eventually(t, 40*time.Second, func() error { // its longest pause is 30 s
 				shown, err := x.shows()

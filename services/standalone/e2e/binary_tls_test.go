@@ -75,7 +75,7 @@ func TestBinaryReachesCloudflareOverTLS(t *testing.T) {
 			}
 			c := sim.startCollector(t, settings...)
 			x := startExposerBinary(t, nil, c)
-			sim.showsTruth(t, c, x, true)
+			sim.showsTruth(t, c, x)
 
 			asked := proxy.targets()
 			if way.host == "" && len(asked) > 0 {
@@ -109,7 +109,7 @@ func TestBinaryDistrustsAnUnknownAuthority(t *testing.T) {
 	c.again("WEIR_CLOUDFLARE_CA_FILE=" + right)
 	c.ready()
 	x := startExposerBinary(t, nil, c)
-	sim.showsTruth(t, c, x, true)
+	sim.showsTruth(t, c, x)
 	c.stop(5 * time.Second)
 	proxy := startProxy(t, sim.url)
 	proxy.refuse = true

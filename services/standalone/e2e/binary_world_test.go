@@ -22,6 +22,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/carousel"
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
 	"github.com/weir-metrics/weir/internal/clock"
@@ -45,14 +47,18 @@ type simulated struct {
 // HTTPS alone.
 func simulate(t *testing.T, conf *tls.Config, tokens ...cfsim.Token) *simulated {
 	t.Helper()
-	s := &simulated{began: time.Now()}
 	c := cfsim.Demo(clock.System(), 11)
 	c.Tokens = append(tokens, cfsim.GoodToken(apiToken))
 	// With 0.4 requests a minute a bucket may be empty, and an empty bucket is
 	// believed after hours, not seconds.
 	c.Zones = slices.DeleteFunc(c.Zones, func(z cfsim.Zone) bool { return z.Name == "quiet.example" })
-	s.zones = stories(c)
-	s.Server = cfsimtest.New(t, c)
+	return simulateAs(t, conf, c)
+}
+
+// simulateAs starts a simulated Cloudflare of a configuration.
+func simulateAs(t *testing.T, conf *tls.Config, c cfsim.Config) *simulated {
+	t.Helper()
+	s := &simulated{began: time.Now(), zones: stories(c), Server: cfsimtest.New(t, c)}
 	if conf == nil {
 		s.url = cfsimtest.Start(t, s.Server)
 	} else {
@@ -283,6 +289,11 @@ func samples(url string) (map[truth.Point]float64, error) {
 	if err != nil {
 		return nil, err
 	}
+	return samplesOf(url, body)
+}
+
+// samplesOf reads them from a body that has arrived.
+func samplesOf(url, body string) (map[truth.Point]float64, error) {
 	out := map[truth.Point]float64{}
 	for line := range strings.Lines(body) {
 		line = strings.TrimSuffix(line, "\n")
@@ -325,10 +336,9 @@ func (s *service) history() string {
 	return "http://" + s.data + "/backfill?format=text&hours=48"
 }
 
-// showsTruth waits until the exposer has everything that must be final, and
-// compares /metrics and /backfill with what happened. Replays have a bounded
-// depth, so that /metrics is compared only where it must hold everything.
-func (s *simulated) showsTruth(t *testing.T, c, x *service, replayHoldsAll bool) {
+// showsTruth waits until the exposer has everything that must be final, and compares
+// /backfill with what happened and /metrics with /backfill.
+func (s *simulated) showsTruth(t *testing.T, c, x *service) {
 	t.Helper()
 	x.ready()
 	client, _ := api(t, c)
@@ -343,26 +353,105 @@ func (s *simulated) showsTruth(t *testing.T, c, x *service, replayHoldsAll bool)
 		return nil
 	})
 	want, until := s.expected(t, client)
-	addresses := []string{x.history()}
-	if replayHoldsAll {
-		addresses = append(addresses, "http://"+x.data+"/metrics")
-	}
-	for _, url := range addresses {
-		var got map[truth.Point]float64
-		read := uint64(0)
-		testkit.Eventually(t, 30*time.Second, func() error {
-			revision, err := x.shows()
-			if err != nil {
+	var got map[truth.Point]float64
+	read := uint64(0)
+	testkit.Eventually(t, 30*time.Second, func() error {
+		revision, err := x.shows()
+		if err != nil {
+			return err
+		}
+		if got == nil || revision != read { // a day's history is not read ten times a second
+			if got, err = samples(x.history()); err != nil {
 				return err
 			}
-			if got == nil || revision != read { // a day's history is not read ten times a second
-				if got, err = samples(url); err != nil {
-					return err
-				}
-				read = revision
-			}
-			return lacks(got, want)
-		})
-		compare(t, got, want, until)
+			read = revision
+		}
+		return lacks(got, want)
+	})
+	compare(t, got, want, until)
+	if x.build == "" { // an earlier build may have another rule
+		x.replays(t, c)
 	}
+}
+
+// replays waits until /metrics shows of the exposer's history what the carousel says: the
+// newest windows of each dataset and, since it is asked for, the page in turn.
+func (s *service) replays(t *testing.T, c *service) {
+	t.Helper()
+	definitions, _ := snapshot(t, c, 0)
+	url := "http://" + s.data + "/metrics?round=5m"
+	testkit.Eventually(t, 30*time.Second, func() error {
+		status, before, body, err := fetch(url)
+		if err != nil || status != http.StatusOK {
+			return fmt.Errorf("%s is %d: %w", url, status, err)
+		}
+		if n := before.Get("X-Weir-Pages-Missing"); n != "" {
+			return fmt.Errorf("%s lacks %s pages", url, n)
+		}
+		history, err := samples(s.history())
+		if err != nil {
+			return err
+		}
+		got, err := samplesOf(url, string(body))
+		if err != nil {
+			return err
+		}
+		_, after, _, err := fetch(url)
+		if err != nil || position(before) != position(after) {
+			return fmt.Errorf("%s went from %s to %s meanwhile: %w", url, position(before), position(after), err)
+		}
+		turn, err := strconv.ParseInt(before.Get("X-Weir-Turn"), 10, 64)
+		if err != nil {
+			return err
+		}
+		want := s.shown(history, definitions, turn)
+		for p, v := range want {
+			if shown, there := got[p]; !there || shown != v {
+				return fmt.Errorf("%s shows %s as %v (there: %t), want %v", url, p, shown, there, v)
+			}
+		}
+		for p := range got {
+			if _, there := want[p]; !there {
+				return fmt.Errorf("%s shows %s, which is neither new nor in turn", url, p)
+			}
+		}
+		return nil
+	})
+}
+
+// position is which view a page of /metrics is of.
+func position(h http.Header) string {
+	return "revision " + h.Get("X-Weir-Revision") + ", turn " + h.Get("X-Weir-Turn")
+}
+
+// shown is the part of a history that is shown now.
+func (s *service) shown(history map[truth.Point]float64, definitions []*bucketv1.Entry, turn int64) map[truth.Point]float64 {
+	now, age := time.Now(), 24*time.Hour
+	for _, setting := range s.settings {
+		if hours, found := strings.CutPrefix(setting, "CF_METRICS_REPLAY_HOURS="); found {
+			n, _ := strconv.Atoi(hours) // the exposer has read it
+			age = time.Duration(n) * time.Hour
+		}
+	}
+	rules, newest := map[string]carousel.Schedule{}, map[string]bucket.Time{}
+	for _, e := range definitions {
+		if d := e.GetDatasetVersion(); d != nil {
+			rules[d.GetDataset()] = carousel.New(time.Duration(d.GetSizeSeconds())*time.Second, age, int(d.GetReplayDepth()))
+		}
+	}
+	for p := range history {
+		f := truth.Families[p.Family()]
+		newest[f.Dataset] = max(newest[f.Dataset], bucket.TimeOf(p.End()).Add(-f.Size()))
+	}
+	out := map[truth.Point]float64{}
+	for p, v := range history {
+		f := truth.Families[p.Family()]
+		rule, start := rules[f.Dataset], bucket.TimeOf(p.End()).Add(-f.Size())
+		isNew := start > newest[f.Dataset].Add(-time.Duration(rule.Newest)*f.Size()) && (f.Size() < carousel.Long || now.Sub(p.End()) < carousel.Young)
+		inTurn := rule.Pages > 0 && rule.PageOf(start) == rule.InTurn(turn)
+		if now.Sub(p.End()) < age && (isNew || inTurn) {
+			out[p] = v
+		}
+	}
+	return out
 }

@@ -12,21 +12,22 @@ import (
 )
 
 // reader scrapes both exposers all the time, as Prometheus does, and remembers
-// what each revision looked like. One revision has one body, whichever exposer
-// gives it and however often it was restarted (G5); an exposer never shows less
+// what each revision looked like in each turn. It has one body, whichever exposer
+// gives it and however often it was restarted, unless that says that pages are still
+// missing (G5); an exposer never shows less
 // than it did, since a snapshot of a store is never older than one before; and
 // a body that says it is whole is.
 type reader struct {
 	mu     sync.Mutex
-	bodies map[uint64][sha256.Size]byte
-	newest map[string]uint64 // by exposer
+	bodies map[string][sha256.Size]byte // by revision and turn
+	newest map[string]uint64            // by exposer
 	pages  int
 	wrong  []string
 }
 
 // read begins to read; everything ends with the test.
 func (c *campaign) read() {
-	c.reader = &reader{bodies: map[uint64][sha256.Size]byte{}, newest: map[string]uint64{}}
+	c.reader = &reader{bodies: map[string][sha256.Size]byte{}, newest: map[string]uint64{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for _, address := range c.data {
@@ -66,17 +67,20 @@ func (r *reader) page(ctx context.Context, address string) {
 		r.accuse("%s serves %d bytes without a revision", address, len(body))
 		return
 	}
-	r.saw(address, revision, sha256.Sum256(body))
+	whole := response.Header.Get("X-Weir-Pages-Missing") == ""
+	r.saw(address, revision, position(response.Header), whole, sha256.Sum256(body))
 }
 
-func (r *reader) saw(address string, revision uint64, sum [sha256.Size]byte) {
+func (r *reader) saw(address string, revision uint64, view string, whole bool, sum [sha256.Size]byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pages++
-	if before, known := r.bodies[revision]; known && before != sum {
-		r.wrong = append(r.wrong, fmt.Sprintf("%s serves other bytes for revision %d than were served before", address, revision))
+	if whole {
+		if before, known := r.bodies[view]; known && before != sum {
+			r.wrong = append(r.wrong, fmt.Sprintf("%s serves other bytes for %s than were served before", address, view))
+		}
+		r.bodies[view] = sum
 	}
-	r.bodies[revision] = sum
 	if revision < r.newest[address] {
 		r.wrong = append(r.wrong, fmt.Sprintf("%s went from revision %d back to %d", address, r.newest[address], revision))
 	}
@@ -96,7 +100,7 @@ func (c *campaign) checkPages() {
 	defer r.mu.Unlock()
 	c.violations("pages", r.wrong)
 	c.pages = r.pages
-	c.t.Logf("%d pages of %d revisions read meanwhile", r.pages, len(r.bodies))
+	c.t.Logf("%d pages of %d views read meanwhile", r.pages, len(r.bodies))
 	if r.pages < 20 {
 		c.t.Errorf("only %d pages could be read: the test has lost its subject", r.pages)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/carousel"
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/testkit"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
@@ -184,9 +185,9 @@ func (c *campaign) byTag(of string, points map[truth.Point]float64) map[truth.Po
 	return out
 }
 
-// logged is what the entries of the log say, and when each window was committed.
-func (c *campaign) logged(entries []*bucketv1.Entry) (points map[truth.Point]float64, committed map[truth.Point]time.Time) {
-	points, committed = map[truth.Point]float64{}, map[truth.Point]time.Time{}
+// logged is what the entries of the log say.
+func (c *campaign) logged(entries []*bucketv1.Entry) map[truth.Point]float64 {
+	points := map[truth.Point]float64{}
 	var wrong []string
 	names := map[string]int{}
 	aliases := c.aliases()
@@ -217,25 +218,12 @@ func (c *campaign) logged(entries []*bucketv1.Entry) (points map[truth.Point]flo
 				if _, twice := points[p]; twice {
 					wrong = append(wrong, fmt.Sprintf("%s is stored twice", p))
 				}
-				points[p], committed[p] = v, e.GetCommittedAt().AsTime()
+				points[p] = v
 			}
 		}
 	}
 	c.violations("log", wrong)
-	return points, committed
-}
-
-// depths is for how long each family's windows are replayed.
-func depths(entries []*bucketv1.Entry) map[string]time.Duration {
-	out := map[string]time.Duration{}
-	for _, e := range entries {
-		if d := e.GetDatasetVersion(); d != nil {
-			for _, f := range d.GetFamilies() {
-				out[f.GetName()] = time.Duration(d.GetReplayDepth()*d.GetSizeSeconds()) * time.Second
-			}
-		}
-	}
-	return out
+	return points
 }
 
 // checkTruth compares log and Prometheus with the truth up to until.
@@ -246,50 +234,30 @@ func (c *campaign) checkTruth(until time.Time) {
 	// trouble end in it.
 	_ = testkit.Poll(90*time.Second, func() error { // what is missing after that is told below
 		entries, _, _ := c.diary.sofar()
-		got, _ := c.logged(entries)
-		return lacks(got, truth.Samples{Must: c.must(want)})
+		return lacks(c.logged(entries), truth.Samples{Must: c.must(want)})
 	})
 	must := c.must(want)
 	t.Logf("calm %s after the trouble ended, on the clock", c.clock.Now().Sub(until).Round(time.Second))
 	entries, _, _ := c.diary.sofar()
-	inLog, committed := c.logged(entries)
-	report := func(of string, got map[truth.Point]float64, excuse func(truth.Point) bool) {
+	inLog := c.logged(entries)
+	report := func(of string, got map[truth.Point]float64) {
 		wrong := want.Wrong(got, until)
 		for _, p := range truth.Missing(got, must) {
-			if excuse == nil || !excuse(p) {
-				wrong = append(wrong, fmt.Sprintf("%s, %v, is missing", p, want.May[p]))
-			}
+			wrong = append(wrong, fmt.Sprintf("%s, %v, is missing", p, want.May[p]))
 		}
 		c.violations(of, wrong)
 	}
-	report("log and truth", inLog, nil)
+	report("log and truth", inLog)
 
 	since := c.began.Add(-50 * time.Hour) // the first day's bucket may begin that early
-	depth := depths(entries)
-	// A window that became final when the replay had nearly moved on was shown
-	// to Prometheus for a moment, or not at all: that is what backfills are for.
-	excuse := func(p truth.Point) bool {
-		at, there := committed[p]
-		return there && at.Sub(p.End()) > depth[p.Family()]-45*time.Minute
-	}
-	_ = testkit.Poll(20*time.Second, func() error { // as above
-		for _, p := range truth.Missing(c.byTag("Prometheus", held(t, c.prometheus, since)), must) {
-			if !excuse(p) {
-				return missingError(p)
-			}
-		}
-		return nil
+	// Two rounds of the carousel, and a little.
+	patience := time.Duration(float64(2*carousel.New(fiveMinutes, 24*time.Hour, carousel.Most).Round())/c.speed) + 5*time.Second
+	_ = testkit.Poll(patience, func() error { // as above
+		return lacks(c.byTag("Prometheus", held(t, c.prometheus, since)), truth.Samples{Must: must})
 	})
-	inPrometheus := c.byTag("Prometheus", held(t, c.prometheus, since))
-	report("Prometheus and truth", inPrometheus, func(p truth.Point) bool {
-		if !excuse(p) {
-			return false
-		}
-		c.tooLate++
-		return true
-	})
+	report("Prometheus and truth", c.byTag("Prometheus", held(t, c.prometheus, since)))
 	c.samples += len(must)
-	t.Logf("%d samples compared with the truth in log and Prometheus; %d became final too late for the replay", len(must), c.tooLate)
+	t.Logf("%d samples compared with the truth in log and Prometheus", len(must))
 	if len(must) < 1000 {
 		t.Errorf("only %d samples were expected: the test has lost its subject", len(must))
 	}

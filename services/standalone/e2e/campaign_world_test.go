@@ -53,7 +53,6 @@ type campaign struct {
 	broken                                int // violations
 	samples                               int // compared with the truth
 	pages                                 int // read of the exposers
-	tooLate                               int // windows that became final too late for the replay
 }
 
 // maxConnections leaves each collector what it can use at most (design of the
@@ -68,7 +67,7 @@ func (c *campaign) start(t *testing.T, seed uint64, story time.Duration, speed f
 	c.startDatabase()
 	// So long ago that the clock, which stops running fast when it has caught
 	// up, does not catch up in the run.
-	back := story + 5*time.Hour
+	back := story + 7*time.Hour
 	c.data = []string{address(t), address(t)}
 	c.prometheus = startPrometheus(t, back+30*time.Hour, c.data...)
 

@@ -141,7 +141,7 @@ func victoriaConfig(t *testing.T, shipped, target string) string {
 		t.Fatal(err)
 	}
 	job := config.Scrape[0]
-	job["scrape_interval"], job["scrape_timeout"] = "1s", "1s"
+	job["scrape_interval"], job["scrape_timeout"], job["params"] = "500ms", "500ms", rounds
 	job["static_configs"] = []any{map[string]any{"targets": []string{target}}}
 	config.Scrape = config.Scrape[:1]
 	text, err := yaml.Marshal(config)

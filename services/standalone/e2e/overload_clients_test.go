@@ -206,24 +206,30 @@ func (c *crowd) raw(address, begin, again string, read int) {
 	}
 }
 
-// memory is a line of what the kernel says of a process, in MiB: VmHWM is the
-// most that was ever resident, VmRSS what is now.
+// memory is a line of what the kernel says of the process, as [memoryOf].
 func (p *process) memory(line string) float64 {
 	p.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	return memoryOf(p.t, p.cmd.Process.Pid, line)
+}
+
+// memoryOf is a line of what the kernel says of a process, in MiB: VmHWM is the
+// most that was ever resident, VmRSS what is now.
+func memoryOf(t *testing.T, pid int, line string) float64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for l := range strings.Lines(string(text)) {
 		if rest, ok := strings.CutPrefix(l, line+":"); ok {
 			kB, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
 			if err != nil {
-				p.t.Fatal(err)
+				t.Fatal(err)
 			}
 			return kB / 1024
 		}
 	}
-	p.t.Fatalf("no %s of process %d", line, p.cmd.Process.Pid)
+	t.Fatalf("no %s of process %d", line, pid)
 	return 0
 }
 

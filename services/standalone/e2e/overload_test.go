@@ -36,7 +36,7 @@ func TestBinaryExposerUnderOverload(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the memory and the sockets of another process are read from /proc")
 	}
-	x := startExposerBinary(t, []string{"CF_METRICS_REPLAY_HOURS=24", "CF_BACKFILL_MAX_HOURS=48"}, scriptedCollector(t, *overloadZones, 12))
+	x := startExposerBinary(t, []string{"CF_METRICS_REPLAY_HOURS=24", "CF_BACKFILL_MAX_HOURS=48"}, scriptedCollector(t, *overloadZones))
 	x.ready()
 	const text, open = "text/plain;version=0.0.4", "application/openmetrics-text;version=1.0.0"
 	url, ops := "http://"+x.data, "http://"+x.ops
@@ -204,24 +204,24 @@ func reference(t *testing.T, url, accept string) (body []byte) {
 	return body
 }
 
-// scriptedCollector serves so many zones with a hundred series each, for the
-// last so many whole hours.
-func scriptedCollector(t *testing.T, zones, hours int) *service {
+// scriptedCollector serves so many zones with 202 series each, for the last six windows.
+// They are the newest and there is no page besides, so that the body of a scrape stays.
+func scriptedCollector(t *testing.T, zones int) *service {
 	t.Helper()
-	const dataset = "countries_1h"
+	const dataset, size, windows = "countries_5m", 5 * time.Minute, 6
 	s := feedtest.NewScripted("0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f")
 	definition := feedtest.Definition(dataset, 1)
-	definition.Size = time.Hour
-	last := bucket.TimeOf(time.Now()).Floor(time.Hour)
+	definition.Size, definition.Depth = size, windows
+	last := bucket.TimeOf(time.Now()).Floor(size)
 	entries := []feedtest.Entry{{Definition: definition}}
-	for hour := hours; hour > 0; hour-- {
+	for window := windows; window > 0; window-- {
 		for z := range zones {
 			b := feedtest.Bucket(dataset, feedtest.Zone(z), 0)
-			b.Start, b.Size = last.Add(-time.Duration(hour)*time.Hour), time.Hour
+			b.Start, b.Size = last.Add(-time.Duration(window)*size), size
 			b.ReadAt = b.Window().End
 			rows := bucket.Rows{Family: feedtest.Breakdown(dataset)}
-			for i := range 100 {
-				rows.Labels, rows.Values = append(rows.Labels, fmt.Sprintf("C%02d", i)), append(rows.Values, float64(z*1000+hour*100+i))
+			for i := range 201 {
+				rows.Labels, rows.Values = append(rows.Labels, fmt.Sprintf("C%03d", i)), append(rows.Values, float64(z*2000+window*300+i))
 			}
 			b.Families[1] = rows
 			entries = append(entries, feedtest.Entry{Bucket: b})

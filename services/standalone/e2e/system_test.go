@@ -38,7 +38,9 @@ type world struct {
 	// lookback is the history that zones get; short enough for every window to
 	// be in the replay when Prometheus comes for the first time.
 	lookback time.Duration
-	ops      map[string]string // operations listeners, by process
+	// adminToken is that of operators; empty: nobody has admin access.
+	adminToken string
+	ops        map[string]string // operations listeners, by process
 }
 
 // newWorld starts a clock back hours ago at the given speed and a simulated
@@ -171,6 +173,9 @@ func (w *world) collectorConfig(name, dsn string) collector.Config {
 		c.DatabaseURL, c.Migrate = cli.NewSecret(dsn), true
 	}
 	c.SQLiteFile = filepath.Join(w.t.TempDir(), "weir.db")
+	if w.adminToken != "" {
+		c.GRPCAdminToken = cli.NewSecret(w.adminToken)
+	}
 	return c
 }
 
@@ -218,10 +223,14 @@ func (w *world) startExposer(name, listen string, collectors ...string) *actor {
 	})
 }
 
+// rounds are the parameters of a scrape that asks for one round after another.
+var rounds = map[string][]string{"round": {"5m"}}
+
 // prometheusConfig is the shipped configuration with other targets, an
 // out-of-order window that reaches back to where the clock began, and an
-// interval that fits the clock's speed. A second target, Prometheus itself,
-// keeps the head of the database at the machine's now.
+// interval in which no clock passes a turn of the carousel. Where the clock began long
+// ago, one round follows another: a test lasts less than half a day. A second target,
+// Prometheus itself, keeps the head of the database at the machine's now.
 func prometheusConfig(t *testing.T, window time.Duration, targets ...string) string {
 	t.Helper()
 	shipped := testkit.RepoFile(t, "deploy/prometheus/prometheus.yml")
@@ -237,7 +246,10 @@ func prometheusConfig(t *testing.T, window time.Duration, targets ...string) str
 	if job["job_name"] != "weir" {
 		t.Fatalf("the shipped configuration's first job is %v, want weir", job["job_name"])
 	}
-	job["scrape_interval"], job["scrape_timeout"] = "1s", "1s"
+	job["scrape_interval"], job["scrape_timeout"] = "500ms", "500ms"
+	if window > 30*time.Hour {
+		job["params"] = rounds
+	}
 	job["static_configs"] = []any{map[string]any{"targets": targets}}
 	config.Scrape = []map[string]any{job, {
 		"job_name": "self", "scrape_interval": "1s", "static_configs": []any{map[string]any{"targets": []string{"PROMETHEUS"}}},

@@ -40,6 +40,7 @@ func TestBinaryUpgradesAndGoesBack(t *testing.T) {
 			u.migrate(u.now)
 			u.turn(u.now, "api.example")
 			u.holds()
+			u.operate()
 
 			u.stop()
 			u.provoke()

@@ -10,6 +10,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -18,6 +19,7 @@ import (
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/internal/wire"
+	adminv1 "github.com/weir-metrics/weir/proto/gen/weir/admin/v1"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector"
 	"github.com/weir-metrics/weir/services/collector/collectortest"
@@ -36,7 +38,8 @@ type upgrade struct {
 	zones       []string // collected by now
 	config      collector.Config
 
-	followed time.Time // when both exposers were at the head
+	restated *bucket.Bucket // what provoke has restated, as it is since
+	followed time.Time      // when both exposers were at the head
 
 	log  []collectortest.Entry      // as stored when it was last looked at
 	told map[uint64]*bucketv1.Entry // as streamed, by revision
@@ -46,7 +49,7 @@ func newUpgrade(t *testing.T, previous string, together bool, settings ...string
 	t.Helper()
 	u := &upgrade{t: t, sim: simulate(t, nil), together: together, told: map[uint64]*bucketv1.Entry{}}
 	u.before = u.sim.newCollector(t, append(settings, "WEIR_COLLECTOR_NAME=before")...)
-	u.now = u.sim.newCollector(t, append(settings, "WEIR_COLLECTOR_NAME=now")...)
+	u.now = u.sim.newCollector(t, append(settings, "WEIR_COLLECTOR_NAME=now", "WEIR_GRPC_ADMIN_TOKEN="+adminToken)...)
 	u.before.build = previous
 	if !together { // another program in the same place
 		u.now.data, u.now.ops = u.before.data, u.before.ops
@@ -188,17 +191,39 @@ func (u *upgrade) holds() {
 	collected := *u.sim
 	collected.zones = slices.DeleteFunc(slices.Clone(u.sim.zones), func(z truth.Zone) bool { return !slices.Contains(u.zones, z.Name) })
 	for _, x := range u.exposers {
-		collected.showsTruth(t, u.leader, x, true)
+		collected.showsTruth(t, u.leader, x)
 	}
 	u.followedAlike()
 	u.streams(u.leader)
 	u.keeps()
 }
 
-// followedAlike checks that both exposers show the same.
+// followedAlike checks that both exposers show the same history at one revision, which
+// they may repeat by rules of their own.
 func (u *upgrade) followedAlike() {
 	u.t.Helper()
-	sameBytes(u.t, u.exposers[0].data, u.exposers[1].data)
+	end := time.Now().UTC().Truncate(time.Second)
+	history := fmt.Sprintf("/backfill?start=%s&end=%s", end.Add(-48*time.Hour).Truncate(24*time.Hour).Format(time.RFC3339), end.Format(time.RFC3339))
+	testkit.Eventually(u.t, 20*time.Second, func() error {
+		var revisions [2]uint64
+		var bodies [2]string
+		for i, x := range u.exposers {
+			var err error
+			if bodies[i], err = page("http://" + x.data + history); err != nil {
+				return err
+			}
+			if revisions[i], err = x.shows(); err != nil {
+				return err
+			}
+		}
+		if revisions[0] != revisions[1] {
+			return fmt.Errorf("the exposers are at revisions %v", revisions)
+		}
+		if bodies[0] != bodies[1] {
+			return fmt.Errorf("two exposers at revision %d have histories of %d and %d bytes that differ", revisions[0], len(bodies[0]), len(bodies[1]))
+		}
+		return nil
+	})
 	u.followed = time.Now()
 }
 
@@ -362,8 +387,114 @@ func (u *upgrade) provoke() {
 		{Code: "NO_ZONES", Message: "the token sees no zone, " + provokedWords, Since: time.Now()},
 		{Code: "UNKNOWN_REFUSAL", About: "parked.example http_5m", Message: provokedWords, Since: time.Now()},
 	}
-	if err := collectortest.Write(t.Context(), s, entries, records, problems...); err != nil {
+	if err := collectortest.Write(t.Context(), s, append(entries, u.restate(s)), records, problems...); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// restate is a restatement of a bucket that is stored, to a value that Cloudflare never had.
+func (u *upgrade) restate(s *collectortest.Shared) collectortest.NewEntry {
+	t := u.t
+	t.Helper()
+	log, err := s.Log(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(log, func(e collectortest.Entry) bool {
+		return e.Kind == bucket.KindBucket && e.Key.Dataset == "http_5m" && e.Key.Scope.ID == cfsim.Tag("zone:shop.example")
+	})
+	if i < 0 {
+		t.Fatal("no bucket is stored: the test has no subject")
+	}
+	b, err := wire.DecodeBucket(log[i].Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Families[0].Values[0]++
+	payload, err := wire.EncodeRestatement(b, log[i].Payload, chainRequester, provokedWords)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.restated = b
+	return collectortest.NewEntry{
+		Kind: bucket.KindRestatement, Key: b.Key, End: b.Window().End, Finality: b.Finality, Origin: b.Origin, Variant: b.Variant,
+		Rows: b.Len(), SampleInterval: b.SampleInterval, Payload: payload,
+	}
+}
+
+// run runs a command of operators of this build against this build's collector.
+func (u *upgrade) run(args ...string) (int, string, string) {
+	a := &archive{t: u.t, address: u.now.data, settings: []string{"WEIR_COLLECTOR_TOKEN=" + adminToken}}
+	return a.run(nil, args...)
+}
+
+// operate has operators ask this build's leader for what the build before has no words
+// for: a backfill that is done, of long before the history of this test, and one of a silent
+// zone, which is not; a restatement that finds nothing; and a gap to be accepted, which is
+// refused. Each leaves an audit event.
+func (u *upgrade) operate() {
+	t := u.t
+	t.Helper()
+	hour := u.sim.began.UTC().Truncate(time.Hour)
+	for _, ask := range []struct {
+		code int
+		ago  time.Duration // start of the hour that it is about
+		zone string
+		args []string
+	}{
+		{0, 96 * time.Hour, "shop.example", []string{"backfill", "fetch"}},
+		{0, 20 * time.Hour, "parked.example", []string{"backfill", "fetch", "--detach"}},
+		{0, time.Hour, "shop.example", []string{"restate"}},
+		{1, 96 * time.Hour, "shop.example", []string{"gaps", "accept"}},
+	} {
+		start := hour.Add(-ask.ago)
+		if code, _, errs := u.run(append(ask.args, "--dataset", "http_5m", "--zone", ask.zone, "--start", start.Format(time.RFC3339), "--end", start.Add(time.Hour).Format(time.RFC3339),
+			"--reason", provokedWords, "--requester", chainRequester)...); code != ask.code {
+			t.Errorf("weir %s exits with %d, want %d: %s", strings.Join(ask.args, " "), code, ask.code, errs)
+		}
+	}
+}
+
+// operated checks what has become of what operators asked for, now that both builds have
+// led since: nothing of it is forgotten, and lists have the restatement as what it is.
+func (u *upgrade) operated() {
+	t := u.t
+	t.Helper()
+	response := func(m proto.Message, args ...string) {
+		t.Helper()
+		code, out, errs := u.run(append(args, "--output", "json")...)
+		if err := protojson.Unmarshal([]byte(out), m); err != nil || code != 0 {
+			t.Fatalf("weir %s exits with %d: %v %s", strings.Join(args, " "), code, err, errs)
+		}
+	}
+	backfills, events := new(adminv1.ListBackfillsResponse), new(adminv1.ListAuditEventsResponse)
+	response(backfills, "backfill", "status")
+	response(events, "audit", "list")
+	var got []string
+	for _, b := range slices.Backward(backfills.GetBackfills()) {
+		n := b.GetWindows()
+		got = append(got, fmt.Sprintf("%s of %d: %d filled, %d missing", strings.TrimPrefix(b.GetState().String(), "BACKFILL_STATE_"), n.GetTotal(), n.GetFilled(), n.GetMissing()))
+	}
+	if want := []string{"DONE of 12: 12 filled, 0 missing", "RUNNING of 12: 0 filled, 12 missing"}; !slices.Equal(got, want) {
+		t.Errorf("backfills are %q, want %q", got, want)
+	}
+	got = nil
+	for _, r := range slices.Backward(events.GetEvents()) {
+		got = append(got, fmt.Sprintf("%s refused: %t", strings.TrimPrefix(r.GetEvent().GetAction().String(), "ACTION_"), r.GetEvent().GetRefused() != ""))
+	}
+	if want := []string{"BACKFILL_CREATED refused: false", "BACKFILL_DONE refused: false", "BACKFILL_CREATED refused: false", "RESTATED refused: false", "GAPS_ACCEPTED refused: true"}; !slices.Equal(got, want) {
+		t.Errorf("audit events are %q, want %q", got, want)
+	}
+	rpc, _ := api(t, u.leader)
+	for _, restated := range []bool{false, true} {
+		r := u.restated
+		listed := list(t, rpc, &bucketv1.ListBucketsRequest{
+			Filter:           &bucketv1.Filter{Datasets: []string{r.Dataset}, Scopes: []*bucketv1.Scope{wire.ProtoScope(r.Scope)}},
+			StartUnixSeconds: int64(r.Start), EndUnixSeconds: int64(r.Window().End), AsRestated: restated,
+		})
+		if len(listed) != 1 || (listed[0].GetBucket() != nil) == restated || restated && !proto.Equal(listed[0].GetRestatement().GetBucket(), wire.ProtoBucket(r)) {
+			t.Errorf("the list (as restated: %t) has %v, want %s to be restated", restated, listed, r.Key)
+		}
 	}
 }
 
@@ -424,6 +555,7 @@ func (u *upgrade) provoked() {
 		}
 	}
 
+	u.operated()
 	u.stop()
 	s := u.open()
 	defer s.Close()

@@ -31,6 +31,7 @@
   "WEIR_DATABASE_URL" "a secret does not belong into values; use store.postgres.urlSecret"
   "WEIR_COLLECTOR_TOKEN" "a secret does not belong into values; mount a Secret with exposer.extraVolumes and name its file in WEIR_COLLECTOR_TOKEN_FILE"
   "WEIR_GRPC_TOKEN" "a secret does not belong into values; mount a Secret with collector.extraVolumes and name its file in WEIR_GRPC_TOKEN_FILE"
+  "WEIR_GRPC_ADMIN_TOKEN" "a secret does not belong into values; mount a Secret with collector.extraVolumes and name its file in WEIR_GRPC_ADMIN_TOKEN_FILE"
   "WEIR_CONFIG_FILE" "settings take the file's place"
   "WEIR_SQLITE_FILE" "the chart sets it; use store.driver and store.sqlite"
   "WEIR_MIGRATE" "the chart migrates in an init container"

@@ -1,0 +1,149 @@
+package e2e
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/pgtest"
+	"github.com/weir-metrics/weir/internal/promtest"
+	"github.com/weir-metrics/weir/internal/testkit"
+)
+
+// What a zone costs the processes, as docs/operations.md says: collector, exposer and
+// Prometheus of a small and of a large installation are started on a day of history. The
+// difference is that of the zones.
+func TestFootprintOfTheProcesses(t *testing.T) {
+	onRequest(t)
+	small, large := measureProcesses(t, 50), measureProcesses(t, 250)
+	zones := float64(large.zones - small.zones)
+	for _, row := range []struct {
+		what         string
+		small, large float64
+		within       float64 // memory depends on when garbage is collected
+	}{
+		{"memory of a collector, a zone", small.collector, large.collector, .5},
+		{"memory of an exposer, a zone", small.exposer, large.exposer, .5},
+		{"memory of Prometheus, a zone", small.prometheus, large.prometheus, .5},
+		{"series in Prometheus, a zone", small.series, large.series, .2},
+		{"new samples in Prometheus, a zone and 30 days", small.samples * 30 / 1e3, large.samples * 30 / 1e3, .2},
+		{"blocks of Prometheus, a zone and 30 days", small.blocks * 30, large.blocks * 30, .2},
+	} {
+		t.Logf("%s: %.4g with %d zones, %.4g with %d", row.what, row.small, small.zones, row.large, large.zones)
+		documentedAs(t, row.what, (row.large-row.small)/zones, row.within)
+	}
+}
+
+// footprint is memory at its peak in MB, and what a Prometheus has of a day: series, samples and
+// MB of blocks.
+type footprint struct {
+	zones                          int
+	collector, exposer, prometheus float64
+	series, samples, blocks        float64
+}
+
+func measureProcesses(t *testing.T, zones int) footprint {
+	t.Helper()
+	s := &simulated{began: time.Now()}
+	c := cfsim.Sized(clock.System(), 7, zones, nil)
+	c.Tokens = []cfsim.Token{cfsim.GoodToken(apiToken)}
+	s.Server = cfsimtest.New(t, c)
+	s.url = cfsimtest.Start(t, s.Server)
+	// The whole share, since it is to begin soon.
+	collector := s.startCollector(t, "WEIR_DATABASE_URL="+withPassword(t, pgtest.DSN(t)), "WEIR_MIGRATE=true", "WEIR_INITIAL_LOOKBACK=24h", "WEIR_BUDGET_SHARE=100%")
+	testkit.Eventually(t, 20*time.Minute, func() error {
+		until := collector.metric(`weir_collector_complete_until_timestamp_seconds{dataset="http_5m"}`)
+		if gaps := collector.metric("weir_collector_gap_windows{"); gaps > 0 || time.Since(time.Unix(int64(until), 0)) > time.Hour {
+			return fmt.Errorf("%v gaps, complete until %v", gaps, until)
+		}
+		return nil
+	})
+	exposer := startExposerBinary(t, nil, collector)
+	exposer.ready()
+	const config = "storage: {tsdb: {out_of_order_time_window: 30h}}\nscrape_configs: [{job_name: weir, scrape_interval: 5s, static_configs: [{targets: [%q]}]}]\n"
+	p := promtest.Start(t, strings.ReplaceAll(config, "%q", ""))
+	idle := resident(t, p)
+	p.Reload(fmt.Sprintf(config, exposer.data))
+	testkit.Eventually(t, 5*time.Minute, func() error {
+		if n := p.Own("prometheus_target_interval_length_seconds_count"); n < 12 {
+			return fmt.Errorf("Prometheus has scraped %v times", n)
+		}
+		return nil
+	})
+	out := footprint{
+		zones: zones, collector: collector.memory("VmHWM"), exposer: exposer.memory("VmHWM"), prometheus: resident(t, p) - idle,
+		series: p.Own("prometheus_tsdb_head_series"),
+	}
+
+	// What the server would hold of a day once its blocks are compacted.
+	folder, blocks := filepath.Join(t.TempDir(), "export"), t.TempDir()
+	day := time.Now().UTC().Truncate(time.Hour)
+	if code, _, errs := (&archive{t: t, address: collector.data}).weir(nil, "export", folder, "--start", day.Add(-20*time.Hour).Format(time.RFC3339), "--end", day.Add(-2*time.Hour).Format(time.RFC3339), "--job", "weir", "--instance", "weir"); code != 0 {
+		t.Fatalf("weir backfill export: %d: %s", code, errs)
+	}
+	const share = 24. / 18 // of a day that is exported
+	for _, name := range entries(t, folder) {
+		if !strings.HasSuffix(name, ".om") {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if !strings.HasPrefix(line, "#") {
+				out.samples += share
+			}
+		}
+		if _, _, err := promtest.Promtool(t, "tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=24h", "--quiet", filepath.Join(folder, name), blocks); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out.blocks = share * folderSize(t, blocks) / 1e6
+	for _, running := range []*service{exposer, collector} {
+		running.stop(20 * time.Second)
+	}
+	p.Stop()
+	t.Logf("%d zones: %+v", zones, out)
+	return out
+}
+
+// resident is the memory of a Prometheus in MB, at its peak.
+func resident(t *testing.T, p *promtest.Server) float64 {
+	t.Helper()
+	pid, err := os.ReadFile(filepath.Join(filepath.Dir(p.DataDir()), "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(pid)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return memoryOf(t, n, "VmHWM")
+}
+
+func folderSize(t *testing.T, dir string) (bytes float64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			bytes += float64(info.Size())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes
+}

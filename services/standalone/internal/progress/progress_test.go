@@ -1,0 +1,28 @@
+package progress
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Without a terminal there is one line a minute, however often something is done.
+func TestLines(t *testing.T) {
+	var b strings.Builder
+	m := New(&b, "compare")
+	at := time.Unix(0, 0)
+	m.now, m.last = func() time.Time { return at }, at
+	for i := range 13 {
+		m.Set(i, 12)
+		at = at.Add(15 * time.Second)
+	}
+	m.Wait("the collector is away") // a second line in that minute
+	at = at.Add(time.Minute)
+	m.Wait("the collector is away")
+	m.Close()
+	if diff := cmp.Diff("compare: 4 of 12 (33%)\ncompare: 8 of 12 (66%)\ncompare: 12 of 12 (100%)\ncompare: 12 of 12 (100%); the collector is away\n", b.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,99 @@
+package promapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/weir-metrics/weir/internal/cli"
+)
+
+// Config says how to reach a Prometheus, or a receiver of remote write.
+type Config struct {
+	URL string
+	Access
+}
+
+// Access is how requests to a server are authorized.
+type Access struct {
+	User     string
+	Password cli.Secret
+	Token    cli.Secret
+	Headers  []string // Name: value
+	CAFile   string
+}
+
+// Given reports whether anything is set.
+func (a *Access) Given() bool {
+	return a.User != "" || !a.Password.IsZero() || !a.Token.IsZero() || len(a.Headers) > 0 || a.CAFile != ""
+}
+
+// Prefixes of the names of settings.
+const (
+	prometheus  = "WEIR_PROMETHEUS_"
+	remoteWrite = "WEIR_REMOTE_WRITE_"
+)
+
+// Settings are the lines of a command's table.
+func (c *Config) Settings() []cli.Setting {
+	return append([]cli.Setting{
+		{Env: prometheus + "URL", Value: cli.URL(&c.URL, "http", "https"), Help: "base URL of the Prometheus API: of Prometheus, VictoriaMetrics, Thanos Query, or Mimir with its prefix /prometheus"},
+	}, c.Access.settings(prometheus, "Prometheus")...)
+}
+
+// RemoteWriteSettings are the lines of a command's table for a receiver of remote write.
+func (c *Config) RemoteWriteSettings() []cli.Setting {
+	return append([]cli.Setting{
+		{Env: remoteWrite + "URL", Value: cli.URL(&c.URL, "http", "https"), Help: "URL that takes remote write, such as http://prometheus:9090/api/v1/write. If scheme, host and port are those of WEIR_PROMETHEUS_URL and none of the other WEIR_REMOTE_WRITE_ settings is given, those of WEIR_PROMETHEUS_ are used; to another server they are not sent"},
+	}, c.Access.settings(remoteWrite, "the receiver of remote write")...)
+}
+
+func (a *Access) settings(prefix, server string) []cli.Setting {
+	return []cli.Setting{
+		{Env: prefix + "USER", Value: cli.Text(&a.User), Help: "user name for basic authentication at " + server},
+		{Env: prefix + "PASSWORD", Value: cli.SecretText(&a.Password), Help: "password for basic authentication at " + server},
+		{Env: prefix + "TOKEN", Value: cli.SecretText(&a.Token), Help: "bearer token for " + server},
+		{Env: prefix + "HEADERS", Value: cli.List(&a.Headers), Help: "further request headers, comma-separated as Name: value, such as X-Scope-OrgID: tenant; not for secrets"},
+		{Env: prefix + "CA_FILE", Value: cli.Text(&a.CAFile), Help: "PEM file with the CA certificates that verify " + server + "; empty: the system's root certificates"},
+	}
+}
+
+// Validate checks rules that involve more than one setting.
+func (c *Config) Validate() error { return c.Access.validate(prometheus) }
+
+// ValidateRemoteWrite does the same for a receiver of remote write.
+func (c *Config) ValidateRemoteWrite() error { return c.Access.validate(remoteWrite) }
+
+func (a *Access) validate(prefix string) error {
+	var bad []error
+	problem := func(setting, format string, args ...any) {
+		bad = append(bad, cli.Problem{Setting: prefix + setting, Reason: fmt.Sprintf(format, args...)})
+	}
+	if (a.User == "") != a.Password.IsZero() {
+		problem("USER", "must be set together with %sPASSWORD", prefix)
+	}
+	if a.User != "" && !a.Token.IsZero() {
+		problem("TOKEN", "must not be set together with %sUSER: a request has one credential", prefix)
+	}
+	if _, err := headers(a.Headers); err != nil {
+		problem("HEADERS", "%v", err)
+	}
+	return errors.Join(bad...)
+}
+
+func headers(list []string) (http.Header, error) {
+	h := http.Header{}
+	for _, text := range list {
+		name, value, ok := strings.Cut(text, ":")
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		if !ok || name == "" || value == "" || strings.ContainsAny(name, " \t\r\n") || strings.ContainsAny(value, "\r\n") {
+			return nil, fmt.Errorf("%q must be Name: value", text)
+		}
+		if strings.EqualFold(name, "Authorization") {
+			return nil, errors.New("must not have Authorization: use the setting for a token or a password, which is not printed")
+		}
+		h.Add(name, value)
+	}
+	return h, nil
+}

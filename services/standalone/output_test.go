@@ -1,0 +1,63 @@
+package standalone
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	adminv1 "github.com/weir-metrics/weir/proto/gen/weir/admin/v1"
+)
+
+// full is a disk without room.
+type full struct{}
+
+var errFull = errors.New("no space left on device")
+
+func (full) Write([]byte) (int, error) { return 0, errFull }
+
+// A result that does not arrive is an error, in either form.
+func TestOutputThatIsLost(t *testing.T) {
+	for _, o := range []output{asText, asJSON} {
+		text := func(w io.Writer) { fmt.Fprintln(w, "12 samples") }
+		if err := o.print(full{}, 12, text); !errors.Is(err, errFull) {
+			t.Errorf("%s: %v", o, err)
+		}
+		if err := (&operator{output: o}).print(full{}, &adminv1.Backfill{}, text); !errors.Is(err, errFull) {
+			t.Errorf("a message as %s: %v", o, err)
+		}
+	}
+}
+
+// What others wrote does not act on the terminal, and stays in its line.
+func TestOutputOfOthers(t *testing.T) {
+	b := backfillOf(1, adminv1.BackfillState_BACKFILL_STATE_RUNNING)
+	b.Reason, b.LastError = "a \u202ereason", "Cloudflare\x1b[2J\nforged    line"
+	b.Refused = []*adminv1.RefusedRange{{Dataset: "http_5m", Name: "shop.example", Detail: "\u009b2J\nforged"}}
+	var text, list strings.Builder
+	o := operator{output: asText}
+	if err := o.print(&text, b, func(w io.Writer) { printBackfill(w, b) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`a \u202ereason`, `last error Cloudflare\x1b[2J forged    line`, `\u009b2J forged`} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("%s\nlacks %s", text.String(), want)
+		}
+	}
+	b.Reason = "a\x7f\nreason"
+	if err := o.print(&list, b, func(w io.Writer) { printList(w, []*adminv1.Backfill{b}) }); err != nil || strings.Count(list.String(), "\n") != 2 {
+		t.Errorf("%q, %v; want two lines", list.String(), err)
+	}
+}
+
+func TestDurationOfAPlan(t *testing.T) {
+	var b strings.Builder
+	printEstimate(&b, &adminv1.Selection{}, &adminv1.EstimateBackfillResponse{Duration: durationpb.New(2 * time.Hour)})
+	if !strings.Contains(b.String(), "time      about 2h, with") {
+		t.Error(b.String())
+	}
+}
