@@ -168,7 +168,7 @@ func TestSignals(t *testing.T) {
 			// signal can still be swallowed: send until one counts.
 			done := make(chan error, 1)
 			go func() { done <- child.Wait() }()
-			testkit.Eventually(t, testTimeout, func() error {
+			testkit.Eventually(t, func() error {
 				select {
 				case err := <-done:
 					var exit *exec.ExitError

@@ -21,7 +21,7 @@ import (
 
 // patience bounds each wait of the exam. It is reached only by a server that
 // does not pass.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // exam is one case at work: the subject, and what was put into its store.
 type exam struct {

@@ -159,7 +159,7 @@ func TestServeFinishesRequests(t *testing.T) {
 	<-begun
 	stopped := make(chan error, 1)
 	go func() { stopped <- stop() }()
-	testkit.Eventually(t, 10*time.Second, func() error { // no new connection …
+	testkit.Eventually(t, func() error { // no new connection …
 		if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
 			return errors.Join(errors.New("still accepts"), c.Close())
 		}
@@ -209,7 +209,7 @@ func TestServeDrains(t *testing.T) {
 		}
 		return err
 	}
-	testkit.Eventually(t, 10*time.Second, ready)
+	testkit.Eventually(t, ready)
 	o.Drain()
 	begin := time.Now()
 	stopped := make(chan error, 1)

@@ -40,7 +40,7 @@ func TestOccupied(t *testing.T) {
 	dsn := s.DSN()
 	release := s.Occupy()
 	defer release()
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		_, err := runPsql(s.psql, dsn, "SELECT 1")
 		if err == nil {
 			return errors.New("there is a connection left")
@@ -51,7 +51,7 @@ func TestOccupied(t *testing.T) {
 		return nil
 	})
 	release()
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		_, err := runPsql(s.psql, dsn, "SELECT 1")
 		return err
 	})

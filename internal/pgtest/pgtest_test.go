@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/weir-metrics/weir/internal/testkit"
 )
@@ -40,7 +39,7 @@ func TestNothingStaysBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	var pid, dir string
-	testkit.Eventually(t, readyTimeout, func() error {
+	testkit.Eventually(t, func() error {
 		content, err := os.ReadFile(out)
 		pid, dir, _ = strings.Cut(string(content), " ")
 		return err
@@ -52,7 +51,7 @@ func TestNothingStaysBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = child.Wait() // says "signal: killed"
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if _, err := os.Stat(dir); err == nil {
 			return fmt.Errorf("folder %s is still there", dir)
 		}

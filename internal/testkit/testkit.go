@@ -80,10 +80,21 @@ func Listen(t testing.TB) net.Listener {
 	return l
 }
 
+// Patience is how long a test waits for what happens outside this process. It
+// is not what the product promises: a machine that is busy with other tests may
+// stand still for many seconds, and a test that passes never waits for it.
+const Patience = 2 * time.Minute
+
 // Eventually calls check until it returns nil and fails the test with check's
-// last error if that takes longer than timeout. It is for what happens outside
-// this process; inside it, wait on a channel or use testing/synctest.
-func Eventually(t testing.TB, timeout time.Duration, check func() error) {
+// last error if that takes longer than [Patience]. It is for what happens
+// outside this process; inside it, wait on a channel or use testing/synctest.
+func Eventually(t testing.TB, check func() error) {
+	t.Helper()
+	Within(t, Patience, check)
+}
+
+// Within is [Eventually] with a time of its own, for what takes longer.
+func Within(t testing.TB, timeout time.Duration, check func() error) {
 	t.Helper()
 	if err := Poll(timeout, check); err != nil {
 		t.Fatal(err)

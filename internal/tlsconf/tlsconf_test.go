@@ -87,7 +87,7 @@ func connect(t *testing.T, address string, files tlsconf.Client) (string, error)
 // has learnt of its refusal.
 func says(t *testing.T, logs *testkit.Logs, text string) {
 	t.Helper()
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if logs.Count(text) == 0 {
 			return errors.New("the server's log has no " + text)
 		}

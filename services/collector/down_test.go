@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/pgtest"
@@ -61,7 +60,7 @@ func TestPostgresDownAtStart(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		code, body := page("/-/ready")
 		if code != http.StatusServiceUnavailable || !strings.Contains(body, "the store does not respond") {
 			return fmt.Errorf("readiness is %d, %s", code, body)
@@ -75,7 +74,7 @@ func TestPostgresDownAtStart(t *testing.T) {
 		t.Errorf("health is %d", code)
 	}
 	server.Start()
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if code, body := page("/-/ready"); code != http.StatusOK {
 			return fmt.Errorf("readiness is %d, %s", code, body)
 		}
@@ -109,7 +108,7 @@ func TestStoppedWhileItWaits(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if said.Count("waiting for it") == 0 {
 			return fmt.Errorf("it does not wait")
 		}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/pgtest"
@@ -70,7 +69,7 @@ func TestRolesAndRotation(t *testing.T) {
 	start(t, log, environ...)
 	leads := func(n int) {
 		t.Helper()
-		testkit.Eventually(t, time.Minute, func() error {
+		testkit.Eventually(t, func() error {
 			if got := said.Count("msg=leading"); got < n {
 				return fmt.Errorf("led %d times, want %d", got, n)
 			}
@@ -83,7 +82,7 @@ func TestRolesAndRotation(t *testing.T) {
 	if err := os.Rename(file+".new", file); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if said.Count("secret=WEIR_DATABASE_URL_FILE") == 0 {
 			return fmt.Errorf("the new connection string was not noticed")
 		}
@@ -91,7 +90,7 @@ func TestRolesAndRotation(t *testing.T) {
 	})
 	before := pgtest.Exec(t, admin, `SELECT expires_at FROM log`)
 	pgtest.Exec(t, admin, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'weir_writer'`)
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if got := pgtest.Exec(t, admin, `SELECT expires_at > '`+before+`', expires_at > now() FROM log`); got != "t|t" {
 			return fmt.Errorf("the lease was not renewed: %s", got)
 		}

@@ -137,9 +137,9 @@ func TestASpoiltTokenFileChangesNothing(t *testing.T) {
 	}()
 	eventually := func(what string, ok func() bool) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(testkit.Patience); !ok(); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
-				t.Fatalf("%s: not within 20 s", what)
+				t.Fatalf("%s: not within %s", what, testkit.Patience)
 			}
 		}
 	}

@@ -141,7 +141,7 @@ func (m *member) serving() healthv1.HealthCheckResponse_ServingStatus {
 // leads waits until the member leads.
 func (m *member) leads() {
 	m.t.Helper()
-	testkit.Eventually(m.t, time.Minute, func() error {
+	testkit.Eventually(m.t, func() error {
 		if !m.shows("weir_collector_leader 1") {
 			return errors.New("it does not lead")
 		}
@@ -152,7 +152,7 @@ func (m *member) leads() {
 // suffers waits until every signal tells of a store that cannot be written.
 func (m *member) suffers(reason string) {
 	m.t.Helper()
-	testkit.Eventually(m.t, 2*time.Minute, func() error {
+	testkit.Eventually(m.t, func() error {
 		code, body := m.get("/-/ready")
 		switch {
 		case code != http.StatusServiceUnavailable || !strings.Contains(body, "cannot be written") || !strings.Contains(body, "remedy: "):
@@ -180,7 +180,7 @@ func (m *member) suffers(reason string) {
 // mended waits until no signal tells of it, and buckets are stored.
 func (m *member) mended(admin string) {
 	m.t.Helper()
-	testkit.Eventually(m.t, 3*time.Minute, func() error {
+	testkit.Within(m.t, 3*time.Minute, func() error {
 		if n := pgtest.Exec(m.t, admin, `SELECT count(*) > 100 FROM bucket`); n != "t" {
 			return errors.New("there are not 100 buckets yet")
 		}
@@ -250,7 +250,7 @@ func TestUnwritableStore(t *testing.T) {
 			leader := w.join(t, url, "WEIR_COLLECTOR_NAME=first")
 			leader.leads()
 			standby := w.join(t, url, "WEIR_COLLECTOR_NAME=second")
-			testkit.Eventually(t, time.Minute, func() error {
+			testkit.Eventually(t, func() error {
 				if pgtest.Exec(t, admin, `SELECT count(*) > 0 FROM event`) != "t" {
 					return errors.New("no dataset is stored yet")
 				}
@@ -304,7 +304,7 @@ func TestFullDisk(t *testing.T) {
 	m.leads()
 	disk.Fill()
 	w.gate.release()
-	testkit.Eventually(t, 2*time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		server.Revive()
 		if code, body := m.get("/-/ready"); code == http.StatusOK {
 			return errors.New(body)
@@ -379,7 +379,7 @@ func TestAValueThatTheEncodingCannotHold(t *testing.T) {
 			url := []string{"WEIR_DATABASE_URL=" + dsn, "WEIR_MIGRATE=true"}
 			m := w.join(t, url...)
 			m.leads()
-			testkit.Eventually(t, time.Minute, func() error {
+			testkit.Eventually(t, func() error {
 				if pgtest.Exec(t, admin, `SELECT count(*) > 0 FROM event`) != "t" {
 					return errors.New("no dataset is stored yet")
 				}
@@ -398,7 +398,7 @@ func TestAValueThatTheEncodingCannotHold(t *testing.T) {
 				t.Error("that the encoding is wrong is no lasting problem")
 			}
 			w.gate.release()
-			testkit.Eventually(t, time.Minute, func() error {
+			testkit.Eventually(t, func() error {
 				if pgtest.Exec(t, admin, `SELECT count(*) > 100 FROM bucket`) != "t" {
 					return errors.New("there are not 100 buckets yet")
 				}
@@ -417,7 +417,7 @@ func TestAValueThatTheEncodingCannotHold(t *testing.T) {
 				t.Errorf("it is not ready for one value: %s", body)
 			}
 			encode("UTF8")
-			testkit.Eventually(t, 2*time.Minute, func() error {
+			testkit.Eventually(t, func() error {
 				if n := pgtest.Exec(t, admin, `SELECT count(*) FROM record WHERE kind = 'scope'`); n != "8" {
 					return fmt.Errorf("%s zones are on record, want 8", n)
 				}
@@ -440,7 +440,7 @@ func TestOneNameForTwo(t *testing.T) {
 	first := w.join(t, environ...)
 	first.leads()
 	second := w.join(t, environ...)
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if !second.shows(`weir_collector_problems{code="LEASE_CONTESTED"} 1`) {
 			return errors.New("nobody tells of it")
 		}
@@ -457,7 +457,7 @@ func TestOneNameForTwo(t *testing.T) {
 	}
 	first.stop()
 	second.leads()
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if !second.shows(`weir_collector_problems{code="LEASE_CONTESTED"} 0`) {
 			return errors.New("the problem lasts")
 		}
@@ -491,7 +491,7 @@ func TestADamagedStore(t *testing.T) {
 	w.open = func(context.Context) (collector.Store, error) { return shared.Guard(gate), nil }
 	m := w.join(t)
 	t.Cleanup(func() { m.stop(); _ = real.Close() })
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		code, body := m.get("/-/ready")
 		switch {
 		case code != http.StatusServiceUnavailable || !strings.Contains(body, "cannot be read"):
@@ -509,7 +509,7 @@ func TestADamagedStore(t *testing.T) {
 	gate.shut.Store(false)
 	w.gate.release()
 	m.leads()
-	testkit.Eventually(t, 2*time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if code, body := m.get("/-/ready"); code != http.StatusOK {
 			return fmt.Errorf("readiness is %d, %s", code, body)
 		}

@@ -21,8 +21,6 @@ import (
 	"github.com/weir-metrics/weir/services/exposer"
 )
 
-const patience = 10 * time.Second
-
 func at(n int) time.Time { return feedtest.T0.Add(time.Duration(n) * 5 * time.Minute) }
 
 // running is an exposer in this process, between a scripted collector and HTTP.
@@ -44,7 +42,7 @@ func config() exposer.Config {
 
 func start(t testing.TB, conn grpc.ClientConnInterface, c exposer.Config, now time.Time) *running {
 	t.Helper()
-	r := &running{t: t, clock: clock.NewManual(now), http: &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: patience}}
+	r := &running{t: t, clock: clock.NewManual(now), http: &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: testkit.Patience}}
 	data, ops := testkit.Listen(t), testkit.Listen(t)
 	r.data, r.ops = "http://"+data.Addr().String(), "http://"+ops.Addr().String()
 	x, err := exposer.New(c, exposer.Deps{
@@ -111,7 +109,7 @@ func (r *running) get(path string, headers ...string) reply {
 // await waits until /metrics shows the revision.
 func (r *running) await(revision int) {
 	r.t.Helper()
-	testkit.Eventually(r.t, patience, func() error {
+	testkit.Eventually(r.t, func() error {
 		got, err := r.ask(r.data + "/metrics")
 		if err != nil {
 			return err
@@ -247,7 +245,7 @@ func TestReadiness(t *testing.T) {
 	// The first snapshot breaks off in the middle: it must not be shown.
 	s.Script(feedtest.Step{After: 3, Hang: true})
 	x := start(t, s.Serve(t), config(), at(4))
-	testkit.Eventually(t, patience, func() error {
+	testkit.Eventually(t, func() error {
 		if len(s.Requests()) == 0 {
 			return fmt.Errorf("no stream yet")
 		}
@@ -298,7 +296,7 @@ func TestHardLimit(t *testing.T) {
 	c := config()
 	c.SoftSamples, c.HardSamples = 5, 11 // two windows of two zones have 12
 	x := start(t, s.Serve(t), c, at(6))
-	testkit.Eventually(t, patience, func() error {
+	testkit.Eventually(t, func() error {
 		got := x.get("/metrics")
 		if got.code != http.StatusServiceUnavailable || !strings.Contains(got.body, "12 samples") {
 			return fmt.Errorf("%d %s", got.code, got.body)
@@ -324,7 +322,7 @@ func TestShutdown(t *testing.T) {
 	x := start(t, s.Serve(t), c, at(3))
 	x.await(3)
 	x.cancel()
-	testkit.Eventually(t, patience, func() error {
+	testkit.Eventually(t, func() error {
 		got, err := x.ask(x.ops + "/-/ready")
 		if err != nil {
 			return err

@@ -115,7 +115,7 @@ func startScraper(t testing.TB, tools promtest.Tools, s *service, window time.Du
 // returns when the last of them began. Its samples are stored when the next one has
 // succeeded, at the latest.
 func (p *scraper) scraped(after time.Time) (began time.Time) {
-	testkit.Eventually(p.t, 30*time.Second, func() error {
+	testkit.Eventually(p.t, func() error {
 		began = after
 		targets := p.Targets()
 		if len(targets) != len(p.jobs) {

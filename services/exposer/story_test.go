@@ -204,7 +204,7 @@ func (s *story) show() {
 	first := ""
 	for _, x := range s.exposers {
 		var got reply
-		testkit.Eventually(s.t, 10*time.Second, func() error {
+		testkit.Eventually(s.t, func() error {
 			got = x.get("/metrics")
 			if h := got.header; h.Get("X-Weir-Revision") != fmt.Sprint(s.log.Head().Revision) || h.Get("X-Weir-Pages-Missing") != "" {
 				return fmt.Errorf("not at revision %d with all pages: %v", s.log.Head().Revision, h)

@@ -98,7 +98,7 @@ func TestWeirBackfillFetch(t *testing.T) {
 	end := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -1).Format(time.RFC3339)
 	what := []string{"--start", start, "--end", end, "--zone", "shop.example", "--dataset", "http_5m,uniques_1h"}
 
-	testkit.Eventually(t, time.Minute, func() error { // once the zones are listed and their settings read
+	testkit.Eventually(t, func() error { // once the zones are listed and their settings read
 		out, stderr, code := c.run(ctx, append([]string{"backfill", "plan"}, what...)...)
 		if code != cli.ExitOK || !strings.Contains(out, "312: 0 final, 312 missing, 0 refused") {
 			return errors.New(out + stderr)
@@ -175,7 +175,7 @@ func TestVerifyAnEmptyPrometheus(t *testing.T) {
 	t.Cleanup(empty.Close)
 	c.environ = append(c.environ, "WEIR_PROMETHEUS_URL="+empty.URL)
 	start := time.Now().UTC().Add(-2 * time.Hour).Format(time.RFC3339)
-	testkit.Eventually(t, time.Minute, func() error { // once there is something in the store
+	testkit.Eventually(t, func() error { // once there is something in the store
 		out, stderr, code := c.run(t.Context(), "backfill", "verify", "--start", start)
 		if !strings.Contains(out, "result: not verified: all ") || !strings.Contains(out, "samples are pending until ") || code != 2 {
 			return fmt.Errorf("exit code %d: %s%s", code, out, stderr)

@@ -156,7 +156,7 @@ func TestHealthyRunIsQuiet(t *testing.T) {
 			Clock: clock.System(), Logger: log, Data: listen(9810), ExposerOps: listen(9811), CollectorOps: listen(9821),
 		})
 	}()
-	testkit.Eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if logs.Count("view replaced by a snapshot") == 0 || logs.Count("msg=leading") == 0 {
 			return fmt.Errorf("it has not begun")
 		}

@@ -45,7 +45,7 @@ func TestBackfillRequestsOfThePage(t *testing.T) {
 		return response, string(body), err
 	}
 	// Of every default dataset something has come.
-	testkit.Eventually(t, 60*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		_, body, err := ask(http.MethodGet, "/backfill?hours=24")
 		for _, family := range []string{"cloudflare_zone_requests", "cloudflare_zone_unique_visitors", "cloudflare_zone_requests_by_country"} {
 			if !strings.Contains(body, "\n"+family+"{") {

@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -68,11 +67,11 @@ func TestStrangersBuildOnTheContract(t *testing.T) {
 	t.Run("checkout", func(t *testing.T) {
 		dir := stranger(t, "tool", strings.ReplaceAll(commands[1], "../weir/", tr.root+"/"), offline)
 		collector, exposer := run(t, prometheus.NewRegistry(), prometheus.NewRegistry())
-		testkit.Eventually(t, 60*time.Second, func() error {
+		testkit.Eventually(t, func() error {
 			return scrape("http://" + exposer + "/backfill?hours=1&zone=shop.example")
 		})
 		var out string
-		testkit.Eventually(t, 60*time.Second, func() error {
+		testkit.Eventually(t, func() error {
 			out = execute(t, dir, nil, "./tool", "-collector="+collector, "-zone=shop.example", "-follow=1s")
 			for _, want := range []string{
 				`(?m)^whole: (true|false)$`, `(?m)^\S+:59Z cloudflare_zone_requests shop\.example  \d+$`,

@@ -85,7 +85,7 @@ func run(t *testing.T, forCollector, forExposer *prometheus.Registry) (collector
 		t.Fatal(err)
 	}
 	start(t, follower.Run)
-	testkit.Eventually(t, 30*time.Second, func() error { return scrape("http://" + data.Addr().String() + "/metrics") })
+	testkit.Eventually(t, func() error { return scrape("http://" + data.Addr().String() + "/metrics") })
 	return listener.Addr().String(), data.Addr().String()
 }
 

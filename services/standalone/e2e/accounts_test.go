@@ -39,7 +39,7 @@ func TestPrometheusHoldsTheTruthOfAccounts(t *testing.T) {
 		t.Fatalf("only %d samples were expected: the test has lost its subject", len(want))
 	}
 	var got map[string]float64
-	testkit.Eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		got = workers(t, prometheus, w.began, until)
 		for series := range want {
 			if _, there := got[series]; !there {

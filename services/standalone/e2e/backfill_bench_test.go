@@ -198,7 +198,7 @@ func (h history) serve(b *testing.B, s collector.Store, config collector.Config)
 		}
 	})
 	url := "http://" + data.Addr().String()
-	testkit.Eventually(b, time.Minute, func() error {
+	testkit.Eventually(b, func() error {
 		resp, err := http.Get(url + "/metrics")
 		if err != nil {
 			return err

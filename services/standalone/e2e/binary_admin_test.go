@@ -40,7 +40,7 @@ func TestBinaryOperatesAllInOne(t *testing.T) {
 		cmd.Dir = p.cmd.Dir
 		return complete(t, cmd)
 	}
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if err := p.running(); err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func TestBinaryOperatesAllInOne(t *testing.T) {
 	if second.code != 1 || !hasLine(second.stderr, "WEIR_GRPC_LISTEN", "address already in use") {
 		t.Errorf("a second process on the same port: exit code %d\n%s", second.code, second.stderr)
 	}
-	p.stop(5 * time.Second)
+	p.stop()
 
 	// A file that others can read is not used.
 	if err := os.Chmod(file, 0o644); err != nil {

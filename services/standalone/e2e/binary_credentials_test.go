@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/testkit"
@@ -32,8 +31,8 @@ func TestBinaryCollectsWithTwoCredentials(t *testing.T) {
 	want := func(metric string, value float64) func() error {
 		return func() error { return isMetric(c, metric, value) }
 	}
-	testkit.Eventually(t, 20*time.Second, want(`weir_collector_scopes{credential="retail",state="active"}`, 4))
-	testkit.Eventually(t, 20*time.Second, want(`weir_collector_scopes{credential="labs",state="active"}`, 3))
+	testkit.Eventually(t, want(`weir_collector_scopes{credential="retail",state="active"}`, 4))
+	testkit.Eventually(t, want(`weir_collector_scopes{credential="labs",state="active"}`, 3))
 	for metric, value := range map[string]float64{
 		`weir_collector_budget_share_requests{user="retail-bot"}`:     90,
 		`weir_collector_budget_share_requests{user="labs"}`:           150,
@@ -45,7 +44,7 @@ func TestBinaryCollectsWithTwoCredentials(t *testing.T) {
 		}
 	}
 	put("retail", renewed.Secret+"\n")
-	testkit.Eventually(t, 100*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		for _, r := range sim.Requests() {
 			if r.Token == renewed.ID && r.Kind == "graphql" {
 				return nil

@@ -176,21 +176,22 @@ func (p *process) running() error {
 	}
 }
 
-// stop asks the process to end, and expects it to do so in time and content.
-func (p *process) stop(within time.Duration) {
+// stop asks the process to end, and expects it to do so without a fault in the
+// time that Kubernetes gives by default.
+func (p *process) stop() {
 	p.t.Helper()
 	began := time.Now()
 	p.signal(syscall.SIGTERM)
-	if status := p.wait(within); !status.Exited() || status.ExitStatus() != 0 {
+	if status := p.wait(30 * time.Second); !status.Exited() || status.ExitStatus() != 0 {
 		p.t.Errorf("%s ended with %s after SIGTERM, want exit status 0", p.name, p.cmd.ProcessState)
 	}
 	p.t.Logf("%s ended %s after SIGTERM", p.name, time.Since(began).Round(time.Millisecond))
 }
 
 // says waits for a line on standard error that has all of parts.
-func (p *process) says(within time.Duration, parts ...string) {
+func (p *process) says(parts ...string) {
 	p.t.Helper()
-	testkit.Eventually(p.t, within, func() error {
+	testkit.Eventually(p.t, func() error {
 		if hasLine(p.log.String(), parts...) {
 			return nil
 		}
@@ -222,7 +223,7 @@ func complete(t *testing.T, cmd *exec.Cmd) outcome {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 	defer cancel()
 	done := make(chan error)
 	spawner() <- func() { done <- cmd.Start() }
@@ -233,7 +234,7 @@ func complete(t *testing.T, cmd *exec.Cmd) outcome {
 	defer stop()
 	err := cmd.Wait()
 	if ctx.Err() != nil {
-		t.Fatalf("%s did not end within 30 s; it wrote:\n%s%s", strings.Join(cmd.Args, " "), &stdout, &stderr)
+		t.Fatalf("%s did not end within %s; it wrote:\n%s%s", strings.Join(cmd.Args, " "), testkit.Patience, &stdout, &stderr)
 	}
 	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
 		t.Fatalf("run %s: %v", cmd.Path, err)

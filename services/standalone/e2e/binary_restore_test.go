@@ -45,7 +45,7 @@ func TestBinaryFollowsARestoredStore(t *testing.T) {
 			x := startExposerBinary(t, nil, c)
 			sim.showsTruth(t, c, x)
 			d.backup()
-			c.stop(5 * time.Second)
+			c.stop()
 
 			// What will be lost: one more dataset.
 			c.again("WEIR_DATASETS=methods_5m")
@@ -54,13 +54,13 @@ func TestBinaryFollowsARestoredStore(t *testing.T) {
 			headAfter(t, c, "methods_5m")
 			lost := newestOf(t, c, "methods_5m")
 			shows(t, x, "cloudflare_zone_requests_by_method", "")
-			c.stop(5 * time.Second)
+			c.stop()
 			restored := d.restore()
 
 			// What comes instead: two others, so that the old head is passed.
 			c.again(append(restored, "WEIR_DATASETS=hosts_5m,colos_5m")...)
 			c.ready()
-			testkit.Eventually(t, 20*time.Second, func() error {
+			testkit.Eventually(t, func() error {
 				head := headAfter(t, c, "hosts_5m", "colos_5m")
 				if head.GetRevision() <= lost.GetRevision() || head.GetStoreId() != lost.GetStoreId() {
 					return fmt.Errorf("the restored store is at revision %d of %s, and %d of %s was lost: the test has no subject yet",
@@ -231,7 +231,7 @@ func headAfter(t *testing.T, c *service, datasets ...string) *bucketv1.ResumePoi
 	t.Helper()
 	rpc, _ := api(t, c)
 	var head *bucketv1.ResumePoint
-	testkit.Eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		answer, err := rpc.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
 		if err != nil {
 			return err
@@ -255,7 +255,7 @@ func headAfter(t *testing.T, c *service, datasets ...string) *bucketv1.ResumePoi
 // several cuts in a row it may be half a minute late.
 func shows(t *testing.T, x *service, family, gone string) {
 	t.Helper()
-	testkit.Eventually(t, 40*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		body, err := page("http://" + x.data + "/metrics")
 		if err != nil {
 			return err

@@ -205,7 +205,7 @@ func TestBinaryCannotRun(t *testing.T) {
 	other := sim.startCollector(t, "WEIR_SQLITE_FILE="+filepath.Join(folder, "used.db"))
 	stamped := filepath.Join(folder, "stamped.db")
 	first := sim.startCollector(t, "WEIR_SQLITE_FILE="+stamped)
-	first.stop(5 * time.Second)
+	first.stop()
 	for _, test := range []struct {
 		name     string
 		settings []string
@@ -288,13 +288,13 @@ func TestBinaryOutlivesABadToken(t *testing.T) {
 			testkit.WriteFile(t, file, []byte(test.token+"\n"))
 			// A pause between passes that is shorter than the one after a refusal.
 			c := sim.startCollector(t, "CF_API_TOKEN=", "CF_API_TOKEN_FILE="+file, "CF_COLLECTION_INTERVAL_SECONDS=1")
-			c.says(20*time.Second, "class=auth", test.says)
+			c.says("class=auth", test.says)
 			if n := c.metric(`weir_collector_upstream_errors_total{class="auth"}`); n < 1 {
 				t.Errorf("weir_collector_upstream_errors_total has %v errors of class auth, want at least 1", n)
 			}
 			c.ready()
 			if test.name != "expired" {
-				c.stop(5 * time.Second)
+				c.stop()
 				return
 			}
 			testkit.WriteFile(t, file, []byte(apiToken+"\n"))

@@ -55,7 +55,7 @@ func TestBinaryStopsLoseNothing(t *testing.T) {
 			shown := uint64(0)
 			for _, how := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGTERM} {
 				at := log.revision()
-				testkit.Eventually(t, 20*time.Second, func() error {
+				testkit.Eventually(t, func() error {
 					if log.revision() == at {
 						return fmt.Errorf("no entry after revision %d", at)
 					}
@@ -67,9 +67,9 @@ func TestBinaryStopsLoseNothing(t *testing.T) {
 				t.Logf("%s at revision %d, %s later", how, log.revision(), moment.Round(time.Millisecond))
 				if how == syscall.SIGKILL {
 					c.signal(how)
-					c.wait(5 * time.Second)
+					c.wait(testkit.Patience)
 				} else {
-					c.stop(4 * time.Second) // the drain time is 2 s
+					c.stop() // the drain time is 2 s
 				}
 				// The view of the exposer stays, and never goes back. It may
 				// be old: after several cuts in a row an exposer waits for
@@ -85,7 +85,7 @@ func TestBinaryStopsLoseNothing(t *testing.T) {
 			sim.ClearFaults()
 			sim.showsTruth(t, c, x)
 			log.whole(t, c)
-			testkit.Eventually(t, 40*time.Second, func() error { // its longest pause is 30 s
+			testkit.Eventually(t, func() error { // its longest pause is 30 s
 				shown, err := x.shows()
 				if err == nil && shown < log.revision() {
 					err = fmt.Errorf("the exposer shows revision %d of %d", shown, log.revision())
@@ -95,7 +95,7 @@ func TestBinaryStopsLoseNothing(t *testing.T) {
 			if n := x.metric("weir_exposer_stream_disconnects_total"); n < 2 {
 				t.Errorf("the exposer counted %v disconnections, want 2 at least", n)
 			}
-			c.stop(4 * time.Second)
+			c.stop()
 			if shown, err := x.shows(); err != nil || shown < log.revision() {
 				t.Errorf("without its collector the exposer shows revision %d (%v), want %d at least", shown, err, log.revision())
 			}
@@ -134,7 +134,7 @@ func record(t *testing.T, conn *grpc.ClientConn) *recorder {
 	rpc := bucketv1.NewBucketServiceClient(conn)
 	r := &recorder{}
 	var info *bucketv1.StoreInfo
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		answer, err := rpc.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
 		info = answer.GetInfo()
 		return err
@@ -190,7 +190,7 @@ func (r *recorder) whole(t *testing.T, c *service) {
 		t.Fatal(err)
 	}
 	head := answer.GetHead().GetRevision()
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if at := r.revision(); at < head {
 			return fmt.Errorf("the reader is at revision %d of %d", at, head)
 		}
@@ -252,24 +252,24 @@ func TestBinariesGoOnAfterAHangup(t *testing.T) {
 	data, ops := address(t), address(t)
 	w := launch(t, "weir", command(t, program(t, "weir"), nil, "run", "--simulate",
 		"--exposer-listen", data, "--exposer-ops-listen", ops, "--collector-ops-listen", address(t)))
-	testkit.Eventually(t, 20*time.Second, func() error { _, err := page("http://" + data + "/-/ready"); return err })
+	testkit.Eventually(t, func() error { _, err := page("http://" + data + "/-/ready"); return err })
 	for _, p := range []*process{c.process, x.process, w} {
 		p.signal(syscall.SIGHUP)
-		p.says(5*time.Second, "level=INFO", "SIGHUP has no effect")
+		p.says("level=INFO", "SIGHUP has no effect")
 	}
 	c.ready()
 	x.ready()
 	x.signal(syscall.SIGTERM)
-	testkit.Eventually(t, 5*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if code, _, body := get(t, "http://"+x.data+"/-/ready"); code != http.StatusServiceUnavailable {
 			return fmt.Errorf("readiness says %d %s after SIGTERM", code, body)
 		}
 		return nil
 	})
 	x.signal(syscall.SIGHUP)
-	if end := x.wait(10 * time.Second); !end.Exited() || end.ExitStatus() != 0 {
+	if end := x.wait(testkit.Patience); !end.Exited() || end.ExitStatus() != 0 {
 		t.Errorf("the exposer ended with %s after SIGTERM and SIGHUP, want exit status 0", x.cmd.ProcessState)
 	}
-	w.stop(5 * time.Second)
-	c.stop(5 * time.Second)
+	w.stop()
+	c.stop()
 }

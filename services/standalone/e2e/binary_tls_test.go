@@ -84,8 +84,8 @@ func TestBinaryReachesCloudflareOverTLS(t *testing.T) {
 			if want := []string{"cf.example:443"}; way.host != "" && !slices.Equal(asked, want) {
 				t.Errorf("the proxy was asked for %q, want %q", asked, want)
 			}
-			x.stop(5 * time.Second)
-			c.stop(5 * time.Second)
+			x.stop()
+			c.stop()
 		})
 	}
 }
@@ -98,26 +98,26 @@ func TestBinaryDistrustsAnUnknownAuthority(t *testing.T) {
 	sim, right := simulateTLS(t)
 	_, wrong := simulateTLS(t)
 	c := sim.startCollector(t, "WEIR_CLOUDFLARE_CA_FILE="+wrong)
-	c.says(20*time.Second, "level=WARN", "cannot list zones", "class=transient", "certificate signed by unknown authority")
+	c.says("level=WARN", "cannot list zones", "class=transient", "certificate signed by unknown authority")
 	if n := c.metric(`weir_collector_upstream_errors_total{class="transient"}`); n < 1 {
 		t.Errorf("weir_collector_upstream_errors_total has %v transient errors, want at least 1", n)
 	}
 	c.ready()
-	c.stop(5 * time.Second)
+	c.stop()
 
 	// With history in the store, the ledger says why its continuation is missing.
 	c.again("WEIR_CLOUDFLARE_CA_FILE=" + right)
 	c.ready()
 	x := startExposerBinary(t, nil, c)
 	sim.showsTruth(t, c, x)
-	c.stop(5 * time.Second)
+	c.stop()
 	proxy := startProxy(t, sim.url)
 	proxy.refuse = true
 	c.again("WEIR_CLOUDFLARE_URL=https://cf.example/client/v4", "HTTPS_PROXY="+proxy.url(marked))
 	c.ready()
-	c.says(20*time.Second, "level=WARN", "class=transient", "through the proxy http://"+proxy.address+": Proxy Authentication Required")
+	c.says("level=WARN", "class=transient", "through the proxy http://"+proxy.address+": Proxy Authentication Required")
 	client, _ := api(t, c)
-	testkit.Eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		return missing(t, client, bucketv1.GapReason_GAP_REASON_UPSTREAM_ERROR, "Proxy Authentication Required")
 	})
 	c.ready()
@@ -144,7 +144,7 @@ func TestBinaryExposerUsesNoProxy(t *testing.T) {
 			"WEIR_COLLECTOR_ADDRESS=" + addresses,
 		}, c)
 		x.ready()
-		x.stop(5 * time.Second)
+		x.stop()
 		if asked := proxy.targets(); len(asked) > 0 {
 			t.Errorf("to %s through the proxy, which was asked for %q", addresses, asked)
 		}

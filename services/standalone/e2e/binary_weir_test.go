@@ -45,7 +45,7 @@ func TestBinaryShowsItselfWithoutAToken(t *testing.T) {
 			args := append(test.args, "--exposer-listen", data, "--exposer-ops-listen", ops, "--collector-ops-listen", collectorOps)
 			p := launch(t, "weir", command(t, program(t, "weir"), nil, args...))
 			base := "http://" + data
-			testkit.Eventually(t, 20*time.Second, func() error {
+			testkit.Eventually(t, func() error {
 				if err := p.running(); err != nil {
 					return err
 				}
@@ -87,7 +87,7 @@ func TestBinaryShowsItselfWithoutAToken(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			p.stop(5 * time.Second)
+			p.stop()
 			calm(t, p)
 			left, err := filepath.Glob(filepath.Join(p.cmd.Dir, "*.db"))
 			if err != nil {
@@ -123,11 +123,11 @@ func TestBinaryKeepsSimulatedDataApart(t *testing.T) {
 	}
 	settings := listen()
 	p := launch(t, "weir", command(t, program(t, "weir"), settings, "run", "--simulate"))
-	testkit.Eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		_, err := page("http://" + strings.TrimPrefix(settings[1], "WEIR_EXPOSER_LISTEN=") + "/-/ready")
 		return err
 	})
-	p.stop(5 * time.Second)
+	p.stop()
 	real := simulate(t, nil) // it does not say what it is
 	for _, at := range []string{real.url, "https://api.cloudflare.com/client/v4"} {
 		o := complete(t, command(t, program(t, "weir"), append(listen(), "CF_API_TOKEN="+apiToken, "WEIR_CLOUDFLARE_URL="+at), "run"))
@@ -144,7 +144,7 @@ func TestBinaryKnowsASimulatorBehindAURL(t *testing.T) {
 	api := address(t)
 	begin := func() *process {
 		p := launch(t, "weir", command(t, program(t, "weir"), nil, "sim", "--listen", api, "--admin-listen", address(t)))
-		testkit.Eventually(t, 10*time.Second, func() error {
+		testkit.Eventually(t, func() error {
 			answer, err := http.Get("http://" + api + "/")
 			if err == nil {
 				err = answer.Body.Close()
@@ -158,10 +158,10 @@ func TestBinaryKnowsASimulatorBehindAURL(t *testing.T) {
 
 	early := real.newCollector(t, settings...) // before there is a simulator
 	early.again()
-	early.says(20*time.Second, "it is not known whether it is a simulator")
+	early.says("it is not known whether it is a simulator")
 	sim := begin()
-	early.says(60*time.Second, "level=WARN", "the response is simulated: true, the store is for simulated data: false", "restart the collector")
-	early.stop(5 * time.Second)
+	early.says("level=WARN", "the response is simulated: true, the store is for simulated data: false", "restart the collector")
+	early.stop()
 
 	c := real.startCollector(t, settings...)
 	x := startExposerBinary(t, nil, c)
@@ -169,15 +169,15 @@ func TestBinaryKnowsASimulatorBehindAURL(t *testing.T) {
 	if got := x.metric("weir_simulated"); got != 1 {
 		t.Errorf("weir_simulated is %v for the data of weir sim, want 1", got)
 	}
-	c.stop(5 * time.Second)
-	sim.stop(5 * time.Second)
+	c.stop()
+	sim.stop()
 	c.again() // the store's mark is believed while nobody answers
 	c.ready()
 	begin()
-	c.stop(5 * time.Second)
+	c.stop()
 	c.again()
 	c.ready()
-	c.stop(5 * time.Second)
+	c.stop()
 	o := complete(t, c.command("run", "--cloudflare-url", real.url))
 	if o.code != 1 || !hasLine(o.stderr, "simulated=true, configured is false") {
 		t.Errorf("another source on a simulated store: exit code %d, want 1 with the reason\n%s", o.code, o.stderr)
@@ -193,8 +193,8 @@ func TestBinarySimulatorIsAsItsFlagsSay(t *testing.T) {
 		t.Helper()
 		api, admin = address(t), address(t)
 		p := launch(t, "weir", command(t, program(t, "weir"), nil, append([]string{"sim", "--listen", api, "--admin-listen", admin}, args...)...))
-		t.Cleanup(func() { p.stop(5 * time.Second) })
-		testkit.Eventually(t, 10*time.Second, func() error { _, err := page("http://" + admin + "/zones"); return err })
+		t.Cleanup(func() { p.stop() })
+		testkit.Eventually(t, func() error { _, err := page("http://" + admin + "/zones"); return err })
 		if want := "WEIR_CLOUDFLARE_URL=http://" + api + "/client/v4 CF_API_TOKEN=" + cfsim.DemoToken; !strings.Contains(p.output.String(), want) {
 			t.Errorf("standard output does not have %q:\n%s", want, p.output)
 		}

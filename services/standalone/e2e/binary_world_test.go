@@ -177,7 +177,7 @@ func newExposer(t *testing.T, settings []string, collectors ...*service) *servic
 // ready waits until the operations listener says that the service is.
 func (s *service) ready() {
 	s.t.Helper()
-	testkit.Eventually(s.t, 20*time.Second, func() error {
+	testkit.Eventually(s.t, func() error {
 		if err := s.running(); err != nil {
 			return err
 		}
@@ -240,7 +240,7 @@ func api(t *testing.T, c *service) (bucketv1.BucketServiceClient, *grpc.ClientCo
 func watchUntil(t *testing.T, c *service, request *bucketv1.WatchBucketsRequest, done func(*bucketv1.WatchBucketsResponse) bool) error {
 	t.Helper()
 	rpc, _ := api(t, c)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 	defer cancel()
 	stream, err := rpc.WatchBuckets(ctx, request)
 	for err == nil {
@@ -342,7 +342,7 @@ func (s *simulated) showsTruth(t *testing.T, c, x *service) {
 	t.Helper()
 	x.ready()
 	client, _ := api(t, c)
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		scopes, err := client.ListScopes(t.Context(), &bucketv1.ListScopesRequest{})
 		if err != nil {
 			return err
@@ -355,7 +355,7 @@ func (s *simulated) showsTruth(t *testing.T, c, x *service) {
 	want, until := s.expected(t, client)
 	var got map[truth.Point]float64
 	read := uint64(0)
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		revision, err := x.shows()
 		if err != nil {
 			return err
@@ -380,7 +380,7 @@ func (s *service) replays(t *testing.T, c *service) {
 	t.Helper()
 	definitions, _ := snapshot(t, c, 0)
 	url := "http://" + s.data + "/metrics?round=5m"
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		status, before, body, err := fetch(url)
 		if err != nil || status != http.StatusOK {
 			return fmt.Errorf("%s is %d: %w", url, status, err)

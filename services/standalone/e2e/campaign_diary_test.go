@@ -113,7 +113,7 @@ func (c *campaign) checkLog() {
 	if len(stored) != head {
 		wrong = append(wrong, fmt.Sprintf("the head is %d, and %d entries are stored up to it", head, len(stored)))
 	}
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if seen, _, _ := c.diary.sofar(); len(seen) < head {
 			return fmt.Errorf("the follower has seen %d entries of %d", len(seen), head)
 		}

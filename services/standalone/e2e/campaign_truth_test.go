@@ -123,7 +123,7 @@ func (c *campaign) fates() {
 func (c *campaign) started() map[string]time.Time {
 	var scopes *bucketv1.ListScopesResponse
 	service := c.service()
-	testkit.Eventually(c.t, 30*time.Second, func() (err error) { // the database has only just come back
+	testkit.Eventually(c.t, func() (err error) { // the database has only just come back
 		scopes, err = service.ListScopes(c.t.Context(), &bucketv1.ListScopesRequest{})
 		return err
 	})
@@ -232,7 +232,7 @@ func (c *campaign) checkTruth(until time.Time) {
 	want := c.expected(until)
 	// Calm: everything that has to be final is. Back-offs that grew in the
 	// trouble end in it.
-	_ = testkit.Poll(90*time.Second, func() error { // what is missing after that is told below
+	_ = testkit.Poll(testkit.Patience, func() error { // what is missing after that is told below
 		entries, _, _ := c.diary.sofar()
 		return lacks(c.logged(entries), truth.Samples{Must: c.must(want)})
 	})

@@ -272,7 +272,7 @@ func (c *campaign) connect(addresses []string) *grpc.ClientConn {
 func (c *campaign) follow(ways []string) {
 	t := c.t
 	store := ""
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if store = pgtest.Exec(t, c.dsn, "SELECT store_id FROM log"); store == "" {
 			return constError("no collector has opened the store yet")
 		}

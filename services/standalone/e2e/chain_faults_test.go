@@ -55,7 +55,7 @@ func (c *chain) ended(f *process, within time.Duration) *adminv1.Backfill {
 // counts are of before its present turn.
 func (c *chain) works() (b *adminv1.Backfill) {
 	c.t.Helper()
-	testkit.Eventually(c.t, time.Minute, func() error {
+	testkit.Eventually(c.t, func() error {
 		list := new(adminv1.ListBackfillsResponse)
 		c.says(0, list, "backfill", "status")
 		if len(list.GetBackfills()) != 1 {
@@ -83,7 +83,7 @@ func role(t *testing.T, c *service) (bucketv1.Role, error) {
 
 func leads(t *testing.T, c *service) {
 	t.Helper()
-	testkit.Eventually(t, 40*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		is, err := role(t, c)
 		if err == nil && is != bucketv1.Role_ROLE_LEADER {
 			err = fmt.Errorf("%s is %s, want the leader", c.data, is)
@@ -102,8 +102,8 @@ func TestBinaryFetchFollowsTheLeader(t *testing.T) {
 		end  func(c *service)
 		all  bool // left to make test-all: its lease expires, or its connection is found dead
 	}{
-		{"stopped", func(c *service) { c.stop(20 * time.Second) }, false},
-		{"killed", func(c *service) { c.signal(syscall.SIGKILL); c.wait(5 * time.Second) }, true},
+		{"stopped", func(c *service) { c.stop() }, false},
+		{"killed", func(c *service) { c.signal(syscall.SIGKILL); c.wait(testkit.Patience) }, true},
 		{"frozen", func(c *service) { c.signal(syscall.SIGSTOP) }, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestBinaryFetchFollowsTheLeader(t *testing.T) {
 			}
 			if tc.name == "frozen" {
 				leader.signal(syscall.SIGCONT)
-				testkit.Eventually(t, 30*time.Second, func() error {
+				testkit.Eventually(t, func() error {
 					is, err := role(t, leader)
 					if err == nil && is != bucketv1.Role_ROLE_STANDBY {
 						err = fmt.Errorf("who was frozen is %s", is)
@@ -213,7 +213,7 @@ func TestBinaryFetchIsContinuedAfterAKill(t *testing.T) {
 	if got, want := c.events(), []string{"BACKFILL_CREATED ada", "BACKFILL_DONE"}; !slices.Equal(got, want) {
 		t.Errorf("audit events are %q, want %q", got, want)
 	}
-	s.stop(10 * time.Second)
+	s.stop()
 	if _, filled := c.stored(log); filled != c.windows() {
 		t.Errorf("a backfill stored %d windows; the report says %d", filled, c.windows())
 	}

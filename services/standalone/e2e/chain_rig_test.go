@@ -143,7 +143,7 @@ func (c *chain) lived(until time.Time) {
 	}
 	life := startActor(t, "the collector of the past", col.Run)
 	self := &service{t: t, ops: ops.Addr().(*net.TCPAddr).String()}
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if n, want := self.metric(`weir_collector_buckets_total{dataset="`+chainDataset), float64(len(c.zones)*280); n < want {
 			return fmt.Errorf("the collector of the past has stored %v buckets, want %v", n, want)
 		}
@@ -182,7 +182,7 @@ func (c *chain) says(code int, response proto.Message, args ...string) {
 func (c *chain) planned(refuses bool) *adminv1.EstimateBackfillResponse {
 	c.t.Helper()
 	e := new(adminv1.EstimateBackfillResponse)
-	testkit.Eventually(c.t, time.Minute, func() error {
+	testkit.Eventually(c.t, func() error {
 		code, out, errs := c.weir(nil, c.of("plan", "--zone", strings.Join(c.zones, ","), "--output", "json")...)
 		if code != 0 {
 			return fmt.Errorf("plan: %s", errs)
@@ -307,7 +307,7 @@ func (c *chain) load(p *promtest.Server, tools promtest.Tools, selected ...strin
 		}
 	}
 	p.Restart() // it would load them within a minute
-	testkit.Eventually(t, 90*time.Second, func() error { return c.holdsTruth(p, 0) })
+	testkit.Eventually(t, func() error { return c.holdsTruth(p, 0) })
 	if r := c.verified(p, 0); r.Equal != c.size() || r.Store != c.size() {
 		t.Errorf("verify compared %d samples, of which %d are equal; the truth has %d", r.Store, r.Equal, c.size())
 	}

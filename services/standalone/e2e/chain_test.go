@@ -47,7 +47,7 @@ func TestBinaryBackfillFromAHoleToProof(t *testing.T) {
 		t.Errorf("the plan counts %v", plan.GetWindows())
 	}
 	gaps := new(adminv1.ListGapsResponse)
-	testkit.Eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		c.says(0, gaps, c.of("gaps", "list")...)
 		if len(gaps.GetGaps()) < len(c.zones) {
 			return constError("the hole is not listed yet")
@@ -91,7 +91,7 @@ func TestBinaryBackfillFromAHoleToProof(t *testing.T) {
 	}
 
 	c.sim.Remove(silence)
-	s.stop(10 * time.Second) // the next leader does not wait for the end of a back-off
+	s.stop() // the next leader does not wait for the end of a back-off
 	s.again()
 	s.ready()
 	c.planned(false)
@@ -113,7 +113,7 @@ func TestBinaryBackfillFromAHoleToProof(t *testing.T) {
 		t.Errorf("verify found %+v after the repair of the store; want %d of %d samples missing, which no scrape can have shown but %d", r, lacks, c.size(), before.Differing["missing"])
 	}
 	c.load(p, tools, c.of("--job", archiveJob, "--instance", archiveInstance)...) // no scrape of the last days tells them
-	s.stop(10 * time.Second)
+	s.stop()
 	if _, filled := c.stored(log); filled == 0 {
 		t.Error("nothing was filled by the backfill alone")
 	}
@@ -165,7 +165,7 @@ func TestBinaryBackfillBeyondCloudflaresRetention(t *testing.T) {
 		}
 		c.load(p, tools, "--missing-only", findings)
 	}
-	s.stop(10 * time.Second)
+	s.stop()
 	if _, filled := c.stored(nil); filled != c.windows()-windows {
 		t.Errorf("a backfill stored %d windows; the report says %d", filled, c.windows()-windows)
 	}

@@ -42,7 +42,7 @@ func scrapes(t *testing.T, p *promtest.Server, n int) {
 	t.Helper()
 	for range n {
 		last := target(p).LastScrape
-		testkit.Eventually(t, 15*time.Second, func() error {
+		testkit.Eventually(t, func() error {
 			if now := target(p).LastScrape; !now.After(last) {
 				return constError("no further scrape yet")
 			}
@@ -134,7 +134,7 @@ func TestWithoutTheWindowPrometheusDropsWhileAllLooksWell(t *testing.T) {
 		p.Reload("scrape_configs:\n" + self)
 		// The head of the database is at now before Weir's samples come, as it is
 		// in a Prometheus that scrapes anything else.
-		testkit.Eventually(t, 30*time.Second, func() error {
+		testkit.Eventually(t, func() error {
 			if len(p.Query("up{job=\"self\"} == 1", time.Now())) == 0 {
 				return constError("Prometheus has not scraped itself yet")
 			}
@@ -142,7 +142,7 @@ func TestWithoutTheWindowPrometheusDropsWhileAllLooksWell(t *testing.T) {
 		})
 		const served = 30
 		p.Reload("scrape_configs:\n" + self + job("weir", replayer(t, served, 5*time.Minute)))
-		testkit.Eventually(t, 30*time.Second, func() error {
+		testkit.Eventually(t, func() error {
 			if target(p).LastScrape.IsZero() {
 				return constError("no scrape yet")
 			}
@@ -191,7 +191,7 @@ func TestShippedConfigurationInRealTime(t *testing.T) {
 		return standalone.Run(ctx, c, x, standalone.Deps{Clock: w.clock, Logger: testkit.Logger(t)})
 	})
 	lines := 0
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		status, _, body, err := fetch("http://" + data + "/metrics")
 		if err != nil {
 			return err
@@ -203,7 +203,7 @@ func TestShippedConfigurationInRealTime(t *testing.T) {
 	})
 	p := startPrometheus(t, 30*time.Hour, data)
 	var body []byte
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		_, was, shown, err := fetch("http://" + data + "/metrics")
 		if err != nil {
 			return err

@@ -315,7 +315,7 @@ func (s *dashboardStage) daysAgo(n int) string {
 // them, take time of this machine; the story's clock stands still meanwhile.
 func (s *dashboardStage) says(enough int, line string) {
 	s.t.Helper()
-	testkit.Eventually(s.t, 2*time.Minute, func() error {
+	testkit.Eventually(s.t, func() error {
 		n := 0
 		for _, name := range []string{"collector-1", "collector-2"} {
 			if body, err := page("http://" + s.w.ops[name] + "/metrics"); err == nil && strings.Contains(body, "\n"+line+"\n") {

@@ -115,7 +115,7 @@ func newClinic(t *testing.T) *clinic {
 		x.ready()
 		c.exposers = append(c.exposers, x)
 	}
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if n := c.collector.metric("weir_collector_gap_windows"); n > 0 || c.collector.metric("weir_collector_buckets_total") == 0 {
 			return fmt.Errorf("%v windows are missing", n)
 		}
@@ -126,7 +126,7 @@ func newClinic(t *testing.T) *clinic {
 		return nil
 	})
 	grown(t)
-	c.collector.stop(10 * time.Second) // data that survives it
+	c.collector.stop() // data that survives it
 	c.collector.again()
 	c.collector.ready()
 	targets := func(list ...string) string { return `["` + strings.Join(list, `", "`) + `"]` }
@@ -151,7 +151,7 @@ func newClinic(t *testing.T) *clinic {
 func grown(t *testing.T) {
 	t.Helper()
 	stored := time.Now()
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if age := time.Since(stored); age < 3*time.Second {
 			return fmt.Errorf("the first entries are %s old", age)
 		}
@@ -163,7 +163,7 @@ func grown(t *testing.T) {
 func (c *clinic) becomes(failed ...string) (v verdict) {
 	c.t.Helper()
 	failed = slices.Sorted(slices.Values(failed)) // a copy
-	testkit.Eventually(c.t, 40*time.Second, func() error {
+	testkit.Eventually(c.t, func() error {
 		v = examine(c.t, c.settings)
 		got := v.of("fail")
 		if slices.Sort(got); !slices.Equal(got, failed) {
@@ -181,7 +181,7 @@ func (c *clinic) becomes(failed ...string) (v verdict) {
 // warns waits until a check warns and says so, while none fails.
 func (c *clinic) warns(check, says string) {
 	c.t.Helper()
-	testkit.Eventually(c.t, 40*time.Second, func() error {
+	testkit.Eventually(c.t, func() error {
 		v := examine(c.t, c.settings)
 		if failed := v.of("fail"); len(failed) > 0 || !slices.Contains(v.of("warn"), check) || !strings.Contains(v.text(check), says) {
 			return fmt.Errorf("failed are %v; %s says %q, want a warning with %q", failed, check, v.text(check), says)
@@ -196,7 +196,7 @@ func TestBinaryDoctor(t *testing.T) {
 	t.Parallel()
 	c := newClinic(t)
 	var v verdict
-	testkit.Eventually(t, time.Minute, func() error { // a loaded machine collects slowly
+	testkit.Eventually(t, func() error { // a loaded machine collects slowly
 		v = c.becomes()
 		if warned := v.of("warn"); !slices.Equal(warned, []string{"store.replication"}) { // the test has one server
 			text := ""
@@ -287,7 +287,7 @@ func (c *clinic) debian(tools promtest.Tools) {
 // passes waits until nothing fails and these checks pass.
 func (c *clinic) passes(checks ...string) (v verdict) {
 	c.t.Helper()
-	testkit.Eventually(c.t, 2*time.Minute, func() error {
+	testkit.Eventually(c.t, func() error {
 		v = examine(c.t, c.settings)
 		for _, check := range append(checks, v.of("fail")...) {
 			if !slices.Contains(v.of("pass"), check) || slices.Contains(v.of("fail"), check) {
@@ -477,16 +477,16 @@ func (c *clinic) faults() []realFault {
 			c.as("WEIR_COLLECTOR_ADDRESS="+other.data, "WEIR_OPERATIONS_URLS=http://"+other.ops, "WEIR_DATABASE_URL=", "WEIR_EXPOSER_URLS=", "WEIR_PROMETHEUS_URL=", "CF_API_TOKEN=")()
 		}, given},
 		{"nobody leads", []string{"collector.leader"}, "nobody holds the lease", func() {
-			c.collector.stop(10 * time.Second)
+			c.collector.stop()
 			c.as("WEIR_COLLECTOR_ADDRESS=", "WEIR_OPERATIONS_URLS=")() // its status is computed from the store
 		}, func() { c.collector.again(); c.collector.ready(); given() }},
-		{"the collector is gone", []string{"collector.reachable", "operations.reachable", "backfill_path"}, "does not respond", func() { c.collector.stop(10 * time.Second) }, func() { c.collector.again(); c.collector.ready() }},
+		{"the collector is gone", []string{"collector.reachable", "operations.reachable", "backfill_path"}, "does not respond", func() { c.collector.stop() }, func() { c.collector.again(); c.collector.ready() }},
 		{"Postgres away", []string{"store.reachable", "collector.reachable", "durability", "backfill_path"}, "connection refused", c.server.Stop, c.server.Start},
 		{"timestamps", []string{"prometheus.honor_timestamps", "replay_bounded"}, "honor_timestamps is false", c.reload("honor_timestamps: true", "honor_timestamps: false"), whole},
 		{"two series", []string{"prometheus.duplicates", "backfill_path"}, "instance=", c.reload("      - {target_label: instance, replacement: weir}", "      - {target_label: other, replacement: weir}"), whole},
 		{"the collector's token refused", []string{"collector.problems", "prometheus.duplicates", "backfill_path"}, "refuses the API token", func() {
 			c.inject(apiToken, cfsim.Fault{Kind: cfsim.FaultTokenUnknown})()
-			c.collector.stop(10 * time.Second) // a start asks at once
+			c.collector.stop() // a start asks at once
 			c.collector.again()
 		}, nil},
 	}
@@ -540,7 +540,7 @@ func TestBinaryDoctorOfAllInOne(t *testing.T) {
 	settings := []string{"WEIR_SQLITE_FILE=" + file, "WEIR_EXPOSER_LISTEN=" + data, "WEIR_EXPOSER_OPS_LISTEN=" + ops, "WEIR_COLLECTOR_OPS_LISTEN=" + collectorOps}
 	run := func() *process {
 		p := launch(t, "weir", command(t, program(t, "weir"), settings, "run", "--simulate", "--initial-lookback", "3h"))
-		testkit.Eventually(t, 30*time.Second, func() error {
+		testkit.Eventually(t, func() error {
 			_, err := page("http://" + data + "/-/ready")
 			return err
 		})
@@ -548,16 +548,16 @@ func TestBinaryDoctorOfAllInOne(t *testing.T) {
 	}
 	asked := []string{"WEIR_SQLITE_FILE=" + file, "WEIR_EXPOSER_URLS=http://" + data, "WEIR_OPERATIONS_URLS=http://" + ops + ",http://" + collectorOps}
 	p := run()
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if v := examine(t, asked); len(v.of("fail")) > 0 || v.text("collector.coverage") == "" {
 			return fmt.Errorf("failed are %v", v.of("fail"))
 		}
 		return nil
 	})
 	grown(t)
-	p.stop(10 * time.Second)
+	p.stop()
 	run()
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		v := examine(t, asked)
 		if bad := slices.Concat(v.of("fail"), v.of("warn")); len(bad) > 0 {
 			return fmt.Errorf("not passed are %v: %s", bad, v.text(bad[0]))

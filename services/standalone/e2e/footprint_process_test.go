@@ -59,7 +59,7 @@ func measureProcesses(t *testing.T, zones int) footprint {
 	s.url = cfsimtest.Start(t, s.Server)
 	// The whole share, since it is to begin soon.
 	collector := s.startCollector(t, "WEIR_DATABASE_URL="+withPassword(t, pgtest.DSN(t)), "WEIR_MIGRATE=true", "WEIR_INITIAL_LOOKBACK=24h", "WEIR_BUDGET_SHARE=100%")
-	testkit.Eventually(t, 20*time.Minute, func() error {
+	testkit.Within(t, 20*time.Minute, func() error {
 		until := collector.metric(`weir_collector_complete_until_timestamp_seconds{dataset="http_5m"}`)
 		if gaps := collector.metric("weir_collector_gap_windows{"); gaps > 0 || time.Since(time.Unix(int64(until), 0)) > time.Hour {
 			return fmt.Errorf("%v gaps, complete until %v", gaps, until)
@@ -72,7 +72,7 @@ func measureProcesses(t *testing.T, zones int) footprint {
 	p := promtest.Start(t, strings.ReplaceAll(config, "%q", ""))
 	idle := resident(t, p)
 	p.Reload(fmt.Sprintf(config, exposer.data))
-	testkit.Eventually(t, 5*time.Minute, func() error {
+	testkit.Within(t, 5*time.Minute, func() error {
 		if n := p.Own("prometheus_target_interval_length_seconds_count"); n < 12 {
 			return fmt.Errorf("Prometheus has scraped %v times", n)
 		}
@@ -109,7 +109,7 @@ func measureProcesses(t *testing.T, zones int) footprint {
 	}
 	out.blocks = share * folderSize(t, blocks) / 1e6
 	for _, running := range []*service{exposer, collector} {
-		running.stop(20 * time.Second)
+		running.stop()
 	}
 	p.Stop()
 	t.Logf("%d zones: %+v", zones, out)

@@ -33,7 +33,7 @@ func TestBackfillHealthySetupVerifiesClean(t *testing.T) {
 		}
 		return r
 	}
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if len(p.Query(`last_over_time(cloudflare_zone_requests[1h])`, time.Now())) < 3 {
 			return constError("Prometheus has no samples yet")
 		}
@@ -46,7 +46,7 @@ func TestBackfillHealthySetupVerifiesClean(t *testing.T) {
 	// A page of the round is there when a sample older than the newest windows is; the page
 	// in turn may have none of the last 20 hours.
 	schedule := carousel.New(5*time.Minute, 24*time.Hour, 30)
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		now := time.Now()
 		page := schedule.Windows(schedule.InTurn(carousel.TurnOf(now)))
 		old := page.Intersect(bucket.Window{Start: bucket.TimeOf(now.Add(-19 * time.Hour)), End: bucket.TimeOf(now.Add(-70 * time.Minute))})

@@ -53,7 +53,7 @@ func TestBackfillIsContinuedAfterAKill(t *testing.T) {
 	load := []string{"import", folder, "--to", "blocks", "--data-dir", p.DataDir(), "--promtool", tools.Promtool}
 	a.kill(r, p, kills, 3*time.Second, load...)
 	p.Restart()
-	testkit.Eventually(t, 90*time.Second, func() error { return a.holdsTruth(p, 0) })
+	testkit.Eventually(t, func() error { return a.holdsTruth(p, 0) })
 	a.kill(r, p, kills, time.Second, of("verify", "--findings", filepath.Join(t.TempDir(), "findings"))...)
 	clean := launch(t, "weir backfill clean", command(t, program(t, "weir"), a.environment(nil), "backfill", "clean", folder))
 	select {
@@ -82,7 +82,7 @@ func TestBackfillIsContinuedAfterAKill(t *testing.T) {
 	get(t, v.URL()+"/internal/force_flush")
 	a.kill(r, v, kills, 2*time.Second, of("import", "--to", "victoriametrics")...)
 	get(t, v.URL()+"/internal/force_flush")
-	testkit.Eventually(t, time.Minute, func() error { return a.holdsTruth(v, 1e-12) })
+	testkit.Eventually(t, func() error { return a.holdsTruth(v, 1e-12) })
 }
 
 // kill runs "weir backfill …" and kills it after a random time, so many times, and then runs

@@ -105,7 +105,7 @@ func TestBackfillVictoriaMetrics(t *testing.T) {
 		t.Fatalf("import exits with %d", code)
 	}
 	get(t, v.URL()+"/internal/force_flush")
-	testkit.Eventually(t, time.Minute, func() error { return a.holdsTruth(v, 1e-12) })
+	testkit.Eventually(t, func() error { return a.holdsTruth(v, 1e-12) })
 	a.verify(v, 0)
 }
 

@@ -129,7 +129,7 @@ func testReceiver(t *testing.T, adds []string, start func(window time.Duration) 
 
 	const enough = 120 * time.Hour
 	stores.Restart(flag + enough.String())
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if len(p.Samples(mark, now.Add(-time.Minute), now.Add(time.Minute))) != 1 {
 			return constError("the receiver does not show its samples yet")
 		}

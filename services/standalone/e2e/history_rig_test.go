@@ -205,7 +205,7 @@ scrape_configs: [{job_name: self, scrape_interval: 1s, static_configs: [{targets
 	}
 	p.Start()
 	p.Reload(strings.ReplaceAll(config, "SELF", strings.TrimPrefix(p.URL(), "http://")))
-	testkit.Eventually(a.t, time.Minute, func() error {
+	testkit.Eventually(a.t, func() error {
 		if p.Own("prometheus_tsdb_head_series") == 0 || len(p.Query("up", time.Now())) == 0 {
 			return constError("Prometheus has not scraped itself yet")
 		}

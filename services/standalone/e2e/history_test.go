@@ -67,7 +67,7 @@ func TestBackfillHoleToProof(t *testing.T) {
 				t.Errorf("the second import exits with %d", code)
 			}
 			p.Restart() // it would load them within a minute
-			testkit.Eventually(t, 90*time.Second, func() error { return a.holdsTruth(p, 0) })
+			testkit.Eventually(t, func() error { return a.holdsTruth(p, 0) })
 			a.verify(p, 0)
 			if code, _, _ := a.weir(nil, "clean", folder); code != 0 {
 				t.Errorf("clean exits with %d", code)
@@ -234,8 +234,8 @@ func TestBackfillVerifyInterrupted(t *testing.T) {
 	w := launch(t, "weir backfill verify", cmd)
 	<-asked
 	w.signal(syscall.SIGTERM)
-	if code := w.wait(20 * time.Second).ExitStatus(); code != 2 {
+	if code := w.wait(testkit.Patience).ExitStatus(); code != 2 {
 		t.Errorf("the exit code is %d, want 2", code)
 	}
-	w.says(time.Second, "interrupted; run the same command again")
+	w.says("interrupted; run the same command again")
 }

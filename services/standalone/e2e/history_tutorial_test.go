@@ -51,7 +51,7 @@ func TestTutorialBackfill(t *testing.T) {
 		n++
 		if n == 5 {
 			p.Restart() // instead of a minute
-			testkit.Eventually(t, 90*time.Second, func() error { return a.holdsTruth(p, 0) })
+			testkit.Eventually(t, func() error { return a.holdsTruth(p, 0) })
 		}
 		cmd := exec.Command("sh", "-c", replace(line, here, there))
 		cmd.Dir = dir

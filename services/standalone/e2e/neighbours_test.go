@@ -107,7 +107,7 @@ func TestEveryNeighbourHoldsTheTruth(t *testing.T) {
 			continue
 		}
 		t.Run(n.name, func(t *testing.T) {
-			_ = testkit.Poll(20*time.Second, func() error { return lacks(held(t, servers[i], since), want) })
+			_ = testkit.Poll(testkit.Patience, func() error { return lacks(held(t, servers[i], since), want) })
 			compare(t, held(t, servers[i], since), want, until)
 			quiet(t, servers[i])
 		})
@@ -199,7 +199,7 @@ func TestAnOutageMarksNoSampleStaleInVictoriaMetrics(t *testing.T) {
 			scrapes := func() { // two whole ones, and the beginning of the next
 				t.Helper()
 				from := asked.Load()
-				testkit.Eventually(t, 30*time.Second, func() error {
+				testkit.Eventually(t, func() error {
 					if n := asked.Load() - from; n < 4 {
 						return fmt.Errorf("%d scrapes", n)
 					}

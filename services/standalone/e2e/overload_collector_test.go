@@ -96,13 +96,13 @@ func TestBinaryCollectorUnderOverload(t *testing.T) {
 	if c.count("GetStatus", "OK") == 0 || c.count("ListBuckets", "OK") == 0 {
 		t.Error("nobody else was served")
 	}
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if open := s.metric("weir_collector_streams "); open != 0 {
 			return fmt.Errorf("%v streams are left", open)
 		}
 		return nil
 	})
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		// The ten connections stay open until the test ends.
 		if now, open := s.metric("go_goroutines "), s.sockets(); open > sockets+streams/perConn+4 || now > goroutines+100 {
 			return fmt.Errorf("%d sockets and %v goroutines are left; before there were %d and %v", open, now, sockets, goroutines)
@@ -125,7 +125,7 @@ func TestBinaryCollectorUnderOverload(t *testing.T) {
 // something waits until a collector has something to give, and returns its head.
 func something(t *testing.T, rpc bucketv1.BucketServiceClient) (head *bucketv1.ResumePoint) {
 	t.Helper()
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		answer, err := rpc.GetStatus(t.Context(), &bucketv1.GetStatusRequest{})
 		if err != nil {
 			return err

@@ -112,7 +112,7 @@ func TestBinaryExposerUnderOverload(t *testing.T) {
 	}
 
 	// Everybody has gone, and so is everything that was for them.
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		now, open := x.metric("go_goroutines "), x.sockets()
 		if flying := x.metric("weir_exposer_scrapes_in_flight ") + x.metric("weir_exposer_backfills_in_flight "); flying != 0 {
 			return fmt.Errorf("%v requests are still in flight", flying)
@@ -184,7 +184,7 @@ func (c *crowd) backfill(from *http.Client, url string, want []byte) {
 // reference is a body, asked for by one person in peace.
 func reference(t *testing.T, url, accept string) (body []byte) {
 	t.Helper()
-	testkit.Eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 		if err != nil {
 			return err

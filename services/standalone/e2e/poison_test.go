@@ -127,7 +127,7 @@ func TestWhatCannotBeReadStopsNobody(t *testing.T) {
 		return fmt.Errorf("/metrics shows nothing of zone %q after %d", zone, after)
 	}
 	for _, zone := range []string{shop, "bbbbbbbb", api, "media.example"} {
-		testkit.Eventually(t, time.Minute, func() error { return shows(zone, 0) })
+		testkit.Eventually(t, func() error { return shows(zone, 0) })
 	}
 	status := func(address string) *bucketv1.GetStatusResponse {
 		t.Helper()
@@ -152,11 +152,11 @@ func TestWhatCannotBeReadStopsNobody(t *testing.T) {
 	}
 	for _, process := range []string{first, second} {
 		for _, zone := range []string{shop, blog, api} {
-			testkit.Eventually(t, time.Minute, func() error { return told(process, "INVALID_VALUE", zone) })
+			testkit.Eventually(t, func() error { return told(process, "INVALID_VALUE", zone) })
 		}
 	}
 
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if n := strings.TrimSpace(pgtest.Exec(t, dsn, fmt.Sprintf(`SELECT count(*) >= 6 FROM bucket WHERE dataset = 'http_5m' AND scope_id = '\x%s'`, media))); n != "t" {
 			return constError("the zone has few buckets yet")
 		}
@@ -175,11 +175,11 @@ func TestWhatCannotBeReadStopsNobody(t *testing.T) {
 		c.start()
 	}
 	for _, zone := range []string{shop, "bbbbbbbb", api, "media.example"} {
-		testkit.Eventually(t, time.Minute, func() error { return shows(zone, newest+600) })
+		testkit.Eventually(t, func() error { return shows(zone, newest+600) })
 	}
 	for _, process := range []string{first, second} {
-		testkit.Eventually(t, 3*time.Minute, func() error { return told(process, "STORE_UNREADABLE", "http_5m zone "+media) })
-		testkit.Eventually(t, time.Minute, func() error {
+		testkit.Within(t, 3*time.Minute, func() error { return told(process, "STORE_UNREADABLE", "http_5m zone "+media) })
+		testkit.Eventually(t, func() error {
 			for _, d := range status(process).GetDatasets() {
 				if d.GetDataset() == "http_5m" && d.GetWindowsUnreadable() == 4 {
 					return nil
@@ -200,8 +200,8 @@ func TestWhatCannotBeReadStopsNobody(t *testing.T) {
 	}
 	// The names are whole again, and everybody's data goes on under them.
 	odd.Store(false)
-	testkit.Eventually(t, 2*time.Minute, func() error { return shows("shop.example", newest+600) })
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error { return shows("shop.example", newest+600) })
+	testkit.Eventually(t, func() error {
 		if err := told(first, "INVALID_VALUE", "zone "); err == nil {
 			return constError("problems about names are told although they are whole")
 		}

@@ -93,7 +93,7 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 		return conn
 	}
 	getStatus := func(conn *grpc.ClientConn) error {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 		defer cancel()
 		_, err := bucketv1.NewBucketServiceClient(conn).GetStatus(ctx, &bucketv1.GetStatusRequest{})
 		return err
@@ -107,7 +107,7 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 20*time.Second, func() error { return reached(1, watches...) })
+	testkit.Eventually(t, func() error { return reached(1, watches...) })
 	scrapes := scrape(t, x.data, "old", oldCA, newCA)
 
 	// replace empties a file, waits until the process has noticed and goes on
@@ -123,9 +123,9 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 		if err := os.WriteFile(file(name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		testkit.Eventually(t, 10*time.Second, func() error { return isMetric(s, usable, 0) })
+		testkit.Eventually(t, func() error { return isMetric(s, usable, 0) })
 		testkit.WriteFile(t, file(name), []byte(content))
-		testkit.Eventually(t, 10*time.Second, func() error {
+		testkit.Eventually(t, func() error {
 			if s.metric(changed) == since {
 				return constError(s.name + " has not taken the new " + setting + " into use")
 			}
@@ -137,7 +137,7 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 		t.Helper()
 		disconnects := x.metric("weir_exposer_stream_disconnects_total")
 		after()
-		testkit.Eventually(t, 20*time.Second, func() error {
+		testkit.Eventually(t, func() error {
 			if x.metric("weir_exposer_stream_disconnects_total") == disconnects {
 				return constError("the exposer has not noticed that its stream ended")
 			}
@@ -147,7 +147,7 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 
 	t.Log("Cloudflare's token")
 	replace(c, "CF_API_TOKEN_FILE", "cloudflare", renewed+"\n")
-	testkit.Eventually(t, 20*time.Second, func() error { return front.asked(renewed) })
+	testkit.Eventually(t, func() error { return front.asked(renewed) })
 	front.revoke(apiToken)
 
 	t.Log("the bearer token")
@@ -203,7 +203,7 @@ func TestBinarySecretsRotateUnderLoad(t *testing.T) {
 
 	// Nothing was lost, and nobody was kept out.
 	head := uint64(c.metric("weir_collector_feed_revision"))
-	testkit.Eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		return errors.Join(reached(head, watches...), isMetric(x, "weir_exposer_revision", float64(max(head, watches[0].revision()))))
 	})
 	n, failed := scrapes.stop()
@@ -400,7 +400,7 @@ func (s *scraper) as(t *testing.T, user string) {
 	s.user = user
 	before := s.n
 	s.mu.Unlock()
-	testkit.Eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.n == before {

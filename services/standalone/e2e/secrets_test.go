@@ -198,7 +198,7 @@ func showsNoSecretAtWork(t *testing.T, format string) {
 		body, err := io.ReadAll(response.Body)
 		return response.StatusCode, fmt.Sprintf("%s\n%v\n%s", response.Status, response.Header, body), err
 	}
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		_, page, err := ask(x.data, "/metrics", "old")
 		if err == nil && !strings.Contains(page, "cloudflare_zone_requests{") {
 			err = constError("/metrics has no requests yet: " + page[:min(len(page), 200)])
@@ -252,7 +252,7 @@ func showsNoSecretAtWork(t *testing.T, format string) {
 			tr.search(t, s.name+"'s command line", string(title))
 		}
 		s.signal(syscall.SIGQUIT) // what a crash prints: every goroutine
-		s.wait(10 * time.Second)
+		s.wait(testkit.Patience)
 		if !strings.Contains(s.log.String(), "goroutine 1 ") {
 			t.Errorf("%s has not printed its goroutines", s.name)
 		}
@@ -422,9 +422,9 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 					s.ready()
 					test.trouble()
 				}
-				s.says(20*time.Second, test.says...)
+				s.says(test.says...)
 				var answers map[string]string
-				testkit.Eventually(t, 20*time.Second, func() (err error) {
+				testkit.Eventually(t, func() (err error) {
 					if answers, err = s.answers(t); err == nil && len(test.shows) > 0 && !hasLine(strings.Join(slices.Collect(maps.Values(answers)), "\n"), test.shows...) {
 						err = fmt.Errorf("no answer has a line with all of %q", test.shows)
 					}
@@ -433,7 +433,7 @@ func TestBinaryShowsNoSecretInTrouble(t *testing.T) {
 				for of, text := range answers {
 					tr.search(t, of, text)
 				}
-				s.stop(10 * time.Second)
+				s.stop()
 				stdout, stderr = s.output.String(), s.log.String()
 			} else {
 				o := complete(t, cmd)

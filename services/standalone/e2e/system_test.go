@@ -129,8 +129,8 @@ func (a *actor) stop() {
 		if err != nil {
 			a.t.Errorf("%s ended with: %v", a.name, err)
 		}
-	case <-time.After(30 * time.Second):
-		a.t.Fatalf("%s did not stop within 30 s", a.name)
+	case <-time.After(testkit.Patience):
+		a.t.Fatalf("%s did not stop within %s", a.name, testkit.Patience)
 	}
 }
 
@@ -274,7 +274,7 @@ func startPrometheusOf(t *testing.T, tools promtest.Tools, window time.Duration,
 	p := tools.Start(t, strings.ReplaceAll(config, "PROMETHEUS", "127.0.0.1:1"))
 	p.Reload(strings.ReplaceAll(config, "PROMETHEUS", strings.TrimPrefix(p.URL(), "http://")))
 	// Discovering targets takes seconds, in which a fast clock would run on.
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if len(p.Targets()) < len(targets)+1 || target(p).LastScrape.IsZero() {
 			return constError("Prometheus has not tried its targets yet")
 		}

@@ -114,7 +114,7 @@ const worked = 2200 * time.Millisecond
 func (u *upgrade) end(c *service) {
 	u.t.Helper()
 	time.Sleep(time.Until(u.followed.Add(worked)))
-	c.stop(5 * time.Second)
+	c.stop()
 	u.content(c)
 }
 
@@ -153,7 +153,7 @@ func (u *upgrade) turn(next *service, zones ...string) {
 		}
 	}
 	rpc, _ := api(t, next)
-	testkit.Eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		answer, err := rpc.ListScopes(t.Context(), &bucketv1.ListScopesRequest{})
 		collected := slices.DeleteFunc(answer.GetScopes(), func(s *bucketv1.ScopeInfo) bool { return s.GetScope().GetKind() != bucketv1.ScopeKind_SCOPE_KIND_ZONE })
 		if err == nil && len(collected) < len(u.zones) {
@@ -171,7 +171,7 @@ func (u *upgrade) leads(c *service) {
 		version = previousVersion
 	}
 	rpc, _ := api(u.t, c)
-	testkit.Eventually(u.t, 20*time.Second, func() error {
+	testkit.Eventually(u.t, func() error {
 		status, err := rpc.GetStatus(u.t.Context(), &bucketv1.GetStatusRequest{})
 		if err != nil {
 			return err
@@ -204,7 +204,7 @@ func (u *upgrade) followedAlike() {
 	u.t.Helper()
 	end := time.Now().UTC().Truncate(time.Second)
 	history := fmt.Sprintf("/backfill?start=%s&end=%s", end.Add(-48*time.Hour).Truncate(24*time.Hour).Format(time.RFC3339), end.Format(time.RFC3339))
-	testkit.Eventually(u.t, 20*time.Second, func() error {
+	testkit.Eventually(u.t, func() error {
 		var revisions [2]uint64
 		var bodies [2]string
 		for i, x := range u.exposers {

@@ -83,7 +83,7 @@ func theEnd(t *testing.T, w *world, prometheus *promtest.Server) {
 	want := w.expected(until)
 	since := w.began.Add(-50 * time.Hour) // the first day's bucket may begin that early
 	// What is missing after that is told by the comparison.
-	_ = testkit.Poll(20*time.Second, func() error { return lacks(held(t, prometheus, since), want) })
+	_ = testkit.Poll(testkit.Patience, func() error { return lacks(held(t, prometheus, since), want) })
 	compare(t, held(t, prometheus, since), want, until)
 	quiet(t, prometheus)
 	settled(t, prometheus)
@@ -95,9 +95,9 @@ func theEnd(t *testing.T, w *world, prometheus *promtest.Server) {
 func settled(t *testing.T, p *promtest.Server) {
 	t.Helper()
 	const appended = "prometheus_tsdb_head_out_of_order_samples_appended_total"
-	testkit.Eventually(t, 30*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		before, scrapes := p.Own(appended), p.Own("prometheus_tsdb_head_samples_appended_total")
-		testkit.Eventually(t, 10*time.Second, func() error {
+		testkit.Eventually(t, func() error {
 			if p.Own("prometheus_tsdb_head_samples_appended_total") < scrapes+100 {
 				return constError("Prometheus has not scraped yet")
 			}
@@ -134,7 +134,7 @@ func TestAllInOneHoldsTheTruth(t *testing.T) {
 // sameBytes checks G5: at one revision and in one turn, one body.
 func sameBytes(t *testing.T, a, b string) {
 	t.Helper()
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		_, ha, ba := get(t, "http://"+a+"/metrics")
 		_, hb, bb := get(t, "http://"+b+"/metrics")
 		if position(ha) != position(hb) || ha.Get("X-Weir-Revision") == "" || ha.Get("X-Weir-Pages-Missing")+hb.Get("X-Weir-Pages-Missing") != "" {

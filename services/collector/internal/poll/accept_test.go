@@ -106,7 +106,7 @@ func TestAcceptedGaps(t *testing.T) {
 		if e := w.events(); len(e) != 2 || e[0].GetRefused() != "nothing of the selection is missing" || e[0].GetActor() != "ada" || e[0].GetAfter() != "" {
 			t.Errorf("events %v", e)
 		}
-		testkit.Eventually(t, 10*time.Second, func() error { // the loop counts after it has answered
+		testkit.Eventually(t, func() error { // the loop counts after it has answered
 			if n := w.metric("weir_collector_gap_windows", ""); n != missing-12 {
 				return fmt.Errorf("%v gap windows are counted, %v before", n, missing)
 			}

@@ -84,7 +84,7 @@ func page(n int) recent.Page {
 // take waits for so many pages of an owner.
 func take(t *testing.T, f *pages.Fetcher, owner any, n int) (all []recent.Fetched) {
 	t.Helper()
-	testkit.Eventually(t, 20*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		got, _ := f.Take(owner)
 		if all = append(all, got...); len(all) < n {
 			return fmt.Errorf("%d pages are there, want %d", len(all), n)
@@ -124,7 +124,7 @@ func TestAFailedPageIsTriedAgain(t *testing.T) {
 	l.down.Store(true)
 	owner := new(int)
 	f.Want(owner, []recent.Page{page(0)})
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if _, err := f.Take(owner); err == nil {
 			return errors.New("no failure is told")
 		}
@@ -172,7 +172,7 @@ func TestAnotherOwnerIsServedAtOnce(t *testing.T) {
 	l.hangs.Store(true)
 	first, second := new(int), new(int)
 	f.Want(first, []recent.Page{page(0)})
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if l.lists.Load() == 0 {
 			return errors.New("nothing is listed")
 		}

@@ -193,7 +193,7 @@ func TestScraperThatDoesNotReadIsCut(t *testing.T) {
 	if code, _, body := p.get(t, "/metrics"); code != http.StatusOK || len(body) != want {
 		t.Fatalf("after the others were cut: %d with %d bytes, want %d", code, len(body), want)
 	}
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if n := p.events.cut.Load(); n != 2 {
 			return fmt.Errorf("%d scrapes were counted as cut, want 2", n)
 		}
@@ -274,7 +274,7 @@ func TestBackfillsAreBoundedInTime(t *testing.T) {
 
 func (p *port) ended(t *testing.T, outcome string) {
 	t.Helper()
-	testkit.Eventually(t, 10*time.Second, func() error {
+	testkit.Eventually(t, func() error {
 		if got := p.events.last(); got != outcome {
 			return fmt.Errorf("the backfill is counted as %q, want %q", got, outcome)
 		}

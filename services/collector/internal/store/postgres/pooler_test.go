@@ -57,7 +57,7 @@ func TestSessionsEndWithTheirClient(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		if got := pgtest.Exec(t, dsn, `SELECT current_setting('statement_timeout') || ' ' || current_setting('idle_in_transaction_session_timeout')`); got != "0 0" {
 			return fmt.Errorf("another client of the pooler has time-outs %q", got)
 		}
@@ -103,7 +103,7 @@ func TestASnapshotThroughTransactions(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = s.Snapshot(t.Context(), store.SnapshotQuery{}, func(store.Entry) error {
-		testkit.Eventually(t, time.Minute, func() error { // its reader stays away
+		testkit.Eventually(t, func() error { // its reader stays away
 			if got := pgtest.Exec(t, direct, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`); got != "0" {
 				return fmt.Errorf("%s transactions are open", got)
 			}

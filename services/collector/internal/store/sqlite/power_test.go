@@ -95,7 +95,7 @@ func startWriter(t *testing.T, path string) *writing {
 // await waits until the store has vouched for a revision.
 func (w *writing) await(t *testing.T, revision int64) {
 	t.Helper()
-	testkit.Eventually(t, time.Minute, func() error {
+	testkit.Eventually(t, func() error {
 		select {
 		case <-w.read:
 			t.Fatal("the writer has ended")

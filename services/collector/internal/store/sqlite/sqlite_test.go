@@ -87,7 +87,7 @@ func migrate(t *testing.T, path string) {
 // starting holds copies of all descriptors, and with them the lock, until it execs.
 func open(t *testing.T, path string) (s *sqlite.Store) {
 	t.Helper()
-	testkit.Eventually(t, 10*time.Second, func() (err error) {
+	testkit.Eventually(t, func() (err error) {
 		s, err = sqlite.Open(t.Context(), sqlite.Options{Path: path, Settings: storetest.Settings})
 		if err != nil && !errors.Is(err, sqlite.ErrInUse) {
 			t.Fatal(err)
