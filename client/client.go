@@ -54,6 +54,21 @@ type LateHandler interface {
 	LateCommits(late []*bucketv1.LateCommit)
 }
 
+// CounterHandler is implemented by a [Handler] that follows counters
+// ([Options.Counters]).
+type CounterHandler interface {
+	// CounterEpoch and CounterTotals deliver the totals between SnapshotBegin and
+	// SnapshotEnd, after the dataset versions. The point of SnapshotEnd is the revision
+	// of the totals: it may be lower than one that was applied before. An error is like
+	// one of Entry.
+	CounterEpoch(e *bucketv1.CounterEpoch) error
+	CounterTotals(t *bucketv1.CounterTotals) error
+	// Complete delivers the time before which all entries that were committed have been
+	// delivered (Progress.complete_until), right before Progress; zero while the stream
+	// catches up with the log.
+	Complete(until time.Time)
+}
+
 // Backoff configures the pauses between streams. Zero fields mean the default. The
 // caller configures the connection's own backoff: see the package comment.
 type Backoff struct {
@@ -74,6 +89,10 @@ type Options struct {
 	// at the start, unless Resume is set, and whenever the reached point can no
 	// longer be resumed.
 	Snapshot *bucketv1.SnapshotRequest
+	// Counters begins with the totals of counters instead of a snapshot, at the start and
+	// whenever the reached point can no longer be resumed. The handler must be a
+	// [CounterHandler], and Filter and Resume must be nil.
+	Counters bool
 	// Resume is a saved point after which to continue; nil: start with a
 	// snapshot.
 	Resume *bucketv1.ResumePoint
@@ -144,6 +163,9 @@ func New(conn grpc.ClientConnInterface, o Options) (*Follower, error) {
 	if o.Resume != nil && o.Resume.GetStoreId() == "" {
 		return nil, errors.New("follow buckets: the resume point has no store id: use a point from SnapshotEnd or Progress")
 	}
+	if o.Counters && (o.Filter != nil || o.Resume != nil || o.Snapshot != nil) {
+		return nil, errors.New("follow buckets: counters are those of the whole store, from their totals on: filter, snapshot and resume point must be nil")
+	}
 	b := &o.Backoff
 	if b.Min < 0 || b.Max < 0 || b.Long < 0 || o.Idle < 0 {
 		return nil, fmt.Errorf("follow buckets: backoff min %s, max %s, long %s, idle %s: must not be negative", b.Min, b.Max, b.Long, o.Idle)
@@ -187,6 +209,9 @@ func defaulted(d *time.Duration, v time.Duration) {
 func (f *Follower) Run(ctx context.Context, h Handler) error {
 	if h == nil {
 		return errors.New("follow buckets: a handler is required")
+	}
+	if _, ok := h.(CounterHandler); f.opts.Counters && !ok {
+		return fmt.Errorf("follow buckets: the handler is a %T, which is no CounterHandler", h)
 	}
 	if f.used.Swap(true) {
 		return errors.New("follow buckets: a follower can run only once: create another")

@@ -24,6 +24,7 @@ const (
 	ReasonSlowReader          = "SLOW_READER"
 	ReasonTooManyStreams      = "TOO_MANY_STREAMS"
 	ReasonStoreUnavailable    = "STORE_UNAVAILABLE"
+	ReasonNoCounters          = "NO_COUNTERS"
 	ReasonDraining            = "DRAINING"
 	ReasonCredentialWithdrawn = "CREDENTIAL_WITHDRAWN"
 	ReasonBadRequest          = "BAD_REQUEST"
@@ -130,7 +131,7 @@ func judge(err error) verdict {
 		return verdict{next: snapshot, pace: now, foreign: true, level: slog.LevelWarn, loud: true, message: "history of the store changed, taking a new snapshot"}
 	case ReasonDraining:
 		return verdict{calm: true, level: slog.LevelWarn, message: "collector is unavailable, backing off"}
-	case ReasonBehind, ReasonStoreUnavailable:
+	case ReasonBehind, ReasonStoreUnavailable, ReasonNoCounters:
 		return verdict{level: slog.LevelWarn, message: "collector is unavailable, backing off"}
 	case ReasonCredentialWithdrawn:
 		return verdict{level: slog.LevelInfo, message: "credential was revoked, reconnecting with the current one"}

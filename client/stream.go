@@ -20,7 +20,9 @@ func (f *Follower) stream(parent context.Context, h Handler) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	req := &bucketv1.WatchBucketsRequest{Filter: f.opts.Filter}
-	if f.at.snapshot {
+	if f.at.snapshot && f.opts.Counters {
+		req.Start = &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{}}
+	} else if f.at.snapshot {
 		req.Start = &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: f.opts.Snapshot}
 	} else {
 		req.Start = &bucketv1.WatchBucketsRequest_Resume{Resume: f.at.point}
@@ -67,6 +69,8 @@ type reader struct {
 
 	// Inside a snapshot:
 	buckets  uint64
+	totals   uint64
+	epoch    bool   // the epoch of counters was received
 	newest   uint64 // greatest revision seen
 	previous *bucketv1.Bucket
 }
@@ -84,6 +88,8 @@ func (r *reader) take(m *bucketv1.WatchBucketsResponse) error {
 			return r.snapshotEntry(e.Entry)
 		}
 		return r.liveEntry(e.Entry)
+	case *bucketv1.WatchBucketsResponse_CounterEpoch, *bucketv1.WatchBucketsResponse_CounterTotals:
+		return r.counters(m)
 	case *bucketv1.WatchBucketsResponse_SnapshotEnd:
 		return r.snapshotEnd(e.SnapshotEnd)
 	case *bucketv1.WatchBucketsResponse_Progress:
@@ -136,6 +142,31 @@ func (r *reader) snapshotEntry(e *bucketv1.Entry) error {
 	return r.apply(e)
 }
 
+// counters passes totals to the handler.
+func (r *reader) counters(m *bucketv1.WatchBucketsResponse) (err error) {
+	h, ok := r.h.(CounterHandler)
+	if !ok || !r.snapshot || !r.f.opts.Counters {
+		return violation("received %T on a stream that did not begin with counters", m.GetEvent())
+	}
+	if e := m.GetCounterEpoch(); e != nil {
+		if r.epoch {
+			return violation("received the epoch of counters twice")
+		}
+		r.epoch = true
+		err = h.CounterEpoch(e)
+	} else {
+		if !r.epoch {
+			return violation("received totals of counters before their epoch")
+		}
+		r.totals++
+		err = h.CounterTotals(m.GetCounterTotals())
+	}
+	if err != nil {
+		return fmt.Errorf("%w: totals of counters: %w", ErrHandler, err)
+	}
+	return nil
+}
+
 func (r *reader) snapshotEnd(e *bucketv1.SnapshotEnd) error {
 	switch p := e.GetPoint(); {
 	case !r.snapshot:
@@ -144,11 +175,16 @@ func (r *reader) snapshotEnd(e *bucketv1.SnapshotEnd) error {
 		return violation("a snapshot of store %s ends with a point of store %s", r.info.GetStoreId(), p.GetStoreId())
 	case e.GetBuckets() != r.buckets:
 		return violation("the server announced %d snapshot buckets and sent %d", e.GetBuckets(), r.buckets)
+	case e.GetTotals() != r.totals:
+		return violation("the server announced %d messages of totals and sent %d", e.GetTotals(), r.totals)
+	case r.f.opts.Counters && !r.epoch:
+		return violation("the server sent no epoch of counters")
 	case p.GetRevision() < r.newest:
 		return violation("a snapshot at revision %d contains revision %d", p.GetRevision(), r.newest)
 	}
 	at, point := &r.f.at, e.GetPoint()
-	if !at.foreign && at.point.GetStoreId() == point.GetStoreId() && point.GetRevision() < at.point.GetRevision() {
+	// Totals may be older: the entries after them follow.
+	if !r.f.opts.Counters && !at.foreign && at.point.GetStoreId() == point.GetStoreId() && point.GetRevision() < at.point.GetRevision() {
 		return fmt.Errorf("%w: snapshot at revision %d, applied %d of store %s", ErrStepBack, point.GetRevision(), at.point.GetRevision(), point.GetStoreId())
 	}
 	r.snapshot, r.previous = false, nil
@@ -196,6 +232,9 @@ func (r *reader) progress(p *bucketv1.Progress) error {
 		return violation("progress at revision %d has another chain than the delivered entry", point.GetRevision())
 	}
 	r.applied(point.GetRevision(), point.GetChain())
+	if h, ok := r.h.(CounterHandler); ok && r.f.opts.Counters {
+		h.Complete(moment(p.GetCompleteUntil()))
+	}
 	r.h.Progress(point, moment(p.GetProgressTime()))
 	return nil
 }

@@ -66,36 +66,28 @@ type Series struct {
 	until sample.Millis // all of it has been played out
 	live  float64       // sum of what Settle found played out
 	late  float64
-	parts []part // what follows, in order of revision
+	parts []Part // what follows, in order of revision
 	// lateBegan is the commit of the first bucket that came late; 0: none has.
 	lateBegan sample.Millis
 }
 
-// part is the amount of one bucket.
-type part struct {
-	from   sample.Millis // begins to count
-	size   sample.Millis // 0: counts as a whole
-	amount float64
-	late   bool
-}
-
 // at is how much of the part counts at a time.
-func (p *part) at(t sample.Millis) float64 {
+func (p *Part) at(t sample.Millis) float64 {
 	switch {
-	case t < p.from:
+	case t < p.From:
 		return 0
-	case t-p.from >= p.size:
-		return p.amount
+	case t-p.From >= p.Size:
+		return p.Amount
 	}
-	share := p.amount * (float64(t-p.from) / float64(p.size))
-	if p.amount == math.Trunc(p.amount) {
+	share := p.Amount * (float64(t-p.From) / float64(p.Size))
+	if p.Amount == math.Trunc(p.Amount) {
 		return math.Trunc(share)
 	}
-	return min(share, p.amount)
+	return min(share, p.Amount)
 }
 
 // end is when all of the part counts.
-func (p *part) end() sample.Millis { return p.from + p.size }
+func (p *Part) end() sample.Millis { return p.From + p.Size }
 
 // Add adds an entry; the caller passes all entries of the epoch in order of revision.
 // Entries other than buckets and definitions are passed over. An error means that nothing
@@ -171,28 +163,18 @@ func (f *Fold) family(name string, labels []string) (*Family, error) {
 	return fam, nil
 }
 
-// Ends returns when an entry has been played out: until then it may not be part of a
-// [Totals]. It is the commit for an entry that is not played out.
-func Ends(e *bucket.Entry) time.Time {
-	if e.Kind != bucket.KindBucket || e.Bucket == nil {
-		return e.CommittedAt
-	}
-	p := partOf(e)
-	return p.end().Std()
-}
-
-func partOf(e *bucket.Entry) part {
+func partOf(e *bucket.Entry) Part {
 	b := e.Bucket
-	p := part{from: sample.MillisOf(e.CommittedAt.Add(Announced)), late: b.Origin != bucket.Live}
-	if !p.late {
-		p.from = max(p.from, sample.MillisOf(b.Start.Std().Add(Delay(e.Definition))))
-		p.size = sample.Millis(b.Size.Milliseconds())
+	p := Part{From: sample.MillisOf(e.CommittedAt.Add(Announced)), Late: b.Origin != bucket.Live}
+	if !p.Late {
+		p.From = max(p.From, sample.MillisOf(b.Start.Std().Add(Delay(e.Definition))))
+		p.Size = sample.Millis(b.Size.Milliseconds())
 	}
 	return p
 }
 
 // count adds the rows of a family.
-func (f *Fold) count(set *sample.Set, scope bucket.Scope, committed sample.Millis, p part) {
+func (f *Fold) count(set *sample.Set, scope bucket.Scope, committed sample.Millis, p Part) {
 	fam := f.families[set.Family.Name]
 	for n := range set.Len() {
 		f.key = appendKey(f.key[:0], scope, set.Zone, set.Account, set.Own(n))
@@ -204,10 +186,10 @@ func (f *Fold) count(set *sample.Set, scope bucket.Scope, committed sample.Milli
 		if s.retired(committed) {
 			s.began, s.until, s.live, s.late, s.lateBegan, s.parts = committed, 0, 0, 0, 0, s.parts[:0]
 		}
-		if p.late && s.lateBegan == 0 {
+		if p.Late && s.lateBegan == 0 {
 			s.lateBegan = committed
 		}
-		p.amount = set.Value(n)
+		p.Amount = set.Value(n)
 		s.until = max(s.until, p.end())
 		s.parts = append(s.parts, p)
 	}
@@ -254,10 +236,10 @@ func (s *Series) settle(now sample.Millis) {
 	n := 0
 	for n < len(s.parts) && s.parts[n].end() <= now {
 		p := &s.parts[n]
-		if p.late {
-			s.late += p.amount
+		if p.Late {
+			s.late += p.Amount
 		} else {
-			s.live += p.amount
+			s.live += p.Amount
 		}
 		n++
 	}
@@ -280,7 +262,7 @@ func (s *Series) At(t sample.Millis) (v Value, shown bool) {
 	v = Value{Live: s.live, Late: s.late, HasLate: s.lateBegan > 0 && t >= s.lateBegan, Began: s.began}
 	for i := range s.parts {
 		p := &s.parts[i]
-		if p.late {
+		if p.Late {
 			v.Late += p.at(t)
 		} else {
 			v.Live += p.at(t)

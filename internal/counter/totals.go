@@ -2,6 +2,7 @@ package counter
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -10,9 +11,17 @@ import (
 	"github.com/weir-metrics/weir/internal/sample"
 )
 
-// Totals is what a [Fold] knows of one zone or account at a revision up to which all has
-// been played out. A fold that goes on from the totals of all scopes has the same values as
-// one that has read the whole epoch.
+// Epoch is the beginning of counting in a store. Totals of one epoch never decrease.
+type Epoch struct {
+	ID    string
+	Began time.Time
+	After bucket.Revision // entries after it are counted
+	// Settled is the time by which the sums of the totals were settled ([Fold.Settle]).
+	Settled time.Time
+}
+
+// Totals is what a [Fold] knows of one zone or account at a revision. A fold that goes on
+// from the totals of all scopes has the same values as one that has read the whole epoch.
 type Totals struct {
 	Scope bucket.Scope
 	// Begun is the commit of the first bucket of each dataset in the epoch.
@@ -28,13 +37,23 @@ type SeriesTotal struct {
 	Zone, Account string
 	Values        []string
 	Began, Until  sample.Millis
-	Live, Late    float64
+	Live, Late    float64       // what has been played out
 	LateBegan     sample.Millis // 0: nothing came late
+	Parts         []Part        // what has not, in order of revision
 }
 
-// Totals returns the totals of all scopes, in order, at a time by which every entry that was
-// added has been played out (see [Ends]); an error if one has not.
-func (f *Fold) Totals(t time.Time) ([]Totals, error) {
+// Part is the amount of one bucket.
+type Part struct {
+	From   sample.Millis // begins to count
+	Size   sample.Millis // 0: counts as a whole
+	Amount float64
+	Late   bool
+}
+
+// Totals returns the totals of all scopes, in order, with sums that are settled at a time:
+// nobody may ask about an earlier one. They are a function of the entries that were added,
+// and of t. They share memory with the fold until the next call of Add or Settle.
+func (f *Fold) Totals(t time.Time) []Totals {
 	f.Settle(t)
 	of := map[bucket.Scope]*Totals{}
 	at := func(s bucket.Scope) *Totals {
@@ -48,15 +67,11 @@ func (f *Fold) Totals(t time.Time) ([]Totals, error) {
 	}
 	for fam := range f.Families {
 		for _, s := range fam.Series() {
-			if len(s.parts) > 0 {
-				return nil, fmt.Errorf("totals at %s: %s of %s has a bucket that is played out at %s", t.UTC().Format(time.RFC3339), fam.Name, s.Scope, s.until.Std().Format(time.RFC3339))
-			}
-			total := SeriesTotal{
-				Family: fam.Name, Labels: fam.Labels, Zone: s.Zone, Account: s.Account, Values: s.Values,
-				Began: s.began, Until: s.until, Live: s.live, Late: s.late, LateBegan: s.lateBegan,
-			}
 			to := at(s.Scope)
-			to.Series = append(to.Series, total)
+			to.Series = append(to.Series, SeriesTotal{
+				Family: fam.Name, Labels: fam.Labels, Zone: s.Zone, Account: s.Account, Values: s.Values,
+				Began: s.began, Until: s.until, Live: s.live, Late: s.late, LateBegan: s.lateBegan, Parts: s.parts,
+			})
 		}
 	}
 	out := make([]Totals, 0, len(of))
@@ -64,10 +79,11 @@ func (f *Fold) Totals(t time.Time) ([]Totals, error) {
 		out = append(out, *t)
 	}
 	slices.SortFunc(out, func(a, b Totals) int { return a.Scope.Compare(b.Scope) })
-	return out, nil
+	return out
 }
 
-// Load continues from totals, once for each scope and before the first entry.
+// Load continues from totals, before the first entry. The totals of a scope may be given in
+// parts, of which each has other series. The fold keeps the memory of t.
 func (f *Fold) Load(t *Totals) error {
 	for dataset, first := range t.Begun {
 		f.begun[place{t.Scope, dataset}] = first
@@ -83,24 +99,30 @@ func (f *Fold) Load(t *Totals) error {
 		}
 		key := string(appendKey(nil, t.Scope, x.Zone, x.Account, x.Values))
 		if fam.series[key] != nil {
-			return fmt.Errorf("totals of %s: family %s has a series twice", t.Scope, x.Family)
+			return fmt.Errorf("totals of %s: family %s has a series twice: zone %q, account %q, labels %q", t.Scope, x.Family, x.Zone, x.Account, x.Values)
 		}
 		fam.series[key], fam.sorted = &Series{
 			Scope: t.Scope, Zone: x.Zone, Account: x.Account, Values: x.Values, key: key,
-			began: x.Began, until: x.Until, live: x.Live, late: x.Late, lateBegan: x.LateBegan,
+			began: x.Began, until: x.Until, live: x.Live, late: x.Late, lateBegan: x.LateBegan, parts: x.Parts,
 		}, nil
 	}
 	return nil
 }
 
 func (x *SeriesTotal) validate() error {
+	bad := func(v float64) bool { return !(v >= 0) || math.IsInf(v, 1) }
 	switch {
 	case len(x.Values) != len(x.Labels):
 		return fmt.Errorf("family %s has a series with %d values of %d labels (%s)", x.Family, len(x.Values), len(x.Labels), strings.Join(x.Labels, ", "))
-	case !(x.Live >= 0) || !(x.Late >= 0) || x.Late > 0 && x.LateBegan == 0:
-		return fmt.Errorf("family %s has a series with the sums %v and %v; they must be positive or 0", x.Family, x.Live, x.Late)
+	case bad(x.Live) || bad(x.Late) || x.Late > 0 && x.LateBegan == 0:
+		return fmt.Errorf("family %s has a series with the sums %v and %v; they must be finite and not negative", x.Family, x.Live, x.Late)
 	case x.Began <= 0 || x.Until < x.Began || x.LateBegan < 0:
 		return fmt.Errorf("family %s has a series from %d to %d; they must be times in order", x.Family, x.Began, x.Until)
+	}
+	for _, p := range x.Parts {
+		if bad(p.Amount) || p.Size < 0 || p.From < x.Began || p.Late && x.LateBegan == 0 {
+			return fmt.Errorf("family %s has a series with a part of %v from %d for %d ms; it must be finite, not negative, and after the beginning at %d", x.Family, p.Amount, p.From, p.Size, x.Began)
+		}
 	}
 	return nil
 }

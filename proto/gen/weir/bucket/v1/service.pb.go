@@ -295,6 +295,7 @@ type WatchBucketsRequest struct {
 	//
 	//	*WatchBucketsRequest_Resume
 	//	*WatchBucketsRequest_Snapshot
+	//	*WatchBucketsRequest_Counters
 	Start         isWatchBucketsRequest_Start `protobuf_oneof:"start"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -362,6 +363,15 @@ func (x *WatchBucketsRequest) GetSnapshot() *SnapshotRequest {
 	return nil
 }
 
+func (x *WatchBucketsRequest) GetCounters() *CountersRequest {
+	if x != nil {
+		if x, ok := x.Start.(*WatchBucketsRequest_Counters); ok {
+			return x.Counters
+		}
+	}
+	return nil
+}
+
 type isWatchBucketsRequest_Start interface {
 	isWatchBucketsRequest_Start()
 }
@@ -376,9 +386,55 @@ type WatchBucketsRequest_Snapshot struct {
 	Snapshot *SnapshotRequest `protobuf:"bytes,3,opt,name=snapshot,proto3,oneof"`
 }
 
+type WatchBucketsRequest_Counters struct {
+	// Begin with the newest totals of counters. A collector of before this field
+	// answers INVALID_ARGUMENT.
+	Counters *CountersRequest `protobuf:"bytes,4,opt,name=counters,proto3,oneof"`
+}
+
 func (*WatchBucketsRequest_Resume) isWatchBucketsRequest_Start() {}
 
 func (*WatchBucketsRequest_Snapshot) isWatchBucketsRequest_Start() {}
+
+func (*WatchBucketsRequest_Counters) isWatchBucketsRequest_Start() {}
+
+// CountersRequest requests the newest totals of counters (CounterTotals) and the entries
+// after them. The filter must be empty: totals are those of all datasets and scopes.
+type CountersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountersRequest) Reset() {
+	*x = CountersRequest{}
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountersRequest) ProtoMessage() {}
+
+func (x *CountersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
+func (*CountersRequest) Descriptor() ([]byte, []int) {
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{2}
+}
 
 // SnapshotRequest requests a consistent view, read in one transaction.
 type SnapshotRequest struct {
@@ -397,7 +453,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[2]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +465,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[2]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +478,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{2}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SnapshotRequest) GetMaxAge() *durationpb.Duration {
@@ -454,6 +510,8 @@ type WatchBucketsResponse struct {
 	//	*WatchBucketsResponse_Entry
 	//	*WatchBucketsResponse_SnapshotEnd
 	//	*WatchBucketsResponse_Progress
+	//	*WatchBucketsResponse_CounterEpoch
+	//	*WatchBucketsResponse_CounterTotals
 	Event         isWatchBucketsResponse_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -461,7 +519,7 @@ type WatchBucketsResponse struct {
 
 func (x *WatchBucketsResponse) Reset() {
 	*x = WatchBucketsResponse{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[3]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -473,7 +531,7 @@ func (x *WatchBucketsResponse) String() string {
 func (*WatchBucketsResponse) ProtoMessage() {}
 
 func (x *WatchBucketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[3]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -486,7 +544,7 @@ func (x *WatchBucketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBucketsResponse.ProtoReflect.Descriptor instead.
 func (*WatchBucketsResponse) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{3}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WatchBucketsResponse) GetEvent() isWatchBucketsResponse_Event {
@@ -532,6 +590,24 @@ func (x *WatchBucketsResponse) GetProgress() *Progress {
 	return nil
 }
 
+func (x *WatchBucketsResponse) GetCounterEpoch() *CounterEpoch {
+	if x != nil {
+		if x, ok := x.Event.(*WatchBucketsResponse_CounterEpoch); ok {
+			return x.CounterEpoch
+		}
+	}
+	return nil
+}
+
+func (x *WatchBucketsResponse) GetCounterTotals() *CounterTotals {
+	if x != nil {
+		if x, ok := x.Event.(*WatchBucketsResponse_CounterTotals); ok {
+			return x.CounterTotals
+		}
+	}
+	return nil
+}
+
 type isWatchBucketsResponse_Event interface {
 	isWatchBucketsResponse_Event()
 }
@@ -559,6 +635,16 @@ type WatchBucketsResponse_Progress struct {
 	Progress *Progress `protobuf:"bytes,4,opt,name=progress,proto3,oneof"`
 }
 
+type WatchBucketsResponse_CounterEpoch struct {
+	// Of a stream that begins with counters: before the first counter_totals.
+	CounterEpoch *CounterEpoch `protobuf:"bytes,5,opt,name=counter_epoch,json=counterEpoch,proto3,oneof"`
+}
+
+type WatchBucketsResponse_CounterTotals struct {
+	// Of a stream that begins with counters: the totals, in any number of messages.
+	CounterTotals *CounterTotals `protobuf:"bytes,6,opt,name=counter_totals,json=counterTotals,proto3,oneof"`
+}
+
 func (*WatchBucketsResponse_Info) isWatchBucketsResponse_Event() {}
 
 func (*WatchBucketsResponse_Entry) isWatchBucketsResponse_Event() {}
@@ -566,6 +652,395 @@ func (*WatchBucketsResponse_Entry) isWatchBucketsResponse_Event() {}
 func (*WatchBucketsResponse_SnapshotEnd) isWatchBucketsResponse_Event() {}
 
 func (*WatchBucketsResponse_Progress) isWatchBucketsResponse_Event() {}
+
+func (*WatchBucketsResponse_CounterEpoch) isWatchBucketsResponse_Event() {}
+
+func (*WatchBucketsResponse_CounterTotals) isWatchBucketsResponse_Event() {}
+
+// CounterEpoch is the beginning of counting in a store. Totals of one epoch never
+// decrease. Another epoch begins at zero: after a restore, or when entries that had not
+// been counted were dropped.
+type CounterEpoch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique. Never empty.
+	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	BeganAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=began_at,json=beganAt,proto3" json:"began_at,omitempty"`
+	// Entries after this revision are counted.
+	BeganRevision uint64 `protobuf:"varint,3,opt,name=began_revision,json=beganRevision,proto3" json:"began_revision,omitempty"`
+	// What has been played out by this time is in the sums of the totals; the rest is in
+	// their parts.
+	SettledAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=settled_at,json=settledAt,proto3" json:"settled_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CounterEpoch) Reset() {
+	*x = CounterEpoch{}
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CounterEpoch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CounterEpoch) ProtoMessage() {}
+
+func (x *CounterEpoch) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CounterEpoch.ProtoReflect.Descriptor instead.
+func (*CounterEpoch) Descriptor() ([]byte, []int) {
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CounterEpoch) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CounterEpoch) GetBeganAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeganAt
+	}
+	return nil
+}
+
+func (x *CounterEpoch) GetBeganRevision() uint64 {
+	if x != nil {
+		return x.BeganRevision
+	}
+	return 0
+}
+
+func (x *CounterEpoch) GetSettledAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SettledAt
+	}
+	return nil
+}
+
+// CounterTotals are sums of series of one zone or account, of the entries of the epoch
+// up to the point in snapshot_end. Times are Unix milliseconds. A scope may have
+// several of these messages.
+type CounterTotals struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Scope *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	// Commit of the first bucket of each dataset of the scope in the epoch. In the first
+	// message of the scope.
+	BegunUnixMs   map[string]int64 `protobuf:"bytes,2,rep,name=begun_unix_ms,json=begunUnixMs,proto3" json:"begun_unix_ms,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Families      []*CounterFamily `protobuf:"bytes,3,rep,name=families,proto3" json:"families,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CounterTotals) Reset() {
+	*x = CounterTotals{}
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CounterTotals) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CounterTotals) ProtoMessage() {}
+
+func (x *CounterTotals) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CounterTotals.ProtoReflect.Descriptor instead.
+func (*CounterTotals) Descriptor() ([]byte, []int) {
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CounterTotals) GetScope() *Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *CounterTotals) GetBegunUnixMs() map[string]int64 {
+	if x != nil {
+		return x.BegunUnixMs
+	}
+	return nil
+}
+
+func (x *CounterTotals) GetFamilies() []*CounterFamily {
+	if x != nil {
+		return x.Families
+	}
+	return nil
+}
+
+type CounterFamily struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Family string                 `protobuf:"bytes,1,opt,name=family,proto3" json:"family,omitempty"`
+	// Names of the family's own labels, after zone and account.
+	Labels        []string         `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty"`
+	Series        []*CounterSeries `protobuf:"bytes,3,rep,name=series,proto3" json:"series,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CounterFamily) Reset() {
+	*x = CounterFamily{}
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CounterFamily) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CounterFamily) ProtoMessage() {}
+
+func (x *CounterFamily) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CounterFamily.ProtoReflect.Descriptor instead.
+func (*CounterFamily) Descriptor() ([]byte, []int) {
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CounterFamily) GetFamily() string {
+	if x != nil {
+		return x.Family
+	}
+	return ""
+}
+
+func (x *CounterFamily) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *CounterFamily) GetSeries() []*CounterSeries {
+	if x != nil {
+		return x.Series
+	}
+	return nil
+}
+
+type CounterSeries struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Zone    string                 `protobuf:"bytes,1,opt,name=zone,proto3" json:"zone,omitempty"`
+	Account string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	// As many as the family has labels.
+	Values []string `protobuf:"bytes,3,rep,name=values,proto3" json:"values,omitempty"`
+	// Commit of the first bucket of the sum: the start time of the counter.
+	BeganUnixMs int64 `protobuf:"varint,4,opt,name=began_unix_ms,json=beganUnixMs,proto3" json:"began_unix_ms,omitempty"`
+	// All of it has been played out by then.
+	UntilUnixMs int64 `protobuf:"varint,5,opt,name=until_unix_ms,json=untilUnixMs,proto3" json:"until_unix_ms,omitempty"`
+	// Sums of what has been played out: of buckets of origin LIVE, and of origin REPAIR.
+	Live float64 `protobuf:"fixed64,6,opt,name=live,proto3" json:"live,omitempty"`
+	Late float64 `protobuf:"fixed64,7,opt,name=late,proto3" json:"late,omitempty"`
+	// Commit of the first bucket that came late; 0: none has.
+	LateBeganUnixMs int64 `protobuf:"varint,8,opt,name=late_began_unix_ms,json=lateBeganUnixMs,proto3" json:"late_began_unix_ms,omitempty"`
+	// What is still played out, in order of revision.
+	Parts         []*CounterPart `protobuf:"bytes,9,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CounterSeries) Reset() {
+	*x = CounterSeries{}
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CounterSeries) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CounterSeries) ProtoMessage() {}
+
+func (x *CounterSeries) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CounterSeries.ProtoReflect.Descriptor instead.
+func (*CounterSeries) Descriptor() ([]byte, []int) {
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CounterSeries) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *CounterSeries) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *CounterSeries) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *CounterSeries) GetBeganUnixMs() int64 {
+	if x != nil {
+		return x.BeganUnixMs
+	}
+	return 0
+}
+
+func (x *CounterSeries) GetUntilUnixMs() int64 {
+	if x != nil {
+		return x.UntilUnixMs
+	}
+	return 0
+}
+
+func (x *CounterSeries) GetLive() float64 {
+	if x != nil {
+		return x.Live
+	}
+	return 0
+}
+
+func (x *CounterSeries) GetLate() float64 {
+	if x != nil {
+		return x.Late
+	}
+	return 0
+}
+
+func (x *CounterSeries) GetLateBeganUnixMs() int64 {
+	if x != nil {
+		return x.LateBeganUnixMs
+	}
+	return 0
+}
+
+func (x *CounterSeries) GetParts() []*CounterPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+// CounterPart is the amount of one bucket that is played out.
+type CounterPart struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	FromUnixMs int64                  `protobuf:"varint,1,opt,name=from_unix_ms,json=fromUnixMs,proto3" json:"from_unix_ms,omitempty"`
+	// 0: it counts as a whole.
+	SizeMs        int64   `protobuf:"varint,2,opt,name=size_ms,json=sizeMs,proto3" json:"size_ms,omitempty"`
+	Amount        float64 `protobuf:"fixed64,3,opt,name=amount,proto3" json:"amount,omitempty"`
+	Late          bool    `protobuf:"varint,4,opt,name=late,proto3" json:"late,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CounterPart) Reset() {
+	*x = CounterPart{}
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CounterPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CounterPart) ProtoMessage() {}
+
+func (x *CounterPart) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CounterPart.ProtoReflect.Descriptor instead.
+func (*CounterPart) Descriptor() ([]byte, []int) {
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CounterPart) GetFromUnixMs() int64 {
+	if x != nil {
+		return x.FromUnixMs
+	}
+	return 0
+}
+
+func (x *CounterPart) GetSizeMs() int64 {
+	if x != nil {
+		return x.SizeMs
+	}
+	return 0
+}
+
+func (x *CounterPart) GetAmount() float64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *CounterPart) GetLate() bool {
+	if x != nil {
+		return x.Late
+	}
+	return false
+}
 
 type SnapshotEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -583,14 +1058,16 @@ type SnapshotEnd struct {
 	// more than twice max_age before the progress time are not searched. A client that
 	// shows only the newest windows at all times learns from it that others are to be
 	// shown too. A collector of before this field sends none.
-	LateCommits   []*LateCommit `protobuf:"bytes,4,rep,name=late_commits,json=lateCommits,proto3" json:"late_commits,omitempty"`
+	LateCommits []*LateCommit `protobuf:"bytes,4,rep,name=late_commits,json=lateCommits,proto3" json:"late_commits,omitempty"`
+	// Of a stream that begins with counters: number of counter_totals sent.
+	Totals        uint64 `protobuf:"varint,5,opt,name=totals,proto3" json:"totals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[4]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +1079,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[4]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +1092,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{4}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SnapshotEnd) GetPoint() *ResumePoint {
@@ -646,6 +1123,13 @@ func (x *SnapshotEnd) GetLateCommits() []*LateCommit {
 	return nil
 }
 
+func (x *SnapshotEnd) GetTotals() uint64 {
+	if x != nil {
+		return x.Totals
+	}
+	return 0
+}
+
 // LateCommit says when a bucket with a value other than zero was last committed that
 // was older by then than the newest windows are: when its window had ended for longer
 // than 30 minutes, or ten lengths of it if that is less, or two lengths of it if that
@@ -661,7 +1145,7 @@ type LateCommit struct {
 
 func (x *LateCommit) Reset() {
 	*x = LateCommit{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[5]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +1157,7 @@ func (x *LateCommit) String() string {
 func (*LateCommit) ProtoMessage() {}
 
 func (x *LateCommit) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[5]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +1170,7 @@ func (x *LateCommit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LateCommit.ProtoReflect.Descriptor instead.
 func (*LateCommit) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{5}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LateCommit) GetDataset() string {
@@ -711,14 +1195,20 @@ type Progress struct {
 	// been sent. It says nothing about windows that are still missing: DatasetStatus
 	// does. Absent when no leader has said so yet, and while the stream is still
 	// catching up with the log: what was committed before is not all sent then.
-	ProgressTime  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
+	ProgressTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=progress_time,json=progressTime,proto3" json:"progress_time,omitempty"`
+	// Everything that was committed before this time has been sent, and nothing that
+	// follows has an earlier commit time. It is progress_time while there is a leader;
+	// while there is none it advances as well, as long as the collector that serves the
+	// stream reaches the store. Absent like progress_time, and from a collector of before
+	// this field.
+	CompleteUntil *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=complete_until,json=completeUntil,proto3" json:"complete_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[6]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +1220,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[6]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +1233,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{6}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Progress) GetPoint() *ResumePoint {
@@ -756,6 +1246,13 @@ func (x *Progress) GetPoint() *ResumePoint {
 func (x *Progress) GetProgressTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ProgressTime
+	}
+	return nil
+}
+
+func (x *Progress) GetCompleteUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompleteUntil
 	}
 	return nil
 }
@@ -785,7 +1282,7 @@ type ListBucketsRequest struct {
 
 func (x *ListBucketsRequest) Reset() {
 	*x = ListBucketsRequest{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[7]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +1294,7 @@ func (x *ListBucketsRequest) String() string {
 func (*ListBucketsRequest) ProtoMessage() {}
 
 func (x *ListBucketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[7]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +1307,7 @@ func (x *ListBucketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBucketsRequest.ProtoReflect.Descriptor instead.
 func (*ListBucketsRequest) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{7}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListBucketsRequest) GetFilter() *Filter {
@@ -867,7 +1364,7 @@ type ListBucketsResponse struct {
 
 func (x *ListBucketsResponse) Reset() {
 	*x = ListBucketsResponse{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[8]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +1376,7 @@ func (x *ListBucketsResponse) String() string {
 func (*ListBucketsResponse) ProtoMessage() {}
 
 func (x *ListBucketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[8]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +1389,7 @@ func (x *ListBucketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBucketsResponse.ProtoReflect.Descriptor instead.
 func (*ListBucketsResponse) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{8}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListBucketsResponse) GetEntry() *Entry {
@@ -917,7 +1414,7 @@ type ListDatasetsRequest struct {
 
 func (x *ListDatasetsRequest) Reset() {
 	*x = ListDatasetsRequest{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[9]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +1426,7 @@ func (x *ListDatasetsRequest) String() string {
 func (*ListDatasetsRequest) ProtoMessage() {}
 
 func (x *ListDatasetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[9]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +1439,7 @@ func (x *ListDatasetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDatasetsRequest.ProtoReflect.Descriptor instead.
 func (*ListDatasetsRequest) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{9}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{15}
 }
 
 type ListDatasetsResponse struct {
@@ -956,7 +1453,7 @@ type ListDatasetsResponse struct {
 
 func (x *ListDatasetsResponse) Reset() {
 	*x = ListDatasetsResponse{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[10]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1465,7 @@ func (x *ListDatasetsResponse) String() string {
 func (*ListDatasetsResponse) ProtoMessage() {}
 
 func (x *ListDatasetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[10]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1478,7 @@ func (x *ListDatasetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDatasetsResponse.ProtoReflect.Descriptor instead.
 func (*ListDatasetsResponse) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{10}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListDatasetsResponse) GetDatasets() []*DatasetVersion {
@@ -1006,7 +1503,7 @@ type ListScopesRequest struct {
 
 func (x *ListScopesRequest) Reset() {
 	*x = ListScopesRequest{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[11]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +1515,7 @@ func (x *ListScopesRequest) String() string {
 func (*ListScopesRequest) ProtoMessage() {}
 
 func (x *ListScopesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[11]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +1528,7 @@ func (x *ListScopesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScopesRequest.ProtoReflect.Descriptor instead.
 func (*ListScopesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{11}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{17}
 }
 
 type ScopeInfo struct {
@@ -1062,7 +1559,7 @@ type ScopeInfo struct {
 
 func (x *ScopeInfo) Reset() {
 	*x = ScopeInfo{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[12]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1571,7 @@ func (x *ScopeInfo) String() string {
 func (*ScopeInfo) ProtoMessage() {}
 
 func (x *ScopeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[12]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1584,7 @@ func (x *ScopeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScopeInfo.ProtoReflect.Descriptor instead.
 func (*ScopeInfo) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{12}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ScopeInfo) GetScope() *Scope {
@@ -1189,7 +1686,7 @@ type Entitlement struct {
 
 func (x *Entitlement) Reset() {
 	*x = Entitlement{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[13]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1698,7 @@ func (x *Entitlement) String() string {
 func (*Entitlement) ProtoMessage() {}
 
 func (x *Entitlement) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[13]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1711,7 @@ func (x *Entitlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entitlement.ProtoReflect.Descriptor instead.
 func (*Entitlement) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{13}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Entitlement) GetDataset() string {
@@ -1255,7 +1752,7 @@ type ListScopesResponse struct {
 
 func (x *ListScopesResponse) Reset() {
 	*x = ListScopesResponse{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[14]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1764,7 @@ func (x *ListScopesResponse) String() string {
 func (*ListScopesResponse) ProtoMessage() {}
 
 func (x *ListScopesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[14]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1777,7 @@ func (x *ListScopesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScopesResponse.ProtoReflect.Descriptor instead.
 func (*ListScopesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{14}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListScopesResponse) GetScopes() []*ScopeInfo {
@@ -1307,7 +1804,7 @@ type GetCoverageRequest struct {
 
 func (x *GetCoverageRequest) Reset() {
 	*x = GetCoverageRequest{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[15]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1816,7 @@ func (x *GetCoverageRequest) String() string {
 func (*GetCoverageRequest) ProtoMessage() {}
 
 func (x *GetCoverageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[15]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1829,7 @@ func (x *GetCoverageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCoverageRequest.ProtoReflect.Descriptor instead.
 func (*GetCoverageRequest) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{15}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetCoverageRequest) GetFilter() *Filter {
@@ -1375,7 +1872,7 @@ type GetCoverageResponse struct {
 
 func (x *GetCoverageResponse) Reset() {
 	*x = GetCoverageResponse{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[16]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1884,7 @@ func (x *GetCoverageResponse) String() string {
 func (*GetCoverageResponse) ProtoMessage() {}
 
 func (x *GetCoverageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[16]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1897,7 @@ func (x *GetCoverageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCoverageResponse.ProtoReflect.Descriptor instead.
 func (*GetCoverageResponse) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{16}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetCoverageResponse) GetCoverages() []*Coverage {
@@ -1436,7 +1933,7 @@ type Coverage struct {
 
 func (x *Coverage) Reset() {
 	*x = Coverage{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[17]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +1945,7 @@ func (x *Coverage) String() string {
 func (*Coverage) ProtoMessage() {}
 
 func (x *Coverage) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[17]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +1958,7 @@ func (x *Coverage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coverage.ProtoReflect.Descriptor instead.
 func (*Coverage) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{17}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Coverage) GetDataset() string {
@@ -1511,7 +2008,7 @@ type UnservedRange struct {
 
 func (x *UnservedRange) Reset() {
 	*x = UnservedRange{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[18]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +2020,7 @@ func (x *UnservedRange) String() string {
 func (*UnservedRange) ProtoMessage() {}
 
 func (x *UnservedRange) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[18]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +2033,7 @@ func (x *UnservedRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnservedRange.ProtoReflect.Descriptor instead.
 func (*UnservedRange) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{18}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UnservedRange) GetStartUnixSeconds() int64 {
@@ -1573,7 +2070,7 @@ type CoverageRange struct {
 
 func (x *CoverageRange) Reset() {
 	*x = CoverageRange{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[19]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +2082,7 @@ func (x *CoverageRange) String() string {
 func (*CoverageRange) ProtoMessage() {}
 
 func (x *CoverageRange) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[19]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +2095,7 @@ func (x *CoverageRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageRange.ProtoReflect.Descriptor instead.
 func (*CoverageRange) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{19}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CoverageRange) GetState() CoverageState {
@@ -1665,7 +2162,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +2174,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[20]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +2187,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{20}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{26}
 }
 
 type GetStatusResponse struct {
@@ -1719,7 +2216,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +2228,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[21]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +2241,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{21}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetStatusResponse) GetInfo() *StoreInfo {
@@ -1831,7 +2328,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[22]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +2340,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[22]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +2353,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{22}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Problem) GetCode() string {
@@ -1912,7 +2409,7 @@ type DatasetStatus struct {
 
 func (x *DatasetStatus) Reset() {
 	*x = DatasetStatus{}
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[23]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1924,7 +2421,7 @@ func (x *DatasetStatus) String() string {
 func (*DatasetStatus) ProtoMessage() {}
 
 func (x *DatasetStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_bucket_v1_service_proto_msgTypes[23]
+	mi := &file_weir_bucket_v1_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1937,7 +2434,7 @@ func (x *DatasetStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatasetStatus.ProtoReflect.Descriptor instead.
 func (*DatasetStatus) Descriptor() ([]byte, []int) {
-	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{23}
+	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DatasetStatus) GetDataset() string {
@@ -2004,35 +2501,74 @@ const file_weir_bucket_v1_service_proto_rawDesc = "" +
 	"\x06Filter\x12\x1a\n" +
 	"\bdatasets\x18\x01 \x03(\tR\bdatasets\x12-\n" +
 	"\x06scopes\x18\x02 \x03(\v2\x15.weir.bucket.v1.ScopeR\x06scopes\x12\x14\n" +
-	"\x05zones\x18\x03 \x03(\tR\x05zones\"\xc4\x01\n" +
+	"\x05zones\x18\x03 \x03(\tR\x05zones\"\x83\x02\n" +
 	"\x13WatchBucketsRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.weir.bucket.v1.FilterR\x06filter\x125\n" +
 	"\x06resume\x18\x02 \x01(\v2\x1b.weir.bucket.v1.ResumePointH\x00R\x06resume\x12=\n" +
-	"\bsnapshot\x18\x03 \x01(\v2\x1f.weir.bucket.v1.SnapshotRequestH\x00R\bsnapshotB\a\n" +
-	"\x05start\"\x89\x01\n" +
+	"\bsnapshot\x18\x03 \x01(\v2\x1f.weir.bucket.v1.SnapshotRequestH\x00R\bsnapshot\x12=\n" +
+	"\bcounters\x18\x04 \x01(\v2\x1f.weir.bucket.v1.CountersRequestH\x00R\bcountersB\a\n" +
+	"\x05start\"\x11\n" +
+	"\x0fCountersRequest\"\x89\x01\n" +
 	"\x0fSnapshotRequest\x122\n" +
 	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12\x1f\n" +
 	"\vmax_windows\x18\x02 \x01(\rR\n" +
 	"maxWindows\x12!\n" +
-	"\flate_commits\x18\x03 \x01(\bR\vlateCommits\"\xf9\x01\n" +
+	"\flate_commits\x18\x03 \x01(\bR\vlateCommits\"\x86\x03\n" +
 	"\x14WatchBucketsResponse\x12/\n" +
 	"\x04info\x18\x01 \x01(\v2\x19.weir.bucket.v1.StoreInfoH\x00R\x04info\x12-\n" +
 	"\x05entry\x18\x02 \x01(\v2\x15.weir.bucket.v1.EntryH\x00R\x05entry\x12@\n" +
 	"\fsnapshot_end\x18\x03 \x01(\v2\x1b.weir.bucket.v1.SnapshotEndH\x00R\vsnapshotEnd\x126\n" +
-	"\bprogress\x18\x04 \x01(\v2\x18.weir.bucket.v1.ProgressH\x00R\bprogressB\a\n" +
-	"\x05event\"\xda\x01\n" +
+	"\bprogress\x18\x04 \x01(\v2\x18.weir.bucket.v1.ProgressH\x00R\bprogress\x12C\n" +
+	"\rcounter_epoch\x18\x05 \x01(\v2\x1c.weir.bucket.v1.CounterEpochH\x00R\fcounterEpoch\x12F\n" +
+	"\x0ecounter_totals\x18\x06 \x01(\v2\x1d.weir.bucket.v1.CounterTotalsH\x00R\rcounterTotalsB\a\n" +
+	"\x05event\"\xb7\x01\n" +
+	"\fCounterEpoch\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x125\n" +
+	"\bbegan_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\abeganAt\x12%\n" +
+	"\x0ebegan_revision\x18\x03 \x01(\x04R\rbeganRevision\x129\n" +
+	"\n" +
+	"settled_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tsettledAt\"\x8b\x02\n" +
+	"\rCounterTotals\x12+\n" +
+	"\x05scope\x18\x01 \x01(\v2\x15.weir.bucket.v1.ScopeR\x05scope\x12R\n" +
+	"\rbegun_unix_ms\x18\x02 \x03(\v2..weir.bucket.v1.CounterTotals.BegunUnixMsEntryR\vbegunUnixMs\x129\n" +
+	"\bfamilies\x18\x03 \x03(\v2\x1d.weir.bucket.v1.CounterFamilyR\bfamilies\x1a>\n" +
+	"\x10BegunUnixMsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"v\n" +
+	"\rCounterFamily\x12\x16\n" +
+	"\x06family\x18\x01 \x01(\tR\x06family\x12\x16\n" +
+	"\x06labels\x18\x02 \x03(\tR\x06labels\x125\n" +
+	"\x06series\x18\x03 \x03(\v2\x1d.weir.bucket.v1.CounterSeriesR\x06series\"\xa5\x02\n" +
+	"\rCounterSeries\x12\x12\n" +
+	"\x04zone\x18\x01 \x01(\tR\x04zone\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x16\n" +
+	"\x06values\x18\x03 \x03(\tR\x06values\x12\"\n" +
+	"\rbegan_unix_ms\x18\x04 \x01(\x03R\vbeganUnixMs\x12\"\n" +
+	"\runtil_unix_ms\x18\x05 \x01(\x03R\vuntilUnixMs\x12\x12\n" +
+	"\x04live\x18\x06 \x01(\x01R\x04live\x12\x12\n" +
+	"\x04late\x18\a \x01(\x01R\x04late\x12+\n" +
+	"\x12late_began_unix_ms\x18\b \x01(\x03R\x0flateBeganUnixMs\x121\n" +
+	"\x05parts\x18\t \x03(\v2\x1b.weir.bucket.v1.CounterPartR\x05parts\"t\n" +
+	"\vCounterPart\x12 \n" +
+	"\ffrom_unix_ms\x18\x01 \x01(\x03R\n" +
+	"fromUnixMs\x12\x17\n" +
+	"\asize_ms\x18\x02 \x01(\x03R\x06sizeMs\x12\x16\n" +
+	"\x06amount\x18\x03 \x01(\x01R\x06amount\x12\x12\n" +
+	"\x04late\x18\x04 \x01(\bR\x04late\"\xf2\x01\n" +
 	"\vSnapshotEnd\x121\n" +
 	"\x05point\x18\x01 \x01(\v2\x1b.weir.bucket.v1.ResumePointR\x05point\x12?\n" +
 	"\rprogress_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fprogressTime\x12\x18\n" +
 	"\abuckets\x18\x03 \x01(\x04R\abuckets\x12=\n" +
-	"\flate_commits\x18\x04 \x03(\v2\x1a.weir.bucket.v1.LateCommitR\vlateCommits\"e\n" +
+	"\flate_commits\x18\x04 \x03(\v2\x1a.weir.bucket.v1.LateCommitR\vlateCommits\x12\x16\n" +
+	"\x06totals\x18\x05 \x01(\x04R\x06totals\"e\n" +
 	"\n" +
 	"LateCommit\x12\x18\n" +
 	"\adataset\x18\x01 \x01(\tR\adataset\x12=\n" +
-	"\fcommitted_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\"~\n" +
+	"\fcommitted_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\"\xc1\x01\n" +
 	"\bProgress\x121\n" +
 	"\x05point\x18\x01 \x01(\v2\x1b.weir.bucket.v1.ResumePointR\x05point\x12?\n" +
-	"\rprogress_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fprogressTime\"\xf8\x01\n" +
+	"\rprogress_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fprogressTime\x12A\n" +
+	"\x0ecomplete_until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rcompleteUntil\"\xf8\x01\n" +
 	"\x12ListBucketsRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.weir.bucket.v1.FilterR\x06filter\x12,\n" +
 	"\x12start_unix_seconds\x18\x02 \x01(\x03R\x10startUnixSeconds\x12(\n" +
@@ -2171,105 +2707,123 @@ func file_weir_bucket_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_bucket_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_weir_bucket_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_weir_bucket_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_weir_bucket_v1_service_proto_goTypes = []any{
 	(ScopeState)(0),               // 0: weir.bucket.v1.ScopeState
 	(CoverageState)(0),            // 1: weir.bucket.v1.CoverageState
 	(Role)(0),                     // 2: weir.bucket.v1.Role
 	(*Filter)(nil),                // 3: weir.bucket.v1.Filter
 	(*WatchBucketsRequest)(nil),   // 4: weir.bucket.v1.WatchBucketsRequest
-	(*SnapshotRequest)(nil),       // 5: weir.bucket.v1.SnapshotRequest
-	(*WatchBucketsResponse)(nil),  // 6: weir.bucket.v1.WatchBucketsResponse
-	(*SnapshotEnd)(nil),           // 7: weir.bucket.v1.SnapshotEnd
-	(*LateCommit)(nil),            // 8: weir.bucket.v1.LateCommit
-	(*Progress)(nil),              // 9: weir.bucket.v1.Progress
-	(*ListBucketsRequest)(nil),    // 10: weir.bucket.v1.ListBucketsRequest
-	(*ListBucketsResponse)(nil),   // 11: weir.bucket.v1.ListBucketsResponse
-	(*ListDatasetsRequest)(nil),   // 12: weir.bucket.v1.ListDatasetsRequest
-	(*ListDatasetsResponse)(nil),  // 13: weir.bucket.v1.ListDatasetsResponse
-	(*ListScopesRequest)(nil),     // 14: weir.bucket.v1.ListScopesRequest
-	(*ScopeInfo)(nil),             // 15: weir.bucket.v1.ScopeInfo
-	(*Entitlement)(nil),           // 16: weir.bucket.v1.Entitlement
-	(*ListScopesResponse)(nil),    // 17: weir.bucket.v1.ListScopesResponse
-	(*GetCoverageRequest)(nil),    // 18: weir.bucket.v1.GetCoverageRequest
-	(*GetCoverageResponse)(nil),   // 19: weir.bucket.v1.GetCoverageResponse
-	(*Coverage)(nil),              // 20: weir.bucket.v1.Coverage
-	(*UnservedRange)(nil),         // 21: weir.bucket.v1.UnservedRange
-	(*CoverageRange)(nil),         // 22: weir.bucket.v1.CoverageRange
-	(*GetStatusRequest)(nil),      // 23: weir.bucket.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 24: weir.bucket.v1.GetStatusResponse
-	(*Problem)(nil),               // 25: weir.bucket.v1.Problem
-	(*DatasetStatus)(nil),         // 26: weir.bucket.v1.DatasetStatus
-	(*Scope)(nil),                 // 27: weir.bucket.v1.Scope
-	(*ResumePoint)(nil),           // 28: weir.bucket.v1.ResumePoint
-	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
-	(*StoreInfo)(nil),             // 30: weir.bucket.v1.StoreInfo
-	(*Entry)(nil),                 // 31: weir.bucket.v1.Entry
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*DatasetVersion)(nil),        // 33: weir.bucket.v1.DatasetVersion
-	(GapReason)(0),                // 34: weir.bucket.v1.GapReason
+	(*CountersRequest)(nil),       // 5: weir.bucket.v1.CountersRequest
+	(*SnapshotRequest)(nil),       // 6: weir.bucket.v1.SnapshotRequest
+	(*WatchBucketsResponse)(nil),  // 7: weir.bucket.v1.WatchBucketsResponse
+	(*CounterEpoch)(nil),          // 8: weir.bucket.v1.CounterEpoch
+	(*CounterTotals)(nil),         // 9: weir.bucket.v1.CounterTotals
+	(*CounterFamily)(nil),         // 10: weir.bucket.v1.CounterFamily
+	(*CounterSeries)(nil),         // 11: weir.bucket.v1.CounterSeries
+	(*CounterPart)(nil),           // 12: weir.bucket.v1.CounterPart
+	(*SnapshotEnd)(nil),           // 13: weir.bucket.v1.SnapshotEnd
+	(*LateCommit)(nil),            // 14: weir.bucket.v1.LateCommit
+	(*Progress)(nil),              // 15: weir.bucket.v1.Progress
+	(*ListBucketsRequest)(nil),    // 16: weir.bucket.v1.ListBucketsRequest
+	(*ListBucketsResponse)(nil),   // 17: weir.bucket.v1.ListBucketsResponse
+	(*ListDatasetsRequest)(nil),   // 18: weir.bucket.v1.ListDatasetsRequest
+	(*ListDatasetsResponse)(nil),  // 19: weir.bucket.v1.ListDatasetsResponse
+	(*ListScopesRequest)(nil),     // 20: weir.bucket.v1.ListScopesRequest
+	(*ScopeInfo)(nil),             // 21: weir.bucket.v1.ScopeInfo
+	(*Entitlement)(nil),           // 22: weir.bucket.v1.Entitlement
+	(*ListScopesResponse)(nil),    // 23: weir.bucket.v1.ListScopesResponse
+	(*GetCoverageRequest)(nil),    // 24: weir.bucket.v1.GetCoverageRequest
+	(*GetCoverageResponse)(nil),   // 25: weir.bucket.v1.GetCoverageResponse
+	(*Coverage)(nil),              // 26: weir.bucket.v1.Coverage
+	(*UnservedRange)(nil),         // 27: weir.bucket.v1.UnservedRange
+	(*CoverageRange)(nil),         // 28: weir.bucket.v1.CoverageRange
+	(*GetStatusRequest)(nil),      // 29: weir.bucket.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 30: weir.bucket.v1.GetStatusResponse
+	(*Problem)(nil),               // 31: weir.bucket.v1.Problem
+	(*DatasetStatus)(nil),         // 32: weir.bucket.v1.DatasetStatus
+	nil,                           // 33: weir.bucket.v1.CounterTotals.BegunUnixMsEntry
+	(*Scope)(nil),                 // 34: weir.bucket.v1.Scope
+	(*ResumePoint)(nil),           // 35: weir.bucket.v1.ResumePoint
+	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
+	(*StoreInfo)(nil),             // 37: weir.bucket.v1.StoreInfo
+	(*Entry)(nil),                 // 38: weir.bucket.v1.Entry
+	(*timestamppb.Timestamp)(nil), // 39: google.protobuf.Timestamp
+	(*DatasetVersion)(nil),        // 40: weir.bucket.v1.DatasetVersion
+	(GapReason)(0),                // 41: weir.bucket.v1.GapReason
 }
 var file_weir_bucket_v1_service_proto_depIdxs = []int32{
-	27, // 0: weir.bucket.v1.Filter.scopes:type_name -> weir.bucket.v1.Scope
+	34, // 0: weir.bucket.v1.Filter.scopes:type_name -> weir.bucket.v1.Scope
 	3,  // 1: weir.bucket.v1.WatchBucketsRequest.filter:type_name -> weir.bucket.v1.Filter
-	28, // 2: weir.bucket.v1.WatchBucketsRequest.resume:type_name -> weir.bucket.v1.ResumePoint
-	5,  // 3: weir.bucket.v1.WatchBucketsRequest.snapshot:type_name -> weir.bucket.v1.SnapshotRequest
-	29, // 4: weir.bucket.v1.SnapshotRequest.max_age:type_name -> google.protobuf.Duration
-	30, // 5: weir.bucket.v1.WatchBucketsResponse.info:type_name -> weir.bucket.v1.StoreInfo
-	31, // 6: weir.bucket.v1.WatchBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
-	7,  // 7: weir.bucket.v1.WatchBucketsResponse.snapshot_end:type_name -> weir.bucket.v1.SnapshotEnd
-	9,  // 8: weir.bucket.v1.WatchBucketsResponse.progress:type_name -> weir.bucket.v1.Progress
-	28, // 9: weir.bucket.v1.SnapshotEnd.point:type_name -> weir.bucket.v1.ResumePoint
-	32, // 10: weir.bucket.v1.SnapshotEnd.progress_time:type_name -> google.protobuf.Timestamp
-	8,  // 11: weir.bucket.v1.SnapshotEnd.late_commits:type_name -> weir.bucket.v1.LateCommit
-	32, // 12: weir.bucket.v1.LateCommit.committed_at:type_name -> google.protobuf.Timestamp
-	28, // 13: weir.bucket.v1.Progress.point:type_name -> weir.bucket.v1.ResumePoint
-	32, // 14: weir.bucket.v1.Progress.progress_time:type_name -> google.protobuf.Timestamp
-	3,  // 15: weir.bucket.v1.ListBucketsRequest.filter:type_name -> weir.bucket.v1.Filter
-	31, // 16: weir.bucket.v1.ListBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
-	33, // 17: weir.bucket.v1.ListDatasetsResponse.datasets:type_name -> weir.bucket.v1.DatasetVersion
-	30, // 18: weir.bucket.v1.ListDatasetsResponse.info:type_name -> weir.bucket.v1.StoreInfo
-	27, // 19: weir.bucket.v1.ScopeInfo.scope:type_name -> weir.bucket.v1.Scope
-	0,  // 20: weir.bucket.v1.ScopeInfo.state:type_name -> weir.bucket.v1.ScopeState
-	32, // 21: weir.bucket.v1.ScopeInfo.first_seen:type_name -> google.protobuf.Timestamp
-	16, // 22: weir.bucket.v1.ScopeInfo.entitlements:type_name -> weir.bucket.v1.Entitlement
-	32, // 23: weir.bucket.v1.Entitlement.checked_at:type_name -> google.protobuf.Timestamp
-	15, // 24: weir.bucket.v1.ListScopesResponse.scopes:type_name -> weir.bucket.v1.ScopeInfo
-	3,  // 25: weir.bucket.v1.GetCoverageRequest.filter:type_name -> weir.bucket.v1.Filter
-	29, // 26: weir.bucket.v1.GetCoverageRequest.served_within:type_name -> google.protobuf.Duration
-	20, // 27: weir.bucket.v1.GetCoverageResponse.coverages:type_name -> weir.bucket.v1.Coverage
-	32, // 28: weir.bucket.v1.GetCoverageResponse.as_of:type_name -> google.protobuf.Timestamp
-	27, // 29: weir.bucket.v1.Coverage.scope:type_name -> weir.bucket.v1.Scope
-	22, // 30: weir.bucket.v1.Coverage.ranges:type_name -> weir.bucket.v1.CoverageRange
-	21, // 31: weir.bucket.v1.Coverage.unserved:type_name -> weir.bucket.v1.UnservedRange
-	1,  // 32: weir.bucket.v1.CoverageRange.state:type_name -> weir.bucket.v1.CoverageState
-	34, // 33: weir.bucket.v1.CoverageRange.reason:type_name -> weir.bucket.v1.GapReason
-	32, // 34: weir.bucket.v1.CoverageRange.next_attempt:type_name -> google.protobuf.Timestamp
-	32, // 35: weir.bucket.v1.CoverageRange.lost_at:type_name -> google.protobuf.Timestamp
-	30, // 36: weir.bucket.v1.GetStatusResponse.info:type_name -> weir.bucket.v1.StoreInfo
-	28, // 37: weir.bucket.v1.GetStatusResponse.head:type_name -> weir.bucket.v1.ResumePoint
-	32, // 38: weir.bucket.v1.GetStatusResponse.progress_time:type_name -> google.protobuf.Timestamp
-	2,  // 39: weir.bucket.v1.GetStatusResponse.role:type_name -> weir.bucket.v1.Role
-	26, // 40: weir.bucket.v1.GetStatusResponse.datasets:type_name -> weir.bucket.v1.DatasetStatus
-	25, // 41: weir.bucket.v1.GetStatusResponse.problems:type_name -> weir.bucket.v1.Problem
-	32, // 42: weir.bucket.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	4,  // 43: weir.bucket.v1.BucketService.WatchBuckets:input_type -> weir.bucket.v1.WatchBucketsRequest
-	10, // 44: weir.bucket.v1.BucketService.ListBuckets:input_type -> weir.bucket.v1.ListBucketsRequest
-	12, // 45: weir.bucket.v1.BucketService.ListDatasets:input_type -> weir.bucket.v1.ListDatasetsRequest
-	14, // 46: weir.bucket.v1.BucketService.ListScopes:input_type -> weir.bucket.v1.ListScopesRequest
-	18, // 47: weir.bucket.v1.BucketService.GetCoverage:input_type -> weir.bucket.v1.GetCoverageRequest
-	23, // 48: weir.bucket.v1.BucketService.GetStatus:input_type -> weir.bucket.v1.GetStatusRequest
-	6,  // 49: weir.bucket.v1.BucketService.WatchBuckets:output_type -> weir.bucket.v1.WatchBucketsResponse
-	11, // 50: weir.bucket.v1.BucketService.ListBuckets:output_type -> weir.bucket.v1.ListBucketsResponse
-	13, // 51: weir.bucket.v1.BucketService.ListDatasets:output_type -> weir.bucket.v1.ListDatasetsResponse
-	17, // 52: weir.bucket.v1.BucketService.ListScopes:output_type -> weir.bucket.v1.ListScopesResponse
-	19, // 53: weir.bucket.v1.BucketService.GetCoverage:output_type -> weir.bucket.v1.GetCoverageResponse
-	24, // 54: weir.bucket.v1.BucketService.GetStatus:output_type -> weir.bucket.v1.GetStatusResponse
-	49, // [49:55] is the sub-list for method output_type
-	43, // [43:49] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	35, // 2: weir.bucket.v1.WatchBucketsRequest.resume:type_name -> weir.bucket.v1.ResumePoint
+	6,  // 3: weir.bucket.v1.WatchBucketsRequest.snapshot:type_name -> weir.bucket.v1.SnapshotRequest
+	5,  // 4: weir.bucket.v1.WatchBucketsRequest.counters:type_name -> weir.bucket.v1.CountersRequest
+	36, // 5: weir.bucket.v1.SnapshotRequest.max_age:type_name -> google.protobuf.Duration
+	37, // 6: weir.bucket.v1.WatchBucketsResponse.info:type_name -> weir.bucket.v1.StoreInfo
+	38, // 7: weir.bucket.v1.WatchBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
+	13, // 8: weir.bucket.v1.WatchBucketsResponse.snapshot_end:type_name -> weir.bucket.v1.SnapshotEnd
+	15, // 9: weir.bucket.v1.WatchBucketsResponse.progress:type_name -> weir.bucket.v1.Progress
+	8,  // 10: weir.bucket.v1.WatchBucketsResponse.counter_epoch:type_name -> weir.bucket.v1.CounterEpoch
+	9,  // 11: weir.bucket.v1.WatchBucketsResponse.counter_totals:type_name -> weir.bucket.v1.CounterTotals
+	39, // 12: weir.bucket.v1.CounterEpoch.began_at:type_name -> google.protobuf.Timestamp
+	39, // 13: weir.bucket.v1.CounterEpoch.settled_at:type_name -> google.protobuf.Timestamp
+	34, // 14: weir.bucket.v1.CounterTotals.scope:type_name -> weir.bucket.v1.Scope
+	33, // 15: weir.bucket.v1.CounterTotals.begun_unix_ms:type_name -> weir.bucket.v1.CounterTotals.BegunUnixMsEntry
+	10, // 16: weir.bucket.v1.CounterTotals.families:type_name -> weir.bucket.v1.CounterFamily
+	11, // 17: weir.bucket.v1.CounterFamily.series:type_name -> weir.bucket.v1.CounterSeries
+	12, // 18: weir.bucket.v1.CounterSeries.parts:type_name -> weir.bucket.v1.CounterPart
+	35, // 19: weir.bucket.v1.SnapshotEnd.point:type_name -> weir.bucket.v1.ResumePoint
+	39, // 20: weir.bucket.v1.SnapshotEnd.progress_time:type_name -> google.protobuf.Timestamp
+	14, // 21: weir.bucket.v1.SnapshotEnd.late_commits:type_name -> weir.bucket.v1.LateCommit
+	39, // 22: weir.bucket.v1.LateCommit.committed_at:type_name -> google.protobuf.Timestamp
+	35, // 23: weir.bucket.v1.Progress.point:type_name -> weir.bucket.v1.ResumePoint
+	39, // 24: weir.bucket.v1.Progress.progress_time:type_name -> google.protobuf.Timestamp
+	39, // 25: weir.bucket.v1.Progress.complete_until:type_name -> google.protobuf.Timestamp
+	3,  // 26: weir.bucket.v1.ListBucketsRequest.filter:type_name -> weir.bucket.v1.Filter
+	38, // 27: weir.bucket.v1.ListBucketsResponse.entry:type_name -> weir.bucket.v1.Entry
+	40, // 28: weir.bucket.v1.ListDatasetsResponse.datasets:type_name -> weir.bucket.v1.DatasetVersion
+	37, // 29: weir.bucket.v1.ListDatasetsResponse.info:type_name -> weir.bucket.v1.StoreInfo
+	34, // 30: weir.bucket.v1.ScopeInfo.scope:type_name -> weir.bucket.v1.Scope
+	0,  // 31: weir.bucket.v1.ScopeInfo.state:type_name -> weir.bucket.v1.ScopeState
+	39, // 32: weir.bucket.v1.ScopeInfo.first_seen:type_name -> google.protobuf.Timestamp
+	22, // 33: weir.bucket.v1.ScopeInfo.entitlements:type_name -> weir.bucket.v1.Entitlement
+	39, // 34: weir.bucket.v1.Entitlement.checked_at:type_name -> google.protobuf.Timestamp
+	21, // 35: weir.bucket.v1.ListScopesResponse.scopes:type_name -> weir.bucket.v1.ScopeInfo
+	3,  // 36: weir.bucket.v1.GetCoverageRequest.filter:type_name -> weir.bucket.v1.Filter
+	36, // 37: weir.bucket.v1.GetCoverageRequest.served_within:type_name -> google.protobuf.Duration
+	26, // 38: weir.bucket.v1.GetCoverageResponse.coverages:type_name -> weir.bucket.v1.Coverage
+	39, // 39: weir.bucket.v1.GetCoverageResponse.as_of:type_name -> google.protobuf.Timestamp
+	34, // 40: weir.bucket.v1.Coverage.scope:type_name -> weir.bucket.v1.Scope
+	28, // 41: weir.bucket.v1.Coverage.ranges:type_name -> weir.bucket.v1.CoverageRange
+	27, // 42: weir.bucket.v1.Coverage.unserved:type_name -> weir.bucket.v1.UnservedRange
+	1,  // 43: weir.bucket.v1.CoverageRange.state:type_name -> weir.bucket.v1.CoverageState
+	41, // 44: weir.bucket.v1.CoverageRange.reason:type_name -> weir.bucket.v1.GapReason
+	39, // 45: weir.bucket.v1.CoverageRange.next_attempt:type_name -> google.protobuf.Timestamp
+	39, // 46: weir.bucket.v1.CoverageRange.lost_at:type_name -> google.protobuf.Timestamp
+	37, // 47: weir.bucket.v1.GetStatusResponse.info:type_name -> weir.bucket.v1.StoreInfo
+	35, // 48: weir.bucket.v1.GetStatusResponse.head:type_name -> weir.bucket.v1.ResumePoint
+	39, // 49: weir.bucket.v1.GetStatusResponse.progress_time:type_name -> google.protobuf.Timestamp
+	2,  // 50: weir.bucket.v1.GetStatusResponse.role:type_name -> weir.bucket.v1.Role
+	32, // 51: weir.bucket.v1.GetStatusResponse.datasets:type_name -> weir.bucket.v1.DatasetStatus
+	31, // 52: weir.bucket.v1.GetStatusResponse.problems:type_name -> weir.bucket.v1.Problem
+	39, // 53: weir.bucket.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	4,  // 54: weir.bucket.v1.BucketService.WatchBuckets:input_type -> weir.bucket.v1.WatchBucketsRequest
+	16, // 55: weir.bucket.v1.BucketService.ListBuckets:input_type -> weir.bucket.v1.ListBucketsRequest
+	18, // 56: weir.bucket.v1.BucketService.ListDatasets:input_type -> weir.bucket.v1.ListDatasetsRequest
+	20, // 57: weir.bucket.v1.BucketService.ListScopes:input_type -> weir.bucket.v1.ListScopesRequest
+	24, // 58: weir.bucket.v1.BucketService.GetCoverage:input_type -> weir.bucket.v1.GetCoverageRequest
+	29, // 59: weir.bucket.v1.BucketService.GetStatus:input_type -> weir.bucket.v1.GetStatusRequest
+	7,  // 60: weir.bucket.v1.BucketService.WatchBuckets:output_type -> weir.bucket.v1.WatchBucketsResponse
+	17, // 61: weir.bucket.v1.BucketService.ListBuckets:output_type -> weir.bucket.v1.ListBucketsResponse
+	19, // 62: weir.bucket.v1.BucketService.ListDatasets:output_type -> weir.bucket.v1.ListDatasetsResponse
+	23, // 63: weir.bucket.v1.BucketService.ListScopes:output_type -> weir.bucket.v1.ListScopesResponse
+	25, // 64: weir.bucket.v1.BucketService.GetCoverage:output_type -> weir.bucket.v1.GetCoverageResponse
+	30, // 65: weir.bucket.v1.BucketService.GetStatus:output_type -> weir.bucket.v1.GetStatusResponse
+	60, // [60:66] is the sub-list for method output_type
+	54, // [54:60] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_weir_bucket_v1_service_proto_init() }
@@ -2281,12 +2835,15 @@ func file_weir_bucket_v1_service_proto_init() {
 	file_weir_bucket_v1_service_proto_msgTypes[1].OneofWrappers = []any{
 		(*WatchBucketsRequest_Resume)(nil),
 		(*WatchBucketsRequest_Snapshot)(nil),
+		(*WatchBucketsRequest_Counters)(nil),
 	}
-	file_weir_bucket_v1_service_proto_msgTypes[3].OneofWrappers = []any{
+	file_weir_bucket_v1_service_proto_msgTypes[4].OneofWrappers = []any{
 		(*WatchBucketsResponse_Info)(nil),
 		(*WatchBucketsResponse_Entry)(nil),
 		(*WatchBucketsResponse_SnapshotEnd)(nil),
 		(*WatchBucketsResponse_Progress)(nil),
+		(*WatchBucketsResponse_CounterEpoch)(nil),
+		(*WatchBucketsResponse_CounterTotals)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2294,7 +2851,7 @@ func file_weir_bucket_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_bucket_v1_service_proto_rawDesc), len(file_weir_bucket_v1_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   24,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -46,6 +46,7 @@ const (
 //	SLOW_READER        RESOURCE_EXHAUSTED   the client fell behind the lag limit: resume where it is
 //	TOO_MANY_STREAMS   RESOURCE_EXHAUSTED   the server's limit of streams is reached: back off
 //	STORE_UNAVAILABLE  UNAVAILABLE          the database is unavailable: back off
+//	NO_COUNTERS        UNAVAILABLE          no leader has begun to count in this store yet: back off
 //	DRAINING           UNAVAILABLE          the server shuts down: reconnect
 //	CREDENTIAL_WITHDRAWN  UNAVAILABLE       the stream's bearer token was withdrawn while it ran: reconnect
 //	UNAUTHENTICATED    UNAUTHENTICATED      no bearer token, or an unknown one: check the settings
@@ -59,7 +60,9 @@ type BucketServiceClient interface {
 	//
 	// With a snapshot: info, dataset versions, matching buckets, then
 	// snapshot_end, then entries after it. With a resume point: info, then every
-	// matching entry after it. With neither: INVALID_ARGUMENT.
+	// matching entry after it. With counters: info, dataset versions, counter_epoch,
+	// counter_totals, then snapshot_end, whose point is the revision of the totals,
+	// then every entry after it. With none of them: INVALID_ARGUMENT.
 	WatchBuckets(ctx context.Context, in *WatchBucketsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchBucketsResponse], error)
 	// ListBuckets streams stored buckets of a range of windows, ordered by
 	// (dataset, window start, scope), in constant memory. It can be continued
@@ -181,6 +184,7 @@ func (c *bucketServiceClient) GetStatus(ctx context.Context, in *GetStatusReques
 //	SLOW_READER        RESOURCE_EXHAUSTED   the client fell behind the lag limit: resume where it is
 //	TOO_MANY_STREAMS   RESOURCE_EXHAUSTED   the server's limit of streams is reached: back off
 //	STORE_UNAVAILABLE  UNAVAILABLE          the database is unavailable: back off
+//	NO_COUNTERS        UNAVAILABLE          no leader has begun to count in this store yet: back off
 //	DRAINING           UNAVAILABLE          the server shuts down: reconnect
 //	CREDENTIAL_WITHDRAWN  UNAVAILABLE       the stream's bearer token was withdrawn while it ran: reconnect
 //	UNAUTHENTICATED    UNAUTHENTICATED      no bearer token, or an unknown one: check the settings
@@ -194,7 +198,9 @@ type BucketServiceServer interface {
 	//
 	// With a snapshot: info, dataset versions, matching buckets, then
 	// snapshot_end, then entries after it. With a resume point: info, then every
-	// matching entry after it. With neither: INVALID_ARGUMENT.
+	// matching entry after it. With counters: info, dataset versions, counter_epoch,
+	// counter_totals, then snapshot_end, whose point is the revision of the totals,
+	// then every entry after it. With none of them: INVALID_ARGUMENT.
 	WatchBuckets(*WatchBucketsRequest, grpc.ServerStreamingServer[WatchBucketsResponse]) error
 	// ListBuckets streams stored buckets of a range of windows, ordered by
 	// (dataset, window start, scope), in constant memory. It can be continued
