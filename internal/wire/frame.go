@@ -122,9 +122,9 @@ func timestampSize(t time.Time) int {
 // ProgressFrame returns the bytes of a WatchBucketsResponse that says that
 // everything up to p has been sent. A zero time is left out: the stream is
 // still catching up, or no leader has said yet that it lives.
-func ProgressFrame(storeID string, p bucket.Position, progress time.Time) []byte {
+func ProgressFrame(storeID string, p bucket.Position, progress, complete time.Time) []byte {
 	return marshal(&bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_Progress{
-		Progress: &bucketv1.Progress{Point: ResumePoint(storeID, p), ProgressTime: Timestamp(progress)},
+		Progress: &bucketv1.Progress{Point: ResumePoint(storeID, p), ProgressTime: Timestamp(progress), CompleteUntil: Timestamp(complete)},
 	}})
 }
 

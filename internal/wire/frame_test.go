@@ -92,11 +92,15 @@ func TestFrameIsDeterministicAndOwned(t *testing.T) {
 func TestProgressFrame(t *testing.T) {
 	p := bucket.Position{Revision: 9, Chain: bucket.Chain{3}}
 	for _, at := range []time.Time{{}, time.UnixMilli(1_700_000_000_123).UTC()} {
+		complete := at
+		if !at.IsZero() {
+			complete = at.Add(time.Second)
+		}
 		var got bucketv1.WatchBucketsResponse
-		if err := proto.Unmarshal(wire.ProgressFrame("store", p, at), &got); err != nil {
+		if err := proto.Unmarshal(wire.ProgressFrame("store", p, at, complete), &got); err != nil {
 			t.Fatal(err)
 		}
-		want := &bucketv1.Progress{Point: wire.ResumePoint("store", p), ProgressTime: wire.Timestamp(at)}
+		want := &bucketv1.Progress{Point: wire.ResumePoint("store", p), ProgressTime: wire.Timestamp(at), CompleteUntil: wire.Timestamp(complete)}
 		if d := cmp.Diff(want, got.GetProgress(), protocmp.Transform()); d != "" {
 			t.Errorf("%s (-want +got):\n%s", at, d)
 		}

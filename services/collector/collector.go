@@ -213,7 +213,7 @@ func (c *Collector) assembled(datasets *catalogue.Catalogue, ways []upstream.Cre
 		Store: c.store, Catalogue: datasets, Clock: deps.Clock, Retention: config.retention(), Leading: c.leading.Load,
 		Trouble: c.trouble, Unreadable: spoiled,
 	}
-	c.feed = feed.New(feed.Config{Source: c.store, Unreadable: spoiled, Logger: deps.Logger})
+	c.feed = feed.New(feed.Config{Source: c.store, Now: deps.Clock.Now, Unreadable: spoiled, Logger: deps.Logger})
 	if c.service, err = bucketsvc.New(bucketsvc.Config{
 		Store: c.store, Feed: c.feed, Version: cli.BuildInfo().Version, Retention: config.retention(), Unreadable: spoiled, Logger: deps.Logger,
 		Status: facts,

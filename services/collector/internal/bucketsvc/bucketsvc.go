@@ -41,6 +41,7 @@ type Store interface {
 	List(ctx context.Context, q store.ListQuery, emit func(store.Entry) error) error
 	Unserved(ctx context.Context, f store.Filter, since bucket.Time, age time.Duration) ([]store.Run, error)
 	Datasets(ctx context.Context) ([]store.Entry, error)
+	Records(ctx context.Context, kind string) ([]store.Record, error)
 }
 
 // StatusSource provides what is not in the log: who leads, the scopes, what is missing

@@ -244,4 +244,7 @@ func (s *swap) Unserved(ctx context.Context, f store.Filter, since bucket.Time, 
 }
 
 func (s *swap) Datasets(ctx context.Context) ([]store.Entry, error) { return s.get().Datasets(ctx) }
-func (s *swap) Wake() <-chan struct{}                               { return s.get().Wake() }
+func (s *swap) Records(ctx context.Context, kind string) ([]store.Record, error) {
+	return s.get().Records(ctx, kind)
+}
+func (s *swap) Wake() <-chan struct{} { return s.get().Wake() }

@@ -9,6 +9,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
 	"github.com/weir-metrics/weir/services/collector/internal/reason"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/totals"
 	"google.golang.org/grpc/codes"
 )
 
@@ -41,6 +42,8 @@ var table = reason.Table{
 	{Err: feed.ErrFutureRevision, Code: codes.FailedPrecondition, Reason: "FUTURE_REVISION", Level: slog.LevelWarn, Text: "the revision is beyond the head of the store; take a snapshot"},
 	{Err: feed.ErrBehind, Code: codes.Unavailable, Reason: "BEHIND", Level: slog.LevelInfo, Text: "this collector has not read the log that far yet; retry, or try another collector"},
 	{Err: errReread, Code: codes.Unavailable, Reason: "BEHIND", Level: slog.LevelInfo, Text: "unreadable entries were found while reading the snapshot, so it is incomplete; retry"},
+	{Err: totals.ErrNone, Code: codes.Unavailable, Reason: "NO_COUNTERS", Level: slog.LevelInfo, Text: "no leader has begun to count in this store yet; back off"},
+	{Err: totals.ErrUnusable, Code: codes.Unavailable, Reason: "NO_COUNTERS", Level: slog.LevelWarn, Text: "the stored totals of counters cannot be used until the leader replaces them; back off"},
 	{Err: feed.ErrSlowReader, Code: codes.ResourceExhausted, Reason: "SLOW_READER", Level: slog.LevelInfo, Text: "the stream fell behind the lag limit; resume from the last point received"},
 	{Err: errStalled, Code: codes.ResourceExhausted, Reason: "SLOW_READER", Level: slog.LevelInfo, Text: "the client did not read for too long; resume from the last point received"},
 	{Err: errSlowSnapshot, Code: codes.ResourceExhausted, Reason: "SLOW_READER", Level: slog.LevelInfo, Text: "the client read the snapshot too slowly; read it faster, or request a smaller one"},

@@ -148,6 +148,8 @@ func (still) Coverage(context.Context, store.Filter, bucket.Window) ([]*bucketv1
 }
 
 // stillStatus is the status source beside it: both have a method Datasets.
+func (still) Records(context.Context, string) ([]store.Record, error) { return nil, nil }
+
 type stillStatus struct{ still }
 
 func (stillStatus) Datasets(context.Context) ([]*bucketv1.DatasetStatus, error) { return nil, nil }

@@ -70,6 +70,8 @@ func (s *stub) Unserved(context.Context, store.Filter, bucket.Time, time.Duratio
 	return s.unserved, nil
 }
 
+func (*stub) Records(context.Context, string) ([]store.Record, error) { return nil, nil }
+
 func (s *stub) Datasets(context.Context) ([]store.Entry, error) { return nil, nil }
 func (s *stub) ReadLog(context.Context, bucket.Revision, int) ([]store.Entry, error) {
 	return nil, nil

@@ -13,8 +13,10 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
 	"github.com/weir-metrics/weir/services/collector/internal/rawcodec"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/totals"
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 )
 
 // WatchBuckets implements bucketv1.BucketServiceServer.
@@ -55,8 +57,20 @@ func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, o
 		if err != nil {
 			return err
 		}
+	case *bucketv1.WatchBucketsRequest_Counters:
+		if req.GetFilter() != nil && !proto.Equal(req.GetFilter(), &bucketv1.Filter{}) {
+			return badRequest("filter must be empty on a stream that begins with counters: totals are those of all datasets and scopes")
+		}
+		id, at, err := s.counters(ctx, out)
+		if err != nil {
+			return err
+		}
+		cursor, _, err = s.c.Feed.Open(ctx, id, at, filter)
+		if err != nil {
+			return err
+		}
 	default:
-		return badRequest("start is missing; it must be a resume point or a snapshot request")
+		return badRequest("start is missing; it must be a resume point, a snapshot request or counters")
 	}
 	for {
 		batch, err := cursor.Next(ctx)
@@ -173,6 +187,55 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 			ProgressTime: wire.Timestamp(head.ProgressAt),
 			Buckets:      buckets,
 			LateCommits:  late,
+		},
+	}})
+}
+
+// counters sends info, the dataset versions, the totals of counters and their end, and
+// returns the store and the position to which they belong.
+func (s *Server) counters(ctx context.Context, out *outlet) (storeID string, at bucket.Position, err error) {
+	if err := s.acquire(ctx, s.snapshots, errManySnapshots); err != nil {
+		return "", at, err
+	}
+	defer s.snapshots.Release() // for the memory: totals are read as a whole
+	head, err := s.c.Store.Head(ctx)
+	if err != nil {
+		return "", at, fmt.Errorf("totals of counters: %w", err)
+	}
+	stored, err := totals.Read(ctx, s.c.Store)
+	if err != nil {
+		return "", at, err
+	}
+	versions, err := s.c.Store.Datasets(ctx)
+	if err != nil {
+		return "", at, fmt.Errorf("totals of counters: %w", err)
+	}
+	if err := out.send(infoMessage(s.info(head.Settings))); err != nil {
+		return "", at, err
+	}
+	for i := range versions {
+		e := &versions[i]
+		if e.Revision > stored.Position.Revision {
+			break // it follows
+		}
+		kind, payload := s.content(e)
+		if err := out.send(rawcodec.Frame(wire.Frame(e.Position, e.CommittedAt, kind, payload))); err != nil {
+			return "", at, err
+		}
+	}
+	if err := out.send(&bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_CounterEpoch{CounterEpoch: wire.CounterEpoch(stored.Epoch)}}); err != nil {
+		return "", at, err
+	}
+	sent := uint64(0)
+	if err := stored.Each(func(m *bucketv1.CounterTotals) error {
+		sent++
+		return out.send(&bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_CounterTotals{CounterTotals: m}})
+	}); err != nil {
+		return "", at, err
+	}
+	return head.StoreID, stored.Position, out.send(&bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_SnapshotEnd{
+		SnapshotEnd: &bucketv1.SnapshotEnd{
+			Point: wire.ResumePoint(head.StoreID, stored.Position), ProgressTime: wire.Timestamp(head.ProgressAt), Totals: sent,
 		},
 	}})
 }

@@ -247,7 +247,7 @@ func (c *Cursor) fromStore(ctx context.Context) (Batch, error) {
 	// been sent.
 	if now := time.Now(); now.Sub(c.reported) >= c.f.c.Heartbeat {
 		c.reported = now
-		b.Progress = wire.ProgressFrame(c.storeID(), c.at, time.Time{})
+		b.Progress = wire.ProgressFrame(c.storeID(), c.at, time.Time{}, time.Time{})
 	}
 	return b, nil
 }

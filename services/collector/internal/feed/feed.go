@@ -41,6 +41,8 @@ type Config struct {
 	Unreadable *unreadable.Register // collects entries that cannot be read; may be nil
 	Logger     *slog.Logger         // nil: no logs
 
+	// Now is the collector's clock. Nil: the machine's.
+	Now func() time.Time
 	// Poll is the longest interval between reads of the head; a wake-up of the
 	// store shortens it. Default 1 s.
 	Poll time.Duration
@@ -82,7 +84,8 @@ type Feed struct {
 	ring     ring
 	era      int       // number of histories seen; a cursor belongs to one
 	progress time.Time // belongs to ring.head()
-	report   []byte    // progress frame for ring.head() and progress
+	complete time.Time // belongs to ring.head(); see completeUntil
+	report   []byte    // progress frame for ring.head(), progress and complete
 	beat     uint64    // raised whenever streams have something to send
 	changed  chan struct{}
 	encoded  uint64
@@ -94,6 +97,9 @@ type Feed struct {
 
 // New returns a feed; it reads nothing until Run.
 func New(c Config) *Feed {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	c.Poll = cmp.Or(c.Poll, time.Second)
 	c.Heartbeat = cmp.Or(c.Heartbeat, 2*time.Second)
 	c.Away = cmp.Or(c.Away, 15*time.Second)
@@ -203,6 +209,7 @@ func (f *Feed) update(change func()) {
 
 // poll brings the ring up to the head of the store.
 func (f *Feed) poll(ctx context.Context) error {
+	now := f.c.Now()
 	h, err := call(ctx, f.c.Timeout, f.c.Source.Head)
 	if err != nil {
 		return fmt.Errorf("read the head of the log: %w", err)
@@ -214,10 +221,10 @@ func (f *Feed) poll(ctx context.Context) error {
 	switch {
 	case first:
 		f.log.Info("following the store", "store_id", h.StoreID, "revision", h.Revision)
-		f.restart(h)
+		f.restart(h, now)
 		return nil
 	case !same, h.Revision < at.Revision, h.Revision == at.Revision && h.Chain != at.Chain:
-		f.historyChanged(at, h)
+		f.historyChanged(at, h, now)
 		return nil
 	}
 	for at.Revision < h.Revision {
@@ -229,7 +236,7 @@ func (f *Feed) poll(ctx context.Context) error {
 			// This process was suspended for longer than the retention. Live
 			// streams are now below the ring and below the floor.
 			f.log.Warn("entries were dropped before they were read, restarting at the head", "revision", at.Revision, "head", h.Revision)
-			f.update(func() { f.begin(h) })
+			f.update(func() { f.begin(h, now) })
 			return nil
 		case err != nil:
 			return fmt.Errorf("read the log after revision %d: %w", at.Revision, err)
@@ -249,22 +256,25 @@ func (f *Feed) poll(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("read the head of the log: %w", err)
 			}
-			f.historyChanged(at, h)
+			f.historyChanged(at, h, now)
 			return nil
 		}
-		f.publish(items, at, h)
+		f.publish(items, at, h, now)
 	}
-	f.publish(nil, at, h)
+	f.publish(nil, at, h, now)
 	return nil
 }
 
-// publish appends items, and adopts h's progress time once all entries up to h are
-// in the ring.
-func (f *Feed) publish(items []item, at bucket.Position, h store.Head) {
-	complete := at.Revision >= h.Revision
+// publish appends items, and adopts h's times once all entries up to h are in the ring. h
+// was read after now. The heartbeat reports a time of which there is no other news.
+func (f *Feed) publish(items []item, at bucket.Position, h store.Head, now time.Time) {
+	whole := at.Revision >= h.Revision
 	f.mu.Lock()
 	f.floor = h.Floor
-	news := len(items) > 0 || complete && !h.ProgressAt.Equal(f.progress)
+	news := len(items) > 0 || whole && !h.ProgressAt.Equal(f.progress)
+	if !news && whole {
+		f.tell(h, now)
+	}
 	f.mu.Unlock()
 	if !news {
 		return
@@ -274,33 +284,56 @@ func (f *Feed) publish(items []item, at bucket.Position, h store.Head) {
 			f.ring.push(i)
 		}
 		f.encoded += uint64(len(items))
-		if complete {
+		if whole {
 			f.progress = h.ProgressAt
 		}
-		f.report = wire.ProgressFrame(f.settings.StoreID, f.ring.head(), f.progress)
+		f.tell(h, now)
 	})
 }
 
-func (f *Feed) historyChanged(at bucket.Position, h store.Head) {
+// tell adopts the time up to which the log is complete, and encodes the report. Called with
+// the lock.
+func (f *Feed) tell(h store.Head, now time.Time) {
+	if f.ring.head().Revision >= h.Revision {
+		f.complete = completeUntil(h, now)
+	}
+	f.report = wire.ProgressFrame(f.settings.StoreID, f.ring.head(), f.progress, f.complete)
+}
+
+// unled is how long an append can take, with the difference between the clocks of two
+// collectors: without a leader nothing is committed any more that is older.
+const unled = time.Minute
+
+// completeUntil is the time before which everything that will ever be committed is in the
+// log up to h, which was read after now. A leader says it itself. Without one nobody
+// commits, or a new leader does, later than now.
+func completeUntil(h store.Head, now time.Time) time.Time {
+	if at := now.Add(-unled); !h.ExpiresAt.After(h.Now) && at.After(h.ProgressAt) {
+		return at
+	}
+	return h.ProgressAt
+}
+
+func (f *Feed) historyChanged(at bucket.Position, h store.Head, now time.Time) {
 	f.log.Warn("history of the store changed, ending all streams",
 		"store_id", h.StoreID, "revision", at.Revision, "chain", at.Chain, "new_head", h.Revision, "new_chain", h.Chain)
-	f.restart(h)
+	f.restart(h, now)
 }
 
 // restart begins a new history at h.
-func (f *Feed) restart(h store.Head) {
+func (f *Feed) restart(h store.Head, now time.Time) {
 	f.update(func() {
 		f.era++
-		f.begin(h)
+		f.begin(h, now)
 	})
 }
 
 // begin empties the ring at h. Called within update.
-func (f *Feed) begin(h store.Head) {
+func (f *Feed) begin(h store.Head, now time.Time) {
 	f.ready = true
 	f.settings, f.floor, f.progress = h.Settings, h.Floor, h.ProgressAt
 	f.ring.restart(h.Position)
-	f.report = wire.ProgressFrame(h.StoreID, h.Position, h.ProgressAt)
+	f.tell(h, now)
 }
 
 // read calls the source on behalf of a cursor, at most Config.Readers at a time.

@@ -149,6 +149,40 @@ func TestHeartbeat(t *testing.T) {
 	})
 }
 
+// A leader says up to which time the log is complete. Without one it is so up to a minute
+// ago, as long as the store is read (G10).
+func TestCompleteUntil(t *testing.T) {
+	inBubble(t, feed.Config{Heartbeat: 2 * time.Second}, func(s *source) { s.add(1) }, func(b *bench) {
+		c := b.open(b.src.head(), store.Filter{})
+		last := func() message {
+			var m message
+			for range 3 { // what follows the change of the source
+				for _, m = range b.next(c) {
+				}
+			}
+			return m
+		}
+		said := time.Now().Add(-5 * time.Minute).Truncate(time.Second)
+		b.src.set(func() { b.src.led, b.src.at = true, said })
+		if m := last(); !m.at.Equal(said) || !m.complete.Equal(said) {
+			b.Errorf("under a leader that is silent: %+v; want %s", m, said)
+		}
+		b.src.set(func() { b.src.led = false })
+		if m := last(); !m.at.Equal(said) || m.complete.Before(time.Now().Add(-64*time.Second)) || m.complete.After(time.Now().Add(-time.Minute)) {
+			b.Errorf("at %s, without a leader: %+v; want a minute ago", time.Now(), m)
+		}
+		b.src.set(func() { b.src.err = store.ErrUnavailable })
+		fell := time.Now()
+		if m := last(); m.complete.After(fell.Add(-time.Minute)) {
+			b.Errorf("without the store, since %s: %+v", fell, m)
+		}
+		b.src.set(func() { b.src.err = nil; b.src.at = time.Now().Add(-time.Second) })
+		if m := last(); !m.complete.Equal(m.at) {
+			b.Errorf("a leader that has just left: %+v; want its own time", m)
+		}
+	})
+}
+
 // A filter that matches nothing in a long log must still say that it lives,
 // and must not claim a time for data that it has not read.
 func TestCatchingUpReportsWithoutATime(t *testing.T) {

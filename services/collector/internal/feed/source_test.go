@@ -29,6 +29,7 @@ type source struct {
 	log     []store.Entry
 	floor   bucket.Revision
 	at      time.Time // progress
+	led     bool      // somebody holds the lease
 	err     error     // of every call
 	hang    bool      // calls never return by themselves
 	reads   int       // ReadLog calls
@@ -65,7 +66,10 @@ func (s *source) Head(ctx context.Context) (store.Head, error) {
 	}
 	s.mu.Lock()
 	s.heads++
-	h := store.Head{Settings: store.Settings{StoreID: s.id}, Position: s.head(), ProgressAt: s.at, Floor: s.floor}
+	h := store.Head{Settings: store.Settings{StoreID: s.id}, Position: s.head(), ProgressAt: s.at, Floor: s.floor, Now: time.Now()}
+	if s.led {
+		h.ExpiresAt = h.Now.Add(time.Second)
+	}
 	s.mu.Unlock()
 	if s.onHead != nil {
 		s.onHead()
@@ -184,6 +188,7 @@ type message struct {
 	entry    uint64 // revision; 0 for progress
 	progress uint64
 	at       time.Time
+	complete time.Time
 }
 
 func (b *bench) next(c *feed.Cursor) []message {
@@ -214,6 +219,9 @@ func (b *bench) decode(batch feed.Batch) []message {
 		p := message{progress: m.GetProgress().GetPoint().GetRevision()}
 		if t := m.GetProgress().GetProgressTime(); t != nil {
 			p.at = t.AsTime()
+		}
+		if t := m.GetProgress().GetCompleteUntil(); t != nil {
+			p.complete = t.AsTime()
 		}
 		out = append(out, p)
 	}

@@ -77,6 +77,9 @@ func Open(c Config, won store.Lease) *Journal {
 // Term is the term that the journal is written in.
 func (j *Journal) Term() store.Term { return j.term }
 
+// Head is the position of the newest entry.
+func (j *Journal) Head() bucket.Position { return j.at }
+
 // Refused is an entry that the store cannot hold, and why.
 type Refused struct {
 	store.NewEntry

@@ -36,6 +36,7 @@ type state struct {
 	settings   *settings
 	discoverer *discoverer
 	retention  *retention
+	counting   *counting
 	auditor    *auditor
 	inspector  *inspector
 	backfiller *backfiller
@@ -79,6 +80,7 @@ func (p *Poller) compose(won store.Lease, now bucket.Time) *state {
 	s.retention = &retention{
 		env: e, store: c.Store, keep: c.Retention, term: won.Term, commit: s.writer.commit, writes: c.Writes, unreadable: c.Unreadable,
 	}
+	s.counting = &counting{env: e, store: c.Store, journal: log, commit: s.writer.commit}
 	s.auditor = &auditor{
 		env: e, faults: s.faults, books: s.books, lines: all, sender: s.sender, drift: s.drift, store: c.Store,
 		commit: s.writer.commit, unreadable: c.Unreadable,
@@ -150,6 +152,9 @@ func (s *state) prepare(ctx context.Context, now bucket.Time) error {
 	}
 	for _, sc := range moved {
 		s.forget(sc)
+	}
+	if err := s.counting.countWhenDue(ctx, now); err != nil {
+		return err
 	}
 	usable := false
 	for _, l := range s.lines {

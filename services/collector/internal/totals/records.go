@@ -1,0 +1,247 @@
+package totals
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/counter"
+	"github.com/weir-metrics/weir/internal/wire"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+)
+
+// Kind is the kind of the records.
+const Kind = "counter"
+
+// ErrNone: no leader has begun to count in this store.
+var ErrNone = errors.New("no counters have begun in this store")
+
+// ErrUnusable: there are totals that cannot be used, so that counting must begin again.
+var ErrUnusable = errors.New("the stored totals of counters cannot be used")
+
+// header is the key of the record that says which chunks belong together.
+const header = "header"
+
+// Stored is the newest totals of a store.
+type Stored struct {
+	Epoch    counter.Epoch
+	Position bucket.Position // the totals are those of the entries up to it
+	// Chunks are the messages, compressed: see [Stored.Each].
+	chunks [][]byte
+	keys   map[string]bool // of all chunks that exist
+	set    string          // the set that is in use
+}
+
+// head is the value of the header's record.
+type head struct {
+	Epoch    string          `json:"epoch"`
+	Began    time.Time       `json:"began"`
+	After    bucket.Revision `json:"after"`
+	Settled  time.Time       `json:"settled"`
+	Revision bucket.Revision `json:"revision"`
+	Chain    string          `json:"chain"`
+	Set      string          `json:"set"`
+	Chunks   int             `json:"chunks"`
+}
+
+// chunk is the value of a chunk's record: a sequence of messages, each after its length,
+// compressed with gzip.
+type chunk struct {
+	Data []byte `json:"data"`
+}
+
+// sets are the prefixes of the chunks' keys.
+var sets = [2]string{"a", "b"}
+
+func chunkKey(set string, n int) string { return fmt.Sprintf("%s/%06d", set, n) }
+
+// RecordReader is the part of a store that totals are read from.
+type RecordReader interface {
+	Records(ctx context.Context, kind string) ([]store.Record, error)
+}
+
+// Read returns the newest totals. [ErrNone] without any, [ErrUnusable] if a record is
+// missing or damaged.
+func Read(ctx context.Context, from RecordReader) (*Stored, error) {
+	records, err := from.Records(ctx, Kind)
+	if err != nil {
+		return nil, fmt.Errorf("read the totals of counters: %w", err)
+	}
+	values, s := map[string][]byte{}, &Stored{keys: map[string]bool{}}
+	for _, r := range records {
+		values[r.Key] = r.Value
+		s.keys[r.Key] = r.Key != header
+	}
+	delete(s.keys, header)
+	is, ok := values[header]
+	if !ok {
+		return s, ErrNone // with the keys of chunks that a leader left behind
+	}
+	unusable := func(format string, args ...any) (*Stored, error) {
+		return s, fmt.Errorf("%w: %w", ErrUnusable, fmt.Errorf(format, args...))
+	}
+	var h head
+	if err := json.Unmarshal(is, &h); err != nil {
+		return unusable("the header: %w", err)
+	}
+	chain, err := hex.DecodeString(h.Chain)
+	if err != nil || len(chain) != len(s.Position.Chain) || h.Epoch == "" || !slices.Contains(sets[:], h.Set) || h.Began.IsZero() || h.Settled.IsZero() {
+		return unusable("the header is %s", is)
+	}
+	s.Epoch = counter.Epoch{ID: h.Epoch, Began: h.Began, After: h.After, Settled: h.Settled}
+	s.Position = bucket.Position{Revision: h.Revision, Chain: bucket.Chain(chain)}
+	s.set = h.Set
+	for n := range h.Chunks {
+		key := chunkKey(h.Set, n)
+		var c chunk
+		if value, ok := values[key]; !ok {
+			return unusable("chunk %s of %d is missing", key, h.Chunks)
+		} else if err := json.Unmarshal(value, &c); err != nil {
+			return unusable("chunk %s: %w", key, err)
+		}
+		s.chunks = append(s.chunks, c.Data)
+	}
+	return s, nil
+}
+
+// Each calls do for each message, in order.
+func (s *Stored) Each(do func(*bucketv1.CounterTotals) error) error {
+	for n, data := range s.chunks {
+		plain, err := inflate(data)
+		if err != nil {
+			return fmt.Errorf("%w: chunk %d: %w", ErrUnusable, n, err)
+		}
+		for len(plain) > 0 {
+			size, k := consumeSize(plain)
+			if k <= 0 || size > len(plain)-k {
+				return fmt.Errorf("%w: chunk %d ends within a message", ErrUnusable, n)
+			}
+			var m bucketv1.CounterTotals
+			if err := proto.Unmarshal(plain[k:k+size], &m); err != nil {
+				return fmt.Errorf("%w: chunk %d: %w", ErrUnusable, n, err)
+			}
+			if err := do(&m); err != nil {
+				return err
+			}
+			plain = plain[k+size:]
+		}
+	}
+	return nil
+}
+
+// fold returns a fold that goes on from the totals.
+func (s *Stored) fold() (*counter.Fold, error) {
+	f := counter.New()
+	err := s.Each(func(m *bucketv1.CounterTotals) error {
+		t, err := wire.DecodeCounterTotals(m)
+		if err == nil {
+			err = f.Load(t)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnusable, err)
+		}
+		return nil
+	})
+	return f, err
+}
+
+// perChunk is how many bytes of messages a chunk has, about.
+const perChunk = 1 << 20
+
+// replace returns the records that replace what is stored, in batches to be committed one
+// after another; the last one makes the new totals valid.
+func (s *Stored) replace(epoch counter.Epoch, at bucket.Position, sums []counter.Totals) ([][]store.Record, error) {
+	set := sets[0]
+	if s.set == set {
+		set = sets[1]
+	}
+	var batches [][]store.Record
+	n, stale := 0, s.keys
+	var plain []byte
+	flush := func() error {
+		data, err := deflate(plain)
+		if err != nil {
+			return err
+		}
+		value, err := json.Marshal(chunk{Data: data})
+		if err != nil {
+			return fmt.Errorf("encode a chunk of totals: %w", err)
+		}
+		batches = append(batches, []store.Record{{Kind: Kind, Key: chunkKey(set, n), Value: value}})
+		plain, n = plain[:0], n+1
+		return nil
+	}
+	for i := range sums {
+		for _, m := range wire.CounterTotals(&sums[i]) {
+			encoded, err := proto.Marshal(m)
+			if err != nil {
+				return nil, fmt.Errorf("encode totals of %s: %w", sums[i].Scope, err)
+			}
+			plain = append(appendSize(plain, len(encoded)), encoded...)
+			if len(plain) >= perChunk {
+				if err := flush(); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	if len(plain) > 0 {
+		if err := flush(); err != nil {
+			return nil, err
+		}
+	}
+	value, err := json.Marshal(head{
+		Epoch: epoch.ID, Began: epoch.Began, After: epoch.After, Settled: epoch.Settled,
+		Revision: at.Revision, Chain: at.Chain.String(), Set: set, Chunks: n,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode the header of totals: %w", err)
+	}
+	last := []store.Record{{Kind: Kind, Key: header, Value: value}}
+	for _, key := range sortedKeys(stale) {
+		if key[:1] != set || key >= chunkKey(set, n) {
+			last = append(last, store.Record{Kind: Kind, Key: key})
+		}
+	}
+	return append(batches, last), nil
+}
+
+func sortedKeys(m map[string]bool) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func deflate(plain []byte) ([]byte, error) {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write(plain); err != nil {
+		return nil, fmt.Errorf("compress totals: %w", err)
+	}
+	if err := z.Close(); err != nil {
+		return nil, fmt.Errorf("compress totals: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+func inflate(data []byte) ([]byte, error) {
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(z)
+}
