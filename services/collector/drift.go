@@ -21,10 +21,7 @@ import (
 func driftCommand() cli.Command {
 	var c Config
 	var format string
-	settings := slices.DeleteFunc(c.DatabaseSettings(), func(s cli.Setting) bool {
-		// What a store is created with; this command takes what is there.
-		return s.Env == "CF_SAMPLE_TIMESTAMP" || s.Env == "WEIR_CHANGE_SAMPLE_TIMESTAMP"
-	})
+	settings := existing(&c)
 	return cli.Command{
 		Name: "drift", Summary: "report how windows settled, how far final buckets moved at Cloudflare since, and the delay that follows",
 		Help: "Reads what the leader has recorded, from any machine that reaches the database; a SQLite file may be in use. " +
@@ -34,6 +31,14 @@ func driftCommand() cli.Command {
 		}),
 		Run: func(ctx context.Context, _ []string) error { return WriteDrift(ctx, c, format, os.Stdout) },
 	}
+}
+
+// existing are the settings of a command on a store that exists: what a store is created
+// with is taken as it is.
+func existing(c *Config) []cli.Setting {
+	return slices.DeleteFunc(c.DatabaseSettings(), func(s cli.Setting) bool {
+		return s.Env == "CF_SAMPLE_TIMESTAMP" || s.Env == "WEIR_CHANGE_SAMPLE_TIMESTAMP"
+	})
 }
 
 // WriteDrift prints the drift report of the configured database, as "text" or

@@ -3,7 +3,6 @@ package poll
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -38,7 +37,7 @@ func (c *counting) countWhenDue(ctx context.Context, now bucket.Time) error {
 	at := c.journal.Head()
 	a, err := totals.Advance(ctx, c.store, at, now.Std(), func() error { return c.journal.RefreshStream(ctx) })
 	if errors.Is(err, totals.ErrNone) || errors.Is(err, totals.ErrUnusable) {
-		id := fmt.Sprintf("%016x", c.rng.Uint64())
+		id := totals.NewID(now.Std(), c.rng.Uint32())
 		level := slog.LevelInfo
 		if errors.Is(err, totals.ErrUnusable) {
 			level = slog.LevelWarn

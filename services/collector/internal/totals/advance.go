@@ -99,6 +99,9 @@ func Advance(ctx context.Context, from Source, to bucket.Position, now time.Time
 	return a, err
 }
 
+// NewID is the id of an epoch that begins now.
+func NewID(now time.Time, random uint32) string { return fmt.Sprintf("%x-%08x", now.Unix(), random) }
+
 // Begin returns the records of a new epoch, whose first entry is the one after the position.
 func Begin(ctx context.Context, from RecordReader, id string, at bucket.Position, now time.Time) (*Advanced, error) {
 	s, err := Read(ctx, from)

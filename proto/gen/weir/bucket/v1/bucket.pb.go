@@ -450,6 +450,8 @@ const (
 	AuditEvent_ACTION_BACKFILL_DONE AuditEvent_Action = 5
 	AuditEvent_ACTION_GAPS_ACCEPTED AuditEvent_Action = 6
 	AuditEvent_ACTION_RESTATED      AuditEvent_Action = 7
+	// Counters begin at zero, in a new epoch.
+	AuditEvent_ACTION_COUNTERS_RESTARTED AuditEvent_Action = 8
 )
 
 // Enum value maps for AuditEvent_Action.
@@ -463,6 +465,7 @@ var (
 		5: "ACTION_BACKFILL_DONE",
 		6: "ACTION_GAPS_ACCEPTED",
 		7: "ACTION_RESTATED",
+		8: "ACTION_COUNTERS_RESTARTED",
 	}
 	AuditEvent_Action_value = map[string]int32{
 		"ACTION_UNSPECIFIED":        0,
@@ -473,6 +476,7 @@ var (
 		"ACTION_BACKFILL_DONE":      5,
 		"ACTION_GAPS_ACCEPTED":      6,
 		"ACTION_RESTATED":           7,
+		"ACTION_COUNTERS_RESTARTED": 8,
 	}
 )
 
@@ -1773,7 +1777,7 @@ const file_weir_bucket_v1_bucket_proto_rawDesc = "" +
 	"\x06bucket\x18\x01 \x01(\v2\x16.weir.bucket.v1.BucketR\x06bucket\x12'\n" +
 	"\x0freplaces_sha256\x18\x02 \x01(\fR\x0ereplacesSha256\x12\x14\n" +
 	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xe2\x04\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x81\x05\n" +
 	"\n" +
 	"AuditEvent\x129\n" +
 	"\x06action\x18\x01 \x01(\x0e2!.weir.bucket.v1.AuditEvent.ActionR\x06action\x12\x14\n" +
@@ -1788,7 +1792,7 @@ const file_weir_bucket_v1_bucket_proto_rawDesc = "" +
 	"backfillId\x12\x16\n" +
 	"\x06before\x18\n" +
 	" \x01(\tR\x06before\x12\x14\n" +
-	"\x05after\x18\v \x01(\tR\x05after\"\xde\x01\n" +
+	"\x05after\x18\v \x01(\tR\x05after\"\xfd\x01\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17ACTION_BACKFILL_CREATED\x10\x01\x12\x1a\n" +
@@ -1797,7 +1801,8 @@ const file_weir_bucket_v1_bucket_proto_rawDesc = "" +
 	"\x19ACTION_BACKFILL_CANCELLED\x10\x04\x12\x18\n" +
 	"\x14ACTION_BACKFILL_DONE\x10\x05\x12\x18\n" +
 	"\x14ACTION_GAPS_ACCEPTED\x10\x06\x12\x13\n" +
-	"\x0fACTION_RESTATED\x10\a\"\xee\x03\n" +
+	"\x0fACTION_RESTATED\x10\a\x12\x1d\n" +
+	"\x19ACTION_COUNTERS_RESTARTED\x10\b\"\xee\x03\n" +
 	"\x05Entry\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12\x14\n" +
 	"\x05chain\x18\x02 \x01(\fR\x05chain\x12=\n" +

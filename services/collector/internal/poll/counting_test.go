@@ -1,0 +1,150 @@
+package poll_test
+
+import (
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/counter"
+	"github.com/weir-metrics/weir/internal/sample"
+	"github.com/weir-metrics/weir/internal/wire"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
+	"github.com/weir-metrics/weir/services/collector/internal/totals"
+	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
+)
+
+// counters is what counters show at a time: with the stored totals, and with the whole log.
+func (w *world) counters(at time.Time) (fromTotals, fromLog map[string]counter.Value, epoch counter.Epoch, behind bucket.Revision) {
+	w.t.Helper()
+	stored, err := totals.Read(w.t.Context(), w.store)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	short, whole := counter.New(), counter.New()
+	if err := stored.Each(func(m *bucketv1.CounterTotals) error {
+		t, err := wire.DecodeCounterTotals(m)
+		if err != nil {
+			return err
+		}
+		return short.Load(t)
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	definitions := map[string]*bucket.Definition{}
+	for _, e := range w.log(0) {
+		entry := &bucket.Entry{Position: e.Position, CommittedAt: e.CommittedAt, Kind: e.Kind}
+		switch e.Kind {
+		case bucket.KindDatasetVersion:
+			if entry.Definition, err = unreadable.Definition(&e); err == nil {
+				definitions[e.Key.Dataset] = entry.Definition
+			}
+		case bucket.KindBucket:
+			entry.Bucket, err = unreadable.Bucket(&e)
+			entry.Definition = definitions[e.Key.Dataset]
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for f, after := range map[*counter.Fold]bucket.Revision{short: stored.Position.Revision, whole: stored.Epoch.After} {
+			if e.Revision > after {
+				if err := f.Add(entry); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+		}
+	}
+	show := func(f *counter.Fold) map[string]counter.Value {
+		out := map[string]counter.Value{}
+		for fam := range f.Families {
+			for _, s := range fam.Series() {
+				if v, shown := s.At(sample.MillisOf(at)); shown {
+					key := fam.Name + "/" + s.Zone
+					for _, l := range s.Values {
+						key += "/" + l
+					}
+					out[key] = v
+				}
+			}
+		}
+		return out
+	}
+	return show(short), show(whole), stored.Epoch, stored.Position.Revision
+}
+
+// Over a day with an outage and changes of leader, the totals are at most about an hour behind
+// the log, belong to one epoch, and continue as the log does; and the counters of a zone grow
+// by the sums of its buckets (G10).
+func TestTotalsFollowTheLog(t *testing.T) {
+	w := newWorld(t, zones("shop.example", "blog.example"))
+	w.only("http_5m")
+	var epoch string
+	for n := range 8 {
+		w.run(3 * time.Hour) // another leader each time
+		at := w.clock.Now()
+		got, want, e, revision := w.counters(at)
+		if len(got) == 0 || !maps.Equal(got, want) {
+			t.Fatalf("after %d h the totals show %v, the log %v", 3*(n+1), got, want)
+		}
+		if epoch == "" {
+			epoch = e.ID
+		}
+		if e.ID != epoch || e.After > 1 { // the definition of the dataset is before it
+			t.Fatalf("epoch %+v, want %s, from the beginning of the log", e, epoch)
+		}
+		for _, entry := range w.log(revision) {
+			if age := at.Sub(entry.CommittedAt); age > 65*time.Minute {
+				t.Fatalf("after %d h, revision %d of %s ago is not in the totals", 3*(n+1), entry.Revision, age)
+			}
+		}
+	}
+	end := w.clock.Now()
+	got, _, _, _ := w.counters(end)
+	sum := map[string]float64{}
+	first := map[string]time.Time{}
+	for _, e := range w.log(0) {
+		if e.Kind != bucket.KindBucket {
+			continue
+		}
+		b, err := unreadable.Bucket(&e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first[b.Zone].IsZero() {
+			first[b.Zone] = e.CommittedAt
+		}
+		due := b.Window().End.Std().Add(5 * time.Minute)
+		if b.Origin == bucket.Live && !due.Before(first[b.Zone]) && b.Start.Std().Add(25*time.Minute).Before(end) {
+			sum[b.Zone] += value(b, "cloudflare_zone_requests")
+		}
+	}
+	for zone, least := range sum {
+		if v := got["cloudflare_zone_requests/"+zone].Live; v < least || v > least*1.1 {
+			t.Errorf("the counter of %s is %v; the buckets that are played out have %v", zone, v, least)
+		}
+	}
+	if len(sum) != 2 {
+		t.Errorf("sums of %d zones", len(sum))
+	}
+	// Without the totals a leader begins again.
+	records, err := w.store.Records(t.Context(), totals.Kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range records {
+		records[i].Value = nil
+	}
+	lease, err := w.store.Acquire(t.Context(), "test", time.Minute)
+	if err == nil {
+		_, err = w.store.Append(t.Context(), lease.Term, lease.Head.Position, store.Batch{CommittedAt: end, Records: records})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := w.head()
+	w.run(time.Hour)
+	if _, _, e, _ := w.counters(w.clock.Now()); e.ID == epoch || e.After != head {
+		t.Errorf("epoch %+v, want another one after revision %d", e, head)
+	}
+}
