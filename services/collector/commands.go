@@ -41,7 +41,7 @@ func Commands() []cli.Command {
 			},
 		},
 		driftCommand(),
-		countersCommand(),
+		CountersCommand(),
 		{
 			Name: "catalogue", Summary: "print the datasets that would be collected, as Markdown",
 			Help:     "\"collector catalogue schema\" prints the JSON Schema of catalogue files, which editors use to complete and validate them.",

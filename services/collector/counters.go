@@ -19,8 +19,8 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/totals"
 )
 
-// countersCommand is "collector counters".
-func countersCommand() cli.Command {
+// CountersCommand is "collector counters", and "weir counters".
+func CountersCommand() cli.Command {
 	var c Config
 	var reason, requester string
 	requested := func(p *string, most int) cli.Value {
