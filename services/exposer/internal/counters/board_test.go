@@ -221,6 +221,20 @@ func TestANewEpochIsShownWhenTheOldOneIsOver(t *testing.T) {
 	}
 }
 
+// A clock that was ahead for a moment settles nothing that a page may still be asked about.
+func TestAClockThatWasAhead(t *testing.T) {
+	r := served(t)
+	late := entry(zone(1), `sh"op`, minute(15), minute(27), bucket.Live, requests(300)) // plays from 29 to 34
+	late.Revision = 7
+	r.follow(minute(28), late)
+	r.clock.set(minute(100))
+	r.follow(minute(28))
+	page, err := r.page(minute(29.5), open)
+	if got := values(t, page)[`cloudflare_zone_requests_total{zone="sh\"op",account="Acme"`]; err != nil || got != 180 {
+		t.Errorf("the counter is %v, want 150 and a tenth of 300: %v", got, err)
+	}
+}
+
 // What cannot be counted affects nothing else.
 func TestRejectedEntries(t *testing.T) {
 	r := served(t)

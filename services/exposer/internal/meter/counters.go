@@ -8,8 +8,8 @@ import (
 
 var (
 	availableDesc     = desc("counters_available", "1 while /counters can be served. The log and the page have the reason why not.")
-	counterSeriesDesc = desc("counter_series", "Series of counters in memory.")
-	counterLagDesc    = desc("counter_lag_seconds", "Time since the last confirmation that all entries of the log have been counted. /counters is served while it is at most 90 s.")
+	counterSeriesDesc = desc("counters_series", "Series of counters in memory.")
+	counterLagDesc    = desc("counters_lag_seconds", "Time since the last confirmation that all entries of the log have been counted. /counters is served while it is at most 90 s.")
 )
 
 // WatchCounters returns a collector that reads the board of counters at scrape time.
