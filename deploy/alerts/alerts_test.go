@@ -57,6 +57,7 @@ func healthy() map[string]string {
 		h[`weir_exposer_ready{`+target+`}`] = "1x60"
 		h[`weir_exposer_progress_lag_seconds{`+target+`}`] = "45x60"
 		h[`weir_exposer_replay_refused{`+target+`}`] = "0x60"
+		h[`weir_exposer_counters_available{`+target+`}`] = "1x60"
 		h[`weir_exposer_replay_short{dataset="http_5m",`+target+`}`] = "0x60"
 		// A page of one turn in the round at the full hour comes a minute late.
 		h[`weir_exposer_replay_pages_missing{`+target+`}`] = "0x5 1 0x53"
@@ -240,6 +241,8 @@ func stories() []story {
 			name: "a few more buckets are too late, once", fires: []string{"WeirUnserved"},
 			series: with(unserved(exposer), after("3", "5")),
 		},
+		{name: "counters cannot be served", series: with(`weir_exposer_counters_available{`+exposer+`}`, after("1", "0")), fires: []string{"WeirCountersUnavailable"}, at: 16},
+		{name: "counters are read again after a restart", series: with(`weir_exposer_counters_available{`+exposer+`}`, "1x9 0x3 1x50")},
 		{name: "the replay is too short", series: with(`weir_exposer_replay_short{dataset="http_5m",`+exposer+`}`, after("0", "1")), fires: []string{"WeirReplayShort"}},
 		{name: "too many scrape at one time", series: with(`weir_exposer_scrapes_total{code="503",`+exposer+`}`, "0x9 1+1x50"), fires: []string{"WeirScrapesRefused"}},
 		{name: "scrapers do not read", series: with(`weir_exposer_scrapes_cut_total{`+exposer+`}`, "0x9 4+4x50"), fires: []string{"WeirScrapesCut"}},

@@ -31,6 +31,7 @@ type Fold struct {
 	families map[string]*Family
 	names    []string      // of families, sorted
 	newest   sample.Millis // commit of the newest entry
+	changes  uint64
 	sets     []sample.Set
 	key      []byte
 }
@@ -52,7 +53,8 @@ type Family struct {
 	Labels           []string // the family's own labels, after zone and account
 
 	series map[string]*Series
-	sorted []*Series // nil: to be sorted again
+	sorted []*Series
+	fresh  []*Series // not in sorted yet
 }
 
 // Series is one counter.
@@ -60,6 +62,8 @@ type Series struct {
 	Scope         bucket.Scope
 	Zone, Account string
 	Values        []string // of the family's own labels
+	// Text is the caller's: what it shows of the series every time.
+	Text []byte
 
 	key   string
 	began sample.Millis // commit of the first bucket of the sum
@@ -181,7 +185,7 @@ func (f *Fold) count(set *sample.Set, scope bucket.Scope, committed sample.Milli
 		s := fam.series[string(f.key)]
 		if s == nil {
 			s = &Series{Scope: scope, Zone: set.Zone, Account: set.Account, Values: slices.Clone(set.Own(n)), key: string(f.key), began: committed}
-			fam.series[s.key], fam.sorted = s, nil
+			f.include(fam, s)
 		}
 		if s.retired(committed) {
 			s.began, s.until, s.live, s.late, s.lateBegan, s.parts = committed, 0, 0, 0, 0, s.parts[:0]
@@ -195,6 +199,16 @@ func (f *Fold) count(set *sample.Set, scope bucket.Scope, committed sample.Milli
 	}
 }
 
+// include adds a series.
+func (f *Fold) include(fam *Family, s *Series) {
+	fam.series[s.key] = s
+	fam.fresh = append(fam.fresh, s)
+	f.changes++
+}
+
+// Changes grows with each series that is added or forgotten.
+func (f *Fold) Changes() uint64 { return f.changes }
+
 // retired reports whether the sum has ended before a time.
 func (s *Series) retired(t sample.Millis) bool {
 	return s.until > 0 && t >= s.until+sample.Millis(Retire.Milliseconds())
@@ -203,13 +217,12 @@ func (s *Series) retired(t sample.Millis) bool {
 // appendKey appends what tells the series of a family apart, in the order in which they are
 // shown.
 func appendKey(dst []byte, scope bucket.Scope, zone, account string, own []string) []byte {
-	for _, s := range [...]string{zone, account, scope.ID} {
-		dst = append(append(dst, s...), 0)
-	}
+	dst = append(append(dst, zone...), 0)
+	dst = append(append(dst, account...), 0)
 	for _, s := range own {
 		dst = append(append(dst, s...), 0)
 	}
-	return dst
+	return append(dst, scope.ID...)
 }
 
 // Settle folds what has been played out by a time, before which nothing is then asked about
@@ -219,14 +232,15 @@ func appendKey(dst []byte, scope bucket.Scope, zone, account string, own []strin
 func (f *Fold) Settle(t time.Time) {
 	now := sample.MillisOf(t)
 	for _, fam := range f.families {
-		for key, s := range fam.series {
+		fam.sorted = slices.DeleteFunc(fam.Series(), func(s *Series) bool {
 			if s.retired(f.newest) {
-				delete(fam.series, key)
-				fam.sorted = nil
-				continue
+				delete(fam.series, s.key)
+				f.changes++
+				return true
 			}
 			s.settle(now)
-		}
+			return false
+		})
 	}
 }
 
@@ -254,6 +268,9 @@ type Value struct {
 	Began sample.Millis
 }
 
+// Began is when the present sum began: the commit of its first bucket.
+func (s *Series) Began() sample.Millis { return s.began }
+
 // At returns the series' value at a time, and whether it is shown then.
 func (s *Series) At(t sample.Millis) (v Value, shown bool) {
 	if t < s.began || s.retired(t) {
@@ -280,15 +297,28 @@ func (f *Fold) Families(yield func(*Family) bool) {
 	}
 }
 
-// Series returns the family's series, in the order of zone, account and own labels. The
-// caller may read them until the next call of Add or Settle.
+// Series returns the family's series, in the order of zone, account, own labels and scope:
+// two scopes have a series with the same labels when one took over the other's name. The
+// caller may read them until the next call of Add, Load or Settle. A second call before
+// that changes nothing, so that any number of goroutines may make it.
 func (fam *Family) Series() []*Series {
-	if fam.sorted == nil {
-		fam.sorted = make([]*Series, 0, len(fam.series))
-		for _, s := range fam.series {
-			fam.sorted = append(fam.sorted, s)
-		}
-		slices.SortFunc(fam.sorted, func(a, b *Series) int { return strings.Compare(a.key, b.key) })
+	if len(fam.fresh) > 0 {
+		slices.SortFunc(fam.fresh, byKey)
+		fam.sorted, fam.fresh = merge(fam.sorted, fam.fresh), nil
 	}
 	return fam.sorted
+}
+
+func byKey(a, b *Series) int { return strings.Compare(a.key, b.key) }
+
+// merge inserts series, which are few beside those that are there. Both are sorted.
+func merge(there, fresh []*Series) []*Series {
+	all := slices.Grow(there, len(fresh))[:len(there)+len(fresh)]
+	for i := len(fresh) - 1; i >= 0; i-- {
+		at, _ := slices.BinarySearchFunc(there, fresh[i], byKey)
+		copy(all[at+i+1:], there[at:])
+		all[at+i] = fresh[i]
+		there = there[:at]
+	}
+	return all
 }

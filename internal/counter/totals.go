@@ -101,10 +101,10 @@ func (f *Fold) Load(t *Totals) error {
 		if fam.series[key] != nil {
 			return fmt.Errorf("totals of %s: family %s has a series twice: zone %q, account %q, labels %q", t.Scope, x.Family, x.Zone, x.Account, x.Values)
 		}
-		fam.series[key], fam.sorted = &Series{
+		f.include(fam, &Series{
 			Scope: t.Scope, Zone: x.Zone, Account: x.Account, Values: x.Values, key: key,
 			began: x.Began, until: x.Until, live: x.Live, late: x.Late, lateBegan: x.LateBegan, parts: x.Parts,
-		}, nil
+		})
 	}
 	return nil
 }

@@ -112,11 +112,11 @@ func TestTimestampUnits(t *testing.T) {
 		if got := string(appendMillis(nil, at)); got != tc.millis {
 			t.Errorf("%s in milliseconds is %s, want %s", tc.stamp, got, tc.millis)
 		}
-		if got := string(appendSeconds(nil, at)); got != tc.seconds {
+		if got := string(AppendSeconds(nil, at)); got != tc.seconds {
 			t.Errorf("%s in seconds is %s, want %s", tc.stamp, got, tc.seconds)
 		}
 	}
-	if got := string(appendSeconds(nil, 1795341600007)); got != "1795341600.007" {
+	if got := string(AppendSeconds(nil, 1795341600007)); got != "1795341600.007" {
 		t.Errorf("decimals are not padded: %s", got)
 	}
 }

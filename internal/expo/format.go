@@ -41,23 +41,42 @@ func (f Format) ContentType() string {
 	return "text/plain; version=0.0.4; charset=utf-8"
 }
 
-// AppendHeader appends the lines that open a family. The name is given apart
+// AppendHeader appends the lines that open a family of gauges. The name is given apart
 // from the definition because stepped output renames its families.
 func AppendHeader(dst []byte, f Format, name string, fam *bucket.Family) []byte {
+	return appendHeader(dst, f, name, fam.Help, "gauge", fam.Unit)
+}
+
+// CounterSuffix ends the names of counters. In OpenMetrics it belongs to the sample and
+// not to the family.
+const CounterSuffix = "_total"
+
+// AppendCounterHeader appends the lines that open a family of counters. The name is
+// without [CounterSuffix].
+func AppendCounterHeader(dst []byte, f Format, name, help, unit string) []byte {
+	if f == Text {
+		name += CounterSuffix
+	}
+	return appendHeader(dst, f, name, help, "counter", unit)
+}
+
+func appendHeader(dst []byte, f Format, name, help, kind, unit string) []byte {
 	dst = append(dst, "# HELP "...)
 	dst = append(dst, name...)
 	dst = append(dst, ' ')
-	dst = appendHelp(dst, f, fam.Help)
+	dst = appendHelp(dst, f, help)
 	dst = append(dst, "\n# TYPE "...)
 	dst = append(dst, name...)
-	dst = append(dst, " gauge\n"...)
+	dst = append(dst, ' ')
+	dst = append(dst, kind...)
+	dst = append(dst, '\n')
 	// OpenMetrics requires that a family with a unit ends with it, and a
 	// breakdown's name ends with its label. Text 0.0.4 knows no unit.
-	if f == OpenMetrics && fam.Unit != "" && strings.HasSuffix(name, "_"+fam.Unit) {
+	if f == OpenMetrics && unit != "" && strings.HasSuffix(name, "_"+unit) {
 		dst = append(dst, "# UNIT "...)
 		dst = append(dst, name...)
 		dst = append(dst, ' ')
-		dst = append(dst, fam.Unit...)
+		dst = append(dst, unit...)
 		dst = append(dst, '\n')
 	}
 	return dst
@@ -78,13 +97,13 @@ func AppendSet(dst []byte, f Format, set *sample.Set) []byte {
 	prefix := append(scratch[:0], set.Name...)
 	prefix = append(prefix, '{')
 	for name, value := range set.Common() {
-		prefix = appendLabel(prefix, name, value)
+		prefix = AppendLabel(prefix, name, value)
 	}
 	for i := range set.Len() {
 		dst = append(dst, prefix...)
 		own := set.Own(i)
 		for j, name := range set.Family.Labels {
-			dst = appendLabel(dst, name, own[j])
+			dst = AppendLabel(dst, name, own[j])
 		}
 		switch dst[len(dst)-1] {
 		case ',':
@@ -93,10 +112,10 @@ func AppendSet(dst []byte, f Format, set *sample.Set) []byte {
 			dst = dst[:len(dst)-1]
 		}
 		dst = append(dst, ' ')
-		dst = appendValue(dst, set.Value(i))
+		dst = AppendValue(dst, set.Value(i))
 		dst = append(dst, ' ')
 		if f == OpenMetrics {
-			dst = appendSeconds(dst, set.At)
+			dst = AppendSeconds(dst, set.At)
 		} else {
 			dst = appendMillis(dst, set.At)
 		}
@@ -110,16 +129,17 @@ func appendMillis(dst []byte, t sample.Millis) []byte {
 	return strconv.AppendInt(dst, int64(t), 10)
 }
 
-// appendSeconds formats a timestamp for OpenMetrics: 1795341599.999. Prometheus
+// AppendSeconds formats an instant in seconds, as timestamps are in OpenMetrics:
+// 1795341599.999. Prometheus
 // parses three decimals to exactly the same millisecond. t must not be negative.
-func appendSeconds(dst []byte, t sample.Millis) []byte {
+func AppendSeconds(dst []byte, t sample.Millis) []byte {
 	dst = strconv.AppendInt(dst, int64(t/1000), 10)
 	ms := t % 1000
 	return append(dst, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
 }
 
-// appendLabel appends name="value", with a comma behind it.
-func appendLabel(dst []byte, name, value string) []byte {
+// AppendLabel appends name="value", with a comma behind it.
+func AppendLabel(dst []byte, name, value string) []byte {
 	dst = append(dst, name...)
 	dst = append(dst, '=', '"')
 	dst = appendEscaped(dst, value, true)
@@ -161,9 +181,9 @@ func appendEscaped(dst []byte, s string, quotes bool) []byte {
 	return dst
 }
 
-// appendValue writes whole numbers as integers, for readability, and everything else
+// AppendValue writes whole numbers as integers, for readability, and everything else
 // in the shortest form that parses to the same float.
-func appendValue(dst []byte, v float64) []byte {
+func AppendValue(dst []byte, v float64) []byte {
 	const exact = 1 << 53 // above, neighbouring integers share a float
 	if v == math.Trunc(v) && math.Abs(v) < exact {
 		return strconv.AppendInt(dst, int64(v), 10)

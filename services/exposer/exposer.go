@@ -27,6 +27,7 @@ import (
 	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/internal/reload"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/exposer/internal/counters"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
 	"github.com/weir-metrics/weir/services/exposer/internal/meter"
 	"github.com/weir-metrics/weir/services/exposer/internal/pages"
@@ -61,9 +62,17 @@ type Exposer struct {
 	follower *client.Follower
 	ingest   *follow.Ingest
 	pages    *pages.Fetcher
+	counting *counting // nil: counters are off
 	ops      *ops.Ops
 	meter    *meter.Meter
 	secrets  *reload.Watch
+}
+
+// counting is the counters of an exposer.
+type counting struct {
+	board    *counters.Board
+	follower *client.Follower
+	ingest   *counters.Ingest
 }
 
 // New builds an exposer. It connects to nothing and serves nothing before Run.
@@ -99,7 +108,15 @@ func New(config Config, deps Deps) (_ *Exposer, err error) {
 	}, x.meter.Built)
 	deps.Registry.MustRegister(meter.Watch(x.board))
 	x.pages = pages.New(x.deps.Conn, x.meter, deps.Logger)
-	x.ingest = follow.New(x.meter, deps.Logger, x.board.Sink(x.pages, x.meter, deps.Logger))
+	sinks := []follow.Open{x.board.Sink(x.pages, x.meter, deps.Logger)}
+	if config.Counters {
+		ends := &counters.Ends{}
+		sinks = append(sinks, ends.Open)
+		if x.counting, err = x.count(ends); err != nil {
+			return nil, err
+		}
+	}
+	x.ingest = follow.New(x.meter, deps.Logger, sinks...)
 	x.follower, err = client.New(x.deps.Conn, client.Options{
 		// The newest windows: the store measures age from its progress time, this
 		// process from the later of that and its own clock. Older ones come in pages.
@@ -115,6 +132,20 @@ func New(config Config, deps Deps) (_ *Exposer, err error) {
 		Version: build.Version, Revision: build.Revision, Registry: deps.Registry, Ready: x.board.Ready, Pprof: config.Pprof, Logger: deps.Logger,
 	})
 	return x, err
+}
+
+// count builds the counters, which have a stream of their own: a collector that does not
+// know them refuses that one only.
+func (x *Exposer) count(ends *counters.Ends) (*counting, error) {
+	follower, err := client.New(x.deps.Conn, client.Options{
+		Counters: true, Logger: x.deps.Logger.With("stream", "counters"), Backoff: x.deps.Backoff,
+	})
+	if err != nil {
+		return nil, err
+	}
+	board := counters.NewBoard(x.deps.Clock, ends)
+	x.deps.Registry.MustRegister(meter.WatchCounters(board))
+	return &counting{board: board, follower: follower, ingest: counters.NewIngest(board, x.meter, x.deps.Logger)}, nil
 }
 
 // Run follows and serves until ctx ends. It then reports "not ready", keeps
@@ -133,6 +164,9 @@ func (x *Exposer) Run(ctx context.Context) error {
 	// Follows the log for as long as the data port serves.
 	served := make(chan struct{})
 	g.AddUnder(served, func(ctx context.Context) error { return x.follower.Run(ctx, x.ingest) })
+	if c := x.counting; c != nil {
+		g.AddUnder(served, func(ctx context.Context) error { return c.follower.Run(ctx, c.ingest) })
+	}
 	// Fetches the pages that are shown now and next.
 	g.AddUnder(served, x.pages.Run)
 	// Serves scrapes, backfills and the landing page.
@@ -179,8 +213,12 @@ func (x *Exposer) listen() error {
 
 func (x *Exposer) handler() http.Handler {
 	collector := bucketv1.NewBucketServiceClient(x.deps.Conn)
+	var board *counters.Board
+	if x.counting != nil {
+		board = x.counting.board
+	}
 	return web.New(web.Config{
-		Board: x.board, Store: collector, Status: collector, Meter: x.meter,
+		Board: x.board, Counters: board, Store: collector, Status: collector, Meter: x.meter,
 		MaxScrapes: x.config.MaxScrapes, MaxBackfills: x.config.MaxBackfills,
 		MaxBackfillHours: x.config.BackfillMaxHours, CollectionInterval: x.config.Interval,
 		Version: cli.BuildInfo().String(), Logger: x.deps.Logger,

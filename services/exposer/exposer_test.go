@@ -37,6 +37,7 @@ func config() exposer.Config {
 	var c exposer.Config
 	cli.Defaults(c.Settings())
 	c.Drain = 0
+	c.Counters = false // scripts name the streams of the replay
 	return c
 }
 

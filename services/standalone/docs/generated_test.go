@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"regexp"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -168,6 +169,23 @@ were stored before this family existed have it as ` + "`cloudflare_zone_<dataset
 
 `)
 	b.Write(families)
+	// The exposer keeps a page as a golden file of its own.
+	page, err := os.ReadFile("../../exposer/internal/counters/testdata/text.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.WriteString(`
+## Counters, on the exposer's page /counters
+
+Each family above that may be added up is a counter, with ` + "`_total`" + ` after its name, and one with
+` + "`_late_total`" + ` for what was stored too late ([counters.md](counters.md)). Besides, these gauges:
+
+| metric | help |
+| --- | --- |
+`)
+	for _, m := range regexp.MustCompile(`(?m)^# HELP (\w+) (.*)\n# TYPE \w+ gauge$`).FindAllStringSubmatch(string(page), -1) {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", m[1], m[2])
+	}
 	own := ownMetrics(t)
 	var occasional []string // what weir doctor does not miss
 	for _, list := range own {

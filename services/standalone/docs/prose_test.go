@@ -125,8 +125,11 @@ func TestNamesInProse(t *testing.T) {
 			known[s.Env], known[s.Env+"_FILE"] = true, true // the latter of secrets alone; good enough here
 		}
 	}
-	for _, name := range regexp.MustCompile("(?m)^\\| `(\\w+)`").FindAllStringSubmatch(tr.page(t, "docs/metrics.md"), -1) {
+	for _, name := range regexp.MustCompile("(?m)^\\| `(\\w+)`(?:.* \\| (yes) \\|)?").FindAllStringSubmatch(tr.page(t, "docs/metrics.md"), -1) {
 		known[name[1]] = true
+		if name[2] == "yes" { // may be added up, so it is a counter too
+			known[name[1]+"_total"], known[name[1]+"_late_total"] = true, true
+		}
 	}
 	names := regexp.MustCompile(`\b(?:(?:CF|WEIR)_[A-Z_]+[A-Z]|(?:weir|cloudflare)_[a-z_]+[a-z])\b`)
 	for _, p := range tr.pages {

@@ -84,10 +84,15 @@ type Ingest struct {
 
 // reader is one history and the sinks that receive it.
 type reader struct {
-	store    sample.Store
+	store   sample.Store
+	decoder Decoder
+	sinks   []Sink
+	entry   bucket.Entry // passed to each sink in turn
+}
+
+// Decoder decodes the entries of one history. Its zero value has decoded none.
+type Decoder struct {
 	versions map[version]*bucket.Definition
-	sinks    []Sink
-	entry    bucket.Entry // passed to each sink in turn
 }
 
 type version struct {
@@ -108,7 +113,7 @@ var (
 // SnapshotBegin implements [client.Handler].
 func (in *Ingest) SnapshotBegin(m *bucketv1.StoreInfo) {
 	in.meter.Connected()
-	r := &reader{versions: map[version]*bucket.Definition{}}
+	r := &reader{}
 	if r.store, in.again = wire.Store(m); in.again != nil {
 		in.log.Error("snapshot is invalid; serving the previous view", "err", in.again)
 		in.current, in.building = nil, nil // points confirmed from here on belong to another history
@@ -154,7 +159,7 @@ func (in *Ingest) Entry(m *bucketv1.Entry) error {
 		return errors.New("received an entry before any snapshot")
 	}
 	var err error
-	if r.entry, err = r.decode(m); err != nil {
+	if r.entry, err = r.decoder.Entry(m); err != nil {
 		in.reject(r.entry.Revision, err)
 		r.entry = bucket.Entry{Position: r.entry.Position, CommittedAt: r.entry.CommittedAt}
 	}
@@ -169,21 +174,25 @@ func (in *Ingest) Entry(m *bucketv1.Entry) error {
 	return nil
 }
 
-// decode decodes an entry and finds the definition of its bucket.
-func (r *reader) decode(m *bucketv1.Entry) (bucket.Entry, error) {
+// Entry decodes an entry and finds the definition of its bucket, which was decoded before.
+// With an error only the entry's position and time of commit are valid.
+func (dec *Decoder) Entry(m *bucketv1.Entry) (bucket.Entry, error) {
 	e, err := wire.Entry(m)
 	if err != nil {
 		return e, err
 	}
 	if d := e.Definition; d != nil {
 		v := version{d.Dataset, d.Version}
-		if had := r.versions[v]; had != nil && !had.Same(d) {
+		if had := dec.versions[v]; had != nil && !had.Same(d) {
 			return e, fmt.Errorf("define dataset %s: received version %d twice with different content", d.Dataset, d.Version)
 		}
-		r.versions[v] = d
+		if dec.versions == nil {
+			dec.versions = map[version]*bucket.Definition{}
+		}
+		dec.versions[v] = d
 	}
 	if b := e.Bucket; b != nil {
-		if e.Definition = r.versions[version{b.Dataset, b.Version}]; e.Definition == nil {
+		if e.Definition = dec.versions[version{b.Dataset, b.Version}]; e.Definition == nil {
 			return e, fmt.Errorf("bucket %s: received no definition of version %d of the dataset", b.Key, b.Version)
 		}
 	}
@@ -236,11 +245,11 @@ func (in *Ingest) confirm(point *bucketv1.ResumePoint, progress time.Time) {
 
 // Disconnected implements [client.Handler]. The client logs it.
 func (in *Ingest) Disconnected(err error, _ time.Duration) {
-	in.meter.Disconnected(reason(err))
+	in.meter.Disconnected(Reason(err))
 }
 
-// reason returns the value of the metric label "reason".
-func reason(err error) string {
+// Reason names why a stream ended: the value of the metric label "reason".
+func Reason(err error) string {
 	switch r := client.Reason(err); {
 	case r != "":
 		return r

@@ -35,6 +35,7 @@ type page struct {
 	Revision   uint64
 	Progress   string
 	Age        time.Duration
+	Counters   string // why there is no page of counters
 	Samples    int
 	Held       int
 	Hours      int
@@ -75,6 +76,11 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 	if progress := h.Board.Progress(); !progress.IsZero() {
 		p.Progress = progress.UTC().Format(time.RFC3339)
 		p.Age = h.Board.Now().Sub(progress).Truncate(time.Second)
+	}
+	if h.Counters == nil {
+		p.Counters = "not served (WEIR_EXPOSER_COUNTERS)"
+	} else if err := h.Counters.State().Err; err != nil {
+		p.Counters = "answers 503: " + err.Error()
 	}
 	var err error
 	if p.Problems, err = h.problems.get(r.Context()); err != nil {

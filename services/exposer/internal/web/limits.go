@@ -3,8 +3,6 @@ package web
 import (
 	"net/http"
 	"time"
-
-	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
 // limits are limits on clients besides those of [Config]. They are not settings:
@@ -43,11 +41,11 @@ var defaultLimits = limits{
 // chunk is how many bytes of a backfill are written under one deadline.
 const chunk = 64 << 10
 
-// send writes a body in chunks, with a deadline for each chunk and one for the
+// send writes a body, which write passes on in chunks, with a deadline for each chunk and one for the
 // whole. It reports whether the client read everything.
-func (l *limits) send(w http.ResponseWriter, body *view.Body) bool {
+func (l *limits) send(w http.ResponseWriter, write func(func(chunk []byte) error) error) bool {
 	latest, control, timed := time.Now().Add(l.scrape), http.NewResponseController(w), true
-	return body.WriteTo(func(chunk []byte) error {
+	return write(func(chunk []byte) error {
 		deadline := time.Now().Add(l.stall)
 		if latest.Before(deadline) {
 			deadline = latest

@@ -64,7 +64,7 @@ func (h *handler) scrape(w http.ResponseWriter, r *http.Request) (code int) {
 	}
 	setWriteDeadline(w, time.Now().Add(h.limits.answer))
 	w.WriteHeader(http.StatusOK)
-	if r.Method != http.MethodHead && !h.limits.send(w, body) {
+	if r.Method != http.MethodHead && !h.limits.send(w, body.WriteTo) {
 		h.Meter.ScrapeCut() // Content-Length told the client that the body is truncated
 	}
 	return http.StatusOK

@@ -1,5 +1,5 @@
-// Package web serves the exposer's data port: /metrics with the replay, /backfill
-// with history, a landing page, and the two probes. Requests are answered from
+// Package web serves the exposer's data port: /metrics with the replay, /counters,
+// /backfill with history, a landing page, and the two probes. Requests are answered from
 // memory or, for a backfill, from the collector's store; none ever causes a request
 // to Cloudflare (G6).
 //
@@ -7,7 +7,7 @@
 // Content-Length, and a stream that fails is aborted rather than terminated
 // properly.
 //
-// Scrapes, backfills and landing pages have separate concurrency limits, and the
+// Scrapes of either page, backfills and landing pages have separate concurrency limits, and the
 // probes have none, so that slow or greedy clients of one do not block the others;
 // limits.go has the limits.
 package web
@@ -23,6 +23,7 @@ import (
 	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
+	"github.com/weir-metrics/weir/services/exposer/internal/counters"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
@@ -32,6 +33,7 @@ type Meter interface {
 	ScrapeBegan()
 	Scraped(code int)
 	ScrapeCut()
+	CountersScraped(outcome string)
 	BackfillBegan()
 	BackfillEnded(outcome string)
 }
@@ -39,7 +41,9 @@ type Meter interface {
 // Config configures the handler.
 type Config struct {
 	Board *view.Board
-	Store backfill.Lister // the source of backfills
+	// Counters is what /counters shows; nil: nothing, by a setting.
+	Counters *counters.Board
+	Store    backfill.Lister // the source of backfills
 	// Status returns the collector's problems for the landing page; nil: the
 	// page shows none.
 	Status Status
@@ -63,12 +67,13 @@ func New(cfg Config) http.Handler {
 		cfg.limits = &defaultLimits
 	}
 	h := &handler{
-		Config: cfg, scrapes: make(proc.Semaphore, cfg.MaxScrapes), backfills: make(proc.Semaphore, cfg.MaxBackfills),
+		Config: cfg, scrapes: make(proc.Semaphore, cfg.MaxScrapes), counterScrapes: make(proc.Semaphore, cfg.MaxScrapes), backfills: make(proc.Semaphore, cfg.MaxBackfills),
 		pages: make(proc.Semaphore, cfg.limits.pages), problems: newProblems(cfg.Status), often: quiet.New(cfg.Logger, time.Minute),
 	}
 	mux := http.NewServeMux()
 	// GET patterns answer HEAD too; other methods get 405 with Allow.
 	mux.HandleFunc("GET /metrics", h.metrics)
+	mux.HandleFunc("GET /counters", h.counters)
 	mux.HandleFunc("GET /backfill", h.backfill(backfill.Defaults{Hours: min(24, cfg.MaxBackfillHours)}))
 	mux.HandleFunc("GET /cloudflare/backfill", h.backfill(backfill.Defaults{
 		Hours: cfg.MaxBackfillHours, Step: cfg.CollectionInterval, Extend: true,
@@ -81,9 +86,9 @@ func New(cfg Config) http.Handler {
 
 type handler struct {
 	Config
-	scrapes, backfills, pages proc.Semaphore
-	problems                  *problems
-	often                     *quiet.Log // for errors that may repeat with every request
+	scrapes, counterScrapes, backfills, pages proc.Semaphore
+	problems                                  *problems
+	often                                     *quiet.Log // for errors that may repeat with every request
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {

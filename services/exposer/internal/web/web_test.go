@@ -37,10 +37,11 @@ type events struct {
 	outcomes []string
 }
 
-func (*events) ScrapeBegan()     {}
-func (*events) Scraped(int)      {}
-func (e *events) ScrapeCut()     { e.cut.Add(1) }
-func (e *events) BackfillBegan() { e.began.Add(1) }
+func (*events) ScrapeBegan()           {}
+func (*events) Scraped(int)            {}
+func (e *events) ScrapeCut()           { e.cut.Add(1) }
+func (*events) CountersScraped(string) {}
+func (e *events) BackfillBegan()       { e.began.Add(1) }
 func (e *events) BackfillEnded(outcome string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -1,0 +1,257 @@
+package counters
+
+import (
+	"bytes"
+	"fmt"
+	"iter"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/counter"
+	"github.com/weir-metrics/weir/internal/expo"
+	"github.com/weir-metrics/weir/internal/sample"
+)
+
+const (
+	// skew is how far the clocks of exposers may be apart.
+	skew = 5 * time.Second
+	// known is how long after its commit an entry is known to every exposer that serves a
+	// page, by the clock of each.
+	known = sample.Millis((counter.Announced + skew) / time.Millisecond)
+	// settleAfter is how old a time is about which no page is rendered any more.
+	settleAfter = 2 * time.Minute
+)
+
+// Unavailable is why a page cannot be served.
+type Unavailable struct {
+	// Reason is the value of the metric label "reason".
+	Reason string
+	text   string
+}
+
+// Error says what is missing.
+func (u Unavailable) Error() string { return u.text }
+
+var (
+	neverConnected = Unavailable{"disconnected", "no stream of counters from a collector has been opened yet"}
+	catchingUp     = Unavailable{"catching_up", "the totals and the entries after them are being received"}
+	noCounters     = Unavailable{"no_counters", "no collector has begun to count in this store yet; the first one that leads does"}
+	unsupported    = Unavailable{"unsupported", "the collector does not know counters; upgrade it"}
+	changed        = Unavailable{"history_changed", "the history of the store has changed; totals are requested again"}
+	restored       = Unavailable{"restored", "the store was restored, and counters would step back: run `collector counters restart` (see docs/operations.md)"}
+)
+
+// Board has what is served. It is safe for concurrent use.
+type Board struct {
+	clock clock.Clock
+	ends  *Ends
+
+	mu      sync.RWMutex // guards the rest
+	serving *history     // nil: none yet, or it has ended
+	until   time.Time    // all entries that were committed before have been counted
+	why     Unavailable  // the state of the stream; of no meaning while until is recent
+}
+
+// NewBoard returns a board that serves nothing yet, and the newest windows of ends.
+func NewBoard(c clock.Clock, ends *Ends) *Board {
+	return &Board{clock: c, ends: ends, why: neverConnected}
+}
+
+// explain notes the state of the stream. That the store was restored is said until it is
+// no longer so.
+func (b *Board) explain(why Unavailable) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.why == restored && why == catchingUp {
+		return
+	}
+	b.why = why
+}
+
+// replace serves another history, or none.
+func (b *Board) replace(h *history, until time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.serving, b.until, b.why = h, until, catchingUp
+}
+
+// confirm notes that all entries committed before a time have been counted; zero: nothing
+// more than before. The caller holds the lock.
+func (b *Board) confirm(until time.Time) {
+	if b.serving == nil {
+		return
+	}
+	if until.After(b.until) { // another collector may confirm less
+		b.until = until
+	}
+	// Not by the clock alone: one that was ahead for a moment must not settle too much.
+	b.serving.settle(earlier(b.clock.Now(), b.until).Add(-settleAfter))
+	b.serving.prepare()
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// now is the time of a page: that of the clock, and not before what the collector, whose
+// clock is checked, has confirmed.
+func (b *Board) now() time.Time {
+	now := b.clock.Now()
+	if b.until.After(now) {
+		return b.until
+	}
+	return now
+}
+
+// check returns an [Unavailable] if there is no page at a time. The caller holds the lock.
+func (b *Board) check(t time.Time) error {
+	switch {
+	case b.serving == nil:
+		return b.why
+	case b.until.Before(t.Add(-counter.Announced)):
+		u := Unavailable{"behind", fmt.Sprintf("entries are confirmed up to %s, which is %s ago; a page needs those of up to %s ago",
+			b.until.UTC().Format(time.RFC3339), t.Sub(b.until).Truncate(time.Second), counter.Announced)}
+		if b.why != catchingUp {
+			u.text += ": " + b.why.text
+		}
+		return u
+	case t.Before(b.serving.settled):
+		return Unavailable{"clock", fmt.Sprintf("the clock of this exposer is before %s, up to which the totals are settled",
+			b.serving.settled.UTC().Format(time.RFC3339))}
+	}
+	return nil
+}
+
+// State is what a board serves, for metrics.
+type State struct {
+	Err    error // why not
+	Series int
+	Lag    time.Duration // since the last confirmation
+	Known  bool          // Series and Lag are known
+}
+
+// State returns the present state.
+func (b *Board) State() State {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	now := b.now()
+	s := State{Err: b.check(now)}
+	if b.serving != nil {
+		s.Known, s.Series, s.Lag = true, b.serving.series, now.Sub(b.until)
+	}
+	return s
+}
+
+// Options are those of a page.
+type Options struct {
+	Format expo.Format
+	// Created adds the start time of each counter, in OpenMetrics only.
+	Created bool
+}
+
+// Page is the answer to a request.
+type Page struct {
+	Body         []byte
+	Store, Epoch string
+	Age          time.Duration // since the last confirmation
+}
+
+// Page appends a page to dst. The error is an [Unavailable].
+func (b *Board) Page(dst []byte, o Options) (Page, error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	t := b.now()
+	if err := b.check(t); err != nil {
+		return Page{}, err
+	}
+	h := b.serving
+	// Before that, an exposer that is cut off may still show the epoch before.
+	if at := sample.MillisOf(t); at > sample.MillisOf(h.epoch.Began)+known {
+		for fam := range h.fold.Families {
+			dst = appendFamily(dst, o, fam, at)
+		}
+	}
+	dst = appendGauge(dst, zoneInfo, "Always 1. The zone of each counter, with its id.")
+	dst = append(dst, h.zones...)
+	dst = append(dst, h.facts...)
+	dst = b.ends.append(dst, t)
+	dst = h.appendEpoch(dst)
+	return Page{Body: expo.AppendEnd(dst, o.Format), Store: h.id.store, Epoch: h.id.epoch, Age: t.Sub(b.until)}, nil
+}
+
+// appendFamily appends the counters of a family, and those of what came late if anything
+// did.
+func appendFamily(dst []byte, o Options, fam *counter.Family, t sample.Millis) []byte {
+	if len(fam.Series()) == 0 {
+		return dst
+	}
+	o.Created = o.Created && o.Format == expo.OpenMetrics
+	name, late := strings.TrimSuffix(fam.Name, expo.CounterSuffix), false
+	dst = expo.AppendCounterHeader(dst, o.Format, name, fam.Help+" Sum of the buckets, as it was weir_counter_delay_seconds ago.", fam.Unit)
+	total, created := name+expo.CounterSuffix, name+"_created"
+	for s, v := range shown(fam.Series(), t) {
+		late = late || v.HasLate
+		dst = appendCounter(dst, total, s, v.Live)
+		if o.Created {
+			dst = appendCreated(dst, created, s, v)
+		}
+	}
+	if !late {
+		return dst
+	}
+	name += "_late"
+	dst = expo.AppendCounterHeader(dst, o.Format, name, fam.Help+" Sum of the buckets that were stored too late for the other counter.", fam.Unit)
+	total, created = name+expo.CounterSuffix, name+"_created"
+	for s, v := range shown(fam.Series(), t) {
+		if !v.HasLate {
+			continue
+		}
+		dst = appendCounter(dst, total, s, v.Late)
+		if o.Created {
+			dst = appendCreated(dst, created, s, v)
+		}
+	}
+	return dst
+}
+
+// shown yields the series that are shown at a time. Of two zones that have had the same
+// name, and so series with the same labels, the later one is shown, from when every exposer
+// knows of it.
+func shown(all []*counter.Series, t sample.Millis) iter.Seq2[*counter.Series, counter.Value] {
+	return func(yield func(*counter.Series, counter.Value) bool) {
+		for i := 0; i < len(all); {
+			s := all[i]
+			v, is := s.At(t)
+			for i++; i < len(all) && bytes.Equal(all[i].Text, s.Text); i++ {
+				other, also := all[i].At(t)
+				if !also {
+					continue
+				}
+				first, then := v.Began, other.Began
+				if !is || first < then && t >= then+known || then < first && t < first+known {
+					s, v, is = all[i], other, true
+				}
+			}
+			if is && !yield(s, v) {
+				return
+			}
+		}
+	}
+}
+
+func appendCounter(dst []byte, name string, s *counter.Series, v float64) []byte {
+	dst = append(dst, name...)
+	dst = append(dst, s.Text...)
+	return append(expo.AppendValue(dst, v), '\n')
+}
+
+func appendCreated(dst []byte, name string, s *counter.Series, v counter.Value) []byte {
+	dst = append(dst, name...)
+	dst = append(dst, s.Text...)
+	return append(expo.AppendSeconds(dst, v.Began), '\n')
+}

@@ -1,0 +1,127 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/expo"
+	"github.com/weir-metrics/weir/services/exposer/internal/counters"
+	"github.com/weir-metrics/weir/services/exposer/internal/gzpart"
+	"github.com/weir-metrics/weir/services/exposer/internal/view"
+)
+
+// pagesOfCounters are the buffers that pages of counters are rendered in: a page has the
+// length of all series, and a new one for each scrape would be most of the garbage.
+var pagesOfCounters = sync.Pool{New: func() any { return new([]byte) }}
+
+// counters serves the counters at the time of the request. Its allocations do not depend on
+// the number of series.
+func (h *handler) counters(w http.ResponseWriter, r *http.Request) {
+	outcome := "failed" // also when it panics
+	defer func() { h.Meter.CountersScraped(outcome) }()
+	outcome = h.serveCounters(w, r)
+}
+
+func (h *handler) serveCounters(w http.ResponseWriter, r *http.Request) (outcome string) {
+	if h.Counters == nil {
+		text(w, http.StatusNotFound, "counters are not served: WEIR_EXPOSER_COUNTERS is false")
+		return "refused"
+	}
+	options, err := parseCounters(r.URL.RawQuery)
+	if err != nil {
+		text(w, http.StatusBadRequest, err.Error())
+		return "refused"
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), h.limits.patience)
+	defer cancel()
+	if h.counterScrapes.Acquire(ctx) != nil {
+		full(w, fmt.Sprintf("too many concurrent scrapes of counters: the limit is %d (WEIR_EXPOSER_MAX_SCRAPES)", cap(h.counterScrapes)))
+		return "overload"
+	}
+	defer h.counterScrapes.Release()
+	options.Format = expo.Negotiate(r.Header.Get("Accept"))
+	encoding := expo.NegotiateEncoding(r.Header.Get("Accept-Encoding"))
+
+	buf, _ := pagesOfCounters.Get().(*[]byte)
+	defer pagesOfCounters.Put(buf)
+	page, err := h.Counters.Page((*buf)[:0], options)
+	var none counters.Unavailable
+	if errors.As(err, &none) {
+		w.Header().Set("Retry-After", "15")
+		text(w, http.StatusServiceUnavailable, none.Error())
+		return none.Reason
+	}
+	*buf = page.Body
+	parts := [][]byte{page.Body}
+	if encoding == expo.Gzip {
+		whole, sum := gzpart.New(func(emit func([]byte)) { emit(page.Body) }), gzpart.Sum{}
+		sum.Add(&whole)
+		parts = [][]byte{gzpart.Header, whole.Deflated, sum.Trailer()}
+	}
+	length := 0
+	for _, part := range parts {
+		length += len(part)
+	}
+
+	header := w.Header()
+	header.Set("Content-Type", options.Format.ContentType())
+	header.Set("Content-Length", strconv.Itoa(length))
+	header.Set("Vary", "Accept, Accept-Encoding")
+	header.Set("Cache-Control", "no-store")
+	if encoding != expo.Identity {
+		header.Set("Content-Encoding", encoding.String())
+	}
+	header.Set("X-Weir-Store", page.Store)
+	header.Set("X-Weir-Counter-Epoch", page.Epoch)
+	header.Set("X-Weir-Age-Seconds", strconv.FormatInt(int64(page.Age/time.Second), 10))
+	setWriteDeadline(w, time.Now().Add(h.limits.answer))
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return "served"
+	}
+	if !h.limits.send(w, func(write func([]byte) error) error { return inChunks(parts, write) }) {
+		return "cut" // Content-Length told the client that the body is truncated
+	}
+	return "served"
+}
+
+// inChunks writes parts in chunks of at most [view.Chunk] bytes, until one cannot be written.
+func inChunks(parts [][]byte, write func([]byte) error) error {
+	for _, part := range parts {
+		for len(part) > 0 {
+			n := min(len(part), view.Chunk)
+			if err := write(part[:n]); err != nil {
+				return err
+			}
+			part = part[n:]
+		}
+	}
+	return nil
+}
+
+// parseCounters parses the parameters of /counters: created.
+func parseCounters(query string) (o counters.Options, err error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return o, fmt.Errorf("query is malformed: %w", err)
+	}
+	for name, given := range values {
+		switch {
+		case name != "created":
+			return o, fmt.Errorf("parameter %q is unknown; the parameter of /counters is created", bucket.Clip(name))
+		case len(given) > 1:
+			return o, fmt.Errorf("parameter %s is given %d times; give it once", name, len(given))
+		case given[0] != "true" && given[0] != "false":
+			return o, fmt.Errorf("parameter created is %q; it must be true or false", bucket.Clip(given[0]))
+		}
+		o.Created = given[0] == "true"
+	}
+	return o, nil
+}
