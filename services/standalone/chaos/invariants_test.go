@@ -33,6 +33,7 @@ func (w *world) check(ctx context.Context) {
 		w.checkCoverage(name, true)
 	}
 	w.checkExposers()
+	w.counters.look(true)
 	w.checkBackfill()
 	w.checkRequests(ctx)
 	w.checkQuiet()

@@ -15,15 +15,16 @@ import (
 // mirror is what the store holds, turned into samples by other code than the
 // exposer's: what any exposition at any revision must show.
 type mirror struct {
-	w        *world
-	parser   *tsdbtest.Parser
-	revision bucket.Revision
-	chain    bucket.Chain
-	depth    map[string]int // by dataset
-	labels   map[string][]string
-	buckets  []*shown
-	byKey    map[bucket.Key]*shown
-	damaged  time.Time // when a row was damaged last
+	w           *world
+	parser      *tsdbtest.Parser
+	revision    bucket.Revision
+	chain       bucket.Chain
+	depth       map[string]int // by dataset
+	labels      map[string][]string
+	definitions map[string]*bucket.Definition // by dataset; a world has one version of each
+	buckets     []*shown
+	byKey       map[bucket.Key]*shown
+	damaged     time.Time // when a row was damaged last
 
 	// What operators' requests have left, by their reason, which is of one request alone.
 	audited       map[string][]*bucketv1.AuditEvent
@@ -48,7 +49,7 @@ type shown struct {
 
 func newMirror(w *world, p *tsdbtest.Parser) *mirror {
 	return &mirror{
-		w: w, parser: p, depth: map[string]int{}, labels: map[string][]string{}, byKey: map[bucket.Key]*shown{},
+		w: w, parser: p, depth: map[string]int{}, labels: map[string][]string{}, definitions: map[string]*bucket.Definition{}, byKey: map[bucket.Key]*shown{},
 		audited: map[string][]*bucketv1.AuditEvent{}, auditedAt: map[string]bucket.Revision{}, restatedFor: map[string]int{}, restated: map[bucket.Key]bucket.Revision{}, backfillsDone: map[string]int{},
 	}
 }
@@ -97,6 +98,7 @@ func (m *mirror) take(rev bucket.Revision, committed time.Time, kind bucket.Kind
 		if err != nil {
 			return err
 		}
+		m.definitions[d.Dataset] = d
 		m.depth[d.Dataset] = min(max(d.Depth, 1), 30)
 		for _, f := range d.Families {
 			m.labels[f.Name] = f.Labels

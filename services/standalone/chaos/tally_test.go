@@ -26,6 +26,9 @@ type tally struct {
 	missing         int                        // scrapes that lacked a page in turn
 	estimates       int                        // of the buckets, those that Cloudflare sampled
 	looks           int                        // at coverage and problems
+	counterPages    int                        // of counters
+	counterValues   int                        // on them, compared with the log
+	counterRefused  int                        // answers that there are no counters now
 	mutated         int                        // of the buckets, those that may be made of mutated values
 	heard           map[string][]time.Duration // by signal of a staged fault, after how long
 	requests        int                        // to Cloudflare
@@ -68,6 +71,7 @@ func (t *tally) add(w *world) {
 		}
 	}
 	t.entries, t.streams = w.record.entries, w.record.streams
+	t.counterPages, t.counterValues, t.counterRefused = w.counters.pages, w.counters.values, w.counters.refused
 	t.scrapes, t.failed, t.scraped, t.missing = w.prometheus.scrapes, w.prometheus.failed+w.prometheus.unready, w.prometheus.samples, w.prometheus.missing
 	c := w.sim.Counters()
 	t.faults["cloudflare, queries over the budget"] += c.Outcomes["budget"]
@@ -84,6 +88,7 @@ func (t *tally) join(o *tally) {
 		t.faults[k] += n
 	}
 	t.entries, t.streams, t.buckets, t.values, t.held = t.entries+o.entries, t.streams+o.streams, t.buckets+o.buckets, t.values+o.values, t.held+o.held
+	t.counterPages, t.counterValues, t.counterRefused = t.counterPages+o.counterPages, t.counterValues+o.counterValues, t.counterRefused+o.counterRefused
 	t.scrapes, t.failed, t.scraped, t.missing = t.scrapes+o.scrapes, t.failed+o.failed, t.scraped+o.scraped, t.missing+o.missing
 	t.looks, t.estimates, t.mutated = t.looks+o.looks, t.estimates+o.estimates, t.mutated+o.mutated
 	for what, n := range o.asked {
@@ -112,6 +117,9 @@ func (t *tally) print(out io.Writer) {
 	row("scrapes that lacked a page in turn", t.missing)
 	row("samples scraped", t.scraped)
 	row("coverages and states checked", t.looks)
+	row("pages of counters", t.counterPages)
+	row("pages of counters refused", t.counterRefused)
+	row("counters compared with the log", t.counterValues)
 	row("buckets read while values were mutated, not compared", t.mutated)
 	row("log entries recorded by a follower", t.entries)
 	row("streams that it needed", t.streams)

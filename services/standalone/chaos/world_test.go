@@ -27,6 +27,7 @@ type world struct {
 	net        *network
 	record     *record
 	prometheus *prometheus
+	counters   *counters
 	processes  map[string]*process
 	lives      sync.WaitGroup
 	logs       slog.Handler
@@ -84,6 +85,7 @@ func play(t *testing.T, s *schedule, log *bytes.Buffer, level slog.Level) (viola
 		}
 	}()
 	w.prometheus = newPrometheus(w)
+	w.counters = newCounters(w)
 	w.start()
 	w.happen()
 	w.check(t.Context())
@@ -141,6 +143,9 @@ func (w *world) happen() {
 		}
 	}
 	end := w.Faulty + w.Calm
+	for _, at := range w.counters.moments(end) {
+		changes = append(changes, change{at, func() { w.counters.look(false) }})
+	}
 	for at := time.Minute; at <= end; at += time.Minute {
 		for len(changes) > 0 {
 			next := 0

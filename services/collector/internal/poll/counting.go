@@ -16,6 +16,10 @@ import (
 // reads the log of that time.
 const countEvery = time.Hour
 
+// countAgain is the pause after a failure. A bucket that is committed before counting begins
+// is never counted.
+const countAgain = time.Minute
+
 // counting keeps the totals of counters.
 type counting struct {
 	*env
@@ -50,6 +54,7 @@ func (c *counting) countWhenDue(ctx context.Context, now bucket.Time) error {
 	case errors.Is(err, store.ErrDeposed) || ctx.Err() != nil:
 		return err
 	default: // the store's own trouble is told by whoever needs it
+		c.next = now.Add(countAgain)
 		c.quiet.Warn("", "the totals of counters are not advanced", "err", err)
 		return nil
 	}
