@@ -94,7 +94,7 @@ k rollout status deployment/weir-collector --timeout 3m
 
 # examine runs the doctor, and lists the checks with a status: section.check, or the question.
 examine() { h test weir --logs --timeout 6m >"$work/report" 2>"$work/errors"; }
-checks() { awk -v want="$1" '/^[a-z]+$/ {area = $1} $1 == want {sub(/^ *[a-z]+ +/, ""); sub(/: .*/, ""); print area "." $0}' "$work/report"; }
+checks() { awk -v want="$1" '/^[a-z]+$/ {area = $1} $1 == want {sub(/^ *[a-z]+ +/, ""); sub(/( \[[^]]*\])?: .*/, ""); print area "." $0}' "$work/report"; }
 
 # passes waits until the doctor passes.
 passes() {
