@@ -142,6 +142,7 @@ k scale deployment/weir-exposer --replicas 0
 k wait pod -l app.kubernetes.io/component=exposer --for delete --timeout 2m
 broken "no exposer runs" exposer.ready prometheus.target
 k scale deployment/weir-exposer --replicas 2
+k rollout status deployment/weir-exposer --timeout 5m
 
 k patch service postgres --patch '{"spec": {"selector": {"app": "nobody"}}}'
 broken "Postgres is not reachable" store.reachable
@@ -155,5 +156,5 @@ for name in collector exposer; do k rollout status "deployment/weir-$name" --tim
 
 step "mended: the doctor passes again"
 passes
-awk '$1 == "warn" || /passed, /' "$work/report"
+awk '$1 == "warn" || $1 == "skipped" || /passed, /' "$work/report"
 step "passed"

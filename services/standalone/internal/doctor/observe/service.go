@@ -26,6 +26,9 @@ const (
 	// oldest is how many of the oldest buckets are read to find out when they were
 	// committed: the first may have come late.
 	oldest = 1000
+	// noAddress is what gRPC says of a name without addresses, as a Service in Kubernetes is
+	// while no pod of it is ready.
+	noAddress = "no children to pick from"
 	// none is a family that no dataset has, so that buckets come without rows.
 	none = "weir_none"
 )
@@ -64,6 +67,9 @@ func explain(run context.Context, err error) error {
 	}
 	switch s.Code() {
 	case codes.Unavailable:
+		if s.Message() == noAddress {
+			return errors.New("its name has no address now: no process is ready behind it, or the name is wrong")
+		}
 		return fmt.Errorf("it does not respond: %s", s.Message())
 	case codes.Unauthenticated:
 		return fmt.Errorf("it asks for a bearer token, or refuses the one that was given: %s", s.Message())
