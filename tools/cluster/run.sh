@@ -28,8 +28,8 @@ step() { echo "== $(date -u +%T) $*"; }
 k() { kubectl --namespace "$namespace" "$@"; }
 h() { "$helm" --namespace "$namespace" "$@"; }
 filled() {
-  sed -e "s|@NAMESPACE@|$namespace|g; s|@REPOSITORY@|$repository|g; s|@TAG@|$tag|g" \
-    -e "s|@POSTGRES_IMAGE@|${POSTGRES_IMAGE:-postgres:18}|; s|@PROMETHEUS_IMAGE@|${PROMETHEUS_IMAGE:-prom/prometheus:v3.15.0}|" "tools/cluster/$1"
+  sed -e "s|%NAMESPACE%|$namespace|g; s|%REPOSITORY%|$repository|g; s|%TAG%|$tag|g" \
+    -e "s|%POSTGRES_IMAGE%|${POSTGRES_IMAGE:-postgres:18}|; s|%PROMETHEUS_IMAGE%|${PROMETHEUS_IMAGE:-prom/prometheus:v3.15.0}|" "tools/cluster/$1"
 }
 random() { openssl rand -hex 24; }
 
