@@ -76,6 +76,10 @@ race: test-tools ## all tests under the race detector
 e2e: test-tools ## the whole system: binaries, Postgres, Prometheus; faults included
 	go test -count=1 -v -timeout 40m $(TESTFLAGS) ./services/standalone/e2e/...
 
+.PHONY: cluster
+cluster: ## the chart and its doctor in the cluster of the current kubectl context, in a namespace of its own; tools/cluster/run.sh has the settings
+	tools/cluster/run.sh
+
 .PHONY: chaos
 chaos: ## the fault campaign: the whole system in virtual time; SEED=first seed, RUNS=number of seeds, two at a time
 	TEST_ALL=1 go test ./services/standalone/chaos -count=1 -run '^TestChaos$$' -timeout 0 -parallel 2 -v \

@@ -15,11 +15,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/schemas" "$work/objects"
 
-for values in "$chart"/ci/*.yaml; do
+for values in "$chart"/ci/*.yaml tools/cluster/values.yaml; do
   echo "chart: $values"
   "$helm" lint --quiet --strict "$chart" --values "$values"
   "$helm" template weir "$chart" --namespace monitoring --values "$values" >"$work/objects/$(basename "$values")"
 done
+cp tools/cluster/neighbours.yaml "$work/objects/"
 
 echo "chart: objects against schemas"
 go run ./tools/kubeschema "$work/schemas"

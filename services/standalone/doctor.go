@@ -26,6 +26,14 @@ import (
 	"github.com/weir-metrics/weir/services/standalone/internal/doctor/observe"
 )
 
+// A run ends, whatever does not answer, within the five minutes that "helm test" waits.
+const (
+	// asking is the time for everything that is asked side by side.
+	asking = 150 * time.Second
+	// trying is the time for the way of a backfill, which is taken afterwards.
+	trying = 2 * time.Minute
+)
+
 // exitUnable is the exit code of a doctor that could not judge; 1 means that a check
 // failed.
 const exitUnable = 2
@@ -44,7 +52,8 @@ type doctorSettings struct {
 	capacity             int64
 	output               string
 
-	clock clock.Clock // nil: the system's
+	clock          clock.Clock   // nil: the system's
+	asking, trying time.Duration // 0: the constants of these names
 }
 
 func doctorCommand() cli.Command {
@@ -182,15 +191,24 @@ func (s *doctorSettings) observe(ctx context.Context) (*doctor.Observed, error) 
 		return nil, err
 	}
 	o := &doctor.Observed{Now: s.clock.Now()}
-	var all sync.WaitGroup
-	all.Go(func() { s.askCloudflare(ctx, o) })
-	all.Go(func() { s.askStore(ctx, o) })
-	all.Go(func() { s.askCollectors(ctx, o) })
 	p := observe.NewPrometheus(s.prometheus, prometheusClient, o.Now)
-	all.Go(func() { s.askServing(ctx, o, client, p, from, expressions) })
-	all.Wait()
-	s.tryBackfill(ctx, o, p)
+	within(ctx, cmp.Or(s.asking, asking), "the questions", func(ctx context.Context) {
+		var all sync.WaitGroup
+		all.Go(func() { s.askCloudflare(ctx, o) })
+		all.Go(func() { s.askStore(ctx, o) })
+		all.Go(func() { s.askCollectors(ctx, o) })
+		all.Go(func() { s.askServing(ctx, o, client, p, from, expressions) })
+		all.Wait()
+	})
+	within(ctx, cmp.Or(s.trying, trying), "the way of a backfill", func(ctx context.Context) { s.tryBackfill(ctx, o, p) })
 	return o, nil
+}
+
+// within calls do with a context that ends after a time, with a cause that says so.
+func within(ctx context.Context, d time.Duration, what string, do func(context.Context)) {
+	ctx, cancel := context.WithTimeoutCause(ctx, d, fmt.Errorf("the time for %s, %s, is over", what, d))
+	defer cancel()
+	do(ctx)
 }
 
 func (s *doctorSettings) askCloudflare(ctx context.Context, o *doctor.Observed) {

@@ -26,7 +26,11 @@ func Facts(ctx context.Context, dsn string) (f store.Facts, err error) {
 	if err != nil {
 		return f, failed(ctx, "inspect the database", false, err)
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // nothing was written
+	defer func() { // nothing was written
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+		defer cancel()
+		_ = tx.Rollback(ctx)
+	}()
 	if err := facts(ctx, tx, &f); err != nil {
 		return f, failed(ctx, "inspect the database", false, err)
 	}

@@ -32,8 +32,6 @@ const (
 	// newestOnly is the replay of a job that asks for the newest bucket alone, which it gets
 	// while it is young.
 	newestOnly = time.Hour
-	// patient is the time-out of the whole.
-	patient = 2 * time.Minute
 )
 
 // Range is what is exported at a time: one to two hours, with a whole hour of the clock.
@@ -53,14 +51,12 @@ type Scraping struct {
 // Backfill does with a range what weir backfill does, apart from writing: export, the
 // checks of an import, verify. With p nil nothing is imported into or compared with.
 func Backfill(ctx context.Context, conn grpc.ClientConnInterface, p *Prometheus, s Scraping, clk clock.Clock) *doctor.Backfill {
-	ctx, cancel := context.WithTimeout(ctx, patient)
-	defer cancel()
 	b := &doctor.Backfill{}
 	b.From, b.To = Range(clk.Now())
 	path := backfill{p: p, s: s, clock: clk, into: b, what: history.Selection{Range: bucket.Window{Start: bucket.TimeOf(b.From), End: bucket.TimeOf(b.To)}}}
 	var err error
 	if path.store, err = history.Open(ctx, conn); err != nil {
-		b.Err = explain(err)
+		b.Err = explain(ctx, err)
 		return b
 	}
 	if b.Err = path.export(ctx); b.Err != nil || p == nil || b.Samples == 0 || len(b.Flaws) > 0 {
@@ -127,7 +123,7 @@ func (b *backfill) export(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		return explain(err)
+		return explain(ctx, err)
 	}
 	b.into.Samples = int(written.Samples)
 	for _, f := range written.Files {

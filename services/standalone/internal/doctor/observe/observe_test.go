@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 
 	"github.com/weir-metrics/weir/internal/testkit"
@@ -206,6 +208,22 @@ func TestWhoAnswersForACollector(t *testing.T) {
 				t.Errorf("the error is %v, want %q", got.Err, tc.says)
 			}
 		})
+	}
+}
+
+// A Service in Kubernetes without a ready pod is a name without addresses, as gRPC's resolver
+// for DNS gives it to the balancer.
+func TestStatusOfANameWithoutAddresses(t *testing.T) {
+	names := manual.NewBuilderWithScheme("names")
+	names.InitialState(resolver.State{})
+	conn, err := grpc.NewClient("names:///weir-collector", grpc.WithResolvers(names), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got := observe.Status(t.Context(), "weir-collector", conn); got.Err == nil || !strings.Contains(got.Err.Error(), "has no address now") {
+		t.Errorf("the error is %v", got.Err)
 	}
 }
 

@@ -26,41 +26,50 @@ const (
 	// oldest is how many of the oldest buckets are read to find out when they were
 	// committed: the first may have come late.
 	oldest = 1000
+	// noAddress is what gRPC says of a name without addresses, as a Service in Kubernetes is
+	// while no pod of it is ready.
+	noAddress = "no children to pick from"
 	// none is a family that no dataset has, so that buckets come without rows.
 	none = "weir_none"
 )
 
 // Status asks one collector.
 func Status(ctx context.Context, address string, conn grpc.ClientConnInterface) doctor.Collector {
-	ctx, cancel := context.WithTimeout(ctx, call)
+	outer := ctx
+	ctx, cancel := context.WithTimeout(outer, call)
 	defer cancel()
 	// A collector that has just begun, or a name that is being resolved, is waited for;
 	// a refused connection is not.
 	s, err := bucketv1.NewBucketServiceClient(conn).GetStatus(ctx, &bucketv1.GetStatusRequest{})
-	return doctor.Collector{Address: address, Status: s, Err: explain(err)}
+	return doctor.Collector{Address: address, Status: s, Err: explain(outer, err)}
 }
 
 // Admin asks the AdminService of a collector for the newest audit event. Nothing changes,
 // and a standby answers too.
 func Admin(ctx context.Context, conn grpc.ClientConnInterface) *doctor.Admin {
-	ctx, cancel := context.WithTimeout(ctx, call)
+	outer := ctx
+	ctx, cancel := context.WithTimeout(outer, call)
 	defer cancel()
 	_, err := adminv1.NewAdminServiceClient(conn).ListAuditEvents(ctx, &adminv1.ListAuditEventsRequest{Limit: 1})
-	a := &doctor.Admin{Read: status.Code(err) == codes.PermissionDenied, Err: explain(err)}
+	a := &doctor.Admin{Read: status.Code(err) == codes.PermissionDenied, Err: explain(outer, err)}
 	if a.Read {
 		a.Err = fmt.Errorf("the bearer token has no admin access: %s", status.Convert(err).Message())
 	}
 	return a
 }
 
-// explain says what an operator can do with an error of gRPC.
-func explain(err error) error {
+// explain says what an operator can do with an error of gRPC. The context is that of the
+// run, without the time-out of the call.
+func explain(run context.Context, err error) error {
 	s, ok := status.FromError(err)
 	if err == nil || !ok {
 		return err
 	}
 	switch s.Code() {
 	case codes.Unavailable:
+		if s.Message() == noAddress {
+			return errors.New("its name has no address now: no process is ready behind it, or the name is wrong")
+		}
 		return fmt.Errorf("it does not respond: %s", s.Message())
 	case codes.Unauthenticated:
 		return fmt.Errorf("it asks for a bearer token, or refuses the one that was given: %s", s.Message())
@@ -69,6 +78,9 @@ func explain(err error) error {
 	case codes.Unimplemented:
 		return fmt.Errorf("it is not a collector: %s", s.Message())
 	case codes.DeadlineExceeded:
+		if run.Err() != nil {
+			return fmt.Errorf("no response: %w", context.Cause(run))
+		}
 		return fmt.Errorf("no response within %s", call)
 	}
 	return fmt.Errorf("%s: %s", s.Code(), s.Message())
@@ -78,7 +90,7 @@ func explain(err error) error {
 // and when the oldest were committed.
 func Log(ctx context.Context, from string, conn grpc.ClientConnInterface, now time.Time) *doctor.Log {
 	l := &doctor.Log{From: from}
-	l.Err = explain(readLog(ctx, bucketv1.NewBucketServiceClient(conn), now, l))
+	l.Err = explain(ctx, readLog(ctx, bucketv1.NewBucketServiceClient(conn), now, l))
 	return l
 }
 
