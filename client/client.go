@@ -222,7 +222,12 @@ func (f *Follower) Run(ctx context.Context, h Handler) error {
 		if ended(ctx, err) {
 			break
 		}
-		pause := f.conclude(judge(err), err)
+		v := judge(err)
+		if f.opts.Counters && f.at.snapshot && status.Code(err) == codes.InvalidArgument {
+			// The request has nothing else that could be malformed.
+			v.level, v.message = slog.LevelWarn, "collector does not know counters; upgrade it"
+		}
+		pause := f.conclude(v, err)
 		h.Disconnected(err, pause)
 		sleep(ctx, pause)
 	}

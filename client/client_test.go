@@ -34,6 +34,8 @@ func TestNewRefusesMisuse(t *testing.T) {
 		"maximum above long":         {Backoff: Backoff{Max: 2 * time.Hour, Long: time.Hour}},
 		"negative idle":              {Idle: -1},
 		"resume point without store": {Resume: &bucketv1.ResumePoint{Revision: 1}},
+		"counters of some datasets":  {Counters: true, Filter: &bucketv1.Filter{Datasets: []string{"http_5m"}}},
+		"counters from a point":      {Counters: true, Resume: &bucketv1.ResumePoint{StoreId: "a", Revision: 1}},
 	} {
 		if _, err := New(conn, o); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -46,7 +48,16 @@ func TestNewRefusesMisuse(t *testing.T) {
 	if err := f.Run(t.Context(), nil); err == nil {
 		t.Error("Run accepted a nil handler")
 	}
+	if f, err = New(conn, Options{Counters: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Run(t.Context(), plain{}); err == nil {
+		t.Error("Run accepted a handler that takes no counters")
+	}
 }
+
+// plain is a handler of buckets only.
+type plain struct{ Handler }
 
 func TestPauses(t *testing.T) {
 	p := pauses{Backoff: Backoff{Min: 200 * time.Millisecond, Max: 30 * time.Second, Long: time.Minute}, rng: rand.New(rand.NewPCG(1, 1))}

@@ -13,7 +13,8 @@ import (
 // zones to collect that were not there before, so that both builds write; and
 // before it is taken back the store gets what only trouble makes this build
 // write. Nothing that either has written is lost, doubled or changed, and both
-// exposers show what happened, in the same bytes (G1, G2, G4, G5).
+// exposers show what happened, in the same bytes (G1, G2, G4, G5). The counters
+// go on where they were (G10).
 func TestBinaryUpgradesAndGoesBack(t *testing.T) {
 	t.Parallel()
 	previous := previousBuild(t)
@@ -40,6 +41,7 @@ func TestBinaryUpgradesAndGoesBack(t *testing.T) {
 			u.migrate(u.now)
 			u.turn(u.now, "api.example")
 			u.holds()
+			epoch := u.epoch()
 			u.operate()
 
 			u.stop()
@@ -51,6 +53,9 @@ func TestBinaryUpgradesAndGoesBack(t *testing.T) {
 			u.turn(u.now, "docs.example")
 			u.holds()
 			u.provoked()
+			if now := u.epoch(); now != epoch {
+				t.Errorf("counters are of epoch %s, and were of %s: they began again at zero", now, epoch)
+			}
 		})
 	}
 }

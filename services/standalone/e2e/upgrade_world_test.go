@@ -163,6 +163,23 @@ func (u *upgrade) turn(next *service, zones ...string) {
 	})
 }
 
+// epoch waits until the exposer of this build has counters, and returns their epoch.
+func (u *upgrade) epoch() (id string) {
+	u.t.Helper()
+	testkit.Eventually(u.t, func() error {
+		body, err := page("http://" + u.exposers[1].data + "/counters")
+		if err != nil {
+			return err
+		}
+		_, after, found := strings.Cut(body, `weir_counter_epoch_info{epoch="`)
+		if id, _, _ = strings.Cut(after, `"`); !found {
+			return fmt.Errorf("no epoch on the page:\n%s", body)
+		}
+		return nil
+	})
+	return id
+}
+
 // leads waits until a collector does, and checks that it is of its build.
 func (u *upgrade) leads(c *service) {
 	u.t.Helper()
