@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -52,23 +54,53 @@ func served(t testing.TB) *reader {
 	return r
 }
 
+// The three kinds of a page, as a real Prometheus reads them.
 func TestPage(t *testing.T) {
 	r := served(t)
-	for name, o := range map[string]counters.Options{
+	pages := map[string]counters.Options{
 		"text":        {Format: expo.Text, Created: true}, // which text has no way to tell
 		"openmetrics": {Format: expo.OpenMetrics},
 		"created":     open,
-	} {
+	}
+	lines := map[string]int{}
+	config := "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nscrape_configs:\n"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		o := pages[req.URL.Path[1:]]
+		page, err := r.board.Page(nil, o)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", o.Format.ContentType())
+		_, _ = w.Write(page.Body)
+	}))
+	t.Cleanup(server.Close)
+	for name, o := range pages {
 		got, err := r.page(minute(25), o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		testkit.Golden(t, filepath.Join("testdata", name+".txt"), []byte(got))
-		if o.Format != expo.Text {
-			continue
+		lines[name] = len(values(t, got))
+		config += fmt.Sprintf("- {job_name: %[1]s, metrics_path: /%[1]s, static_configs: [{targets: [%[2]q]}]}\n", name, strings.TrimPrefix(server.URL, "http://"))
+	}
+	text, _ := r.page(minute(25), pages["text"])
+	if _, stderr, err := promtest.PromtoolIn(t, strings.NewReader(text), "check", "metrics"); err != nil {
+		t.Errorf("%v\n%s", err, stderr)
+	}
+	p := promtest.Start(t, config)
+	testkit.Eventually(t, func() error {
+		for name, want := range lines {
+			got := p.Query(fmt.Sprintf("scrape_samples_scraped{job=%q}", name), time.Now())
+			if len(got) != 1 || got[0].Samples[0].Value != float64(want) {
+				return fmt.Errorf("Prometheus has %v of %s, want %d samples; targets are %+v", got, name, want, p.Targets())
+			}
 		}
-		if _, stderr, err := promtest.PromtoolIn(t, strings.NewReader(got), "check", "metrics"); err != nil {
-			t.Errorf("%s: %v\n%s", name, err, stderr)
+		return nil
+	})
+	for name := range pages {
+		if got := p.Value(fmt.Sprintf(`cloudflare_zone_bytes_total{job=%q}`, name), time.Now()); got != 1e6 {
+			t.Errorf("%s: the counter is %v in Prometheus", name, got)
 		}
 	}
 }
