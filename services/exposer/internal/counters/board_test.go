@@ -291,16 +291,22 @@ func TestRejectedEntries(t *testing.T) {
 // A zone that takes over the name of another is one series with it: no page shows both, and
 // the later one is shown when every exposer knows it.
 func TestTwoZonesOfOneName(t *testing.T) {
+	twoZones(t, zone(7), zone(3))
+	twoZones(t, zone(3), zone(7))
+}
+
+func twoZones(t *testing.T, old, later bucket.Scope) {
+	t.Helper()
 	r := newReader(t, minute(120))
 	if err := r.begin(first); err != nil {
 		t.Fatal(err)
 	}
 	var log []*bucketv1.Entry
 	for i := range 10 {
-		log = append(log, entry(zone(7), "shop", minute(float64(5*i)), minute(float64(5*i+11)), bucket.Live, requests(100)))
+		log = append(log, entry(old, "shop", minute(float64(5*i)), minute(float64(5*i+11)), bucket.Live, requests(100)))
 	}
-	for i := 10; i < 20; i++ { // its id sorts before
-		log = append(log, entry(zone(3), "shop", minute(float64(5*i)), minute(float64(5*i+11)), bucket.Live, requests(1)))
+	for i := 10; i < 20; i++ {
+		log = append(log, entry(later, "shop", minute(float64(5*i)), minute(float64(5*i+11)), bucket.Live, requests(1)))
 	}
 	log = append([]*bucketv1.Entry{defined(http5m)}, log...)
 	for i, e := range log {
@@ -327,7 +333,7 @@ func TestTwoZonesOfOneName(t *testing.T) {
 				t.Fatalf("at %s it goes from %v to %v again", now, before, v)
 			}
 			reset = now
-			if !strings.Contains(page, `cloudflare_zone_info{zone="shop",account="Acme",zone_id="`+zone(3).ID+`"} 1`) || strings.Count(page, "zone_id=") != 1 {
+			if !strings.Contains(page, `cloudflare_zone_info{zone="shop",account="Acme",zone_id="`+later.ID+`"} 1`) || strings.Count(page, "zone_id=") != 1 {
 				t.Errorf("the id of the zone:\n%s", page)
 			}
 		}
