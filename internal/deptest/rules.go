@@ -37,7 +37,7 @@ var Rules = []Rule{
 	{
 		Of: []string{
 			collector + "/internal/plan", collector + "/internal/settle", collector + "/internal/audit", collector + "/internal/jobs",
-			"internal/sample", "internal/expo", exposer + "/internal/recent",
+			"internal/sample", "internal/expo", "internal/counter", exposer + "/internal/recent",
 			"services/standalone/internal/doctor",
 		},
 		Never:   outside,
@@ -97,6 +97,11 @@ var Rules = []Rule{
 		Of:      []string{exposer + "/internal/follow"},
 		Never:   []string{exposer + "/internal/recent", "internal/expo", exposer + "/internal/view"},
 		Because: "the stream is read once for all sinks and knows none of them",
+	},
+	{
+		Of:      []string{exposer + "/internal/counters"},
+		Never:   []string{exposer + "/internal/recent", exposer + "/internal/view", exposer + "/internal/web", exposer + "/internal/meter", "net/http"},
+		Because: "counters read the log by themselves: what the replay shows, and how a page is sent, makes no difference to them",
 	},
 	{
 		Of:      []string{exposer + "/..."},

@@ -276,7 +276,9 @@ func TestCountersInPrometheus(t *testing.T) {
 			}
 			return nil
 		},
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) { http.Error(w, err.Error(), http.StatusBadGateway) },
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+		},
 	})
 	t.Cleanup(func() { proxy.Close(); transport.CloseIdleConnections() })
 	p := promtest.Start(t, fmt.Sprintf(`global: {scrape_interval: 100ms, scrape_timeout: 100ms}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -52,23 +54,53 @@ func served(t testing.TB) *reader {
 	return r
 }
 
+// The three kinds of a page, as a real Prometheus reads them.
 func TestPage(t *testing.T) {
 	r := served(t)
-	for name, o := range map[string]counters.Options{
+	pages := map[string]counters.Options{
 		"text":        {Format: expo.Text, Created: true}, // which text has no way to tell
 		"openmetrics": {Format: expo.OpenMetrics},
 		"created":     open,
-	} {
+	}
+	lines := map[string]int{}
+	config := "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nscrape_configs:\n"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		o := pages[req.URL.Path[1:]]
+		page, err := r.board.Page(nil, o)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", o.Format.ContentType())
+		_, _ = w.Write(page.Body)
+	}))
+	t.Cleanup(server.Close)
+	for name, o := range pages {
 		got, err := r.page(minute(25), o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		testkit.Golden(t, filepath.Join("testdata", name+".txt"), []byte(got))
-		if o.Format != expo.Text {
-			continue
+		lines[name] = len(values(t, got))
+		config += fmt.Sprintf("- {job_name: %[1]s, metrics_path: /%[1]s, static_configs: [{targets: [%[2]q]}]}\n", name, strings.TrimPrefix(server.URL, "http://"))
+	}
+	text, _ := r.page(minute(25), pages["text"])
+	if _, stderr, err := promtest.PromtoolIn(t, strings.NewReader(text), "check", "metrics"); err != nil {
+		t.Errorf("%v\n%s", err, stderr)
+	}
+	p := promtest.Start(t, config)
+	testkit.Eventually(t, func() error {
+		for name, want := range lines {
+			got := p.Query(fmt.Sprintf("scrape_samples_scraped{job=%q}", name), time.Now())
+			if len(got) != 1 || got[0].Samples[0].Value != float64(want) {
+				return fmt.Errorf("Prometheus has %v of %s, want %d samples; targets are %+v", got, name, want, p.Targets())
+			}
 		}
-		if _, stderr, err := promtest.PromtoolIn(t, strings.NewReader(got), "check", "metrics"); err != nil {
-			t.Errorf("%s: %v\n%s", name, err, stderr)
+		return nil
+	})
+	for name := range pages {
+		if got := p.Value(fmt.Sprintf(`cloudflare_zone_bytes_total{job=%q}`, name), time.Now()); got != 1e6 {
+			t.Errorf("%s: the counter is %v in Prometheus", name, got)
 		}
 	}
 }
@@ -259,16 +291,22 @@ func TestRejectedEntries(t *testing.T) {
 // A zone that takes over the name of another is one series with it: no page shows both, and
 // the later one is shown when every exposer knows it.
 func TestTwoZonesOfOneName(t *testing.T) {
+	twoZones(t, zone(7), zone(3))
+	twoZones(t, zone(3), zone(7))
+}
+
+func twoZones(t *testing.T, old, later bucket.Scope) {
+	t.Helper()
 	r := newReader(t, minute(120))
 	if err := r.begin(first); err != nil {
 		t.Fatal(err)
 	}
 	var log []*bucketv1.Entry
 	for i := range 10 {
-		log = append(log, entry(zone(7), "shop", minute(float64(5*i)), minute(float64(5*i+11)), bucket.Live, requests(100)))
+		log = append(log, entry(old, "shop", minute(float64(5*i)), minute(float64(5*i+11)), bucket.Live, requests(100)))
 	}
-	for i := 10; i < 20; i++ { // its id sorts before
-		log = append(log, entry(zone(3), "shop", minute(float64(5*i)), minute(float64(5*i+11)), bucket.Live, requests(1)))
+	for i := 10; i < 20; i++ {
+		log = append(log, entry(later, "shop", minute(float64(5*i)), minute(float64(5*i+11)), bucket.Live, requests(1)))
 	}
 	log = append([]*bucketv1.Entry{defined(http5m)}, log...)
 	for i, e := range log {
@@ -295,7 +333,7 @@ func TestTwoZonesOfOneName(t *testing.T) {
 				t.Fatalf("at %s it goes from %v to %v again", now, before, v)
 			}
 			reset = now
-			if !strings.Contains(page, `cloudflare_zone_info{zone="shop",account="Acme",zone_id="`+zone(3).ID+`"} 1`) || strings.Count(page, "zone_id=") != 1 {
+			if !strings.Contains(page, `cloudflare_zone_info{zone="shop",account="Acme",zone_id="`+later.ID+`"} 1`) || strings.Count(page, "zone_id=") != 1 {
 				t.Errorf("the id of the zone:\n%s", page)
 			}
 		}

@@ -53,7 +53,7 @@ func TestRatesFollowTheTraffic(t *testing.T) {
 				late += amount(w)
 			}
 		}
-		jitter := time.Duration(start.Sub(noon)/http5m.Size%5) * 30 * time.Second
+		jitter := time.Duration(int(start.Sub(noon)/http5m.Size)%5) * 30 * time.Second
 		log = append(log, entry(zone(1), "shop", start, start.Add(10*time.Minute+jitter), bucket.Live, requests(amount(start))))
 		whole += amount(start)
 	}
