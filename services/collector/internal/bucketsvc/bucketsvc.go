@@ -94,6 +94,9 @@ type Limits struct {
 	// Unary is the timeout of unary calls, including Queue, unless the client sets a
 	// shorter deadline. Default 30 s.
 	Unary time.Duration
+	// Epoch is the interval at which a stream of counters looks for a new epoch. Default
+	// 10 s: readers hide what a new epoch counts for longer than that.
+	Epoch time.Duration
 	// Message is the maximum size of a unary response in bytes. Default 16 MiB,
 	// which is what the public client accepts.
 	Message int
@@ -128,6 +131,10 @@ type Server struct {
 	summary []*bucketv1.DatasetStatus
 	summed  time.Time // when summary was read; zero: not yet
 
+	epochMu   sync.Mutex
+	epoch     string    // of counters; empty: not known
+	epochRead time.Time // when it was read
+
 	drainOnce sync.Once
 	draining  chan struct{} // closed by Drain
 }
@@ -139,7 +146,7 @@ func New(c Config) (*Server, error) {
 		return nil, errors.New("bucket service: store, feed and status source are required")
 	}
 	l := &c.Limits
-	if min(l.Streams, l.Snapshots, l.Lists, l.Calls, l.Message, l.Pace) < 0 || min(l.Queue, l.Stall, l.Progress, l.Snapshot, l.Unary, c.Retention) < 0 {
+	if min(l.Streams, l.Snapshots, l.Lists, l.Calls, l.Message, l.Pace) < 0 || min(l.Queue, l.Stall, l.Progress, l.Snapshot, l.Unary, l.Epoch, c.Retention) < 0 {
 		return nil, errors.New("bucket service: limits must not be negative")
 	}
 	l.Streams = cmp.Or(l.Streams, 2048)
@@ -147,6 +154,7 @@ func New(c Config) (*Server, error) {
 	l.Lists = cmp.Or(l.Lists, 8)
 	l.Calls = cmp.Or(l.Calls, 64)
 	l.Queue = cmp.Or(l.Queue, 15*time.Second)
+	l.Epoch = cmp.Or(l.Epoch, 10*time.Second)
 	l.Stall = cmp.Or(l.Stall, 30*time.Second)
 	l.Progress = cmp.Or(l.Progress, 10*time.Second)
 	l.Pace = cmp.Or(l.Pace, 256<<10)

@@ -170,6 +170,43 @@ func TestCountersOverTheService(t *testing.T) {
 	}
 }
 
+// A stream ends when another epoch begins, so that no two readers show sums of two epochs
+// for long (G10).
+func TestANewEpochEndsStreams(t *testing.T) {
+	r := newRig(t, bucketsvc.Limits{Epoch: time.Millisecond})
+	begin := func(id string) {
+		t.Helper()
+		a, err := totals.Begin(t.Context(), r.store, id, bucket.Position{}, feedtest.T0)
+		if err == nil {
+			_, err = r.store.get().Append(t.Context(), r.term, bucket.Position{}, store.Batch{CommittedAt: feedtest.T0, Records: a.Batches[0]})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin("first")
+	s, err := bucketv1.NewBucketServiceClient(r.conn).WatchBuckets(t.Context(), &bucketv1.WatchBucketsRequest{
+		Start: &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for beats := 0; err == nil; {
+		var m *bucketv1.WatchBucketsResponse
+		if m, err = s.Recv(); m.GetProgress() != nil {
+			if beats++; beats == 3 {
+				begin("second")
+			}
+		}
+		if err != nil && beats < 3 {
+			t.Errorf("the stream ended after %d heartbeats of the same epoch", beats)
+		}
+	}
+	if client.Reason(err) != client.ReasonHistoryChanged {
+		t.Errorf("the stream ended with %v", err)
+	}
+}
+
 // A request for counters of some scopes is refused: their sums would be those of all.
 func TestCountersHaveNoFilter(t *testing.T) {
 	r := newRig(t, bucketsvc.Limits{})

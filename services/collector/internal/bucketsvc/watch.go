@@ -33,6 +33,7 @@ func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, o
 		return err
 	}
 	var cursor *feed.Cursor
+	same := func() error { return nil } // fails when the stream must begin anew
 	switch start := req.GetStart().(type) {
 	case *bucketv1.WatchBucketsRequest_Resume:
 		id, at, err := wire.Position(start.Resume)
@@ -61,10 +62,11 @@ func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, o
 		if req.GetFilter() != nil && !proto.Equal(req.GetFilter(), &bucketv1.Filter{}) {
 			return badRequest("filter must be empty on a stream that begins with counters: totals are those of all datasets and scopes")
 		}
-		id, at, err := s.counters(ctx, out)
+		id, at, epoch, err := s.counters(ctx, out)
 		if err != nil {
 			return err
 		}
+		same = func() error { return s.sameEpoch(ctx, epoch) }
 		cursor, _, err = s.c.Feed.Open(ctx, id, at, filter)
 		if err != nil {
 			return err
@@ -75,6 +77,9 @@ func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, o
 	for {
 		batch, err := cursor.Next(ctx)
 		if err != nil {
+			return err
+		}
+		if err := same(); err != nil {
 			return err
 		}
 		for _, frame := range batch.Entries {
@@ -191,27 +196,47 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 	}})
 }
 
+// sameEpoch fails if counters are in another epoch than a stream's: its reader shows sums that
+// a reader of the new one does not. A store that cannot be read is the feed's business.
+func (s *Server) sameEpoch(ctx context.Context, epoch string) error {
+	s.epochMu.Lock()
+	defer s.epochMu.Unlock()
+	if now := time.Now(); now.Sub(s.epochRead) >= s.c.Limits.Epoch { // an age, not calendar time
+		if id, err := totals.EpochID(ctx, s.c.Store); err == nil {
+			s.epoch = id
+		}
+		s.epochRead = now
+	}
+	if s.epoch != "" && s.epoch != epoch {
+		return fmt.Errorf("counters are in epoch %s, and were in %s: %w", s.epoch, epoch, feed.ErrHistoryChanged)
+	}
+	return nil
+}
+
 // counters sends info, the dataset versions, the totals of counters and their end, and
-// returns the store and the position to which they belong.
-func (s *Server) counters(ctx context.Context, out *outlet) (storeID string, at bucket.Position, err error) {
+// returns the store, the position and the epoch to which they belong.
+func (s *Server) counters(ctx context.Context, out *outlet) (storeID string, at bucket.Position, epoch string, err error) {
 	if err := s.acquire(ctx, s.snapshots, errManySnapshots); err != nil {
-		return "", at, err
+		return "", at, "", err
 	}
 	defer s.snapshots.Release() // for the memory: totals are read as a whole
 	head, err := s.c.Store.Head(ctx)
 	if err != nil {
-		return "", at, fmt.Errorf("totals of counters: %w", err)
+		return "", at, "", fmt.Errorf("totals of counters: %w", err)
 	}
 	stored, err := totals.Read(ctx, s.c.Store)
 	if err != nil {
-		return "", at, err
+		return "", at, "", err
 	}
+	s.epochMu.Lock() // what was just read is newer than what is known
+	s.epoch, s.epochRead = stored.Epoch.ID, time.Now()
+	s.epochMu.Unlock()
 	versions, err := s.c.Store.Datasets(ctx)
 	if err != nil {
-		return "", at, fmt.Errorf("totals of counters: %w", err)
+		return "", at, "", fmt.Errorf("totals of counters: %w", err)
 	}
 	if err := out.send(infoMessage(s.info(head.Settings))); err != nil {
-		return "", at, err
+		return "", at, "", err
 	}
 	for i := range versions {
 		e := &versions[i]
@@ -220,20 +245,20 @@ func (s *Server) counters(ctx context.Context, out *outlet) (storeID string, at 
 		}
 		kind, payload := s.content(e)
 		if err := out.send(rawcodec.Frame(wire.Frame(e.Position, e.CommittedAt, kind, payload))); err != nil {
-			return "", at, err
+			return "", at, "", err
 		}
 	}
 	if err := out.send(&bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_CounterEpoch{CounterEpoch: wire.CounterEpoch(stored.Epoch)}}); err != nil {
-		return "", at, err
+		return "", at, "", err
 	}
 	sent := uint64(0)
 	if err := stored.Each(func(m *bucketv1.CounterTotals) error {
 		sent++
 		return out.send(&bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_CounterTotals{CounterTotals: m}})
 	}); err != nil {
-		return "", at, err
+		return "", at, "", err
 	}
-	return head.StoreID, stored.Position, out.send(&bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_SnapshotEnd{
+	return head.StoreID, stored.Position, stored.Epoch.ID, out.send(&bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_SnapshotEnd{
 		SnapshotEnd: &bucketv1.SnapshotEnd{
 			Point: wire.ResumePoint(head.StoreID, stored.Position), ProgressTime: wire.Timestamp(head.ProgressAt), Totals: sent,
 		},

@@ -80,6 +80,9 @@ func (j *Journal) Term() store.Term { return j.term }
 // Head is the position of the newest entry.
 func (j *Journal) Head() bucket.Position { return j.at }
 
+// Last is the newest commit or stream time: no later one is earlier.
+func (j *Journal) Last() time.Time { return j.last }
+
 // Refused is an entry that the store cannot hold, and why.
 type Refused struct {
 	store.NewEntry

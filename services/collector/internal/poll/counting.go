@@ -47,7 +47,12 @@ func (c *counting) countWhenDue(ctx context.Context, now bucket.Time) error {
 			level = slog.LevelWarn
 		}
 		c.log.Log(ctx, level, "counters begin at zero", "epoch", id, "after", at.Revision, "because", err)
-		a, err = totals.Begin(ctx, c.store, id, at, now.Std())
+		// Nobody has been told that the log is complete up to a later time.
+		began := now.Std()
+		if last := c.journal.Last(); last.After(began) {
+			began = last
+		}
+		a, err = totals.Begin(ctx, c.store, id, at, began)
 	}
 	switch {
 	case err == nil:

@@ -135,6 +135,7 @@ func TestTotalsFollowTheLog(t *testing.T) {
 	for i := range records {
 		records[i].Value = nil
 	}
+	records = append(records, store.Record{Kind: totals.KindHeader, Key: "header"})
 	lease, err := w.store.Acquire(t.Context(), "test", time.Minute)
 	if err == nil {
 		_, err = w.store.Append(t.Context(), lease.Term, lease.Head.Position, store.Batch{CommittedAt: end, Records: records})

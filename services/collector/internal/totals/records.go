@@ -21,8 +21,11 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// Kind is the kind of the records.
-const Kind = "counter"
+// Kinds of the records: the chunks, and the header, which is read alone, too.
+const (
+	Kind       = "counter"
+	KindHeader = "counter_header"
+)
 
 // ErrNone: no leader has begun to count in this store.
 var ErrNone = errors.New("no counters have begun in this store")
@@ -74,6 +77,10 @@ type RecordReader interface {
 // Read returns the newest totals. [ErrNone] without any, [ErrUnusable] if a record is
 // missing or damaged.
 func Read(ctx context.Context, from RecordReader) (*Stored, error) {
+	h, position, headErr := readHeader(ctx, from)
+	if headErr != nil && !errors.Is(headErr, ErrNone) && !errors.Is(headErr, ErrUnusable) {
+		return nil, headErr
+	}
 	records, err := from.Records(ctx, Kind)
 	if err != nil {
 		return nil, fmt.Errorf("read the totals of counters: %w", err)
@@ -81,27 +88,16 @@ func Read(ctx context.Context, from RecordReader) (*Stored, error) {
 	values, s := map[string][]byte{}, &Stored{keys: map[string]bool{}}
 	for _, r := range records {
 		values[r.Key] = r.Value
-		s.keys[r.Key] = r.Key != header
+		s.keys[r.Key] = true
 	}
-	delete(s.keys, header)
-	is, ok := values[header]
-	if !ok {
-		return s, ErrNone // with the keys of chunks that a leader left behind
+	if headErr != nil {
+		return s, headErr // with the keys of chunks that a leader left behind
 	}
 	unusable := func(format string, args ...any) (*Stored, error) {
 		return s, fmt.Errorf("%w: %w", ErrUnusable, fmt.Errorf(format, args...))
 	}
-	var h head
-	if err := json.Unmarshal(is, &h); err != nil {
-		return unusable("the header: %w", err)
-	}
-	chain, err := hex.DecodeString(h.Chain)
-	if err != nil || len(chain) != len(s.Position.Chain) || h.Epoch == "" || !slices.Contains(sets[:], h.Set) || h.Began.IsZero() || h.Settled.IsZero() {
-		return unusable("the header is %s", is)
-	}
 	s.Epoch = counter.Epoch{ID: h.Epoch, Began: h.Began, After: h.After, Settled: h.Settled}
-	s.Position = bucket.Position{Revision: h.Revision, Chain: bucket.Chain(chain)}
-	s.set = h.Set
+	s.Position, s.set = position, h.Set
 	for n := range h.Chunks {
 		key := chunkKey(h.Set, n)
 		var c chunk
@@ -113,6 +109,33 @@ func Read(ctx context.Context, from RecordReader) (*Stored, error) {
 		s.chunks = append(s.chunks, c.Data)
 	}
 	return s, nil
+}
+
+// EpochID returns the id of the present epoch. Errors are those of [Read]; the chunks are not
+// looked at.
+func EpochID(ctx context.Context, from RecordReader) (string, error) {
+	h, _, err := readHeader(ctx, from)
+	return h.Epoch, err
+}
+
+func readHeader(ctx context.Context, from RecordReader) (h head, at bucket.Position, err error) {
+	records, err := from.Records(ctx, KindHeader)
+	if err != nil {
+		return h, at, fmt.Errorf("read the totals of counters: %w", err)
+	}
+	n := slices.IndexFunc(records, func(r store.Record) bool { return r.Key == header })
+	if n < 0 {
+		return h, at, ErrNone
+	}
+	is := records[n].Value
+	if err := json.Unmarshal(is, &h); err != nil {
+		return h, at, fmt.Errorf("%w: the header: %w", ErrUnusable, err)
+	}
+	chain, err := hex.DecodeString(h.Chain)
+	if err != nil || len(chain) != len(at.Chain) || h.Epoch == "" || !slices.Contains(sets[:], h.Set) || h.Began.IsZero() || h.Settled.IsZero() {
+		return h, at, fmt.Errorf("%w: the header is %s", ErrUnusable, is)
+	}
+	return h, bucket.Position{Revision: h.Revision, Chain: bucket.Chain(chain)}, nil
 }
 
 // Each calls do for each message, in order.
@@ -208,7 +231,7 @@ func (s *Stored) replace(epoch counter.Epoch, at bucket.Position, sums []counter
 	if err != nil {
 		return nil, fmt.Errorf("encode the header of totals: %w", err)
 	}
-	last := []store.Record{{Kind: Kind, Key: header, Value: value}}
+	last := []store.Record{{Kind: KindHeader, Key: header, Value: value}}
 	for _, key := range sortedKeys(stale) {
 		if key[:1] != set || key >= chunkKey(set, n) {
 			last = append(last, store.Record{Kind: Kind, Key: key})
