@@ -18,6 +18,8 @@ type Patience struct {
 	Attempts int
 	// Failed is told about each failure that is tried again; may be nil.
 	Failed func(err error, retryIn time.Duration)
+	// Ends ends pauses when it is closed; nil: only their context does.
+	Ends <-chan struct{}
 	// Random is the source of the jitter; nil: none.
 	Random *rand.Rand
 }
@@ -40,7 +42,7 @@ func (p *Patience) Send(ctx context.Context, series []Series) error {
 		if p.Failed != nil {
 			p.Failed(err, pause)
 		}
-		if err := Sleep(ctx, pause); err != nil {
+		if err := p.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
@@ -63,6 +65,23 @@ func (p *Patience) Pause(failed int) time.Duration {
 		d -= time.Duration(p.Random.Int64N(int64(d/2) + 1))
 	}
 	return d
+}
+
+// ErrEnded is the error of a pause that Ends ended.
+var ErrEnded = errors.New("told to end during a pause")
+
+// Sleep waits, unless the pause is ended.
+func (p *Patience) Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-p.Ends:
+		return ErrEnded
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Sleep waits, or returns the cause of the end of ctx.

@@ -97,7 +97,6 @@ func alike(a, b string) bool {
 	return digits.ReplaceAllString(a, "") == digits.ReplaceAllString(b, "")
 }
 
-
 func clip(s string) string {
 	if len(s) > 300 {
 		return s[:300] + "…"
