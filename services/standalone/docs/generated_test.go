@@ -186,6 +186,7 @@ were stored before this family existed have it as ` + "`cloudflare_zone_<dataset
 	for _, s := range []struct{ heading, text, key string }{
 		{"The collector itself", "On its operations port.", "collector"},
 		{"The exposer itself", "On its operations port.", "exposer"},
+		{"The push itself", "On the operations port of `weir push`.", "push"},
 	} {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\nMetrics of the Go runtime and the process (`go_…`, `process_…`, `promhttp_…`) are exported too.\n\n", s.heading, s.text)
 		b.WriteString("| metric | type | labels | help |\n| --- | --- | --- | --- |\n")
