@@ -161,8 +161,15 @@ func (d *Divider) probe(ctx context.Context, old []Series, v *division) error {
 		v.taken = true
 		d.Refused(old, TooOld, rejected.Text)
 		return nil
-	case err != nil && !errors.As(err, &rejected):
+	case err != nil && rejected == nil:
 		return err
+	case err == nil:
+		v.taken = true
+		if n := len(old[at].Samples); n > 1 {
+			old[at].Samples = old[at].Samples[:n-1]
+		} else {
+			old = slices.Delete(old, at, at+1)
+		}
 	}
 	d.age = 0
 	return d.part(ctx, old, v)
