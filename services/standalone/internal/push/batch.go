@@ -36,6 +36,7 @@ type batch struct {
 	parts   []part
 	has     map[stream]bool
 	series  map[string]*deliver.Series
+	order   []*deliver.Series // as they came
 	samples int
 	// hidden is how many samples another scope's of the same series and time hide: a zone
 	// that was deleted and added again is two scopes with one name.
@@ -81,7 +82,7 @@ func (b *batch) add(k *bucket.Bucket, sets []sample.Set) {
 			s := b.series[key.String()]
 			if s == nil {
 				s = &deliver.Series{Labels: deliver.LabelsOf(set, n, b.labels), Family: set.Family}
-				b.series[key.String()] = s
+				b.series[key.String()], b.order = s, append(b.order, s)
 			}
 			b.put(s, deliver.Sample{At: set.At, Value: set.Value(n), Window: k.Window(), From: from})
 		}
@@ -103,13 +104,12 @@ func (b *batch) put(s *deliver.Series, x deliver.Sample) {
 	}
 }
 
-// all returns the series in order of their labels.
+// all returns the series in the order in which they came.
 func (b *batch) all() []deliver.Series {
-	out := make([]deliver.Series, 0, len(b.series))
-	for _, s := range b.series {
-		out = append(out, *s)
+	out := make([]deliver.Series, len(b.order))
+	for i, s := range b.order {
+		out[i] = *s
 	}
-	slices.SortFunc(out, func(x, y deliver.Series) int { return slices.CompareFunc(x.Labels, y.Labels, deliver.CompareLabels) })
 	return out
 }
 

@@ -324,6 +324,42 @@ func (g *rig) covered() {
 	}
 }
 
+// Samples of a series ascend in a batch, whatever order its datasets come in, and of two
+// scopes with one series the lower one counts, as in lists of the store.
+func TestSamplesOfABatchAscend(t *testing.T) {
+	d := feedtest.Definition("http_5m", 1)
+	b := newBatch(nil)
+	add := func(dataset string, zone, window int, value float64) {
+		k := feedtest.Bucket("http_5m", feedtest.Zone(zone), window)
+		k.Dataset, k.Zone = dataset, "shop.example"
+		k.Families[0].Values[0] = value
+		sets, err := sample.Append(nil, k, d, sample.End)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !b.fits(k) {
+			t.Errorf("%s does not fit", k.Key)
+		}
+		b.add(k, sets)
+	}
+	add("http_5m", 1, 4, 41)
+	add("http_1h", 1, 2, 21)
+	add("http_1d", 1, 3, 31)
+	add("http_5m", 0, 4, 40)
+	add("http_5m", 2, 4, 42)
+	for _, s := range b.all() {
+		if len(s.Samples) != 3 || !slices.IsSortedFunc(s.Samples, func(x, y deliver.Sample) int { return int(x.At - y.At) }) {
+			t.Errorf("%s has %+v", name(&s), s.Samples)
+		}
+		if strings.HasSuffix(s.Labels[0].Value, "requests") && s.Samples[2].Value != 40 {
+			t.Errorf("the newest sample is %v, want that of the lower scope", s.Samples[2].Value)
+		}
+	}
+	if b.hidden != 2*samplesOf || b.samples != 3*samplesOf {
+		t.Errorf("%d samples are hidden, %d are not", b.hidden, b.samples)
+	}
+}
+
 func rejected(text string) error { return &deliver.RejectedError{Status: 400, Text: text} }
 
 // What is refused takes no others along, and its windows are in the report, which an import
