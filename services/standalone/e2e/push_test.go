@@ -245,3 +245,34 @@ func (a *pushed) through(asked, stores *promtest.Server, crash func(), precision
 		a.t.Errorf("a receiver that takes everything refused something: %v", err)
 	}
 }
+
+// What a destination refuses because it is older than its out-of-order window is in the
+// report, and everything else arrives. With a larger window weir backfill import sends what
+// the report has, and nothing else is lacking.
+func TestPushReportIsTakenUp(t *testing.T) {
+	t.Parallel()
+	a := newPushed(t, "remote-write")
+	middle := a.start.Add(a.end.Sub(a.start) / 2)
+	p := a.prometheus(promtest.Find(t), time.Since(middle).Truncate(time.Second), without(a.start.Add(time.Hour), a.end))
+	a.toll = newToll(t, p.WriteURL(), nil)
+	push := a.push()
+	testkit.Eventually(t, a.finished)
+	push.stop()
+	report := filepath.Join(a.folder, "cursor.refused.jsonl")
+	if lines := strings.Count(string(readFile(t, report)), "\n"); lines < 3 || lines > 2+4*len(archiveZones) {
+		t.Errorf("the report has %d lines, want a few ranges of each zone", lines)
+	}
+	for _, x := range a.verify(p, 1).Ranges {
+		if x.Kind != "missing" || x.Start.Before(a.start.Add(time.Hour)) || x.End.After(middle.Add(time.Hour)) {
+			t.Errorf("%+v; want only what is missing before about %s", x, middle)
+		}
+	}
+	p.Reload("storage: {tsdb: {out_of_order_time_window: 240h}}\nscrape_configs: []\n")
+	if code, out, _ := a.weir(p, "import", "--to", "remote-write", "--remote-write-url", p.WriteURL(), "--missing-only", report); code != 0 || !strings.Contains(out, " 0 refused") {
+		t.Fatalf("the import of the report exits with %d", code)
+	}
+	a.verify(p, 0)
+	if err := a.holdsTruth(p, 0); err != nil {
+		t.Error(err)
+	}
+}
