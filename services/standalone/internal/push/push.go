@@ -155,19 +155,21 @@ const haltPause = time.Minute
 
 // Run pushes until ctx ends.
 func (p *Pusher) Run(ctx context.Context) error {
-	for {
-		err := p.session(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		halt := &HaltError{Reason: "CONTRACT", Err: err}
-		errors.As(err, &halt)
-		p.setHalted(halt.Reason)
-		p.often.Error(halt.Reason, "push halted: its cursor has no place in the log; see docs/push.md", "reason", halt.Reason, "err", err, "retry_in", haltPause)
-		if deliver.Sleep(ctx, haltPause) != nil {
-			return nil
+	for ctx.Err() == nil {
+		if err := p.session(ctx); ctx.Err() == nil {
+			p.halt(err)
+			_ = deliver.Sleep(ctx, haltPause) // its error is the end of ctx
 		}
 	}
+	return nil
+}
+
+// halt says why a session has ended.
+func (p *Pusher) halt(err error) {
+	halt := &HaltError{Reason: "CONTRACT", Err: err}
+	errors.As(err, &halt)
+	p.setHalted(halt.Reason)
+	p.often.Error(halt.Reason, "push halted: its cursor has no place in the log; see docs/push.md", "reason", halt.Reason, "err", err, "retry_in", haltPause)
 }
 
 func (p *Pusher) setHalted(reason string) {
