@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,7 +30,8 @@ import (
 
 // receiver is a destination in memory that holds one value of each sample.
 type receiver struct {
-	t *testing.T
+	t  *testing.T
+	mu sync.Mutex // guards the rest; held while answer and after run
 	// answer is asked before a request is taken; with an error it is not.
 	answer func(series []deliver.Series) error
 	// after is asked when the request is taken; with an error the response is lost.
@@ -58,6 +60,8 @@ func (r *receiver) Send(ctx context.Context, series []deliver.Series) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.requests++
 	if r.answer != nil {
 		if err := r.answer(series); err != nil {
@@ -92,6 +96,13 @@ func (r *receiver) count() (n int) {
 		n += len(samples)
 	}
 	return n
+}
+
+// look runs f while no request is served.
+func (r *receiver) look(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
 }
 
 // rig is a collector, a destination, and a cursor file.
@@ -214,6 +225,8 @@ func TestEverythingIsSentInOrder(t *testing.T) {
 		settled(5 * time.Second)
 		g.grow(20)
 		settled(5 * time.Second)
+		lag := p.Lag()
+		stop()
 		if got, want := g.to.samples, 40*zones*samplesOf; got != want || g.to.count() != want {
 			t.Errorf("%d samples were taken, %d are held; want %d, each once", got, g.to.count(), want)
 		}
@@ -228,10 +241,9 @@ func TestEverythingIsSentInOrder(t *testing.T) {
 				t.Errorf("series %s lacks its labels", id)
 			}
 		}
-		if got := p.Lag(); got != 0 { // the exam's windows are in the future of this clock
-			t.Errorf("the lag is %s", got)
+		if lag != 0 { // the exam's windows are in the future of this clock
+			t.Errorf("the lag is %s", lag)
 		}
-		stop()
 	})
 }
 
@@ -381,6 +393,7 @@ func TestRefusedSamplesAreReported(t *testing.T) {
 		g.grow(40)
 		_, stop := g.start()
 		settled(5 * time.Second)
+		stop()
 		if got, want := g.to.count(), (40*zones-20)*samplesOf; got != want {
 			t.Errorf("%d samples are held, want %d", got, want)
 		}
@@ -403,7 +416,6 @@ func TestRefusedSamplesAreReported(t *testing.T) {
 		if g.cursor() != g.feed.Head().Revision {
 			t.Errorf("the cursor is at %d", g.cursor())
 		}
-		stop()
 	})
 }
 
@@ -437,7 +449,7 @@ func TestEverythingRefusedStopsTheCursor(t *testing.T) {
 		p, stop := g.start()
 		settled(5 * time.Second)
 		before := g.cursor()
-		g.to.answer = func([]deliver.Series) error { return rejected("no such tenant") }
+		g.to.look(func() { g.to.answer = func([]deliver.Series) error { return rejected("no such tenant") } })
 		g.grow(1)
 		settled(time.Hour)
 		if err := p.Ready(); err == nil || !strings.Contains(err.Error(), "refuses everything") {
@@ -446,15 +458,17 @@ func TestEverythingRefusedStopsTheCursor(t *testing.T) {
 		if _, err := os.Stat(g.config.Report); !os.IsNotExist(err) || g.cursor() != before {
 			t.Errorf("the cursor went from %d to %d, the report: %v", before, g.cursor(), err)
 		}
-		if g.to.requests > 10+2*130 {
-			t.Errorf("%d requests in an hour of refusals", g.to.requests)
-		}
-		g.to.answer = nil
+		g.to.look(func() {
+			if g.to.requests > 10+2*130 {
+				t.Errorf("%d requests in an hour of refusals", g.to.requests)
+			}
+			g.to.answer = nil
+		})
 		settled(2 * time.Minute)
+		stop()
 		if g.to.count() != 11*zones*samplesOf || g.cursor() != g.feed.Head().Revision {
 			t.Errorf("%d samples are held, the cursor is at %d", g.to.count(), g.cursor())
 		}
-		stop()
 	})
 }
 
@@ -536,14 +550,16 @@ func TestHalts(t *testing.T) {
 				if err := p.Ready(); err == nil || !strings.Contains(err.Error(), tc.reason) || g.metric("weir_push_halted") != 1 {
 					t.Errorf("readiness is %v", err)
 				}
-				if g.cursor() != before || g.to.count() != 5*zones*samplesOf {
-					t.Errorf("the cursor went from %d to %d, %d samples are held", before, g.cursor(), g.to.count())
-				}
+				g.to.look(func() {
+					if g.cursor() != before || g.to.count() != 5*zones*samplesOf {
+						t.Errorf("the cursor went from %d to %d, %d samples are held", before, g.cursor(), g.to.count())
+					}
+				})
 				settled(2 * time.Minute)
+				stop()
 				if g.to.count() != 10*zones*samplesOf || g.metric("weir_push_halted") != 0 {
 					t.Errorf("%d samples are held after it is over", g.to.count())
 				}
-				stop()
 			})
 		})
 	}
