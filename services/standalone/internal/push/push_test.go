@@ -518,6 +518,51 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
+// ahead is a clock that differs from the machine's.
+type ahead struct {
+	clock.Clock
+	by time.Duration
+}
+
+func (c ahead) Now() time.Time { return c.Clock.Now().Add(c.by) }
+
+// The lag is the age of what the destination has. It is known again after a restart, and a
+// push that is too far behind is not ready.
+func TestLag(t *testing.T) {
+	within(t, func(t *testing.T) {
+		g := newRig(t)
+		g.grow(12) // until 01:05
+		began := feedtest.T0.Add(70 * time.Minute)
+		g.config.Clock = ahead{clock.System(), began.Sub(time.Now())}
+		lag := func(p *Pusher, want time.Duration) {
+			t.Helper()
+			if got := p.Lag(); (got - want).Abs() > 10*time.Second {
+				t.Errorf("the lag is %s, want about %s", got, want)
+			}
+		}
+		p, stop := g.start()
+		settled(time.Second)
+		lag(p, 5*time.Minute)
+		if err := p.Ready(); err != nil {
+			t.Errorf("not ready: %v", err)
+		}
+		settled(30 * time.Minute) // nobody leads
+		lag(p, 35*time.Minute)
+		g.feed.SetProgress(g.config.Clock.Now())
+		settled(5 * time.Second)
+		lag(p, 5*time.Second)
+		settled(90 * time.Minute)
+		if err := p.Ready(); err == nil || !strings.Contains(err.Error(), "behind the log") {
+			t.Errorf("with a lag of %s the readiness is %v", p.Lag(), err)
+		}
+		stop()
+		// The cursor has the time of the last commit.
+		p, stop = g.start()
+		lag(p, g.config.Clock.Now().Sub(feedtest.T0.Add(65*time.Minute)))
+		stop()
+	})
+}
+
 // A cursor without its place in the log halts the push, which says why and sends nothing.
 // It goes on when a collector has the place again.
 func TestHalts(t *testing.T) {
