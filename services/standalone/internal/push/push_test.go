@@ -533,7 +533,7 @@ func TestLag(t *testing.T) {
 		g := newRig(t)
 		g.grow(12) // until 01:05
 		began := feedtest.T0.Add(70 * time.Minute)
-		g.config.Clock = ahead{clock.System(), began.Sub(time.Now())}
+		g.config.Clock = ahead{clock.System(), time.Until(began)}
 		lag := func(p *Pusher, want time.Duration) {
 			t.Helper()
 			if got := p.Lag(); (got - want).Abs() > 10*time.Second {
