@@ -154,6 +154,22 @@ func TestAgeIsLearnt(t *testing.T) {
 	}
 }
 
+// A receiver whose clock is behind calls a new sample out of bounds too. That says nothing
+// about older ones.
+func TestAClockThatIsBehindIsNoAge(t *testing.T) {
+	j := &judged{refuse: func(_ string, x Sample) string {
+		if x.At.Std().After(base.Add(-2 * time.Minute)) {
+			return "out of bounds"
+		}
+		return ""
+	}}
+	d := j.divider()
+	d.Now = func() time.Time { return base }
+	if err := d.Deliver(t.Context(), some(10, "a", "b")); err != nil || len(j.refused) != 4 || len(j.taken["a"])+len(j.taken["b"]) != 16 || d.Age() != 0 {
+		t.Errorf("%v, refused %v, an age of %s", err, j.refused, d.Age())
+	}
+}
+
 // A receiver that rejects everything for an unknown reason says nothing about samples. One
 // that takes what it took before does.
 func TestDoubt(t *testing.T) {

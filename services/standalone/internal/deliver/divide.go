@@ -64,6 +64,11 @@ func classify(e *RejectedError) Reason {
 // known and without having taken any, before it is taken to reject everything.
 const doubts = 16
 
+// youngest is the age below which a sample is not rejected for its age, whatever the receiver
+// calls it: Prometheus says "out of bounds" also of one that is ahead of its clock, and then
+// older samples are not too old.
+const youngest = 5 * time.Minute
+
 // ErrEverything means that a receiver rejects whatever is sent, for a reason that is not
 // known to be about samples.
 var ErrEverything = errors.New("the receiver rejects everything")
@@ -224,10 +229,10 @@ func (d *Divider) part(ctx context.Context, series []Series, v *division) error 
 		v.taken = true
 		d.settle(v)
 	}
-	if reason == TooOld {
-		v.oldest = max(v.oldest, series[0].Samples[0].At)
-		if d.Now != nil {
-			age := d.Now().Sub(v.oldest.Std())
+	if reason == TooOld && d.Now != nil {
+		at := series[0].Samples[0].At
+		if age := d.Now().Sub(at.Std()); age >= youngest {
+			v.oldest = max(v.oldest, at)
 			if d.age == 0 || age < d.age {
 				d.age = age
 			}
