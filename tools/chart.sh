@@ -46,8 +46,8 @@ fi
 # cluster; and nobody could set what it wrongly refuses.
 echo "chart: settings"
 in_schema() { sed -n "/\"$1Settings\": {/,/^    }/p" "$chart/values.schema.json" | grep -oE '"(CF|WEIR)_[A-Z_]+"' | tr -d '"' | sort; }
-of_binary() { go run "./services/$1/cmd/$1" run --help | tr -s ' \n' ' ' | grep -oE "\[(CF|WEIR)_[A-Z_]+$2" | grep -oE '[A-Z_]{3,}' | sort -u; }
-for service in collector exposer; do
+of_binary() { if [[ $1 == push ]]; then go run ./services/standalone/cmd/weir push --help; else go run "./services/$1/cmd/$1" run --help; fi | tr -s ' \n' ' ' | grep -oE "\[(CF|WEIR)_[A-Z_]+$2" | grep -oE '[A-Z_]{3,}' | sort -u; }
+for service in collector exposer push; do
   unknown=$(comm -23 <(in_schema $service) <(of_binary $service '(, [A-Z_]+)?'))
   missing=$(comm -13 <(in_schema $service) <(of_binary $service ''))
   if [[ -n $unknown$missing ]]; then

@@ -9,3 +9,4 @@ for file in tools/*.mod; do
   echo "$file: $(GOWORK=off GOFLAGS=-modfile="$PWD/$file" go mod verify)"
 done
 (cd tools/supply && GOWORK=off go mod verify)
+(cd tools/otelcol && GOWORK=off go mod verify)

@@ -20,6 +20,7 @@ const (
 	other     = `instance="exposer-1:9811",job="weir-exposer"`
 	server    = `instance="prometheus-0:9090",job="prometheus"`
 	data      = `instance="exposer-0:9810",job="weir"`
+	pusher    = `instance="push-0:9831",job="weir-push"`
 )
 
 // healthy is a leader, a standby, two exposers and a Prometheus with which nothing is
@@ -52,6 +53,8 @@ func healthy() map[string]string {
 		h[`weir_collector_store_up{`+target+`}`] = "1x60"
 		h[`weir_secret_usable{secret="CF_API_TOKEN_FILE",`+target+`}`] = "1x60"
 	}
+	h[`weir_push_lag_seconds{`+pusher+`}`] = "20x60"
+	h[`weir_push_samples_refused_total{reason="too_old",`+pusher+`}`] = "0x60"
 	for _, target := range []string{exposer, other} {
 		h[`up{`+target+`}`] = "1x60"
 		h[`weir_exposer_ready{`+target+`}`] = "1x60"
@@ -257,6 +260,8 @@ func stories() []story {
 		},
 		{name: "a remote writer sends what is too old", series: with(tooOld, "0x9 1+1x50")},
 		{name: "two installations with one name", series: with(duplicate, "0x9 400+400x50"), fires: []string{"WeirSamplesConflict"}, at: 27},
+		{name: "the destination of a push is away", series: with(`weir_push_lag_seconds{`+pusher+`}`, "20x9 60+60x50"), fires: []string{"WeirPushBehind"}, at: 45},
+		{name: "the destination refuses a late repair", series: with(`weir_push_samples_refused_total{reason="too_old",`+pusher+`}`, after("0", "12")), fires: []string{"WeirPushRefused"}, ends: true},
 		{name: "a rotated token file is bad", series: with(`weir_secret_usable{secret="CF_API_TOKEN_FILE",`+collector+`}`, after("1", "0")), fires: []string{"WeirSecretUnusable"}},
 		{name: "a certificate runs out", series: with(`weir_secret_expires_timestamp_seconds{secret="WEIR_TLS_CERT_FILE",`+exposer+`}`, after("2592000", "86400")), fires: []string{"WeirCertificateExpires"}},
 		{name: "the clock is ahead", series: with(`weir_collector_clock_skew_seconds{source="cloudflare",`+collector+`}`, after("0", "-45")), fires: []string{"WeirClockSkew"}},

@@ -55,6 +55,8 @@ func first(minutes int) map[string]string {
 		found := map[string]string{"same": "0+0.1", "moved": "0+0.0001"}[result]
 		s[`weir_collector_audited_buckets_total{dataset="http_5m",age="1h",result="`+result+`",`+collector+`}`] = fmt.Sprintf("_x4 0x60 %sx%d", found, minutes)
 	}
+	s[`weir_push_lag_seconds{`+pusher+`}`] = fmt.Sprintf("_x2 0+60x4 30x%d 90x2 30x%d", third, minutes)
+	s[`weir_push_samples_refused_total{reason="too_old",`+pusher+`}`] = then("_x2", "0")
 	for _, target := range []string{exposer, other} {
 		s[`weir_exposer_ready{`+target+`}`] = then("_x2 0x4 1", "1")
 		s[`weir_exposer_progress_lag_seconds{`+target+`}`] = fmt.Sprintf("_x2 0x4 30x%d 90x2 30x%d", third, minutes)

@@ -116,6 +116,11 @@ var Rules = []Rule{
 		Because: "a collector does not know who reads it",
 	},
 	{
+		Of:      []string{"services/standalone/internal/push", "services/standalone/internal/deliver"},
+		Never:   []string{collector + "/...", exposer + "/..."},
+		Because: "a push is a reader like any other: it knows a collector by the contract and the public client only",
+	},
+	{
 		Of: []string{"client/..."},
 		Only: []string{
 			"std", "client/...", "proto/...",

@@ -18,6 +18,7 @@ import (
 // source is a module whose programs are built.
 type source struct {
 	pin      string // tools/<pin>.mod has its version
+	own      bool   // the program is our own: tools/<pin> is its module
 	name     string
 	module   string
 	folder   string // in which each program has its own
@@ -57,6 +58,11 @@ var (
 		tags:  "netgo,slicelabels",
 		stamp: "github.com/prometheus/common/version.Version=", programs: []string{"thanos"},
 		version: func(module string) string { return strings.TrimPrefix(module, "v") },
+	}
+	openTelemetry = source{
+		pin: "otelcol", own: true, name: "the OpenTelemetry collector", module: "go.opentelemetry.io/collector/otelcol",
+		programs: []string{"otelcol"},
+		version:  func(module string) string { return strings.TrimPrefix(module, "v") },
 	}
 )
 
@@ -111,6 +117,12 @@ func BuildMimir(notice io.Writer) (Receiver, error) { return buildReceiver(mimir
 
 // BuildThanos does the same for Thanos, which tools/thanos.mod pins, in some minutes.
 func BuildThanos(notice io.Writer) (Receiver, error) { return buildReceiver(thanos, notice) }
+
+// BuildOpenTelemetry does the same for an OpenTelemetry collector, tools/otelcol, in some
+// minutes.
+func BuildOpenTelemetry(notice io.Writer) (Receiver, error) {
+	return buildReceiver(openTelemetry, notice)
+}
 
 func buildReceiver(s source, notice io.Writer) (Receiver, error) {
 	paths, version, err := s.build(notice)
@@ -174,6 +186,10 @@ func (s source) compile(root, name, path, version string) error {
 		"-ldflags=-s -w -X "+s.stamp+version,
 		"-o", next, s.module+"/"+s.folder+"/"+name)
 	cmd.Dir = root
+	if s.own {
+		cmd = exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", next, ".")
+		cmd.Dir = filepath.Join(root, "tools", s.pin)
+	}
 	// A module file of its own and a workspace exclude each other.
 	cmd.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -188,7 +204,15 @@ func (s source) compile(root, name, path, version string) error {
 // pinned reads the version from the module file, and makes a key that changes
 // with anything that changes the programs.
 func (s source) pinned(root string) (version, key string, err error) {
-	mod, err := os.ReadFile(filepath.Join(root, "tools", s.pin+".mod"))
+	var files []byte
+	path := filepath.Join("tools", s.pin+".mod")
+	if s.own {
+		path = filepath.Join("tools", s.pin, "go.mod")
+		if files, err = os.ReadFile(filepath.Join(root, "tools", s.pin, "main.go")); err != nil {
+			return "", "", fmt.Errorf("find the pinned %s: %w", s.name, err)
+		}
+	}
+	mod, err := os.ReadFile(filepath.Join(root, path))
 	if err != nil {
 		return "", "", fmt.Errorf("find the pinned %s: %w", s.name, err)
 	}
@@ -197,11 +221,12 @@ func (s source) pinned(root string) (version, key string, err error) {
 		version = s.version(string(m[1]))
 	}
 	if version == "" {
-		return "", "", fmt.Errorf("find the pinned %s: tools/%s.mod does not require %s at a version that is known to be one of its releases", s.name, s.pin, s.module)
+		return "", "", fmt.Errorf("find the pinned %s: %s does not require %s at a version that is known to be one of its releases", s.name, path, s.module)
 	}
 	sum := sha256.New()
 	fmt.Fprintln(sum, s.tags, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	sum.Write(mod)
+	sum.Write(files)
 	return version, fmt.Sprintf("%x", sum.Sum(nil)[:4]), nil
 }
 

@@ -1,7 +1,7 @@
 // Package promtest gives a test a real Prometheus and a real promtool, of the
 // version that tools/prometheus.mod pins, and VictoriaMetrics, which scrapes and
-// answers as Prometheus does; of both what Debian has, which is years older; and Mimir and
-// Thanos, which take remote write.
+// answers as Prometheus does; of both what Debian has, which is years older; Mimir and
+// Thanos, which take remote write; and an OpenTelemetry collector, which takes OTLP.
 // What an exposition means is decided by the database that ingests it, so tests
 // ask that database.
 //
@@ -68,10 +68,11 @@ type Server struct {
 	command  []string // arguments before the flags
 	dir      string
 	addr     string
-	prefix   string      // of the path of Prometheus's API
-	ready    string      // path that answers when it is ready
-	write    string      // URL that takes remote write; empty: Prometheus's
-	header   http.Header // of each request
+	prefix   string       // of the path of Prometheus's API
+	ready    string       // path that answers when it is ready
+	probe    func() error // asks whether it is ready; nil: the path does
+	write    string       // URL that takes remote write; empty: Prometheus's
+	header   http.Header  // of each request
 	flags    []string
 	cmd      *exec.Cmd // nil while stopped
 	exited   chan struct{}
@@ -206,6 +207,9 @@ func (s *Server) start() error {
 			ended = true
 			return nil
 		default:
+			if s.probe != nil {
+				return s.probe()
+			}
 			_, err := s.fetch("http://" + s.addr + s.ready)
 			return err
 		}

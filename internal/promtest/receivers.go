@@ -1,6 +1,7 @@
 package promtest
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +13,8 @@ import (
 var (
 	buildMimirOnce  = sync.OnceValues(func() (Receiver, error) { return BuildMimir(os.Stderr) })
 	buildThanosOnce = sync.OnceValues(func() (Receiver, error) { return BuildThanos(os.Stderr) })
+
+	buildOpenTelemetryOnce = sync.OnceValues(func() (Receiver, error) { return BuildOpenTelemetry(os.Stderr) })
 )
 
 // Tenant is whom requests to Mimir are about.
@@ -100,4 +103,44 @@ func StartThanos(t testing.TB, flags ...string) *Thanos {
 		return []string{"--http-address=" + query.addr, "--grpc-address=" + freeAddr(t), "--endpoint-strict=" + store, "--log.level=warn"}
 	})
 	return &Thanos{receive, query}
+}
+
+// StartOpenTelemetry starts the pinned OpenTelemetry collector, built if necessary. It takes
+// OTLP over HTTP at its WriteURL, and writes each request as a line of JSON to a file in its
+// data folder, of which it also returns the path.
+func StartOpenTelemetry(t testing.TB) (s *Server, received string) {
+	t.Helper()
+	program, err := buildOpenTelemetryOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = &Server{t: t, name: "OpenTelemetry collector", program: program.Path}
+	s.probe = func() error {
+		// An empty request is one.
+		response, err := s.client.Post(s.write, "application/x-protobuf", nil)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("it answers with %s", response.Status)
+		}
+		return nil
+	}
+	s.launch("", nil, func() []string {
+		if err := os.MkdirAll(s.DataDir(), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		received = filepath.Join(s.DataDir(), "received.jsonl")
+		s.write = "http://" + s.addr + "/v1/metrics"
+		s.writeConfig(fmt.Sprintf(`
+receivers: {otlp: {protocols: {http: {endpoint: %q}}}}
+exporters: {file: {path: %q, append: true}}
+service:
+  pipelines: {metrics: {receivers: [otlp], exporters: [file]}}
+  telemetry: {metrics: {level: none}, logs: {level: warn}}
+`, s.addr, received))
+		return []string{"--config=" + s.configFile()}
+	})
+	return s, received
 }

@@ -6,7 +6,8 @@ import (
 	"testing"
 
 	"github.com/weir-metrics/weir/internal/cli"
-	"github.com/weir-metrics/weir/services/standalone/internal/importer"
+	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/services/standalone/internal/deliver"
 	"github.com/weir-metrics/weir/services/standalone/internal/promapi"
 )
 
@@ -37,11 +38,11 @@ func TestRemoteWriteHasCredentialsOfItsOwn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		to, end, err := i.sender(prom, nil)
+		to, end, err := i.sender(prom, clock.System())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := to.Send(t.Context(), []importer.Series{{}}); err != nil {
+		if _, err := to.Send(t.Context(), []deliver.Series{{}}); err != nil {
 			t.Errorf("%s: %v", tc.name, err)
 		}
 		authorization := ""

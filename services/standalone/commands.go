@@ -22,7 +22,7 @@ import (
 // Commands are the subcommands of the weir binary; "version" comes with every
 // program.
 func Commands() []cli.Command {
-	return []cli.Command{runCommand(), demoCommand(), simCommand(), backfillCommand(), gapsCommand(), restateCommand(), auditCommand(), collector.CountersCommand(), doctorCommand()}
+	return []cli.Command{runCommand(), demoCommand(), simCommand(), backfillCommand(), gapsCommand(), restateCommand(), auditCommand(), collector.CountersCommand(), pushCommand(), doctorCommand()}
 }
 
 // both are the settings of the two services, less those that make no sense in

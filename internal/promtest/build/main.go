@@ -1,7 +1,7 @@
 // Command build builds the Prometheus, promtool and VictoriaMetrics that the
 // tests use, unless they are there already, and prints where they are. make test
 // runs it before the tests, whose time limit the first build would use up. With TEST_ALL
-// it builds Mimir and Thanos too.
+// it builds Mimir, Thanos and the OpenTelemetry collector too.
 package main
 
 import (
@@ -23,7 +23,7 @@ func main() {
 		fail(err)
 	}
 	if testkit.All() {
-		for _, build := range []func(io.Writer) (promtest.Receiver, error){promtest.BuildMimir, promtest.BuildThanos} {
+		for _, build := range []func(io.Writer) (promtest.Receiver, error){promtest.BuildMimir, promtest.BuildThanos, promtest.BuildOpenTelemetry} {
 			receiver, err := build(os.Stderr)
 			if err != nil {
 				fail(err)

@@ -204,6 +204,7 @@ Each family above that may be added up is a counter, with ` + "`_total`" + ` aft
 	for _, s := range []struct{ heading, text, key string }{
 		{"The collector itself", "On its operations port.", "collector"},
 		{"The exposer itself", "On its operations port.", "exposer"},
+		{"The push itself", "On the operations port of `weir push`.", "push"},
 	} {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\nMetrics of the Go runtime and the process (`go_…`, `process_…`, `promhttp_…`) are exported too.\n\n", s.heading, s.text)
 		b.WriteString("| metric | type | labels | help |\n| --- | --- | --- | --- |\n")

@@ -24,6 +24,7 @@ import (
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector"
 	"github.com/weir-metrics/weir/services/exposer"
+	"github.com/weir-metrics/weir/services/standalone/internal/push"
 )
 
 // metric is one of a service's own.
@@ -42,8 +43,15 @@ func ownMetrics(t *testing.T) map[string][]metric {
 	registries := map[string]*prometheus.Registry{"collector": prometheus.NewRegistry(), "exposer": prometheus.NewRegistry()}
 	run(t, registries["collector"], registries["exposer"])
 	out := map[string][]metric{}
+	pushed := prometheus.NewRegistry()
+	push.NewMeter(pushed)
+	registries["push"] = pushed
 	for service, r := range registries {
 		out[service] = registered(t, r)
+		for i := range out[service] {
+			// Not every installation pushes.
+			out[service][i].occasional = out[service][i].occasional || service == "push"
+		}
 	}
 	return out
 }

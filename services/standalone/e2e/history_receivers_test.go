@@ -14,9 +14,9 @@ import (
 	"github.com/weir-metrics/weir/internal/promtest"
 	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/services/standalone/internal/deliver"
 	"github.com/weir-metrics/weir/services/standalone/internal/export"
 	"github.com/weir-metrics/weir/services/standalone/internal/importer"
-	"github.com/weir-metrics/weir/services/standalone/internal/promapi"
 )
 
 // A three-day hole in Mimir and in Thanos Receive is found, filled with remote write and
@@ -159,14 +159,14 @@ func (a *archive) send(p *promtest.Server, kept keep, now time.Time) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	requests := [][]importer.Series{}
+	requests := [][]deliver.Series{}
 	for day := a.start; day.Before(a.end); day = day.AddDate(0, 0, 1) {
-		var request []importer.Series
+		var request []deliver.Series
 		for _, name := range sortedKeys(a.truth) {
-			s := importer.Series{Labels: parseSeries(a.t, name)}
+			s := deliver.Series{Labels: parseSeries(a.t, name)}
 			for _, at := range sortedKeys(a.truth[name]) {
 				if kept(name, at) && at >= day.UnixMilli() && at < day.AddDate(0, 0, 1).UnixMilli() {
-					s.Samples = append(s.Samples, promapi.Sample{At: sample.Millis(at), Value: a.truth[name][at]})
+					s.Samples = append(s.Samples, deliver.Sample{At: sample.Millis(at), Value: a.truth[name][at]})
 				}
 			}
 			if len(s.Samples) > 0 {
@@ -175,7 +175,7 @@ func (a *archive) send(p *promtest.Server, kept keep, now time.Time) {
 		}
 		requests = append(requests, request)
 	}
-	requests = append(requests, []importer.Series{{Labels: []export.Label{{Name: "__name__", Value: mark}}, Samples: []promapi.Sample{{At: sample.MillisOf(now), Value: 1}}}})
+	requests = append(requests, []deliver.Series{{Labels: []export.Label{{Name: "__name__", Value: mark}}, Samples: []deliver.Sample{{At: sample.MillisOf(now), Value: 1}}}})
 	for _, request := range requests {
 		if refused, err := to.Send(a.t.Context(), request); err != nil || len(refused) > 0 {
 			a.t.Fatalf("send what the receiver has at first: %v, %v", refused, err)

@@ -38,6 +38,7 @@ type archive struct {
 	settings   []string  // further ones of the commands
 	truth      map[string]map[int64]float64
 	adds       []string // labels that the receiver adds to each series
+	entries    int      // of the log
 }
 
 // The labels of the scrape job in these tests.
@@ -133,6 +134,7 @@ func (a *archive) fill(s collector.Store) {
 			}
 		}
 	}
+	a.entries = len(entries)
 	for part := range slices.Chunk(entries, 1000) {
 		if err := collectortest.Write(a.t.Context(), s, part, records); err != nil {
 			a.t.Fatal(err)

@@ -9,9 +9,9 @@
 {{- $_ := set $group "name" $fullname -}}
 {{- range $rule := $group.rules -}}
 {{- $expr := $rule.expr -}}
-{{- $expr = regexReplaceAll `(weir_(collector|exposer)_[a-z_]+){` $expr (printf `${1}{%sjob="%s-${2}", ` $namespace $fullname) -}}
-{{- $expr = regexReplaceAll `(weir_(secret|simulated)[a-z_]*){` $expr (printf `${1}{%sjob=~"%s-(collector|exposer)", ` $namespace $fullname) -}}
-{{- $expr = $expr | replace `up{job=~".*weir.*"` (printf `up{%sjob=~"%s-(collector|exposer)"` $namespace $fullname) -}}
+{{- $expr = regexReplaceAll `(weir_(collector|exposer|push)_[a-z_]+){` $expr (printf `${1}{%sjob="%s-${2}", ` $namespace $fullname) -}}
+{{- $expr = regexReplaceAll `(weir_(secret|simulated)[a-z_]*){` $expr (printf `${1}{%sjob=~"%s-(collector|exposer|push)", ` $namespace $fullname) -}}
+{{- $expr = $expr | replace `up{job=~".*weir.*"` (printf `up{%sjob=~"%s-(collector|exposer|push)"` $namespace $fullname) -}}
 {{- $_ := set $rule "expr" ($expr | replace ", }" "}") -}}
 {{- $_ := set $rule "labels" (merge (dict) $rule.labels $labels) -}}
 {{- end -}}

@@ -17,6 +17,9 @@
 {{- if and .Values.monitoring.rules.enabled (not .Values.monitoring.own.serviceMonitor) -}}
 {{- fail "monitoring.rules.enabled is true and monitoring.own.serviceMonitor is not: the alerts would fire for want of the metrics that it brings" -}}
 {{- end -}}
+{{- if and .Values.push.enabled (not .Values.push.destinationURL) -}}
+{{- fail "push.destinationURL is empty: give the URL that takes the samples, with its path" -}}
+{{- end -}}
 {{- if .Values.monitoring.replay.kind -}}
 {{- if .Values.exposer.settings.WEIR_EXPOSER_WEB_CONFIG_FILE -}}
 {{- fail "exposer.settings.WEIR_EXPOSER_WEB_CONFIG_FILE: monitoring.replay.kind makes a scrape without TLS and credentials; leave one of them out" -}}
@@ -29,9 +32,13 @@
 {{- $ours := dict
   "CF_API_TOKEN" "a secret does not belong into values; use cloudflare.tokenSecret"
   "WEIR_DATABASE_URL" "a secret does not belong into values; use store.postgres.urlSecret"
-  "WEIR_COLLECTOR_TOKEN" "a secret does not belong into values; mount a Secret with exposer.extraVolumes and name its file in WEIR_COLLECTOR_TOKEN_FILE"
+  "WEIR_COLLECTOR_TOKEN" "a secret does not belong into values; mount a Secret with extraVolumes and name its file in WEIR_COLLECTOR_TOKEN_FILE"
   "WEIR_GRPC_TOKEN" "a secret does not belong into values; mount a Secret with collector.extraVolumes and name its file in WEIR_GRPC_TOKEN_FILE"
   "WEIR_GRPC_ADMIN_TOKEN" "a secret does not belong into values; mount a Secret with collector.extraVolumes and name its file in WEIR_GRPC_ADMIN_TOKEN_FILE"
+  "WEIR_PUSH_DESTINATION_TOKEN" "a secret does not belong into values; use push.tokenSecret"
+  "WEIR_PUSH_DESTINATION_PASSWORD" "a secret does not belong into values; mount a Secret with push.extraVolumes and name its file in WEIR_PUSH_DESTINATION_PASSWORD_FILE"
+  "WEIR_PUSH_DESTINATION_URL" "use push.destinationURL"
+  "WEIR_PUSH_CURSOR_FILE" "the chart sets it, on its volume"
   "WEIR_CONFIG_FILE" "settings take the file's place"
   "WEIR_SQLITE_FILE" "the chart sets it; use store.driver and store.sqlite"
   "WEIR_MIGRATE" "the chart migrates in an init container"
@@ -43,10 +50,12 @@
   "WEIR_COLLECTOR_OPS_LISTEN" "the chart's ports are fixed"
   "WEIR_EXPOSER_LISTEN" "the chart's ports are fixed"
   "WEIR_EXPOSER_OPS_LISTEN" "the chart's ports are fixed"
+  "WEIR_PUSH_OPS_LISTEN" "the chart's ports are fixed"
   "WEIR_COLLECTOR_WEB_CONFIG_FILE" "the probes read the operations port without TLS and credentials"
   "WEIR_EXPOSER_OPS_WEB_CONFIG_FILE" "the probes read the operations port without TLS and credentials"
+  "WEIR_PUSH_OPS_WEB_CONFIG_FILE" "the probes read the operations port without TLS and credentials"
 -}}
-{{- range $component := list "collector" "exposer" -}}
+{{- range $component := list "collector" "exposer" "push" -}}
 {{- range $name, $value := (index $.Values $component).settings -}}
 {{- if hasKey $ours $name -}}
 {{- fail (printf "%s.settings.%s: %s" $component $name (get $ours $name)) -}}

@@ -13,17 +13,12 @@ import (
 
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/sample"
+	"github.com/weir-metrics/weir/services/standalone/internal/deliver"
 	"github.com/weir-metrics/weir/services/standalone/internal/export"
 	"github.com/weir-metrics/weir/services/standalone/internal/history"
 	"github.com/weir-metrics/weir/services/standalone/internal/promapi"
 	"github.com/weir-metrics/weir/services/standalone/internal/verify"
 )
-
-// Series is a series and samples of it, ascending in time.
-type Series struct {
-	Labels  []export.Label // in order of name, with __name__
-	Samples []promapi.Sample
-}
 
 // Refusal is samples that a receiver did not take.
 type Refusal struct {
@@ -38,7 +33,7 @@ type Refusal struct {
 type Sender interface {
 	// Send returns the samples that the receiver refused for good; all others are
 	// stored. An error means that it is not known what is.
-	Send(ctx context.Context, series []Series) ([]Refusal, error)
+	Send(ctx context.Context, series []deliver.Series) ([]Refusal, error)
 	// Prepare is called once before anything is asked of the receiver.
 	Prepare(ctx context.Context) error
 	// Limits returns what is known about the receiver.
@@ -193,7 +188,7 @@ func send(ctx context.Context, store *history.Store, to Sender, lacking *verify.
 			return err
 		}
 		if !count {
-			if err := deliver(ctx, to, columns, r); err != nil {
+			if err := deliverAll(ctx, to, columns, r); err != nil {
 				return fmt.Errorf("send %s of %s: %w", c.Group, c.Range, err)
 			}
 			if done++; o.Sent != nil {
@@ -205,8 +200,8 @@ func send(ctx context.Context, store *history.Store, to Sender, lacking *verify.
 }
 
 // read returns the picked samples of a chunk as series, in order of their labels.
-func read(ctx context.Context, store *history.Store, c *history.Chunk, lacking *verify.Picks, o *PushOptions) ([]*Series, error) {
-	columns := map[string]*Series{}
+func read(ctx context.Context, store *history.Store, c *history.Chunk, lacking *verify.Picks, o *PushOptions) ([]*deliver.Series, error) {
+	columns := map[string]*deliver.Series{}
 	var key bytes.Buffer
 	for b, err := range store.Read(ctx, c, lacking.Header.Restated, func(error) {}) {
 		if err != nil {
@@ -231,46 +226,27 @@ func read(ctx context.Context, store *history.Store, c *history.Chunk, lacking *
 				}
 				s := columns[key.String()]
 				if s == nil {
-					s = &Series{Labels: labelsOf(set, n, o.Labels)}
+					s = &deliver.Series{Labels: deliver.LabelsOf(set, n, o.Labels)}
 					columns[key.String()] = s
 				}
-				s.Samples = append(s.Samples, promapi.Sample{At: set.At, Value: set.Value(n)})
+				s.Samples = append(s.Samples, deliver.Sample{At: set.At, Value: set.Value(n)})
 			}
 		}
 	}
-	out := make([]*Series, 0, len(columns))
+	out := make([]*deliver.Series, 0, len(columns))
 	for _, s := range columns {
-		slices.SortStableFunc(s.Samples, func(a, b promapi.Sample) int { return cmp.Compare(a.At, b.At) })
+		slices.SortStableFunc(s.Samples, func(a, b deliver.Sample) int { return cmp.Compare(a.At, b.At) })
 		out = append(out, s)
 	}
-	slices.SortFunc(out, func(a, b *Series) int { return slices.CompareFunc(a.Labels, b.Labels, compareLabels) })
+	slices.SortFunc(out, func(a, b *deliver.Series) int { return slices.CompareFunc(a.Labels, b.Labels, deliver.CompareLabels) })
 	return out, nil
 }
 
-func compareLabels(a, b export.Label) int {
-	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value))
-}
-
-// labelsOf are all labels of a sample. An empty label is none.
-func labelsOf(set *sample.Set, n int, more []export.Label) []export.Label {
-	out := append([]export.Label{{Name: "__name__", Value: set.Name}}, more...)
-	for name, value := range set.Common() {
-		out = append(out, export.Label{Name: name, Value: value})
-	}
-	for j, value := range set.Own(n) {
-		if value != "" {
-			out = append(out, export.Label{Name: set.Family.Labels[j], Value: value})
-		}
-	}
-	slices.SortFunc(out, compareLabels)
-	return out
-}
-
 // cut leaves out what the receiver refuses.
-func cut(columns []*Series, oldest sample.Millis, r *PushResult, count bool) ([]*Series, error) {
+func cut(columns []*deliver.Series, oldest sample.Millis, r *PushResult, count bool) ([]*deliver.Series, error) {
 	kept := columns[:0]
 	for _, s := range columns {
-		i, _ := slices.BinarySearchFunc(s.Samples, oldest, func(x promapi.Sample, at sample.Millis) int { return cmp.Compare(x.At, at) })
+		i, _ := slices.BinarySearchFunc(s.Samples, oldest, func(x deliver.Sample, at sample.Millis) int { return cmp.Compare(x.At, at) })
 		if count {
 			r.Selected += int64(len(s.Samples))
 			r.TooOld += int64(i)
@@ -282,9 +258,9 @@ func cut(columns []*Series, oldest sample.Millis, r *PushResult, count bool) ([]
 	return kept, nil
 }
 
-// deliver sends series in requests of a limited size.
-func deliver(ctx context.Context, to Sender, columns []*Series, r *PushResult) error {
-	var request []Series
+// deliverAll sends series in requests of a limited size.
+func deliverAll(ctx context.Context, to Sender, columns []*deliver.Series, r *PushResult) error {
+	var request []deliver.Series
 	n := 0
 	flush := func() error {
 		if n == 0 {
@@ -313,7 +289,7 @@ func deliver(ctx context.Context, to Sender, columns []*Series, r *PushResult) e
 					return err
 				}
 			}
-			request, n = append(request, Series{s.Labels, samples}), n+len(samples)
+			request, n = append(request, deliver.Series{Labels: s.Labels, Samples: samples}), n+len(samples)
 		}
 	}
 	return flush()

@@ -2,25 +2,20 @@ package importer
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
 	"net/http"
-	"net/url"
 	"regexp"
 	"time"
 
-	"github.com/prometheus/client_golang/exp/api/remote"
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/sample"
+	"github.com/weir-metrics/weir/services/standalone/internal/deliver"
 	"github.com/weir-metrics/weir/services/standalone/internal/promapi"
 )
 
 // RemoteWrite sends with remote write 1.0, which every receiver takes.
 type RemoteWrite struct {
-	api    *remote.API
+	to     *deliver.Patience
 	window time.Duration
 	clock  clock.Clock
 }
@@ -30,31 +25,12 @@ type RemoteWrite struct {
 // server are refused. The window is the
 // receiver's out-of-order window, for one that does not tell it; 0: nobody knows it.
 func NewRemoteWrite(target string, client *http.Client, window time.Duration, clk clock.Clock) (*RemoteWrite, error) {
-	u, err := url.Parse(target)
+	to, err := deliver.NewRemoteWrite(target, client, clk.Now)
 	if err != nil {
-		return nil, fmt.Errorf("remote write URL: %w", err)
+		return nil, err
 	}
-	path := u.Path
-	u.Path = ""
-	own := *client
-	own.CheckRedirect = func(r *http.Request, via []*http.Request) error {
-		err := promapi.Stay(r, via)
-		if stop, ok := r.Context().Value(stopKey{}).(context.CancelCauseFunc); ok && err != nil {
-			stop(err)
-		}
-		return err
-	}
-	api, err := remote.NewAPI(u.String(), remote.WithAPIHTTPClient(&own), remote.WithAPIPath(path),
-		remote.WithAPIBackoff(remote.BackoffConfig{Min: 500 * time.Millisecond, Max: 10 * time.Second, MaxRetries: 10}))
-	if err != nil {
-		return nil, fmt.Errorf("remote write client: %w", err)
-	}
-	return &RemoteWrite{api, window, clk}, nil
+	return &RemoteWrite{&deliver.Patience{To: to, Min: 500 * time.Millisecond, Max: 10 * time.Second, Attempts: 10}, window, clk}, nil
 }
-
-// stopKey is the key of what ends a request for good: the library tries again whatever is
-// no answer.
-type stopKey struct{}
 
 // Prepare implements [Sender].
 func (*RemoteWrite) Prepare(context.Context) error { return nil }
@@ -87,42 +63,19 @@ func (w *RemoteWrite) Limits(ctx context.Context, prom *promapi.Client) (Limits,
 	return Limits{Oldest: oldest, Notes: []string{fmt.Sprintf("the receiver takes samples from %s on (--out-of-order-window %s)", oldest.Std().Format(time.RFC3339), w.window)}}, nil
 }
 
-// Send implements [Sender]. A receiver refuses a whole request over one sample, or does
-// not say which samples it took. A refused request is therefore divided until what is
-// refused stands alone: first by series, then by time. What was stored before is sent
-// again with equal values, which receivers take or ignore.
-func (w *RemoteWrite) Send(ctx context.Context, series []Series) ([]Refusal, error) {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	_, err := w.api.Write(context.WithValue(ctx, stopKey{}, stop), remote.WriteV1MessageType, encode(series))
-	if err == nil {
-		return nil, nil
+// Send implements [Sender]. A refused request is divided until what is refused stands alone.
+func (w *RemoteWrite) Send(ctx context.Context, series []deliver.Series) ([]Refusal, error) {
+	var all []Refusal
+	divider := deliver.Divider{
+		Send: w.to.Send,
+		Refused: func(series []deliver.Series, _ deliver.Reason, text string) {
+			for _, s := range series {
+				all = append(all, Refusal{Series: Text(s.Labels), First: s.Samples[0].At.Std(), Last: s.Samples[len(s.Samples)-1].At.Std(), Samples: int64(len(s.Samples)), Reason: text})
+			}
+		},
 	}
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("remote write: %w", context.Cause(ctx))
-	}
-	if !refused(err) {
-		return nil, fmt.Errorf("remote write: %w", err)
-	}
-	if len(series) > 1 {
-		return w.halves(ctx, series[:len(series)/2], series[len(series)/2:])
-	}
-	s := series[0]
-	if len(s.Samples) > 1 {
-		half := len(s.Samples) / 2
-		return w.halves(ctx, []Series{{s.Labels, s.Samples[:half]}}, []Series{{s.Labels, s.Samples[half:]}})
-	}
-	at := s.Samples[0].At.Std()
-	return []Refusal{{Series: Text(s.Labels), First: at, Last: at, Samples: 1, Reason: clip(err.Error())}}, nil
-}
-
-func (w *RemoteWrite) halves(ctx context.Context, a, b []Series) ([]Refusal, error) {
-	one, err := w.Send(ctx, a)
-	if err != nil {
-		return nil, err
-	}
-	two, err := w.Send(ctx, b)
-	return join(append(one, two...)), err
+	err := divider.Deliver(ctx, series)
+	return join(all), err
 }
 
 // join joins refusals of one series for one reason that follow one another.
@@ -144,55 +97,9 @@ func alike(a, b string) bool {
 	return digits.ReplaceAllString(a, "") == digits.ReplaceAllString(b, "")
 }
 
-var statusCode = regexp.MustCompile(`^server returned HTTP status (\d{3}) `)
-
-// refused reports whether the receiver rejected the content of the request. Other answers
-// of 4xx are about the credential, the path or the size.
-func refused(err error) bool {
-	m := statusCode.FindStringSubmatch(err.Error())
-	return m != nil && (m[1] == "400" || m[1] == "409" || m[1] == "422")
-}
-
 func clip(s string) string {
 	if len(s) > 300 {
 		return s[:300] + "…"
 	}
 	return s
-}
-
-// request is an encoded prometheus.WriteRequest.
-type request []byte
-
-// Size is what the client asks of an encoded message.
-func (r request) Size() int { return len(r) }
-
-// MarshalToSizedBuffer writes the message to the end of the buffer.
-func (r request) MarshalToSizedBuffer(b []byte) (int, error) {
-	if len(b) < len(r) {
-		return 0, errors.New("buffer is too small")
-	}
-	return copy(b[len(b)-len(r):], r), nil
-}
-
-// encode writes prometheus.WriteRequest: timeseries = 1 { labels = 1 { name = 1, value =
-// 2 }, samples = 2 { value = 1, timestamp = 2 } }.
-func encode(series []Series) request {
-	var out, one, part []byte
-	for _, s := range series {
-		one = one[:0]
-		for _, l := range s.Labels {
-			part = part[:0]
-			part = protowire.AppendString(protowire.AppendTag(part, 1, protowire.BytesType), l.Name)
-			part = protowire.AppendString(protowire.AppendTag(part, 2, protowire.BytesType), l.Value)
-			one = protowire.AppendBytes(protowire.AppendTag(one, 1, protowire.BytesType), part)
-		}
-		for _, x := range s.Samples {
-			part = part[:0]
-			part = protowire.AppendFixed64(protowire.AppendTag(part, 1, protowire.Fixed64Type), math.Float64bits(x.Value))
-			part = protowire.AppendVarint(protowire.AppendTag(part, 2, protowire.VarintType), uint64(x.At))
-			one = protowire.AppendBytes(protowire.AppendTag(one, 2, protowire.BytesType), part)
-		}
-		out = protowire.AppendBytes(protowire.AppendTag(out, 1, protowire.BytesType), one)
-	}
-	return out
 }

@@ -15,7 +15,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/sample"
+	"github.com/weir-metrics/weir/services/standalone/internal/deliver"
 	"github.com/weir-metrics/weir/services/standalone/internal/export"
 	"github.com/weir-metrics/weir/services/standalone/internal/promapi"
 )
@@ -68,11 +70,11 @@ func decode(t *testing.T, b []byte) (out []string) {
 	return out
 }
 
-func someSeries(names ...string) (out []Series) {
+func someSeries(names ...string) (out []deliver.Series) {
 	for i, name := range names {
-		s := Series{Labels: []export.Label{{Name: "__name__", Value: "x"}, {Name: "zone", Value: name}}}
+		s := deliver.Series{Labels: []export.Label{{Name: "__name__", Value: "x"}, {Name: "zone", Value: name}}}
 		for j := range 4 {
-			s.Samples = append(s.Samples, promapi.Sample{At: sample.Millis(1795341600000 + 1000*j), Value: float64(i) + 0.1})
+			s.Samples = append(s.Samples, deliver.Sample{At: sample.Millis(1795341600000 + 1000*j), Value: float64(i) + 0.1})
 		}
 		out = append(out, s)
 	}
@@ -108,7 +110,7 @@ func TestRemoteWriteDivides(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	w, err := NewRemoteWrite(server.URL+"/api/v1/write", server.Client(), 0, nil)
+	w, err := NewRemoteWrite(server.URL+"/api/v1/write", server.Client(), 0, clock.System())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +147,7 @@ func (r *recorder) Limits(context.Context, *promapi.Client) (Limits, error) {
 	return Limits{}, nil
 }
 
-func (r *recorder) Send(_ context.Context, series []Series) ([]Refusal, error) {
+func (r *recorder) Send(_ context.Context, series []deliver.Series) ([]Refusal, error) {
 	n := 0
 	for _, s := range series {
 		n += len(s.Samples)
@@ -159,16 +161,16 @@ func (r *recorder) Send(_ context.Context, series []Series) ([]Refusal, error) {
 
 // Requests are limited, and the samples of a series ascend over all of them.
 func TestDeliver(t *testing.T) {
-	var columns []*Series
+	var columns []*deliver.Series
 	for i := range 3 {
-		s := &Series{Labels: []export.Label{{Name: "zone", Value: fmt.Sprint(i)}}}
+		s := &deliver.Series{Labels: []export.Label{{Name: "zone", Value: fmt.Sprint(i)}}}
 		for j := range 4000 + 4000*i {
-			s.Samples = append(s.Samples, promapi.Sample{At: sample.Millis(j), Value: 1})
+			s.Samples = append(s.Samples, deliver.Sample{At: sample.Millis(j), Value: 1})
 		}
 		columns = append(columns, s)
 	}
 	to, r := &recorder{times: map[string][]sample.Millis{}}, &PushResult{}
-	if err := deliver(t.Context(), to, columns, r); err != nil {
+	if err := deliverAll(t.Context(), to, columns, r); err != nil {
 		t.Fatal(err)
 	}
 	if r.Sent != 24000 {
@@ -187,7 +189,7 @@ func TestDeliver(t *testing.T) {
 		}
 	}
 	to.fail = errors.New("away")
-	if err := deliver(t.Context(), to, columns, r); !errors.Is(err, to.fail) {
+	if err := deliverAll(t.Context(), to, columns, r); !errors.Is(err, to.fail) {
 		t.Errorf("a failure is %v", err)
 	}
 }
@@ -212,7 +214,7 @@ func TestSendersStayOnTheirServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer prom.Close()
-	write, err := NewRemoteWrite(server.URL+"/api/v1/write", prom.HTTP(), 0, nil)
+	write, err := NewRemoteWrite(server.URL+"/api/v1/write", prom.HTTP(), 0, clock.System())
 	if err != nil {
 		t.Fatal(err)
 	}

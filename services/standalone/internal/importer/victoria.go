@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weir-metrics/weir/services/standalone/internal/deliver"
 	"github.com/weir-metrics/weir/services/standalone/internal/promapi"
 )
 
@@ -56,7 +57,7 @@ func (*Victoria) Limits(ctx context.Context, prom *promapi.Client) (l Limits, er
 }
 
 // Send implements [Sender]. The server answers with 204 whatever it does with the samples.
-func (v *Victoria) Send(ctx context.Context, series []Series) ([]Refusal, error) {
+func (v *Victoria) Send(ctx context.Context, series []deliver.Series) ([]Refusal, error) {
 	var body bytes.Buffer
 	out := json.NewEncoder(&body)
 	out.SetEscapeHTML(false)

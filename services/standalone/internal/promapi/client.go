@@ -15,6 +15,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/reload"
 )
 
 const (
@@ -34,6 +37,36 @@ type Client struct {
 	header http.Header
 	http   *http.Client
 	pause  time.Duration // after the first failure
+	// The secrets at this moment.
+	token, password func() string
+}
+
+// Reloading returns a client as [New] does, for a process that runs for long: a token or
+// password from a file is read again for each request, and the watch is told. Prefix is that
+// of the settings.
+func Reloading(c Config, prefix string, watch *reload.Watch) (*Client, error) {
+	client, err := New(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range []struct {
+		name   string
+		secret cli.Secret
+		into   *func() string
+	}{{"TOKEN", c.Token, &client.token}, {"PASSWORD", c.Password, &client.password}} {
+		if s.secret.File() == "" {
+			continue
+		}
+		kept, err := reload.NewValue(watch, prefix+s.name+"_FILE", func() (string, error) {
+			now, err := s.secret.Reread()
+			return strings.TrimSpace(now.Reveal()), err
+		}, func(text string) (string, error) { return text, nil })
+		if err != nil {
+			return nil, fmt.Errorf("credential for %s: %w", c.URL, err)
+		}
+		*s.into = kept.Get
+	}
+	return client, nil
 }
 
 // New returns a client; it does not connect.
@@ -57,7 +90,10 @@ func New(c Config) (*Client, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
-	return &Client{base: strings.TrimSuffix(c.URL, "/"), config: c, header: h, http: &http.Client{Transport: transport, Timeout: timeout, CheckRedirect: Stay}, pause: firstPause}, nil
+	return &Client{
+		base: strings.TrimSuffix(c.URL, "/"), config: c, header: h, http: &http.Client{Transport: transport, Timeout: timeout, CheckRedirect: Stay}, pause: firstPause,
+		token: func() string { return strings.TrimSpace(c.Token.Reveal()) }, password: c.Password.Reveal,
+	}, nil
 }
 
 // URL is the base URL.
@@ -132,9 +168,9 @@ func (c *Client) authorize(r *http.Request) {
 	}
 	switch {
 	case !c.config.Token.IsZero():
-		r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(c.config.Token.Reveal()))
+		r.Header.Set("Authorization", "Bearer "+c.token())
 	case c.config.User != "":
-		r.SetBasicAuth(c.config.User, c.config.Password.Reveal())
+		r.SetBasicAuth(c.config.User, c.password())
 	}
 }
 

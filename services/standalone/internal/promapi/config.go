@@ -33,6 +33,8 @@ func (a *Access) Given() bool {
 const (
 	prometheus  = "WEIR_PROMETHEUS_"
 	remoteWrite = "WEIR_REMOTE_WRITE_"
+	// Destination is the prefix of the settings of weir push.
+	Destination = "WEIR_PUSH_DESTINATION_"
 )
 
 // Settings are the lines of a command's table.
@@ -48,6 +50,20 @@ func (c *Config) RemoteWriteSettings() []cli.Setting {
 		{Env: remoteWrite + "URL", Value: cli.URL(&c.URL, "http", "https"), Help: "URL that takes remote write, such as http://prometheus:9090/api/v1/write. If scheme, host and port are those of WEIR_PROMETHEUS_URL and none of the other WEIR_REMOTE_WRITE_ settings is given, those of WEIR_PROMETHEUS_ are used; to another server they are not sent"},
 	}, c.Access.settings(remoteWrite, "the receiver of remote write")...)
 }
+
+// DestinationSettings are the lines of weir push's table for where it sends.
+func (c *Config) DestinationSettings() []cli.Setting {
+	table := append([]cli.Setting{
+		{Env: Destination + "URL", Required: true, Value: cli.URL(&c.URL, "http", "https"), Help: "URL that takes the samples, with its path: http://mimir/api/v1/push, http://prometheus:9090/api/v1/write, http://collector:4318/v1/metrics"},
+	}, c.Access.settings(Destination, "the destination")...)
+	for i := range table {
+		table[i].Flag = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(table[i].Env, "WEIR_PUSH_"), "_", "-"))
+	}
+	return table
+}
+
+// ValidateDestination does the same as Validate for where weir push sends.
+func (c *Config) ValidateDestination() error { return c.Access.validate(Destination) }
 
 func (a *Access) settings(prefix, server string) []cli.Setting {
 	return []cli.Setting{

@@ -26,20 +26,24 @@ type Header struct {
 	Restated bool        `json:"as_restated,omitempty"`
 }
 
-// Finding is consecutive samples of one series that differ in the same way.
+// Finding is consecutive samples of one series that differ in the same way. Without a family
+// it is whole windows of a dataset and scope, of which samples may be missing: the report of
+// weir push has these.
 type Finding struct {
 	Kind      Kind              `json:"kind"`
 	Dataset   string            `json:"dataset"`
 	ScopeKind string            `json:"scope_kind,omitempty"` // zone or account; empty if the store has no bucket
 	ScopeID   string            `json:"scope_id,omitempty"`
-	Family    string            `json:"family"`
-	Labels    map[string]string `json:"labels"`
+	Family    string            `json:"family,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
 	First     sample.Millis     `json:"first_ms"`
 	Last      sample.Millis     `json:"last_ms"` // inclusive
 	Samples   int64             `json:"samples"`
 	// Store and Prometheus are the values, if the finding is of one sample.
 	Store      *Value `json:"store,omitempty"`
 	Prometheus *Value `json:"prometheus,omitempty"`
+	// Reason is why, if that is known; for people.
+	Reason string `json:"reason,omitempty"`
 }
 
 // Trailer closes a file of findings: without it the file is incomplete.
@@ -108,6 +112,20 @@ const (
 	earliest = bucket.Time(sample.Earliest / 1000)
 	latest   = earliest + 100*365*86400
 )
+
+// Write writes a whole file of findings.
+func Write(w io.Writer, h Header, findings []Finding) error {
+	out, err := newWriter(w, h)
+	if err != nil {
+		return err
+	}
+	for i := range findings {
+		if err := out.write(&findings[i]); err != nil {
+			return err
+		}
+	}
+	return out.close()
+}
 
 // check reports what is wrong with the range.
 func (h *Header) check() error {

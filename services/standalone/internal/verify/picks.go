@@ -17,7 +17,7 @@ import (
 type Picks struct {
 	Header  Header
 	Samples int64
-	series  map[string][]span
+	series  map[string][]span // of a dataset and scope, and of a family and labels unless it is whole
 	buckets map[dayOf]bool
 	// Borders of all samples; zero if there is none.
 	First, Last sample.Millis
@@ -50,7 +50,10 @@ func LoadMissing(r io.Reader) (*Picks, error) {
 		for _, name := range names {
 			writePair(&b, name, f.Labels[name])
 		}
-		key := f.Dataset + "\x00" + f.ScopeID + "\x00" + f.Family + "\x00" + b.String()
+		key := whole(f.Dataset, f.ScopeID)
+		if f.Family != "" {
+			key += f.Family + "\x00" + b.String()
+		}
 		p.series[key] = append(p.series[key], span{f.First, f.Last})
 		for day := bucket.Time(f.First / 1000).Floor(history.Day); day <= bucket.Time(f.Last/1000); day = day.Add(history.Day) {
 			p.buckets[dayOf{f.Dataset, f.ScopeID, day}] = true
@@ -68,6 +71,9 @@ func LoadMissing(r io.Reader) (*Picks, error) {
 	}
 	return p, err
 }
+
+// whole is the key of all series of a dataset and scope.
+func whole(dataset, scope string) string { return dataset + "\x00" + scope + "\x00" }
 
 // writePair writes a label, unless its value is empty: an empty label is none, but a
 // family's own label may be empty.
@@ -131,19 +137,27 @@ func (p *Picks) Of(b *history.Bucket) (sets []sample.Set) {
 }
 
 func (p *Picks) has(b *history.Bucket, set *sample.Set, n int) bool {
+	windows := whole(b.Dataset, b.Scope.ID)
+	if p.covers(windows, set.At) {
+		return true
+	}
 	var key strings.Builder
-	key.WriteString(b.Dataset + "\x00" + b.Scope.ID + "\x00" + set.Family.Name + "\x00")
+	key.WriteString(windows + set.Family.Name + "\x00")
 	names := append([]string{"zone", "account"}, set.Family.Labels...)
 	values := append([]string{set.Zone, set.Account}, set.Own(n)...)
 	for _, i := range ordered(names) {
 		writePair(&key, names[i], values[i])
 	}
-	spans := p.series[key.String()]
-	i, found := slices.BinarySearchFunc(spans, set.At, func(s span, at sample.Millis) int { return cmp.Compare(s.first, at) })
+	return p.covers(key.String(), set.At)
+}
+
+func (p *Picks) covers(key string, at sample.Millis) bool {
+	spans := p.series[key]
+	i, found := slices.BinarySearchFunc(spans, at, func(s span, at sample.Millis) int { return cmp.Compare(s.first, at) })
 	if !found {
 		i--
 	}
-	return i >= 0 && spans[i].first <= set.At && set.At <= spans[i].last
+	return i >= 0 && spans[i].first <= at && at <= spans[i].last
 }
 
 // Before counts the samples that are older than a time.

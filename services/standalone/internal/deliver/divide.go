@@ -1,0 +1,336 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/weir-metrics/weir/internal/sample"
+)
+
+// Reason is why a receiver rejects a sample.
+type Reason string
+
+// The reasons that are known, and the rest.
+const (
+	// TooOld: the sample is older than the receiver takes. So is every sample before it.
+	TooOld Reason = "too_old"
+	// OutOfOrder: the series has a newer sample, and the receiver takes none before it.
+	OutOfOrder Reason = "out_of_order"
+	// Duplicate: the series has another value at the time.
+	Duplicate Reason = "duplicate"
+	// Future: the sample is ahead of the receiver's clock.
+	Future Reason = "future"
+	// TooLarge: a request with this sample alone is too large.
+	TooLarge Reason = "too_large"
+	// Partial: OTLP's partial success, which does not say which samples it is about.
+	Partial Reason = "partial"
+	// Other: no text that is known.
+	Other Reason = "other"
+)
+
+// Reasons are all of them.
+var Reasons = []Reason{TooOld, OutOfOrder, Duplicate, Future, TooLarge, Partial, Other}
+
+// The words of Prometheus, Mimir and Thanos Receive, in the order in which they are looked
+// for: Mimir's text about a sample beyond its out-of-order window has both.
+var words = []struct {
+	reason Reason
+	text   *regexp.Regexp
+}{
+	{Duplicate, regexp.MustCompile(`(?i)duplicate`)},
+	{TooOld, regexp.MustCompile(`(?i)too.old|out of bounds|beyond the out-of-order`)},
+	{Future, regexp.MustCompile(`(?i)future`)},
+	{OutOfOrder, regexp.MustCompile(`(?i)out.of.order`)},
+}
+
+func classify(e *RejectedError) Reason {
+	if e.Status == http.StatusRequestEntityTooLarge {
+		return TooLarge
+	}
+	for _, w := range words {
+		if w.text.MatchString(e.Text) {
+			return w.reason
+		}
+	}
+	return Other
+}
+
+// doubts is how many samples a receiver may reject one by one, for a reason that is not
+// known and without having taken any, before it is taken to reject everything.
+const doubts = 16
+
+// youngest is the age below which a sample is not rejected for its age, whatever the receiver
+// calls it: Prometheus says "out of bounds" also of one that is ahead of its clock, and then
+// older samples are not too old.
+const youngest = 5 * time.Minute
+
+// ErrEverything means that a receiver rejects whatever is sent, for a reason that is not
+// known to be about samples.
+var ErrEverything = errors.New("the receiver rejects everything")
+
+// Divider divides rejected requests until what is rejected stands alone: a receiver rejects
+// a whole request over one sample, or does not say which samples it took. What was stored
+// before is sent again with equal values, which receivers take or ignore. Not safe for
+// concurrent use.
+type Divider struct {
+	// Send sends one request, as [Sender.Send] does.
+	Send func(ctx context.Context, series []Series) error
+	// Refused is told about samples that the receiver rejects for good.
+	Refused func(series []Series, reason Reason, text string)
+	// Doubt: a rejection of everything for an unknown reason is [ErrEverything], and says
+	// nothing about samples. Otherwise each sample counts as rejected.
+	Doubt bool
+	// Control: a sample that was accepted before may be sent again to find out whether the
+	// receiver rejects everything. It must hold such a repetition once.
+	Control bool
+	// Now is for the age from which on samples are too old: what is older than a sample that
+	// was rejected for its age is not sent, but counts as rejected. The ingesters of a
+	// distributed receiver can differ a little, so some of it might have been accepted. Nil:
+	// each sample is sent.
+	Now func() time.Time
+
+	age     time.Duration // at which samples were rejected as too old; 0: none was
+	control []Series      // accepted before, one sample
+}
+
+// Age is the age from which on the receiver rejects samples, as far as it has shown; 0: it
+// has not.
+func (d *Divider) Age() time.Duration { return d.age }
+
+// division is what is known while one request is divided.
+type division struct {
+	taken   bool          // the receiver accepted something, or rejected it for a known reason
+	oldest  sample.Millis // the newest that was rejected as too old
+	pending []refusal     // without evidence yet
+}
+
+type refusal struct {
+	series []Series
+	text   string
+}
+
+// Deliver sends series, in order. With an error it is not known what was stored.
+func (d *Divider) Deliver(ctx context.Context, series []Series) error {
+	v := &division{}
+	old, rest := d.split(series)
+	if err := d.probe(ctx, old, v); err != nil {
+		return err
+	}
+	if err := d.part(ctx, rest, v); err != nil {
+		return err
+	}
+	if len(v.pending) > 0 && d.Doubt && !v.taken {
+		return fmt.Errorf("%w: %s", ErrEverything, v.pending[0].text)
+	}
+	d.settle(v)
+	return nil
+}
+
+// settle reports what was held back.
+func (d *Divider) settle(v *division) {
+	for _, r := range v.pending {
+		d.Refused(r.series, Other, r.text)
+	}
+	v.pending = nil
+}
+
+// split separates samples that are as old as one that was rejected.
+func (d *Divider) split(series []Series) (old, rest []Series) {
+	if d.age == 0 || d.Now == nil {
+		return nil, series
+	}
+	return before(series, sample.MillisOf(d.Now().Add(-d.age))+1)
+}
+
+// probe sends the newest of the samples that are expected to be too old. If it is, so are
+// the others; if not, the receiver takes more than it did.
+func (d *Divider) probe(ctx context.Context, old []Series, v *division) error {
+	if len(old) == 0 {
+		return nil
+	}
+	at := 0
+	for i := range old {
+		if last(&old[i]).At > last(&old[at]).At {
+			at = i
+		}
+	}
+	err := d.Send(ctx, []Series{alone(&old[at], len(old[at].Samples)-1)})
+	var rejected *RejectedError
+	switch {
+	case errors.As(err, &rejected) && classify(rejected) == TooOld:
+		v.taken = true
+		d.Refused(old, TooOld, rejected.Text)
+		return nil
+	case err != nil && rejected == nil:
+		return err
+	case err == nil:
+		v.taken = true
+		if n := len(old[at].Samples); n > 1 {
+			old[at].Samples = old[at].Samples[:n-1]
+		} else {
+			old = slices.Delete(old, at, at+1)
+		}
+	}
+	d.age = 0
+	return d.part(ctx, old, v)
+}
+
+// part sends a part of a request.
+func (d *Divider) part(ctx context.Context, series []Series, v *division) error {
+	if v.oldest > 0 && d.Now != nil {
+		var old []Series
+		if old, series = before(series, v.oldest+1); len(old) > 0 {
+			d.Refused(old, TooOld, "older than a sample that the receiver rejected as too old")
+		}
+	}
+	if len(series) == 0 {
+		return nil
+	}
+	err := d.Send(ctx, series)
+	var rejected *RejectedError
+	var partial *PartialError
+	switch {
+	case err == nil:
+		v.taken = true
+		d.settle(v)
+		d.accepted(series)
+		return nil
+	case errors.As(err, &partial):
+		v.taken = true
+		d.Refused(series, Partial, partial.Error())
+		return nil
+	case !errors.As(err, &rejected):
+		return err
+	}
+	reason := classify(rejected)
+	if reason == Other && d.Doubt && !v.taken {
+		if err := d.doubt(ctx, rejected, v); err != nil {
+			return err
+		}
+	}
+	if one, two := halves(series, reason); two != nil {
+		if err := d.part(ctx, one, v); err != nil {
+			return err
+		}
+		return d.part(ctx, two, v)
+	}
+	if reason == Other && d.Doubt && !v.taken {
+		if v.pending = append(v.pending, refusal{series, rejected.Text}); len(v.pending) == doubts {
+			return fmt.Errorf("%w: %s", ErrEverything, rejected.Text)
+		}
+		return nil
+	}
+	if reason != Other {
+		v.taken = true
+		d.settle(v)
+	}
+	if reason == TooOld && d.Now != nil {
+		at := series[0].Samples[0].At
+		if age := d.Now().Sub(at.Std()); age >= youngest {
+			v.oldest = max(v.oldest, at)
+			if d.age == 0 || age < d.age {
+				d.age = age
+			}
+		}
+	}
+	d.Refused(series, reason, rejected.Text)
+	return nil
+}
+
+// doubt asks whether the receiver still takes what it took before.
+func (d *Divider) doubt(ctx context.Context, rejected *RejectedError, v *division) error {
+	if !d.Control || d.control == nil {
+		return nil
+	}
+	err := d.Send(ctx, d.control)
+	var again *RejectedError
+	switch {
+	case err == nil, errors.As(err, &again) && classify(again) != Other:
+		v.taken = true
+		d.settle(v)
+		return nil
+	case again != nil:
+		return fmt.Errorf("%w: %s", ErrEverything, rejected.Text)
+	}
+	return err
+}
+
+// accepted remembers the newest sample of a request that was accepted.
+func (d *Divider) accepted(series []Series) {
+	if !d.Control {
+		return
+	}
+	at := 0
+	for i := range series {
+		if last(&series[i]).At > last(&series[at]).At {
+			at = i
+		}
+	}
+	if d.control == nil || last(&series[at]).At >= d.control[0].Samples[0].At {
+		d.control = []Series{alone(&series[at], len(series[at].Samples)-1)}
+	}
+}
+
+func last(s *Series) *Sample { return &s.Samples[len(s.Samples)-1] }
+
+// alone returns a series with one of its samples.
+func alone(s *Series, i int) Series {
+	out := *s
+	out.Samples = s.Samples[i : i+1 : i+1]
+	return out
+}
+
+// before divides series at a time.
+func before(series []Series, at sample.Millis) (old, rest []Series) {
+	for i := range series {
+		s := &series[i]
+		n := 0
+		for n < len(s.Samples) && s.Samples[n].At < at {
+			n++
+		}
+		if n > 0 {
+			old = append(old, *s)
+			old[len(old)-1].Samples = s.Samples[:n:n]
+		}
+		if n < len(s.Samples) {
+			rest = append(rest, *s)
+			rest[len(rest)-1].Samples = s.Samples[n:]
+		}
+	}
+	return old, rest
+}
+
+// halves divides a rejected request, so that the samples of each series stay in order: at a
+// time if it has samples that are too old, otherwise first by series. Two is nil if it has
+// one sample.
+func halves(series []Series, reason Reason) (one, two []Series) {
+	if reason == TooOld {
+		var times []sample.Millis
+		for i := range series {
+			for _, x := range series[i].Samples {
+				times = append(times, x.At)
+			}
+		}
+		slices.Sort(times)
+		if times = slices.Compact(times); len(times) > 1 {
+			return before(series, times[len(times)/2])
+		}
+	}
+	if len(series) > 1 {
+		half := len(series) / 2
+		return series[:half:half], series[half:]
+	}
+	s := series[0]
+	if len(s.Samples) < 2 {
+		return series, nil
+	}
+	half := len(s.Samples) / 2
+	one, two = []Series{s}, []Series{s}
+	one[0].Samples, two[0].Samples = s.Samples[:half:half], s.Samples[half:]
+	return one, two
+}
