@@ -185,8 +185,6 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-const testTimeout = 20 * time.Second
-
 // A command may end with an exit code of its own, also of an error that is wrapped.
 func TestCodeOfAnError(t *testing.T) {
 	for want, err := range map[int]error{
