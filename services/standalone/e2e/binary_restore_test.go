@@ -44,6 +44,7 @@ func TestBinaryFollowsARestoredStore(t *testing.T) {
 			c := sim.startCollector(t, d.settings...)
 			x := startExposerBinary(t, nil, c)
 			sim.showsTruth(t, c, x)
+			epoch := epochOf(t, x, "")
 			d.backup()
 			c.stop()
 
@@ -83,6 +84,10 @@ func TestBinaryFollowsARestoredStore(t *testing.T) {
 			fresh := startExposerBinary(t, nil, c)
 			fresh.ready()
 			sameBytes(t, x.data, fresh.data)
+			// Counters begin at zero, for the exposer that followed and for a new one (G10).
+			if followed, begun := epochOf(t, x, epoch), epochOf(t, fresh, epoch); followed != begun {
+				t.Errorf("counters are of epoch %s, and of %s in an exposer that was just started", followed, begun)
+			}
 
 			// A reader of the lost entries is told; one of the common ones goes on.
 			if err := resumed(t, c, lost); status.Code(err) != codes.FailedPrecondition || client.Reason(err) != client.ReasonHistoryChanged {

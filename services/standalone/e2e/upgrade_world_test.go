@@ -164,16 +164,20 @@ func (u *upgrade) turn(next *service, zones ...string) {
 }
 
 // epoch waits until the exposer of this build has counters, and returns their epoch.
-func (u *upgrade) epoch() (id string) {
-	u.t.Helper()
-	testkit.Eventually(u.t, func() error {
-		body, err := page("http://" + u.exposers[1].data + "/counters")
+func (u *upgrade) epoch() string { u.t.Helper(); return epochOf(u.t, u.exposers[1], "") }
+
+// epochOf waits until an exposer shows counters, of another epoch than one before, and
+// returns their epoch.
+func epochOf(t *testing.T, x *service, before string) (id string) {
+	t.Helper()
+	testkit.Eventually(t, func() error {
+		body, err := page("http://" + x.data + "/counters")
 		if err != nil {
 			return err
 		}
 		_, after, found := strings.Cut(body, `weir_counter_epoch_info{epoch="`)
-		if id, _, _ = strings.Cut(after, `"`); !found {
-			return fmt.Errorf("no epoch on the page:\n%s", body)
+		if id, _, _ = strings.Cut(after, `"`); !found || id == before {
+			return fmt.Errorf("no other epoch than %q on the page:\n%s", before, body)
 		}
 		return nil
 	})

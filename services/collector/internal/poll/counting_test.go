@@ -2,8 +2,11 @@ package poll_test
 
 import (
 	"maps"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/counter"
@@ -55,22 +58,95 @@ func (w *world) counters(at time.Time) (fromTotals, fromLog map[string]counter.V
 			}
 		}
 	}
-	show := func(f *counter.Fold) map[string]counter.Value {
-		out := map[string]counter.Value{}
-		for fam := range f.Families {
-			for _, s := range fam.Series() {
-				if v, shown := s.At(sample.MillisOf(at)); shown {
-					key := fam.Name + "/" + s.Zone
-					for _, l := range s.Values {
-						key += "/" + l
-					}
-					out[key] = v
-				}
+	return shownAt(short, at), shownAt(whole, at), stored.Epoch, stored.Position.Revision
+}
+
+// shownAt is what a fold shows, by family, zone and labels.
+func shownAt(f *counter.Fold, at time.Time) map[string]counter.Value {
+	out := map[string]counter.Value{}
+	for fam := range f.Families {
+		for _, s := range fam.Series() {
+			if v, shown := s.At(sample.MillisOf(at)); shown {
+				out[strings.Join(append([]string{fam.Name, s.Zone}, s.Values...), "/")] = v
 			}
 		}
-		return out
 	}
-	return show(short), show(whole), stored.Epoch, stored.Position.Revision
+	return out
+}
+
+// checkCounters: a reader that begins with the stored totals shows what one shows that has
+// followed for weeks; and when all is played out a counter is exactly the sum of the buckets
+// that were stored in time, and the other one that of the rest (G10).
+func (w *weeks) checkCounters() {
+	w.t.Helper()
+	stored, err := totals.Read(w.t.Context(), w.world.store)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if w.log.whole == nil {
+		w.log.whole, w.log.epoch = counter.New(), stored.Epoch
+	}
+	if stored.Epoch.ID != w.log.epoch.ID {
+		w.t.Fatalf("until %s: counters began again: %+v, before %+v", w.clock.Now(), stored.Epoch, w.log.epoch)
+	}
+	short := counter.New()
+	if err := stored.Each(func(m *bucketv1.CounterTotals) error {
+		t, err := wire.DecodeCounterTotals(m)
+		if err != nil {
+			return err
+		}
+		return short.Load(t)
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	now := w.clock.Now()
+	for _, e := range w.log.entries {
+		if e.Revision > stored.Position.Revision {
+			if err := short.Add(e); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		if e.Revision <= w.log.epoch.After || e.Revision <= w.log.counted {
+			continue
+		}
+		w.log.counted = e.Revision
+		if err := w.log.whole.Add(e); err != nil {
+			w.t.Fatal(err)
+		}
+		of := e.Bucket.Dataset + e.Bucket.Zone
+		if w.log.first[of].IsZero() {
+			w.log.first[of] = e.CommittedAt
+		}
+		if e.Bucket.Window().End.Std().Add(e.Definition.Delay).Before(w.log.first[of]) {
+			continue
+		}
+		if e.Bucket.Dataset == "http_5m" {
+			w.log.due = append(w.log.due, e)
+		}
+	}
+	got, want := shownAt(short, now), shownAt(w.log.whole, now)
+	if !maps.Equal(got, want) {
+		w.t.Fatalf("until %s (-whole log +from totals):\n%s", now, cmp.Diff(want, got))
+	}
+	for key, v := range shownAt(w.log.whole, now.Add(3*time.Hour)) {
+		family, zone, _ := strings.Cut(key, "/")
+		if family != "cloudflare_zone_requests" {
+			continue
+		}
+		live, late := 0., 0.
+		for _, e := range w.log.due {
+			switch of := value(e.Bucket, family); {
+			case e.Bucket.Zone != zone || sample.MillisOf(e.CommittedAt) < v.Began: // before an outage of more than a day
+			case e.Bucket.Origin == bucket.Live:
+				live += of
+			case e.Bucket.Origin == bucket.Repair:
+				late += of
+			}
+		}
+		if v.Live != live || v.Late != late || live == 0 {
+			w.t.Errorf("until %s: the counters of %s end at %v and %v; its buckets have %v and %v", now, zone, v.Live, v.Late, live, late)
+		}
+	}
 }
 
 // Over a day with an outage and changes of leader, the totals are at most about an hour behind

@@ -5,6 +5,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/audit"
@@ -22,10 +23,20 @@ type weekLog struct {
 	dropped  int // buckets that are no longer there
 	last     time.Time
 	audits   float64
+
+	// Of counters: see checkCounters.
+	definitions map[string]*bucket.Definition
+	entries     []*bucket.Entry // buckets
+	whole       *counter.Fold
+	epoch       counter.Epoch
+	counted     bucket.Revision
+	first       map[string]time.Time
+	due         []*bucket.Entry // that count
 }
 
 func (l *weekLog) begin() {
 	l.payloads, l.lost = map[bucket.Key]string{}, map[ledger.Series]bucket.Spans{}
+	l.definitions, l.first = map[string]*bucket.Definition{}, map[string]time.Time{}
 }
 
 func seriesOf(zone string) ledger.Series {
@@ -40,6 +51,7 @@ func (w *weeks) checkDay() {
 		w.t.Fatalf("until %s: %d requests within five minutes; the share is %d", w.clock.Now(), peak, limit)
 	}
 	w.readLog()
+	w.checkCounters()
 	w.checkCoverage()
 	if n := w.counted("1h", audit.Same); n <= w.log.audits {
 		w.t.Errorf("until %s: no bucket was audited and found the same", w.clock.Now())
@@ -69,6 +81,12 @@ func (w *weeks) readLog() {
 			w.log.last = e.CommittedAt
 			of := ledger.Series{Dataset: e.Key.Dataset, Scope: e.Key.Scope}
 			switch e.Kind {
+			case bucket.KindDatasetVersion:
+				d, err := wire.DecodeDefinition(e.Payload)
+				if err != nil {
+					w.t.Fatal(err)
+				}
+				w.log.definitions[d.Dataset] = d
 			case bucket.KindBucket:
 				if w.log.payloads[e.Key] != "" || w.log.lost[of].Contains(bucket.Window{Start: e.Key.Start, End: e.End}) {
 					w.t.Errorf("%s is stored after it was stored or lost", e.Key)
@@ -89,6 +107,7 @@ func (w *weeks) checkBucket(e store.Entry) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.log.entries = append(w.log.entries, &bucket.Entry{Position: e.Position, CommittedAt: e.CommittedAt, Kind: e.Kind, Bucket: b, Definition: w.log.definitions[b.Dataset]})
 	truth, err := w.sim.True(b.Scope.ID, b.Start.Std(), b.Window().End.Std())
 	if err != nil {
 		w.t.Fatal(err)
