@@ -16,6 +16,9 @@ var counterSuffixes = []string{"_total", "_count", "_sum", "_bucket", "_info", "
 // reservedLabels are set by Weir or by a scrape, or have a meaning in Prometheus.
 var reservedLabels = []string{"zone", "account", "instance", "job", "le", "quantile", "dataset", "scope"}
 
+// lateSuffix is the suffix of the counters of what came late, before _total.
+const lateSuffix = "_late"
+
 // intervalSuffix is the suffix of families that mark buckets that are estimates: one for
 // all datasets now, one for each dataset in buckets of earlier versions.
 const intervalSuffix = "_sample_interval"
@@ -107,6 +110,9 @@ func (s *spec) checkFamilies(say sayer) {
 			if strings.HasSuffix(f.Name, suffix) {
 				say(f.Place, "family %s ends in %s, but every family is a gauge: the amount in one bucket", f.Name, suffix)
 			}
+		}
+		if strings.HasSuffix(f.Name, lateSuffix) {
+			say(f.Place, "family %s ends in %s; such names are for the counters of buckets that were stored late", f.Name, lateSuffix)
 		}
 		if strings.HasSuffix(f.Name, intervalSuffix) {
 			say(f.Place, "family %s ends in %s; such names are for the families that say which buckets are estimates", f.Name, intervalSuffix)

@@ -201,6 +201,7 @@ func TestProblems(t *testing.T) {
 		"duplicate family": {strings.ReplaceAll(asn, "requests_by_asn", "requests_by_country"), []string{"family cloudflare_zone_requests_by_country belongs to the datasets"}},
 		"peer's name":      {strings.ReplaceAll(asn, "requests_by_asn", "requests_asn"), []string{"family cloudflare_zone_requests_asn is a counter of lablabs/cloudflare-exporter"}},
 		"counter's name":   {strings.ReplaceAll(asn, "requests_by_asn", "requests_by_asn_total"), []string{"ends in _total, but every family is a gauge"}},
+		"late's name":      {strings.ReplaceAll(asn, "requests_by_asn", "requests_late"), []string{"ends in _late; such names are for the counters"}},
 		"foreign name":     {strings.ReplaceAll(asn, "cloudflare_zone_requests_by_asn", "weir_requests"), []string{`family weir_requests: name is "weir_requests"; it must match`}},
 		"wrong scope":      {strings.ReplaceAll(asn, "scope: zone", "scope: account"), []string{"its name must begin with cloudflare_account_"}},
 		"unit":             {strings.Replace(asn, "labels: [asn]}", "labels: [asn], unit: bytes}", 1), []string{"OpenMetrics wants its name to end in _bytes"}},
