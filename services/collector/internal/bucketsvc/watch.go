@@ -202,8 +202,8 @@ func (s *Server) sameEpoch(ctx context.Context, epoch string) error {
 	s.epochMu.Lock()
 	defer s.epochMu.Unlock()
 	if now := time.Now(); now.Sub(s.epochRead) >= s.c.Limits.Epoch { // an age, not calendar time
-		if id, err := totals.EpochID(ctx, s.c.Store); err == nil {
-			s.epoch = id
+		if e, err := totals.EpochOf(ctx, s.c.Store); err == nil {
+			s.epoch = e.ID
 		}
 		s.epochRead = now
 	}

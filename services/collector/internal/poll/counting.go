@@ -33,6 +33,12 @@ type counting struct {
 // countWhenDue advances the totals once an hour, and begins an epoch where there is none. It
 // ends the term only if the log cannot be written: the totals can be advanced later, too.
 func (c *counting) countWhenDue(ctx context.Context, now bucket.Time) error {
+	if c.next == 0 {
+		// The leader before may have advanced them a moment ago.
+		if e, err := totals.EpochOf(ctx, c.store); err == nil {
+			c.next = min(now.Add(countEvery), bucket.TimeOf(e.Settled.Add(totals.Behind+countEvery)))
+		}
+	}
 	if now < c.next {
 		return nil
 	}

@@ -58,6 +58,10 @@ type head struct {
 	Chunks   int             `json:"chunks"`
 }
 
+func (h *head) epoch() counter.Epoch {
+	return counter.Epoch{ID: h.Epoch, Began: h.Began, After: h.After, Settled: h.Settled}
+}
+
 // chunk is the value of a chunk's record: a sequence of messages, each after its length,
 // compressed with gzip.
 type chunk struct {
@@ -96,7 +100,7 @@ func Read(ctx context.Context, from RecordReader) (*Stored, error) {
 	unusable := func(format string, args ...any) (*Stored, error) {
 		return s, fmt.Errorf("%w: %w", ErrUnusable, fmt.Errorf(format, args...))
 	}
-	s.Epoch = counter.Epoch{ID: h.Epoch, Began: h.Began, After: h.After, Settled: h.Settled}
+	s.Epoch = h.epoch()
 	s.Position, s.set = position, h.Set
 	for n := range h.Chunks {
 		key := chunkKey(h.Set, n)
@@ -111,11 +115,10 @@ func Read(ctx context.Context, from RecordReader) (*Stored, error) {
 	return s, nil
 }
 
-// EpochID returns the id of the present epoch. Errors are those of [Read]; the chunks are not
-// looked at.
-func EpochID(ctx context.Context, from RecordReader) (string, error) {
+// EpochOf returns the present epoch. Errors are those of [Read]; the chunks are not looked at.
+func EpochOf(ctx context.Context, from RecordReader) (counter.Epoch, error) {
 	h, _, err := readHeader(ctx, from)
-	return h.Epoch, err
+	return h.epoch(), err
 }
 
 func readHeader(ctx context.Context, from RecordReader) (h head, at bucket.Position, err error) {
