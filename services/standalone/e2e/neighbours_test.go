@@ -170,6 +170,9 @@ func TestAnOutageMarksNoSampleStaleInVictoriaMetrics(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const n = 30
+			if tc.stale && time.Now().Add(-n*5*time.Minute).Month() != time.Now().Month() {
+				t.Skip("in the first hours of a month the samples are in two partitions, and the older VictoriaMetrics shows no marker")
+			}
 			var away atomic.Bool
 			var asked atomic.Int64
 			body := replay(n, 5*time.Minute)

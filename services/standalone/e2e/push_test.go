@@ -216,12 +216,27 @@ func (a *pushed) through(asked, stores *promtest.Server, crash func(), precision
 	}
 	for i := range kills {
 		p := a.push()
-		dead := a.toll.arm(1+a.rng.IntN(120), moment(i%3), p.kill)
-		select {
-		case <-dead:
-			<-p.exited
-		case <-time.After(testkit.Patience):
-			a.t.Fatalf("after %d kills: request %s never came", i, p.log)
+		dead := a.toll.arm(1+a.rng.IntN(60), moment(i%3), p.kill)
+		over := false
+		testkit.Eventually(a.t, func() error {
+			select {
+			case <-dead:
+				return nil
+			default:
+			}
+			if over = a.finished() == nil; over { // there are no more requests to be killed at
+				return nil
+			}
+			return fmt.Errorf("after %d kills the request has not come; %s", i, p.log)
+		})
+		if over {
+			p.kill()
+		}
+		<-p.exited
+		if over && i <= kills/2 {
+			a.t.Fatalf("the log was pushed after %d kills, before the receiver was away", i)
+		} else if over {
+			break
 		}
 		if i == kills/2 {
 			// The receiver goes away for a while.
