@@ -27,6 +27,8 @@ type counters struct {
 	given int // buckets of the mirror
 	epoch string
 	last  map[string]map[string]float64 // by exposer and series
+	// skewed is when a clock was last seen to be wrong.
+	skewed time.Time
 
 	pages, values, refused int
 }
@@ -43,15 +45,16 @@ func (c *counters) moments(end time.Duration) (at []time.Duration) {
 	return at
 }
 
-// calm reports whether the rule holds without exception: all clocks are right, and no
-// stored row was changed behind everybody's back.
+// calm reports whether the rule holds without exception: all clocks have been right for a
+// while (a page is of the time that a leader has said, if that is later), and no stored row
+// was changed behind everybody's back.
 func (c *counters) calm() bool {
 	for _, p := range c.w.processes {
 		if p.clock.off.Load() != 0 {
-			return false
+			c.skewed = time.Now()
 		}
 	}
-	return c.w.prometheus.mirror.damaged.IsZero()
+	return time.Since(c.skewed) > 15*time.Minute && c.w.prometheus.mirror.damaged.IsZero()
 }
 
 // look asks both exposers.
