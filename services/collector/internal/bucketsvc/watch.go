@@ -200,12 +200,22 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 // a reader of the new one does not. A store that cannot be read is the feed's business.
 func (s *Server) sameEpoch(ctx context.Context, epoch string) error {
 	s.epochMu.Lock()
-	defer s.epochMu.Unlock()
-	if now := time.Now(); now.Sub(s.epochRead) >= s.c.Limits.Epoch { // an age, not calendar time
+	now := time.Now() // for an age, not calendar time
+	due := now.Sub(s.epochRead) >= s.c.Limits.Epoch
+	if due {
+		s.epochRead = now // one stream reads it, without the lock
+	}
+	s.epochMu.Unlock()
+	id := ""
+	if due {
 		if e, err := totals.EpochOf(ctx, s.c.Store); err == nil {
-			s.epoch = e.ID
+			id = e.ID
 		}
-		s.epochRead = now
+	}
+	s.epochMu.Lock()
+	defer s.epochMu.Unlock()
+	if id != "" {
+		s.epoch = id
 	}
 	if s.epoch != "" && s.epoch != epoch {
 		return fmt.Errorf("counters are in epoch %s, and were in %s: %w", s.epoch, epoch, feed.ErrHistoryChanged)
