@@ -139,7 +139,7 @@ func (l *loader) apply(o *option) {
 		}
 	case from.text == "" && o.Default != "" && o.text():
 		err = errors.New("is empty; it must be " + o.Value.Allowed())
-	case o.list() && from.source == "flag" && strings.TrimSpace(from.text) == "": // as of a variable that is not set
+	case o.list() && strings.TrimSpace(from.text) == "" && (from.source == "flag" || from.text != ""): // as of shell variables that are not set
 		err = errors.New("is empty; it must be a list of at least one element, or not be given")
 	case from.source != defaults || from.text != "":
 		err = o.set(from.text)

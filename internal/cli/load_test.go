@@ -346,6 +346,14 @@ func TestEmptyFlag(t *testing.T) {
 			t.Errorf("%q, where no element would mean all: error %v", args, err)
 		}
 	}
+	for _, src := range []Sources{
+		{Environ: []string{"CF_API_TOKEN=t", "CF_ZONES= "}}, // CF_ZONES="$A $B", neither of them set
+		{Environ: []string{"CF_API_TOKEN=t"}, Args: []string{"--config", write(t, "weir.yaml", "cf_zones: ' '\n")}},
+	} {
+		if _, err := new(config).load(t, src); err == nil || !strings.Contains(strings.ToLower(err.Error()), "cf_zones") || !strings.Contains(err.Error(), "is empty") {
+			t.Errorf("%q %q, blanks where no element would mean all: error %v", src.Environ, src.Args, err)
+		}
+	}
 	if _, err := new(config).load(t, Sources{Environ: []string{"CF_API_TOKEN=t", "CF_ZONES="}}); err != nil {
 		t.Errorf("an empty variable, which is not there: %v", err)
 	}

@@ -82,8 +82,8 @@ func mustBe(v Value) error { return fmt.Errorf("must be %s", v.Allowed()) }
 // or begins with a double quote stands in double quotes, and a double quote in
 // it is doubled. A YAML sequence is as good, where each element is one text, and
 // a flag may be given several times. Blanks around an element are dropped. Empty
-// elements are refused, and so is a flag without an element: for most lists none means
-// all, which an unset variable of a shell must not.
+// elements are refused, and so are a flag without an element and a text of blanks alone: for
+// most lists none means all, which unset variables of a shell must not.
 func List(p *[]string) Value { return &list{p} }
 
 type list struct{ p *[]string }

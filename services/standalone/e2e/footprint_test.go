@@ -88,11 +88,40 @@ func TestFootprintOfTheStore(t *testing.T) {
 	}
 }
 
+// What Postgres writes to its write-ahead log for a zone, as docs/operations.md says. The first change
+// of a page after a checkpoint writes the whole page, so the checkpoints come at the server's own pace: every
+// five minutes, of virtual time.
+func TestFootprintOfTheWriteAheadLog(t *testing.T) {
+	onRequest(t)
+	var c collector.Config
+	cli.Defaults(c.Settings())
+	c.Token, c.CloudflareURL, c.Simulated = cli.NewSecret(cfsim.DemoToken), "http://127.0.0.1:1"+cfsim.Prefix, true
+	dsn := pgtest.Start(t, "full_page_writes=on", "checkpoint_timeout=1d", "autovacuum=on", "track_counts=on").DSN()
+	c.DatabaseURL, c.Migrate, c.Pooler = cli.NewSecret(dsn), true, "transaction"
+	number := func(sql string) float64 {
+		t.Helper()
+		n, err := strconv.ParseFloat(strings.TrimSpace(pgtest.Exec(t, dsn, sql)), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	day := func(n int) time.Time { return time.Date(2026, time.January, n, 0, 0, 0, 0, time.UTC) }
+	collect(t, c, day(29), day(30)) // the catch-up and the first day
+	from := pgtest.Exec(t, dsn, "SELECT pg_current_wal_insert_lsn()")
+	var checkpoints float64
+	collect(t, c, day(30), day(31), func() { pgtest.Exec(t, dsn, "CHECKPOINT"); checkpoints++ })
+	written := number("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '" + strings.TrimSpace(from) + "')")
+	t.Logf("a day of %d zones with %.0f checkpoints: %.1f MB", storedZones, checkpoints, written/1e6)
+	documentedAs(t, "write-ahead log of Postgres, a zone and day", written/storedZones/1e6, .25)
+}
+
 // storeSize is how large a store is, and how much of that is free for what comes.
 type storeSize struct{ bytes, unused int64 }
 
-// collect lets a collector work from one time to another, in virtual time.
-func collect(t *testing.T, c collector.Config, from, to time.Time) {
+// collect lets a collector work from one time to another, in virtual time. Every five minutes
+// it calls what the caller wants called.
+func collect(t *testing.T, c collector.Config, from, to time.Time, regularly ...func()) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(from))
@@ -106,6 +135,18 @@ func collect(t *testing.T, c collector.Config, from, to time.Time) {
 		}
 		ctx, cancel := context.WithDeadline(t.Context(), to)
 		defer cancel()
+		go func() {
+			for tick := time.NewTicker(5 * time.Minute); ; {
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+					return
+				}
+				for _, call := range regularly {
+					call()
+				}
+			}
+		}()
 		if err := served.Run(ctx); err != nil {
 			t.Error(err)
 		}
