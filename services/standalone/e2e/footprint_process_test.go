@@ -12,10 +12,12 @@ import (
 
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
+	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/pgtest"
 	"github.com/weir-metrics/weir/internal/promtest"
 	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/services/collector"
 )
 
 // What a zone costs the processes, as docs/operations.md says: collector, exposer and
@@ -146,4 +148,38 @@ func folderSize(t *testing.T, dir string) (bytes float64) {
 		t.Fatal(err)
 	}
 	return bytes
+}
+
+// What an exposer holds resident, as a multiple of the body that it serves, when a Prometheus scrapes
+// gzip and somebody reads text: a day of 300 zones, in a round that shows pages.
+func TestFootprintOfTheExposer(t *testing.T) {
+	onRequest(t)
+	const zones = 300
+	now := time.Now().UTC()
+	var c collector.Config
+	cli.Defaults(c.Settings())
+	c.Token, c.CloudflareURL, c.Simulated = cli.NewSecret(cfsim.DemoToken), "http://127.0.0.1:1"+cfsim.Prefix, true
+	c.BudgetShare, c.SQLiteFile = 1, filepath.Join(t.TempDir(), "weir.db")
+	collectOf(t, c, zones, now.Add(-20*time.Hour), now)
+
+	s := &simulated{began: time.Now()}
+	sized := cfsim.Sized(clock.System(), 7, zones, nil)
+	sized.Tokens = []cfsim.Token{cfsim.GoodToken(apiToken)}
+	s.Server = cfsimtest.New(t, sized)
+	s.url = cfsimtest.Start(t, s.Server)
+	exposer := startExposerBinary(t, nil, s.startCollector(t, "WEIR_SQLITE_FILE="+c.SQLiteFile))
+	exposer.ready()
+	p := promtest.Start(t, fmt.Sprintf("storage: {tsdb: {out_of_order_time_window: 30h}}\nscrape_configs: [{job_name: weir, scrape_interval: 5s, static_configs: [{targets: [%q]}]}]\n", exposer.data))
+	var body string
+	testkit.Within(t, 5*time.Minute, func() (err error) {
+		if body, err = page("http://" + exposer.data + "/metrics"); err != nil {
+			return err
+		}
+		if n := p.Own("prometheus_target_interval_length_seconds_count"); n < 24 {
+			return fmt.Errorf("Prometheus has scraped %v times", n)
+		}
+		return nil
+	})
+	const mib = 1 << 20
+	t.Logf("a body of %.1f MiB: %.1f MiB resident, %.1f at most", float64(len(body))/mib, exposer.memory("VmRSS"), exposer.memory("VmHWM"))
 }

@@ -88,32 +88,39 @@ func TestFootprintOfTheStore(t *testing.T) {
 	}
 }
 
-// What Postgres writes to its write-ahead log for a zone, as docs/operations.md says. The first change
-// of a page after a checkpoint writes the whole page, so the checkpoints come at the server's own pace: every
-// five minutes, of virtual time.
+// What Postgres writes to its write-ahead log for a zone, as docs/operations.md says: the difference
+// between few zones and many. The first change of a page after a checkpoint writes the whole page, so
+// there is a checkpoint every five minutes of virtual time, as with Postgres's defaults.
 func TestFootprintOfTheWriteAheadLog(t *testing.T) {
 	onRequest(t)
+	const few = 8
+	small, large := logOfADay(t, few), logOfADay(t, storedZones)
+	zone := (large - small) / (storedZones - few)
+	t.Logf("write-ahead log of a day: %.1f MB with %d zones, %.1f with %d, so %.1f without any", small, few, large, storedZones, small-few*zone)
+	documentedAs(t, "write-ahead log of Postgres, a zone and day", zone, .25)
+}
+
+// logOfADay is how many MB of write-ahead log a collector of some zones causes in a day.
+func logOfADay(t *testing.T, zones int) float64 {
+	t.Helper()
 	var c collector.Config
 	cli.Defaults(c.Settings())
 	c.Token, c.CloudflareURL, c.Simulated = cli.NewSecret(cfsim.DemoToken), "http://127.0.0.1:1"+cfsim.Prefix, true
 	dsn := pgtest.Start(t, "full_page_writes=on", "checkpoint_timeout=1d", "autovacuum=on", "track_counts=on").DSN()
 	c.DatabaseURL, c.Migrate, c.Pooler = cli.NewSecret(dsn), true, "transaction"
-	number := func(sql string) float64 {
+	position := func() float64 {
 		t.Helper()
-		n, err := strconv.ParseFloat(strings.TrimSpace(pgtest.Exec(t, dsn, sql)), 64)
+		n, err := strconv.ParseFloat(strings.TrimSpace(pgtest.Exec(t, dsn, "SELECT pg_current_wal_insert_lsn() - '0/0'")), 64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return n
+		return n / 1e6
 	}
 	day := func(n int) time.Time { return time.Date(2026, time.January, n, 0, 0, 0, 0, time.UTC) }
-	collect(t, c, day(29), day(30)) // the catch-up and the first day
-	from := pgtest.Exec(t, dsn, "SELECT pg_current_wal_insert_lsn()")
-	var checkpoints float64
-	collect(t, c, day(30), day(31), func() { pgtest.Exec(t, dsn, "CHECKPOINT"); checkpoints++ })
-	written := number("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '" + strings.TrimSpace(from) + "')")
-	t.Logf("a day of %d zones with %.0f checkpoints: %.1f MB", storedZones, checkpoints, written/1e6)
-	documentedAs(t, "write-ahead log of Postgres, a zone and day", written/storedZones/1e6, .25)
+	collectOf(t, c, zones, day(29), day(30)) // with the catch-up
+	before := position()
+	collectOf(t, c, zones, day(30), day(31), func() { pgtest.Exec(t, dsn, "CHECKPOINT") })
+	return position() - before
 }
 
 // storeSize is how large a store is, and how much of that is free for what comes.
@@ -123,11 +130,17 @@ type storeSize struct{ bytes, unused int64 }
 // it calls what the caller wants called.
 func collect(t *testing.T, c collector.Config, from, to time.Time, regularly ...func()) {
 	t.Helper()
+	collectOf(t, c, storedZones, from, to, regularly...)
+}
+
+// collectOf is collect with a number of zones.
+func collectOf(t *testing.T, c collector.Config, zones int, from, to time.Time, regularly ...func()) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(from))
 		served, err := collector.New(t.Context(), c, collector.Deps{
 			BudgetClock: clock.System(), // the database's goes by another time
-			Transport:   cfsimtest.Transport(cfsimtest.New(t, cfsim.Sized(clock.System(), 7, storedZones, nil))),
+			Transport:   cfsimtest.Transport(cfsimtest.New(t, cfsim.Sized(clock.System(), 7, zones, nil))),
 			GRPC:        bufconn.Listen(1 << 16), Ops: bufconn.Listen(1 << 16), Logger: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
