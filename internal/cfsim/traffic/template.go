@@ -18,16 +18,22 @@ type Template struct {
 	PageView  bool // a successful HTML answer to an end user
 	Threat    bool
 
+	LookupMs    uint64 // what each request waited for DNS; 0 when the origin was not asked, or its address known
 	Failed      bool   // an invocation of a Worker that ended in an error
 	Subrequests uint64 // made by each request, of a Worker
 
-	weight   float64 // share of the zone's requests
-	incident bool    // grows while the origin fails
-	bytes    float64 // mean size of an answer
-	request  float64 // mean size of a request
-	visits   float64 // share of requests that are visits
-	ttfb     float64 // mean time to first byte, ms
-	origin   float64 // mean response time of the origin, ms
+	// Values are the measures of one event by name, beyond those of [Amount]; Gauges are
+	// the bases of levels, see [Template.Level]. Read only.
+	Values, Gauges map[string]float64
+
+	exact    map[string]float64 // the values that all events share
+	weight   float64            // share of the zone's requests
+	incident bool               // grows while the origin fails
+	bytes    float64            // mean size of an answer
+	request  float64            // mean size of a request
+	visits   float64            // share of requests that are visits
+	ttfb     float64            // mean time to first byte, ms
+	origin   float64            // mean response time of the origin, ms
 }
 
 // String is the string attribute of that name, "" when it is not modelled.
@@ -264,6 +270,9 @@ func (s story) templates(seed uint64, n int, p Profile) []Template {
 		if s.origin {
 			attrs["originResponseStatus"] = status
 			t.origin = t.ttfb * .85
+			if draw(20) < .4 {
+				t.LookupMs = 1 + uint64(30*draw(21))
+			}
 		}
 		total += t.weight
 		out[i] = t
