@@ -40,7 +40,7 @@ func (s *Server) buckets(sel *selection, z *zoneState, model *traffic.Model, now
 				if field == "zoneTag" {
 					return z.ID
 				}
-				return tpl.Attributes[field]
+				return tpl.Attribute(field)
 			})
 		}
 	}

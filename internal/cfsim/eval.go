@@ -207,7 +207,7 @@ func dimension(z *zoneState, t *traffic.Template, f schema.Field, start int64) a
 	case f.List:
 		return []any(nil)
 	}
-	if v, ok := t.Attributes[f.Name]; ok {
+	if v := t.Attribute(f.Name); v != nil {
 		return v
 	}
 	if f.Type == "string" {
