@@ -164,10 +164,18 @@ func (w *writer) leaf(r *row, container string, f query.Field) {
 			}
 		}
 		w.raw("null")
+	case "uniq":
+		w.uint(r.uniques)
 	default:
-		if m, ok := mapFields[f.Name]; ok && container == "sum" {
-			w.list(r.mapRows(m.attribute, m.where), m.key, f)
-			return
+		if container == "sum" { // most of what is asked, without a look at its type
+			if m, ok := mapFields[f.Name]; ok {
+				w.list(r.mapRows(m.attribute, m.where), m.key, f)
+				return
+			}
+			if m, ok := sumFields[f.Name]; ok && len(r.parts) > 0 && r.parts[0].template.Values == nil {
+				w.uint(r.sumWhere(m.where, m.value))
+				return
+			}
 		}
 		def, _ := w.sel.dataset.Field(w.sel.scope, container, f.Name)
 		if def.List {
