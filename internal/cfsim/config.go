@@ -132,10 +132,17 @@ const (
 	ZoneRead         Permission = "com.cloudflare.api.account.zone.read"
 	AccountAnalytics Permission = "com.cloudflare.api.account.analytics.read"
 	AccountRead      Permission = "com.cloudflare.api.account.settings.read"
+
+	// Those of single products; how they are called in messages is not published.
+	LoadBalancersRead Permission = "com.cloudflare.api.account.load-balancing.read"
+	TunnelsRead       Permission = "com.cloudflare.api.account.cloudflare-tunnel.read"
+	CertificatesRead  Permission = "com.cloudflare.api.account.zone.ssl.read"
 )
 
 // AllPermissions are what a good token has.
-var AllPermissions = []Permission{ZoneAnalytics, ZoneRead, AccountAnalytics, AccountRead}
+var AllPermissions = []Permission{
+	ZoneAnalytics, ZoneRead, AccountAnalytics, AccountRead, LoadBalancersRead, TunnelsRead, CertificatesRead,
+}
 
 // Token is an API token.
 type Token struct {
