@@ -1,10 +1,7 @@
 package cfsim
 
 import (
-	"cmp"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/weir-metrics/weir/internal/cfsim/traffic"
@@ -35,7 +32,7 @@ func bytesRead(_ *traffic.Template, a traffic.Amount) uint64   { return a.Reques
 func visits(_ *traffic.Template, a traffic.Amount) uint64      { return a.Visits }
 func firstByteMs(_ *traffic.Template, a traffic.Amount) uint64 { return a.FirstByteMs }
 func originMs(_ *traffic.Template, a traffic.Amount) uint64    { return a.OriginMs }
-func lookupMs(_ *traffic.Template, a traffic.Amount) uint64    { return a.Requests / 16 } // DNS is asked seldom and answers fast
+func lookupMs(t *traffic.Template, a traffic.Amount) uint64    { return t.LookupMs * a.Requests }
 func subrequests(t *traffic.Template, a traffic.Amount) uint64 { return t.Subrequests * a.Requests }
 func failed(t *traffic.Template) bool                          { return t.Failed }
 func gaveUp(t *traffic.Template) bool                          { return t.String("status") == "clientDisconnected" }
@@ -60,6 +57,36 @@ var sumFields = map[string]struct {
 	"pageViews": {pageView, requests}, "threats": {threat, requests}, "visits": {nil, visits},
 	"edgeTimeToFirstByteMs": {nil, firstByteMs}, "originResponseDurationMs": {nil, originMs}, "edgeDnsResponseTimeMs": {nil, lookupMs},
 	"errors": {failed, requests}, "subrequests": {nil, subrequests}, "clientDisconnects": {gaveUp, requests}, "responseBodySize": {nil, bytesSent},
+	"cpuTimeUs": {nil, firstByteMs}, "wallTime": {nil, originMs}, "requestDuration": {nil, originMs},
+}
+
+// workerMemory is what each invocation of a Worker has, in GB.
+const workerMemory = .128
+
+// sum is a field of "sum", as a whole number and as it is. A measure of the events'
+// own comes before one that is computed from their amounts.
+func (r *row) sum(field string) (uint64, float64) {
+	m, known := sumFields[field]
+	if len(r.parts) > 0 && r.parts[0].template.Values == nil && known { // all parts come from one kind of event
+		n := r.sumWhere(m.where, m.value)
+		return n, float64(n)
+	}
+	var n uint64
+	var f float64
+	for _, p := range r.parts {
+		if v, own := p.template.Values[field]; own {
+			n, f = n+uint64(v)*p.amount.Requests, f+v*float64(p.amount.Requests)
+			continue
+		}
+		switch {
+		case known && (m.where == nil || m.where(p.template)):
+			v := m.value(p.template, p.amount)
+			n, f = n+v, f+float64(v)
+		case field == "duration": // GB·s
+			f += float64(p.amount.OriginMs) / 1e6 * workerMemory
+		}
+	}
+	return n, f
 }
 
 // mapFields are the fields of "sum" that are lists: the key's name in the list and
@@ -116,7 +143,10 @@ func ratio(a, b uint64) float64 {
 }
 
 // average is a field of "avg". 0 stands for "nothing to average".
-func (s *Server) average(sel *selection, r *row, field string) float64 {
+func (s *world) average(sel *selection, r *row, field string) float64 {
+	if v, ok := r.ownAverage(field); ok {
+		return v
+	}
 	t := r.total()
 	switch field {
 	case "sampleInterval":
@@ -131,94 +161,45 @@ func (s *Server) average(sel *selection, r *row, field string) float64 {
 	case "edgeTimeToFirstByteMs":
 		return ratio(t.FirstByteMs, t.Requests)
 	case "edgeDnsResponseTimeMs":
-		return ratio(lookupMs(nil, t), t.Requests)
+		return ratio(r.sumWhere(nil, lookupMs), t.Requests)
 	case "originResponseDurationMs": // cached answers are left out
 		return ratio(t.OriginMs, r.sumWhere(asksOrigin, requests))
+	case "avgCpuTime":
+		_, sum := r.sum("totalCpuTime")
+		return sum / max(float64(t.Requests), 1)
+	}
+	if of, per, ok := rate(field, r.to-r.from); ok {
+		_, sum := r.sum(of)
+		return sum / max(float64(per), 1)
 	}
 	return 0
 }
 
-// share is a field of "ratio".
-func (r *row) share(field string) float64 {
-	t := r.total()
-	switch field {
-	case "status4xx":
-		return ratio(r.sumWhere(statusIn(4), requests), t.Requests)
-	case "status5xx":
-		return ratio(r.sumWhere(statusIn(5), requests), t.Requests)
-	case "cachedRequests", "encryptedRequests":
-		return ratio(r.sumWhere(sumFields[field].where, requests), t.Requests)
-	case "cachedBytes", "encryptedBytes":
-		return ratio(r.sumWhere(sumFields[field].where, bytesSent), t.Bytes)
+// ownAverage is the average of a measure of the events' own; those without it are left
+// out. ok is false where none has it.
+func (r *row) ownAverage(field string) (v float64, ok bool) {
+	if len(r.parts) == 0 || r.parts[0].template.Values == nil {
+		return 0, false
 	}
-	return 0
-}
-
-// spread turns the mean of a template into a distribution: points at the
-// 2.5th, 7.5th, … percentile of a log-normal curve with mean 1.
-var spread = func() (points [20]float64) {
-	const sigma = .55
-	for i := range points {
-		z := math.Sqrt2 * math.Erfinv(2*(float64(i)+.5)/20-1)
-		points[i] = math.Exp(sigma*z - sigma*sigma/2)
-	}
-	return points
-}()
-
-// quantile is a field of "quantiles": a measure followed by P and a number of
-// percent.
-func (r *row) quantile(field string) float64 {
-	measure, text, _ := strings.Cut(field, "MsP")
-	measure += "Ms"
-	if text == "" {
-		measure, text, _ = strings.Cut(field, "P")
-	}
-	percent, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return 0
-	}
-	type point struct{ at, weight float64 }
-	var points []point
-	var total float64
+	var sum float64
+	var n uint64
 	for _, p := range r.parts {
-		value := sumFields[measure].value
-		if value == nil || measure == "originResponseDurationMs" && !asksOrigin(p.template) {
-			continue
-		}
-		mean := ratio(value(p.template, p.amount), p.amount.Requests)
-		for _, x := range spread {
-			points = append(points, point{mean * x, float64(p.amount.Requests)})
-			total += float64(p.amount.Requests)
+		if v, ok := p.template.Values[field]; ok {
+			sum, n = sum+v*float64(p.amount.Requests), n+p.amount.Requests
 		}
 	}
-	slices.SortFunc(points, func(a, b point) int { return cmp.Compare(a.at, b.at) })
-	left := total * percent / 100
-	for _, p := range points {
-		if left -= p.weight; left <= 0 {
-			return math.Round(p.at) // whole, as published replies have them
-		}
-	}
-	return 0
+	return sum / max(float64(n), 1), n > 0
 }
 
 // number is a measure by its flattened name, for ordering.
-func (s *Server) number(sel *selection, r *row, flat string) float64 {
-	container, field, _ := strings.Cut(flat, "_")
-	switch container {
-	case "count":
-		return float64(r.total().Requests)
-	case "sum":
-		if m, ok := sumFields[field]; ok {
-			return float64(r.sumWhere(m.where, m.value))
-		}
-	case "avg":
-		return s.average(sel, r, field)
-	case "ratio":
-		return r.share(field)
-	case "quantiles":
-		return r.quantile(field)
-	case "uniq":
-		return float64(r.uniques)
+func (s *world) number(sel *selection, r *row, flat string) float64 {
+	container, name, _ := strings.Cut(flat, "_")
+	f, _ := sel.dataset.Field(sel.scope, container, name)
+	switch v := s.field(sel, r, container, f).(type) {
+	case uint64:
+		return float64(v)
+	case float64:
+		return v
 	}
 	return 0
 }

@@ -62,9 +62,10 @@ func newModel(seed uint64, p Profile, templates []Template, silent func(int64) b
 	if silent == nil {
 		silent = func(int64) bool { return false }
 	}
+	size := max(1, len(templates)/512) // large models remember less, so that memory stays bounded
 	m := &Model{
 		seed: seed, profile: p, templates: templates, silent: silent,
-		minutes: newCache[*Slice](1500), hours: newCache[*Slice](400), days: newCache[*Slice](400),
+		minutes: newCache[*Slice](max(1500/size, 12)), hours: newCache[*Slice](max(400/size, 4)), days: newCache[*Slice](max(400/size, 4)),
 	}
 	m.nothing = m.empty()
 	for mode := range m.cumulated {
@@ -188,7 +189,7 @@ func (m *Model) generate(minute int64) *Slice {
 		return m.nothing
 	}
 	incident := 0
-	if m.profile.IncidentsPerDay > 0 && m.episode(minute, 11, m.profile.IncidentsPerDay, 12) > 0 {
+	if m.Failing(minute) {
 		incident = 1
 	}
 	eyeballs, exact := m.level(minute)
@@ -228,6 +229,11 @@ func (m *Model) generate(minute int64) *Slice {
 	}
 	out.Clients = m.clients(minute, total)
 	return out
+}
+
+// Failing reports whether the minute is in a spell of failure.
+func (m *Model) Failing(minute int64) bool {
+	return m.profile.IncidentsPerDay > 0 && m.episode(minute, 11, m.profile.IncidentsPerDay, 12) > 0
 }
 
 // level is the number of end users' requests in a minute; exact means that it
