@@ -81,7 +81,7 @@ func RestartCounters(ctx context.Context, c Config, deps Deps, requester, reason
 	if err != nil {
 		return fmt.Errorf("restart counters: %w", err)
 	}
-	fresh, err := totals.Begin(ctx, s, id, won.Head.Position, now)
+	fresh, err := totals.Begin(ctx, s, id, totals.Requested, won.Head.Position, now)
 	if err != nil {
 		return fmt.Errorf("restart counters: %w", err)
 	}
