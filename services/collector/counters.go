@@ -86,7 +86,7 @@ func RestartCounters(ctx context.Context, c Config, deps Deps, requester, reason
 		return fmt.Errorf("restart counters: %w", err)
 	}
 	// Of a new epoch there is one batch: the header, and what is deleted.
-	batch := store.Batch{CommittedAt: now, Entries: []store.NewEntry{{Kind: bucket.KindAudit, Payload: payload}}}
+	batch := store.Batch{CommittedAt: now, Deadline: won.Head.Now.Add(store.AppendWithin), Entries: []store.NewEntry{{Kind: bucket.KindAudit, Payload: payload}}}
 	for _, records := range fresh.Batches {
 		batch.Records = append(batch.Records, records...)
 	}
