@@ -87,6 +87,9 @@ func (w *weeks) checkCounters() {
 	if w.log.whole == nil {
 		w.log.whole, w.log.epoch = counter.New(), stored.Epoch.Epoch
 	}
+	if want := w.log.restarted; want != "" && stored.Epoch.ID != want {
+		w.t.Fatalf("until %s: counters are in epoch %+v, and were restarted as %s", w.clock.Now(), stored.Epoch, want)
+	}
 	if stored.Epoch.ID != w.log.epoch.ID {
 		w.t.Fatalf("until %s: counters began again: %+v, before %+v", w.clock.Now(), stored.Epoch, w.log.epoch)
 	}
