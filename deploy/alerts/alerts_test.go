@@ -86,11 +86,16 @@ const (
 var codes = []string{
 	"SELECTION_UNMATCHED", "NO_ZONES", "TOKEN_REFUSED", "UNKNOWN_REFUSAL", "BUDGET_SHORT", "STORE_NOT_WRITABLE",
 	"STORE_UNREADABLE", "INVALID_VALUE", "LEASE_CONTESTED", "DATASET_DISABLED", "ZONES_UNLISTED", "ZONE_DENIED", "UPSTREAM_FAILING",
-	"NO_ACCOUNTS", "ACCOUNT_DENIED", "BACKFILL_STALLED",
+	"NO_ACCOUNTS", "ACCOUNT_DENIED", "BACKFILL_STALLED", "COUNTERS_RESTARTED",
 }
 
 func problem(code, target string) string {
 	return `weir_collector_problems{code="` + code + `",` + target + `}`
+}
+
+// epoch is when counters began, and why.
+func epoch(reason string) string {
+	return `weir_collector_counter_epoch_begin_timestamp_seconds{reason="` + reason + `",` + collector + `}`
 }
 
 // away is a target that cannot be scraped after ten minutes: all of it goes.
@@ -246,6 +251,14 @@ func stories() []story {
 		},
 		{name: "counters cannot be served", series: with(`weir_exposer_counters_available{`+exposer+`}`, after("1", "0")), fires: []string{"WeirCountersUnavailable"}, at: 16},
 		{name: "counters are read again after a restart", series: with(`weir_exposer_counters_available{`+exposer+`}`, "1x9 0x3 1x50")},
+		{
+			name: "counters begin again, and the totals are gone", fires: []string{"WeirCountersRestarted"}, at: 45, ends: true,
+			series: with(epoch("none"), "_x19 1200x40"),
+		},
+		{
+			name: "counters begin for the first time, after an upgrade",
+			series: with(epoch("none"), "_x19 1200x40", `weir_exposer_counters_available{`+exposer+`}`, "_x21 1x38", `weir_exposer_counters_available{`+other+`}`, "_x21 1x38"),
+		},
 		{name: "the replay is too short", series: with(`weir_exposer_replay_short{dataset="http_5m",`+exposer+`}`, after("0", "1")), fires: []string{"WeirReplayShort"}},
 		{name: "too many scrape at one time", series: with(`weir_exposer_scrapes_total{code="503",`+exposer+`}`, "0x9 1+1x50"), fires: []string{"WeirScrapesRefused"}},
 		{name: "scrapers do not read", series: with(`weir_exposer_scrapes_cut_total{`+exposer+`}`, "0x9 4+4x50"), fires: []string{"WeirScrapesCut"}},
@@ -269,11 +282,11 @@ func stories() []story {
 	}
 	for code, alert := range map[string]string{
 		"SELECTION_UNMATCHED": "WeirSelectionUnmatched", "UNKNOWN_REFUSAL": "WeirUnknownRefusal", "BUDGET_SHORT": "WeirBudgetShort", "INVALID_VALUE": "WeirInvalidValue",
-		"BACKFILL_STALLED": "WeirBackfillStalled",
+		"BACKFILL_STALLED": "WeirBackfillStalled", "COUNTERS_RESTARTED": "WeirCountersRestarted",
 	} {
 		out = append(out, story{name: "the leader tells " + code, series: with(problem(code, collector), after("0", "1")), fires: []string{alert}})
 	}
-	slices.SortStableFunc(out[len(out)-5:], func(a, b story) int { return strings.Compare(a.name, b.name) })
+	slices.SortStableFunc(out[len(out)-6:], func(a, b story) int { return strings.Compare(a.name, b.name) })
 	return out
 }
 

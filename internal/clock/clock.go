@@ -67,6 +67,14 @@ func (c *chasing) chases() bool {
 	return c.virtual(now).Before(now)
 }
 
+// Span is how far a clock goes in a duration of the machine's time: farther while it chases.
+func Span(c Clock, d time.Duration) time.Duration {
+	if fast, ok := c.(*chasing); ok && fast.chases() {
+		return time.Duration(float64(d) * fast.speed)
+	}
+	return d
+}
+
 func (c *chasing) virtual(now time.Time) time.Time {
 	return c.from.Add(time.Duration(float64(now.Sub(c.origin)) * c.speed)).UTC()
 }

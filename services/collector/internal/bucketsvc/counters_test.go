@@ -137,7 +137,7 @@ func TestCountersOverTheService(t *testing.T) {
 			if c := follow(); status.Code(c.last) != codes.Unavailable || client.Reason(c.last) != client.ReasonNoCounters {
 				t.Errorf("before any counting: %v", c.last)
 			}
-			write(totals.Begin(t.Context(), r.store, "first", bucket.Position{}, feedtest.T0))
+			write(totals.Begin(t.Context(), r.store, "first", totals.First, bucket.Position{}, feedtest.T0))
 			r.append(t, feedtest.T0, feedtest.Entry{Definition: feedtest.Definition("http_5m", 1)})
 			commit := func(from, to int) {
 				for n := from; n < to; n++ {
@@ -160,7 +160,7 @@ func TestCountersOverTheService(t *testing.T) {
 			if begun.begun != head.Revision || begun.epoch != "first" || whole.begun != 0 {
 				t.Errorf("the stream began at revision %d of epoch %q, want %d", begun.begun, begun.epoch, head.Revision)
 			}
-			write(totals.Begin(t.Context(), r.store, "aside", bucket.Position{}, feedtest.T0)) // the totals of nothing, before the first entry
+			write(totals.Begin(t.Context(), r.store, "aside", totals.First, bucket.Position{}, feedtest.T0)) // the totals of nothing, before the first entry
 			all := follow()
 			at := head.CommittedAt.Add(20 * time.Minute)
 			if want, got := all.values(at), begun.values(at); len(got) == 0 || !cmp.Equal(want, got) {
@@ -174,17 +174,7 @@ func TestCountersOverTheService(t *testing.T) {
 // for long (G10).
 func TestANewEpochEndsStreams(t *testing.T) {
 	r := newRig(t, bucketsvc.Limits{Epoch: time.Millisecond})
-	begin := func(id string) {
-		t.Helper()
-		a, err := totals.Begin(t.Context(), r.store, id, bucket.Position{}, feedtest.T0)
-		if err == nil {
-			_, err = r.store.get().Append(t.Context(), r.term, bucket.Position{}, store.Batch{CommittedAt: feedtest.T0, Records: a.Batches[0]})
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	begin("first")
+	r.beginEpoch(t, "first")
 	s, err := bucketv1.NewBucketServiceClient(r.conn).WatchBuckets(t.Context(), &bucketv1.WatchBucketsRequest{
 		Start: &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{}},
 	})
@@ -195,7 +185,7 @@ func TestANewEpochEndsStreams(t *testing.T) {
 		var m *bucketv1.WatchBucketsResponse
 		if m, err = s.Recv(); m.GetProgress() != nil {
 			if beats++; beats == 3 {
-				begin("second")
+				r.beginEpoch(t, "second")
 			}
 		}
 		if err != nil && beats < 3 {

@@ -34,8 +34,13 @@ type rig struct {
 func newRig(t testing.TB, limits bucketsvc.Limits) *rig { return newRigOn(t, newSQLite(t), limits) }
 
 func newRigOn(t testing.TB, db *database, limits bucketsvc.Limits) *rig {
+	return newRigReading(t, db, db.store, limits)
+}
+
+// newRigReading is a collector that reads the database through something.
+func newRigReading(t testing.TB, db *database, through readable, limits bucketsvc.Limits) *rig {
 	r := &rig{database: db, process: startProcess(t, processConfig{
-		store: db.store, limits: limits, logger: testkit.Logger(t),
+		store: through, limits: limits, logger: testkit.Logger(t),
 		feed: feed.Config{Poll: 10 * time.Millisecond, Heartbeat: 20 * time.Millisecond, Page: 3},
 	})}
 	var err error

@@ -260,7 +260,7 @@ func (s *Server) counters(ctx context.Context, out *outlet) (storeID string, at 
 			return "", at, "", err
 		}
 	}
-	if err := out.send(&bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_CounterEpoch{CounterEpoch: wire.CounterEpoch(stored.Epoch)}}); err != nil {
+	if err := out.send(&bucketv1.WatchBucketsResponse{Event: &bucketv1.WatchBucketsResponse_CounterEpoch{CounterEpoch: wire.CounterEpoch(stored.Epoch.Epoch)}}); err != nil {
 		return "", at, "", err
 	}
 	sent := uint64(0)

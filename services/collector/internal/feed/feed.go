@@ -300,8 +300,9 @@ func (f *Feed) tell(h store.Head, now time.Time) {
 	f.report = wire.ProgressFrame(f.settings.StoreID, f.ring.head(), f.progress, f.complete)
 }
 
-// unled is how long an append can take, with the difference between the clocks of two
-// collectors: without a leader nothing is committed any more that is older.
+// unled is how long an append can take from the reading of its time on ([store.AppendWithin]
+// and the statement), with the difference between the clocks of two collectors: without a
+// leader nothing is committed any more that is older.
 const unled = time.Minute
 
 // completeUntil is the time before which everything that will ever be committed is in the

@@ -31,6 +31,9 @@ const mendEvery = time.Minute
 // are collected again later.
 const mostParts = 200
 
+// mostLate is how often a batch may arrive late before the term ends.
+const mostLate = 5
+
 // Store is what of a store a journal writes.
 type Store interface {
 	Append(ctx context.Context, term store.Term, at bucket.Position, b store.Batch) (bucket.Position, error)
@@ -162,15 +165,13 @@ func halves(b store.Batch) []store.Batch {
 // the head is elsewhere, and the store refuses the second.
 func (j *Journal) append(ctx context.Context, batch store.Batch) error {
 	return j.Write(ctx, writes.Log, func() error {
-		now, err := j.Trusted.Read(ctx)
-		if err != nil {
-			return &readError{err}
+		at, now, err := j.appendDated(ctx, batch)
+		for tries := 1; errors.Is(err, store.ErrLate) && tries < mostLate; tries++ {
+			at, now, err = j.appendDated(ctx, batch)
 		}
-		if now = now.Truncate(time.Millisecond); now.Before(j.last) {
-			now = j.last
+		if errors.As(err, new(*readError)) {
+			return err
 		}
-		batch.CommittedAt = now
-		at, err := j.Store.Append(ctx, j.term, j.at, batch)
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, store.ErrDeposed) && !store.ContentRejected(err) {
 				j.Writes.Count(err)
@@ -181,6 +182,21 @@ func (j *Journal) append(ctx context.Context, batch store.Batch) error {
 		j.Revision.Set(float64(at.Revision))
 		return nil
 	})
+}
+
+// appendDated appends a batch with the present time. [store.ErrLate] if it did not arrive soon
+// after that was read.
+func (j *Journal) appendDated(ctx context.Context, batch store.Batch) (at bucket.Position, now time.Time, err error) {
+	now, database, err := j.Trusted.ReadBoth(ctx)
+	if err != nil {
+		return at, now, &readError{err}
+	}
+	if now = now.Truncate(time.Millisecond); now.Before(j.last) {
+		now = j.last
+	}
+	batch.CommittedAt, batch.Deadline = now, database.Add(clock.Span(j.Clock, store.AppendWithin))
+	at, err = j.Store.Append(ctx, j.term, j.at, batch)
+	return at, now, err
 }
 
 // readError is the error of a read before a write. The feed reports a store that cannot be
@@ -203,7 +219,7 @@ func (j *Journal) Write(ctx context.Context, what string, do func() error) error
 			j.Writes.Works(what)
 			return nil
 		case ctx.Err() != nil || store.ContentRejected(err) || errors.As(err, new(*readError)) ||
-			errors.Is(err, store.ErrDeposed) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrDuplicate):
+			errors.Is(err, store.ErrDeposed) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrLate) || errors.Is(err, store.ErrDuplicate):
 			return err // says nothing about whether the store is writable
 		}
 		j.Writes.Failed(what, err)

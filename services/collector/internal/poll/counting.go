@@ -3,13 +3,13 @@ package poll
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/journal"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/totals"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 )
 
 // countEvery is how often the totals of counters are advanced. A reader that begins with them
@@ -27,15 +27,44 @@ type counting struct {
 	journal *journal.Journal
 	commit  func(context.Context, store.Batch) error
 
-	next bucket.Time // when to advance again; 0: at once
+	next  bucket.Time  // when to advance again; 0: at once
+	epoch totals.Epoch // as last read or written
+	shown string       // the epoch of the gauge
+}
+
+// toldFor is how long it is a problem that counters began again.
+const toldFor = 24 * time.Hour
+
+// tell reports since when counters are sums, and why.
+func (c *counting) tell(now bucket.Time) {
+	e := c.epoch
+	if e.ID == "" {
+		return
+	}
+	if c.shown != e.ID {
+		c.metrics.epochBegan.Reset()
+		c.shown = e.ID
+	}
+	c.metrics.epochBegan.WithLabelValues(string(e.Reason)).Set(float64(e.Began.UnixMilli()) / 1e3)
+	told := map[string]string{}
+	if e.Reason.Fault() && now.Std().Sub(e.Began) < toldFor {
+		told["epoch "+e.ID] = "counters began again at zero, without some buckets that were stored before, since " + map[totals.Reason]string{
+			totals.Damaged:   "their totals could not be read",
+			totals.History:   "their totals were of another history than the log",
+			totals.Compacted: "retention dropped entries that had not been counted",
+		}[e.Reason]
+	}
+	c.trouble.Replace(trouble.CountersRestarted, told)
 }
 
 // countWhenDue advances the totals once an hour, and begins an epoch where there is none. It
 // ends the term only if the log cannot be written: the totals can be advanced later, too.
 func (c *counting) countWhenDue(ctx context.Context, now bucket.Time) error {
+	defer func() { c.tell(now) }()
 	if c.next == 0 {
 		// The leader before may have advanced them a moment ago.
 		if e, err := totals.EpochOf(ctx, c.store); err == nil {
+			c.epoch = e
 			c.next = min(now.Add(countEvery), bucket.TimeOf(e.Settled.Add(totals.Behind+countEvery)))
 		}
 	}
@@ -47,18 +76,7 @@ func (c *counting) countWhenDue(ctx context.Context, now bucket.Time) error {
 	at := c.journal.Head()
 	a, err := totals.Advance(ctx, c.store, at, now.Std(), func() error { return c.journal.RefreshStream(ctx) })
 	if errors.Is(err, totals.ErrNone) || errors.Is(err, totals.ErrUnusable) {
-		id := totals.NewID(now.Std(), c.rng.Uint32())
-		level := slog.LevelInfo
-		if errors.Is(err, totals.ErrUnusable) {
-			level = slog.LevelWarn
-		}
-		c.log.Log(ctx, level, "counters begin at zero", "epoch", id, "after", at.Revision, "because", err)
-		// Nobody has been told that the log is complete up to a later time.
-		began := now.Std()
-		if last := c.journal.Last(); last.After(began) {
-			began = last
-		}
-		a, err = totals.Begin(ctx, c.store, id, at, began)
+		a, err = c.begin(ctx, now, err)
 	}
 	switch {
 	case err == nil:
@@ -74,6 +92,24 @@ func (c *counting) countWhenDue(ctx context.Context, now bucket.Time) error {
 			return err
 		}
 	}
+	c.epoch = a.Epoch
 	c.log.Debug("totals of counters advanced", "epoch", a.Epoch.ID, "revision", a.Position.Revision, "entries", a.Entries, "series", a.Series, "took", time.Since(began))
 	return nil
+}
+
+// begin begins an epoch because of an error.
+func (c *counting) begin(ctx context.Context, now bucket.Time, because error) (*totals.Advanced, error) {
+	at := c.journal.Head()
+	why, err := totals.ReasonOf(ctx, c.store, because, at)
+	if err != nil {
+		return nil, err
+	}
+	id := totals.NewID(now.Std(), c.rng.Uint32())
+	c.log.Info("counters begin at zero", "epoch", id, "after", at.Revision, "reason", why, "because", because)
+	// Nobody has been told that the log is complete up to a later time.
+	began := now.Std()
+	if last := c.journal.Last(); last.After(began) {
+		began = last
+	}
+	return totals.Begin(ctx, c.store, id, why, at, began)
 }

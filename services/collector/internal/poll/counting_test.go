@@ -15,6 +15,7 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/totals"
+	"github.com/weir-metrics/weir/services/collector/internal/trouble"
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
@@ -58,7 +59,7 @@ func (w *world) counters(at time.Time) (fromTotals, fromLog map[string]counter.V
 			}
 		}
 	}
-	return shownAt(short, at), shownAt(whole, at), stored.Epoch, stored.Position.Revision
+	return shownAt(short, at), shownAt(whole, at), stored.Epoch.Epoch, stored.Position.Revision
 }
 
 // shownAt is what a fold shows, by family, zone and labels.
@@ -84,7 +85,10 @@ func (w *weeks) checkCounters() {
 		w.t.Fatal(err)
 	}
 	if w.log.whole == nil {
-		w.log.whole, w.log.epoch = counter.New(), stored.Epoch
+		w.log.whole, w.log.epoch = counter.New(), stored.Epoch.Epoch
+	}
+	if want := w.log.restarted; want != "" && stored.Epoch.ID != want {
+		w.t.Fatalf("until %s: counters are in epoch %+v, and were restarted as %s", w.clock.Now(), stored.Epoch, want)
 	}
 	if stored.Epoch.ID != w.log.epoch.ID {
 		w.t.Fatalf("until %s: counters began again: %+v, before %+v", w.clock.Now(), stored.Epoch, w.log.epoch)
@@ -224,4 +228,57 @@ func TestTotalsFollowTheLog(t *testing.T) {
 	if _, _, e, _ := w.counters(w.clock.Now()); e.ID == epoch || e.After != head {
 		t.Errorf("epoch %+v, want another one after revision %d", e, head)
 	}
+}
+
+// Counters that begin again without anybody's wish are told for a day, by every leader (G10).
+func TestCountersThatBeginAgainAreTold(t *testing.T) {
+	w := newWorld(t, zones("shop.example"))
+	w.only("http_5m")
+	w.config.Trouble = trouble.New(w.config.Logger, w.clock.Now, nil)
+	var shown float64
+	seen := func(reason totals.Reason, problems int) {
+		t.Helper()
+		// While the process leads: the gauge ends with the term.
+		w.config.Passed = func() { shown = w.metric("weir_collector_counter_epoch_begin_timestamp_seconds", string(reason)) }
+		w.run(10 * time.Minute)
+		w.config.Passed = nil
+		_, _, e, _ := w.counters(w.clock.Now())
+		if want := float64(e.Began.UnixMilli()) / 1e3; shown != want {
+			t.Errorf("the gauge of reason %q is %v, want %v", reason, shown, want)
+		}
+		if got := w.problems(trouble.CountersRestarted); len(got) != problems || problems > 0 && got[0] != "epoch "+e.ID {
+			t.Errorf("problems about %q, want %d, about epoch %s", got, problems, e.ID)
+		}
+	}
+	seen(totals.First, 0)
+	w.run(2 * time.Hour)
+	seen(totals.First, 0)
+	write := func(records ...store.Record) {
+		t.Helper()
+		lease, err := w.store.Acquire(t.Context(), "test", time.Minute)
+		if err == nil {
+			_, err = w.store.Append(t.Context(), lease.Term, lease.Head.Position, store.Batch{CommittedAt: w.clock.Now(), Records: records})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(store.Record{Kind: totals.KindHeader, Key: "header", Value: []byte(`{}`)})
+	w.run(time.Hour)
+	seen(totals.Damaged, 1)
+	w.run(20 * time.Hour)
+	seen(totals.Damaged, 1)
+	w.run(4 * time.Hour)
+	seen(totals.Damaged, 0)
+	// As after releases that do not count.
+	records, err := w.store.Records(t.Context(), totals.Kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range records {
+		records[i].Value = nil
+	}
+	write(append(records, store.Record{Kind: totals.KindHeader, Key: "header"})...)
+	w.run(time.Hour)
+	seen(totals.None, 0)
 }

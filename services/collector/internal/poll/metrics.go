@@ -55,6 +55,7 @@ type Metrics struct {
 	backfills                         *prometheus.GaugeVec
 	backfillWindows                   *prometheus.GaugeVec
 	backfillsEnded                    *prometheus.CounterVec
+	epochBegan                        *prometheus.GaugeVec
 }
 
 // NewMetrics registers the loop's metrics.
@@ -126,6 +127,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		backfills:        gauges("backfill_jobs", "Unfinished backfills by state: running or paused.", "state"),
 		backfillWindows:  gauges("backfill_windows", "Windows of unfinished backfills: present (final before), filled, missing, refused or lost.", "state"),
 		backfillsEnded:   counters("backfill_jobs_ended_total", "Backfills that this process ended, by how: done or cancelled.", "state"),
+		epochBegan:       gauges("counter_epoch_begin_timestamp_seconds", "Since when the counters of exposers are sums, and why they began at zero: first, none (buckets were stored, and no totals), requested, damaged, history or compacted.", "reason"),
 		moved:            histograms("drift_ratio", "How far final buckets that were read again at an age had moved: the part of the family that moved most, 0 for a bucket that is the same.", []float64{0, 1e-5, 1e-4, .001, .005, .01, .05, .1, .5, 1}, "dataset", "age"),
 	}
 }
@@ -134,7 +136,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // exported, and alerted on, while the process is a standby.
 func (m *Metrics) stepDown() {
 	m.leader.Set(0)
-	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.accounts, m.visible, m.selected, m.visibleAccounts, m.selectedAccounts, m.unmatched, m.unread, m.refused, m.refusedBy, m.needed, m.backfills, m.backfillWindows} {
+	for _, moment := range []*prometheus.GaugeVec{m.completeUntil, m.overdue, m.delayed, m.suspects, m.gaps, m.waiting, m.repairBy, m.scopes, m.accounts, m.visible, m.selected, m.visibleAccounts, m.selectedAccounts, m.unmatched, m.unread, m.refused, m.refusedBy, m.needed, m.backfills, m.backfillWindows, m.epochBegan} {
 		moment.Reset()
 	}
 	m.standings.publish(nil)

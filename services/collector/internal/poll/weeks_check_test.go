@@ -29,6 +29,7 @@ type weekLog struct {
 	entries     []*bucket.Entry // buckets
 	whole       *counter.Fold
 	epoch       counter.Epoch
+	restarted   string // id of the epoch that began after a restore
 	counted     bucket.Revision
 	first       map[string]time.Time
 	due         []*bucket.Entry // that count

@@ -232,7 +232,8 @@ func TestACrashLoopStaysWithinTheBudget(t *testing.T) {
 }
 
 // Four weeks in which everything happens, across the end of summer time in
-// Europe and in America (of which make test tells sixteen days).
+// Europe and in America (of which make test tells sixteen days): also releases that do not
+// count lead for a day or two, and a backup is restored.
 func TestFourWeeks(t *testing.T) {
 	t.Parallel()
 	days := 16
@@ -263,6 +264,14 @@ func TestFourWeeks(t *testing.T) {
 			w.store.away = true
 			w.calm(morning.Add(4 * time.Hour))
 			w.store.away = false
+		case d == 7 || d == 17 || d == 18:
+			w.older(at(float64(d + 1)))
+		case d == 9 || d == 23:
+			w.calm(morning.Add(2 * time.Hour))
+			dump := w.dump()
+			w.calm(morning.Add(12 * time.Hour))
+			w.clock.Set(morning.Add(13 * time.Hour)) // all are stopped for it
+			w.restore(dump)
 		}
 		w.calm(at(float64(d + 1)))
 		w.checkDay()

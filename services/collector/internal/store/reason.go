@@ -31,6 +31,7 @@ var reasons = []struct {
 	{ErrDeposed, "deposed", ""},
 	{ErrConflict, "conflict", ""},
 	{ErrDuplicate, "duplicate", ""},
+	{ErrLate, "late", ""},
 	{ErrNoSpace, "no_space", "free space on the disk of the database, enlarge the disk, or raise the quota"},
 	{ErrReadOnly, "read_only", "allow writes again: check default_transaction_read_only of the database and its role, whether the address leads to a replica, and whether the file or file system is read-only"},
 	{ErrReplaced, "replaced", "restore the database file to its path, or restart the collector, which then uses the file at that path"},

@@ -29,6 +29,8 @@ var (
 	// ErrDuplicate: a bucket with that key is already stored. Nothing of the batch
 	// was written and no revision was used; read coverage again.
 	ErrDuplicate = errors.New("bucket is already stored")
+	// ErrLate: the batch arrived after its deadline. Nothing was written; date it anew.
+	ErrLate = errors.New("the batch arrived after its deadline")
 	// ErrHeld: another process holds the lease; [HeldError] names it.
 	ErrHeld = errors.New("lease is held by another process")
 	// ErrCompacted: entries behind that revision were dropped by retention.
@@ -140,7 +142,16 @@ type Batch struct {
 	CommittedAt time.Time // the collector's trusted clock; truncated to milliseconds
 	Entries     []NewEntry
 	Records     []Record // of several with the same kind and key the last one is stored
+	// Deadline, by the store's clock ([Head.Now]), is when the batch may be committed at the
+	// latest; zero: at any time. See [AppendWithin].
+	Deadline time.Time
 }
+
+// AppendWithin is how long after the reading of the time that dates it a batch may arrive. A
+// leader that was suspended in between would otherwise commit entries that are older than what
+// a collector has said to be complete, a minute behind its clock while no lease is held. The
+// rest of that minute is for the statement and for the difference between clocks.
+const AppendWithin = 20 * time.Second
 
 // Filter restricts by dataset and scope; an empty list means all.
 type Filter struct {
@@ -263,7 +274,7 @@ type Store interface {
 
 	// Append commits a batch at position at, which must be the head, and returns the
 	// new head. A batch without entries writes only its records, under the same
-	// conditions. ErrDeposed, ErrConflict, ErrDuplicate,
+	// conditions. ErrDeposed, ErrConflict, ErrLate, ErrDuplicate,
 	// ErrUnavailable (outcome unknown: read Head). See [NeedsRepair] and [ContentRejected]
 	// for others.
 	Append(ctx context.Context, term Term, at bucket.Position, batch Batch) (bucket.Position, error)

@@ -30,7 +30,7 @@ type Source interface {
 
 // Advanced is the outcome of an [Advance].
 type Advanced struct {
-	Epoch    counter.Epoch
+	Epoch    Epoch
 	Position bucket.Position
 	Entries  int // that were added
 	Series   int
@@ -52,7 +52,7 @@ func Advance(ctx context.Context, from Source, to bucket.Position, now time.Time
 	case errors.Is(err, store.ErrCompacted):
 		return nil, fmt.Errorf("%w: entries after revision %d, to which they belong, were dropped: %w", ErrUnusable, s.Position.Revision, err)
 	case errors.Is(err, store.ErrBeyondHead) || err == nil && chain != s.Position.Chain:
-		return nil, fmt.Errorf("%w: revision %d, to which they belong, is of another history", ErrUnusable, s.Position.Revision)
+		return nil, fmt.Errorf("%w: %w: the log has no such revision %d", ErrUnusable, errHistory, s.Position.Revision)
 	case err != nil:
 		return nil, fmt.Errorf("advance the totals of counters: %w", err)
 	}
@@ -103,12 +103,12 @@ func Advance(ctx context.Context, from Source, to bucket.Position, now time.Time
 func NewID(now time.Time, random uint32) string { return fmt.Sprintf("%x-%08x", now.Unix(), random) }
 
 // Begin returns the records of a new epoch, whose first entry is the one after the position.
-func Begin(ctx context.Context, from RecordReader, id string, at bucket.Position, now time.Time) (*Advanced, error) {
+func Begin(ctx context.Context, from RecordReader, id string, why Reason, at bucket.Position, now time.Time) (*Advanced, error) {
 	s, err := Read(ctx, from)
 	if err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, ErrUnusable) {
 		return nil, err
 	}
-	a := &Advanced{Position: at, Epoch: counter.Epoch{ID: id, Began: now, After: at.Revision, Settled: now.Add(-Behind)}}
+	a := &Advanced{Position: at, Epoch: Epoch{counter.Epoch{ID: id, Began: now, After: at.Revision, Settled: now.Add(-Behind)}, why}}
 	a.Batches, err = s.replace(a.Epoch, at, nil)
 	return a, err
 }

@@ -44,7 +44,7 @@ func BenchmarkAdvance(b *testing.B) {
 		}
 	}
 	write(store.Batch{CommittedAt: noon, Entries: []store.NewEntry{{Kind: bucket.KindDatasetVersion, Key: bucket.Key{Dataset: http5m.Dataset}, Payload: wire.EncodeDefinition(http5m)}}})
-	begun, err := totals.Begin(b.Context(), s, "bench", at, noon)
+	begun, err := totals.Begin(b.Context(), s, "bench", totals.First, at, noon)
 	if err != nil {
 		b.Fatal(err)
 	}

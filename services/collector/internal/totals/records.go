@@ -33,12 +33,61 @@ var ErrNone = errors.New("no counters have begun in this store")
 // ErrUnusable: there are totals that cannot be used, so that counting must begin again.
 var ErrUnusable = errors.New("the stored totals of counters cannot be used")
 
+// errHistory: the position of the totals is not one of the log's.
+var errHistory = errors.New("they are of another history")
+
+// Reason is why counting began at zero.
+type Reason string
+
+// The reasons.
+const (
+	First     Reason = "first"     // no bucket was stored before
+	None      Reason = "none"      // buckets had been stored, and no totals: by releases that do not count, as a rule
+	Requested Reason = "requested" // by an operator
+	Damaged   Reason = "damaged"   // the stored totals cannot be read
+	History   Reason = "history"   // the stored totals are of another history
+	Compacted Reason = "compacted" // retention dropped entries that had not been counted
+)
+
+// Reasons are all of them.
+var Reasons = []Reason{First, None, Requested, Damaged, History, Compacted}
+
+// Fault reports whether the beginning took sums away that nobody wanted to end.
+func (r Reason) Fault() bool { return r == Damaged || r == History || r == Compacted }
+
+// ReasonOf is the reason to begin because of an error of [Advance], with the log up to a position.
+func ReasonOf(ctx context.Context, from Source, err error, at bucket.Position) (Reason, error) {
+	switch {
+	case errors.Is(err, store.ErrCompacted):
+		return Compacted, nil
+	case errors.Is(err, errHistory):
+		return History, nil
+	case !errors.Is(err, ErrNone):
+		return Damaged, nil
+	}
+	definitions, err := from.Datasets(ctx)
+	if err != nil {
+		return "", fmt.Errorf("read the definitions of datasets: %w", err)
+	}
+	if at.Revision <= bucket.Revision(len(definitions)) {
+		return First, nil
+	}
+	return None, nil
+}
+
+// Epoch is an epoch of counters, and why it began. The reason is empty if the totals were
+// advanced by a release that does not keep it.
+type Epoch struct {
+	counter.Epoch
+	Reason Reason
+}
+
 // header is the key of the record that says which chunks belong together.
 const header = "header"
 
 // Stored is the newest totals of a store.
 type Stored struct {
-	Epoch    counter.Epoch
+	Epoch    Epoch
 	Position bucket.Position // the totals are those of the entries up to it
 	// Chunks are the messages, compressed: see [Stored.Each].
 	chunks [][]byte
@@ -50,6 +99,7 @@ type Stored struct {
 type head struct {
 	Epoch    string          `json:"epoch"`
 	Began    time.Time       `json:"began"`
+	Reason   Reason          `json:"reason,omitempty"`
 	After    bucket.Revision `json:"after"`
 	Settled  time.Time       `json:"settled"`
 	Revision bucket.Revision `json:"revision"`
@@ -58,8 +108,8 @@ type head struct {
 	Chunks   int             `json:"chunks"`
 }
 
-func (h *head) epoch() counter.Epoch {
-	return counter.Epoch{ID: h.Epoch, Began: h.Began, After: h.After, Settled: h.Settled}
+func (h *head) epoch() Epoch {
+	return Epoch{counter.Epoch{ID: h.Epoch, Began: h.Began, After: h.After, Settled: h.Settled}, h.Reason}
 }
 
 // chunk is the value of a chunk's record: a sequence of messages, each after its length,
@@ -94,6 +144,9 @@ func Read(ctx context.Context, from RecordReader) (*Stored, error) {
 		values[r.Key] = r.Value
 		s.keys[r.Key] = true
 	}
+	if errors.Is(headErr, ErrNone) && len(s.keys) > 0 {
+		headErr = fmt.Errorf("%w: the header is missing, of %d chunks", ErrUnusable, len(s.keys))
+	}
 	if headErr != nil {
 		return s, headErr // with the keys of chunks that a leader left behind
 	}
@@ -116,7 +169,7 @@ func Read(ctx context.Context, from RecordReader) (*Stored, error) {
 }
 
 // EpochOf returns the present epoch. Errors are those of [Read]; the chunks are not looked at.
-func EpochOf(ctx context.Context, from RecordReader) (counter.Epoch, error) {
+func EpochOf(ctx context.Context, from RecordReader) (Epoch, error) {
 	h, _, err := readHeader(ctx, from)
 	return h.epoch(), err
 }
@@ -187,7 +240,7 @@ const perChunk = 1 << 20
 
 // replace returns the records that replace what is stored, in batches to be committed one
 // after another; the last one makes the new totals valid.
-func (s *Stored) replace(epoch counter.Epoch, at bucket.Position, sums []counter.Totals) ([][]store.Record, error) {
+func (s *Stored) replace(epoch Epoch, at bucket.Position, sums []counter.Totals) ([][]store.Record, error) {
 	set := sets[0]
 	if s.set == set {
 		set = sets[1]
@@ -228,7 +281,7 @@ func (s *Stored) replace(epoch counter.Epoch, at bucket.Position, sums []counter
 		}
 	}
 	value, err := json.Marshal(head{
-		Epoch: epoch.ID, Began: epoch.Began, After: epoch.After, Settled: epoch.Settled,
+		Epoch: epoch.ID, Began: epoch.Began, Reason: epoch.Reason, After: epoch.After, Settled: epoch.Settled,
 		Revision: at.Revision, Chain: at.Chain.String(), Set: set, Chunks: n,
 	})
 	if err != nil {

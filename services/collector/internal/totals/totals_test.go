@@ -100,7 +100,7 @@ func (r *rig) save(a *totals.Advanced, batches int) {
 
 func (r *rig) begin(id string) {
 	r.t.Helper()
-	a, err := totals.Begin(r.t.Context(), r.s, id, r.at, noon)
+	a, err := totals.Begin(r.t.Context(), r.s, id, totals.First, r.at, noon)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -217,17 +217,22 @@ func TestTotalsThatCannotBeUsed(t *testing.T) {
 		spoil func(*rig)
 		want  error
 		says  string
+		why   totals.Reason
 	}{
-		"none":            {record("header", ""), totals.ErrNone, ""},
-		"header":          {record("header", `{}`), totals.ErrUnusable, "the header is {}"},
-		"a missing chunk": {record("b/000000", ""), totals.ErrUnusable, "chunk b/000000 of 1 is missing"},
-		"a damaged chunk": {record("b/000000", `{"data":"AAAA"}`), totals.ErrUnusable, "chunk 0"},
-		"no gzip":         {record("b/000000", `{"data":7}`), totals.ErrUnusable, "chunk b/000000"},
+		"none": {func(r *rig) {
+			record("header", "")(r)
+			record("b/000000", "")(r)
+		}, totals.ErrNone, "", totals.None},
+		"no header":       {record("header", ""), totals.ErrUnusable, "the header is missing, of 1 chunks", totals.Damaged},
+		"header":          {record("header", `{}`), totals.ErrUnusable, "the header is {}", totals.Damaged},
+		"a missing chunk": {record("b/000000", ""), totals.ErrUnusable, "chunk b/000000 of 1 is missing", totals.Damaged},
+		"a damaged chunk": {record("b/000000", `{"data":"AAAA"}`), totals.ErrUnusable, "chunk 0", totals.Damaged},
+		"no gzip":         {record("b/000000", `{"data":7}`), totals.ErrUnusable, "chunk b/000000", totals.Damaged},
 		"dropped entries": {func(r *rig) {
 			if _, err := r.s.Retire(t.Context(), r.term, bucket.TimeOf(noon.Add(time.Hour)), noon.Add(time.Hour)); err != nil {
 				r.t.Fatal(err)
 			}
-		}, totals.ErrUnusable, "were dropped"},
+		}, totals.ErrUnusable, "were dropped", totals.Compacted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -244,6 +249,9 @@ func TestTotalsThatCannotBeUsed(t *testing.T) {
 			if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.says) {
 				t.Fatalf("%v, want %v with %q", err, tc.want, tc.says)
 			}
+			if why, err := totals.ReasonOf(t.Context(), r.s, err, r.at); err != nil || why != tc.why {
+				t.Errorf("the reason to begin is %q (%v), want %q", why, err, tc.why)
+			}
 			r.begin("second")
 			if got := r.advance(noon.Add(time.Hour)).Epoch.ID; got != "second" {
 				t.Errorf("the epoch is %s", got)
@@ -258,12 +266,21 @@ func TestTotalsThatCannotBeUsed(t *testing.T) {
 	r.commit(1, 0, 1)
 	other := r.at
 	other.Chain[0] ^= 1
-	a, err := totals.Begin(t.Context(), r.s, "first", other, noon)
+	a, err := totals.Begin(t.Context(), r.s, "first", totals.First, other, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.save(a, len(a.Batches))
-	if _, err := totals.Advance(t.Context(), r.s, r.at, noon, func() error { return nil }); !errors.Is(err, totals.ErrUnusable) || !strings.Contains(err.Error(), "of another history") {
+	_, err = totals.Advance(t.Context(), r.s, r.at, noon, func() error { return nil })
+	if !errors.Is(err, totals.ErrUnusable) || !strings.Contains(err.Error(), "of another history") {
 		t.Errorf("totals of another history: %v", err)
+	}
+	if why, err := totals.ReasonOf(t.Context(), r.s, err, r.at); err != nil || why != totals.History {
+		t.Errorf("the reason to begin is %q (%v), want %q", why, err, totals.History)
+	}
+	// A log without a bucket.
+	r = newRig(t)
+	if why, err := totals.ReasonOf(t.Context(), r.s, totals.ErrNone, r.at); err != nil || why != totals.First {
+		t.Errorf("the reason to begin is %q (%v), want %q", why, err, totals.First)
 	}
 }

@@ -68,6 +68,9 @@ const (
 	StoreUnreadable Code = "STORE_UNREADABLE"
 	// InvalidValue: Cloudflare's responses contain values that cannot be stored.
 	InvalidValue Code = "INVALID_VALUE"
+	// CountersRestarted: within a day, counters began again at zero, since their totals could
+	// not be used. About: the epoch that began.
+	CountersRestarted Code = "COUNTERS_RESTARTED"
 	// LeaseContested: another process with the same name takes the lease.
 	LeaseContested Code = "LEASE_CONTESTED"
 )
@@ -90,6 +93,7 @@ var codes = map[Code]struct {
 	BudgetShort:        {slog.LevelWarn, true},
 	InvalidValue:       {slog.LevelWarn, true},
 	BackfillStalled:    {slog.LevelWarn, true},
+	CountersRestarted:  {slog.LevelWarn, true},
 	StoreNotWritable:   {slog.LevelError, false},
 	StoreUnreadable:    {slog.LevelError, false},
 	LeaseContested:     {slog.LevelError, false},

@@ -65,19 +65,25 @@ func (c *Clock) Second() bucket.Time { return bucket.TimeOf(c.Now()) }
 // or lost too early. A database that is ahead of us, as in a demo that runs in the past,
 // has no effect.
 func (c *Clock) Read(ctx context.Context) (time.Time, error) {
+	now, _, err := c.ReadBoth(ctx)
+	return now, err
+}
+
+// ReadBoth is [Clock.Read], and what the database's clock said.
+func (c *Clock) ReadBoth(ctx context.Context) (now, database time.Time, err error) {
 	sent := c.local.Now()
 	head, err := c.database.Head(ctx)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("read the database's clock: %w", err)
+		return now, database, fmt.Errorf("read the database's clock: %w", err)
 	}
 	c.Observe(Database, sent, c.local.Now(), head.Now, 0)
 	// If the response took long, or this process was suspended meanwhile, a clock that
 	// was set ahead looks like latency.
 	now, said := c.Now(), head.Now.Add(tolerance)
 	if said.Before(now) {
-		return said, nil
+		return said, head.Now, nil
 	}
-	return now, nil
+	return now, head.Now, nil
 }
 
 // Skew is a source's clock minus ours when it was last observed; 0 if it was not.

@@ -11,6 +11,7 @@ import (
 	"github.com/weir-metrics/weir/internal/expo"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
+	"github.com/weir-metrics/weir/services/exposer/internal/gzpart"
 )
 
 // many is a reader with that many series in zones of 100, each with the parts that it has in
@@ -72,28 +73,36 @@ func cpu() time.Duration {
 
 func BenchmarkPage(b *testing.B) {
 	for _, o := range []counters.Options{{Format: expo.Text}, {Format: expo.OpenMetrics}, open} {
-		b.Run(fmt.Sprintf("%s,created=%t", o.Format, o.Created), func(b *testing.B) {
-			var before, after runtime.MemStats
-			runtime.GC()
-			runtime.ReadMemStats(&before)
-			r, _ := many(b, 100_000)
-			runtime.GC()
-			runtime.ReadMemStats(&after)
-			p, err := r.board.Page(nil, o)
-			if err != nil {
-				b.Fatal(err)
-			}
-			buf := p.Body
-			b.ReportAllocs()
-			began := cpu()
-			for b.Loop() {
-				if _, err := r.board.Page(buf[:0], o); err != nil {
-					b.Fatal(err)
+		for _, encoding := range []expo.Encoding{expo.Identity, expo.Gzip} {
+			b.Run(fmt.Sprintf("%s,created=%t,%s", o.Format, o.Created, encoding), func(b *testing.B) {
+				var before, after runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&before)
+				r, _ := many(b, 100_000)
+				runtime.GC()
+				runtime.ReadMemStats(&after)
+				var buf, zipped []byte
+				page := func() {
+					p, err := r.board.Page(buf[:0], o)
+					if err != nil {
+						b.Fatal(err)
+					}
+					buf = p.Body
+					if encoding == expo.Gzip { // as package web
+						zipped = gzpart.Append(zipped[:0], buf)
+					}
 				}
-			}
-			b.ReportMetric(float64((cpu()-began).Nanoseconds())/float64(b.N), "cpu-ns/op")
-			b.ReportMetric(float64(len(buf)), "B/page")
-			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/100_000, "B/series")
-		})
+				page()
+				b.ReportAllocs()
+				began := cpu()
+				for b.Loop() {
+					page()
+				}
+				b.ReportMetric(float64((cpu()-began).Nanoseconds())/float64(b.N), "cpu-ns/op")
+				b.ReportMetric(float64(len(buf)), "B/page")
+				b.ReportMetric(float64(len(zipped)), "B/zipped")
+				b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/100_000, "B/series")
+			})
+		}
 	}
 }

@@ -50,6 +50,13 @@ type compressor struct {
 func New(write func(emit func([]byte))) Part {
 	c := compressors.Get().(*compressor)
 	defer compressors.Put(c)
+	p := c.part(write)
+	p.Deflated = bytes.Clone(p.Deflated) // kept: without spare capacity
+	return p
+}
+
+// part is a part whose bytes are the compressor's until its next one.
+func (c *compressor) part(write func(emit func([]byte))) Part {
 	c.out.Reset()
 	c.deflate.Reset(&c.out)
 	var p Part
@@ -59,7 +66,7 @@ func New(write func(emit func([]byte))) Part {
 		_, _ = c.deflate.Write(raw) // writing to a bytes.Buffer cannot fail
 	})
 	_ = c.deflate.Flush()
-	p.Deflated = bytes.Clone(c.out.Bytes()) // kept: without spare capacity
+	p.Deflated = c.out.Bytes()
 	return p
 }
 
@@ -76,8 +83,11 @@ func (s *Sum) Add(p *Part) {
 }
 
 // Trailer closes a body of the parts added.
-func (s *Sum) Trailer() []byte {
-	t := []byte{3, 0} // the last block, which is empty
+func (s *Sum) Trailer() []byte { return s.end(nil) }
+
+// end appends the trailer.
+func (s *Sum) end(t []byte) []byte {
+	t = append(t, 3, 0) // the last block, which is empty
 	t = binary.LittleEndian.AppendUint32(t, s.crc)
 	return binary.LittleEndian.AppendUint32(t, uint32(s.size)) //nolint:gosec // modulo 2^32, as RFC 1952 says
 }

@@ -17,9 +17,11 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
-// pagesOfCounters are the buffers that pages of counters are rendered in: a page has the
-// length of all series, and a new one for each scrape would be most of the garbage.
-var pagesOfCounters = sync.Pool{New: func() any { return new([]byte) }}
+// pagesOfCounters are the buffers that pages of counters are rendered and compressed in: a page
+// has the length of all series, and new ones for each scrape would be most of the garbage.
+var pagesOfCounters = sync.Pool{New: func() any { return new(pageOfCounters) }}
+
+type pageOfCounters struct{ plain, zipped []byte }
 
 // counters serves the counters at the time of the request. Its allocations do not depend on
 // the number of series.
@@ -49,30 +51,25 @@ func (h *handler) serveCounters(w http.ResponseWriter, r *http.Request) (outcome
 	options.Format = expo.Negotiate(r.Header.Get("Accept"))
 	encoding := expo.NegotiateEncoding(r.Header.Get("Accept-Encoding"))
 
-	buf, _ := pagesOfCounters.Get().(*[]byte)
+	buf, _ := pagesOfCounters.Get().(*pageOfCounters)
 	defer pagesOfCounters.Put(buf)
-	page, err := h.Counters.Page((*buf)[:0], options)
+	page, err := h.Counters.Page(buf.plain[:0], options)
 	var none counters.Unavailable
 	if errors.As(err, &none) {
 		w.Header().Set("Retry-After", "15")
 		text(w, http.StatusServiceUnavailable, none.Error())
 		return none.Reason
 	}
-	*buf = page.Body
-	parts := [][]byte{page.Body}
+	body := page.Body
+	buf.plain = body
 	if encoding == expo.Gzip {
-		whole, sum := gzpart.New(func(emit func([]byte)) { emit(page.Body) }), gzpart.Sum{}
-		sum.Add(&whole)
-		parts = [][]byte{gzpart.Header, whole.Deflated, sum.Trailer()}
-	}
-	length := 0
-	for _, part := range parts {
-		length += len(part)
+		body = gzpart.Append(buf.zipped[:0], body)
+		buf.zipped = body
 	}
 
 	header := w.Header()
 	header.Set("Content-Type", options.Format.ContentType())
-	header.Set("Content-Length", strconv.Itoa(length))
+	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("Vary", "Accept, Accept-Encoding")
 	header.Set("Cache-Control", "no-store")
 	if encoding != expo.Identity {
@@ -86,22 +83,20 @@ func (h *handler) serveCounters(w http.ResponseWriter, r *http.Request) (outcome
 	if r.Method == http.MethodHead {
 		return "served"
 	}
-	if !h.limits.send(w, func(write func([]byte) error) error { return inChunks(parts, write) }) {
+	if !h.limits.send(w, func(write func([]byte) error) error { return inChunks(body, write) }) {
 		return "cut" // Content-Length told the client that the body is truncated
 	}
 	return "served"
 }
 
-// inChunks writes parts in chunks of at most [view.Chunk] bytes, until one cannot be written.
-func inChunks(parts [][]byte, write func([]byte) error) error {
-	for _, part := range parts {
-		for len(part) > 0 {
-			n := min(len(part), view.Chunk)
-			if err := write(part[:n]); err != nil {
-				return err
-			}
-			part = part[n:]
+// inChunks writes a body in chunks of at most [view.Chunk] bytes, until one cannot be written.
+func inChunks(body []byte, write func([]byte) error) error {
+	for len(body) > 0 {
+		n := min(len(body), view.Chunk)
+		if err := write(body[:n]); err != nil {
+			return err
 		}
+		body = body[n:]
 	}
 	return nil
 }

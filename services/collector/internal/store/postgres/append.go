@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,7 +23,7 @@ const columns = `revision, dataset, scope_kind, scope_id, window_start, window_e
 const appendSQL = `
 WITH moved AS (
 	UPDATE log SET head = $4, chain = $5, committed_at = coalesce($6::timestamptz, committed_at)
-	WHERE term = $1 AND head = $2 AND chain = $3
+	WHERE term = $1 AND head = $2 AND chain = $3 AND ($27::timestamptz IS NULL OR clock_timestamp() <= $27)
 	RETURNING head
 ), new AS (
 	SELECT e.*, $6::timestamptz AS committed_at
@@ -69,7 +70,7 @@ func (s *Store) Append(ctx context.Context, term store.Term, at bucket.Position,
 	}
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return bucket.Position{}, s.refused(ctx, term, at)
+		return bucket.Position{}, s.refused(ctx, term, at, &batch)
 	case duplicate(err):
 		e, _ := errors.AsType[*pgconn.PgError](err)
 		return bucket.Position{}, fmt.Errorf("append: %w: %s", store.ErrDuplicate, e.Detail)
@@ -88,13 +89,15 @@ func (s *Store) appendOnce(ctx context.Context, args []any) error {
 }
 
 // refused says why the log's row did not match.
-func (s *Store) refused(ctx context.Context, term store.Term, at bucket.Position) error {
+func (s *Store) refused(ctx context.Context, term store.Term, at bucket.Position, batch *store.Batch) error {
 	have, err := s.Head(ctx)
 	switch {
 	case err != nil:
 		return fmt.Errorf("append: %w", err)
 	case have.Term != term:
 		return fmt.Errorf("append: %w: the store has term %d, this process has %d", store.ErrDeposed, have.Term, term)
+	case have.Position == at && !batch.Deadline.IsZero():
+		return fmt.Errorf("append: %w, %s", store.ErrLate, batch.Deadline.UTC().Format(time.RFC3339Nano))
 	}
 	return fmt.Errorf("append: %w: head is %d, expected %d", store.ErrConflict, have.Revision, at.Revision)
 }
@@ -145,6 +148,6 @@ func appendArgs(term store.Term, at bucket.Position, batch *store.Batch) (bucket
 	return head, []any{
 		int64(term), number(at.Revision), at.Chain[:], number(head.Revision), head.Chain[:], timestamp,
 		kind, revision, dataset, scopeKind, scope, start, end, interval, rows, finality, origin, variant, chain, checksum, payload,
-		putKind, putKey, value, removeKind, removeKey,
+		putKind, putKey, value, removeKind, removeKey, nullable(batch.Deadline),
 	}, nil
 }

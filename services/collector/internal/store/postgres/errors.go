@@ -54,7 +54,7 @@ func failed(ctx context.Context, what string, write bool, err error) error {
 		return nil
 	}
 	for _, known := range []error{
-		store.ErrDeposed, store.ErrConflict, store.ErrDuplicate, store.ErrHeld, store.ErrCompacted,
+		store.ErrDeposed, store.ErrConflict, store.ErrDuplicate, store.ErrLate, store.ErrHeld, store.ErrCompacted,
 		store.ErrBeyondHead, store.ErrCorrupt, store.ErrUnavailable, store.ErrSchema, store.ErrDenied,
 		store.ErrInvalid, store.ErrEncoding,
 	} {

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
@@ -46,10 +47,11 @@ func (s *Store) Append(ctx context.Context, term store.Term, at bucket.Position,
 // of the two does not otherwise.
 func (s *Store) move(ctx context.Context, tx *sql.Tx, term store.Term, at, head bucket.Position, batch *store.Batch) error {
 	committed := millis(batch.CommittedAt)
+	late := !batch.Deadline.IsZero() && s.clock.Now().After(batch.Deadline)
 	committed.Valid = len(batch.Entries) > 0
 	moved, err := affected(tx.ExecContext(ctx, `UPDATE log SET head = ?, chain = ?, committed_at = coalesce(?, committed_at)
-		WHERE term = ? AND head = ? AND chain = ?`,
-		number(head.Revision), head.Chain[:], committed, int64(term), number(at.Revision), at.Chain[:]))
+		WHERE term = ? AND head = ? AND chain = ? AND NOT ?`,
+		number(head.Revision), head.Chain[:], committed, int64(term), number(at.Revision), at.Chain[:], late))
 	if err != nil || moved == 1 {
 		return err
 	}
@@ -59,6 +61,8 @@ func (s *Store) move(ctx context.Context, tx *sql.Tx, term store.Term, at, head 
 		return err
 	case have.Term != term:
 		return fmt.Errorf("%w: the store has term %d, this process has %d", store.ErrDeposed, have.Term, term)
+	case have.Position == at && late:
+		return fmt.Errorf("%w, %s", store.ErrLate, batch.Deadline.UTC().Format(time.RFC3339Nano))
 	}
 	return fmt.Errorf("%w: head is %d, expected %d", store.ErrConflict, have.Revision, at.Revision)
 }

@@ -162,6 +162,9 @@ func (s *Store) settle(ctx context.Context, o Options) error {
 	})
 }
 
+// Path is the absolute path of the database file.
+func (s *Store) Path() string { return s.path }
+
 // Close implements [store.Store].
 func (s *Store) Close() error {
 	var errs []error

@@ -102,6 +102,31 @@ func testDeposed(t *testing.T, d Driver) {
 	wantError(t, "append by a deposed leader at an old head", err, store.ErrDeposed)
 }
 
+// testLate: what arrives after its deadline is not committed, and changes nothing.
+func testLate(t *testing.T, d Driver) {
+	s := open(t, d)
+	l := lead(t, s, "a")
+	l.append(five(1, 0))
+	now := mustHead(t, s).Now
+	b := l.batch(five(1, 1))
+	b.Records = []store.Record{{Kind: "gap", Key: "1", Value: []byte(`{}`)}}
+	b.Deadline = now.Add(-time.Second)
+	_, err := s.Append(t.Context(), l.term, l.at, b)
+	wantError(t, "append after the deadline", err, store.ErrLate)
+	_, err = s.Append(t.Context(), l.term, bucket.Position{Revision: 9}, b)
+	wantError(t, "append elsewhere after the deadline", err, store.ErrConflict)
+	if h := mustHead(t, s); h.Position != l.at {
+		t.Errorf("head moved to %v", h.Position)
+	}
+	if r, _ := s.Records(t.Context(), "gap"); len(r) != 0 {
+		t.Errorf("a late append wrote records: %v", r)
+	}
+	b.Deadline = now.Add(time.Hour)
+	if _, err := s.Append(t.Context(), l.term, l.at, b); err != nil {
+		t.Errorf("append before the deadline: %v", err)
+	}
+}
+
 func testConflict(t *testing.T, d Driver) {
 	s := open(t, d)
 	l := lead(t, s, "a")

@@ -57,6 +57,7 @@ func Run(t *testing.T, d Driver) {
 		{"Append/Deposed", testDeposed},
 		{"Append/Conflict", testConflict},
 		{"Append/Duplicate", testDuplicate},
+		{"Append/Late", testLate},
 		{"Append/Refused", testRefused},
 		{"Append/Race", testAppendRace},
 		{"Append/Large", testLarge},
