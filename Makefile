@@ -8,6 +8,8 @@ SHELL := /usr/bin/env bash -euo pipefail
 
 tool = GOWORK=off go tool -modfile=tools/$(1).mod
 version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# With which the chart names its images.
+app_version := $(shell sed -n 's/^appVersion: *//p' deploy/helm/weir/Chart.yaml)
 ldflags = -s -w -X github.com/weir-metrics/weir/internal/cli.version=$(version)
 
 .PHONY: help
@@ -41,7 +43,8 @@ build: ## static binaries in bin/
 image: build ## container images weir/collector, weir/exposer and weir/weir, from bin/ and nothing else
 	mkdir -p bin/data
 	for name in collector exposer weir; do \
-		docker build --file deploy/Dockerfile --target $$name --tag weir/$$name:$(version) bin; \
+		docker build --file deploy/Dockerfile --target $$name --tag weir/$$name:$(version) --tag weir/$$name:$(app_version) \
+			--label org.opencontainers.image.version=$(version) --label org.opencontainers.image.revision=$$(git rev-parse HEAD) bin; \
 	done
 
 ##@ test

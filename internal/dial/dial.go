@@ -61,7 +61,7 @@ const balanced = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 // two minutes, and during the backoff every call fails at once, so a follower
 // would notice a restarted collector minutes late.
 var redial = grpc.ConnectParams{
-	Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 10 * time.Second},
+	Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
 	MinConnectTimeout: 10 * time.Second, // per address; the next address waits for it
 }
 
@@ -69,10 +69,10 @@ var redial = grpc.ConnectParams{
 // so an unreachable collector is not an error here. The watch, if not nil, is told
 // when files are reloaded.
 func Open(c Config, watch *reload.Watch) (*grpc.ClientConn, error) {
-	return open(c, watch)
+	return open(c, watch, net.DefaultResolver.LookupHost)
 }
 
-func open(c Config, watch *reload.Watch, more ...grpc.DialOption) (*grpc.ClientConn, error) {
+func open(c Config, watch *reload.Watch, find lookup, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	trust, err := transport(c, watch)
 	if err != nil {
 		return nil, err
@@ -95,8 +95,17 @@ func open(c Config, watch *reload.Watch, more ...grpc.DialOption) (*grpc.ClientC
 		}
 		options = append(options, grpc.WithPerRPCCredentials(token))
 	}
-	target := "dns:///" + c.Addresses[0]
-	if len(c.Addresses) > 1 {
+	var target string
+	switch len(c.Addresses) {
+	case 1:
+		host, port, err := net.SplitHostPort(c.Addresses[0])
+		if err != nil {
+			return nil, fmt.Errorf("collector address %q: %w", c.Addresses[0], err)
+		}
+		name := &names{host: host, port: port, lookup: find}
+		options = append(options, grpc.WithResolvers(name))
+		target = name.Scheme() + ":///" + c.Addresses[0]
+	default:
 		list := manual.NewBuilderWithScheme("weir")
 		var addresses []resolver.Address
 		for _, a := range c.Addresses {

@@ -88,6 +88,9 @@ type Collector struct {
 	writes  *writes.Watch
 	dying   atomic.Pointer[error] // why each term of this process ends immediately
 
+	accepted atomic.Bool            // Cloudflare has accepted a token of this store at some time
+	refusal  atomic.Pointer[string] // why not; nil: unknown
+
 	open     func(ctx context.Context) (store.Store, error)
 	assemble func() error          // creates the parts that need the store
 	away     atomic.Pointer[error] // why there is no store yet; nil: there is
@@ -205,7 +208,8 @@ func (c *Collector) assembled(datasets *catalogue.Catalogue, ways []upstream.Cre
 	config, deps := c.config, c.deps
 	c.poller = poll.New(poll.Config{
 		Store: c.store, Credentials: ways, Clock: deps.Clock, Catalogue: datasets,
-		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Writes: c.writes, Unreadable: spoiled, Passed: func() { c.dies(nil) }, Logger: deps.Logger,
+		Metrics: poll.NewMetrics(deps.Registry), Trouble: c.trouble, Writes: c.writes, Unreadable: spoiled, Passed: func() { c.dies(nil) },
+		Accepted: func() { c.accepted.Store(true) }, Logger: deps.Logger,
 		Lookback: config.Lookback, Retention: config.retention(), Interval: config.Interval, LeaseTTL: lease.DefaultTTL,
 		Seed: uint64(time.Now().UnixNano()),
 	})
@@ -300,6 +304,8 @@ func (c *Collector) serve(ctx context.Context) error {
 	g.AddUnder(served, c.feed.Run)
 	// Serves the BucketService.
 	g.Add(func(ctx context.Context) error { defer close(served); return c.grpc.Run(ctx, listener) })
+	// Learns whether Cloudflare has accepted a token.
+	g.Add(c.watchAcceptance)
 	// Reports readiness to the gRPC health service.
 	g.Add(func(ctx context.Context) error {
 		for {
@@ -381,7 +387,8 @@ func (c *Collector) contested(holder string) {
 }
 
 // ready returns an error if the store does not respond, if this process cannot write to
-// it, or if its state prevents leading. Leaders and standbys are both ready.
+// it, if its state prevents leading, or if the store is new and Cloudflare has not accepted
+// a token. Leaders and standbys are both ready.
 func (c *Collector) ready() error {
 	if err := c.away.Load(); err != nil {
 		return fmt.Errorf("the store does not respond: %w", *err)
@@ -395,7 +402,7 @@ func (c *Collector) ready() error {
 	if err := c.dying.Load(); err != nil {
 		return *err
 	}
-	return nil
+	return c.Accepted()
 }
 
 // door returns the configuration of the gRPC listener: TLS and authorization.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
@@ -18,6 +19,7 @@ import (
 func Commands() []cli.Command {
 	var run, database, list Config
 	var grants Grants
+	var patience time.Duration
 	return []cli.Command{
 		{
 			Name: "run", Summary: "collect and serve until stopped",
@@ -33,11 +35,13 @@ func Commands() []cli.Command {
 		},
 		{
 			Name: "migrate", Summary: "bring the database schema up to this version",
-			Help: "Idempotent, and safe to run concurrently. A collector of the previous minor version continues to work on the migrated schema. If Postgres does not respond, the command waits for up to a minute.\n\n" +
+			Help: "Idempotent, and safe to run concurrently. A collector of the previous minor version continues to work on the migrated schema. If Postgres does not respond, the command waits for it, for up to --migrate-wait, and logs that it does.\n\n" +
 				"On Postgres the role that migrates owns the tables. Run the collector as another role; --grant-writer grants it the rights that it needs.",
-			Settings: slices.Concat(database.DatabaseSettings(), grants.Settings()),
+			Settings: slices.Concat(database.DatabaseSettings(), grants.Settings(), []cli.Setting{
+				{Env: "WEIR_MIGRATE_WAIT", Default: "1m", Value: cli.Duration(&patience, 0, mostMigrateWait), Help: "how long to wait for a Postgres that does not respond"},
+			}),
 			Run: func(ctx context.Context, _ []string) error {
-				return migrate(ctx, database, grants, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+				return migrate(ctx, database, grants, patience, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 			},
 		},
 		driftCommand(),

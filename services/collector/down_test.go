@@ -9,7 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
 	"github.com/weir-metrics/weir/internal/cli"
+	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/pgtest"
 	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector"
@@ -29,10 +32,11 @@ func TestPostgresDownAtStart(t *testing.T) {
 		}
 		close(migrated)
 	}()
-	config, err := load("WEIR_DATABASE_URL="+dsn, "WEIR_MIGRATE=true", "WEIR_CLOUDFLARE_URL=http://127.0.0.1:9")
+	config, err := load("WEIR_DATABASE_URL="+dsn, "WEIR_MIGRATE=true", "WEIR_CLOUDFLARE_URL="+cfsimtest.Start(t, cfsimtest.New(t, cfsim.Demo(clock.System(), 1))))
 	if err != nil {
 		t.Fatal(err)
 	}
+	config.Token = cli.NewSecret(cfsim.DemoToken)
 	log, said := testkit.RecordingLogger(t)
 	ops := testkit.Listen(t)
 	page := func(path string) (int, string) {

@@ -30,9 +30,11 @@ import (
 // seconds.
 const speed = 30
 
-// held lets nothing through to Cloudflare until it is opened.
+// held lets no query through to Cloudflare until it is opened, and no list either if all is
+// set.
 type held struct {
 	next http.RoundTripper
+	all  bool
 	open chan struct{}
 	once sync.Once
 }
@@ -41,6 +43,9 @@ func (h *held) release() { h.once.Do(func() { close(h.open) }) }
 
 // RoundTrip implements [http.RoundTripper].
 func (h *held) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !h.all && !strings.HasSuffix(r.URL.Path, "/graphql") {
+		return h.next.RoundTrip(r)
+	}
 	select {
 	case <-h.open:
 		return h.next.RoundTrip(r)
@@ -70,7 +75,7 @@ func newWorld(t *testing.T, account string) *world {
 	clk := clock.Chasing(time.Now().Add(-12*time.Hour), speed)
 	conf := cfsim.Demo(clk, 1)
 	conf.Accounts[1].Name = account
-	w := &world{clock: clk, gate: &held{next: cfsimtest.Transport(cfsimtest.New(t, conf)), open: make(chan struct{})}}
+	w := &world{clock: clk, gate: &held{next: cfsimtest.Transport(cfsimtest.New(t, conf)), all: true, open: make(chan struct{})}}
 	t.Cleanup(w.gate.release)
 	return w
 }
@@ -82,11 +87,16 @@ func (w *world) join(t *testing.T, environ ...string) *member {
 		t.Fatal(err)
 	}
 	config.Token = cli.NewSecret(cfsim.DemoToken)
+	return run(t, config, collector.Deps{Clock: w.clock, BudgetClock: w.clock, Transport: w.gate, OpenStore: w.open})
+}
+
+// run runs a collector until the test ends.
+func run(t *testing.T, config collector.Config, deps collector.Deps) *member {
+	t.Helper()
 	log, logs := testkit.RecordingLogger(t)
 	data, ops := testkit.Listen(t), testkit.Listen(t)
-	c, err := collector.New(t.Context(), config, collector.Deps{
-		Clock: w.clock, BudgetClock: w.clock, Transport: w.gate, Logger: log, GRPC: data, Ops: ops, OpenStore: w.open,
-	})
+	deps.Logger, deps.GRPC, deps.Ops = log, data, ops
+	c, err := collector.New(t.Context(), config, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,6 +256,7 @@ func TestUnwritableStore(t *testing.T) {
 				}
 			}
 			w := newWorld(t, "Example Labs")
+			w.gate.all = false // the token is accepted, so that collectors are ready before
 			url := "WEIR_DATABASE_URL=" + strings.Replace(dsn, "postgres@", "weir_writer@", 1)
 			leader := w.join(t, url, "WEIR_COLLECTOR_NAME=first")
 			leader.leads()
@@ -256,6 +267,8 @@ func TestUnwritableStore(t *testing.T) {
 				}
 				return nil
 			})
+			leader.readiness(http.StatusOK, "is ready")
+			standby.readiness(http.StatusOK, "is ready")
 			before := pgtest.Exec(t, admin, `SELECT term, holder FROM log`)
 
 			act(c.harm)

@@ -18,9 +18,9 @@ const (
 	// that does not respond.
 	leastWait = 500 * time.Millisecond
 	mostWait  = 10 * time.Second
-	// migrateWait is how long a migration waits: it is a command that ends, and
+	// mostMigrateWait bounds how long a migration may wait: it is a command that ends, and
 	// its caller (an init container, a unit, a person) can run it again.
-	migrateWait = time.Minute
+	mostMigrateWait = 24 * time.Hour
 )
 
 // waits reports whether err is a condition of Postgres that may pass by itself: it does
@@ -54,9 +54,10 @@ func wait(ctx context.Context, log *slog.Logger, err error, do func(context.Cont
 	return err
 }
 
-// migrate runs "collector migrate": the schema, then the rights.
-func migrate(ctx context.Context, c Config, g Grants, log *slog.Logger) error {
-	return patiently(ctx, log, func(ctx context.Context) error {
+// migrate runs "collector migrate": the schema, then the rights. It waits for the database
+// for up to a time.
+func migrate(ctx context.Context, c Config, g Grants, most time.Duration, log *slog.Logger) error {
+	return patiently(ctx, log, most, func(ctx context.Context) error {
 		if err := Migrate(ctx, c); err != nil {
 			return err
 		}
@@ -67,13 +68,13 @@ func migrate(ctx context.Context, c Config, g Grants, log *slog.Logger) error {
 	})
 }
 
-// patiently runs do and waits for the database for up to migrateWait.
-func patiently(ctx context.Context, log *slog.Logger, do func(context.Context) error) error {
-	bounded, cancel := context.WithTimeout(ctx, migrateWait)
+// patiently runs do and waits for the database for up to a time.
+func patiently(ctx context.Context, log *slog.Logger, most time.Duration, do func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	err := do(ctx)
 	if err = wait(bounded, log, err, do); waits(ctx, err) && ctx.Err() == nil {
-		return fmt.Errorf("gave up after %s: %w", migrateWait, err)
+		return fmt.Errorf("gave up after %s (WEIR_MIGRATE_WAIT): %w", most, err)
 	}
 	return err
 }

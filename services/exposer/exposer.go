@@ -49,7 +49,11 @@ type Deps struct {
 	Data, Ops net.Listener
 	// Registry receives the exposer's own metrics.
 	Registry *prometheus.Registry
-	// Backoff bounds the pauses between streams; tests shorten them.
+	// Ready, if not nil, is a further condition of readiness on the operations listener, with
+	// the reason that it does not hold.
+	Ready func() error
+	// Backoff bounds the pauses between streams, which are 5 s at most by default; tests
+	// shorten them.
 	Backoff client.Backoff
 }
 
@@ -68,6 +72,10 @@ type Exposer struct {
 	secrets  *reload.Watch
 }
 
+// longestPause is the longest pause between two streams. After an outage of the collectors or
+// their database every exposer follows again within it, and two streams of each are little work.
+const longestPause = 5 * time.Second
+
 // counting is the counters of an exposer.
 type counting struct {
 	board    *counters.Board
@@ -85,6 +93,9 @@ func New(config Config, deps Deps) (_ *Exposer, err error) {
 	}
 	if deps.Registry == nil {
 		deps.Registry = prometheus.NewRegistry()
+	}
+	if deps.Backoff.Max == 0 {
+		deps.Backoff.Max = longestPause
 	}
 	x := &Exposer{config: config, deps: deps, close: func() error { return nil }}
 	x.secrets = reload.NewWatch(deps.Logger, deps.Clock.Now)
@@ -129,9 +140,19 @@ func New(config Config, deps Deps) (_ *Exposer, err error) {
 	build := cli.BuildInfo()
 	x.ops, err = ops.New(ops.Config{
 		Service: "weir-exposer", Summary: "Final Cloudflare buckets as Prometheus samples, at their own timestamps.",
-		Version: build.Version, Revision: build.Revision, Registry: deps.Registry, Ready: x.board.Ready, Pprof: config.Pprof, Logger: deps.Logger,
+		Version: build.Version, Revision: build.Revision, Registry: deps.Registry, Ready: x.ready, Pprof: config.Pprof, Logger: deps.Logger,
 	})
 	return x, err
+}
+
+// ready returns an error until there is a complete view and the condition of Deps holds.
+func (x *Exposer) ready() error {
+	if x.deps.Ready != nil {
+		if err := x.deps.Ready(); err != nil {
+			return err
+		}
+	}
+	return x.board.Ready()
 }
 
 // count builds the counters, which have a stream of their own: a collector that does not

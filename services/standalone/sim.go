@@ -113,6 +113,12 @@ func secondToken(c *cfsim.Config) string {
 	return t.Secret
 }
 
+// simGreeting says how to use a simulator on these listen addresses.
+func simGreeting(api, admin string) string {
+	return fmt.Sprintf("weir sim: WEIR_CLOUDFLARE_URL=http://%s%s CF_API_TOKEN=%s\nweir sim: admin at http://%s/\n",
+		reachable(api), cfsim.Prefix, cfsim.DemoToken, reachable(admin))
+}
+
 func (s *simSettings) run(ctx context.Context) error {
 	clk := clock.System()
 	if !s.at.IsZero() {
@@ -151,7 +157,7 @@ func (s *simSettings) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("admin listener: %w", err), api.Close())
 	}
-	fmt.Printf("weir sim: WEIR_CLOUDFLARE_URL=http://%s/client/v4 CF_API_TOKEN=%s\nweir sim: admin at http://%s/\n", api.Addr(), cfsim.DemoToken, admin.Addr())
+	fmt.Print(simGreeting(api.Addr().String(), admin.Addr().String()))
 	if second != "" {
 		fmt.Printf("weir sim: a second token, of another user and for one account: %s\n", second)
 	}

@@ -54,6 +54,7 @@ func Run(ctx context.Context, c collector.Config, x exposer.Config, deps Deps) e
 	}
 	follower, err := exposer.New(x, exposer.Deps{
 		Clock: deps.Clock, Logger: deps.Logger.With("service", "exposer"), Conn: conn, Data: deps.Data, Ops: deps.ExposerOps,
+		Ready: served.Accepted,
 	})
 	if err != nil {
 		return errors.Join(err, conn.Close(), served.Close(), listener.Close())

@@ -96,8 +96,11 @@ func checkStatic(dir string) error {
 	return errors.Join(wrong...)
 }
 
-// checkDockerfile sees to it that an image is a binary and nothing else, and
-// that it does not run as root.
+// imageLabels say of every image what it is and where it comes from.
+var imageLabels = []string{"org.opencontainers.image.title=", "org.opencontainers.image.description=", "org.opencontainers.image.source="}
+
+// checkDockerfile sees to it that an image is a binary and nothing else, that it has
+// labels, and that it does not run as root.
 func checkDockerfile(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -110,18 +113,25 @@ func checkDockerfile(path string) error {
 }
 
 func checkStages(text string) error {
-	names, user := []string{}, "0"
+	names, user, labels := []string{}, "0", ""
 	ended := func() error {
 		uid, _, _ := strings.Cut(user, ":")
 		if n, err := strconv.Atoi(uid); len(names) > 0 && (err != nil || n == 0) {
 			return fmt.Errorf("%s runs as user %q; a number other than 0 is wanted, which Kubernetes can check", names[len(names)-1], user)
+		}
+		for _, l := range imageLabels {
+			if len(names) > 0 && !strings.Contains(labels, l) {
+				return fmt.Errorf("%s has no label %s", names[len(names)-1], strings.TrimSuffix(l, "="))
+			}
 		}
 		return nil
 	}
 	for line := range strings.Lines(text) {
 		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch word {
-		case "", "EXPOSE", "WORKDIR", "VOLUME", "LABEL", "COPY":
+		case "LABEL":
+			labels += rest + "\n"
+		case "", "EXPOSE", "WORKDIR", "VOLUME", "COPY":
 			if word == "COPY" && strings.Contains(rest, "--from=") {
 				return fmt.Errorf("%s: nothing comes from another image", strings.TrimSpace(line))
 			}
@@ -133,7 +143,7 @@ func checkStages(text string) error {
 			if base != "scratch" {
 				return fmt.Errorf("%s is made from %s; scratch is wanted", name, base)
 			}
-			names, user = append(names, name), "0"
+			names, user, labels = append(names, name), "0", ""
 		case "USER":
 			user = rest
 		case "ENTRYPOINT", "CMD":

@@ -41,6 +41,7 @@ type discoverer struct {
 	unreadable *unreadable.Register
 	failed     func(ctx context.Context, l *line, level slog.Level, what string, err error) error
 	save       func(context.Context, *roster.Contents, []*roster.Scope) error
+	accept     func(ctx context.Context, now bucket.Time) error
 
 	damaged []store.Unreadable // records of scopes that cannot be read
 	odd     map[string]bool    // zones with a problem of their names on the board
@@ -66,6 +67,9 @@ func (d *discoverer) discover(ctx context.Context, now bucket.Time) (moved []buc
 	maps.DeleteFunc(fresh, func(_ *line, is bool) bool { return !is })
 	if len(fresh) == 0 {
 		return nil, nil
+	}
+	if err := d.accept(ctx, now); err != nil {
+		return nil, err
 	}
 	return d.compare(ctx, now, fresh)
 }

@@ -45,6 +45,9 @@ func (p *Poller) load(ctx context.Context, won store.Lease) (*state, error) {
 	if err := s.loadRecords(ctx, now, p.config.Store, p.config.Unreadable); err != nil {
 		return nil, err
 	}
+	if err := s.acceptance.load(ctx, p.config.Store); err != nil {
+		return nil, err
+	}
 	if err := s.drift.load(ctx, p.config.Store, p.config.Unreadable); err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ type Config struct {
 	Trouble     *trouble.Board // optional
 	Writes      *writes.Watch  // optional
 	Passed      func()         // optional; called after each pass that succeeded
+	Accepted    func()         // optional; called when Cloudflare has accepted a token of this store for the first time
 	// Unreadable records entries and records that cannot be read. Optional.
 	Unreadable *unreadable.Register
 	Logger     *slog.Logger

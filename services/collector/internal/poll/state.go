@@ -34,6 +34,7 @@ type state struct {
 	sender     *sender
 	asker      *asker
 	settings   *settings
+	acceptance *acceptance
 	discoverer *discoverer
 	retention  *retention
 	counting   *counting
@@ -73,9 +74,14 @@ func (p *Poller) compose(won store.Lease, now bucket.Time) *state {
 		env: e, faults: s.faults, books: s.books, lines: all, sender: s.sender, journal: log,
 		take: s.judge.take, aside: s.settings.aside, serve: s.serveWaiting,
 	}
+	s.acceptance = &acceptance{commit: s.writer.commit, tell: func() {
+		if c.Accepted != nil {
+			c.Accepted()
+		}
+	}}
 	s.discoverer = &discoverer{
 		env: e, books: s.books, lines: all, lookback: c.Lookback, unreadable: c.Unreadable,
-		failed: s.sender.upstreamFailed, save: s.writer.save, odd: map[string]bool{},
+		failed: s.sender.upstreamFailed, save: s.writer.save, accept: s.acceptance.accept, odd: map[string]bool{},
 	}
 	s.retention = &retention{
 		env: e, store: c.Store, keep: c.Retention, term: won.Term, commit: s.writer.commit, writes: c.Writes, unreadable: c.Unreadable,

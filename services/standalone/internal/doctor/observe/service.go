@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/weir-metrics/weir/internal/dial"
 	adminv1 "github.com/weir-metrics/weir/proto/gen/weir/admin/v1"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/standalone/internal/doctor"
@@ -67,7 +68,7 @@ func explain(run context.Context, err error) error {
 	}
 	switch s.Code() {
 	case codes.Unavailable:
-		if s.Message() == noAddress {
+		if s.Message() == noAddress || strings.Contains(s.Message(), dial.NoAddress) {
 			return errors.New("its name has no address now: no process is ready behind it, or the name is wrong")
 		}
 		return fmt.Errorf("it does not respond: %s", s.Message())
