@@ -113,6 +113,12 @@ func (r rendered) single(name string) string {
 	return v.Encode()
 }
 
+// Stale reports whether the stream time is old.
+func (r rendered) Stale() bool {
+	lag := r.Exposer.LagSeconds
+	return lag == nil || *lag > int64(statuspage.StreamStale/time.Second)
+}
+
 // Further is the query of the page that is so many pages further.
 func (r rendered) Further(further int) string { return r.Query.URL(r.Page.Page + further) }
 
