@@ -43,6 +43,7 @@ type Range struct {
 // positive; a longer one than 4,800 days is that.
 func NewRange(name string, length time.Duration, now time.Time) Range {
 	width := widths[len(widths)-1]
+	length = min(length, mostCells*width)
 	for _, w := range widths {
 		if (length+w-1)/w <= mostCells {
 			width = w
