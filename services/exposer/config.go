@@ -24,6 +24,7 @@ type Config struct {
 	HardSamples      int
 	MaxScrapes       int
 	Counters         bool
+	Status           bool
 	BackfillMaxHours int
 	MaxBackfills     int
 	Interval         time.Duration // default step of /cloudflare/backfill
@@ -44,10 +45,11 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "WEIR_REPLAY_HARD_SAMPLES", Default: "250000", Value: cli.Int(&c.HardSamples, 1, 10_000_000), Help: "hard limit on the samples of /metrics; above it /metrics answers 503"},
 		{Env: "WEIR_EXPOSER_MAX_SCRAPES", Default: "64", Value: cli.Int(&c.MaxScrapes, 1, 10_000), Help: "maximum number of concurrent scrapes, of /metrics and of /counters each"},
 		{Env: "WEIR_EXPOSER_COUNTERS", Default: "true", Value: cli.Bool(&c.Counters), Help: "serve /counters, which takes a second stream from the collector and memory for each series"},
+		{Env: "WEIR_EXPOSER_STATUS", Default: "true", Value: cli.Bool(&c.Status), Help: "serve the status page, /status, /status/scope and /status.json, which show names and states of zones and accounts"},
 		{Env: "CF_BACKFILL_MAX_HOURS", Default: "168", Value: cli.Int(&c.BackfillMaxHours, 1, 24*3660), Help: "maximum range of one backfill request, in hours; a range given by the parameter hours starts at the preceding midnight UTC"},
 		{Env: "WEIR_EXPOSER_MAX_BACKFILLS", Default: "2", Value: cli.Int(&c.MaxBackfills, 1, 100), Help: "maximum number of concurrent backfill requests"},
 		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "default of the parameter step_seconds of /cloudflare/backfill"},
-		{Env: "WEIR_EXPOSER_LISTEN", Default: ":9810", Value: cli.Address(&c.Listen), Help: "address of the data listener: /metrics, /counters, /backfill"},
+		{Env: "WEIR_EXPOSER_LISTEN", Default: ":9810", Value: cli.Address(&c.Listen), Help: "address of the data listener: /metrics, /counters, /backfill, /status"},
 		{Env: "WEIR_EXPOSER_WEB_CONFIG_FILE", Value: cli.Text(&c.WebConfig), Help: "Prometheus web configuration file (TLS, basic authentication) of the data listener; reloaded for each request"},
 		{Env: "WEIR_EXPOSER_OPS_LISTEN", Default: ":9811", Value: cli.Address(&c.OpsListen), Help: "address of the operations listener: own metrics, health"},
 		{Env: "WEIR_EXPOSER_OPS_WEB_CONFIG_FILE", Value: cli.Text(&c.OpsWebConfig), Help: "Prometheus web configuration file of the operations listener; reloaded for each request"},

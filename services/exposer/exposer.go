@@ -29,6 +29,7 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
+	"github.com/weir-metrics/weir/services/exposer/internal/inquiry"
 	"github.com/weir-metrics/weir/services/exposer/internal/meter"
 	"github.com/weir-metrics/weir/services/exposer/internal/pages"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
@@ -238,8 +239,12 @@ func (x *Exposer) handler() http.Handler {
 	if x.counting != nil {
 		board = x.counting.board
 	}
+	var desk *inquiry.Desk
+	if x.config.Status {
+		desk = inquiry.New(collector, x.board.Now, x.deps.Logger)
+	}
 	return web.New(web.Config{
-		Board: x.board, Counters: board, Store: collector, Status: collector, Meter: x.meter,
+		Board: x.board, Counters: board, Store: collector, Status: collector, Inquiry: desk, Meter: x.meter,
 		MaxScrapes: x.config.MaxScrapes, MaxBackfills: x.config.MaxBackfills,
 		MaxBackfillHours: x.config.BackfillMaxHours, CollectionInterval: x.config.Interval,
 		Version: cli.BuildInfo().String(), Logger: x.deps.Logger,

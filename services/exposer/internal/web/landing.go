@@ -30,6 +30,7 @@ type page struct {
 	NoZones  bool      // the collector has no zone, so "complete" means nothing
 	// NoAccounts: the same for datasets about accounts.
 	NoAccounts bool
+	Status     bool // there is a status page
 	Simulated  bool
 	Store      string
 	Revision   uint64
@@ -65,7 +66,7 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer h.pages.Release()
-	p := page{Version: h.Version, Hours: h.Board.Hours(), Host: r.Host}
+	p := page{Version: h.Version, Status: h.Inquiry != nil, Hours: h.Board.Hours(), Host: r.Host}
 	if err := h.Board.Ready(); err != nil {
 		p.NotReady = err.Error()
 	}

@@ -26,8 +26,8 @@ type limits struct {
 	backfill time.Duration
 	// answer is the timeout for sending a small response.
 	answer time.Duration
-	// pages limits concurrent landing pages.
-	pages int
+	// pages limits concurrent landing pages, and statuses status pages.
+	pages, statuses int
 }
 
 var defaultLimits = limits{
@@ -35,7 +35,7 @@ var defaultLimits = limits{
 	stall:    10 * time.Second, scrape: time.Minute,
 	backfillStall: time.Minute, backfill: time.Hour,
 	answer: 10 * time.Second,
-	pages:  8,
+	pages:  8, statuses: 8,
 }
 
 // chunk is how many bytes of a backfill are written under one deadline.

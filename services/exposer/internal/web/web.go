@@ -1,13 +1,13 @@
 // Package web serves the exposer's data port: /metrics with the replay, /counters,
-// /backfill with history, a landing page, and the two probes. Requests are answered from
-// memory or, for a backfill, from the collector's store; none ever causes a request
-// to Cloudflare (G6).
+// /backfill with history, the status page, a landing page, and the two probes. Requests are
+// answered from memory or, for a backfill and the status page, from the collector's store;
+// none ever causes a request to Cloudflare (G6).
 //
 // A truncated response is always recognisable: responses from memory have a
 // Content-Length, and a stream that fails is aborted rather than terminated
 // properly.
 //
-// Scrapes of either page, backfills and landing pages have separate concurrency limits, and the
+// Scrapes of either page, backfills, status and landing pages have separate concurrency limits, and the
 // probes have none, so that slow or greedy clients of one do not block the others;
 // limits.go has the limits.
 package web
@@ -24,6 +24,7 @@ import (
 	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
+	"github.com/weir-metrics/weir/services/exposer/internal/inquiry"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
@@ -47,7 +48,9 @@ type Config struct {
 	// Status returns the collector's problems for the landing page; nil: the
 	// page shows none.
 	Status Status
-	Meter  Meter
+	// Inquiry asks the collector for the status page; nil: it is not served, by a setting.
+	Inquiry *inquiry.Desk
+	Meter   Meter
 	// MaxScrapes and MaxBackfills limit concurrent requests. Further scrapes
 	// wait for a moment; further backfills are rejected at once.
 	MaxScrapes, MaxBackfills int
@@ -68,7 +71,7 @@ func New(cfg Config) http.Handler {
 	}
 	h := &handler{
 		Config: cfg, scrapes: make(proc.Semaphore, cfg.MaxScrapes), counterScrapes: make(proc.Semaphore, cfg.MaxScrapes), backfills: make(proc.Semaphore, cfg.MaxBackfills),
-		pages: make(proc.Semaphore, cfg.limits.pages), problems: newProblems(cfg.Status), often: quiet.New(cfg.Logger, time.Minute),
+		pages: make(proc.Semaphore, cfg.limits.pages), statuses: make(proc.Semaphore, cfg.limits.statuses), problems: newProblems(cfg.Status), often: quiet.New(cfg.Logger, time.Minute),
 	}
 	mux := http.NewServeMux()
 	// GET patterns answer HEAD too; other methods get 405 with Allow.
@@ -79,6 +82,7 @@ func New(cfg Config) http.Handler {
 		Hours: cfg.MaxBackfillHours, Step: cfg.CollectionInterval, Extend: true,
 	}))
 	mux.HandleFunc("GET /{$}", h.landing)
+	h.handleStatus(mux)
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "weir-exposer is healthy") })
 	mux.HandleFunc("GET /-/ready", h.ready)
 	return mux
@@ -86,9 +90,10 @@ func New(cfg Config) http.Handler {
 
 type handler struct {
 	Config
-	scrapes, counterScrapes, backfills, pages proc.Semaphore
-	problems                                  *problems
-	often                                     *quiet.Log // for errors that may repeat with every request
+	scrapes, counterScrapes, backfills, pages, statuses proc.Semaphore
+
+	problems *problems
+	often    *quiet.Log // for errors that may repeat with every request
 }
 
 func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
