@@ -70,6 +70,12 @@ func (d *Dataset) section(b *strings.Builder) {
 		if len(l.Deny) > 0 {
 			fmt.Fprintf(b, "; without %v", l.Deny)
 		}
+		for _, label := range sortedKeys(l.Only) {
+			fmt.Fprintf(b, "; only %s %v", label, l.Only[label])
+		}
+		for _, label := range sortedKeys(l.Except) {
+			fmt.Fprintf(b, "; without %s %v", label, l.Except[label])
+		}
 		b.WriteString(".\n")
 	}
 }
