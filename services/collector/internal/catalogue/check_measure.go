@@ -34,6 +34,9 @@ func badFilter(name string, value any) string {
 // scaledField are names of fields whose unit is known from their name.
 var scaledField = regexp.MustCompile(`(Ms|Us)$`)
 
+// averages are fields whose values of several groups have an average.
+var averages = regexp.MustCompile(`^(avg|ratio|dimensions)\.`)
+
 func (s *spec) checkMeasure(v *variantSpec, m *measureSpec, wrong func(format string, args ...any)) {
 	f := s.family(m.Family)
 	if f == nil {
@@ -57,6 +60,9 @@ func (s *spec) checkMeasure(v *variantSpec, m *measureSpec, wrong func(format st
 		if len(m.When[dim]) == 0 {
 			wrong("condition on %q without values", dim)
 		}
+	}
+	if dim, ok := strings.CutPrefix(m.Field, "dimensions."); ok && !slices.Contains(v.Dimensions, dim) {
+		wrong("field is %s; %s must be a dimension of the variant", m.Field, dim)
 	}
 	s.checkKind(m, f, wrong)
 	s.checkScale(m, f, wrong)
@@ -111,8 +117,8 @@ func (s *spec) checkKind(m *measureSpec, f *familySpec, wrong func(format string
 		wrong("has weight and join %s; groups are joined in one way", m.Join)
 	case m.Weight != "" && kindOfField(m.Weight) != amountField:
 		wrong("weight is %s, which is %s; it must be an amount, such as count", m.Weight, kindOfField(m.Weight))
-	case m.Weight != "" && !strings.HasPrefix(m.Field, "avg.") && !strings.HasPrefix(m.Field, "ratio."):
-		wrong("field %s has a weight; only averages and ratios are joined by weight", m.Field)
+	case m.Weight != "" && !averages.MatchString(m.Field):
+		wrong("field %s has a weight; only averages, ratios and dimensions are joined by weight", m.Field)
 	}
 	for i, q := range m.Quantiles {
 		if slices.Contains(m.Quantiles[:i], q) {
@@ -125,7 +131,7 @@ func (s *spec) checkKind(m *measureSpec, f *familySpec, wrong func(format string
 }
 
 func (s *spec) checkScale(m *measureSpec, f *familySpec, wrong func(format string, args ...any)) {
-	if to := scales[m.Scale].unit; m.Scale != "" && to != f.Unit {
+	if to := scales[m.Scale].unit; m.Scale != "" && to != f.Unit && to+"_per_second" != f.Unit {
 		wrong("scale %s converts to %s; the family has unit %q", m.Scale, to, f.Unit)
 	}
 	if unit := scaledField.FindString(m.Field); unit != "" && m.Scale != strings.ToLower(unit) {

@@ -82,8 +82,8 @@ type Variant struct {
 	Node string
 	// TimeDimension groups rows by time: "datetimeFiveMinutes", "date".
 	TimeDimension string
-	// FilterField is the field that limits the range: "datetime", or "date" if the
-	// node has nothing finer.
+	// FilterField is the field that limits the range: "datetime", what the node has
+	// instead, such as "datetimeMinute", or "date" if it has nothing finer.
 	FilterField string
 	// Step is the length of one group. It divides the bucket size. Groups of a shorter
 	// step are added up, which only additive families allow.
@@ -99,6 +99,9 @@ type Variant struct {
 	Filter map[string]any
 	// Dimensions are selected in addition to the time dimension.
 	Dimensions []string
+	// Plan is the lowest plan of a zone that includes it and Product what has to be bought
+	// besides, as far as Cloudflare publishes it; empty: not known, or none. Documentation.
+	Plan, Product string
 	// Rows is the expected maximum number of groups in one window and scope, for
 	// packing requests within page sizes.
 	Rows int
@@ -110,8 +113,8 @@ type Variant struct {
 // scope may not query their field; see [Variant.Without].
 //
 // What a field is follows from the first name of its path: count and sum are amounts, which
-// are added up; uniq is a distinct count, which is not; avg, max, min, quantiles and ratio
-// are statistics. Of a statistic every group must be one row, unless Weight or Join says how
+// are added up; uniq is a distinct count, which is not; avg, max, min, quantiles, ratio and
+// dimensions are statistics. Of a statistic every group must be one row, unless Weight or Join says how
 // groups are joined. A statistic that Cloudflare reports as null or negative is of no events
 // and has no row.
 type Measure struct {

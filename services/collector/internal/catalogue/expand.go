@@ -91,7 +91,7 @@ func (vs *variantSpec) at(size time.Duration, drop []string) (Variant, bool) {
 	}
 	v := Variant{
 		Name: vs.Name, Node: vs.Node, FilterField: vs.FilterField, Sampled: or(vs.Sampled, false), Interval: vs.Interval,
-		Filter: vs.Filter, Dimensions: vs.Dimensions,
+		Filter: vs.Filter, Dimensions: vs.Dimensions, Plan: vs.Plan, Product: vs.Product,
 	}
 	for step, dimension := range vs.Times {
 		if step > v.Step && size%step == 0 {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -112,25 +114,39 @@ func Load(user []byte, o Options) (*Catalogue, error) {
 	return c, nil
 }
 
-// base reads the embedded files.
+// base returns the declarations of the embedded files.
 func base(bad *problems) *declared {
+	from, wrong := embeddedFiles()
+	*bad = append(*bad, wrong...)
+	known := &declared{nodes: maps.Clone(from.nodes)}
+	for _, s := range from.datasets {
+		// What is changed later: keys as a whole, and variants in place.
+		own := *s
+		own.Variants = slices.Clone(s.Variants)
+		known.datasets = append(known.datasets, &own)
+	}
+	return known
+}
+
+// embeddedFiles reads the embedded files, once: it takes as long as a thousand folds.
+var embeddedFiles = sync.OnceValues(func() (*declared, problems) {
 	names, err := fs.Glob(embedded, "datasets/*.yaml")
 	if err != nil {
 		panic(err) // the pattern is a constant
 	}
-	known := &declared{nodes: map[string]nodeSpec{}}
+	known, bad := &declared{nodes: map[string]nodeSpec{}}, problems{}
 	for _, name := range names {
 		text, err := embedded.ReadFile(name)
 		if err != nil {
 			panic(err) // it was just listed
 		}
-		known.add(name, text, bad)
+		known.add(name, text, &bad)
 	}
 	for _, s := range known.datasets {
 		s.builtIn = true
 	}
-	return known
-}
+	return known, bad
+})
 
 // sizes has all bucket sizes, ascending.
 var sizes = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 24 * time.Hour}

@@ -83,11 +83,11 @@ datasets:
     scope: zone
     sizes: [1h]
     depth: 6
-    level: cloudflare_zone_requests_by_asn
+    level: cloudflare_zone_requests_by_network
     families:
-      - {name: cloudflare_zone_requests_by_asn, help: Requests by network., labels: [asn]}
+      - {name: cloudflare_zone_requests_by_network, help: Requests by network., labels: [asn]}
     limits:
-      cloudflare_zone_requests_by_asn: {top: 10}
+      cloudflare_zone_requests_by_network: {top: 10}
     variants:
       - name: adaptive
         node: httpRequestsAdaptiveGroups
@@ -99,7 +99,7 @@ datasets:
         dimensions: [clientAsn]
         rows: 1000
         measures:
-          - {family: cloudflare_zone_requests_by_asn, field: count, labels: {asn: clientAsn}}
+          - {family: cloudflare_zone_requests_by_network, field: count, labels: {asn: clientAsn}}
 `
 
 func TestUserFileAddsAndOverrides(t *testing.T) {
@@ -198,22 +198,22 @@ func TestProblems(t *testing.T) {
 		"deadline":         {"datasets: [{name: http, deadline: 1m}]", []string{"deadline is 1m0s; it must not be before the delay"}},
 		"drop level":       {"datasets: [{name: http, drop: [cloudflare_zone_requests, nope]}]", []string{"is the level and has to stay", `drop names "nope"`}},
 		"limit":            {"datasets: [{name: http, limits: {nope: {top: 1}, cloudflare_zone_bytes: {top: 2000, other: ''}, cloudflare_zone_requests_by_status: {by: cloudflare_zone_bytes}}}]", []string{`limit for "nope"`, "limit for cloudflare_zone_bytes, which has one series", "limit cloudflare_zone_bytes: top is 2000; it must be 0 to 1000", `limit cloudflare_zone_bytes: other is ""; it must not be empty`, "ranks by"}},
-		"duplicate family": {strings.ReplaceAll(asn, "requests_by_asn", "requests_by_country"), []string{"family cloudflare_zone_requests_by_country belongs to the datasets"}},
-		"peer's name":      {strings.ReplaceAll(asn, "requests_by_asn", "requests_asn"), []string{"family cloudflare_zone_requests_asn is a counter of lablabs/cloudflare-exporter"}},
-		"counter's name":   {strings.ReplaceAll(asn, "requests_by_asn", "requests_by_asn_total"), []string{"ends in _total, but every family is a gauge"}},
-		"late's name":      {strings.ReplaceAll(asn, "requests_by_asn", "requests_late"), []string{"ends in _late; such names are for the counters"}},
-		"foreign name":     {strings.ReplaceAll(asn, "cloudflare_zone_requests_by_asn", "weir_requests"), []string{`family weir_requests: name is "weir_requests"; it must match`}},
+		"duplicate family": {strings.ReplaceAll(asn, "requests_by_network", "requests_by_country"), []string{"family cloudflare_zone_requests_by_country belongs to the datasets"}},
+		"peer's name":      {strings.ReplaceAll(asn, "requests_by_network", "requests_asn"), []string{"family cloudflare_zone_requests_asn is a counter of lablabs/cloudflare-exporter"}},
+		"counter's name":   {strings.ReplaceAll(asn, "requests_by_network", "requests_by_network_total"), []string{"ends in _total, but every family is a gauge"}},
+		"late's name":      {strings.ReplaceAll(asn, "requests_by_network", "requests_late"), []string{"ends in _late; such names are for the counters"}},
+		"foreign name":     {strings.ReplaceAll(asn, "cloudflare_zone_requests_by_network", "weir_requests"), []string{`family weir_requests: name is "weir_requests"; it must match`}},
 		"wrong scope":      {strings.ReplaceAll(asn, "scope: zone", "scope: account"), []string{"its name must begin with cloudflare_account_"}},
 		"unit":             {strings.Replace(asn, "labels: [asn]}", "labels: [asn], unit: bytes}", 1), []string{"OpenMetrics wants its name to end in _bytes"}},
 		"reserved label":   {strings.ReplaceAll(asn, "[asn]", "[zone]"), []string{`has label "zone"`}},
 		"label mismatch":   {strings.Replace(asn, "{asn: clientAsn}", "{as: clientAsn}", 1), []string{`gives label "as"; the family has [asn]`}},
-		"unknown family":   {strings.Replace(asn, "- {family: cloudflare_zone_requests_by_asn", "- {family: nope", 1), []string{"measure of nope: is not a family", "does not feed the level"}},
+		"unknown family":   {strings.Replace(asn, "- {family: cloudflare_zone_requests_by_network", "- {family: nope", 1), []string{"measure of nope: is not a family", "does not feed the level"}},
 		"no dimension":     {strings.Replace(asn, "[clientAsn]", "[clientCountryName]", 1), []string{"which is not a dimension of the variant"}},
 		"unsampled":        {strings.NewReplacer("interval: avg.sampleInterval", "", "httpRequestsAdaptiveGroups", "otherGroups").Replace(asn), []string{"is sampled and needs interval"}},
 		"time filter":      {strings.Replace(asn, "requestSource: eyeball", "datetime_geq: x", 1), []string{"times are filtered by the planner alone"}},
 		"not additive": {
 			strings.NewReplacer("labels: [asn]}", "labels: [asn], additive: false}", "{1h: datetimeHour}", "{15m: datetimeFifteenMinutes}", "[clientAsn]", "[clientAsn, coloCode]").Replace(asn),
-			[]string{"groups of 15m make buckets of 1h, but family cloudflare_zone_requests_by_asn cannot be added up", "dimension coloCode must be one of its labels"},
+			[]string{"groups of 15m make buckets of 1h, but family cloudflare_zone_requests_by_network cannot be added up", "dimension coloCode must be one of its labels"},
 		},
 		"no variant fits":    {strings.NewReplacer("{1h: datetimeHour}", "{1d: date}").Replace(asn), []string{"no variant can ask at size 1h"}},
 		"rows":               {strings.Replace(asn, "rows: 1000", "rows: 0", 1), []string{"rows is 0; it must be 1 to 10000"}},

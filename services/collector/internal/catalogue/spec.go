@@ -42,11 +42,13 @@ type file struct {
 // nodeSpec has the properties of a node of the API.
 type nodeSpec struct {
 	yamlspec.Place
-	FilterField string                   `yaml:"filter_field" is:"datetime|date" doc:"Field that limits the time range: datetime, or date if the node has nothing finer."`
+	FilterField string                   `yaml:"filter_field" is:"datetime|datetimeMinute|datetimeHour|date" doc:"Field that limits the time range: datetime, or what the node has instead, such as datetimeMinute; date only if it has nothing finer."`
 	Times       map[time.Duration]string `yaml:"times" is:"graphql" doc:"Time dimension for each length of group, for example {5m: datetimeFiveMinutes}. The longest that divides the bucket size is used."`
 	Sizes       []time.Duration          `yaml:"sizes" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket sizes for which this is used; default: all."`
 	Sampled     *bool                    `yaml:"sampled" doc:"Whether Cloudflare may compute the response from a sample of events."`
 	Interval    string                   `yaml:"interval" is:"path" doc:"Path of the average sample interval, for example avg.sampleInterval."`
+	Plan        string                   `yaml:"plan" is:"free|pro|business|enterprise" doc:"Lowest plan of a zone that includes it, as far as Cloudflare publishes it. Documentation only: what is collected follows from the settings that Cloudflare reports for each zone and account."`
+	Product     string                   `yaml:"product" is:"line" doc:"Product of Cloudflare without which there is nothing to report, such as Load Balancing. Documentation only."`
 }
 
 // spec is a dataset as declared.

@@ -22,7 +22,7 @@ const (
 // kindOfField says what a field is.
 func kindOfField(path string) string {
 	switch first, _, _ := strings.Cut(path, "."); first {
-	case "avg", "avgWeighted", "max", "min", "quantiles", "ratio":
+	case "avg", "avgWeighted", "max", "min", "quantiles", "ratio", "dimensions":
 		return statisticField
 	case "uniq":
 		return distinctField
