@@ -11,9 +11,10 @@ const maxSteps = 40_000_000
 
 // bucket sums one group of time.
 type bucket struct {
-	start   int64
-	amounts []traffic.Amount
-	clients []traffic.ClientSet
+	start    int64
+	from, to int64 // what was read of it
+	amounts  []traffic.Amount
+	clients  []traffic.ClientSet
 }
 
 // buckets sums the zone's traffic that passes the filter by groups of time.
@@ -39,7 +40,7 @@ func (s *Server) buckets(sel *selection, z *zoneState, model *traffic.Model, now
 				if field == "zoneTag" {
 					return z.ID
 				}
-				return tpl.Attributes[field]
+				return tpl.Attribute(field)
 			})
 		}
 	}
@@ -66,7 +67,7 @@ func (s *Server) buckets(sel *selection, z *zoneState, model *traffic.Model, now
 			start = floorDiv(at, step) * step
 		}
 		if len(out) == 0 || out[len(out)-1].start != start {
-			out = append(out, bucket{start: start, amounts: make([]traffic.Amount, len(templates))})
+			out = append(out, bucket{start: start, from: at, amounts: make([]traffic.Amount, len(templates))})
 		}
 		b := &out[len(out)-1]
 		slice := reader.read(at, end)
@@ -76,6 +77,7 @@ func (s *Server) buckets(sel *selection, z *zoneState, model *traffic.Model, now
 			}
 		}
 		b.clients = append(b.clients, slice.Clients)
+		b.to = end
 		at = end
 	}
 	return out, nil

@@ -70,6 +70,8 @@ type Account struct {
 	Plan Plan
 	// Workers are the scripts that run in the account.
 	Workers []traffic.Script
+	// Products are what else the account has; see [traffic.AllProducts].
+	Products []traffic.Product
 	// Listed is when the account begins to be there, Deleted when it is gone from REST
 	// and GraphQL; zero means ever since, and never.
 	Listed, Deleted time.Time
@@ -91,6 +93,8 @@ type Zone struct {
 	// status is "pending" and it has no traffic. Zero means when it was created.
 	Activated time.Time
 	Traffic   traffic.Profile
+	// Products are what the zone has beside its HTTP traffic; see [traffic.AllProducts].
+	Products []traffic.Product
 	// Events change the zone as the clock passes them.
 	Events []ZoneEvent
 }

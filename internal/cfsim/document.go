@@ -6,6 +6,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/cfsim/query"
 	"github.com/weir-metrics/weir/internal/cfsim/schema"
+	"github.com/weir-metrics/weir/internal/cfsim/traffic"
 )
 
 // document is one request on its way to an answer. First everything is
@@ -146,8 +147,8 @@ func (d *document) accounts(f query.Field, path []string) ([]any, *gqlError) {
 			v, err = d.zones(sub, tag, append(slices.Clip(path), sub.Alias))
 		default:
 			of := zones
-			if sub.Name == workersDataset {
-				of = []*zoneState{{zone: d.s.workers[tag]}}
+			if source := traffic.SourceOf(sub.Name); source != nil && !source.Union {
+				of = []*zoneState{{zone: d.s.places[tag]}}
 			}
 			v, err = d.dataset(sub, schema.Account, tag, plan, of, append(slices.Clip(path), sub.Alias))
 			d.scopes++

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cfsim/query"
@@ -17,6 +17,7 @@ type row struct {
 	key      []any // values of the selected dimensions: string or uint64
 	parts    []part
 	clients  traffic.ClientSet
+	from, to int64 // Unix times of what was read
 	uniques  uint64
 	interval uint64 // 1, 10 or 100 events for each sampled one
 	sampled  uint64 // events in the sample, over all parts
@@ -42,6 +43,15 @@ func (s *Server) rows(sel *selection, zones []*zoneState, now time.Time) ([]row,
 		}
 		all = append(all, r...)
 	}
+	all = whole(sel, zones, all)
+	if len(all) == 0 && len(sel.dims) == 0 && s.config.Switches.ZeroRow && modelled(sel.dataset.Name) {
+		all = []row{{interval: 1}}
+	}
+	return s.sample(sel, all, zones, now), nil
+}
+
+// whole are the rows of several zones as one answer, every event counted.
+func whole(sel *selection, zones []*zoneState, all []row) []row {
 	if len(zones) > 1 && !sel.dataset.Raw {
 		all = merge(all)
 	}
@@ -49,23 +59,10 @@ func (s *Server) rows(sel *selection, zones []*zoneState, now time.Time) ([]row,
 		all[i].uniques, all[i].interval = all[i].clients.Count(), 1
 		all[i].sampled = all[i].total().Requests
 	}
-	if len(all) == 0 && len(sel.dims) == 0 && s.config.Switches.ZeroRow && modelled(sel.dataset.Name) {
-		all = []row{{interval: 1}}
-	}
-	return s.sample(sel, all, zones, now), nil
+	return all
 }
 
-// workersDataset is the one modelled dataset that only accounts have: what it counts
-// happens in the account and in no zone.
-const workersDataset = "workersInvocationsAdaptive"
-
-func modelled(dataset string) bool {
-	switch dataset {
-	case "httpRequestsAdaptiveGroups", "httpRequestsOverviewAdaptiveGroups", "firewallEventsAdaptiveGroups", "firewallEventsAdaptive", workersDataset:
-		return true
-	}
-	return isRollup(dataset)
-}
+func modelled(dataset string) bool { return traffic.SourceOf(dataset) != nil }
 
 // groupStep is the finest time dimension selected, in seconds; 0 for none.
 // Coarser ones follow from it, since all steps divide each other.
@@ -87,10 +84,10 @@ func groupStep(sel *selection) int64 {
 }
 
 func (s *Server) zoneRows(sel *selection, z *zoneState, now time.Time) ([]row, *gqlError) {
-	if !modelled(sel.dataset.Name) {
+	model := z.model(sel.dataset.Name)
+	if model == nil {
 		return nil, nil
 	}
-	model := z.model(sel.dataset.Name)
 	buckets, err := s.buckets(sel, z, model, now)
 	if err != nil {
 		return nil, err
@@ -103,7 +100,7 @@ func (s *Server) zoneRows(sel *selection, z *zoneState, now time.Time) ([]row, *
 	var out []row
 	for _, b := range buckets {
 		for _, g := range groups {
-			r := row{parts: make([]part, 0, len(g))}
+			r := row{parts: make([]part, 0, len(g)), from: b.from, to: b.to}
 			for _, i := range g {
 				if b.amounts[i].Requests > 0 {
 					r.parts = append(r.parts, part{&model.Templates()[i], b.amounts[i]})
@@ -151,7 +148,7 @@ func rawRows(sel *selection, z *zoneState, model *traffic.Model, buckets []bucke
 			for n := range a.Requests {
 				at := b.start + int64(traffic.Hash(z.seed, 71, uint64(b.start), uint64(i), n)%60)
 				at = min(max(at, hull.From), hull.To-1)
-				r := row{key: make([]any, len(sel.dims)), parts: []part{{&model.Templates()[i], a.WithRequests(1)}}}
+				r := row{key: make([]any, len(sel.dims)), parts: []part{{&model.Templates()[i], a.WithRequests(1)}}, from: at, to: at + 1}
 				for k, f := range sel.types {
 					r.key[k] = dimension(z, r.parts[0].template, f, at)
 				}
@@ -168,17 +165,24 @@ func groupTemplates(sel *selection, z *zoneState, model *traffic.Model) [][]int 
 	index := map[string]int{}
 	var out [][]int
 	templates := model.Templates()
+	var key []byte
 	for i := range templates {
-		var key strings.Builder
+		key = key[:0]
 		for _, f := range sel.types {
-			if f.Type != "Time" && f.Type != "Date" {
-				fmt.Fprintf(&key, "%v\x00", dimension(z, &templates[i], f, 0))
+			if f.Type == "Time" || f.Type == "Date" {
+				continue
+			}
+			switch v := dimension(z, &templates[i], f, 0).(type) {
+			case string:
+				key = append(append(key, v...), 0)
+			case uint64:
+				key = append(strconv.AppendUint(key, v, 10), 0)
 			}
 		}
-		g, ok := index[key.String()]
+		g, ok := index[string(key)]
 		if !ok {
 			g = len(out)
-			index[key.String()] = g
+			index[string(key)] = g
 			out = append(out, nil)
 		}
 		out[g] = append(out[g], i)
@@ -203,7 +207,7 @@ func dimension(z *zoneState, t *traffic.Template, f schema.Field, start int64) a
 	case f.List:
 		return []any(nil)
 	}
-	if v, ok := t.Attributes[f.Name]; ok {
+	if v := t.Attribute(f.Name); v != nil {
 		return v
 	}
 	if f.Type == "string" {
@@ -225,6 +229,7 @@ func merge(rows []row) []row {
 			continue
 		}
 		out[i].parts = append(out[i].parts, r.parts...)
+		out[i].from, out[i].to = min(out[i].from, r.from), max(out[i].to, r.to)
 		out[i].clients = traffic.Union(out[i].clients, r.clients)
 	}
 	return out

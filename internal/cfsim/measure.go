@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/weir-metrics/weir/internal/cfsim/schema"
 	"github.com/weir-metrics/weir/internal/cfsim/traffic"
 )
 
@@ -35,7 +37,7 @@ func bytesRead(_ *traffic.Template, a traffic.Amount) uint64   { return a.Reques
 func visits(_ *traffic.Template, a traffic.Amount) uint64      { return a.Visits }
 func firstByteMs(_ *traffic.Template, a traffic.Amount) uint64 { return a.FirstByteMs }
 func originMs(_ *traffic.Template, a traffic.Amount) uint64    { return a.OriginMs }
-func lookupMs(_ *traffic.Template, a traffic.Amount) uint64    { return a.Requests / 16 } // DNS is asked seldom and answers fast
+func lookupMs(t *traffic.Template, a traffic.Amount) uint64    { return t.LookupMs * a.Requests }
 func subrequests(t *traffic.Template, a traffic.Amount) uint64 { return t.Subrequests * a.Requests }
 func failed(t *traffic.Template) bool                          { return t.Failed }
 func gaveUp(t *traffic.Template) bool                          { return t.String("status") == "clientDisconnected" }
@@ -60,6 +62,36 @@ var sumFields = map[string]struct {
 	"pageViews": {pageView, requests}, "threats": {threat, requests}, "visits": {nil, visits},
 	"edgeTimeToFirstByteMs": {nil, firstByteMs}, "originResponseDurationMs": {nil, originMs}, "edgeDnsResponseTimeMs": {nil, lookupMs},
 	"errors": {failed, requests}, "subrequests": {nil, subrequests}, "clientDisconnects": {gaveUp, requests}, "responseBodySize": {nil, bytesSent},
+	"cpuTimeUs": {nil, firstByteMs}, "wallTime": {nil, originMs}, "requestDuration": {nil, originMs},
+}
+
+// workerMemory is what each invocation of a Worker has, in GB.
+const workerMemory = .128
+
+// sum is a field of "sum", as a whole number and as it is. A measure of the events'
+// own comes before one that is computed from their amounts.
+func (r *row) sum(field string) (uint64, float64) {
+	m, known := sumFields[field]
+	if len(r.parts) > 0 && r.parts[0].template.Values == nil && known { // all parts come from one kind of event
+		n := r.sumWhere(m.where, m.value)
+		return n, float64(n)
+	}
+	var n uint64
+	var f float64
+	for _, p := range r.parts {
+		if v, own := p.template.Values[field]; own {
+			n, f = n+uint64(v)*p.amount.Requests, f+v*float64(p.amount.Requests)
+			continue
+		}
+		switch {
+		case known && (m.where == nil || m.where(p.template)):
+			v := m.value(p.template, p.amount)
+			n, f = n+v, f+float64(v)
+		case field == "duration": // GB·s
+			f += float64(p.amount.OriginMs) / 1e6 * workerMemory
+		}
+	}
+	return n, f
 }
 
 // mapFields are the fields of "sum" that are lists: the key's name in the list and
@@ -117,6 +149,9 @@ func ratio(a, b uint64) float64 {
 
 // average is a field of "avg". 0 stands for "nothing to average".
 func (s *Server) average(sel *selection, r *row, field string) float64 {
+	if v, ok := r.ownAverage(field); ok {
+		return v
+	}
 	t := r.total()
 	switch field {
 	case "sampleInterval":
@@ -131,11 +166,118 @@ func (s *Server) average(sel *selection, r *row, field string) float64 {
 	case "edgeTimeToFirstByteMs":
 		return ratio(t.FirstByteMs, t.Requests)
 	case "edgeDnsResponseTimeMs":
-		return ratio(lookupMs(nil, t), t.Requests)
+		return ratio(r.sumWhere(nil, lookupMs), t.Requests)
 	case "originResponseDurationMs": // cached answers are left out
 		return ratio(t.OriginMs, r.sumWhere(asksOrigin, requests))
+	case "avgCpuTime":
+		_, sum := r.sum("totalCpuTime")
+		return sum / max(float64(t.Requests), 1)
+	}
+	if of, per, ok := rate(field, r.to-r.from); ok {
+		_, sum := r.sum(of)
+		return sum / max(float64(per), 1)
 	}
 	return 0
+}
+
+// ownAverage is the average of a measure of the events' own; those without it are left
+// out. ok is false where none has it.
+func (r *row) ownAverage(field string) (v float64, ok bool) {
+	if len(r.parts) == 0 || r.parts[0].template.Values == nil {
+		return 0, false
+	}
+	var sum float64
+	var n uint64
+	for _, p := range r.parts {
+		if v, ok := p.template.Values[field]; ok {
+			sum, n = sum+v*float64(p.amount.Requests), n+p.amount.Requests
+		}
+	}
+	return sum / max(float64(n), 1), n > 0
+}
+
+// rateSpans are the seconds of the names that rates of bits and packets have.
+var rateSpans = map[string]int64{"TenSeconds": 10, "Minute": 60, "FiveMinutes": 300, "FifteenMinutes": 900, "Hour": 3600, "Day": 86400}
+
+// rate splits a field like "bitRateMinute" into the sum that it is of and the seconds
+// that this is divided by; those of the group where the name has none.
+func rate(field string, group int64) (of string, seconds int64, ok bool) {
+	for prefix, of := range map[string]string{"bitRate": "bits", "packetRate": "packets"} {
+		if span, ok := strings.CutPrefix(field, prefix); ok {
+			if span == "" {
+				return of, group, true
+			}
+			if seconds, ok := rateSpans[span]; ok {
+				return of, seconds, true
+			}
+		}
+	}
+	return "", 0, false
+}
+
+// mean is what one event of the part has of a measure; ok is false where it has none.
+func (p *part) mean(measure string) (v float64, ok bool) {
+	if v, ok := p.template.Values[measure]; ok {
+		return v, true
+	}
+	switch measure {
+	case "cpuTime":
+		measure = "cpuTimeUs"
+	case "duration":
+		return float64(p.amount.OriginMs) / 1e6 * workerMemory / max(float64(p.amount.Requests), 1), p.template.Values == nil
+	case "originResponseDurationMs":
+		if !asksOrigin(p.template) {
+			return 0, false
+		}
+	case "edgeDnsResponseTimeMs":
+		return float64(p.template.LookupMs), p.template.LookupMs > 0
+	}
+	m, ok := sumFields[measure]
+	if !ok || p.template.Values != nil {
+		return 0, false
+	}
+	return ratio(m.value(p.template, p.amount), p.amount.Requests), true
+}
+
+// extreme is a field of "max" or "min": of a gauge over the hours of the row, else of
+// what the events had.
+func (r *row) extreme(field string, highest bool) float64 {
+	var out float64
+	first := true
+	take := func(v float64) {
+		if first || highest == (v > out) {
+			out, first = v, false
+		}
+	}
+	for i := range r.parts {
+		p := &r.parts[i]
+		if _, gauge := p.template.Gauges[field]; gauge {
+			for hour := floorDiv(r.from, 3600); hour*3600 < r.to; hour++ {
+				v, _ := p.template.Level(field, hour)
+				take(v)
+			}
+			continue
+		}
+		v, ok := p.mean(field)
+		switch {
+		case !ok:
+		case p.template.Exact(field):
+			take(v)
+		case highest:
+			take(v * spread[len(spread)-1])
+		default:
+			take(v * spread[0])
+		}
+	}
+	return rounded(out)
+}
+
+// rounded is whole where it is not small, as published replies have it.
+func rounded(v float64) float64 {
+	if v < 1 {
+		return math.Round(v*1e6) / 1e6
+	}
+	return math.Round(v)
 }
 
 // share is a field of "ratio".
@@ -165,28 +307,31 @@ var spread = func() (points [20]float64) {
 	return points
 }()
 
-// quantile is a field of "quantiles": a measure followed by P and a number of
-// percent.
+// quantile is a field of "quantiles": a measure followed by P and its
+// percentage, without the point of 99.9.
 func (r *row) quantile(field string) float64 {
-	measure, text, _ := strings.Cut(field, "MsP")
-	measure += "Ms"
-	if text == "" {
-		measure, text, _ = strings.Cut(field, "P")
-	}
-	percent, err := strconv.ParseFloat(text, 64)
-	if err != nil {
+	at := strings.LastIndexByte(field, 'P')
+	percent, err := strconv.ParseFloat(field[at+1:], 64)
+	if at < 0 || err != nil {
 		return 0
 	}
+	if percent > 100 {
+		percent /= 10
+	}
 	type point struct{ at, weight float64 }
-	var points []point
+	points := make([]point, 0, len(spread)*len(r.parts))
 	var total float64
-	for _, p := range r.parts {
-		value := sumFields[measure].value
-		if value == nil || measure == "originResponseDurationMs" && !asksOrigin(p.template) {
+	for i := range r.parts {
+		p := &r.parts[i]
+		mean, ok := p.mean(field[:at])
+		if !ok {
 			continue
 		}
-		mean := ratio(value(p.template, p.amount), p.amount.Requests)
+		exact := p.template.Exact(field[:at])
 		for _, x := range spread {
+			if exact {
+				x = 1
+			}
 			points = append(points, point{mean * x, float64(p.amount.Requests)})
 			total += float64(p.amount.Requests)
 		}
@@ -195,30 +340,58 @@ func (r *row) quantile(field string) float64 {
 	left := total * percent / 100
 	for _, p := range points {
 		if left -= p.weight; left <= 0 {
-			return math.Round(p.at) // whole, as published replies have them
+			if strings.HasSuffix(field[:at], "Ms") || strings.HasSuffix(field[:at], "Bytes") {
+				return math.Round(p.at) // whole, as published replies have them
+			}
+			return rounded(p.at)
 		}
 	}
 	return 0
 }
 
-// number is a measure by its flattened name, for ordering.
-func (s *Server) number(sel *selection, r *row, flat string) float64 {
-	container, field, _ := strings.Cut(flat, "_")
+// field is a measure of a row: uint64, float64 or string, after the schema's type.
+func (s *Server) field(sel *selection, r *row, container string, f schema.Field) any {
+	var v float64
 	switch container {
 	case "count":
-		return float64(r.total().Requests)
-	case "sum":
-		if m, ok := sumFields[field]; ok {
-			return float64(r.sumWhere(m.where, m.value))
-		}
-	case "avg":
-		return s.average(sel, r, field)
-	case "ratio":
-		return r.share(field)
-	case "quantiles":
-		return r.quantile(field)
+		return r.total().Requests
 	case "uniq":
-		return float64(r.uniques)
+		return r.uniques
+	case "sum":
+		n, sum := r.sum(f.Name)
+		if strings.HasPrefix(f.Type, "uint") || strings.HasPrefix(f.Type, "int") {
+			return n
+		}
+		return sum
+	case "avg":
+		v = s.average(sel, r, f.Name)
+	case "ratio":
+		return r.share(f.Name)
+	case "quantiles":
+		return r.quantile(f.Name)
+	case "avgWeighted":
+		v, _ = r.ownAverage(f.Name)
+	case "max", "min":
+		if f.Type == "Time" {
+			return time.Unix(max(r.to-1, 0), 0).UTC().Format(time.RFC3339)
+		}
+		v = r.extreme(f.Name, container == "max")
+	}
+	if strings.HasPrefix(f.Type, "uint") || strings.HasPrefix(f.Type, "int") {
+		return uint64(math.Round(max(v, 0)))
+	}
+	return v
+}
+
+// number is a measure by its flattened name, for ordering.
+func (s *Server) number(sel *selection, r *row, flat string) float64 {
+	container, name, _ := strings.Cut(flat, "_")
+	f, _ := sel.dataset.Field(sel.scope, container, name)
+	switch v := s.field(sel, r, container, f).(type) {
+	case uint64:
+		return float64(v)
+	case float64:
+		return v
 	}
 	return 0
 }

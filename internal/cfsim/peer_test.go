@@ -43,7 +43,7 @@ var peers = []struct {
 	},
 	{
 		"health checks", "z", "healthCheckEventsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`,
-		`count avg { rttMs timeToFirstByteMs tcpConnMs tlsHandshakeMs } dimensions { healthStatus originIP region fqdn failureReason }`, false,
+		`count avg { rttMs timeToFirstByteMs tcpConnMs tlsHandshakeMs } dimensions { healthStatus originIP region fqdn failureReason }`, true,
 	},
 	{
 		"colos", "z", "httpRequestsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`,
@@ -55,12 +55,12 @@ var peers = []struct {
 	},
 	{
 		"load balancing", "z", "loadBalancingRequestsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`,
-		`count dimensions { region lbName selectedPoolName proxied selectedOriginName selectedPoolAvgRttMs selectedPoolHealthy steeringPolicy numberOriginsSelected }`, false,
+		`count dimensions { region lbName selectedPoolName proxied selectedOriginName selectedPoolAvgRttMs selectedPoolHealthy steeringPolicy numberOriginsSelected }`, true,
 	},
 	{
 		"load balancing, raw", "z", "loadBalancingRequestsAdaptive", `datetime_geq: $from, datetime_lt: $to`,
 		`lbName proxied region selectedPoolHealthy selectedPoolId selectedPoolName selectedPoolAvgRttMs sessionAffinityStatus steeringPolicy
-		pools { id poolName healthy healthCheckEnabled avgRttMs } origins { originName health ipv4 selected }`, false,
+		pools { id poolName healthy healthCheckEnabled avgRttMs } origins { originName health ipv4 selected }`, true,
 	},
 	{
 		"workers", "a", "workersInvocationsAdaptive", `datetime_geq: $from, datetime_lt: $to`,
@@ -68,14 +68,14 @@ var peers = []struct {
 	},
 	{
 		"zone logpush", "z", "logpushHealthAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to, status_neq: 200`,
-		`count dimensions { jobId status destinationType datetime final }`, false,
+		`count dimensions { jobId status destinationType datetime final }`, true,
 	},
 	{
 		"account logpush", "a", "logpushHealthAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to, status_neq: 200`,
-		`count dimensions { jobId status destinationType datetime final }`, false,
+		`count dimensions { jobId status destinationType datetime final }`, true,
 	},
-	{"R2 storage", "a", "r2StorageAdaptiveGroups", `date: "2026-11-22"`, `dimensions { bucketName } max { metadataSize payloadSize objectCount }`, false},
-	{"R2 operations", "a", "r2OperationsAdaptiveGroups", `date: "2026-11-22"`, `dimensions { actionType bucketName } sum { requests }`, false},
+	{"R2 storage", "a", "r2StorageAdaptiveGroups", `date: "2026-11-22"`, `dimensions { bucketName } max { metadataSize payloadSize objectCount }`, true},
+	{"R2 operations", "a", "r2OperationsAdaptiveGroups", `date: "2026-11-22"`, `dimensions { actionType bucketName } sum { requests }`, true},
 	{"networks", "z", "httpRequestsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `count sum { edgeResponseBytes } dimensions { clientAsn clientASNDescription }`, true},
 	{
 		"free tier", "z", "httpRequestsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to, requestSource: "eyeball"`,
@@ -104,20 +104,20 @@ var peers = []struct {
 	},
 	{
 		"tunnels", "a", "magicTransitTunnelHealthChecksAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`,
-		`count avg { tunnelState } dimensions { active datetime edgeColoCity edgeColoCountry edgePopName remoteTunnelIPv4 resultStatus siteName tunnelName }`, false,
+		`count avg { tunnelState } dimensions { active datetime edgeColoCity edgeColoCountry edgePopName remoteTunnelIPv4 resultStatus siteName tunnelName }`, true,
 	},
 	{
 		"tunnel objectives", "a", "magicTransitTunnelHealthCheckSLOsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`,
-		`count avg { effectiveSlo slo } dimensions { tunnelName siteName status }`, false,
+		`count avg { effectiveSlo slo } dimensions { tunnelName siteName status }`, true,
 	},
-	{"tunnel traffic", "a", "magicTransitTunnelTrafficAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { tunnelName direction onRamp offRamp }`, false},
-	{"packet filter", "a", "magicFirewallSamplesAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { ruleId }`, false},
-	{"network, transit", "a", "magicTransitNetworkAnalyticsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { outcome direction ipProtocolName mitigationSystem }`, false},
-	{"network, attacks", "a", "dosdNetworkAnalyticsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { outcome direction ipProtocolName attackVector }`, false},
-	{"network, TCP", "a", "advancedTcpProtectionNetworkAnalyticsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { outcome direction ipProtocolName }`, false},
-	{"stream", "a", "streamMinutesViewedAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `count sum { minutesViewed } dimensions { clientCountryName mediaType }`, false},
-	{"live inputs", "a", "liveInputEventsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `count avg { bitRate gopDuration uploadDurationRatio } dimensions { eventCode }`, false},
-	{"workers of a zone", "z", "workersZoneInvocationsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { requests } dimensions { status }`, false},
+	{"tunnel traffic", "a", "magicTransitTunnelTrafficAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { tunnelName direction onRamp offRamp }`, true},
+	{"packet filter", "a", "magicFirewallSamplesAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { ruleId }`, true},
+	{"network, transit", "a", "magicTransitNetworkAnalyticsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { outcome direction ipProtocolName mitigationSystem }`, true},
+	{"network, attacks", "a", "dosdNetworkAnalyticsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { outcome direction ipProtocolName attackVector }`, true},
+	{"network, TCP", "a", "advancedTcpProtectionNetworkAnalyticsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { outcome direction ipProtocolName }`, true},
+	{"stream", "a", "streamMinutesViewedAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `count sum { minutesViewed } dimensions { clientCountryName mediaType }`, true},
+	{"live inputs", "a", "liveInputEventsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `count avg { bitRate gopDuration uploadDurationRatio } dimensions { eventCode }`, true},
+	{"workers of a zone", "z", "workersZoneInvocationsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { requests } dimensions { status }`, true},
 }
 
 func TestQuestionsOfKnownClients(t *testing.T) {

@@ -135,6 +135,10 @@ func (w *writer) row(r *row) {
 	w.mut.begin(r)
 	w.object(w.sel.field.Fields, name, func(c query.Field) {
 		if w.sel.dataset.Raw {
+			if c.Fields != nil {
+				w.nested(r, c)
+				return
+			}
 			w.leaf(r, "dimensions", c)
 			return
 		}
@@ -162,29 +166,51 @@ func (w *writer) leaf(r *row, container string, f query.Field) {
 		w.raw("null")
 	case "uniq":
 		w.uint(r.uniques)
-	case "avg":
-		w.float(w.s.average(w.sel, r, f.Name))
-	case "ratio":
-		w.float(r.share(f.Name))
-	case "quantiles":
-		w.float(r.quantile(f.Name))
-	case "sum":
-		if m, ok := mapFields[f.Name]; ok {
-			w.list(r.mapRows(m.attribute, m.where), m.key, f)
-			return
+	default:
+		if container == "sum" { // most of what is asked, without a look at its type
+			if m, ok := mapFields[f.Name]; ok {
+				w.list(r.mapRows(m.attribute, m.where), m.key, f)
+				return
+			}
+			if m, ok := sumFields[f.Name]; ok && len(r.parts) > 0 && r.parts[0].template.Values == nil {
+				w.uint(r.sumWhere(m.where, m.value))
+				return
+			}
 		}
-		if m, ok := sumFields[f.Name]; ok {
-			w.uint(r.sumWhere(m.where, m.value))
-			return
-		}
-		if def, _ := w.sel.dataset.Field(w.sel.scope, container, f.Name); def.List {
+		def, _ := w.sel.dataset.Field(w.sel.scope, container, f.Name)
+		if def.List {
 			w.raw("[]")
 			return
 		}
-		w.raw("0")
-	default:
-		w.raw("0")
+		w.any(f.Name, w.s.field(w.sel, r, container, def))
 	}
+}
+
+// any writes the value of a measure or of a member of a raw row's list.
+func (w *writer) any(name string, v any) {
+	switch x := v.(type) {
+	case uint64:
+		w.uint(x)
+	case float64:
+		w.float(x)
+	case string:
+		w.value(name, x)
+	default:
+		w.raw("null")
+	}
+}
+
+// nested writes a list of objects of a raw row.
+func (w *writer) nested(r *row, f query.Field) {
+	list, _ := r.parts[0].template.Attributes[f.Name].([]map[string]any)
+	w.raw("[")
+	for i, member := range list {
+		if i > 0 {
+			w.raw(",")
+		}
+		w.object(f.Fields, f.Name, func(leaf query.Field) { w.any(leaf.Name, member[leaf.Name]) })
+	}
+	w.raw("]")
 }
 
 // list writes one of the maps of a roll-up.
@@ -242,12 +268,8 @@ func (w *writer) confidence(r *row, c query.Field) {
 			bounds(part, r.total().Requests)
 		case "sum":
 			w.object(part.Fields, "confidence_sum", func(f query.Field) {
-				m, ok := sumFields[f.Name]
-				if !ok {
-					bounds(f, 0)
-					return
-				}
-				bounds(f, r.sumWhere(m.where, m.value))
+				n, _ := r.sum(f.Name)
+				bounds(f, n)
 			})
 		}
 	})

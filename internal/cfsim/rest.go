@@ -184,10 +184,8 @@ func (s *Server) rulesets(z *zoneState, now time.Time) []map[string]any {
 				"expression": "true", "enabled": true, "ref": id, "version": "1",
 			})
 		}
-		id := strconv.FormatUint(traffic.Hash(z.seed, traffic.HashString(p.phase)), 16)
-		id = (id + id + strings.Repeat("0", 32))[:32]
 		out = append(out, map[string]any{
-			"id": id, "name": p.name, "description": "", "kind": p.kind, "phase": p.phase,
+			"id": traffic.RulesetID(p.source, z.Name), "name": p.name, "description": "", "kind": p.kind, "phase": p.phase,
 			"version": "1", "last_updated": now.UTC().Truncate(24 * time.Hour).Format(time.RFC3339), "rules": rules,
 		})
 	}

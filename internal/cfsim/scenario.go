@@ -37,8 +37,13 @@ func Demo(clk clock.Clock, seed uint64) Config {
 		{Name: "images", RequestsPerMinute: 90},
 		{Name: "nightly-report", RequestsPerMinute: .2, Subrequests: 12, Failing: .1},
 	}
+	retail.Products = traffic.AllProducts(false)
 	zone := func(account Account, name string, plan Plan, p traffic.Profile) Zone {
-		return Zone{ID: Tag("zone:" + name), Name: name, Account: account.ID, Plan: plan, Traffic: p}
+		z := Zone{ID: Tag("zone:" + name), Name: name, Account: account.ID, Plan: plan, Traffic: p}
+		if p.RequestsPerMinute >= 1 {
+			z.Products = traffic.AllProducts(true)
+		}
+		return z
 	}
 	return Config{
 		Clock: clk, Seed: seed,

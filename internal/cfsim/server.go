@@ -28,7 +28,7 @@ type Server struct {
 	config   Config
 	limits   Limits
 	zones    []*zone          // by tag
-	workers  map[string]*zone // by account: what runs in it, as the one place where it happens
+	places   map[string]*zone // by account: what it has besides zones, as the one place where it happens
 	tokens   []*token
 	faults   *faultSet
 	queries  *budget // GraphQL
@@ -58,9 +58,9 @@ func New(c Config) (*Server, error) {
 	for _, z := range c.Zones {
 		s.zones = append(s.zones, newZone(c.Seed, z))
 	}
-	s.workers = map[string]*zone{}
+	s.places = map[string]*zone{}
 	for _, a := range c.Accounts {
-		s.workers[a.ID] = newWorkers(c.Seed, &a)
+		s.places[a.ID] = newPlace(c.Seed, &a)
 	}
 	slices.SortFunc(s.zones, func(a, b *zone) int { return cmp.Compare(a.ID, b.ID) })
 	for _, t := range c.Tokens {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/weir-metrics/weir/internal/cfsim/query"
 	"github.com/weir-metrics/weir/internal/cfsim/schema"
 	"github.com/weir-metrics/weir/internal/cfsim/traffic"
 )
@@ -136,44 +135,17 @@ type Group struct {
 	OriginMs uint64 `json:"originResponseDurationMs"` // sum
 }
 
-// TrueGroups is what an adaptive dataset (httpRequestsAdaptiveGroups or
-// firewallEventsAdaptiveGroups) shows of one zone in the end, unsampled, for
-// [start, end) by dimensions, ordered by them. filter has the form of the
-// filter argument, without times, for example
-// {"requestSource": "eyeball"}; nil selects all.
+// TrueGroups is [Server.Truth] for the usual sums of httpRequestsAdaptiveGroups, or for
+// the count of another adaptive dataset of zones, in [start, end) by dimensions.
 func (s *Server) TrueGroups(zoneID, dataset string, start, end time.Time, filter map[string]any, dimensions ...string) ([]Group, error) {
-	z, _, _, err := s.window(zoneID, start, end)
+	if isRollup(dataset) {
+		return nil, fmt.Errorf("cfsim: dataset %q is no adaptive dataset", dataset)
+	}
+	_, rows, err := s.trueRows(Question{
+		Scope: schema.Zone, Tag: zoneID, Dataset: dataset, Start: start, End: end, Filter: filter, Dimensions: dimensions,
+	})
 	if err != nil {
 		return nil, err
-	}
-	d := schema.Lookup(schema.Zone, dataset)
-	if d == nil || !modelled(dataset) || isRollup(dataset) {
-		return nil, fmt.Errorf("cfsim: dataset %q is no modelled adaptive dataset of zones", dataset)
-	}
-	full := map[string]any{"datetime_geq": start.UTC().Format(time.RFC3339), "datetime_lt": end.UTC().Format(time.RFC3339)}
-	if filter != nil {
-		full["AND"] = []any{numbers(filter)}
-	}
-	sel := &selection{scope: schema.Zone, dataset: d, dims: dimensions}
-	for _, name := range dimensions {
-		f, ok := d.Field(schema.Zone, "dimensions", name)
-		if !ok {
-			return nil, fmt.Errorf("cfsim: dataset %s has no dimension %q", dataset, name)
-		}
-		sel.types = append(sel.types, f)
-		sel.order = append(sel.order, orderTerm{dim: len(sel.order)})
-	}
-	if sel.filter, err = query.ParseFilter(d, schema.Zone, datetimeStep(dataset), full); err != nil {
-		return nil, err
-	}
-	// Age infinity: far enough from the window for every revision to be over.
-	eternity := end.Add(100 * day)
-	rows, gerr := s.zoneRows(sel, &zoneState{zone: z}, eternity)
-	if gerr != nil {
-		return nil, fmt.Errorf("cfsim: true groups of %s: %s", dataset, gerr.message)
-	}
-	if len(sel.order) > 0 {
-		s.sortRows(sel, rows)
 	}
 	var out []Group
 	for _, r := range rows {
@@ -196,7 +168,7 @@ type Invocations struct {
 // unsampled, for [start, end), both at whole minutes, by script and status. What did
 // not happen is absent.
 func (s *Server) TrueWorkers(accountID string, start, end time.Time) ([]Invocations, error) {
-	w := s.workers[accountID]
+	w := s.places[accountID]
 	if w == nil {
 		return nil, fmt.Errorf("cfsim: account %q is not configured", accountID)
 	}

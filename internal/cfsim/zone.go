@@ -2,7 +2,7 @@ package cfsim
 
 import (
 	"slices"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cfsim/traffic"
@@ -15,8 +15,13 @@ type zone struct {
 	http   *traffic.Model
 	events *traffic.Model
 	// scripts are the Workers of an account, for which the zone stands then: it has
-	// the account's id and nothing else.
+	// the account's id and nothing of a zone.
 	scripts *traffic.Model
+
+	world uint64 // the configuration's seed
+	quiet func(minute int64) bool
+	mu    sync.Mutex
+	own   map[string]*traffic.Model // by source of the table, made when they are asked for
 }
 
 // zoneState is a zone as it is at one instant.
@@ -33,32 +38,64 @@ type zoneState struct {
 func newZone(seed uint64, z Zone) *zone {
 	z.Events = slices.Clone(z.Events)
 	slices.SortStableFunc(z.Events, func(a, b ZoneEvent) int { return a.At.Compare(b.At) })
-	out := &zone{Zone: z, seed: traffic.Hash(seed, traffic.HashString(z.ID))}
+	out := &zone{Zone: z, seed: traffic.Hash(seed, traffic.HashString(z.ID)), world: seed}
+	out.quiet = out.silent
 	out.http = traffic.New(seed, z.ID, z.Name, z.Traffic, out.silent)
 	out.events = traffic.NewEvents(seed, z.ID, z.Name, z.Traffic, out.silent)
 	return out
 }
 
-// newWorkers is what stands for an account in its own datasets.
-func newWorkers(seed uint64, a *Account) *zone {
-	out := &zone{Zone: Zone{ID: a.ID, Name: a.Name, Account: a.ID}, seed: traffic.Hash(seed, traffic.HashString(a.ID))}
+// newPlace is what stands for an account in its own datasets.
+func newPlace(seed uint64, a *Account) *zone {
+	out := &zone{
+		Zone: Zone{ID: a.ID, Name: a.Name, Account: a.ID, Products: a.Products},
+		seed: traffic.Hash(seed, traffic.HashString(a.ID)), world: seed,
+	}
 	listed, deleted := a.Listed, a.Deleted
-	out.scripts = traffic.NewWorkers(seed, a.ID, a.Workers, func(minute int64) bool {
+	out.quiet = func(minute int64) bool {
 		start := time.Unix(60*minute, 0)
 		return start.Before(listed) || !deleted.IsZero() && !start.Before(deleted)
-	})
+	}
+	out.scripts = traffic.NewWorkers(seed, a.ID, a.Workers, out.quiet)
 	return out
 }
 
-// model is what happened that a dataset is about.
-func (z *zone) model(dataset string) *traffic.Model {
-	switch {
-	case dataset == workersDataset:
-		return z.scripts
-	case strings.HasPrefix(dataset, "firewallEvents"):
-		return z.events
+// product finds a product that the zone or account has.
+func (z *zone) product(name string) (traffic.Product, bool) {
+	for _, p := range z.Products {
+		if p.Name == name {
+			return p, true
+		}
 	}
-	return z.http
+	return traffic.Product{}, false
+}
+
+// model is what happened that a dataset is about, nil when nothing of it ever does.
+func (z *zone) model(dataset string) *traffic.Model {
+	source := traffic.SourceOf(dataset)
+	switch {
+	case source == nil:
+		return nil
+	case source.Name == traffic.HTTP:
+		return z.http
+	case source.Name == traffic.Firewall:
+		return z.events
+	case source.Name == traffic.Workers:
+		return z.scripts
+	}
+	p, ok := z.product(source.Product)
+	if !ok {
+		return nil
+	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.own[source.Name] == nil {
+		if z.own == nil {
+			z.own = map[string]*traffic.Model{}
+		}
+		z.own[source.Name] = traffic.NewSource(z.world, z.ID, z.Name, source, p, z.quiet)
+	}
+	return z.own[source.Name]
 }
 
 // silent says whether a minute lies before the zone's activation, in a pause or

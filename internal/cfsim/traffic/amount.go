@@ -9,8 +9,8 @@ type Amount struct {
 	Bytes        uint64 // sent to the client
 	RequestBytes uint64 // received from the client
 	Visits       uint64 // requests that came from another site
-	FirstByteMs  uint64 // sum of time to first byte at the edge
-	OriginMs     uint64 // sum of the origin's response times; 0 for cached
+	FirstByteMs  uint64 // sum of time to first byte at the edge; of a Worker, CPU time in µs
+	OriginMs     uint64 // sum of the origin's response times, 0 for cached; of a Worker, wall time in µs
 }
 
 // Add adds b to a.

@@ -62,9 +62,10 @@ func newModel(seed uint64, p Profile, templates []Template, silent func(int64) b
 	if silent == nil {
 		silent = func(int64) bool { return false }
 	}
+	size := max(1, len(templates)/512) // large models remember less, so that memory stays bounded
 	m := &Model{
 		seed: seed, profile: p, templates: templates, silent: silent,
-		minutes: newCache[*Slice](1500), hours: newCache[*Slice](400), days: newCache[*Slice](400),
+		minutes: newCache[*Slice](max(1500/size, 12)), hours: newCache[*Slice](max(400/size, 4)), days: newCache[*Slice](max(400/size, 4)),
 	}
 	m.nothing = m.empty()
 	for mode := range m.cumulated {

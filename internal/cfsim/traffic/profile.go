@@ -18,9 +18,11 @@ type Profile struct {
 	SpikesPerDay float64
 	// IncidentsPerDay is how many spells of origin errors a day has on average.
 	IncidentsPerDay float64
-	// Cells is the number of attribute combinations, 12 to 512; 0 means 48. More
-	// cells mean more label values and longer answers.
+	// Cells is the number of attribute combinations, 12 to 200,000; 0 means 48. More
+	// cells mean more label values and longer answers, and take memory: a few KB each.
 	Cells int
+	// Variety widens what the combinations differ in.
+	Variety Variety
 	// Subrequests is the share of worker subrequests beside the visitors'
 	// requests, 0 to 1; 0 means 0.08. Negative means none.
 	Subrequests float64
@@ -35,6 +37,8 @@ type Profile struct {
 	// Recorded, when not nil, replaces the curve: requests by minute (Unix time
 	// divided by 60). Minutes that are not in it have no traffic.
 	Recorded map[int64]uint64
+
+	zone string // its name
 }
 
 // withDefaults fills the settings whose zero value means a default.
@@ -53,11 +57,12 @@ func (p Profile) withDefaults(zone string) Profile {
 	if p.Recorded != nil {
 		p.Subrequests = 0 // else the visitors' part would not be what was recorded
 	}
+	p.zone = zone
 	p.DailySwing = min(p.DailySwing, 1)
 	if p.Cells == 0 {
 		p.Cells = 48
 	}
-	p.Cells = min(max(p.Cells, 12), 512)
+	p.Cells, p.Variety = min(max(p.Cells, 12), 200_000), p.Variety.limited()
 	if len(p.Hosts) == 0 {
 		p.Hosts = []string{"www." + zone, zone, "api." + zone, "static." + zone}
 	}

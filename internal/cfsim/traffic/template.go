@@ -18,16 +18,24 @@ type Template struct {
 	PageView  bool // a successful HTML answer to an end user
 	Threat    bool
 
+	LookupMs    uint64 // what each request waited for DNS; 0 when the origin was not asked, or its address known
 	Failed      bool   // an invocation of a Worker that ended in an error
 	Subrequests uint64 // made by each request, of a Worker
 
-	weight   float64 // share of the zone's requests
-	incident bool    // grows while the origin fails
-	bytes    float64 // mean size of an answer
-	request  float64 // mean size of a request
-	visits   float64 // share of requests that are visits
-	ttfb     float64 // mean time to first byte, ms
-	origin   float64 // mean response time of the origin, ms
+	// Values are the measures of one event by name, beyond those of [Amount]; Gauges are
+	// the bases of levels, see [Template.Level]. Read only.
+	Values, Gauges map[string]float64
+
+	chance   uint64             // decides what is derived; 0 derives nothing
+	asked    bool               // the origin was
+	exact    map[string]float64 // the values that all events share
+	weight   float64            // share of the zone's requests
+	incident bool               // grows while the origin fails
+	bytes    float64            // mean size of an answer
+	request  float64            // mean size of a request
+	visits   float64            // share of requests that are visits
+	ttfb     float64            // mean time to first byte, ms
+	origin   float64            // mean response time of the origin, ms
 }
 
 // String is the string attribute of that name, "" when it is not modelled.
@@ -170,11 +178,11 @@ func httpTemplates(seed uint64, p Profile) []Template {
 	var out []Template
 	for i, s := range stories {
 		n := max(1, int(s.cells*float64(p.Cells)+.5))
-		out = append(out, s.templates(Hash(seed, uint64(i)), n, p)...)
+		out = append(out, s.templates(Hash(seed, uint64(i)), len(out), n, p)...)
 	}
 	if p.OddStrings {
 		for i, text := range odd {
-			t := stories[0].templates(Hash(seed, 1000, uint64(i)), 1, p)[0]
+			t := stories[0].templates(Hash(seed, 1000, uint64(i)), 0, 1, p)[0]
 			t.Attributes["clientRequestHTTPHost"], t.Attributes["clientRequestPath"] = text, "/"+text
 			t.Attributes["userAgentBrowser"] = text
 			t.weight = .01
@@ -186,7 +194,7 @@ func httpTemplates(seed uint64, p Profile) []Template {
 		eyeballs += t.weight
 	}
 	if p.Subrequests > 0 {
-		sub := stories[4].templates(Hash(seed, 2000), max(2, p.Cells/16), p)
+		sub := stories[4].templates(Hash(seed, 2000), 0, max(2, p.Cells/16), p)
 		var total float64
 		for i := range sub {
 			total += sub[i].weight
@@ -203,8 +211,9 @@ func httpTemplates(seed uint64, p Profile) []Template {
 }
 
 // templates draws n combinations of one story. The weights within a story fall
-// off as 1/rank, so that top lists have a head and a tail.
-func (s story) templates(seed uint64, n int, p Profile) []Template {
+// off as 1/rank, so that top lists have a head and a tail. before is how many
+// combinations the zone has already.
+func (s story) templates(seed uint64, before, n int, p Profile) []Template {
 	out := make([]Template, n)
 	var total float64
 	for i := range out {
@@ -248,6 +257,13 @@ func (s story) templates(seed uint64, n int, p Profile) []Template {
 		if network, ok := networks[country]; ok {
 			attrs["clientAsn"], attrs["clientASNDescription"] = network[0], network[1]
 		}
+		visits := s.visits
+		if s.threat == "" {
+			visits = max(visits, .01) // anything may be followed from elsewhere: a place with requests has visits
+		}
+		if p.Variety.any() {
+			p.Variety.widen(attrs, before+i, p.zone, draw)
+		}
 		if encrypted {
 			attrs["clientSSLProtocol"], attrs["clientRequestScheme"] = tls.pick(draw(13)), "https"
 		}
@@ -255,15 +271,18 @@ func (s story) templates(seed uint64, n int, p Profile) []Template {
 			attrs["clientDeviceType"] = "mobile"
 		}
 		t := Template{
-			Attributes: attrs, Eyeball: true, Encrypted: encrypted, Threat: s.threat != "", incident: s.incident,
+			Attributes: attrs, Eyeball: true, asked: s.origin, chance: h | 1, Encrypted: encrypted, Threat: s.threat != "", incident: s.incident,
 			Cached:   cachedStatus[attrs["cacheStatus"].(string)],
 			PageView: attrs["edgeResponseContentTypeName"] == "html" && status >= 200 && status < 300,
-			bytes:    s.bytes * (.5 + draw(14)), request: 350 + 900*draw(15), visits: s.visits, ttfb: s.ttfb * (.6 + .8*draw(16)),
+			bytes:    s.bytes * (.5 + draw(14)), request: 350 + 900*draw(15), visits: visits, ttfb: s.ttfb * (.6 + .8*draw(16)),
 			weight: (.5 + draw(17)) / float64(i+1),
 		}
 		if s.origin {
 			attrs["originResponseStatus"] = status
 			t.origin = t.ttfb * .85
+			if draw(20) < .4 {
+				t.LookupMs = 1 + uint64(30*draw(21))
+			}
 		}
 		total += t.weight
 		out[i] = t
@@ -276,35 +295,3 @@ func (s story) templates(seed uint64, n int, p Profile) []Template {
 
 // cachedStatus are the cache states that count as served from the cache.
 var cachedStatus = map[string]bool{"hit": true, "stale": true, "updating": true, "revalidated": true}
-
-// eventTemplates builds the combinations of a zone's firewall events.
-func eventTemplates(seed uint64, p Profile) []Template {
-	rules := []struct {
-		action, source, rule, description string
-		status                            uint64
-		weight                            float64
-	}{
-		{"block", "firewallCustom", "874a3e315c344b0281ca4d85a5a4d0f4", "Block bad paths", 403, 5},
-		{"managed_challenge", "firewallCustom", "1a2b3c4d5e6f40718293a4b5c6d7e8f9", `Challenge "login" abuse`, 403, 3},
-		{"block", "firewallManaged", "c1f2e3d4b5a697887766554433221100", "XSS, HTML Injection", 403, 2},
-		{"managed_challenge", "bic", "", "", 403, 2},
-		{"log", "rateLimit", "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "Log API bursts", 200, 1},
-	}
-	var out []Template
-	for i := range rules {
-		r := rules[i]
-		base := stories[8].templates(Hash(seed, 3000, uint64(i)), 3, p)
-		for _, t := range base {
-			for name, v := range map[string]any{
-				"action": r.action, "source": r.source, "ruleId": r.rule, "description": r.description,
-				"edgeResponseStatus": r.status, "clientIPClass": t.Attributes["ipType"], "edgeColoName": t.Attributes["coloCode"],
-				"kind": "firewall",
-			} {
-				t.Attributes[name] = v
-			}
-			t.weight *= r.weight
-			out = append(out, t)
-		}
-	}
-	return out
-}

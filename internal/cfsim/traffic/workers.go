@@ -50,6 +50,7 @@ func workerTemplates(seed uint64, scripts []Script) []Template {
 					},
 					Eyeball: true, Failed: o.failed, Subrequests: s.Subrequests,
 					weight: s.RequestsPerMinute * share * o.share / 2, bytes: 900 + 2000*Unit(h),
+					ttfb: 900 + 2600*Unit(Hash(h, 1)), origin: 18e3 + 60e3*Unit(Hash(h, 2)),
 				}
 				if o.failed { // before it asked anybody
 					t.Subrequests, t.bytes = 0, 0
