@@ -43,7 +43,7 @@ func TestDefaults(t *testing.T) {
 	if d.Delay != 5*time.Minute || d.Confirm != 2 || d.Deadline != 20*time.Minute || d.Depth != 30 || d.Version != 0 {
 		t.Errorf("http_5m: delay %s, confirm %d, deadline %s, depth %d, version %d", d.Delay, d.Confirm, d.Deadline, d.Depth, d.Version)
 	}
-	testkit.Golden(t, "testdata/datasets.md", []byte(c.DatasetsMarkdown()))
+	testkit.Golden(t, "testdata/datasets.md", []byte(c.DatasetsMarkdown(nil)))
 	testkit.Golden(t, "testdata/metrics.md", []byte(c.MetricsMarkdown()))
 }
 
@@ -152,6 +152,32 @@ func TestEnableAndDisable(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error is %v, want one that says %q", err, want)
 		}
+	}
+}
+
+// A profile is a set of datasets, which a file and the settings change.
+func TestProfiles(t *testing.T) {
+	available := len(load(t, "", Options{}).Available)
+	all := load(t, "", Options{Profile: AllProfile})
+	if len(all.Datasets) != available {
+		t.Errorf("profile all has %d datasets of %d", len(all.Datasets), available)
+	}
+	peer := load(t, "", Options{Profile: LablabsProfile})
+	for _, name := range lablabs {
+		if !slices.ContainsFunc(peer.Datasets, func(d Dataset) bool { return d.Name == name }) {
+			t.Errorf("profile lablabs names %s, which is no dataset", name)
+		}
+	}
+	if want := len(lablabs) + len(load(t, "", Options{Profile: DefaultProfile}).Datasets); len(peer.Datasets) != want {
+		t.Errorf("profile lablabs has %d datasets, want %d", len(peer.Datasets), want)
+	}
+	c := load(t, "datasets: [{name: asns, enabled: false}]", Options{Profile: LablabsProfile, Disable: []string{"http"}, Enable: []string{"methods_5m"}})
+	if c.Find("asns_1h") != nil || c.Find("http_5m") != nil || c.Find("methods_5m") == nil || c.Find("colo_hosts_1h") == nil {
+		t.Errorf("collected %v", ids(c.Datasets))
+	}
+	_, err := Load(nil, Options{Profile: "most"})
+	if err == nil || !strings.Contains(err.Error(), `settings: profile is "most"; it must be one of default, lablabs, all`) {
+		t.Errorf("an unknown profile: %v", err)
 	}
 }
 

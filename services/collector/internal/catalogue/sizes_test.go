@@ -175,7 +175,7 @@ datasets:
 		t.Errorf("a is %+v, b is %+v; want what the node says where the variant says nothing", a, b)
 	}
 	for change, want := range map[string]string{
-		"sampled: false, without: [nope]":            `user.yaml:15: dataset asn_1h: variant b: without names "nope"`,
+		"sampled: false, without: [nope]":                `user.yaml:15: dataset asn_1h: variant b: without names "nope"`,
 		"without: [cloudflare_zone_requests_by_network]": `variant b: does not feed the level`,
 	} {
 		_, err := Load([]byte(strings.Replace(more, "sampled: false", change, 1)), Options{File: "user.yaml"})
