@@ -38,8 +38,8 @@ func (s *Server) Admin() http.Handler {
 		})
 	}
 	handle("GET /zones", func(*http.Request) (any, error) { return s.Zones(), nil })
-	handle("GET /truth", s.adminTruth)
-	handle("GET /groups", s.adminGroups)
+	handle("GET /truth", admin{s}.adminTruth)
+	handle("GET /groups", admin{s}.adminGroups)
 	handle("GET /requests", func(r *http.Request) (any, error) {
 		all := s.Requests()
 		if last, err := strconv.Atoi(r.FormValue("last")); err == nil && last >= 0 {
@@ -103,8 +103,11 @@ func (s *Server) Zones() []ZoneInfo {
 	return out
 }
 
+// admin answers questions about the truth.
+type admin struct{ *Server }
+
 // form reads the zone and window of a request.
-func (s *Server) form(r *http.Request) (zone string, start, end time.Time, err error) {
+func (s admin) form(r *http.Request) (zone string, start, end time.Time, err error) {
 	zone = r.FormValue("zone")
 	for _, z := range s.Zones() {
 		if z.Name == zone {
@@ -120,7 +123,7 @@ func (s *Server) form(r *http.Request) (zone string, start, end time.Time, err e
 	return zone, start, end, nil
 }
 
-func (s *Server) adminTruth(r *http.Request) (any, error) {
+func (s admin) adminTruth(r *http.Request) (any, error) {
 	zone, start, end, err := s.form(r)
 	if err != nil {
 		return nil, err
@@ -135,7 +138,7 @@ func (s *Server) adminTruth(r *http.Request) (any, error) {
 	return s.Shown(zone, r.FormValue("dataset"), start, end, at)
 }
 
-func (s *Server) adminGroups(r *http.Request) (any, error) {
+func (s admin) adminGroups(r *http.Request) (any, error) {
 	zone, start, end, err := s.form(r)
 	if err != nil {
 		return nil, err

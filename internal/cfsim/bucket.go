@@ -18,7 +18,7 @@ type bucket struct {
 }
 
 // buckets sums the zone's traffic that passes the filter by groups of time.
-func (s *Server) buckets(sel *selection, z *zoneState, model *traffic.Model, now time.Time) ([]bucket, *gqlError) {
+func (s *world) buckets(sel *selection, z *zoneState, model *traffic.Model, now time.Time) ([]bucket, *gqlError) {
 	name, templates := sel.dataset.Name, model.Templates()
 	hull := sel.filter.Hull()
 	hull.From, hull.To = max(hull.From, z.firstSecond(now), sel.since), min(hull.To, now.Unix())
@@ -94,7 +94,7 @@ func (z *zoneState) firstSecond(now time.Time) int64 {
 // secondReader reads spans of seconds, and remembers the last minute that it
 // cut.
 type secondReader struct {
-	s       *Server
+	s       *world
 	z       *zoneState
 	model   *traffic.Model
 	dataset string

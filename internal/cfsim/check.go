@@ -8,7 +8,7 @@ import (
 
 // check decides whether a plan may ask the selection of the zone or account
 // with this tag at now. Errors have no path yet.
-func (s *Server) check(sel *selection, tag string, plan Plan, now time.Time) *gqlError {
+func (s *rules) check(sel *selection, tag string, plan Plan, now time.Time) *gqlError {
 	scope := string(sel.scope)
 	e := s.entitled(sel.scope, sel.dataset, plan)
 	if !e.Enabled {
@@ -23,7 +23,7 @@ func (s *Server) check(sel *selection, tag string, plan Plan, now time.Time) *gq
 	return s.checkRange(sel, tag, e, now)
 }
 
-func (s *Server) checkFields(sel *selection, tag string, plan Plan, e Entitlement) *gqlError {
+func (s *rules) checkFields(sel *selection, tag string, plan Plan, e Entitlement) *gqlError {
 	if len(sel.flat) > e.MaxFields {
 		return badRequest("number of fields can't be more than %d", e.MaxFields)
 	}
@@ -64,7 +64,7 @@ func leafName(flat string) string {
 
 // checkRange enforces width and age. A missing upper bound is now, a missing
 // lower bound the beginning of time.
-func (s *Server) checkRange(sel *selection, tag string, e Entitlement, now time.Time) *gqlError {
+func (s *rules) checkRange(sel *selection, tag string, e Entitlement, now time.Time) *gqlError {
 	lower, upper, hasLower, hasUpper := sel.filter.Bounds()
 	if !hasUpper {
 		upper = now
@@ -86,7 +86,7 @@ func (s *Server) checkRange(sel *selection, tag string, e Entitlement, now time.
 }
 
 // settings is the value of one dataset below "settings".
-func (s *Server) settings(scope schema.Scope, d *schema.Dataset, plan Plan) map[string]any {
+func (s *rules) settings(scope schema.Scope, d *schema.Dataset, plan Plan) map[string]any {
 	e := s.entitled(scope, d, plan)
 	return map[string]any{
 		"enabled":           e.Enabled,

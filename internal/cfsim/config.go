@@ -132,10 +132,17 @@ const (
 	ZoneRead         Permission = "com.cloudflare.api.account.zone.read"
 	AccountAnalytics Permission = "com.cloudflare.api.account.analytics.read"
 	AccountRead      Permission = "com.cloudflare.api.account.settings.read"
+
+	// Those of single products; how they are called in messages is not published.
+	LoadBalancersRead Permission = "com.cloudflare.api.account.load-balancing.read"
+	TunnelsRead       Permission = "com.cloudflare.api.account.cloudflare-tunnel.read"
+	CertificatesRead  Permission = "com.cloudflare.api.account.zone.ssl.read"
 )
 
 // AllPermissions are what a good token has.
-var AllPermissions = []Permission{ZoneAnalytics, ZoneRead, AccountAnalytics, AccountRead}
+var AllPermissions = []Permission{
+	ZoneAnalytics, ZoneRead, AccountAnalytics, AccountRead, LoadBalancersRead, TunnelsRead, CertificatesRead,
+}
 
 // Token is an API token.
 type Token struct {
@@ -240,6 +247,12 @@ var (
 	errNilClock = errors.New("cfsim: clock is missing")
 )
 
+// mostThings bounds the combinations of a product.
+const mostThings = 2000
+
+// Check returns every mistake in the configuration, as [New] does.
+func (c Config) Check() error { return c.check() }
+
 // check returns every mistake in the configuration.
 func (c *Config) check() error {
 	var errs []error
@@ -250,8 +263,23 @@ func (c *Config) check() error {
 	if c.Latency < 0 {
 		bad("latency %s must not be negative", c.Latency)
 	}
+	have := func(whose string, products []traffic.Product, ofZone bool) {
+		known := traffic.ProductNames(ofZone)
+		for i, p := range products {
+			if !slices.Contains(known, p.Name) || slices.ContainsFunc(products[:i], func(o traffic.Product) bool { return o.Name == p.Name }) {
+				bad("%s: product %q must be one of %q, each at most once", whose, p.Name, known)
+			}
+			if p.Things < 0 || p.Things > mostThings || p.Scale < 0 {
+				bad("%s: product %s: %d things at the scale %g must be 0 to %d at 0 or more", whose, p.Name, p.Things, p.Scale, mostThings)
+			}
+		}
+	}
 	accounts := map[string]bool{}
 	for _, a := range c.Accounts {
+		have("account "+a.Name, a.Products, false)
+		if a.Plan != "" && !slices.Contains(planOrder, a.Plan) {
+			bad("account %q: plan %q must be free, pro, business, enterprise or empty", a.Name, a.Plan)
+		}
 		if !tagPattern.MatchString(a.ID) || accounts[a.ID] {
 			bad("account %q: id %q must be 32 hexadecimal digits and unique", a.Name, a.ID)
 		}
@@ -281,6 +309,7 @@ func (c *Config) check() error {
 			bad("zone %q: id %q must be 32 hexadecimal digits and unique", z.Name, z.ID)
 		}
 		zones[z.ID] = true
+		have("zone "+z.Name, z.Products, true)
 		simulated(z.ID, z.Name)
 		planned(z.ID, z.Plan)
 		if !accounts[z.Account] {

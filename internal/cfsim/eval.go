@@ -30,7 +30,7 @@ type part struct {
 }
 
 // rows evaluates a selection for one zone, or for all zones of an account.
-func (s *Server) rows(sel *selection, zones []*zoneState, now time.Time) ([]row, *gqlError) {
+func (s *world) rows(sel *selection, zones []*zoneState, now time.Time) ([]row, *gqlError) {
 	var all []row
 	for _, z := range zones {
 		seen, empty := s.faults.view(sel.dataset.Name, z.ID, now)
@@ -83,7 +83,7 @@ func groupStep(sel *selection) int64 {
 	return finest
 }
 
-func (s *Server) zoneRows(sel *selection, z *zoneState, now time.Time) ([]row, *gqlError) {
+func (s *world) zoneRows(sel *selection, z *zoneState, now time.Time) ([]row, *gqlError) {
 	model := z.model(sel.dataset.Name)
 	if model == nil {
 		return nil, nil
@@ -237,7 +237,7 @@ func merge(rows []row) []row {
 
 // sortRows orders rows by the terms and then by the group key. Without terms
 // it shuffles: the real API promises no order then.
-func (s *Server) sortRows(sel *selection, rows []row) {
+func (s *world) sortRows(sel *selection, rows []row) {
 	byKey := func(a, b row) int {
 		for i := range a.key {
 			if c := compareValues(a.key[i], b.key[i]); c != 0 {

@@ -2,6 +2,7 @@ package cfsim
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/weir-metrics/weir/internal/cfsim/query"
 	"github.com/weir-metrics/weir/internal/cfsim/schema"
@@ -10,7 +11,7 @@ import (
 // introspect answers __schema and __type. Everything known is listed, whether
 // or not anyone's plan may use it.
 func introspect(f query.Field) (any, *gqlError) {
-	types := schemaTypes()
+	types := knownTypes()
 	if f.Name == "__type" {
 		name, ok := f.Args["name"].(string)
 		if !ok {
@@ -64,8 +65,18 @@ func typeField(name string, typ map[string]any) map[string]any {
 	return map[string]any{"name": name, "type": typ, "args": []map[string]any{}, "isDeprecated": false}
 }
 
-// schemaTypes describes the root, the scopes, the settings and the containers
-// of every dataset, named as in Cloudflare's schema.
+// knownTypes are all types. They do not change.
+var knownTypes = sync.OnceValue(schemaTypes)
+
+// scalars are Cloudflare's.
+var scalars = []string{
+	"Date", "Time", "bool", "bytes", "float32", "float64", "int16", "int32", "int64", "int8", "string", "uint16", "uint32", "uint64", "uint8",
+}
+
+func title(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// schemaTypes describes the root, the scopes, the settings, and the containers,
+// filters and orders of every dataset, named as in Cloudflare's schema.
 func schemaTypes() []map[string]any {
 	typ := func(name string, fields []map[string]any) map[string]any {
 		return map[string]any{"kind": "OBJECT", "name": name, "fields": fields}
@@ -83,12 +94,15 @@ func schemaTypes() []map[string]any {
 			typeField("maxPageSize", scalar("int64")), typeField("notOlderThan", scalar("int64")),
 		}),
 	}
+	for _, name := range scalars {
+		types = append(types, map[string]any{"kind": "SCALAR", "name": name})
+	}
 	for _, scope := range []schema.Scope{schema.Zone, schema.Account} {
-		prefix := strings.ToUpper(string(scope[:1])) + string(scope[1:])
+		prefix := title(string(scope))
 		nodes := []map[string]any{typeField(string(scope)+"Tag", scalar("string")), typeField("settings", named("OBJECT", prefix+"Settings"))}
 		var settings []map[string]any
 		for _, d := range schema.Datasets(scope) {
-			name := prefix + strings.ToUpper(d.Name[:1]) + d.Name[1:]
+			name := prefix + title(d.Name)
 			node := typeField(d.Name, nonNull(listOf(nonNull(named("OBJECT", name)))))
 			node["args"] = []map[string]any{
 				typeField("filter", nonNull(named("INPUT_OBJECT", name+"Filter_InputObject"))),
@@ -97,6 +111,7 @@ func schemaTypes() []map[string]any {
 			nodes = append(nodes, node)
 			settings = append(settings, typeField(d.Name, named("OBJECT", "Settings")))
 			types = append(types, datasetTypes(typ, scalar, scope, d, name)...)
+			types = append(types, filterType(scope, d, name), orderType(scope, d, name))
 		}
 		if scope == schema.Account {
 			nodes = append(nodes, typeField("zones", listOf(named("OBJECT", "zone"))))
@@ -123,8 +138,8 @@ func datasetTypes(typ func(string, []map[string]any) map[string]any, scalar func
 				for _, x := range f.Fields {
 					inner = append(inner, typeField(x.Name, scalar(x.Type)))
 				}
-				types = append(types, typ(name+"_"+f.Name, inner))
-				leaves = append(leaves, typeField(f.Name, nonNull(listOf(nonNull(named("OBJECT", name+"_"+f.Name))))))
+				types = append(types, typ(name+title(c)+title(f.Name), inner))
+				leaves = append(leaves, typeField(f.Name, nonNull(listOf(nonNull(named("OBJECT", name+title(c)+title(f.Name)))))))
 			case f.List:
 				leaves = append(leaves, typeField(f.Name, nonNull(listOf(scalar(f.Type)))))
 			case f.Type != "":
@@ -137,9 +152,70 @@ func datasetTypes(typ func(string, []map[string]any) map[string]any, scalar func
 			own = append(own, leaves...)
 			continue
 		}
-		inner := name + "_" + c
+		inner := name + title(c)
 		own = append(own, typeField(c, named("OBJECT", inner)))
 		types = append(types, typ(inner, leaves))
 	}
 	return append(types, typ(name, own))
+}
+
+// filterType is the input object of a dataset's filter argument.
+func filterType(scope schema.Scope, d *schema.Dataset, name string) map[string]any {
+	name += "Filter_InputObject"
+	list := listOf(nonNull(named("INPUT_OBJECT", name)))
+	inputs := []map[string]any{inputField("AND", list), inputField("OR", list)}
+	for _, f := range d.Filters(scope) {
+		operators := []string{"", "_gt", "_geq", "_lt", "_leq", "_neq", "_in", "_notin"}
+		switch {
+		case f.List:
+			operators = []string{"_has", "_hasall", "_hasany", "_nothas", "_isempty"}
+		case f.Type == "string":
+			operators = append(operators, "_like", "_notlike")
+		}
+		for _, op := range operators {
+			typ := named("SCALAR", f.Type)
+			switch {
+			case op == "_isempty":
+				typ = named("SCALAR", "bool")
+			case (op == "_in" || op == "_notin") && f.Type == "uint8":
+				typ = named("SCALAR", "bytes") // as published
+			case op == "_in" || op == "_notin" || op == "_hasall" || op == "_hasany":
+				typ = listOf(nonNull(typ))
+			}
+			inputs = append(inputs, inputField(f.Name+op, typ))
+		}
+	}
+	return map[string]any{"kind": "INPUT_OBJECT", "name": name, "inputFields": inputs}
+}
+
+func inputField(name string, typ map[string]any) map[string]any {
+	return map[string]any{"name": name, "type": typ, "defaultValue": nil}
+}
+
+// orderType is the enumeration of a dataset's orderBy argument.
+func orderType(scope schema.Scope, d *schema.Dataset, name string) map[string]any {
+	var values []map[string]any
+	add := func(text string) {
+		for _, direction := range []string{"_ASC", "_DESC"} {
+			values = append(values, map[string]any{"name": text + direction, "isDeprecated": false})
+		}
+	}
+	for _, c := range d.Containers {
+		switch c {
+		case "count":
+			add(c)
+		case "confidence":
+		default:
+			prefix := c + "_"
+			if c == "dimensions" || d.Raw {
+				prefix = ""
+			}
+			for _, f := range d.Fields(scope, c) {
+				if f.Type != "" && !f.List {
+					add(prefix + f.Name)
+				}
+			}
+		}
+	}
+	return map[string]any{"kind": "ENUM", "name": name + "OrderBy", "enumValues": values}
 }

@@ -1,6 +1,7 @@
 package cfsim_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,19 @@ var peers = []struct {
 	{"network, transit", "a", "magicTransitNetworkAnalyticsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { outcome direction ipProtocolName mitigationSystem }`, true},
 	{"network, attacks", "a", "dosdNetworkAnalyticsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { outcome direction ipProtocolName attackVector }`, true},
 	{"network, TCP", "a", "advancedTcpProtectionNetworkAnalyticsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { outcome direction ipProtocolName }`, true},
+	{"network, packet filter", "a", "magicFirewallNetworkAnalyticsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { outcome direction ipProtocolName }`, true},
+	{"network, intrusion", "a", "magicIDPSNetworkAnalyticsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { outcome direction ipProtocolName }`, true},
+	{"network, DNS", "a", "advancedDnsProtectionNetworkAnalyticsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { bits packets } dimensions { outcome direction ipProtocolName }`, true},
+	{
+		"colos by second", "z", "httpRequestsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`,
+		`count avg { sampleInterval } sum { edgeResponseBytes visits } dimensions { clientRequestHTTPHost coloCode datetime }`, true,
+	},
+	{
+		"load balancing of another", "z", "loadBalancingRequestsAdaptive", `datetime_geq: $from, datetime_lt: $to`,
+		`lbName pools { id poolName healthy healthCheckEnabled avgRttMs }`, true,
+	},
+	{"hosts by status", "z", "httpRequestsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to, clientRequestHTTPHost_in: $hosts`, `count dimensions { clientRequestHTTPHost edgeResponseStatus }`, true},
+	{"bots", "z", "firewallEventsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to, botScore_lt: 30`, `count dimensions { clientCountryName }`, true},
 	{"stream", "a", "streamMinutesViewedAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `count sum { minutesViewed } dimensions { clientCountryName mediaType }`, true},
 	{"live inputs", "a", "liveInputEventsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `count avg { bitRate gopDuration uploadDurationRatio } dimensions { eventCode }`, true},
 	{"workers of a zone", "z", "workersZoneInvocationsAdaptiveGroups", `datetime_geq: $from, datetime_lt: $to`, `sum { requests } dimensions { status }`, true},
@@ -145,6 +159,49 @@ func TestQuestionsOfKnownClients(t *testing.T) {
 				t.Errorf("%s: %d rows, want some: %t", p.name, len(list), p.rows)
 			}
 		}
+	}
+}
+
+// One exporter asks six networks in one request, another five datasets of ten zones.
+func TestManyNodesInOneRequest(t *testing.T) {
+	w := newWorld(t, nil)
+	var networks, zones strings.Builder
+	for _, n := range []string{"magicTransit", "magicFirewall", "dosd", "magicIDPS", "advancedTcpProtection", "advancedDnsProtection"} {
+		networks.WriteString(n + "NetworkAnalyticsAdaptiveGroups(limit: 9999, filter: {datetime_geq: $from, datetime_lt: $to}) { sum { bits packets } dimensions { outcome direction ipProtocolName } } ")
+	}
+	for i, p := range []string{"minutes by range", "firewall", "origin status", "edge status", "health checks"} {
+		for _, peer := range peers {
+			if peer.name == p {
+				zones.WriteString(fmt.Sprintf("a%d: %s(limit: 9999, filter: {%s}) { %s } ", i, peer.node, peer.filter, peer.selection))
+			}
+		}
+	}
+	vars := of("retail", epoch.Add(-time.Hour), epoch.Add(-59*time.Minute))
+	vars["zones"] = []string{zone("shop"), zone("checkout"), zone("media"), zone("api")}
+	a := w.good(`query ($account: string!) { viewer { accounts(filter: {accountTag: $account}) { `+networks.String()+` } zones(filter: {zoneTag_in: $zones}) { zoneTag `+zones.String()+` } } }`, vars)
+	for node, list := range dig(t, a.Data, "viewer", "accounts", 0).(map[string]any) {
+		if len(list.([]any)) == 0 {
+			t.Errorf("%s has no rows", node)
+		}
+	}
+	for i := range 4 {
+		for k := range 5 {
+			if list := dig(t, a.Data, "viewer", "zones", i, fmt.Sprintf("a%d", k)); len(list.([]any)) == 0 {
+				t.Errorf("zone %d has no rows of question %d", i, k)
+			}
+		}
+	}
+}
+
+// Each network node has dimensions of its own.
+func TestNetworksHaveTheirOwnDimensions(t *testing.T) {
+	w := newWorld(t, nil)
+	for node, dimension := range map[string]string{
+		"dosd": "mitigationSystem", "magicFirewall": "attackVector", "magicIDPS": "attackVector", "advancedTcpProtection": "mitigationSystem", "advancedDnsProtection": "protocolState",
+	} {
+		e := w.bad(`{ viewer { accounts(filter: {accountTag: $account}) { `+node+`NetworkAnalyticsAdaptiveGroups(limit: 9, filter: {datetime_geq: $from, datetime_lt: $to}) { dimensions { `+dimension+` } } } } }`,
+			of("retail", epoch.Add(-time.Hour), epoch))
+		contains(t, e, "", `unknown field "`+dimension)
 	}
 }
 

@@ -84,7 +84,7 @@ var gated = []struct {
 }
 
 // entitlement is what the plan may do with the dataset.
-func (s *Server) entitlement(scope schema.Scope, d *schema.Dataset, plan Plan) Entitlement {
+func (s *rules) entitlement(scope schema.Scope, d *schema.Dataset, plan Plan) Entitlement {
 	rank := slices.Index(planOrder, plan)
 	sp, ok := spans[d.Name]
 	switch {
@@ -136,7 +136,7 @@ type entitlementKey struct {
 	plan    Plan
 }
 
-func (s *Server) entitled(scope schema.Scope, d *schema.Dataset, plan Plan) Entitlement {
+func (s *rules) entitled(scope schema.Scope, d *schema.Dataset, plan Plan) Entitlement {
 	key := entitlementKey{scope, d.Name, plan}
 	if e, ok := s.entitlements.Load(key); ok {
 		return e.(Entitlement)

@@ -57,7 +57,7 @@ func (s *Server) Truth(q Question) ([]Truth, error) {
 }
 
 // trueRows evaluates a question far enough in the future for every revision to be over.
-func (s *Server) trueRows(q Question) (*selection, []row, error) {
+func (s *world) trueRows(q Question) (*selection, []row, error) {
 	if _, _, err := minutes(q.Start, q.End); err != nil {
 		return nil, nil, err
 	}
@@ -89,7 +89,7 @@ func (s *Server) trueRows(q Question) (*selection, []row, error) {
 }
 
 // zonesOf are the places in which the question's events happened.
-func (s *Server) zonesOf(q Question) ([]*zoneState, error) {
+func (s *world) zonesOf(q Question) ([]*zoneState, error) {
 	if q.Scope == schema.Zone {
 		z, _, _, err := s.window(q.Tag, q.Start, q.End)
 		return []*zoneState{{zone: z}}, err

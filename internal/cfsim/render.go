@@ -12,7 +12,7 @@ import (
 // writer appends JSON. It exists because answers of thousands of groups are
 // written all the time, and maps of any would cost more than making the data.
 type writer struct {
-	s   *Server
+	s   *world
 	sel *selection
 	buf []byte
 	odd oddities
@@ -276,7 +276,7 @@ func (w *writer) confidence(r *row, c query.Field) {
 }
 
 // answer evaluates a selection and writes its list.
-func (s *Server) answer(sel *selection, zones []*zoneState, now time.Time, tag string, odd oddities) ([]byte, int, *gqlError) {
+func (s *world) answer(sel *selection, zones []*zoneState, now time.Time, tag string, odd oddities) ([]byte, int, *gqlError) {
 	rows, err := s.rows(sel, zones, now)
 	if err != nil {
 		return nil, 0, err

@@ -1,10 +1,8 @@
 package cfsim
 
 import (
-	"encoding/json"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,71 +12,140 @@ import (
 // maxPerPage is the most zones or accounts on one page.
 const maxPerPage = 50
 
+// call is one REST call.
+type call struct {
+	*Server
+	r     *http.Request
+	token *token
+	now   time.Time
+	entry *Request
+}
+
+var (
+	errNoMethod = &restError{status: http.StatusMethodNotAllowed, code: 10405, message: "Method not allowed for this authentication scheme"}
+	errNotFound = &restError{status: http.StatusNotFound, code: 10003, message: "could not find entrypoint ruleset or resource"}
+	errDenied   = &restError{status: http.StatusForbidden, code: 10000, message: "Authentication error"}
+)
+
 // rest answers the REST calls that exporters make.
 func (s *Server) rest(r *http.Request, path string, t *token, now time.Time, entry *Request) reply {
+	c := &call{Server: s, r: r, token: t, now: now, entry: entry}
 	if r.Method != http.MethodGet {
-		return s.restRefuse(&restError{status: http.StatusMethodNotAllowed, code: 10405, message: "Method not allowed for this authentication scheme"}, entry)
+		return c.refuse(errNoMethod)
 	}
 	part := strings.Split(strings.Trim(path, "/"), "/")
 	switch {
 	case path == "/user/tokens/verify":
-		return s.verify(t, now)
-	case len(part) == 4 && part[0] == "accounts" && part[2] == "tokens" && part[3] == "verify":
-		if !t.seesAccount(part[1]) {
-			return s.restRefuse(errNotAllowed, entry)
-		}
-		return s.verify(t, now)
+		return c.verify()
 	case path == "/accounts":
-		return s.listAccounts(r, t, now)
+		return c.listAccounts()
 	case path == "/zones":
-		return s.listZones(r, t, now)
+		return c.listZones()
 	case part[0] == "zones" && len(part) >= 2:
-		return s.zoneCall(r, part, t, now, entry)
-	case part[0] == "accounts" && len(part) == 3 && part[2] == "rulesets":
-		return page(r, []any{}, 100)
+		return c.belowZone(part[1], strings.Join(part[2:], "/"))
+	case part[0] == "accounts" && len(part) >= 2:
+		return c.belowAccount(part[1], strings.Join(part[2:], "/"))
 	}
-	return s.restRefuse(errNoRoute, entry)
+	return c.refuse(errNoRoute)
 }
 
-// zoneCall answers /zones/{id} and what is below it.
-func (s *Server) zoneCall(r *http.Request, part []string, t *token, now time.Time, entry *Request) reply {
-	entry.addZone(part[1])
+func (c *call) refuse(e *restError) reply { return restRefuse(e, c.entry) }
+
+// belowZone answers /zones/{id} and what is below it.
+func (c *call) belowZone(id, below string) reply {
+	c.entry.addZone(id)
 	var z *zoneState
-	for _, c := range s.alive(now) {
-		if c.ID == part[1] && t.seesZone(c) {
-			z = c
+	for _, each := range c.alive(c.now) {
+		if each.ID == id && c.token.seesZone(each) {
+			z = each
 		}
 	}
 	switch {
-	case !tagPattern.MatchString(part[1]):
-		return s.restRefuse(errNoRoute, entry)
-	case z == nil || !t.may(ZoneRead):
-		return s.restRefuse(errNotAllowed, entry)
+	case !tagPattern.MatchString(id):
+		return c.refuse(errNoRoute)
+	case z == nil || !c.token.may(ZoneRead):
+		return c.refuse(errNotAllowed)
 	}
-	switch below := strings.Join(part[2:], "/"); below {
+	switch below {
 	case "":
-		return result(s.zoneObject(z, now), nil)
+		return result(c.zoneObject(z), nil)
 	case "rulesets":
 		list := []any{}
-		for _, rs := range s.rulesets(z, now) {
+		for _, rs := range c.rulesets(z) {
 			delete(rs, "rules")
 			list = append(list, rs)
 		}
-		return page(r, list, 100)
+		return page(c.r, list, 100)
 	case "firewall/rules":
-		return page(r, []any{}, 100)
-	default:
-		for _, rs := range s.rulesets(z, now) {
-			if below == "rulesets/"+rs["id"].(string) || below == "rulesets/phases/"+rs["phase"].(string)+"/entrypoint" {
-				return result(rs, nil)
-			}
+		return page(c.r, []any{}, 100)
+	case "load_balancers":
+		return c.list(LoadBalancersRead, z.balancers(), 100)
+	case "ssl/certificate_packs":
+		return c.list(CertificatesRead, z.certificatePacks(c.now), maxPerPage)
+	case "custom_hostnames":
+		return c.list(CertificatesRead, z.customHostnames(), maxPerPage)
+	}
+	for _, rs := range c.rulesets(z) {
+		if below == "rulesets/"+rs["id"].(string) || below == "rulesets/phases/"+rs["phase"].(string)+"/entrypoint" {
+			return result(rs, nil)
 		}
 	}
-	return s.restRefuse(&restError{status: http.StatusNotFound, code: 10003, message: "could not find entrypoint ruleset or resource"}, entry)
+	return c.refuse(errNotFound)
 }
 
-func (s *Server) verify(t *token, now time.Time) reply {
-	status := t.status(now)
+// belowAccount answers /accounts/{id} and what is below it.
+func (c *call) belowAccount(id, below string) reply {
+	i := slices.IndexFunc(c.config.Accounts, func(a Account) bool { return a.ID == id && a.there(c.now) })
+	switch {
+	case !tagPattern.MatchString(id):
+		return c.refuse(errNoRoute)
+	case i < 0 || !c.token.seesAccount(id):
+		return c.refuse(errNotAllowed)
+	}
+	place := c.places[id]
+	switch below {
+	case "":
+		if !c.token.may(AccountRead) {
+			return c.refuse(errNotAllowed)
+		}
+		return result(c.accountObject(&c.config.Accounts[i]), nil)
+	case "tokens/verify":
+		return c.verify()
+	case "rulesets":
+		return page(c.r, []any{}, 100)
+	case "load_balancers/pools":
+		return c.list(LoadBalancersRead, c.pools(id), 100)
+	case "cfd_tunnel", "tunnels":
+		return c.list(TunnelsRead, place.tunnels(c.now), 1000)
+	case "warp_connector":
+		return c.list(TunnelsRead, nil, 1000)
+	}
+	if tunnel, ok := strings.CutPrefix(below, "cfd_tunnel/"); ok {
+		tunnel, _ = strings.CutSuffix(tunnel, "/connections")
+		for n := range place.things(tunnelProduct) {
+			switch t := place.tunnel(n+1, c.now); {
+			case t["id"] != tunnel:
+			case strings.HasSuffix(below, "/connections"):
+				return c.list(TunnelsRead, place.connectors(n+1, c.now), 1000)
+			case c.token.may(TunnelsRead):
+				return result(t, nil)
+			}
+		}
+		return c.refuse(errNotFound)
+	}
+	return c.refuse(errNoRoute)
+}
+
+// list is a page of what takes a permission to see.
+func (c *call) list(needed Permission, all []map[string]any, most int) reply {
+	if !c.token.may(needed) {
+		return c.refuse(errDenied)
+	}
+	return pageOf(c.r, all, most, func(v map[string]any) any { return v })
+}
+
+func (c *call) verify() reply {
+	t, status := c.token, c.token.status(c.now)
 	v := map[string]any{"id": t.ID, "status": status}
 	if !t.NotBefore.IsZero() {
 		v["not_before"] = t.NotBefore.UTC().Format(time.RFC3339)
@@ -89,24 +156,28 @@ func (s *Server) verify(t *token, now time.Time) reply {
 	return result(v, []any{map[string]any{"code": 10000, "message": "This API Token is valid and " + status, "type": nil}})
 }
 
-func (s *Server) listAccounts(r *http.Request, t *token, now time.Time) reply {
-	list := []any{}
-	for _, a := range s.config.Accounts {
-		if t.may(AccountRead) && t.seesAccount(a.ID) && a.there(now) {
-			list = append(list, map[string]any{
-				"id": a.ID, "name": s.name(FaultAccountName, a.ID, a.Name, now), "type": "standard",
-				"settings": map[string]any{"enforce_twofactor": false}, "created_on": "2020-01-01T00:00:00Z",
-			})
-		}
+func (c *call) accountObject(a *Account) map[string]any {
+	return map[string]any{
+		"id": a.ID, "name": c.name(FaultAccountName, a.ID, a.Name, c.now), "type": "standard",
+		"settings": map[string]any{"enforce_twofactor": false}, "created_on": "2020-01-01T00:00:00Z",
 	}
-	return page(r, list, 2*maxPerPage)
 }
 
-func (s *Server) listZones(r *http.Request, t *token, now time.Time) reply {
-	q := r.URL.Query()
+func (c *call) listAccounts() reply {
+	list := []any{}
+	for i := range c.config.Accounts {
+		if a := &c.config.Accounts[i]; c.token.may(AccountRead) && c.token.seesAccount(a.ID) && a.there(c.now) {
+			list = append(list, c.accountObject(a))
+		}
+	}
+	return page(c.r, list, 2*maxPerPage)
+}
+
+func (c *call) listZones() reply {
+	q := c.r.URL.Query()
 	var zones []*zoneState
-	for _, z := range s.alive(now) {
-		if !t.may(ZoneRead) || !t.seesZone(z) ||
+	for _, z := range c.alive(c.now) {
+		if !c.token.may(ZoneRead) || !c.token.seesZone(z) ||
 			q.Has("account.id") && q.Get("account.id") != z.account ||
 			q.Has("name") && q.Get("name") != z.name ||
 			q.Has("status") && q.Get("status") != z.status() {
@@ -121,7 +192,7 @@ func (s *Server) listZones(r *http.Request, t *token, now time.Time) reply {
 		}
 		return c
 	})
-	return pageOf(r, zones, maxPerPage, func(z *zoneState) any { return s.zoneObject(z, now) })
+	return pageOf(c.r, zones, maxPerPage, func(z *zoneState) any { return c.zoneObject(z) })
 }
 
 // plans are the plan objects by plan; the free plan's id is widely relied on.
@@ -132,7 +203,8 @@ var plans = map[Plan]map[string]any{
 	Enterprise: {"id": "3feeeeeeeeeeeeeeeeeeeeeeeeeeeeee", "name": "Enterprise Website", "price": 0},
 }
 
-func (s *Server) zoneObject(z *zoneState, now time.Time) map[string]any {
+func (c *call) zoneObject(z *zoneState) map[string]any {
+	s, now := c.Server, c.now
 	account := map[string]any{"id": z.account, "name": ""}
 	for _, a := range s.config.Accounts {
 		if a.ID == z.account {
@@ -162,7 +234,7 @@ func (s *Server) zoneObject(z *zoneState, now time.Time) map[string]any {
 
 // rulesets are the zone's firewall rulesets, one for each source, with the
 // rules that its firewall events name.
-func (s *Server) rulesets(z *zoneState, now time.Time) []map[string]any {
+func (c *call) rulesets(z *zoneState) []map[string]any {
 	phases := []struct{ source, phase, kind, name string }{
 		{"firewallCustom", "http_request_firewall_custom", "zone", "default"},
 		{"firewallManaged", "http_request_firewall_managed", "managed", "Cloudflare Managed Ruleset"},
@@ -186,76 +258,8 @@ func (s *Server) rulesets(z *zoneState, now time.Time) []map[string]any {
 		}
 		out = append(out, map[string]any{
 			"id": traffic.RulesetID(p.source, z.Name), "name": p.name, "description": "", "kind": p.kind, "phase": p.phase,
-			"version": "1", "last_updated": now.UTC().Truncate(24 * time.Hour).Format(time.RFC3339), "rules": rules,
+			"version": "1", "last_updated": c.now.UTC().Truncate(24 * time.Hour).Format(time.RFC3339), "rules": rules,
 		})
 	}
-	return out
-}
-
-// page cuts a list by page and per_page and wraps it.
-func page(r *http.Request, list []any, most int) reply {
-	return pageOf(r, list, most, func(v any) any { return v })
-}
-
-// pageOf is page for a list whose entries are made only where they are sent.
-func pageOf[T any](r *http.Request, list []T, most int, entry func(T) any) reply {
-	number := func(name string, def int) int {
-		n, err := strconv.Atoi(r.URL.Query().Get(name))
-		if err != nil || n < 1 {
-			return def
-		}
-		return n
-	}
-	at, per, total := number("page", 1), min(number("per_page", 20), most), len(list)
-	from := min((at-1)*per, total)
-	sent := []any{}
-	for _, v := range list[from:min(from+per, total)] {
-		sent = append(sent, entry(v))
-	}
-	out := envelope(true, sent, []any{}, []any{})
-	out["result_info"] = map[string]any{"page": at, "per_page": per, "count": len(sent), "total_count": total, "total_pages": (total + per - 1) / per}
-	return wrap(http.StatusOK, out)
-}
-
-func result(v any, messages []any) reply {
-	if messages == nil {
-		messages = []any{}
-	}
-	return wrap(http.StatusOK, envelope(true, v, []any{}, messages))
-}
-
-func envelope(success bool, result any, errs, messages []any) map[string]any {
-	return map[string]any{"success": success, "result": result, "errors": errs, "messages": messages}
-}
-
-func wrap(status int, v map[string]any) reply {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // the simulator's own maps
-	}
-	return reply{status: status, header: jsonHeader(), body: b}
-}
-
-func (s *Server) restRefuse(e *restError, entry *Request) reply {
-	entry.Outcome, entry.Message = "refused", e.message
-	one := map[string]any{"code": e.code, "message": e.message}
-	if len(e.chain) > 0 {
-		chain := []any{}
-		for _, c := range e.chain {
-			chain = append(chain, map[string]any{"code": c.code, "message": c.message})
-		}
-		one["error_chain"] = chain
-	}
-	return wrap(e.status, envelope(false, nil, []any{one}, []any{}))
-}
-
-// restOverrun blocks all calls of a user after too many.
-func (s *Server) restOverrun(wait time.Duration, entry *Request) reply {
-	out := s.restRefuse(&restError{status: http.StatusTooManyRequests, code: 971, message: "Please wait and consider throttling your request speed"}, entry)
-	entry.Outcome = "limited"
-	seconds := int((wait + time.Second - 1) / time.Second)
-	out.header.Set("Retry-After", strconv.Itoa(seconds))
-	out.header.Set("Ratelimit", `"default";r=0;t=`+strconv.Itoa(seconds))
-	out.header.Set("Ratelimit-Policy", `"burst";q=`+strconv.Itoa(s.limits.RESTCalls)+`;w=`+strconv.Itoa(int(s.limits.Window.Seconds())))
 	return out
 }

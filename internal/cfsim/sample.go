@@ -58,7 +58,7 @@ func (c Sampling) interval(sel *selection, zones int, now time.Time) uint64 {
 // sample replaces exact rows by an estimate when sampling is on. Counts become
 // multiples of the interval, the other sums scale with them, and groups that
 // the sample missed vanish.
-func (s *Server) sample(sel *selection, rows []row, zones []*zoneState, now time.Time) []row {
+func (s *world) sample(sel *selection, rows []row, zones []*zoneState, now time.Time) []row {
 	interval := s.config.Sampling.interval(sel, len(zones), now)
 	if interval == 1 {
 		return rows
@@ -109,7 +109,7 @@ func draw(n, interval, h uint64) uint64 {
 }
 
 // shuffle puts rows into an order that differs from one answer to the next.
-func (s *Server) shuffle(rows []row) {
+func (s *world) shuffle(rows []row) {
 	salt := s.reads.Add(1)
 	for i := len(rows) - 1; i > 0; i-- {
 		j := int(traffic.Hash(s.config.Seed, 32, salt, uint64(i)) % uint64(i+1))

@@ -48,7 +48,7 @@ func datetimeStep(dataset string) int64 {
 func isRollup(dataset string) bool { return datetimeStep(dataset) > 1 }
 
 // newSelection checks a dataset field. Errors have no path yet.
-func (s *Server) newSelection(scope schema.Scope, f query.Field) (*selection, *gqlError) {
+func (s *rules) newSelection(scope schema.Scope, f query.Field) (*selection, *gqlError) {
 	d := schema.Lookup(scope, f.Name)
 	if d == nil {
 		return nil, unknownField(f.Name)

@@ -10,12 +10,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
+	"github.com/weir-metrics/weir/internal/cfsim/schema"
 )
 
 func TestServesOverTLS(t *testing.T) {
@@ -121,12 +123,68 @@ func TestIntrospection(t *testing.T) {
 	a = w.good(`{ __schema { queryType { name } types { name kind fields { name } } } }`, nil)
 	found := false
 	for _, typ := range dig(t, a.Data, "__schema", "types").([]any) {
-		if text(t, typ, "name") == "ZoneHttpRequestsAdaptiveGroups_sum" {
+		if text(t, typ, "name") == "ZoneHttpRequestsAdaptiveGroupsSum" {
 			found = true
 		}
 	}
 	if !found {
 		t.Error("the schema lacks the sums of the adaptive dataset")
+	}
+}
+
+// Whoever follows the types from a node finds each of its fields, filters and orders,
+// and what is found there can be asked.
+func TestIntrospectionLeadsToEveryField(t *testing.T) {
+	w := newWorld(t, nil)
+	a := w.good(`{ __schema { types { name kind fields { name type { ...T } args { name type { ...T } } } inputFields { name type { ...T } } enumValues { name } } } }
+		fragment T on __Type { kind name ofType { kind name ofType { kind name ofType { kind name } } } }`, nil)
+	types := map[string]map[string]any{}
+	for _, typ := range dig(t, a.Data, "__schema", "types").([]any) {
+		types[text(t, typ, "name")] = typ.(map[string]any)
+	}
+	var base func(any) string
+	base = func(typ any) string {
+		if m := typ.(map[string]any); m["ofType"] != nil {
+			return base(m["ofType"])
+		}
+		return text(t, typ, "name")
+	}
+	members := func(name, list string) map[string]string {
+		out := map[string]string{}
+		for _, f := range types[name][list].([]any) {
+			if kind := f.(map[string]any)["type"]; kind != nil {
+				out[text(t, f, "name")] = base(kind)
+				if types[base(kind)] == nil {
+					t.Errorf("type %s has a field of the type %s, which is missing", name, base(kind))
+				}
+				continue
+			}
+			out[text(t, f, "name")] = ""
+		}
+		return out
+	}
+	for _, scope := range []schema.Scope{schema.Zone, schema.Account} {
+		nodes := members(string(scope), "fields")
+		for _, d := range schema.Datasets(scope) {
+			node := nodes[d.Name]
+			containers, inputs, orders := members(node, "fields"), members(node+"Filter_InputObject", "inputFields"), members(node+"OrderBy", "enumValues")
+			for _, f := range d.Fields(scope, "dimensions") {
+				if members(containers["dimensions"], "fields")[f.Name] != f.Type {
+					t.Errorf("%s below a %s: dimension %s is not introspected", d.Name, scope, f.Name)
+				}
+				if _, ok := inputs[f.Name+"_in"]; !ok && !f.List {
+					t.Errorf("%s below a %s: filter %s_in is not introspected", d.Name, scope, f.Name)
+				}
+				if _, ok := orders[f.Name+"_ASC"]; !ok && !f.List {
+					t.Errorf("%s below a %s: order %s_ASC is not introspected", d.Name, scope, f.Name)
+				}
+			}
+			for _, m := range measures(scope, d) {
+				if c, f, _ := strings.Cut(m, "_"); f != "" && members(containers[c], "fields")[f] == "" || f == "" && containers[c] != "uint64" {
+					t.Errorf("%s below a %s: measure %s is not introspected", d.Name, scope, m)
+				}
+			}
+		}
 	}
 }
 

@@ -25,23 +25,41 @@ const Prefix = "/client/v4"
 // [Server.Admin] for the handler that tests and people use. It is safe for
 // concurrent use. Nothing runs between requests.
 type Server struct {
-	config   Config
+	*world
+	*rules
+	gate
+
+	config   *Config
 	limits   Limits
-	zones    []*zone          // by tag
-	places   map[string]*zone // by account: what it has besides zones, as the one place where it happens
 	tokens   []*token
-	faults   *faultSet
 	queries  *budget // GraphQL
 	offered  *budget // GraphQL too, refused requests included; has no limit
 	calls    *budget // REST
 	requests *requestLog
 
-	entitlements sync.Map // entitlementKey to Entitlement
-	reads        atomic.Uint64
-	served       atomic.Uint64
+	served atomic.Uint64
+}
 
+// world is what there is and what happened in it, and how it is shown.
+type world struct {
+	config *Config
+	zones  []*zone          // by tag
+	places map[string]*zone // by account: what it has besides zones, as the one place where it happens
+	faults *faultSet
+	reads  atomic.Uint64
+}
+
+// rules are what may be asked.
+type rules struct {
+	config       *Config
+	limits       Limits
+	entitlements sync.Map // entitlementKey to Entitlement
+}
+
+// gate keeps out users that overran the REST limit.
+type gate struct {
 	mu      sync.Mutex
-	blocked map[string]time.Time // users that overran the REST limit, until when
+	blocked map[string]time.Time // until when
 }
 
 // New checks the configuration and returns a server. The error lists every
@@ -50,15 +68,16 @@ func New(c Config) (*Server, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	limits := c.Limits.withDefaults()
 	s := &Server{
-		config: c, limits: c.Limits.withDefaults(), faults: &faultSet{seed: c.Seed}, requests: newRequestLog(c.LogSize),
-		blocked: map[string]time.Time{},
+		world: &world{config: &c, faults: &faultSet{seed: c.Seed}, places: map[string]*zone{}},
+		rules: &rules{config: &c, limits: limits}, gate: gate{blocked: map[string]time.Time{}},
+		config: &c, limits: limits, requests: newRequestLog(c.LogSize),
 	}
 	s.queries, s.calls, s.offered = newBudget(s.limits.Window), newBudget(s.limits.Window), newBudget(s.limits.Window)
 	for _, z := range c.Zones {
 		s.zones = append(s.zones, newZone(c.Seed, z))
 	}
-	s.places = map[string]*zone{}
 	for _, a := range c.Accounts {
 		s.places[a.ID] = newPlace(c.Seed, &a)
 	}
@@ -98,7 +117,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if inside {
 		out = s.handle(r, path, now, &entry)
 	} else {
-		out = s.restRefuse(errNoRoute, &entry)
+		out = restRefuse(errNoRoute, &entry)
 	}
 	out.header.Set("CF-Ray", entry.RayID)
 	out.header.Set("Date", now.UTC().Format(http.TimeFormat))
@@ -141,7 +160,7 @@ func (s *Server) handle(r *http.Request, path string, now time.Time, entry *Requ
 		}
 		// The verify call is how one learns why a token does not work.
 		if t == nil || !strings.HasSuffix(path, "/tokens/verify") || refusal == errInvalidToken {
-			return s.restRefuse(refusal, entry)
+			return restRefuse(refusal, entry)
 		}
 	}
 	if wait := s.blockedFor(t.User, now); wait > 0 {
@@ -163,13 +182,13 @@ func (s *Server) handle(r *http.Request, path string, now time.Time, entry *Requ
 	return out
 }
 
-func (s *Server) block(user string, until time.Time) {
+func (s *gate) block(user string, until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blocked[user] = until
 }
 
-func (s *Server) blockedFor(user string, now time.Time) time.Duration {
+func (s *gate) blockedFor(user string, now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.blocked[user].Sub(now)

@@ -55,7 +55,7 @@ func (s *Server) Shown(zoneID, dataset string, start, end, now time.Time) (Total
 	return s.totals(zoneID, dataset, start, end, &now)
 }
 
-func (s *Server) totals(zoneID, dataset string, start, end time.Time, now *time.Time) (Totals, error) {
+func (s *world) totals(zoneID, dataset string, start, end time.Time, now *time.Time) (Totals, error) {
 	z, from, to, err := s.window(zoneID, start, end)
 	if err != nil {
 		return Totals{}, err
@@ -75,7 +75,7 @@ func (s *Server) totals(zoneID, dataset string, start, end time.Time, now *time.
 	return r.totals(), nil
 }
 
-func (s *Server) window(zoneID string, start, end time.Time) (z *zone, from, to int64, err error) {
+func (s *world) window(zoneID string, start, end time.Time) (z *zone, from, to int64, err error) {
 	i := slices.IndexFunc(s.zones, func(z *zone) bool { return z.ID == zoneID })
 	if i < 0 {
 		return nil, 0, 0, fmt.Errorf("cfsim: zone %q is not configured", zoneID)

@@ -163,7 +163,7 @@ func (z *zone) at(now time.Time) *zoneState {
 }
 
 // alive are the zones that exist at now, by tag.
-func (s *Server) alive(now time.Time) []*zoneState {
+func (s *world) alive(now time.Time) []*zoneState {
 	var out []*zoneState
 	for _, z := range s.zones {
 		if st := z.at(now); st != nil {
@@ -175,7 +175,7 @@ func (s *Server) alive(now time.Time) []*zoneState {
 
 // accountPlan is the configured plan of an account, else the highest of its
 // zones.
-func (s *Server) accountPlan(id string, now time.Time) Plan {
+func (s *world) accountPlan(id string, now time.Time) Plan {
 	highest := 0
 	for _, a := range s.config.Accounts {
 		if a.ID == id && a.Plan != "" {

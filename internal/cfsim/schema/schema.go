@@ -98,6 +98,14 @@ func (d *Dataset) Filterable(scope Scope, name string) (Field, bool) {
 	return find(d.filterOnly, name)
 }
 
+// Filters are the fields that a filter may name, without operator suffixes.
+func (d *Dataset) Filters(scope Scope) []Field {
+	if d.Raw {
+		return slices.DeleteFunc(slices.Clone(d.fields["raw"]), func(f Field) bool { return f.Type == "" })
+	}
+	return append(slices.Clip(d.Fields(scope, "dimensions")), d.filterOnly...)
+}
+
 func find(fields []Field, name string) (Field, bool) {
 	for _, f := range fields {
 		if f.Name == name {

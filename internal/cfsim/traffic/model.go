@@ -189,7 +189,7 @@ func (m *Model) generate(minute int64) *Slice {
 		return m.nothing
 	}
 	incident := 0
-	if m.profile.IncidentsPerDay > 0 && m.episode(minute, 11, m.profile.IncidentsPerDay, 12) > 0 {
+	if m.Failing(minute) {
 		incident = 1
 	}
 	eyeballs, exact := m.level(minute)
@@ -229,6 +229,11 @@ func (m *Model) generate(minute int64) *Slice {
 	}
 	out.Clients = m.clients(minute, total)
 	return out
+}
+
+// Failing reports whether the minute is in a spell of failure.
+func (m *Model) Failing(minute int64) bool {
+	return m.profile.IncidentsPerDay > 0 && m.episode(minute, 11, m.profile.IncidentsPerDay, 12) > 0
 }
 
 // level is the number of end users' requests in a minute; exact means that it
