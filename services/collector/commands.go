@@ -2,22 +2,18 @@ package collector
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cli"
-	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 )
 
 // Commands are the subcommands of the collector's binary; "version" comes with
 // every program.
 func Commands() []cli.Command {
-	var run, database, list Config
+	var run, database Config
 	var grants Grants
 	var patience time.Duration
 	return []cli.Command{
@@ -46,43 +42,6 @@ func Commands() []cli.Command {
 		},
 		driftCommand(),
 		CountersCommand(),
-		{
-			Name: "catalogue", Summary: "print the datasets that would be collected, as Markdown",
-			Help:     "\"collector catalogue schema\" prints the JSON Schema of catalogue files, which editors use to complete and validate them.",
-			Settings: list.CatalogueSettings(),
-			Validate: list.Validate,
-			Run: func(context.Context, []string) error {
-				return list.WriteCatalogue(os.Stdout)
-			},
-			Commands: []cli.Command{{
-				Name: "schema", Summary: "print the JSON Schema of catalogue files",
-				Run: func(context.Context, []string) error { return WriteCatalogueSchema(os.Stdout) },
-			}},
-		},
+		catalogueCommand(),
 	}
-}
-
-// WriteCatalogue prints the configured datasets as Markdown.
-func (c *Config) WriteCatalogue(w io.Writer) error {
-	datasets, err := c.catalogue()
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(w, datasets.DatasetsMarkdown())
-	if err != nil {
-		return fmt.Errorf("print catalogue: %w", err)
-	}
-	return nil
-}
-
-// WriteCatalogueSchema prints the JSON Schema of catalogue files.
-func WriteCatalogueSchema(w io.Writer) error {
-	text, err := json.MarshalIndent(catalogue.Schema(), "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the schema of catalogue files: %w", err)
-	}
-	if _, err := fmt.Fprintf(w, "%s\n", text); err != nil {
-		return fmt.Errorf("print the schema of catalogue files: %w", err)
-	}
-	return nil
 }

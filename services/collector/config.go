@@ -38,6 +38,7 @@ type Config struct {
 	ChangeTimestamp bool
 	Lookback        time.Duration
 	CatalogueFile   string
+	Profile         string
 	Enable, Disable []string
 
 	DatabaseURL cli.Secret // Postgres; empty: SQLite
@@ -83,8 +84,9 @@ func (c *Config) CatalogueSettings() []cli.Setting {
 		{Env: "CF_BUCKET_SECONDS", Default: "300", Value: cli.DurationOneOf(&c.BucketSize, time.Minute, 5*time.Minute, 15*time.Minute, 30*time.Minute, time.Hour, 24*time.Hour), Help: "bucket size of the dataset http"},
 		{Env: "CF_DELAY_SECONDS", Default: "300", Value: cli.Duration(&c.Delay, time.Minute, 24*time.Hour), Help: "time after the end of a window at which it is first queried; the maximum depends on the datasets and is 2h20m with the default ones"},
 		{Env: "WEIR_CATALOGUE_FILE", Value: cli.Text(&c.CatalogueFile), Help: "YAML file that adds datasets to the built-in ones or changes them"},
-		{Env: "WEIR_DATASETS", Value: cli.List(&c.Enable), Help: "datasets to collect in addition to the default ones, by name or id; an id also selects the bucket size (countries_5m)"},
-		{Env: "WEIR_DISABLE_DATASETS", Value: cli.List(&c.Disable), Help: "default datasets not to collect, by name or id"},
+		{Env: "WEIR_PROFILE", Default: catalogue.DefaultProfile, Value: cli.Enum(&c.Profile, catalogue.Profiles...), Help: "set of datasets to collect: default; lablabs, what lablabs/cloudflare-exporter shows; or all"},
+		{Env: "WEIR_DATASETS", Value: cli.List(&c.Enable), Help: "datasets to collect in addition to those of the profile, by name or id; an id also selects the bucket size (countries_5m)"},
+		{Env: "WEIR_DISABLE_DATASETS", Value: cli.List(&c.Disable), Help: "datasets of the profile not to collect, by name or id"},
 	}
 }
 
@@ -188,7 +190,7 @@ func (c *Config) catalogue() (*catalogue.Catalogue, error) {
 		return nil, cli.Problem{Setting: "WEIR_CATALOGUE_FILE", Value: c.CatalogueFile, Reason: err.Error()}
 	}
 	return catalogue.Load(user, catalogue.Options{
-		HTTPSize: c.BucketSize, Delay: c.Delay, Enable: c.Enable, Disable: c.Disable,
+		HTTPSize: c.BucketSize, Delay: c.Delay, Enable: c.Enable, Disable: c.Disable, Profile: c.Profile,
 		File: c.CatalogueFile, StartTimestamps: c.SampleTimestamp == "start",
 	})
 }

@@ -117,7 +117,9 @@ bucket size, delay. Its answer becomes the families in [metrics.md](metrics.md).
 out, and ` + "`WEIR_CATALOGUE_FILE`" + ` declares your own in the format of the
 built-in ones (` + "[services/collector/internal/catalogue/datasets](../services/collector/internal/catalogue/datasets)" + `).
 ` + "`collector catalogue`" + ` prints this page for the settings that you give it,
-` + "`collector catalogue schema`" + ` the JSON Schema of such files ([catalogue.schema.json](catalogue.schema.json)). An
+` + "`collector catalogue check`" + ` validates them and such a file, ` + "`list`" + ` and ` + "`show`" + ` describe datasets,
+` + "`explain`" + ` prints the queries of one and what they cost, ` + "`scaffold`" + ` a first entry for another node of
+Cloudflare's API, and ` + "`schema`" + ` the JSON Schema of such files ([catalogue.schema.json](catalogue.schema.json)). An
 editor with a YAML language server completes and checks a file that begins with
 
     # yaml-language-server: $schema=catalogue.schema.json
@@ -126,7 +128,20 @@ An id in ` + "`WEIR_DATASETS`" + ` chooses the bucket size too, of those below: 
 the dataset ` + "`countries`" + ` is collected by five minutes instead of by the hour. For ` + "`http`" + `
 the setting is ` + "`CF_BUCKET_SECONDS`" + `. A dataset has one size at a time.
 
-*Delay* is the age of a window's end at which it is first requested; at its
+` + "`WEIR_PROFILE`" + ` is the set of datasets to begin with. A catalogue file, ` + "`WEIR_DATASETS`" + ` and
+` + "`WEIR_DISABLE_DATASETS`" + ` change it.
+
+`)
+	if err := collector.WriteProfiles(&b); err != nil {
+		t.Fatal(err)
+	}
+	b.WriteString(`
+*Plans* is the lowest plan of a zone that includes the dataset, and the product that it is
+about, as far as Cloudflare publishes it; what is collected follows from what Cloudflare
+reports for each zone and account. Fields that a plan lacks, such as quantiles on Free, are
+left out if the dataset can do without. *Requests* is what ten zones, or one account, need an
+hour if the dataset is the only one, at the listed bucket size; datasets share requests, so the
+sum of several is less. *Delay* is the age of a window's end at which it is first requested; at its
 *deadline* it is stored even if readings still differ; *depth* is the most windows
 of it that one scrape shows: the newest ones, and a page of older ones when it is
 [in turn](prometheus.md#what-a-scrape-holds).

@@ -11,10 +11,24 @@ import (
 )
 
 // counterSuffixes are suffixes of other types than gauges.
-var counterSuffixes = []string{"_total", "_count", "_sum", "_bucket", "_info", "_created", "_stepped"}
+var counterSuffixes = []string{"_total", "_count", "_sum", "_bucket", "_info", "_created", "_stepped", "_summed"}
 
 // reservedLabels are set by Weir or by a scrape, or have a meaning in Prometheus.
-var reservedLabels = []string{"zone", "account", "instance", "job", "le", "quantile", "dataset", "scope"}
+var reservedLabels = []string{"zone", "account", "instance", "job", "le", quantileLabel, "dataset", "scope"}
+
+// quantileLabel is the label of the rows of a measure with quantiles, as Prometheus writes
+// summaries. It is the last of its family.
+const quantileLabel = "quantile"
+
+// baseUnits are the base units of what names and units must not be in.
+var baseUnits = map[string]string{
+	"ns": "seconds", "us": "seconds", "ms": "seconds", "nanoseconds": "seconds", "microseconds": "seconds", "milliseconds": "seconds",
+	"minutes": "seconds", "hours": "seconds", "days": "seconds",
+	"bits": "bytes", "kilobytes": "bytes", "megabytes": "bytes", "gigabytes": "bytes", "percent": "ratio",
+}
+
+// unitSuffixes are the base units that a name ends in if the family has them.
+var unitSuffixes = []string{"seconds", "bytes", "ratio"}
 
 // lateSuffix is the suffix of the counters of what came late, before _total.
 const lateSuffix = "_late"
@@ -38,6 +52,7 @@ func (s *spec) check(bad *problems) {
 	}
 	s.checkSizes(say)
 	s.checkFamilies(say)
+	s.checkValues(say)
 	s.checkLimits(say)
 	for _, name := range s.Drop {
 		if s.family(name) == nil {
@@ -117,13 +132,17 @@ func (s *spec) checkFamilies(say sayer) {
 		if strings.HasSuffix(f.Name, intervalSuffix) {
 			say(f.Place, "family %s ends in %s; such names are for the families that say which buckets are estimates", f.Name, intervalSuffix)
 		}
+		s.checkUnit(&f, say)
 		if p, ok := peers[f.Name]; ok {
 			say(f.Place, "family %s is a %s of %s with another meaning (the amount in one bucket is a gauge of its own); choose another name", f.Name, p.kind, p.by)
 		}
-		if f.Unit != "" && !strings.HasSuffix(f.Name, "_"+f.Unit) {
-			say(f.Place, "family %s has unit %s; OpenMetrics wants its name to end in _%s", f.Name, f.Unit, f.Unit)
+		if p, ok := peers[f.Name+"_total"]; ok && f.additive() && !slices.Contains(peerCounters, f.Name+"_total") {
+			say(f.Place, "the counter of family %s, %s_total, has the name of a %s of %s; choose another name", f.Name, f.Name, p.kind, p.by)
 		}
 		for i, l := range f.Labels {
+			if l == quantileLabel && i == len(f.Labels)-1 && !f.additive() {
+				continue // each measure has to give quantiles
+			}
 			if strings.HasPrefix(l, "exported_") || slices.Contains(reservedLabels, l) {
 				say(f.Place, "family %s has label %q; it must be none of %v and not begin with exported_", f.Name, l, reservedLabels)
 			}
@@ -137,6 +156,47 @@ func (s *spec) checkFamilies(say sayer) {
 	}
 }
 
+// checkUnit checks that a family is in a base unit, and that its name says so.
+func (s *spec) checkUnit(f *familySpec, say sayer) {
+	last := f.Name[strings.LastIndex(f.Name, "_")+1:]
+	for _, unit := range []string{f.Unit, last} {
+		if base, ok := baseUnits[unit]; ok {
+			say(f.Place, "family %s is in %s; the base unit is %s, to which scale of a measure converts", f.Name, unit, base)
+			return
+		}
+	}
+	switch {
+	case f.Unit != "" && !strings.HasSuffix(f.Name, "_"+f.Unit):
+		say(f.Place, "family %s has unit %s; OpenMetrics wants its name to end in _%s", f.Name, f.Unit, f.Unit)
+	case f.Unit == "" && slices.Contains(unitSuffixes, last):
+		say(f.Place, "family %s ends in _%s and has no unit; it must be unit: %s", f.Name, last, last)
+	}
+}
+
+func (s *spec) checkValues(say sayer) {
+	labels := map[string]bool{}
+	for i := range s.Families {
+		for _, l := range s.Families[i].Labels {
+			labels[l] = l != quantileLabel
+		}
+	}
+	for i := range s.Values {
+		v := &s.Values[i]
+		if v.Label != "" && !labels[v.Label] {
+			say(v.Place, "values of label %q, which no family of the dataset has", v.Label)
+		}
+		if len(v.From) == 0 {
+			say(v.Place, "values of label %q: from is empty; it must be values, ranges such as 1..29, or *", v.Label)
+		}
+		for _, from := range v.From {
+			low, high, ok := parseRange(from)
+			if !ok && strings.Contains(from, "..") || ok && low > high {
+				say(v.Place, "values of label %q: from has the range %q; it must be two whole numbers, the smaller first, such as 1..29", v.Label, from)
+			}
+		}
+	}
+}
+
 func (s *spec) checkLimits(say sayer) {
 	for _, name := range sortedKeys(s.Limits) {
 		l, f := s.Limits[name], s.family(name)
@@ -147,9 +207,17 @@ func (s *spec) checkLimits(say sayer) {
 		case len(f.Labels) == 0:
 			say(l.Place, "limit for %s, which has one series per scope", name)
 		}
+		own := slices.DeleteFunc(slices.Clone(f.Labels), func(l string) bool { return l == quantileLabel })
 		if l.By != "" {
-			if by := s.family(l.By); by == nil || slices.Contains(s.Drop, l.By) || !slices.Equal(by.Labels, f.Labels) {
-				say(l.Place, "limit of %s ranks by %q; that must be a family of the dataset, not dropped, with labels %v", name, l.By, f.Labels)
+			if by := s.family(l.By); by == nil || slices.Contains(s.Drop, l.By) || !slices.Equal(by.Labels, own) {
+				say(l.Place, "limit of %s ranks by %q; that must be a family of the dataset, not dropped, with labels %v", name, l.By, own)
+			}
+		} else if l.Top > 0 && len(own) < len(f.Labels) {
+			say(l.Place, "limit of %s has top and no by; quantiles do not rank rows, so by must name a family with labels %v", name, own)
+		}
+		for _, label := range append(sortedKeys(l.Only), sortedKeys(l.Except)...) {
+			if !slices.Contains(own, label) {
+				say(l.Place, "limit of %s names label %q; it must be one of %v", name, label, own)
 			}
 		}
 	}
@@ -174,6 +242,9 @@ func (s *spec) checkVariant(v *variantSpec, say sayer) {
 		if strings.HasPrefix(name, "date") {
 			say(v.Place, "filter %s; times are filtered by the planner alone", name)
 		}
+		if why := badFilter(name, v.Filter[name]); why != "" {
+			say(v.Place, "filter %s %s", name, why)
+		}
 	}
 	for i, dim := range v.Dimensions {
 		if slices.Contains(v.Dimensions[:i], dim) || strings.HasPrefix(dim, "date") {
@@ -194,66 +265,6 @@ func (s *spec) checkVariant(v *variantSpec, say sayer) {
 	if !fed[s.Level] {
 		say(v.Place, "does not feed the level %q", s.Level)
 	}
-}
-
-func (s *spec) checkMeasure(v *variantSpec, m *measureSpec, wrong func(format string, args ...any)) {
-	f := s.family(m.Family)
-	if f == nil {
-		wrong("is not a family of the dataset")
-		return
-	}
-	if m.Map != "" && strings.Contains(m.Field, ".") {
-		wrong("map is %q and field %q; they must be a path and a name, such as sum.countryMap and requests", m.Map, m.Field)
-	}
-	if m.Optional && m.Family == s.Level {
-		wrong("is the level and cannot be optional")
-	}
-	if len(m.Labels) != len(f.Labels) {
-		wrong("gives %d labels; the family has %v", len(m.Labels), f.Labels)
-	}
-	for _, label := range sortedKeys(m.Labels) {
-		field, _ := labelSource(m.Labels[label])
-		if !slices.Contains(f.Labels, label) {
-			wrong("gives label %q; the family has %v", label, f.Labels)
-		}
-		if m.Map == "" && !slices.Contains(v.Dimensions, field) {
-			wrong("label %s comes from %q, which is not a dimension of the variant", label, field)
-		}
-	}
-	if m.Map != "" && len(f.Labels) == 0 {
-		wrong("a map feeds a family without labels")
-	}
-	for _, dim := range sortedKeys(m.When) {
-		if !slices.Contains(v.Dimensions, strings.TrimPrefix(dim, "!")) {
-			wrong("condition on %q, which is not a dimension of the variant", dim)
-		}
-		if len(m.When[dim]) == 0 {
-			wrong("condition on %q without values", dim)
-		}
-	}
-	if f.additive() {
-		return
-	}
-	// Distinct counts cannot be added up: each group must be one row.
-	sources := m.sources()
-	for _, dim := range v.Dimensions {
-		if !slices.Contains(sources, dim) {
-			wrong("the family is not additive, so dimension %s must be one of its labels", dim)
-		}
-	}
-	for _, label := range sortedKeys(m.Labels) {
-		if _, class := labelSource(m.Labels[label]); class {
-			wrong("the family is not additive, so label %s cannot be a class", label)
-		}
-	}
-}
-
-// sources returns the sources of the labels.
-func (m *Measure) sources() (out []string) {
-	for _, source := range m.Labels {
-		out = append(out, source)
-	}
-	return out
 }
 
 // checkExpanded validates a dataset at the size at which it would be collected.

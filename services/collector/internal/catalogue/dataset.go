@@ -43,22 +43,35 @@ type Dataset struct {
 	// Interval is the last family, [SampleInterval]; empty if no variant has the
 	// sample interval.
 	Interval string
+	// Values replace label values. The first that matches is used.
+	Values []Value
 	// Limits caps breakdown families, by family name.
 	Limits map[string]Limit
 	// Variants in order of preference. The first that a scope's plan allows is used.
 	Variants []Variant
 }
 
+// Value replaces values of one label.
+type Value struct {
+	Label string   `yaml:"label" required:"true" is:"label" doc:"Label whose values are replaced."`
+	From  []string `yaml:"from" doc:"Values, ranges of whole numbers such as 1..29 with both ends included, or * for every value."`
+	To    string   `yaml:"to" required:"true" is:"value" doc:"Value that replaces them."`
+}
+
 // Limit limits the label cardinality of one breakdown family. Rows beyond it are summed
 // into one row whose labels are all Other if the family is additive, and dropped
-// otherwise. They are counted in both cases.
+// otherwise, because averages, quantiles and distinct counts have no sum. They are counted
+// in both cases. The quantiles of one set of labels are kept or dropped together.
 type Limit struct {
 	// Rows of equal value are ranked by their labels.
 	Top   int      `yaml:"top" is:"0..1000" doc:"Rows with the largest values that are kept; default: all."`
 	Other string   `yaml:"other" is:"value" doc:"Label value of the rest; default: other."`
-	By    string   `yaml:"by" doc:"Family of the same labels whose values rank the rows, so that two families keep the same ones; default: the family itself."`
+	By    string   `yaml:"by" doc:"Family of the same labels, not counting quantile, whose values rank the rows, so that two families keep the same ones; default: the family itself."`
 	Allow []string `yaml:"allow" doc:"Only rows with one of these values in every label are kept; default: all."`
 	Deny  []string `yaml:"deny" doc:"Rows with one of these values in any label are summed into other."`
+	// Only and Except are the same for one label each.
+	Only   map[string][]string `yaml:"only" keys:"label" doc:"By label: only rows with one of these values are kept."`
+	Except map[string][]string `yaml:"except" keys:"label" doc:"By label: rows with one of these values are summed into other."`
 }
 
 // Variant is one way to query a dataset: a node with the fields to select.
@@ -69,8 +82,8 @@ type Variant struct {
 	Node string
 	// TimeDimension groups rows by time: "datetimeFiveMinutes", "date".
 	TimeDimension string
-	// FilterField is the field that limits the range: "datetime", or "date" if the
-	// node has nothing finer.
+	// FilterField is the field that limits the range: "datetime", what the node has
+	// instead, such as "datetimeMinute", or "date" if it has nothing finer.
 	FilterField string
 	// Step is the length of one group. It divides the bucket size. Groups of a shorter
 	// step are added up, which only additive families allow.
@@ -86,6 +99,9 @@ type Variant struct {
 	Filter map[string]any
 	// Dimensions are selected in addition to the time dimension.
 	Dimensions []string
+	// Plan is the lowest plan of a zone that includes it and Product what has to be bought
+	// besides, as far as Cloudflare publishes it; empty: not known, or none. Documentation.
+	Plan, Product string
 	// Rows is the expected maximum number of groups in one window and scope, for
 	// packing requests within page sizes.
 	Rows int
@@ -95,13 +111,23 @@ type Variant struct {
 
 // Measure feeds one family from the groups of a node. Optional measures are left out if a
 // scope may not query their field; see [Variant.Without].
+//
+// What a field is follows from the first name of its path: count and sum are amounts, which
+// are added up; uniq is a distinct count, which is not; avg, max, min, quantiles, ratio and
+// dimensions are statistics. Of a statistic every group must be one row, unless Weight or Join says how
+// groups are joined. A statistic that Cloudflare reports as null or negative is of no events
+// and has no row.
 type Measure struct {
-	Family   string              `yaml:"family" required:"id" doc:"Family that the measure feeds."`
-	Field    string              `yaml:"field" required:"true" is:"path" doc:"Path of the value in a group, such as sum.requests or count; with map, name of the value in each element."`
-	Map      string              `yaml:"map" is:"path" doc:"Path of a list of objects, such as sum.countryMap. Each object is a row."`
-	Labels   map[string]string   `yaml:"labels" keys:"label" is:"source" doc:"Source of each label of the family: a dimension or, with map, a field of the element. class(field) turns 404 into 4xx."`
-	When     map[string][]string `yaml:"when" keys:"condition" doc:"Values that a dimension must have for the group to count or, with ! before the dimension, must not have. All conditions must hold."`
-	Optional bool                `yaml:"optional" doc:"The variant may be used without this measure if a plan does not include its field."`
+	Family    string              `yaml:"family" required:"id" doc:"Family that the measure feeds."`
+	Field     string              `yaml:"field" required:"true" is:"path" doc:"Path of the value in a group, such as sum.requests or count; with map, name of the value in each element; with quantiles, path without the part from P on, such as quantiles.cpuTime."`
+	Map       string              `yaml:"map" is:"path" doc:"Path of a list of objects, such as sum.countryMap. Each object is a row."`
+	Labels    map[string]string   `yaml:"labels" keys:"label" is:"source" doc:"Source of each label of the family: a dimension or, with map, a field of the element. class(field) turns 404 into 4xx; path(field) replaces the parts of a path that are ids."`
+	When      map[string][]string `yaml:"when" keys:"condition" doc:"Values that a dimension must have for the group to count or, with ! before the dimension, must not have. All conditions must hold."`
+	Scale     string              `yaml:"scale" is:"ns|us|ms|minutes|bits|percent" doc:"Unit of the field at Cloudflare if it is not the family's unit, to which values are converted: ns, us, ms and minutes to seconds, bits to bytes, percent to ratio."`
+	Quantiles []Quantile          `yaml:"quantiles" doc:"Quantiles to query, such as [0.5, 0.99]: each is a row with the label quantile, the last of the family."`
+	Weight    string              `yaml:"weight" is:"path" doc:"Path of the number of events behind an average, such as count: groups of one row are joined as the average weighted with it."`
+	Join      string              `yaml:"join" is:"max|min" doc:"How groups of one row are joined if they are not added up: the largest or the smallest value."`
+	Optional  bool                `yaml:"optional" doc:"The variant may be used without this measure if a plan does not include its field."`
 }
 
 // SampleInterval is the family that marks buckets that are estimates, which would

@@ -48,6 +48,9 @@ func (k *declared) put(u *spec, bad *problems) {
 	if u.Scope != "" && u.Scope != s.Scope {
 		bad.add(u.Place, "dataset %s is about a %s; that cannot be changed", u.Name, s.Scope)
 	}
+	if s.builtIn {
+		u.keepBuiltIn(bad)
+	}
 	if size != 0 {
 		if u.Size != 0 && u.Size != size {
 			bad.add(u.Place, "dataset %s has the size %s, and its name says %s", u.Name, short(u.Size), short(size))
@@ -65,6 +68,25 @@ func (k *declared) put(u *spec, bad *problems) {
 	u.Name = s.Name
 	yamlspec.Overlay(s, *u)
 	s.Place = u.Place
+}
+
+// keepBuiltIn reports what a user's file would change of a built-in dataset although its
+// families would then no longer be what the documents, dashboards and alerts say.
+func (s *spec) keepBuiltIn(bad *problems) {
+	for _, key := range []struct {
+		name string
+		set  bool
+	}{
+		{"families", s.Families != nil},
+		{"measures", s.Measures != nil},
+		{"variants", s.Variants != nil},
+		{"values", s.Values != nil},
+		{"level", s.Level != ""},
+	} {
+		if key.set {
+			bad.add(s.Place, "dataset %s is built in, so %s cannot be changed: its families would no longer be what is documented; declare a dataset with a name and families of your own", s.Name, key.name)
+		}
+	}
 }
 
 // find returns the dataset with a name or id, nil if there is none. For an id it also

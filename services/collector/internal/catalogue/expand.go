@@ -35,6 +35,9 @@ func (s *spec) expand(size, delay time.Duration) Dataset {
 		Name: s.Name, Sizes: s.can, Enabled: or(s.Enabled, true), Confirm: or(s.Confirm, defaultConfirm), Level: s.Level,
 		Limits: map[string]Limit{}, Variants: s.variants(size),
 	}
+	for i := range s.Values {
+		d.Values = append(d.Values, s.Values[i].Value)
+	}
 	d.Deadline = or(s.Deadline, d.Delay+graceAfterDelay)
 	for i := range s.Families {
 		if f := &s.Families[i]; !slices.Contains(s.Drop, f.Name) {
@@ -88,7 +91,7 @@ func (vs *variantSpec) at(size time.Duration, drop []string) (Variant, bool) {
 	}
 	v := Variant{
 		Name: vs.Name, Node: vs.Node, FilterField: vs.FilterField, Sampled: or(vs.Sampled, false), Interval: vs.Interval,
-		Filter: vs.Filter, Dimensions: vs.Dimensions,
+		Filter: vs.Filter, Dimensions: vs.Dimensions, Plan: vs.Plan, Product: vs.Product,
 	}
 	for step, dimension := range vs.Times {
 		if step > v.Step && size%step == 0 {
@@ -111,7 +114,8 @@ func (vs *variantSpec) at(size time.Duration, drop []string) (Variant, bool) {
 // if it can.
 func (s *spec) unaddable(v *Variant, size time.Duration) string {
 	for i := range v.Measures {
-		if f := s.family(v.Measures[i].Family); f != nil && !f.additive() && v.Step != size {
+		m := &v.Measures[i]
+		if f := s.family(m.Family); f != nil && !f.additive() && v.Step != size && !m.joins() {
 			return fmt.Sprintf("groups of %s make buckets of %s, but family %s cannot be added up", short(v.Step), short(size), f.Name)
 		}
 	}

@@ -52,7 +52,7 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		again, err := Load(text, Options{File: "user.yaml"})
-		if err != nil || again.DatasetsMarkdown() != c.DatasetsMarkdown() || again.MetricsMarkdown() != c.MetricsMarkdown() {
+		if err != nil || again.DatasetsMarkdown(nil) != c.DatasetsMarkdown(nil) || again.MetricsMarkdown() != c.MetricsMarkdown() {
 			t.Fatalf("the second time it is another catalogue: %v", err)
 		}
 		meaning := map[string]bucket.Family{}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -39,6 +41,9 @@ type Options struct {
 	// ("countries") or id; the id "countries_5m" in Enable also selects the bucket
 	// size. A dataset in both is an error.
 	Enable, Disable []string
+	// Profile is a set of built-in datasets, one of [Profiles]; empty: the default one. The
+	// user's file, Enable and Disable change it.
+	Profile string
 	// File names the user's file in error messages; empty: "catalogue".
 	File string
 	// StartTimestamps: samples carry the window's start (CF_SAMPLE_TIMESTAMP),
@@ -64,6 +69,22 @@ func (c *Catalogue) Find(id string) *Dataset {
 	return &c.Datasets[i]
 }
 
+// Lookup returns the available dataset with the given name or id, nil if there is none.
+func (c *Catalogue) Lookup(name string) *Dataset {
+	i := slices.IndexFunc(c.Available, func(d Dataset) bool { return d.Dataset == name || d.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &c.Available[i]
+}
+
+// KnowsNode reports whether the built-in files say how a node is asked.
+func KnowsNode(node string) bool {
+	known, _ := embeddedFiles()
+	_, ok := known.nodes[node]
+	return ok
+}
+
 // Load reads the embedded datasets and applies the user's YAML, which may be nil: a dataset
 // with a new name is added; for a known name, the keys that it sets replace the declared
 // ones (lists as a whole, limits by family). The error has every problem, each on a line
@@ -80,6 +101,7 @@ func Load(user []byte, o Options) (*Catalogue, error) {
 	}
 	var bad problems
 	known := base(&bad)
+	known.profile(o.Profile, &bad)
 	known.add(o.File, user, &bad)
 	known.resolve(&bad)
 	known.choose(&o, &bad)
@@ -112,25 +134,39 @@ func Load(user []byte, o Options) (*Catalogue, error) {
 	return c, nil
 }
 
-// base reads the embedded files.
+// base returns the declarations of the embedded files.
 func base(bad *problems) *declared {
+	from, wrong := embeddedFiles()
+	*bad = append(*bad, wrong...)
+	known := &declared{nodes: maps.Clone(from.nodes)}
+	for _, s := range from.datasets {
+		// What is changed later: keys as a whole, and variants in place.
+		own := *s
+		own.Variants = slices.Clone(s.Variants)
+		known.datasets = append(known.datasets, &own)
+	}
+	return known
+}
+
+// embeddedFiles reads the embedded files, once: it takes as long as a thousand folds.
+var embeddedFiles = sync.OnceValues(func() (*declared, problems) {
 	names, err := fs.Glob(embedded, "datasets/*.yaml")
 	if err != nil {
 		panic(err) // the pattern is a constant
 	}
-	known := &declared{nodes: map[string]nodeSpec{}}
+	known, bad := &declared{nodes: map[string]nodeSpec{}}, problems{}
 	for _, name := range names {
 		text, err := embedded.ReadFile(name)
 		if err != nil {
 			panic(err) // it was just listed
 		}
-		known.add(name, text, bad)
+		known.add(name, text, &bad)
 	}
 	for _, s := range known.datasets {
 		s.builtIn = true
 	}
-	return known
-}
+	return known, bad
+})
 
 // sizes has all bucket sizes, ascending.
 var sizes = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 24 * time.Hour}

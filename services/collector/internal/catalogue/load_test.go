@@ -43,7 +43,7 @@ func TestDefaults(t *testing.T) {
 	if d.Delay != 5*time.Minute || d.Confirm != 2 || d.Deadline != 20*time.Minute || d.Depth != 30 || d.Version != 0 {
 		t.Errorf("http_5m: delay %s, confirm %d, deadline %s, depth %d, version %d", d.Delay, d.Confirm, d.Deadline, d.Depth, d.Version)
 	}
-	testkit.Golden(t, "testdata/datasets.md", []byte(c.DatasetsMarkdown()))
+	testkit.Golden(t, "testdata/datasets.md", []byte(c.DatasetsMarkdown(nil)))
 	testkit.Golden(t, "testdata/metrics.md", []byte(c.MetricsMarkdown()))
 }
 
@@ -83,11 +83,11 @@ datasets:
     scope: zone
     sizes: [1h]
     depth: 6
-    level: cloudflare_zone_requests_by_asn
+    level: cloudflare_zone_requests_by_network
     families:
-      - {name: cloudflare_zone_requests_by_asn, help: Requests by network., labels: [asn]}
+      - {name: cloudflare_zone_requests_by_network, help: Requests by network., labels: [asn]}
     limits:
-      cloudflare_zone_requests_by_asn: {top: 10}
+      cloudflare_zone_requests_by_network: {top: 10}
     variants:
       - name: adaptive
         node: httpRequestsAdaptiveGroups
@@ -99,7 +99,7 @@ datasets:
         dimensions: [clientAsn]
         rows: 1000
         measures:
-          - {family: cloudflare_zone_requests_by_asn, field: count, labels: {asn: clientAsn}}
+          - {family: cloudflare_zone_requests_by_network, field: count, labels: {asn: clientAsn}}
 `
 
 func TestUserFileAddsAndOverrides(t *testing.T) {
@@ -155,6 +155,32 @@ func TestEnableAndDisable(t *testing.T) {
 	}
 }
 
+// A profile is a set of datasets, which a file and the settings change.
+func TestProfiles(t *testing.T) {
+	available := len(load(t, "", Options{}).Available)
+	all := load(t, "", Options{Profile: AllProfile})
+	if len(all.Datasets) != available {
+		t.Errorf("profile all has %d datasets of %d", len(all.Datasets), available)
+	}
+	peer := load(t, "", Options{Profile: LablabsProfile})
+	for _, name := range lablabs {
+		if !slices.ContainsFunc(peer.Datasets, func(d Dataset) bool { return d.Name == name }) {
+			t.Errorf("profile lablabs names %s, which is no dataset", name)
+		}
+	}
+	if want := len(lablabs) + len(load(t, "", Options{Profile: DefaultProfile}).Datasets); len(peer.Datasets) != want {
+		t.Errorf("profile lablabs has %d datasets, want %d", len(peer.Datasets), want)
+	}
+	c := load(t, "datasets: [{name: asns, enabled: false}]", Options{Profile: LablabsProfile, Disable: []string{"http"}, Enable: []string{"methods_5m"}})
+	if c.Find("asns_1h") != nil || c.Find("http_5m") != nil || c.Find("methods_5m") == nil || c.Find("colo_hosts_1h") == nil {
+		t.Errorf("collected %v", ids(c.Datasets))
+	}
+	_, err := Load(nil, Options{Profile: "most"})
+	if err == nil || !strings.Contains(err.Error(), `settings: profile is "most"; it must be one of default, lablabs, all`) {
+		t.Errorf("an unknown profile: %v", err)
+	}
+}
+
 // One pass names every problem, each with its line.
 func TestProblems(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -198,22 +224,22 @@ func TestProblems(t *testing.T) {
 		"deadline":         {"datasets: [{name: http, deadline: 1m}]", []string{"deadline is 1m0s; it must not be before the delay"}},
 		"drop level":       {"datasets: [{name: http, drop: [cloudflare_zone_requests, nope]}]", []string{"is the level and has to stay", `drop names "nope"`}},
 		"limit":            {"datasets: [{name: http, limits: {nope: {top: 1}, cloudflare_zone_bytes: {top: 2000, other: ''}, cloudflare_zone_requests_by_status: {by: cloudflare_zone_bytes}}}]", []string{`limit for "nope"`, "limit for cloudflare_zone_bytes, which has one series", "limit cloudflare_zone_bytes: top is 2000; it must be 0 to 1000", `limit cloudflare_zone_bytes: other is ""; it must not be empty`, "ranks by"}},
-		"duplicate family": {strings.ReplaceAll(asn, "requests_by_asn", "requests_by_country"), []string{"family cloudflare_zone_requests_by_country belongs to the datasets"}},
-		"peer's name":      {strings.ReplaceAll(asn, "requests_by_asn", "requests_asn"), []string{"family cloudflare_zone_requests_asn is a counter of lablabs/cloudflare-exporter"}},
-		"counter's name":   {strings.ReplaceAll(asn, "requests_by_asn", "requests_by_asn_total"), []string{"ends in _total, but every family is a gauge"}},
-		"late's name":      {strings.ReplaceAll(asn, "requests_by_asn", "requests_late"), []string{"ends in _late; such names are for the counters"}},
-		"foreign name":     {strings.ReplaceAll(asn, "cloudflare_zone_requests_by_asn", "weir_requests"), []string{`family weir_requests: name is "weir_requests"; it must match`}},
+		"duplicate family": {strings.ReplaceAll(asn, "requests_by_network", "requests_by_country"), []string{"family cloudflare_zone_requests_by_country belongs to the datasets"}},
+		"peer's name":      {strings.ReplaceAll(asn, "requests_by_network", "requests_asn"), []string{"family cloudflare_zone_requests_asn is a counter of lablabs/cloudflare-exporter"}},
+		"counter's name":   {strings.ReplaceAll(asn, "requests_by_network", "requests_by_network_total"), []string{"ends in _total, but every family is a gauge"}},
+		"late's name":      {strings.ReplaceAll(asn, "requests_by_network", "requests_late"), []string{"ends in _late; such names are for the counters"}},
+		"foreign name":     {strings.ReplaceAll(asn, "cloudflare_zone_requests_by_network", "weir_requests"), []string{`family weir_requests: name is "weir_requests"; it must match`}},
 		"wrong scope":      {strings.ReplaceAll(asn, "scope: zone", "scope: account"), []string{"its name must begin with cloudflare_account_"}},
 		"unit":             {strings.Replace(asn, "labels: [asn]}", "labels: [asn], unit: bytes}", 1), []string{"OpenMetrics wants its name to end in _bytes"}},
 		"reserved label":   {strings.ReplaceAll(asn, "[asn]", "[zone]"), []string{`has label "zone"`}},
 		"label mismatch":   {strings.Replace(asn, "{asn: clientAsn}", "{as: clientAsn}", 1), []string{`gives label "as"; the family has [asn]`}},
-		"unknown family":   {strings.Replace(asn, "- {family: cloudflare_zone_requests_by_asn", "- {family: nope", 1), []string{"measure of nope: is not a family", "does not feed the level"}},
+		"unknown family":   {strings.Replace(asn, "- {family: cloudflare_zone_requests_by_network", "- {family: nope", 1), []string{"measure of nope: is not a family", "does not feed the level"}},
 		"no dimension":     {strings.Replace(asn, "[clientAsn]", "[clientCountryName]", 1), []string{"which is not a dimension of the variant"}},
 		"unsampled":        {strings.NewReplacer("interval: avg.sampleInterval", "", "httpRequestsAdaptiveGroups", "otherGroups").Replace(asn), []string{"is sampled and needs interval"}},
 		"time filter":      {strings.Replace(asn, "requestSource: eyeball", "datetime_geq: x", 1), []string{"times are filtered by the planner alone"}},
 		"not additive": {
 			strings.NewReplacer("labels: [asn]}", "labels: [asn], additive: false}", "{1h: datetimeHour}", "{15m: datetimeFifteenMinutes}", "[clientAsn]", "[clientAsn, coloCode]").Replace(asn),
-			[]string{"groups of 15m make buckets of 1h, but family cloudflare_zone_requests_by_asn cannot be added up", "dimension coloCode must be one of its labels"},
+			[]string{"groups of 15m make buckets of 1h, but family cloudflare_zone_requests_by_network cannot be added up", "dimension coloCode must be one of its labels"},
 		},
 		"no variant fits":    {strings.NewReplacer("{1h: datetimeHour}", "{1d: date}").Replace(asn), []string{"no variant can ask at size 1h"}},
 		"rows":               {strings.Replace(asn, "rows: 1000", "rows: 0", 1), []string{"rows is 0; it must be 1 to 10000"}},
@@ -240,16 +266,13 @@ func TestProblems(t *testing.T) {
 // Names and help texts pass Prometheus's own linter, and no name is one that
 // the best-known exporters use for something else.
 func TestFamilyNames(t *testing.T) {
-	// The counter that /counters makes of a family has the type and the meaning
-	// of the peer's family of that name.
-	same := []string{"cloudflare_zone_requests_total", "cloudflare_zone_threats_total", "cloudflare_zone_requests_by_method_total"}
 	for _, d := range load(t, "", Options{}).Available {
 		for _, f := range d.Families {
 			if p, ok := peers[f.Name]; ok {
 				t.Errorf("family %s is a %s of %s", f.Name, p.kind, p.by)
 			}
 			counter := f.Name + "_total"
-			if p, ok := peers[counter]; ok && (p.kind != "counter" || !slices.Contains(same, counter)) {
+			if p, ok := peers[counter]; ok && f.Additive && (p.kind != "counter" || !slices.Contains(peerCounters, counter)) {
 				t.Errorf("counter %s is a %s of %s; if it means the same, say so here", counter, p.kind, p.by)
 			}
 			problems, err := promlint.NewWithMetricFamilies([]*dto.MetricFamily{{

@@ -13,20 +13,56 @@ import (
 // DatasetsMarkdown describes every available dataset: the data part of
 // docs/datasets.md, and what `collector catalogue` prints. The same catalogue
 // gives the same text.
-func (c *Catalogue) DatasetsMarkdown() string {
+//
+// The cost, if it is not nil, returns what a dataset costs.
+func (c *Catalogue) DatasetsMarkdown(cost func(*Dataset) string) string {
+	if cost == nil {
+		cost = func(*Dataset) string { return "" }
+	}
 	var b strings.Builder
-	b.WriteString("| dataset | scope | bucket | collected | delay | deadline | depth | other sizes | what |\n")
-	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("| dataset | scope | bucket | collected | plans | requests | delay | deadline | depth | other sizes | what |\n")
+	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for i := range c.Available {
 		d := &c.Available[i]
 		others := slices.DeleteFunc(slices.Clone(d.Sizes), func(size time.Duration) bool { return size == d.Size })
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %d buckets | %s | %s |\n", d.Dataset, d.ScopeKind, short(d.Size),
-			yesNo(d.Enabled, "by default", "on request"), short(d.Delay), short(d.Deadline), d.Depth, sizeNames(others), cell(d.Description))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s | %s | %d buckets | %s | %s |\n", d.Dataset, d.ScopeKind, short(d.Size),
+			yesNo(d.Enabled, "by default", "on request"), d.Plans(), cost(d), short(d.Delay), short(d.Deadline), d.Depth, sizeNames(others), cell(d.Description))
 	}
 	for i := range c.Available {
 		c.Available[i].section(&b)
 	}
 	return b.String()
+}
+
+// Plans is the lowest plan that includes one of the variants and the products that they are
+// about, as far as Cloudflare publishes it, such as "pro, Load Balancing".
+func (d *Dataset) Plans() string {
+	order := []string{"free", "pro", "business", "enterprise"}
+	lowest, products := len(order), []string(nil)
+	for i := range d.Variants {
+		v := &d.Variants[i]
+		if at := slices.Index(order, v.Plan); at >= 0 {
+			lowest = min(lowest, at)
+		}
+		if v.Product != "" && !slices.Contains(products, v.Product) {
+			products = append(products, v.Product)
+		}
+	}
+	if lowest < len(order) {
+		products = slices.Insert(products, 0, order[lowest])
+	}
+	return strings.Join(products, ", ")
+}
+
+// Markdown describes the dataset and its families.
+func (d *Dataset) Markdown() string {
+	var b strings.Builder
+	d.section(&b)
+	b.WriteString("\n| metric | labels | unit | may be added up | help |\n| --- | --- | --- | --- | --- |\n")
+	for _, f := range d.Families {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", f.Name, strings.Join(f.Labels, ", "), f.Unit, yesNo(f.Additive, "yes", "**no**"), cell(f.Help))
+	}
+	return strings.TrimPrefix(b.String(), "\n")
 }
 
 func (d *Dataset) section(b *strings.Builder) {
@@ -69,6 +105,12 @@ func (d *Dataset) section(b *strings.Builder) {
 		}
 		if len(l.Deny) > 0 {
 			fmt.Fprintf(b, "; without %v", l.Deny)
+		}
+		for _, label := range sortedKeys(l.Only) {
+			fmt.Fprintf(b, "; only %s %v", label, l.Only[label])
+		}
+		for _, label := range sortedKeys(l.Except) {
+			fmt.Fprintf(b, "; without %s %v", label, l.Except[label])
 		}
 		b.WriteString(".\n")
 	}

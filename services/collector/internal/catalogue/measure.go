@@ -14,13 +14,22 @@ type measure struct {
 	family    int
 	additive  bool
 	path, arr []string
-	labels    []source // in the family's order
+	labels    []source // in the family's order, without quantile
 	when      []condition
+	scale     scale // of finished values
+
+	// Of a statistic.
+	statistic bool
+	values    [][]string // paths: one, or one for each of quantiles
+	quantiles []Quantile
+	weight    []string // path; nil: not weighted
+	join      string   // "max", "min", or empty
 }
 
 type source struct {
-	field string
-	class bool
+	field    string
+	function string
+	values   []Value // of this label
 }
 
 type condition struct {
@@ -39,6 +48,25 @@ type table struct {
 type row struct {
 	labels []string
 	sum    amount
+	joined []weighted // of a statistic; see [measure.joinRow]
+}
+
+// find returns the row with these labels.
+func (t *table) find(labels []string) (i int, have bool) {
+	if len(labels) == 0 {
+		return 0, len(t.rows) > 0
+	}
+	i, have = t.index[joinKey(labels)]
+	return i, have
+}
+
+// put adds a row whose labels no other has.
+func (t *table) put(r row) {
+	if t.index == nil {
+		t.index = make(map[string]int)
+	}
+	t.index[joinKey(r.labels)] = len(t.rows)
+	t.rows = append(t.rows, r)
 }
 
 // grow allocates space for n rows with so many labels, if there is none yet.
@@ -55,16 +83,34 @@ func newMeasure(d *Dataset, m *Measure) (measure, error) {
 	if at < 0 {
 		return measure{}, fmt.Errorf("measure feeds %q, which is not a family of the dataset", m.Family)
 	}
-	out := measure{family: at, additive: d.Families[at].Additive, path: strings.Split(m.Field, ".")}
+	out := measure{family: at, additive: d.Families[at].Additive, path: strings.Split(m.Field, "."), scale: scales[m.Scale]}
+	if m.kind() == statisticField {
+		out.statistic, out.quantiles, out.join = true, m.Quantiles, m.Join
+		for _, path := range m.values() {
+			out.values = append(out.values, strings.Split(path, "."))
+		}
+		if m.Weight != "" {
+			out.weight = strings.Split(m.Weight, ".")
+		}
+	}
 	if m.Map != "" {
 		out.arr = strings.Split(m.Map, ".")
 	}
 	for _, label := range d.Families[at].Labels {
-		field, class := labelSource(m.Labels[label])
+		if label == quantileLabel && len(m.Quantiles) > 0 {
+			continue
+		}
+		field, function := labelSource(m.Labels[label])
 		if field == "" {
 			return measure{}, fmt.Errorf("measure of %s says nothing about label %q", m.Family, label)
 		}
-		out.labels = append(out.labels, source{field, class})
+		s := source{field: field, function: function}
+		for _, v := range d.Values {
+			if v.Label == label {
+				s.values = append(s.values, v)
+			}
+		}
+		out.labels = append(out.labels, s)
 	}
 	for dim, values := range m.When {
 		name, not := strings.CutPrefix(dim, "!")
@@ -89,6 +135,9 @@ func (m *measure) holds(dims map[string]any) (bool, error) {
 
 // take adds the measure's value or its map's values, and returns their sum.
 func (f *folder) take(m *measure, t *table, group, dims map[string]any) (amount, error) {
+	if m.statistic {
+		return amount{}, m.takeStatistic(t, group, dims)
+	}
 	if m.arr == nil {
 		n, err := amountAt(group, m.path)
 		if err != nil {
@@ -158,16 +207,11 @@ func (m *measure) into(t *table, object map[string]any, n amount, mapped bool) e
 		return m.intoOnly(t, n)
 	}
 	at := len(t.labels)
-	for _, l := range m.labels {
-		text, err := labelText(object[l.field])
-		if err != nil {
-			return fmt.Errorf("field %s %w", l.field, err)
-		}
-		t.labels = append(t.labels, labelValue(text, l.class))
+	labels, err := m.rowLabels(t, object)
+	if err != nil {
+		return err
 	}
-	labels := t.labels[at:len(t.labels):len(t.labels)]
-	key := joinKey(labels)
-	i, have := t.index[key]
+	i, have := t.find(labels)
 	if have {
 		t.labels = t.labels[:at]
 	} else {
@@ -177,17 +221,27 @@ func (m *measure) into(t *table, object map[string]any, n amount, mapped bool) e
 			t.labels = t.labels[:at]
 			return nil
 		}
-		if t.index == nil {
-			t.index = make(map[string]int)
-		}
-		t.index[key] = len(t.rows)
-		t.rows = append(t.rows, row{labels, n})
+		t.put(row{labels: labels, sum: n})
 		return nil
 	}
 	if !m.additive {
 		return fmt.Errorf("two groups of one window feed the row %v, whose values cannot be added", bucket.Clip(strings.Join(t.rows[i].labels, ", ")))
 	}
 	return t.rows[i].sum.add(n)
+}
+
+// rowLabels returns the labels that are read from object, in the table's space.
+func (m *measure) rowLabels(t *table, object map[string]any) ([]string, error) {
+	at := len(t.labels)
+	for i := range m.labels {
+		l := &m.labels[i]
+		text, err := labelText(object[l.field])
+		if err != nil {
+			return nil, fmt.Errorf("field %s %w", l.field, err)
+		}
+		t.labels = append(t.labels, l.labelValue(text))
+	}
+	return t.labels[at:len(t.labels):len(t.labels)], nil
 }
 
 // intoOnly adds n to the only row of a family without labels.

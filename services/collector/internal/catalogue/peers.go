@@ -17,6 +17,10 @@ var peersText string
 // meaning on that day would make every old rule lie.
 var peers = parsePeers(peersText)
 
+// peerCounters are the peers' counters with the type and the meaning of the counter that
+// /counters makes of a family.
+var peerCounters = []string{"cloudflare_zone_requests_total", "cloudflare_zone_threats_total", "cloudflare_zone_requests_by_method_total"}
+
 func parsePeers(text string) map[string]peer {
 	out := map[string]peer{}
 	for line := range strings.Lines(text) {

@@ -29,9 +29,15 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 		}
 		out.Level = sum.value()
 	}
-	fed := make([]bool, len(f.d.Families))
+	feeds := make([]*measure, len(f.d.Families))
 	for i := range f.measures {
-		fed[f.measures[i].family] = true
+		m := &f.measures[i]
+		feeds[m.family] = m
+		for j := range win.tables[m.family].rows {
+			if r := &win.tables[m.family].rows[j]; m.statistic {
+				m.joinRow(r)
+			}
+		}
 	}
 	for i := range f.d.Families {
 		family := &f.d.Families[i]
@@ -42,7 +48,7 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 			continue
 		}
 		rows := win.tables[i].rows
-		if family.Role == bucket.Total && fed[i] && len(rows) == 0 {
+		if m := feeds[i]; family.Role == bucket.Total && m != nil && !m.statistic && len(rows) == 0 {
 			rows = []row{{}}
 		}
 		if limit, ok := f.d.Limits[family.Name]; ok {
@@ -68,7 +74,7 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 					out.CutLabels++
 				}
 			}
-			r.Values = append(r.Values, rows[j].sum.value())
+			r.Values = append(r.Values, feeds[i].scale.of(rows[j].sum.value()))
 		}
 		bucket.SortRows(&r)
 		out.Families = append(out.Families, r)
@@ -86,9 +92,11 @@ func (l Limit) apply(d *Dataset, win *window, i int, folded *int) ([]row, error)
 	if l.By != "" {
 		rank = &win.tables[d.family(l.By)]
 	}
+	labels := d.Families[i].Labels
+	own := len(slices.DeleteFunc(slices.Clone(labels), func(l string) bool { return l == quantileLabel })) // quantile is the last
 	keep, rest := make([]row, 0, len(all)), make([]row, 0, len(all))
 	for _, r := range all {
-		if l.admits(r.labels) {
+		if l.admits(labels[:own], r.labels[:own]) {
 			keep = append(keep, r)
 		} else {
 			rest = append(rest, r)
@@ -96,7 +104,7 @@ func (l Limit) apply(d *Dataset, win *window, i int, folded *int) ([]row, error)
 	}
 	if l.Top > 0 && len(keep) > l.Top {
 		weight := func(r row) float64 {
-			if at, ok := rank.index[joinKey(r.labels)]; ok {
+			if at, ok := rank.index[joinKey(r.labels[:own])]; ok {
 				return rank.rows[at].sum.value()
 			}
 			return 0
@@ -104,8 +112,9 @@ func (l Limit) apply(d *Dataset, win *window, i int, folded *int) ([]row, error)
 		slices.SortFunc(keep, func(a, b row) int {
 			return cmp.Or(cmp.Compare(weight(b), weight(a)), slices.Compare(a.labels, b.labels))
 		})
-		rest = append(rest, keep[l.Top:]...)
-		keep = keep[:l.Top]
+		most := cut(keep, own, l.Top)
+		rest = append(rest, keep[most:]...)
+		keep = keep[:most]
 	}
 	if len(rest) == 0 {
 		return keep, nil
@@ -128,9 +137,26 @@ func (l Limit) apply(d *Dataset, win *window, i int, folded *int) ([]row, error)
 	return append(keep, other), nil
 }
 
-func (l Limit) admits(labels []string) bool {
-	for _, v := range labels {
+// cut is the number of rows, in order, that have the first top sets of their first own
+// labels.
+func cut(rows []row, own, top int) int {
+	sets := 0
+	for i := range rows {
+		if i == 0 || !slices.Equal(rows[i].labels[:own], rows[i-1].labels[:own]) {
+			if sets++; sets > top {
+				return i
+			}
+		}
+	}
+	return len(rows)
+}
+
+func (l Limit) admits(labels, values []string) bool {
+	for i, v := range values {
 		if slices.Contains(l.Deny, v) || len(l.Allow) > 0 && !slices.Contains(l.Allow, v) {
+			return false
+		}
+		if only, ok := l.Only[labels[i]]; ok && !slices.Contains(only, v) || slices.Contains(l.Except[labels[i]], v) {
 			return false
 		}
 	}
@@ -170,22 +196,6 @@ func labelText(v any) (string, error) {
 		return strconv.FormatBool(v), nil
 	}
 	return "", fmt.Errorf("is %s; it must be a string, a number or a boolean", kindOf(v))
-}
-
-// labelValue returns the label value for a dimension.
-func labelValue(text string, class bool) string {
-	if class {
-		if len(text) == 3 && text[0] >= '1' && text[0] <= '9' {
-			if _, err := strconv.ParseUint(text, 10, 16); err == nil {
-				return text[:1] + "xx"
-			}
-		}
-		return unknown
-	}
-	if text == "" {
-		return unknown
-	}
-	return text
 }
 
 // joinKey is an unambiguous key of several label values.

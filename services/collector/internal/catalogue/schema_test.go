@@ -77,6 +77,8 @@ func TestTheSchemaTakesWhatTheDecoderTakes(t *testing.T) {
 		"a size":        "datasets: [{name: countries, size: 300, depth: 2h}, {name: hosts_1d}]",
 		"limits":        "datasets: [{name: http, limits: {cloudflare_zone_requests_by_status: {top: 0, other: rest, allow: [200, x], deny: []}}}]",
 		"a node":        "nodes: {otherGroups: {filter_field: date, times: {1d: date}, sizes: [1d, 86400], sampled: true, interval: avg.sampleInterval}}\ndatasets: []",
+		"statistics":    latency,
+		"quantiles":     quantiles,
 		"nothing in it": "{}",
 	} {
 		texts[name] = text
@@ -112,7 +114,7 @@ func TestTheSchemaRefusesWhatTheDecoderRefuses(t *testing.T) {
 		"no name":                   change("name: asn_1h\n    description", "description"),
 		"no node":                   change("        node: httpRequestsAdaptiveGroups\n", ""),
 		"no rows":                   change("        rows: 1000\n", ""),
-		"no family":                 change("family: cloudflare_zone_requests_by_asn, ", ""),
+		"no family":                 change("family: cloudflare_zone_requests_by_network, ", ""),
 		"no field":                  change("field: count, ", ""),
 		"no help":                   change("help: Requests by network., ", ""),
 		"name":                      change("name: asn_1h", "name: ASN"),
@@ -129,7 +131,7 @@ func TestTheSchemaRefusesWhatTheDecoderRefuses(t *testing.T) {
 		"confirm is a word":         change("depth: 6", "confirm: yes"),
 		"confirm":                   change("depth: 6", "confirm: 0"),
 		"enabled":                   change("depth: 6", "enabled: on"),
-		"family":                    change("name: cloudflare_zone_requests_by_asn", "name: weir_requests"),
+		"family":                    change("name: cloudflare_zone_requests_by_network", "name: weir_requests"),
 		"label":                     change("labels: [asn]", "labels: [As-N]"),
 		"additive":                  change("labels: [asn]}", "labels: [asn], additive: 1}"),
 		"top":                       change("{top: 10}", "{top: 1001}"),
@@ -150,6 +152,12 @@ func TestTheSchemaRefusesWhatTheDecoderRefuses(t *testing.T) {
 		"source":                    change("{asn: clientAsn}", "{asn: lower(clientAsn)}"),
 		"condition":                 change("field: count", "field: count, when: {'!!a': [b]}"),
 		"values of a condition":     change("field: count", "field: count, when: {a: b}"),
+		"scale":                     change("field: count", "field: count, scale: furlongs"),
+		"join":                      change("field: count", "field: count, join: median"),
+		"weight":                    change("field: count", "field: count, weight: 'a b'"),
+		"quantile":                  change("field: count", "field: quantiles.a, quantiles: [50]"),
+		"values without label":      change("depth: 6", "values: [{from: [a], to: b}]"),
+		"only by no label":          change("{top: 10}", "{only: {As-N: [1]}}"),
 		"optional":                  change("field: count", "field: count, optional: maybe"),
 		"nothing at all":            "datasets:",
 	} {
@@ -181,7 +189,7 @@ func TestTheSchemaHasEveryKey(t *testing.T) {
 	}
 	want := map[string][]string{}
 	for name, of := range map[string]any{
-		"file": file{}, "node": nodeSpec{}, "dataset": spec{}, "family": familySpec{}, "limit": limitSpec{}, "variant": variantSpec{}, "measure": measureSpec{},
+		"file": file{}, "node": nodeSpec{}, "dataset": spec{}, "family": familySpec{}, "limit": limitSpec{}, "value": valueSpec{}, "variant": variantSpec{}, "measure": measureSpec{},
 	} {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(of)) {
 			if key, ok := f.Tag.Lookup("yaml"); ok {

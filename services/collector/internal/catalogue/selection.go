@@ -45,7 +45,11 @@ func (v *Variant) paths() []string {
 
 func (m *Measure) paths() []string {
 	if m.Map == "" {
-		return []string{m.Field}
+		out := m.values()
+		if m.Weight != "" {
+			out = append(out, m.Weight)
+		}
+		return out
 	}
 	out := []string{m.Map + "." + m.Field}
 	for _, source := range m.Labels {
@@ -53,6 +57,27 @@ func (m *Measure) paths() []string {
 		out = append(out, m.Map+"."+field)
 	}
 	return out
+}
+
+// values are the paths of the values in a group: one, or one for each quantile.
+func (m *Measure) values() []string {
+	if len(m.Quantiles) == 0 {
+		return []string{m.Field}
+	}
+	out := make([]string, len(m.Quantiles))
+	for i, q := range m.Quantiles {
+		out[i] = m.Field + quantileField(q)
+	}
+	return out
+}
+
+// quantileField is how names of fields at Cloudflare end for a quantile: P50, P999.
+func quantileField(quantile Quantile) string {
+	digits := strings.TrimPrefix(string(quantile), "0.")
+	if len(digits) == 1 {
+		digits += "0"
+	}
+	return "P" + digits
 }
 
 // Fields returns the flattened names of all fields that the variant selects,
@@ -131,16 +156,22 @@ func (v *Variant) Without(refused []string) *Variant {
 // selection serves both: they are the same variant, without the same optional measures.
 func (v *Variant) Same(o *Variant) bool {
 	return v == o || v.Name == o.Name && slices.EqualFunc(v.Measures, o.Measures, func(a, b Measure) bool {
-		return a.Family == b.Family && a.Field == b.Field && a.Map == b.Map
+		return a.Family == b.Family && a.Field == b.Field && a.Map == b.Map && a.Weight == b.Weight && slices.Equal(a.Quantiles, b.Quantiles)
 	})
 }
 
-// labelSource parses "class(field)".
-func labelSource(source string) (field string, class bool) {
-	if inner, ok := strings.CutPrefix(source, "class("); ok {
-		if inner, ok = strings.CutSuffix(inner, ")"); ok {
-			return inner, true
+// The functions of sources.
+const (
+	classOf = "class" // of a status code: 404 is 4xx
+	pathOf  = "path"  // without ids; see [pathPattern]
+)
+
+// labelSource parses "field" and "function(field)".
+func labelSource(source string) (field, function string) {
+	if function, rest, ok := strings.Cut(source, "("); ok {
+		if inner, ok := strings.CutSuffix(rest, ")"); ok {
+			return inner, function
 		}
 	}
-	return source, false
+	return source, ""
 }

@@ -15,51 +15,71 @@ import (
 // own families, the longest groups, and a replay that Prometheus bears.
 func TestEveryDatasetAtEverySize(t *testing.T) {
 	all := []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 24 * time.Hour}
-	for _, known := range load(t, "", Options{}).Available {
+	known := load(t, "", Options{}).Available
+	for i := range known {
+		k := &known[i]
 		want := all
-		switch known.Name {
-		case "uniques": // a day is never the sum of its hours, and has a family of its own
+		switch {
+		case k.Name == "uniques": // a day is never the sum of its hours, and has a family of its own
 			want = all[:5]
-		case "uniques_1d":
+		case k.Name == "uniques_1d":
 			want = all[5:]
+		case !strings.HasPrefix(k.Variants[0].Node, "httpRequests") || slices.ContainsFunc(k.Families, func(f bucket.Family) bool { return !f.Additive && f.Name != SampleInterval }):
+			want = k.Sizes // as its node groups, or as its statistics can be joined
 		}
-		if diff := cmp.Diff(want, known.Sizes); diff != "" {
-			t.Errorf("sizes of %s (-want +got):\n%s", known.Name, diff)
+		if diff := cmp.Diff(want, k.Sizes); diff != "" || !slices.Contains(want, k.Size) {
+			t.Errorf("sizes of %s, collected at %s (-want +got):\n%s", k.Name, k.Size, diff)
 		}
-		for _, size := range known.Sizes {
-			o := Options{HTTPSize: size, StartTimestamps: true}
-			id := known.Name
-			if known.Name != "uniques_1d" {
+	}
+	for _, size := range all {
+		o, ids := Options{HTTPSize: size, StartTimestamps: true}, map[string]*Dataset{}
+		for i := range known {
+			k := &known[i]
+			if !slices.Contains(k.Sizes, size) {
+				continue
+			}
+			id := k.Name
+			if k.Name != "uniques_1d" {
 				id += "_" + bucket.SizeName(size)
 			}
-			if known.Name != "http" {
-				o.Enable = []string{id}
+			if ids[id] = k; k.Name != "http" {
+				o.Enable = append(o.Enable, id)
 			}
-			d := load(t, "", o).Find(id)
+		}
+		c := load(t, "", o)
+		for id, k := range ids {
+			d := c.Find(id)
 			if d == nil || d.Size != size || len(d.Variants) == 0 {
 				t.Errorf("%s: %+v, want it at %s", id, d, size)
 				continue
 			}
-			if diff := cmp.Diff(known.Families, d.Families); diff != "" {
-				t.Errorf("%s has other families than %s (-%s +%s):\n%s", id, known.Dataset, known.Dataset, id, diff)
-			}
-			if d.Depth < 4 || d.Depth > 30 {
-				t.Errorf("%s repeats %d buckets", id, d.Depth)
-			}
-			for _, v := range d.Variants {
-				if v.Step != size && (size != 30*time.Minute || v.Step != 15*time.Minute) {
-					t.Errorf("%s: variant %s has groups of %s", id, v.Name, v.Step)
-				}
-			}
-			for _, other := range d.Others {
-				if other == d.Dataset || !strings.HasPrefix(other, strings.TrimSuffix(known.Name, "_1d")+"_") {
-					t.Errorf("%s has %s as another size of it", id, other)
-				}
-			}
-			if known.Name == "uniques" && slices.Contains(d.Others, "uniques_1d") {
-				t.Errorf("%s takes the daily uniques for another size of it", id)
-			}
+			checkAtSize(t, d, k)
 		}
+	}
+}
+
+// checkAtSize checks a dataset at one size against itself at the size at which it is
+// collected.
+func checkAtSize(t *testing.T, d, known *Dataset) {
+	t.Helper()
+	if diff := cmp.Diff(known.Families, d.Families); diff != "" {
+		t.Errorf("%s has other families than %s (-%s +%s):\n%s", d.Dataset, known.Dataset, known.Dataset, d.Dataset, diff)
+	}
+	if d.Depth < 4 || d.Depth > 30 {
+		t.Errorf("%s repeats %d buckets", d.Dataset, d.Depth)
+	}
+	for _, v := range d.Variants {
+		if strings.HasPrefix(v.Node, "httpRequests") && v.Step != d.Size && (d.Size != 30*time.Minute || v.Step != 15*time.Minute) || d.Size%v.Step != 0 {
+			t.Errorf("%s: variant %s has groups of %s", d.Dataset, v.Name, v.Step)
+		}
+	}
+	for _, other := range d.Others {
+		if other == d.Dataset || !strings.HasPrefix(other, strings.TrimSuffix(known.Name, "_1d")+"_") {
+			t.Errorf("%s has %s as another size of it", d.Dataset, other)
+		}
+	}
+	if known.Name == "uniques" && slices.Contains(d.Others, "uniques_1d") {
+		t.Errorf("%s takes the daily uniques for another size of it", d.Dataset)
 	}
 }
 
@@ -85,7 +105,7 @@ datasets:
 		{"the setting of http", "", Options{Enable: []string{"http_5m"}}, "content_types_1h countries_1h http_5m uniques_1d uniques_1h"},
 		{"another size of http", "", Options{Enable: []string{"http_1h"}}, `settings: dataset "http_1h": the bucket size of http is 5m by CF_BUCKET_SECONDS; set it there`},
 		{"two sizes", "", Options{Enable: []string{"countries_5m", "countries_1h"}}, "settings: dataset countries is enabled at two bucket sizes, 5m and 1h"},
-		{"no such size", "", Options{Enable: []string{"uniques_7m"}}, `settings: dataset "uniques_7m" is not in the catalogue; known are browsers_1h,`},
+		{"no such size", "", Options{Enable: []string{"uniques_7m"}}, `settings: dataset "uniques_7m" is not in the catalogue; known are account_http_1h, `},
 		{"a size that it cannot have", "datasets: [{name: hosts, sizes: [5m, 1h]}]", Options{Enable: []string{"hosts_1d"}}, `settings: dataset "hosts_1d": hosts can be collected at 5m, 1h`},
 		{"disabled at another size", "", Options{Disable: []string{"countries_5m"}}, `settings: dataset "countries_5m" is not what would be collected; that is countries_1h`},
 		{"both by two names", "", Options{Enable: []string{"countries_1h"}, Disable: []string{"countries"}}, `settings: dataset "countries" is both enabled and disabled`},
@@ -137,26 +157,26 @@ datasets:
     description: HTTP traffic by network
     scope: zone
     sizes: [1h]
-    level: cloudflare_zone_requests_by_asn
+    level: cloudflare_zone_requests_by_network
     families:
-      - {name: cloudflare_zone_requests_by_asn, help: Requests., labels: [asn]}
-      - {name: cloudflare_zone_visits_by_asn, help: Visits., labels: [asn]}
+      - {name: cloudflare_zone_requests_by_network, help: Requests., labels: [asn]}
+      - {name: cloudflare_zone_visits_by_network, help: Visits., labels: [asn]}
     measures:
-      - {family: cloudflare_zone_requests_by_asn, field: count, labels: {asn: clientAsn}}
+      - {family: cloudflare_zone_requests_by_network, field: count, labels: {asn: clientAsn}}
     variants:
-      - {name: a, node: httpRequestsAdaptiveGroups, dimensions: [clientAsn], rows: 9, measures: [{family: cloudflare_zone_visits_by_asn, field: sum.visits, labels: {asn: clientAsn}}]}
+      - {name: a, node: httpRequestsAdaptiveGroups, dimensions: [clientAsn], rows: 9, measures: [{family: cloudflare_zone_visits_by_network, field: sum.visits, labels: {asn: clientAsn}}]}
       - {name: b, node: httpRequestsAdaptiveGroups, dimensions: [clientAsn], rows: 9, times: {15m: datetimeFifteenMinutes}, sampled: false}
 `
 	d := load(t, more, Options{}).Find("asn_1h")
-	if got := feeds(&d.Variants[0]); !cmp.Equal(got, []string{"requests_by_asn=count", "visits_by_asn=sum.visits"}) {
+	if got := feeds(&d.Variants[0]); !cmp.Equal(got, []string{"requests_by_network=count", "visits_by_network=sum.visits"}) {
 		t.Errorf("a feeds %v", got)
 	}
 	if a, b := d.Variants[0], d.Variants[1]; !a.Sampled || a.Step != time.Hour || b.Sampled || b.Step != 15*time.Minute || b.Interval != a.Interval || b.FilterField != "datetime" {
 		t.Errorf("a is %+v, b is %+v; want what the node says where the variant says nothing", a, b)
 	}
 	for change, want := range map[string]string{
-		"sampled: false, without: [nope]":            `user.yaml:15: dataset asn_1h: variant b: without names "nope"`,
-		"without: [cloudflare_zone_requests_by_asn]": `variant b: does not feed the level`,
+		"sampled: false, without: [nope]":                `user.yaml:15: dataset asn_1h: variant b: without names "nope"`,
+		"without: [cloudflare_zone_requests_by_network]": `variant b: does not feed the level`,
 	} {
 		_, err := Load([]byte(strings.Replace(more, "sampled: false", change, 1)), Options{File: "user.yaml"})
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -173,13 +193,16 @@ datasets:
 func TestOneFamilyOfSampleIntervals(t *testing.T) {
 	for _, d := range load(t, "", Options{}).Available {
 		last := d.Families[len(d.Families)-1]
+		if d.Interval == "" && !slices.ContainsFunc(d.Variants, func(v Variant) bool { return v.Interval != "" }) {
+			continue // its node does not say
+		}
 		if d.Interval != SampleInterval || !cmp.Equal(last, sampleInterval) || !cmp.Equal(last.Labels, []string{"dataset"}) {
 			t.Errorf("%s: its last family is %+v", d.Dataset, last)
 		}
 	}
 	// Neither it nor those of earlier versions can be a user's.
 	for _, name := range []string{"cloudflare_sample_interval", "cloudflare_zone_http_sample_interval"} {
-		if _, err := Load([]byte(strings.ReplaceAll(asn, "cloudflare_zone_requests_by_asn", name)), Options{}); err == nil {
+		if _, err := Load([]byte(strings.ReplaceAll(asn, "cloudflare_zone_requests_by_network", name)), Options{}); err == nil {
 			t.Errorf("a user's dataset may have the family %s", name)
 		}
 	}

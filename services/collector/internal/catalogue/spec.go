@@ -22,7 +22,7 @@ var format = yamlspec.Format{
 	"label":     {Regexp: labelPattern, Want: "match " + labelPattern.String()},
 	"graphql":   {Regexp: regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`), Want: "be a GraphQL name"},
 	"path":      {Regexp: regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*$`), Want: "be a path such as sum.requests"},
-	"source":    {Regexp: regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]*|class\([A-Za-z][A-Za-z0-9_]*\))$`), Want: "be a field, or class(field)"},
+	"source":    {Regexp: regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]*|(class|path)\([A-Za-z][A-Za-z0-9_]*\))$`), Want: "be a field, class(field) or path(field)"},
 	"condition": {Regexp: regexp.MustCompile(`^!?[A-Za-z][A-Za-z0-9_]*$`), Want: "be a dimension, with or without ! before it"},
 	"line":      {Regexp: regexp.MustCompile(`^[^\r\n]+$`), Want: "be one line of text"},
 	"value":     {Regexp: regexp.MustCompile(`^(.|\n)+$`), Want: "not be empty: Prometheus drops empty labels"},
@@ -42,11 +42,13 @@ type file struct {
 // nodeSpec has the properties of a node of the API.
 type nodeSpec struct {
 	yamlspec.Place
-	FilterField string                   `yaml:"filter_field" is:"datetime|date" doc:"Field that limits the time range: datetime, or date if the node has nothing finer."`
+	FilterField string                   `yaml:"filter_field" is:"datetime|datetimeMinute|datetimeHour|date" doc:"Field that limits the time range: datetime, or what the node has instead, such as datetimeMinute; date only if it has nothing finer."`
 	Times       map[time.Duration]string `yaml:"times" is:"graphql" doc:"Time dimension for each length of group, for example {5m: datetimeFiveMinutes}. The longest that divides the bucket size is used."`
 	Sizes       []time.Duration          `yaml:"sizes" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket sizes for which this is used; default: all."`
 	Sampled     *bool                    `yaml:"sampled" doc:"Whether Cloudflare may compute the response from a sample of events."`
 	Interval    string                   `yaml:"interval" is:"path" doc:"Path of the average sample interval, for example avg.sampleInterval."`
+	Plan        string                   `yaml:"plan" is:"free|pro|business|enterprise" doc:"Lowest plan of a zone that includes it, as far as Cloudflare publishes it. Documentation only: what is collected follows from the settings that Cloudflare reports for each zone and account."`
+	Product     string                   `yaml:"product" is:"line" doc:"Product of Cloudflare without which there is nothing to report, such as Load Balancing. Documentation only."`
 }
 
 // spec is a dataset as declared.
@@ -66,6 +68,7 @@ type spec struct {
 	Families    []familySpec         `yaml:"families" each:"family" doc:"Metric families of the dataset."`
 	Measures    []measureSpec        `yaml:"measures" each:"measure" doc:"How groups become rows, in every variant that does not override it."`
 	Variants    []variantSpec        `yaml:"variants" each:"variant" doc:"Ways to query the dataset, in order of preference. The first that a zone's plan allows is used."`
+	Values      []valueSpec          `yaml:"values" each:"value" doc:"Replacements of label values, in all families of the dataset. The first that matches is used; a value that none matches stays."`
 	Limits      map[string]limitSpec `yaml:"limits" each:"limit" doc:"Limits of the number of label values, by family."`
 	Drop        []string             `yaml:"drop" doc:"Families that are not collected."`
 
@@ -80,6 +83,12 @@ type familySpec struct {
 	Unit     string   `yaml:"unit" doc:"Base unit. The name must end in it, as OpenMetrics requires."`
 	Labels   []string `yaml:"labels" is:"label" doc:"Labels in addition to zone and account."`
 	Additive *bool    `yaml:"additive" doc:"Whether values of disjoint windows may be added; default true, false for distinct counts."`
+}
+
+// valueSpec replaces label values.
+type valueSpec struct {
+	yamlspec.Place
+	Value
 }
 
 type limitSpec struct {
@@ -102,6 +111,26 @@ type variantSpec struct {
 type measureSpec struct {
 	yamlspec.Place
 	Measure
+}
+
+var quantilePattern = regexp.MustCompile(`^0\.([0-9]{0,2}[1-9])$`)
+
+// Quantile is a quantile between 0 and 1 as it is written, without zeros at its end: it is a
+// label value.
+type Quantile string
+
+// UnmarshalText reads 0.5 or 0.999.
+func (q *Quantile) UnmarshalText(text []byte) error {
+	if !quantilePattern.Match(text) {
+		return errors.New("a quantile between 0 and 1 without zeros at its end, such as 0.5 or 0.999")
+	}
+	*q = Quantile(text)
+	return nil
+}
+
+// YAMLSchema describes a quantile.
+func (*Quantile) YAMLSchema() map[string]any {
+	return map[string]any{"type": []string{"string", "number"}, "pattern": quantilePattern.String(), "exclusiveMinimum": 0, "exclusiveMaximum": 1}
 }
 
 // depth is a number of buckets or a duration.

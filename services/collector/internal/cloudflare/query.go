@@ -169,6 +169,9 @@ func (s *Selection) check() error {
 
 const day = 24 * time.Hour
 
+// Document returns the query's text as it is sent, on one line.
+func (q *Query) Document() (string, error) { return q.document() }
+
 // document returns the query's text, on one line. Values are literals: names and tags are
 // checked against patterns, and everything else is a JSON value, whose strings are valid
 // GraphQL strings.

@@ -90,6 +90,8 @@ func textOf(n ast.Node) (string, bool) {
 		return strings.TrimSpace(n.Value.Value), true
 	case *ast.IntegerNode:
 		return n.GetToken().Value, true
+	case *ast.FloatNode:
+		return n.GetToken().Value, true
 	}
 	return "", false
 }

@@ -95,7 +95,7 @@ func (s schemer) value(t reflect.Type, tag reflect.StructTag) map[string]any {
 	case r.pattern.Regexp != nil:
 		return map[string]any{"type": "string", "pattern": r.pattern.String()}
 	}
-	return map[string]any{"type": []string{"string", "integer"}} // as the decoder takes numbers for text
+	return map[string]any{"type": []string{"string", "number"}} // as the decoder takes numbers for text
 }
 
 // durationPattern is what [ParseDuration] reads.
