@@ -90,6 +90,27 @@ func (c Client) Credentials(watch *reload.Watch, setting string) (credentials.Tr
 	return &clientSide{kept.Get().credentials(), kept}, nil
 }
 
+// HTTP returns a configuration for HTTP clients. The client certificate is that of the files at
+// each handshake, the CA certificates are those of now. Errors are as of [Client.Credentials].
+func (c Client) HTTP(watch *reload.Watch, setting string) (*tls.Config, error) {
+	files := files{cert: c.CertFile, key: c.KeyFile, ca: c.CAFile}
+	if files.none() {
+		watch = nil
+	}
+	kept, err := reload.NewValue(watch, setting, files.read, func(m material) (side, error) { return c.side(files, m) })
+	if err != nil {
+		return nil, err
+	}
+	config := kept.Get().config.Clone()
+	if files.cert != "" {
+		config.Certificates = nil
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &kept.Get().config.Certificates[0], nil
+		}
+	}
+	return config, nil
+}
+
 func (c Client) side(files files, m material) (s side, err error) {
 	s.config = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
 	if files.ca != "" {

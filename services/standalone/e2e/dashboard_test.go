@@ -243,13 +243,17 @@ func (s *dashboardStage) play() {
 	}
 	s.startExposer("exposer-1", s.data[0], nil)
 	s.startExposer("exposer-2", s.data[1], nil)
+	destination := s.startPush()
 	until(71)
 	well = false
+	destination.refusals.Store(200)
 	s.prometheus.Reload(s.scrapeConfig("0s"))
 	s.startApart()
 	until(86)
+	destination.away.Store(true)
 	s.startExposer("exposer-3", s.data[2], func(x *exposer.Config) { x.ReplayHours = 1 })
 	until(100)
+	destination.away.Store(false)
 	fetched := s.operator("backfill", "fetch", "--detach", "--zone", "shop.example", "--start", s.daysAgo(2), "--end", s.daysAgo(1), "--reason", "before the lookback")
 	ended := s.operator("backfill", "fetch", "--detach", "--zone", "checkout.example", "--start", s.daysAgo(2), "--end", s.daysAgo(1), "--reason", "asked for by mistake")
 	s.operator("backfill", "pause", "--reason", "is it needed?", ended)

@@ -2,6 +2,9 @@ package e2e
 
 // troubles are what the panels must show of the story in dashboard_test.go.
 var troubles = []trouble{
+	{"the destination of a push refuses samples", stretch{72, 120}, "weir", "Samples refused and hidden", "{{reason}}", 1, false},
+	{"the destination of a push is away", stretch{87, 101}, "weir", "Blocked or halted", "blocked: {{instance}}", 1, false},
+	{"the destination of a push is away", stretch{87, 120}, "weir", "Failures that are tried again", "", 1, false},
 	{"the budget is refused", stretch{75, 90}, "weir", "Budget refused or shared", "refused, {{user}}", 1, false},
 	{"the budget is refused", stretch{75, 90}, "weir", "Budget refused or shared", "shared, {{user}}", 1, false},
 	{"Cloudflare fails", stretch{95, 165}, "weir", "Successful requests", "", 0.1, true},

@@ -23,7 +23,7 @@ func none(label string) string {
 const leading = ` and on (namespace, job, instance) weir_collector_leader{} == 1`
 
 func rows() []row {
-	return []row{now(), collection(), budget(), freshness(), gaps(), finality(), leadership(), store(), exposers(), replay(), scrapes(), requested(), environment()}
+	return []row{now(), collection(), budget(), freshness(), gaps(), finality(), leadership(), store(), exposers(), replay(), scrapes(), counted(), pushed(), requested(), environment()}
 }
 
 func now() row {

@@ -107,6 +107,8 @@ type division struct {
 	taken   bool          // the receiver accepted something, or rejected it for a known reason
 	oldest  sample.Millis // the newest that was rejected as too old
 	pending []refusal     // without evidence yet
+	sought  bool          // a part that the receiver takes was looked for
+	unknown bool          // a sample was rejected for a reason that is not known
 }
 
 type refusal struct {
@@ -114,7 +116,8 @@ type refusal struct {
 	text   string
 }
 
-// Deliver sends series, in order. With an error it is not known what was stored.
+// Deliver sends series, in order. With an error it is not known what was stored, and what Refused
+// was told does not count.
 func (d *Divider) Deliver(ctx context.Context, series []Series) error {
 	v := &division{}
 	old, rest := d.split(series)
@@ -127,16 +130,10 @@ func (d *Divider) Deliver(ctx context.Context, series []Series) error {
 	if len(v.pending) > 0 && d.Doubt && !v.taken {
 		return fmt.Errorf("%w: %s", ErrEverything, v.pending[0].text)
 	}
-	d.settle(v)
-	return nil
-}
-
-// settle reports what was held back.
-func (d *Divider) settle(v *division) {
-	for _, r := range v.pending {
-		d.Refused(r.series, Other, r.text)
+	if err := d.settle(ctx, v); err != nil {
+		return err
 	}
-	v.pending = nil
+	return d.confirm(ctx, v)
 }
 
 // split separates samples that are as old as one that was rejected.
@@ -197,9 +194,8 @@ func (d *Divider) part(ctx context.Context, series []Series, v *division) error 
 	switch {
 	case err == nil:
 		v.taken = true
-		d.settle(v)
 		d.accepted(series)
-		return nil
+		return d.settle(ctx, v)
 	case errors.As(err, &partial):
 		v.taken = true
 		d.Refused(series, Partial, partial.Error())
@@ -211,6 +207,14 @@ func (d *Divider) part(ctx context.Context, series []Series, v *division) error 
 	if reason == Other && d.Doubt && !v.taken {
 		if err := d.doubt(ctx, rejected, v); err != nil {
 			return err
+		}
+		if from, to, err := d.seek(ctx, series, v); err != nil {
+			return err
+		} else if to > 0 {
+			if err := d.part(ctx, series[:from:from], v); err != nil {
+				return err
+			}
+			return d.part(ctx, series[to:], v)
 		}
 	}
 	if one, two := halves(series, reason); two != nil {
@@ -225,9 +229,12 @@ func (d *Divider) part(ctx context.Context, series []Series, v *division) error 
 		}
 		return nil
 	}
+	v.unknown = v.unknown || reason == Other
 	if reason != Other {
 		v.taken = true
-		d.settle(v)
+		if err := d.settle(ctx, v); err != nil {
+			return err
+		}
 	}
 	if reason == TooOld && d.Now != nil {
 		at := series[0].Samples[0].At
@@ -252,8 +259,7 @@ func (d *Divider) doubt(ctx context.Context, rejected *RejectedError, v *divisio
 	switch {
 	case err == nil, errors.As(err, &again) && classify(again) != Other:
 		v.taken = true
-		d.settle(v)
-		return nil
+		return d.settle(ctx, v)
 	case again != nil:
 		return fmt.Errorf("%w: %s", ErrEverything, rejected.Text)
 	}

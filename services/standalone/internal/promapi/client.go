@@ -2,8 +2,6 @@ package promapi
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,13 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/reload"
+	"github.com/weir-metrics/weir/internal/tlsconf"
 )
 
 const (
@@ -42,10 +40,10 @@ type Client struct {
 }
 
 // Reloading returns a client as [New] does, for a process that runs for long: a token or
-// password from a file is read again for each request, and the watch is told. Prefix is that
-// of the settings.
+// password from a file is read again for each request, and a client certificate for each
+// handshake, and the watch is told. Prefix is that of the settings.
 func Reloading(c Config, prefix string, watch *reload.Watch) (*Client, error) {
-	client, err := New(c)
+	client, err := newClient(c, prefix, watch)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +68,9 @@ func Reloading(c Config, prefix string, watch *reload.Watch) (*Client, error) {
 }
 
 // New returns a client; it does not connect.
-func New(c Config) (*Client, error) {
+func New(c Config) (*Client, error) { return newClient(c, "", nil) }
+
+func newClient(c Config, prefix string, watch *reload.Watch) (*Client, error) {
 	if c.URL == "" {
 		return nil, errors.New("a Prometheus URL is required: set --prometheus-url")
 	}
@@ -79,16 +79,14 @@ func New(c Config) (*Client, error) {
 		return nil, fmt.Errorf("headers for %s: %w", c.URL, err)
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("CA certificates for Prometheus: %w", err)
+	if c.CAFile != "" || c.CertFile != "" {
+		if c.CertFile == "" {
+			watch = nil // nothing is read again
 		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("CA certificates for Prometheus: %s contains no certificate in PEM", c.CAFile)
+		files := tlsconf.Client{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile}
+		if transport.TLSClientConfig, err = files.HTTP(watch, prefix+"CERT_FILE"); err != nil {
+			return nil, fmt.Errorf("TLS to %s: %w", c.URL, err)
 		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	return &Client{
 		base: strings.TrimSuffix(c.URL, "/"), config: c, header: h, http: &http.Client{Transport: transport, Timeout: timeout, CheckRedirect: Stay}, pause: firstPause,

@@ -22,11 +22,13 @@ type Access struct {
 	Token    cli.Secret
 	Headers  []string // Name: value
 	CAFile   string
+	// CertFile and KeyFile are the client certificate and its key; both or neither.
+	CertFile, KeyFile string
 }
 
 // Given reports whether anything is set.
 func (a *Access) Given() bool {
-	return a.User != "" || !a.Password.IsZero() || !a.Token.IsZero() || len(a.Headers) > 0 || a.CAFile != ""
+	return a.User != "" || !a.Password.IsZero() || !a.Token.IsZero() || len(a.Headers) > 0 || a.CAFile != "" || a.CertFile != "" || a.KeyFile != ""
 }
 
 // Prefixes of the names of settings.
@@ -72,6 +74,8 @@ func (a *Access) settings(prefix, server string) []cli.Setting {
 		{Env: prefix + "TOKEN", Value: cli.SecretText(&a.Token), Help: "bearer token for " + server},
 		{Env: prefix + "HEADERS", Value: cli.List(&a.Headers), Help: "further request headers, comma-separated as Name: value, such as X-Scope-OrgID: tenant; not for secrets"},
 		{Env: prefix + "CA_FILE", Value: cli.Text(&a.CAFile), Help: "PEM file with the CA certificates that verify " + server + "; empty: the system's root certificates"},
+		{Env: prefix + "CERT_FILE", Value: cli.Text(&a.CertFile), Help: "PEM file with the client certificate for " + server + ", followed by those of its intermediate issuers"},
+		{Env: prefix + "KEY_FILE", Value: cli.Text(&a.KeyFile), Help: "PEM file with the key of the client certificate"},
 	}
 }
 
@@ -91,6 +95,9 @@ func (a *Access) validate(prefix string) error {
 	}
 	if a.User != "" && !a.Token.IsZero() {
 		problem("TOKEN", "must not be set together with %sUSER: a request has one credential", prefix)
+	}
+	if (a.CertFile == "") != (a.KeyFile == "") {
+		problem("CERT_FILE", "must be set together with %sKEY_FILE", prefix)
 	}
 	if _, err := headers(a.Headers); err != nil {
 		problem("HEADERS", "%v", err)
