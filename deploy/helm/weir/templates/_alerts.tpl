@@ -14,6 +14,9 @@
 {{- $expr = $expr | replace `up{job=~".*weir.*"` (printf `up{%sjob=~"%s-(collector|exposer|push)"` $namespace $fullname) -}}
 {{- $_ := set $rule "expr" ($expr | replace ", }" "}") -}}
 {{- $_ := set $rule "labels" (merge (dict) $rule.labels $labels) -}}
+{{- with $.Values.monitoring.rules.runbookURL -}}
+{{- $_ := set $rule.annotations "runbook_url" (regexReplaceAllLiteral `^[^#]*` $rule.annotations.runbook_url .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{ toYaml $doc }}

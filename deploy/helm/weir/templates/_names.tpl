@@ -23,16 +23,22 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end -}}
 
-{{- define "weir.labels" -}}
+{{/* Labels of pods: without a version, since a changed label replaces every pod. */}}
+{{- define "weir.podLabels" -}}
 {{- $root := index . 0 -}}
 {{ include "weir.selectorLabels" . }}
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: weir
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 {{- with $root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{- define "weir.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "weir.podLabels" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "weir.serviceAccountName" -}}
@@ -45,7 +51,16 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 
 {{- define "weir.image" -}}
 {{- $root := index . 0 -}}
-{{ $root.Values.image.repository }}/{{ index . 1 }}:{{ default $root.Chart.AppVersion $root.Values.image.tag }}
+{{- $image := $root.Values.image -}}
+{{- with $image.registry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{ $image.repository }}/{{ index . 1 }}
+{{- /* A tag of digits alone arrives as a number. */}}
+{{- with get $image.digests (index . 1) }}@{{ . }}{{ else }}:{{ default $root.Chart.AppVersion (include "weir.settingText" $image.tag) }}{{ end }}
+{{- end -}}
+
+{{/* The component whose pods answer on the exposer's ports. */}}
+{{- define "weir.servingComponent" -}}
+{{- ternary "exposer" "collector" (eq .Values.mode "ha") -}}
 {{- end -}}
 
 {{- define "weir.collectorAddress" -}}
@@ -53,5 +68,5 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- end -}}
 
 {{- define "weir.exposerAddress" -}}
-{{ include "weir.fullname" . }}-exposer.{{ .Release.Namespace }}.svc:9810
+{{ include "weir.fullname" . }}-exposer.{{ .Release.Namespace }}.svc:{{ int .Values.exposer.service.port }}
 {{- end -}}

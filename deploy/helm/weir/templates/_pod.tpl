@@ -48,13 +48,13 @@ topologySpreadConstraints:
 {{/* null, not 0, is the default. */}}
 {{- define "weir.collectorReplicas" -}}
 {{- if kindIs "invalid" .Values.collector.replicas -}}
-{{- ternary 2 1 (eq .Values.store.driver "postgres") -}}
+{{- ternary 2 1 (eq .Values.mode "ha") -}}
 {{- else -}}
 {{- int .Values.collector.replicas -}}
 {{- end -}}
 {{- end -}}
 
-{{/* What every container has: image and the like. Call with (list $ "collector"). */}}
+{{/* What every container has: image and the like. Call with (list $ IMAGE VALUES). */}}
 {{- define "weir.container" -}}
 {{- $root := index . 0 -}}
 image: {{ include "weir.image" . | quote }}
@@ -63,8 +63,18 @@ imagePullPolicy: {{ . }}
 {{- end }}
 securityContext:
   {{- toYaml $root.Values.containerSecurityContext | nindent 2 }}
+{{- with index . 2 }}
 resources:
-  {{- toYaml (index $root.Values (index . 1)).resources | nindent 2 }}
+  {{- toYaml .resources | nindent 2 }}
+{{- with .lifecycle }}
+lifecycle:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* Probes ask the process about itself; nothing here reaches Cloudflare. */}}
@@ -94,7 +104,12 @@ readinessProbe:
 - name: GOMEMLIMIT
   value: {{ include "weir.goMemLimit" . }}
 {{- end }}
-{{- range $name, $value := $values.settings }}
+{{- $settings := $values.settings -}}
+{{- if and (eq (index . 1) "collector") (ne (index . 0).Values.mode "ha") -}}
+{{- /* One process has the settings of both; where both give one, the collector's. */}}
+{{- $settings = merge (dict) $values.settings (index . 0).Values.exposer.settings -}}
+{{- end -}}
+{{- range $name, $value := $settings }}
 {{- if not (kindIs "invalid" $value) }}
 - name: {{ $name }}
   value: {{ include "weir.settingText" $value | quote }}
