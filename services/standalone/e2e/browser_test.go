@@ -42,7 +42,7 @@ func newBrowser(t *testing.T) *browser {
 	if err != nil || chromium == "" {
 		testkit.Missing(t, "a browser needs node and Chromium; tools/browser.sh installs Chromium on Debian")
 	}
-	if _, err := os.Stat(filepath.Join(tools, "node_modules", "playwright-core")); err != nil {
+	if _, err := os.Stat(filepath.Join(tools, "node_modules", ".lock")); err != nil {
 		testkit.Missing(t, "a browser needs playwright-core in tools/browser; tools/browser.sh installs it")
 	}
 	cmd := exec.Command(node, filepath.Join(tools, "drive.mjs"), chromium)
@@ -61,7 +61,7 @@ func newBrowser(t *testing.T) *browser {
 	}
 	t.Cleanup(func() {
 		_ = in.Close() // it then closes Chromium and ends
-		late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 		defer late.Stop()
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the driver of the browser ended with %v", err)
