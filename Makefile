@@ -69,6 +69,7 @@ test-tools:
 	@echo "make test: real Postgres and real Prometheus (with TEST_ALL also Mimir and Thanos); the first build on a machine takes minutes"
 	tools/postgres.sh
 	tools/neighbours.sh
+	tools/browser.sh
 	go run ./internal/promtest/build
 
 .PHONY: race

@@ -1,7 +1,8 @@
 // Drives a headless Chromium for a test: reads a command per line from standard input, as
 // JSON, and answers each with a line of JSON, {"value": …} or {"error": "…"}.
 //
-//	{"do":"open","url":…,"width":…,"height":…,"dark":…,"script":false}   another page; its status
+//	{"do":"open","url":…,"width":…,"height":…,"dark":…,"script":false,"clock":true}   another page; its status
+//	{"do":"pass","value":seconds}           lets the time of a page with a clock pass
 //	{"do":"text","at":selector}             the text of the first element
 //	{"do":"count","at":selector}
 //	{"do":"click","at":selector}  {"do":"fill","at":selector,"value":…}  {"do":"press","value":key}
@@ -24,19 +25,21 @@ const browser = await chromium.launch({
 let page, origin, trouble = [];
 
 const commands = {
-  async open({ url, width = 1280, height = 900, dark = false, script = true }) {
+  async open({ url, width = 1280, height = 900, dark = false, script = true, clock = false }) {
     if (page) await page.context().close();
     const context = await browser.newContext({
       viewport: { width, height }, colorScheme: dark ? "dark" : "light", javaScriptEnabled: script, reducedMotion: "reduce",
     });
     page = await context.newPage();
     page.setDefaultTimeout(10000);
+    if (clock) await page.clock.install();
     origin = new URL(url).origin;
     page.on("console", (m) => { if (m.type() === "error" || m.type() === "warning") trouble.push("console: " + m.text()); });
     page.on("pageerror", (e) => trouble.push("page: " + e.message));
     page.on("request", (r) => { if (!r.url().startsWith(origin) && !r.url().startsWith("data:")) trouble.push("request to " + r.url()); });
     return (await page.goto(url)).status();
   },
+  pass: ({ value }) => page.clock.fastForward(1000 * value),
   text: ({ at }) => page.locator(at).first().innerText(),
   count: ({ at }) => page.locator(at).count(),
   click: ({ at }) => page.locator(at).first().click(),

@@ -95,11 +95,11 @@ func (b *builder) series(id string, sc *bucketv1.ScopeInfo, e *bucketv1.Entitlem
 	return out
 }
 
-// list keeps the ranges that are not as they should be, the newest first.
+// list keeps the ranges that are not final, nor about to be, the newest first.
 func (s *Series) list(pieces []Piece) {
 	for _, p := range slices.Backward(pieces) {
 		switch p.State {
-		case Final, NotDue, NotWanted, Due:
+		case Final, Late, NotDue, NotWanted, Due:
 			continue
 		}
 		if len(s.Pieces) == mostPieces {
@@ -132,6 +132,8 @@ func words(s Series, pieces []Piece) string {
 		out = append(out, text)
 	}
 	switch {
+	case len(out) == 1 && s.State == Late:
+		return "complete, " + out[0]
 	case len(out) > 0:
 		return strings.Join(out, "; ")
 	case s.Windows[Final] > 0:
@@ -195,7 +197,7 @@ func (s *Scope) judge(means string) {
 	case means != "":
 		s.Verdict = fmt.Sprintf("Not collected: %s.", means)
 	case allowed == 0 && len(refused) > 0:
-		s.Verdict = fmt.Sprintf("Not collected: every dataset is refused: %s.", strings.Join(refused, ", "))
+		s.Verdict = fmt.Sprintf("Not collected: no dataset may be queried: %s.", strings.Join(refused, ", "))
 	case allowed == 0:
 		s.Verdict = "Not collected: what its plan allows is not known yet, or no dataset is about it."
 	case len(attention) > 0:

@@ -27,10 +27,10 @@ const documents = "https://github.com/weir-metrics/weir/blob/main/docs/operation
 
 var statusPages = template.Must(template.New("status").Funcs(template.FuncMap{
 	"ago": statuspage.Ago, "bars": bars, "runs": runs, "legend": statuspage.Legend, "help": statuspage.Help,
-	"doc":  func(anchor string) string { return documents + anchor },
-	"utc":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
-	"iso":  func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"plus": func(a, b int) int { return a + b },
+	"doc":    func(anchor string) string { return documents + anchor },
+	"utc":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
+	"minute": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") },
+	"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 }).ParseFS(statusFiles, "status/*.html"))
 
 // statusPolicy lets the browser load nothing but the two files beside the page.
