@@ -321,7 +321,7 @@ func TestEveryDatasetOnEveryPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.config.Catalogue = w.catalogue
-	w.run(4 * time.Hour)
+	w.run(3 * time.Hour)
 
 	known := expectations(t)
 	stored := map[string]int{} // by dataset and plan
@@ -390,7 +390,7 @@ func differs(b *bucket.Bucket, want map[string]map[string]float64, near map[stri
 // checkEveryPlan checks that each dataset is stored for each plan, or refused with a reason.
 func checkEveryPlan(t *testing.T, w *world, planOf map[string]cfsim.Plan, stored map[string]int) {
 	t.Helper()
-	read := roster.Read(w.records(roster.KindScope), w.records(roster.KindEntitlements))
+	read := roster.Read(append(w.records(roster.KindScope), w.records(roster.KindAccount)...), w.records(roster.KindEntitlements))
 	claims := read.Roster.Claims(bucket.TimeOf(w.clock.Now()), w.catalogue.Datasets, roster.Terms{})
 	refused := 0
 	for _, c := range claims {
