@@ -256,7 +256,7 @@ func stories() []story {
 			series: with(epoch("none"), "_x19 1200x40"),
 		},
 		{
-			name: "counters begin for the first time, after an upgrade",
+			name:   "counters begin for the first time, after an upgrade",
 			series: with(epoch("none"), "_x19 1200x40", `weir_exposer_counters_available{`+exposer+`}`, "_x21 1x38", `weir_exposer_counters_available{`+other+`}`, "_x21 1x38"),
 		},
 		{name: "the replay is too short", series: with(`weir_exposer_replay_short{dataset="http_5m",`+exposer+`}`, after("0", "1")), fires: []string{"WeirReplayShort"}},
