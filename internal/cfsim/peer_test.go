@@ -172,7 +172,7 @@ func TestManyNodesInOneRequest(t *testing.T) {
 	for i, p := range []string{"minutes by range", "firewall", "origin status", "edge status", "health checks"} {
 		for _, peer := range peers {
 			if peer.name == p {
-				zones.WriteString(fmt.Sprintf("a%d: %s(limit: 9999, filter: {%s}) { %s } ", i, peer.node, peer.filter, peer.selection))
+				fmt.Fprintf(&zones, "a%d: %s(limit: 9999, filter: {%s}) { %s } ", i, peer.node, peer.filter, peer.selection)
 			}
 		}
 	}
