@@ -117,8 +117,8 @@ func TestDashboardShowsEveryTrouble(t *testing.T) {
 	s := stageDashboard(t)
 	s.play()
 
-	// The data is simulated, and the database has the machine's clock.
-	s.record.fired(t, 70, "WeirClockSkew", "WeirSimulated")
+	// The data is simulated, and the database and the push have the machine's clock.
+	s.record.fired(t, 70, "WeirClockSkew", "WeirPushBehind", "WeirSimulated")
 	s.record.load(t, s.prometheus)
 	if *picture != "" {
 		draw(t, s.prometheus, s.w.began)
