@@ -287,12 +287,13 @@ func TestBinaryOutlivesABadToken(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "token")
 			testkit.WriteFile(t, file, []byte(test.token+"\n"))
 			// A pause between passes that is shorter than the one after a refusal.
-			c := sim.startCollector(t, "CF_API_TOKEN=", "CF_API_TOKEN_FILE="+file, "CF_COLLECTION_INTERVAL_SECONDS=1")
+			c := sim.newCollector(t, "CF_API_TOKEN=", "CF_API_TOKEN_FILE="+file, "CF_COLLECTION_INTERVAL_SECONDS=1")
+			c.again()
 			c.says("class=auth", test.says)
 			if n := c.metric(`weir_collector_upstream_errors_total{class="auth"}`); n < 1 {
 				t.Errorf("weir_collector_upstream_errors_total has %v errors of class auth, want at least 1", n)
 			}
-			c.ready()
+			c.unready("Cloudflare has not accepted an API token yet: Cloudflare refuses the API token")
 			if test.name != "expired" {
 				c.stop()
 				return

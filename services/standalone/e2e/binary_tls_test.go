@@ -97,12 +97,13 @@ func TestBinaryDistrustsAnUnknownAuthority(t *testing.T) {
 	t.Parallel()
 	sim, right := simulateTLS(t)
 	_, wrong := simulateTLS(t)
-	c := sim.startCollector(t, "WEIR_CLOUDFLARE_CA_FILE="+wrong)
+	c := sim.newCollector(t, "WEIR_CLOUDFLARE_CA_FILE="+wrong)
+	c.again()
 	c.says("level=WARN", "cannot list zones", "class=transient", "certificate signed by unknown authority")
 	if n := c.metric(`weir_collector_upstream_errors_total{class="transient"}`); n < 1 {
 		t.Errorf("weir_collector_upstream_errors_total has %v transient errors, want at least 1", n)
 	}
-	c.ready()
+	c.unready("Cloudflare has not accepted an API token yet")
 	c.stop()
 
 	// With history in the store, the ledger says why its continuation is missing.

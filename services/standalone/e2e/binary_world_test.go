@@ -186,6 +186,26 @@ func (s *service) ready() {
 	})
 }
 
+// unready waits until the operations listener says why the service is not ready.
+func (s *service) unready(why string) {
+	s.t.Helper()
+	testkit.Eventually(s.t, func() error {
+		if err := s.running(); err != nil {
+			return err
+		}
+		r, err := http.Get("http://" + s.ops + "/-/ready")
+		if err != nil {
+			return err
+		}
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		if err == nil && (r.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), why)) {
+			err = fmt.Errorf("readiness is %d, %s; want 503 with %q", r.StatusCode, body, why)
+		}
+		return err
+	})
+}
+
 // metric is the sum of the series of the service's own metrics whose lines
 // begin with prefix.
 func (s *service) metric(prefix string) float64 {
