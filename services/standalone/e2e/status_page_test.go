@@ -92,7 +92,7 @@ func (v *viewer) looks() {
 	v.t.Helper()
 	v.open(v.base+"/status", nil)
 	body := v.text("main")
-	for _, want := range []string{"Simulated data", "Needs attention", "collector-0", "http_5m", "shop.example", "28 match, page 1 of 2", "ZONE_DENIED", "Legend"} {
+	for _, want := range []string{"Needs attention", "collector-0", "http_5m", "shop.example", "28 match, page 1 of 2", "ZONE_DENIED", "Legend"} {
 		if !strings.Contains(body, want) {
 			v.t.Errorf("the overview lacks %q:\n%s", want, body)
 		}
@@ -170,9 +170,9 @@ func (v *viewer) explainsAZone() {
 	v.t.Helper()
 	v.open(v.base+"/status?q=blog.example", nil)
 	v.do("click", options{"at": ".scopes a"})
-	v.do("await", options{"at": "#verdict", "value": "unauthorized"})
+	v.do("await", options{"at": "#verdict", "value": "Zone Analytics Read"})
 	body := v.text("main")
-	for _, want := range []string{"Zone blog.example", "ZONE_DENIED", `zone="blog.example"`, "give it the permission", "Next attempt"} {
+	for _, want := range []string{"Zone blog.example", "ZONE_DENIED", `zone="blog.example"`, "settings have not been read yet", "Next attempt"} {
 		if !strings.Contains(body, want) {
 			v.t.Errorf("the page of a refused zone lacks %q:\n%s", want, body)
 		}
