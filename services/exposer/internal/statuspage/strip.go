@@ -100,15 +100,16 @@ func (a *asked) pieces() (out []Piece) {
 		out = a.add(out, a.in.Start, due, Unknown)
 		return a.add(out, max(due, a.in.Start), a.in.End, a.after(due))
 	}
-	var told bucket.Spans
+	var windows []bucket.Window
 	for _, r := range a.cov.GetRanges() {
 		w := window(r.GetStartUnixSeconds(), r.GetEndUnixSeconds()).Intersect(a.in)
 		if w.Empty() {
 			continue
 		}
-		told = told.Add(w)
+		windows = append(windows, w)
 		out = append(out, a.split(piece(r, w))...)
 	}
+	told := join(windows)
 	begin := bucket.Time(a.cov.GetHorizonUnixSeconds())
 	end := max(begin, a.in.Start)
 	if len(told) > 0 {
@@ -135,6 +136,19 @@ func (a *asked) pieces() (out []Piece) {
 		out[i].Start, out[i].End = out[i].window.Start.Std(), out[i].window.End.Std()
 	}
 	slices.SortStableFunc(out, func(x, y Piece) int { return cmp.Compare(x.window.Start, y.window.Start) })
+	return out
+}
+
+// join returns the windows as spans. They may overlap, and are not in order.
+func join(windows []bucket.Window) (out bucket.Spans) {
+	slices.SortFunc(windows, func(x, y bucket.Window) int { return cmp.Compare(x.Start, y.Start) })
+	for _, w := range windows {
+		if last := len(out) - 1; last >= 0 && w.Start <= out[last].End {
+			out[last].End = max(out[last].End, w.End)
+			continue
+		}
+		out = append(out, w)
+	}
 	return out
 }
 
