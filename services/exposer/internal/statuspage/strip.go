@@ -100,14 +100,15 @@ func (a *asked) pieces() (out []Piece) {
 		out = a.add(out, a.in.Start, due, Unknown)
 		return a.add(out, max(due, a.in.Start), a.in.End, a.after(due))
 	}
-	var windows []bucket.Window
+	windows := make([]bucket.Window, 0, len(a.cov.GetRanges()))
+	out = make([]Piece, 0, len(a.cov.GetRanges())+len(a.cov.GetUnserved())+4)
 	for _, r := range a.cov.GetRanges() {
 		w := window(r.GetStartUnixSeconds(), r.GetEndUnixSeconds()).Intersect(a.in)
 		if w.Empty() {
 			continue
 		}
 		windows = append(windows, w)
-		out = append(out, a.split(piece(r, w))...)
+		out = a.split(out, piece(r, w))
 	}
 	told := join(windows)
 	begin := bucket.Time(a.cov.GetHorizonUnixSeconds())
@@ -167,23 +168,20 @@ func (a *asked) add(out []Piece, start, end bucket.Time, s State) []Piece {
 	return out
 }
 
-// split separates the windows that fell due lately, with which nothing is wrong, from those
+// split appends a piece, and separates the windows that fell due lately, with which nothing is wrong, from those
 // that are pending for longer.
-func (a *asked) split(p Piece) []Piece {
-	if p.State != Missing || p.Reason != "pending" || p.Attempts > 0 || p.Detail != "" {
-		return []Piece{p}
-	}
+func (a *asked) split(out []Piece, p Piece) []Piece {
 	from := a.asOf.Add(-a.delay - reading)
-	if from >= p.window.End {
-		return []Piece{p}
+	if p.State != Missing || p.Reason != "pending" || p.Attempts > 0 || p.Detail != "" || from >= p.window.End {
+		return append(out, p)
 	}
 	young := p
 	young.State, young.Reason = Due, ""
 	young.window.Start = max(p.window.Start, from.Floor(a.size))
-	if p.window.End = young.window.Start; p.window.Empty() {
-		return []Piece{young}
+	if p.window.End = young.window.Start; !p.window.Empty() {
+		out = append(out, p)
 	}
-	return []Piece{p, young}
+	return append(out, young)
 }
 
 func piece(r *bucketv1.CoverageRange, w bucket.Window) Piece {
