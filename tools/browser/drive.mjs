@@ -52,7 +52,7 @@ const commands = {
     const found = await page.evaluate(() => globalThis.axe.run());
     return found.violations.map((v) => v.id + ": " + v.help + ": " + v.nodes.map((n) => n.target.join(" ") + " " + n.failureSummary).slice(0, 3).join("; "));
   },
-  shot: ({ value }) => page.screenshot({ path: value, fullPage: true }),
+  async shot({ value }) { await page.screenshot({ path: value, fullPage: true }); },
   trouble() {
     const found = trouble;
     trouble = [];

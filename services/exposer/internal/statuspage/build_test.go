@@ -99,7 +99,7 @@ func TestVerdict(t *testing.T) {
 		want      string
 	}{
 		"collected": {zone(bucketv1.ScopeState_SCOPE_STATE_ACTIVE, full), true, "Collected: 1 of 1 datasets"},
-		"plan":      {zone(bucketv1.ScopeState_SCOPE_STATE_ACTIVE, plan), false, "http_5m (plan)"},
+		"plan":      {zone(bucketv1.ScopeState_SCOPE_STATE_ACTIVE, plan), false, "plan (http_5m)"},
 		"unread":    {zone(bucketv1.ScopeState_SCOPE_STATE_ACTIVE, &bucketv1.Entitlement{Dataset: "http_5m"}), false, "not known yet"},
 		"paused":    {zone(bucketv1.ScopeState_SCOPE_STATE_PAUSED, full), false, "paused at Cloudflare"},
 		"pending":   {zone(bucketv1.ScopeState_SCOPE_STATE_PENDING, full), false, "name servers"},

@@ -176,17 +176,15 @@ func reasonsIn(s State, pieces []Piece) string {
 
 // judge answers why a scope is not collected, or what is wrong with what is.
 func (s *Scope) judge(means string) {
-	var refused, attention, unread []string
-	allowed := 0
+	var attention []string
+	refused, allowed := map[string][]string{}, 0 // datasets by reason
 	for i := range s.Series {
 		one := &s.Series[i]
 		switch {
 		case one.Variant != "":
 			allowed++
 		case one.Refused != "":
-			refused = append(refused, one.Dataset+" ("+one.Refused+")")
-		default:
-			unread = append(unread, one.Dataset)
+			refused[one.Refused] = append(refused[one.Refused], one.Dataset)
 		}
 		if one.State.Attention() {
 			attention = append(attention, one.Dataset+" ("+one.Words+")")
@@ -197,13 +195,20 @@ func (s *Scope) judge(means string) {
 	case means != "":
 		s.Verdict = fmt.Sprintf("Not collected: %s.", means)
 	case allowed == 0 && len(refused) > 0:
-		s.Verdict = fmt.Sprintf("Not collected: no dataset may be queried: %s.", strings.Join(refused, ", "))
+		var why []string
+		for _, reason := range slices.Sorted(maps.Keys(refused)) {
+			why = append(why, fmt.Sprintf("%s (%s)", reason, strings.Join(refused[reason], ", ")))
+		}
+		s.Verdict = fmt.Sprintf("Not collected: no dataset may be queried: %s.", strings.Join(why, "; "))
 	case allowed == 0:
 		s.Verdict = "Not collected: what its plan allows is not known yet, or no dataset is about it."
 	case len(attention) > 0:
 		s.Verdict = fmt.Sprintf("Collected, and something needs attention: %s.", strings.Join(attention, "; "))
 	default:
 		s.Verdict = fmt.Sprintf("Collected: %d of %d datasets, and nothing is missing in this range.", allowed, len(s.Series))
+	}
+	for _, p := range s.Problems {
+		s.Verdict += fmt.Sprintf(" %s: %s.", p.Code, p.Message)
 	}
 }
 

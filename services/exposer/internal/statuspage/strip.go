@@ -100,15 +100,17 @@ func (a *asked) pieces() (out []Piece) {
 		out = a.add(out, a.in.Start, due, Unknown)
 		return a.add(out, max(due, a.in.Start), a.in.End, a.after(due))
 	}
-	var told bucket.Spans
+	windows := make([]bucket.Window, 0, len(a.cov.GetRanges()))
+	out = make([]Piece, 0, len(a.cov.GetRanges())+len(a.cov.GetUnserved())+4)
 	for _, r := range a.cov.GetRanges() {
 		w := window(r.GetStartUnixSeconds(), r.GetEndUnixSeconds()).Intersect(a.in)
 		if w.Empty() {
 			continue
 		}
-		told = told.Add(w)
-		out = append(out, a.split(piece(r, w))...)
+		windows = append(windows, w)
+		out = a.split(out, piece(r, w))
 	}
+	told := join(windows)
 	begin := bucket.Time(a.cov.GetHorizonUnixSeconds())
 	end := max(begin, a.in.Start)
 	if len(told) > 0 {
@@ -138,6 +140,19 @@ func (a *asked) pieces() (out []Piece) {
 	return out
 }
 
+// join returns the windows as spans. They may overlap, and are not in order.
+func join(windows []bucket.Window) (out bucket.Spans) {
+	slices.SortFunc(windows, func(x, y bucket.Window) int { return cmp.Compare(x.Start, y.Start) })
+	for _, w := range windows {
+		if last := len(out) - 1; last >= 0 && w.Start <= out[last].End {
+			out[last].End = max(out[last].End, w.End)
+			continue
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
 // after is the state after the newest window that is due.
 func (a *asked) after(due bucket.Time) State {
 	if a.ended != 0 && due >= a.ended {
@@ -153,23 +168,20 @@ func (a *asked) add(out []Piece, start, end bucket.Time, s State) []Piece {
 	return out
 }
 
-// split separates the windows that fell due lately, with which nothing is wrong, from those
+// split appends a piece, and separates the windows that fell due lately, with which nothing is wrong, from those
 // that are pending for longer.
-func (a *asked) split(p Piece) []Piece {
-	if p.State != Missing || p.Reason != "pending" || p.Attempts > 0 || p.Detail != "" {
-		return []Piece{p}
-	}
+func (a *asked) split(out []Piece, p Piece) []Piece {
 	from := a.asOf.Add(-a.delay - reading)
-	if from >= p.window.End {
-		return []Piece{p}
+	if p.State != Missing || p.Reason != "pending" || p.Attempts > 0 || p.Detail != "" || from >= p.window.End {
+		return append(out, p)
 	}
 	young := p
 	young.State, young.Reason = Due, ""
 	young.window.Start = max(p.window.Start, from.Floor(a.size))
-	if p.window.End = young.window.Start; p.window.Empty() {
-		return []Piece{young}
+	if p.window.End = young.window.Start; !p.window.Empty() {
+		out = append(out, p)
 	}
-	return []Piece{p, young}
+	return append(out, young)
 }
 
 func piece(r *bucketv1.CoverageRange, w bucket.Window) Piece {
