@@ -8,11 +8,12 @@
 //	sim, err := cfsim.New(cfsim.Demo(clk, 1))    // or a Config of your own
 //	server := httptest.NewServer(sim)            // base URL of a client: server.URL + "/client/v4"
 //	truth, err := sim.True(zoneID, start, end)   // what must be stored in the end
+//	any, err := sim.Truth(cfsim.Question{…})     // the same of any dataset, by any dimensions and measures
 //	log := sim.Requests()                        // what was asked
 //	id, err := sim.Inject(cfsim.Fault{Kind: cfsim.FaultHTML, Status: 502, Count: 3})
 //	err = sim.Serve(ctx, listener)               // a program of its own, until ctx ends
 //
-// Package cfsimtest starts it for a test, over HTTP, over TLS, or without any
+// Package scenario reads a Config from YAML. Package cfsimtest starts it for a test, over HTTP, over TLS, or without any
 // network inside a synctest bubble. [Server.Admin] is for people and for other
 // processes. A refused connection is the one fault that a handler cannot play:
 // end the context of Serve.
@@ -34,13 +35,25 @@
 //
 // # What is modelled
 //
-// httpRequests1mGroups, httpRequests1hGroups, httpRequests1dGroups,
-// httpRequestsAdaptiveGroups, httpRequestsOverviewAdaptiveGroups and
-// firewallEventsAdaptiveGroups have data, below zones and below accounts, and
-// workersInvocationsAdaptive below accounts: what the scripts of [Account.Workers] did,
-// of which requests, errors, subrequests, disconnects and sizes are modelled and times
-// are 0. The other datasets in package schema are checked, entitled and charged like
-// these and answer with an empty list; any other name is an unknown field.
+// Every dataset in package schema has events of its own; any other name is an unknown
+// field. HTTP requests and firewall events happen in zones that have a
+// [traffic.Profile], below zones and below their accounts; [traffic.Wide] is that of a
+// busy site with hundreds of countries, data centres, networks, hosts and paths.
+// Invocations of Workers happen where [Account.Workers] has scripts. All else comes
+// from the table traffic/sources.txt and happens where the product is one of
+// [Zone.Products] or [Account.Products]: health checks, load balancing, logpush, DNS,
+// waiting rooms, R2, tunnels and networks, Stream, Durable Objects, D1, KV, queues and
+// more. A zone or account without the product answers with an empty list. REST has the
+// load balancers, pools and rules that the events name, and Zero Trust tunnels,
+// certificate packs and custom hostnames.
+//
+// Where events are samples of something that goes on, "max" shows its level: stored
+// bytes change every hour. Raw load balancing requests show the state of all pools.
+//
+// Not modelled: lists among the dimensions (empty), scores of attacks, requests from
+// zone to zone, and the packet fields of networks beyond addresses, ports, protocols,
+// places, outcomes and mitigations; these dimensions are "" or 0. Of the network
+// datasets the lists of dimensions are inferred from the one that was published whole.
 //
 // # Chance
 //
@@ -59,7 +72,7 @@
 // that ask for a zone or a dataset. Odd values ([FaultZoneName], [FaultAccountName],
 // [FaultZoneCreated], [FaultZonePaused], [FaultDimension], [FaultTime], [FaultNumber]) replace strings and numbers by what
 // hardly anybody expects. They are a matter of what is sent alone: [Server.True],
-// [Server.TrueGroups], [Server.TrueWorkers] and [Server.Zones] tell the values that they took the place of.
+// [Server.Truth], [Server.TrueGroups], [Server.TrueWorkers] and [Server.Zones] tell the values that they took the place of.
 //
 // # Where the description is silent
 //
@@ -67,6 +80,7 @@
 // refuses an orderBy over a dimension that was not selected, lists maps in
 // availableFields both by their own name and by those of their fields, counts
 // each distinct leaf once towards maxNumberOfFields, does not charge refused
-// requests to the budget, and lets the visitors of different zones of one
+// requests to the budget, names permissions of load balancers, tunnels and certificates
+// as it likes and refuses without them as an authentication error, and lets the visitors of different zones of one
 // account be different people.
 package cfsim

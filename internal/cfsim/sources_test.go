@@ -2,6 +2,7 @@ package cfsim_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -188,43 +189,42 @@ func TestEveryMeasureIsModelled(t *testing.T) {
 	})
 }
 
-// What the table names exists in the schema.
+// What the table names exists in the schema: in a dataset of the source, or in one of
+// another source of the product, which may be like it.
 func TestSourcesFitTheSchema(t *testing.T) {
-	for _, s := range traffic.Sources() {
-		scope := schema.Zone
-		if !s.Zone {
-			scope = schema.Account
+	scopeOf := func(s *traffic.Source) schema.Scope {
+		if s.Zone {
+			return schema.Zone
 		}
-		m := traffic.NewSource(1, whereOf[scope], "name.example", s, traffic.Product{}, nil)
-		known := map[string]bool{}
+		return schema.Account
+	}
+	known := map[string]bool{} // product and field
+	for _, s := range traffic.Sources() {
 		for _, node := range s.Nodes() {
-			d := schema.Lookup(scope, node)
+			d := schema.Lookup(scopeOf(s), node)
 			if d == nil {
 				t.Fatalf("source %s: dataset %s is not in the schema", s.Name, node)
 			}
 			for _, c := range d.Containers {
-				for _, f := range d.Fields(scope, c) {
-					known[f.Name] = true
+				for _, f := range d.Fields(scopeOf(s), c) {
+					known[s.Product+"."+f.Name] = true
 					if at := strings.LastIndexByte(f.Name, 'P'); c == "quantiles" {
-						known[f.Name[:at]] = true
+						known[s.Product+"."+f.Name[:at]] = true
 					}
 				}
 			}
 		}
+	}
+	for _, s := range traffic.Sources() {
+		m := traffic.NewSource(1, whereOf[scopeOf(s)], "name.example", s, traffic.Product{}, nil)
 		for _, tpl := range m.Templates() {
-			for name := range tpl.Attributes {
-				if !known[name] {
-					t.Fatalf("source %s: %s is a field of none of its datasets", s.Name, name)
-				}
-			}
-			for name := range tpl.Values {
-				if !known[name] {
-					t.Fatalf("source %s: measure %s is a field of none of its datasets", s.Name, name)
-				}
-			}
-			for name := range tpl.Gauges {
-				if !known[name] {
-					t.Fatalf("source %s: gauge %s is a field of none of its datasets", s.Name, name)
+			for _, names := range [][]string{
+				slices.Collect(maps.Keys(tpl.Attributes)), slices.Collect(maps.Keys(tpl.Values)), slices.Collect(maps.Keys(tpl.Gauges)),
+			} {
+				for _, name := range names {
+					if !known[s.Product+"."+name] {
+						t.Fatalf("source %s: %s is a field of none of its product's datasets", s.Name, name)
+					}
 				}
 			}
 		}

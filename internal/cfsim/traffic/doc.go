@@ -9,6 +9,11 @@
 // an hour or a day is as cheap as a minute once it was summed, and why the
 // truth of any window can be computed again years later.
 //
+// [New] makes the HTTP requests of a zone, [NewEvents] its firewall events, [NewWorkers]
+// the invocations in an account, and [NewSource] any other kind of event, from the table
+// sources.txt: which datasets show it, which things there are, and the attributes and
+// measures of their events. [SourceOf] leads from a dataset to its source.
+//
 // Visitors are ranges of identifiers, kept as a [ClientSet]. A set of ranges
 // is exact, small, and has a real union, so that unique visitors of an hour
 // are fewer than the sum over its minutes, as they are at Cloudflare.

@@ -39,7 +39,7 @@ func mustParseSources(text string) []*Source {
 			s, err = parseSource(strings.Fields(rest))
 			all = append(all, s)
 		} else {
-			err = all[len(all)-1].parse(head, rest)
+			err = all[len(all)-1].parse(all, head, rest)
 		}
 		if err != nil {
 			panic(fmt.Sprintf("traffic: sources.txt: line %d: %v", i+1, err))
@@ -82,8 +82,15 @@ func parseSource(words []string) (*Source, error) {
 	return s, nil
 }
 
-func (s *Source) parse(head, rest string) error {
+// parse reads one line of the source's block. all are the sources so far.
+func (s *Source) parse(all []*Source, head, rest string) error {
 	switch head {
+	case "like":
+		i := slices.IndexFunc(all, func(o *Source) bool { return o.Name == rest && o != s })
+		if i < 0 {
+			return fmt.Errorf("source %s is like %q, which is not above it", s.Name, rest)
+		}
+		s.each, s.axes = all[i].each, all[i].axes
 	case "nodes":
 		s.nodes = strings.Fields(rest)
 	case "each":
@@ -101,7 +108,7 @@ func (s *Source) parse(head, rest string) error {
 		}
 		s.axes = append(s.axes, axis)
 	default:
-		return fmt.Errorf("line must begin with source, nodes, each or axis, not %q", head)
+		return fmt.Errorf("line must begin with source, nodes, each, axis or like, not %q", head)
 	}
 	return nil
 }

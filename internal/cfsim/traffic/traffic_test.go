@@ -1,6 +1,9 @@
 package traffic
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -196,5 +199,53 @@ func TestCacheForgetsTheOldest(t *testing.T) {
 	}
 	if made != 4 || c.order.Len() != 2 || len(c.byKey) != 2 {
 		t.Errorf("made %d values, kept %d", made, c.order.Len())
+	}
+}
+
+// A mistake in the table is found with its line.
+func TestMistakesInTheTable(t *testing.T) {
+	for text, want := range map[string]string{
+		"source a":                                               "must have a name, a product and a place",
+		"source a p zone things=2":                               "a rate above 0",
+		"source a p moon things=2 rate=1":                        `word "moon" must be`,
+		"source a p zone things=x rate=1":                        "invalid syntax",
+		"source a p zone things=1 rate=1\neach oops":             `word "oops" must be`,
+		"source a p zone things=1 rate=1\naxis a=1 | b~many":     "measure b",
+		"source a p zone things=1 rate=1\nlike b":                `source a is like "b"`,
+		"source a p zone things=1 rate=1\nsomething else":        `not "something"`,
+		"source a p zone things=1 rate=1\nnodes x\naxis 3 3 a=b": `word "3" must be`,
+	} {
+		func() {
+			defer func() {
+				if got := fmt.Sprint(recover()); !strings.Contains(got, want) || !strings.Contains(got, "line ") {
+					t.Errorf("%q: panics with %s; want %q in it", text, got, want)
+				}
+			}()
+			mustParseSources(text)
+		}()
+	}
+}
+
+// Levels grow over the years, and differ from hour to hour and from thing to thing.
+func TestLevels(t *testing.T) {
+	i := slices.IndexFunc(sources, func(s *Source) bool { return s.Name == "r2Storage" })
+	m := NewSource(1, "id", "name", sources[i], Product{Things: 4}, nil)
+	const hour, year = int64(492_000), int64(24 * 365)
+	seen := map[float64]bool{}
+	for j := range m.Templates() {
+		tpl := &m.Templates()[j]
+		now, ok := tpl.Level("payloadSize", hour)
+		later, _ := tpl.Level("payloadSize", hour+year)
+		next, _ := tpl.Level("payloadSize", hour+1)
+		if !ok || now <= 0 || later <= now || next == now {
+			t.Errorf("level of %v is %v, then %v, after a year %v", tpl.Attributes, now, next, later)
+		}
+		seen[now] = true
+		if _, ok := tpl.Level("storedBytes", hour); ok {
+			t.Error("it has a level of something else")
+		}
+	}
+	if len(seen) != 8 {
+		t.Errorf("eight combinations have %d levels", len(seen))
 	}
 }
