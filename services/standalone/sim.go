@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/cfsim/scenario"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/proc"
+	"github.com/weir-metrics/weir/internal/smallfile"
 )
 
 // simSettings are those of "weir sim".
@@ -22,6 +24,7 @@ type simSettings struct {
 	listen, admin string
 	seed          int64
 	recorded      string
+	scenario      string
 	at            time.Time
 
 	zones           int
@@ -46,6 +49,7 @@ func simCommand() cli.Command {
 			{Flag: "admin-listen", Key: "-", Default: "127.0.0.1:9831", Value: cli.Address(&s.admin), Help: "address of the admin listener"},
 			{Flag: "seed", Key: "-", Default: "1", Value: cli.Int(&s.seed, 0, 1<<62), Help: "seed of the traffic and of all random choices"},
 			{Flag: "recorded", Key: "-", Value: cli.Text(&s.recorded), Help: "CSV file of recorded readings of the real API (zone, asked_until, bucket_start, requests) to replay instead of the demo's zones"},
+			{Flag: "scenario", Key: "-", Value: cli.Text(&s.scenario), Help: "YAML file of a world: clock, accounts, zones with their plans, traffic and products, tokens, sampling, limits and faults, as internal/cfsim/scenario describes it; other flags of the world must not be given"},
 			{Flag: "zones", Key: "-", Default: strconv.Itoa(demoZones), Value: cli.Int(&s.zones, 1, 100_000), Help: "number of zones: first the demo's, then zone-00009.example and so on; 10,000 zones need 0.9 GB of memory"},
 			{Flag: "plans", Key: "-", Value: cli.List(&s.plans), Help: "plans of the zones, assigned in turn: free, pro, business, enterprise; empty: the demo's plans, and all four in turn for other zones"},
 			{Flag: "sampling", Key: "-", Default: "false", Value: cli.Bool(&s.sampling), Help: "answer large queries to adaptive datasets from a sample of 10 % or 1 %"},
@@ -79,7 +83,64 @@ func (s *simSettings) validate() error {
 	if s.recorded != "" && (s.zones != demoZones || len(s.plans) > 0) {
 		bad = append(bad, cli.Problem{Setting: "--recorded", Value: s.recorded, Reason: "defines its own zones; remove --zones and --plans"})
 	}
+	if s.scenario != "" {
+		bad = append(bad, s.besideScenario()...)
+	}
 	return errors.Join(bad...)
+}
+
+// besideScenario are the flags whose part of the world a scenario defines.
+func (s *simSettings) besideScenario() (bad []error) {
+	for _, flag := range []struct {
+		name  string
+		given bool
+	}{
+		{"--recorded", s.recorded != ""}, {"--zones", s.zones != demoZones}, {"--plans", len(s.plans) > 0}, {"--seed", s.seed != 1}, {"--at", !s.at.IsZero()},
+		{"--sampling", s.sampling}, {"--late-revisions", s.revised > 0}, {"--late-shrinking", s.shrunk > 0}, {"--latency", s.latency > 0}, {"--error-share", s.failing > 0},
+	} {
+		if flag.given {
+			bad = append(bad, cli.Problem{Setting: flag.name, Reason: "must not be given with --scenario, whose file says it"})
+		}
+	}
+	return bad
+}
+
+// world is the configuration of the simulator.
+func (s *simSettings) world() (cfsim.Config, error) {
+	if s.scenario != "" {
+		text, err := smallfile.Read(s.scenario, smallfile.YAML)
+		if err != nil {
+			return cfsim.Config{}, fmt.Errorf("read scenario: %w", err)
+		}
+		config, err := scenario.Read(text, clock.System())
+		if err != nil {
+			return config, fmt.Errorf("scenario %s:\n%w", s.scenario, err)
+		}
+		return config, nil
+	}
+	clk := clock.System()
+	if !s.at.IsZero() {
+		clk = clock.NewManual(s.at)
+	}
+	var plans []cfsim.Plan
+	for _, p := range s.plans {
+		plans = append(plans, cfsim.Plan(p))
+	}
+	config := cfsim.Sized(clk, uint64(s.seed), s.zones, plans)
+	if s.recorded != "" {
+		file, err := os.Open(s.recorded)
+		if err != nil {
+			return config, fmt.Errorf("open recorded readings: %w", err)
+		}
+		config, err = cfsim.Recorded(clk, uint64(s.seed), file)
+		if err := errors.Join(err, file.Close()); err != nil {
+			return config, err
+		}
+	}
+	config.Sampling.Enabled, config.Latency = s.sampling, s.latency
+	config.Settling.Revisions, config.Settling.Downward = s.revised, s.shrunk
+	config.Faults = append(config.Faults, s.faults()...)
+	return config, nil
 }
 
 // faults are those of the settings: of each status one, which strikes its share of
@@ -114,36 +175,24 @@ func secondToken(c *cfsim.Config) string {
 }
 
 // simGreeting says how to use a simulator on these listen addresses.
-func simGreeting(api, admin string) string {
+func simGreeting(api, admin, token string) string {
 	return fmt.Sprintf("weir sim: WEIR_CLOUDFLARE_URL=http://%s%s CF_API_TOKEN=%s\nweir sim: admin at http://%s/\n",
-		reachable(api), cfsim.Prefix, cfsim.DemoToken, reachable(admin))
+		reachable(api), cfsim.Prefix, token, reachable(admin))
 }
 
 func (s *simSettings) run(ctx context.Context) error {
-	clk := clock.System()
-	if !s.at.IsZero() {
-		clk = clock.NewManual(s.at)
+	config, err := s.world()
+	if err != nil {
+		return err
 	}
-	var plans []cfsim.Plan
-	for _, p := range s.plans {
-		plans = append(plans, cfsim.Plan(p))
-	}
-	config := cfsim.Sized(clk, uint64(s.seed), s.zones, plans)
-	if s.recorded != "" {
-		file, err := os.Open(s.recorded)
-		if err != nil {
-			return fmt.Errorf("open recorded readings: %w", err)
-		}
-		config, err = cfsim.Recorded(clk, uint64(s.seed), file)
-		if err := errors.Join(err, file.Close()); err != nil {
-			return err
-		}
-	}
-	config.Sampling.Enabled, config.Latency = s.sampling, s.latency
-	config.Settling.Revisions, config.Settling.Downward = s.revised, s.shrunk
-	config.Faults = append(config.Faults, s.faults()...)
 	config.Announce = true
-	second := secondToken(&config)
+	token, second := "", ""
+	if s.scenario == "" {
+		second = secondToken(&config)
+	}
+	if len(config.Tokens) > 0 {
+		token = config.Tokens[0].Secret
+	}
 	config.Logger = s.log.New(os.Stderr)
 	sim, err := cfsim.New(config)
 	if err != nil {
@@ -157,7 +206,7 @@ func (s *simSettings) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("admin listener: %w", err), api.Close())
 	}
-	fmt.Print(simGreeting(api.Addr().String(), admin.Addr().String()))
+	fmt.Print(simGreeting(api.Addr().String(), admin.Addr().String(), token))
 	if second != "" {
 		fmt.Printf("weir sim: a second token, of another user and for one account: %s\n", second)
 	}
