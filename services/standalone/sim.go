@@ -95,8 +95,16 @@ func (s *simSettings) besideScenario() (bad []error) {
 		name  string
 		given bool
 	}{
-		{"--recorded", s.recorded != ""}, {"--zones", s.zones != demoZones}, {"--plans", len(s.plans) > 0}, {"--seed", s.seed != 1}, {"--at", !s.at.IsZero()},
-		{"--sampling", s.sampling}, {"--late-revisions", s.revised > 0}, {"--late-shrinking", s.shrunk > 0}, {"--latency", s.latency > 0}, {"--error-share", s.failing > 0},
+		{"--recorded", s.recorded != ""},
+		{"--zones", s.zones != demoZones},
+		{"--plans", len(s.plans) > 0},
+		{"--seed", s.seed != 1},
+		{"--at", !s.at.IsZero()},
+		{"--sampling", s.sampling},
+		{"--late-revisions", s.revised > 0},
+		{"--late-shrinking", s.shrunk > 0},
+		{"--latency", s.latency > 0},
+		{"--error-share", s.failing > 0},
 	} {
 		if flag.given {
 			bad = append(bad, cli.Problem{Setting: flag.name, Reason: "must not be given with --scenario, whose file says it"})
