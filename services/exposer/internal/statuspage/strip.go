@@ -100,8 +100,7 @@ func (a *asked) pieces() (out []Piece) {
 		out = a.add(out, a.in.Start, due, Unknown)
 		return a.add(out, max(due, a.in.Start), a.in.End, a.after(due))
 	}
-	windows := make([]bucket.Window, 0, len(a.cov.GetRanges()))
-	out = make([]Piece, 0, len(a.cov.GetRanges())+len(a.cov.GetUnserved())+4)
+	var windows []bucket.Window
 	for _, r := range a.cov.GetRanges() {
 		w := window(r.GetStartUnixSeconds(), r.GetEndUnixSeconds()).Intersect(a.in)
 		if w.Empty() {
