@@ -68,12 +68,20 @@ func ReadRecords(ctx context.Context, from Store) (*Records, error) {
 }
 
 // Read builds a book from the records and the stored coverage of the scopes since keep.
-// It reads all datasets, since another bucket size of a dataset bounds this one.
-func (r *Records) Read(ctx context.Context, from Store, scopes []bucket.Scope, keep bucket.Time, datasets []catalogue.Dataset) (*Book, error) {
+// It reads all datasets, since another bucket size of a dataset bounds this one. If only windows
+// that end after since will be asked for, the earlier ones are read of other bucket sizes alone.
+func (r *Records) Read(ctx context.Context, from Store, scopes []bucket.Scope, keep, since bucket.Time, datasets []catalogue.Dataset) (*Book, error) {
 	keep = max(keep, r.Retired)
-	runs, err := from.Coverage(ctx, store.Filter{Scopes: scopes}, keep)
+	runs, err := from.Coverage(ctx, store.Filter{Scopes: scopes}, max(keep, since))
 	if err != nil {
 		return nil, fmt.Errorf("read coverage: %w", err)
+	}
+	if others := otherSizes(datasets); since > keep && len(others) > 0 {
+		earlier, err := from.Coverage(ctx, store.Filter{Scopes: scopes, Datasets: others}, keep)
+		if err != nil {
+			return nil, fmt.Errorf("read coverage of other bucket sizes: %w", err)
+		}
+		runs = append(runs, earlier...)
 	}
 	b := New(runs, datasets)
 	b.Keep, b.Decided = keep, r.Decided
@@ -82,6 +90,14 @@ func (r *Records) Read(ctx context.Context, from Store, scopes []bucket.Scope, k
 		b.Unreadable[ledger.Series{Dataset: u.Dataset, Scope: u.Scope}] = u.Spans
 	}
 	return b, nil
+}
+
+// otherSizes are the ids of the datasets at sizes at which they are not collected.
+func otherSizes(datasets []catalogue.Dataset) (out []string) {
+	for i := range datasets {
+		out = append(out, datasets[i].Others...)
+	}
+	return out
 }
 
 // New returns a book of stored windows without records.

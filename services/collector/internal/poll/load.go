@@ -123,7 +123,7 @@ func (s *state) loadRecords(ctx context.Context, now bucket.Time, from interface
 		}
 	}
 	s.retention.retired = records.Retired
-	if s.books.coverage, err = records.Read(ctx, from, nil, roster.Keep(now, s.books.retention), s.catalogue.Datasets); err != nil {
+	if s.books.coverage, err = records.Read(ctx, from, nil, roster.Keep(now, s.books.retention), 0, s.catalogue.Datasets); err != nil {
 		return err
 	}
 	if err := s.backfiller.load(ctx, from); err != nil {

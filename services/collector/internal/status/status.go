@@ -85,7 +85,8 @@ type picture struct {
 	book   *coverage.Book
 }
 
-func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
+// read returns what is known of windows that end after since.
+func (s *Source) read(ctx context.Context, f store.Filter, since bucket.Time) (*picture, error) {
 	p, err := s.scopes(ctx)
 	if err != nil {
 		return nil, err
@@ -98,7 +99,7 @@ func (s *Source) read(ctx context.Context, f store.Filter) (*picture, error) {
 		s.Unreadable.Records(kind, bad)
 	}
 	s.Unreadable.Learn(records.Unreadable)
-	if p.book, err = records.Read(ctx, s.Store, f.Scopes, roster.Keep(p.now, s.Retention), s.Catalogue.Datasets); err != nil {
+	if p.book, err = records.Read(ctx, s.Store, f.Scopes, roster.Keep(p.now, s.Retention), since, s.Catalogue.Datasets); err != nil {
 		return nil, err
 	}
 	p.claim(s.Catalogue, f, p.book.Terms())
@@ -153,7 +154,7 @@ func matches(f store.Filter, dataset string, sc bucket.Scope) bool {
 // Coverage returns the state of each range inside window; the zero window means everything
 // from the horizon to now. The time is that of the result.
 func (s *Source) Coverage(ctx context.Context, f store.Filter, window bucket.Window) ([]*bucketv1.Coverage, time.Time, error) {
-	p, err := s.read(ctx, f)
+	p, err := s.read(ctx, f, window.Start)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
@@ -179,7 +180,7 @@ func (s *Source) Coverage(ctx context.Context, f store.Filter, window bucket.Win
 // Open returns the ranges that are due and not final, ascending by dataset, scope and
 // window. A zero end means no bound.
 func (s *Source) Open(ctx context.Context, f store.Filter, window bucket.Window, decided bool) (out []coverage.Open, err error) {
-	p, err := s.read(ctx, f)
+	p, err := s.read(ctx, f, window.Start)
 	if err != nil {
 		return nil, err
 	}
@@ -278,7 +279,7 @@ func state(s roster.State) bucketv1.ScopeState {
 
 // Datasets summarises coverage by dataset.
 func (s *Source) Datasets(ctx context.Context) ([]*bucketv1.DatasetStatus, error) {
-	p, err := s.read(ctx, store.Filter{})
+	p, err := s.read(ctx, store.Filter{}, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package status_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,8 @@ type shelf struct {
 	head    store.Head
 	records map[string][]store.Record
 	runs    []store.Run
-	scans   int // of coverage
+	scans   int                    // of coverage
+	read    map[string]bucket.Time // since when coverage of a dataset was read
 }
 
 func (s *shelf) Head(context.Context) (store.Head, error) { return s.head, nil }
@@ -51,9 +53,21 @@ func (s *shelf) take(records []store.Record) {
 	}
 }
 
-func (s *shelf) Coverage(context.Context, store.Filter, bucket.Time) ([]store.Run, error) {
+func (s *shelf) Coverage(_ context.Context, f store.Filter, since bucket.Time) (out []store.Run, err error) {
 	s.scans++
-	return s.runs, nil
+	for _, r := range s.runs {
+		if len(f.Datasets) > 0 && !slices.Contains(f.Datasets, r.Dataset) || len(f.Scopes) > 0 && !slices.Contains(f.Scopes, r.Scope) || r.Window.End <= since {
+			continue
+		}
+		if s.read == nil {
+			s.read = map[string]bucket.Time{}
+		}
+		if before, ok := s.read[r.Dataset]; !ok || since < before {
+			s.read[r.Dataset] = since
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 // window is n windows of five minutes before noon up to m before noon.
