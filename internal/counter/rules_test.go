@@ -145,14 +145,14 @@ func TestAnotherBucketSizeContinues(t *testing.T) {
 	}
 	commit(http1d, midnight, requests(1000))
 	commit(&more, midnight.Add(24*time.Hour), requests(1000), bucket.Rows{Family: "cloudflare_zone_threats", Values: []float64{50}})
-	end := midnight.Add(4 * 24 * time.Hour)
 	began := sample.MillisOf(epoch.Add(18 * time.Minute))
 	if got := values(f, midnight.Add(50*time.Hour))[name]; got.Began != began || got.Live < 1143 {
 		t.Errorf("the counter is %+v: it does not go on", got)
 	}
+	end := midnight.Add(3*24*time.Hour + time.Hour)
 	want := map[string]float64{name: 143 + 2000, "cloudflare_zone_threats{shop.example}": 50}
 	got := map[string]float64{}
-	for key, v := range values(f, midnight.Add(3*24*time.Hour+time.Hour)) {
+	for key, v := range values(f, end) {
 		got[key] = v.Live
 	}
 	if !cmp.Equal(want, got) {

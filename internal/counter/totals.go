@@ -32,6 +32,9 @@ type Totals struct {
 	Begun map[string]time.Time
 	// Series are in the order of family, labels, zone, account and values.
 	Series []SeriesTotal
+	// Unread are families that the totals have and whoever read them could not take. [Fold.Load]
+	// leaves them out.
+	Unread []string
 }
 
 // SeriesTotal is one series.
@@ -94,6 +97,9 @@ func (f *Fold) Totals(t time.Time) []Totals {
 func (f *Fold) Load(t *Totals) error {
 	for family, first := range t.Begun {
 		f.begun[place{t.Scope, family}] = first
+	}
+	for _, family := range t.Unread {
+		f.LeaveOut(family)
 	}
 	var faults []error
 	for i := range t.Series {

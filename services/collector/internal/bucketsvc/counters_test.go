@@ -110,7 +110,7 @@ func TestCountersOverTheService(t *testing.T) {
 				}
 				ctx, stop := context.WithCancel(t.Context())
 				c := &tallier{until: head.Revision, moment: moment, stop: stop}
-				f, err := client.New(r.conn, client.Options{Counters: true})
+				f, err := client.New(r.conn, client.Options{Counters: true, CounterRules: counter.Rules})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -176,7 +176,7 @@ func TestANewEpochEndsStreams(t *testing.T) {
 	r := newRig(t, bucketsvc.Limits{Epoch: time.Millisecond})
 	r.beginEpoch(t, "first")
 	s, err := bucketv1.NewBucketServiceClient(r.conn).WatchBuckets(t.Context(), &bucketv1.WatchBucketsRequest{
-		Start: &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{}},
+		Start: &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{Rules: counter.Rules}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +202,7 @@ func TestCountersHaveNoFilter(t *testing.T) {
 	r := newRig(t, bucketsvc.Limits{})
 	s, err := bucketv1.NewBucketServiceClient(r.conn).WatchBuckets(t.Context(), &bucketv1.WatchBucketsRequest{
 		Filter: &bucketv1.Filter{Datasets: []string{"http_5m"}},
-		Start:  &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{}},
+		Start:  &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{Rules: counter.Rules}},
 	})
 	if err == nil {
 		_, err = s.Recv()
