@@ -22,7 +22,6 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/weir-metrics/weir/client"
-	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	"github.com/weir-metrics/weir/internal/promtest"
@@ -45,7 +44,7 @@ type counting struct {
 }
 
 func newCounting(s *feedtest.Scripted, epoch string) *counting {
-	return &counting{Scripted: s, epoch: counter.Epoch{ID: epoch, Began: at(0).Add(-time.Hour), Settled: at(0)}, changed: make(chan struct{})}
+	return &counting{Scripted: s, epoch: counter.Epoch{ID: epoch, Began: at(0).Add(-time.Hour), Settled: at(0), Rules: counter.Rules}, changed: make(chan struct{})}
 }
 
 const countedStore = "11112222333344445555666677778888"
@@ -160,7 +159,7 @@ func TestCounters(t *testing.T) {
 	set.Counters = true
 	now := at(4).Add(2 * time.Minute)
 	x := start(t, c.serve(t), set, now)
-	x.counters(http.StatusServiceUnavailable, "upgrade it")
+	x.counters(http.StatusServiceUnavailable, "does not know these counters")
 	c.change(func() { c.refuses = feedtest.Error(codes.Unavailable, client.ReasonNoCounters) })
 	if got := x.counters(http.StatusServiceUnavailable, "begun to count"); got.header.Get("Retry-After") == "" {
 		t.Errorf("headers are %v", got.header)
@@ -291,13 +290,16 @@ scrape_configs:
 	for next, step := 0, 0; now.Before(at(13)); step++ {
 		now = now.Add(15 * time.Second)
 		for ; !at(next + 2).After(now); next++ {
-			b := feedtest.Bucket("http_5m", feedtest.Zone(0), next)
-			if next%6 == 5 {
-				b.Origin, late = bucket.Repair, late+b.Families[0].Values[0]
-			} else {
+			if next%6 != 5 {
+				b := feedtest.Bucket("http_5m", feedtest.Zone(0), next)
 				truth += b.Families[0].Values[0]
+				s.Append(at(next+2), feedtest.Entry{Bucket: b})
 			}
-			s.Append(at(next+2), feedtest.Entry{Bucket: b})
+			if n := next - 3; n >= 0 && n%6 == 5 { // a quarter of an hour late
+				b := feedtest.Bucket("http_5m", feedtest.Zone(0), n)
+				late += b.Families[0].Values[0]
+				s.Append(at(next+2), feedtest.Entry{Bucket: b})
+			}
 		}
 		s.SetProgress(now)
 		one.clock.Advance(15 * time.Second)
