@@ -3,6 +3,7 @@ package exposer_test
 import (
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -39,6 +40,7 @@ type counting struct {
 	epoch   counter.Epoch
 	refuses error         // requests for counters
 	cut     bool          // no stream delivers anything
+	refused int           // streams that were cut
 	until   time.Time     // entries of before are delivered, and confirmed
 	changed chan struct{} // closed and replaced
 }
@@ -63,11 +65,14 @@ var errCut = feedtest.Error(codes.Unavailable, client.ReasonStoreUnavailable)
 
 func (c *counting) WatchBuckets(req *bucketv1.WatchBucketsRequest, ss grpc.ServerStreamingServer[bucketv1.WatchBucketsResponse]) error {
 	c.mu.Lock()
-	refuses, cut, counts := c.refuses, c.cut, req.GetCounters() != nil
+	refuses, cut, epoch, counts := c.refuses, c.cut, c.epoch.ID, req.GetCounters() != nil
 	c.mu.Unlock()
 	switch {
 	case cut:
+		c.change(func() { c.refused++ })
 		return errCut
+	case req.GetCounterEpoch() != "" && req.GetCounterEpoch() != epoch:
+		return feedtest.Error(codes.FailedPrecondition, client.ReasonHistoryChanged)
 	case counts && refuses != nil:
 		return refuses
 	case counts:
@@ -221,6 +226,21 @@ func TestCounters(t *testing.T) {
 	}
 	c.change(func() { c.epoch.ID = "two" })
 	x.counters(http.StatusOK, `weir_counter_epoch_info{epoch="two"} 1`)
+	// An epoch that begins while the exposer is cut off: it asks for the one that it has.
+	c.change(func() { c.cut = true })
+	testkit.Eventually(t, func() error {
+		if _, err := x.ask(x.ops + "/metrics"); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.refused == 0 {
+			return errors.New("no stream was refused")
+		}
+		return nil
+	})
+	c.change(func() { c.cut, c.epoch.ID = false, "three" })
+	x.counters(http.StatusOK, `weir_counter_epoch_info{epoch="three"} 1`)
 }
 
 func TestCountersAreOff(t *testing.T) {
