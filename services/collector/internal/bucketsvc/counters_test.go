@@ -220,7 +220,10 @@ func TestCountersOfAnotherEpochOrOtherRules(t *testing.T) {
 	var point *bucketv1.ResumePoint
 	if err := watch(&bucketv1.WatchBucketsRequest{
 		Start: &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{Rules: counter.Rules}},
-	}, func(m *bucketv1.WatchBucketsResponse) bool { point = m.GetSnapshotEnd().GetPoint(); return point != nil }); err != nil {
+	}, func(m *bucketv1.WatchBucketsResponse) bool {
+		point = m.GetSnapshotEnd().GetPoint()
+		return point != nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 	resume := &bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Resume{Resume: point}, CounterEpoch: "first"}
