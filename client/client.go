@@ -93,6 +93,9 @@ type Options struct {
 	// whenever the reached point can no longer be resumed. The handler must be a
 	// [CounterHandler], and Filter and Resume must be nil.
 	Counters bool
+	// CounterRules is the version of the rules by which the handler counts. A collector that
+	// counts by others refuses the stream.
+	CounterRules uint32
 	// Resume is a saved point after which to continue; nil: start with a
 	// snapshot.
 	Resume *bucketv1.ResumePoint
@@ -148,6 +151,8 @@ type position struct {
 	// broken: the handler's view may differ from point. Then point must not be
 	// resumed from, but a snapshot must still not be older than it.
 	broken bool
+	// epoch is that of counters; empty without any.
+	epoch string
 	// foreign: a server has reported that point is not of its history, so a lower
 	// revision is no step back.
 	foreign bool
@@ -225,7 +230,7 @@ func (f *Follower) Run(ctx context.Context, h Handler) error {
 		v := judge(err)
 		if f.opts.Counters && f.at.snapshot && status.Code(err) == codes.InvalidArgument {
 			// The request has nothing else that could be malformed.
-			v.level, v.message = slog.LevelWarn, "collector does not know counters; upgrade it"
+			v.level, v.message = slog.LevelWarn, "collector does not know these counters; run the same release"
 		}
 		pause := f.conclude(v, err)
 		h.Disconnected(err, pause)

@@ -21,11 +21,11 @@ func (f *Follower) stream(parent context.Context, h Handler) error {
 	defer cancel(nil)
 	req := &bucketv1.WatchBucketsRequest{Filter: f.opts.Filter}
 	if f.at.snapshot && f.opts.Counters {
-		req.Start = &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{}}
+		req.Start = &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{Rules: f.opts.CounterRules}}
 	} else if f.at.snapshot {
 		req.Start = &bucketv1.WatchBucketsRequest_Snapshot{Snapshot: f.opts.Snapshot}
 	} else {
-		req.Start = &bucketv1.WatchBucketsRequest_Resume{Resume: f.at.point}
+		req.Start, req.CounterEpoch = &bucketv1.WatchBucketsRequest_Resume{Resume: f.at.point}, f.at.epoch
 	}
 	// Covers opening the stream too: a connection attempt can hang as well.
 	watchdog := time.AfterFunc(f.opts.Idle, func() { cancel(ErrIdle) })
@@ -70,7 +70,7 @@ type reader struct {
 	// Inside a snapshot:
 	buckets  uint64
 	totals   uint64
-	epoch    bool   // the epoch of counters was received
+	epoch    string // of counters; empty: not received
 	newest   uint64 // greatest revision seen
 	previous *bucketv1.Bucket
 }
@@ -149,13 +149,15 @@ func (r *reader) counters(m *bucketv1.WatchBucketsResponse) (err error) {
 		return violation("received %T on a stream that did not begin with counters", m.GetEvent())
 	}
 	if e := m.GetCounterEpoch(); e != nil {
-		if r.epoch {
+		if r.epoch != "" {
 			return violation("received the epoch of counters twice")
 		}
-		r.epoch = true
+		if r.epoch = e.GetId(); r.epoch == "" {
+			return violation("received an epoch of counters without an id")
+		}
 		err = h.CounterEpoch(e)
 	} else {
-		if !r.epoch {
+		if r.epoch == "" {
 			return violation("received totals of counters before their epoch")
 		}
 		r.totals++
@@ -177,7 +179,7 @@ func (r *reader) snapshotEnd(e *bucketv1.SnapshotEnd) error {
 		return violation("the server announced %d snapshot buckets and sent %d", e.GetBuckets(), r.buckets)
 	case e.GetTotals() != r.totals:
 		return violation("the server announced %d messages of totals and sent %d", e.GetTotals(), r.totals)
-	case r.f.opts.Counters && !r.epoch:
+	case r.f.opts.Counters && r.epoch == "":
 		return violation("the server sent no epoch of counters")
 	case p.GetRevision() < r.newest:
 		return violation("a snapshot at revision %d contains revision %d", p.GetRevision(), r.newest)
@@ -189,7 +191,7 @@ func (r *reader) snapshotEnd(e *bucketv1.SnapshotEnd) error {
 	}
 	r.snapshot, r.previous = false, nil
 	r.last = clonePoint(point)
-	*at = position{point: r.last}
+	*at = position{point: r.last, epoch: r.epoch}
 	r.recovered()
 	r.f.works()
 	if h, ok := r.h.(LateHandler); ok {

@@ -65,6 +65,7 @@ func healthy() map[string]string {
 		// A page of one turn in the round at the full hour comes a minute late.
 		h[`weir_exposer_replay_pages_missing{`+target+`}`] = "0x5 1 0x53"
 		h[`weir_exposer_entries_rejected_total{`+target+`}`] = "0x60"
+		h[`weir_exposer_counters_entries_rejected_total{`+target+`}`] = "0x60"
 		h[`weir_exposer_scrapes_total{code="200",`+target+`}`] = "0+1x60"
 		h[`weir_exposer_scrapes_total{code="503",`+target+`}`] = "0x60"
 		h[`weir_exposer_scrapes_cut_total{`+target+`}`] = "0x60"
@@ -221,11 +222,13 @@ func stories() []story {
 			name: "windows were lost before the first scrape", fires: []string{"WeirWindowsLost"}, ends: true,
 			series: with(`weir_collector_lost_windows_total{dataset="http_5m",`+standby+`}`, "_x9 5x50"),
 		},
+		{name: "entries are not counted", series: with(`weir_exposer_counters_entries_rejected_total{`+exposer+`}`, after("0", "3")), fires: []string{"WeirEntriesRejected"}, ends: true},
+		{name: "totals are not continued before the first scrape", series: with(`weir_exposer_counters_entries_rejected_total{instance="exposer-2:9811",job="weir-exposer"}`, "_x9 2x20"), fires: []string{"WeirEntriesRejected"}, ends: true},
 		{name: "buckets are rejected before the first scrape", series: with(`weir_exposer_entries_rejected_total{instance="exposer-2:9811",job="weir-exposer"}`, "_x9 2x20"), fires: []string{"WeirEntriesRejected"}, ends: true},
 		{
 			name: "entries cannot be read, and exposers reject them", fires: []string{"WeirStoreUnreadable"},
 			series: with(problem("STORE_UNREADABLE", collector), after("0", "1"), problem("STORE_UNREADABLE", standby), after("0", "1"),
-				`weir_exposer_entries_rejected_total{`+exposer+`}`, after("0", "2")),
+				`weir_exposer_entries_rejected_total{`+exposer+`}`, after("0", "2"), `weir_exposer_counters_entries_rejected_total{`+exposer+`}`, after("0", "2")),
 		},
 		{name: "buckets move after they were final", series: with(`weir_collector_audited_buckets_total{dataset="http_5m",age="1h",result="moved",`+collector+`}`, "0+1x60",
 			`weir_collector_audited_buckets_total{dataset="http_5m",age="1h",result="same",`+collector+`}`, "0+5x60"), fires: []string{"WeirDrift"}, at: 45},

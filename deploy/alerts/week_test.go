@@ -65,6 +65,7 @@ func first(minutes int) map[string]string {
 		s[`weir_exposer_replay_short{dataset="http_5m",`+target+`}`] = then("_x8", "0")
 		s[`weir_exposer_replay_pages_missing{`+target+`}`] = fmt.Sprintf("_x8 3x4 0x700 1 0x%d", minutes)
 		s[`weir_exposer_entries_rejected_total{`+target+`}`] = then("_x2", "0")
+		s[`weir_exposer_counters_entries_rejected_total{`+target+`}`] = then("_x2", "0")
 		s[`weir_exposer_scrapes_total{code="200",`+target+`}`] = fmt.Sprintf("_x2 0x4 0+1x%d", minutes)
 		// Until its first view it answers with 503.
 		s[`weir_exposer_scrapes_total{code="503",`+target+`}`] = fmt.Sprintf("_x2 1+1x3 4x%d", minutes)

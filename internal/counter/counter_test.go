@@ -94,7 +94,11 @@ func TestPlayout(t *testing.T) {
 		committed(http5m, "shop", at(-30*min), commit, bucket.Backfill, requests(7000)),             // never counts
 		committed(http5m, "shop", at(5*min), at(16*min+30*time.Second), bucket.Live, requests(200)), // from 19 min
 		committed(http5m, "shop", at(10*min), at(40*min), bucket.Repair, requests(40)),              // whole at 41 min 30 s
-		committed(http5m, "shop", at(15*min), at(40*min), bucket.Live, requests(30)),                // from 41 min 30 s
+		committed(http5m, "shop", at(15*min), at(40*min), bucket.Live, requests(30)),                // late, whatever its origin
+		// Its turn is from 44 min to 49 min. It begins a quarter late, and ends with it.
+		committed(http5m, "shop", at(30*min), at(43*min+45*time.Second), bucket.Repair, requests(300)),
+		// A millisecond more is too late.
+		committed(http5m, "shop", at(35*min), at(48*min+45*time.Second+time.Millisecond), bucket.Live, requests(8)),
 	)
 	for _, tc := range []struct {
 		at   time.Duration
@@ -110,11 +114,14 @@ func TestPlayout(t *testing.T) {
 		{20 * min, &counter.Value{Live: 140}},
 		{24 * min, &counter.Value{Live: 300}},
 		{40 * min, &counter.Value{Live: 300, HasLate: true}},
-		{41*min + 30*time.Second, &counter.Value{Live: 300, Late: 40, HasLate: true}},
-		{42*min + 30*time.Second, &counter.Value{Live: 306, Late: 40, HasLate: true}},
-		{47 * min, &counter.Value{Live: 330, Late: 40, HasLate: true}},
-		{46*min + 30*time.Second + counter.Retire - time.Millisecond, &counter.Value{Live: 330, Late: 40, HasLate: true}},
-		{46*min + 30*time.Second + counter.Retire, nil},
+		{41*min + 30*time.Second, &counter.Value{Live: 300, Late: 70, HasLate: true}},
+		{45*min + 15*time.Second, &counter.Value{Live: 300, Late: 70, HasLate: true}},
+		{46*min + 30*time.Second, &counter.Value{Live: 400, Late: 70, HasLate: true}},
+		{49 * min, &counter.Value{Live: 600, Late: 70, HasLate: true}},
+		{50*min + 15*time.Second, &counter.Value{Live: 600, Late: 70, HasLate: true}},
+		{50*min + 15*time.Second + time.Millisecond, &counter.Value{Live: 600, Late: 78, HasLate: true}},
+		{50*min + 15*time.Second + counter.Retire, &counter.Value{Live: 600, Late: 78, HasLate: true}},
+		{50*min + 15*time.Second + time.Millisecond + counter.Retire, nil},
 	} {
 		got := values(f, at(tc.at))
 		want := map[string]counter.Value{}
@@ -134,18 +141,16 @@ func TestPlayout(t *testing.T) {
 	}
 }
 
-// Entries of which nothing can count are refused whole.
+// A bucket that does not fit its definition is refused whole, and of another the families that
+// no counter can grow by.
 func TestAddRefuses(t *testing.T) {
-	changed := *http5m
-	changed.Families = slices.Clone(http5m.Families)
-	changed.Families[0].Labels = []string{"colo"}
 	for name, tc := range map[string]struct {
-		entry *bucket.Entry
-		want  string
+		entry  *bucket.Entry
+		want   string
+		counts int // series, in spite of it
 	}{
-		"negative":     {committed(http5m, "shop", epoch, epoch.Add(12*time.Minute), bucket.Live, requests(3), bucket.Rows{Family: "cloudflare_zone_seconds_by_status", Labels: []string{"200"}, Values: []float64{-1}}), "has the value -1"},
-		"not a number": {committed(http5m, "shop", epoch, epoch.Add(12*time.Minute), bucket.Live, requests(math.NaN())), "must be finite"},
-		"other labels": {&bucket.Entry{Kind: bucket.KindDatasetVersion, Definition: &changed}, `has the labels ["colo"]; before it had []`},
+		"negative":     {committed(http5m, "shop", epoch, epoch.Add(12*time.Minute), bucket.Live, requests(3), bucket.Rows{Family: "cloudflare_zone_seconds_by_status", Labels: []string{"200"}, Values: []float64{-1}}), "family cloudflare_zone_seconds_by_status has the value -1", 1},
+		"not a number": {committed(http5m, "shop", epoch, epoch.Add(12*time.Minute), bucket.Live, requests(math.NaN())), "must be finite", 0},
 	} {
 		f := counter.New()
 		add(t, f, committed(http5m, "shop", epoch.Add(-10*time.Minute), epoch, bucket.Live),
@@ -153,7 +158,7 @@ func TestAddRefuses(t *testing.T) {
 		if err := f.Add(tc.entry); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v; want an error with %q", name, err, tc.want)
 		}
-		if got := values(f, epoch.Add(time.Hour)); len(got) != 0 {
+		if got := values(f, epoch.Add(time.Hour)); len(got) != tc.counts {
 			t.Errorf("%s: %v counts", name, got)
 		}
 	}
@@ -173,22 +178,24 @@ func truth(entries []*bucket.Entry, at time.Time) map[string]counter.Value {
 		until, began, late time.Time
 	}
 	sums := map[string]*sum{}
-	first := map[string]time.Time{}
+	first := map[string]time.Time{} // by family and zone; a dataset of the log has the same ones always
 	for _, e := range entries {
 		b, d := e.Bucket, e.Definition
-		of := b.Dataset + b.Zone
+		of := d.Families[0].Name + b.Zone
 		if first[of].IsZero() {
 			first[of] = e.CommittedAt
 		}
 		if b.Origin == bucket.Backfill || b.Window().End.Std().Add(d.Delay).Before(first[of]) {
 			continue
 		}
-		from, size := e.CommittedAt.Add(counter.Announced), time.Duration(0)
-		if b.Origin == bucket.Live {
-			size = b.Size
-			if planned := b.Start.Std().Add(counter.Delay(d)); planned.After(from) {
-				from = planned
+		from, size, live := e.CommittedAt.Add(90*time.Second), time.Duration(0), false
+		turn := b.Start.Std().Add(b.Size + max(d.Delay, 5*time.Minute) + 4*time.Minute)
+		if from.Sub(turn) <= b.Size/4 {
+			live = true
+			if turn.After(from) {
+				from = turn
 			}
+			size = turn.Add(b.Size).Sub(from)
 		}
 		share := 0.
 		if size == 0 && !at.Before(from) {
@@ -213,7 +220,7 @@ func truth(entries []*bucket.Entry, at time.Time) map[string]counter.Value {
 				if v == math.Floor(v) {
 					amount = math.Floor(amount)
 				}
-				if b.Origin == bucket.Live {
+				if live {
 					s.Live += amount
 				} else {
 					if s.late.IsZero() {

@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -19,18 +20,28 @@ const (
 	Retire = 24 * time.Hour
 	// readings is the time that two readings of a window take, in which it becomes final.
 	readings = 150 * time.Second
+	// settles is how long after its end the data of a window changes at Cloudflare, about. A
+	// window that is read earlier is final no sooner.
+	settles = 5 * time.Minute
 )
+
+// Rules is the version of the rules by which entries are counted. Totals of other rules
+// cannot be continued.
+const Rules = 2
 
 // Delay is how much later than the traffic a live total of a dataset is: a window is due,
 // read twice, committed and sent to all readers by then.
-func Delay(d *bucket.Definition) time.Duration { return d.Size + d.Delay + readings + Announced }
+func Delay(d *bucket.Definition) time.Duration {
+	return d.Size + max(d.Delay, settles) + readings + Announced
+}
 
 // Fold is the totals of one epoch. It belongs to one goroutine.
 type Fold struct {
-	begun    map[place]time.Time // commit of the first bucket of the epoch
-	families map[string]*Family
-	names    []string      // of families, sorted
-	newest   sample.Millis // commit of the newest entry
+	begun    map[place]time.Time  // when counting began
+	families map[string][]*Family // by name; in the order of their labels
+	names    []string             // of families, sorted
+	out      map[string]bool      // families that are left out
+	newest   sample.Millis        // commit of the newest entry
 	changes  uint64
 	sets     []sample.Set
 	key      []byte
@@ -38,16 +49,17 @@ type Fold struct {
 
 // place is what collecting begins for.
 type place struct {
-	scope   bucket.Scope
-	dataset string
+	scope  bucket.Scope
+	family string
 }
 
 // New returns the fold of an epoch without entries.
 func New() *Fold {
-	return &Fold{begun: map[place]time.Time{}, families: map[string]*Family{}}
+	return &Fold{begun: map[place]time.Time{}, families: map[string][]*Family{}, out: map[string]bool{}}
 }
 
-// Family is the counters of one metric family.
+// Family is the counters of one metric family that have the same label names. A family
+// whose labels were changed in the epoch has several.
 type Family struct {
 	Name, Help, Unit string
 	Labels           []string // the family's own labels, after zone and account
@@ -94,92 +106,117 @@ func (p *Part) at(t sample.Millis) float64 {
 func (p *Part) end() sample.Millis { return p.From + p.Size }
 
 // Add adds an entry; the caller passes all entries of the epoch in order of revision.
-// Entries other than buckets and definitions are passed over. An error means that nothing
-// of the entry counts: a bucket does not fit its definition, or has a value by which no
-// counter can grow, or a family has other labels than before.
+// Entries other than buckets and definitions are passed over. An error means that something
+// does not count: nothing of a bucket that does not fit its definition, or the families of it
+// that have a value by which no counter can grow. The other families count.
 func (f *Fold) Add(e *bucket.Entry) error {
 	switch {
 	case e.Kind == bucket.KindDatasetVersion && e.Definition != nil:
-		return f.define(e.Definition)
+		f.define(e.Definition)
+		return nil
 	case e.Kind != bucket.KindBucket || e.Bucket == nil:
 		return nil
 	}
 	b, d := e.Bucket, e.Definition
 	committed := sample.MillisOf(e.CommittedAt)
 	f.newest = max(f.newest, committed)
-	of := place{b.Scope, b.Dataset}
-	first, known := f.begun[of]
-	if !known {
-		first = e.CommittedAt
-		f.begun[of] = first
-	}
-	if b.Origin != bucket.Live && b.Origin != bucket.Repair || b.Window().End.Std().Add(d.Delay).Before(first) {
+	f.begin(b.Scope, d, e.CommittedAt)
+	if b.Origin != bucket.Live && b.Origin != bucket.Repair {
 		return nil
 	}
-	if err := f.define(d); err != nil {
-		return err
-	}
+	f.define(d)
 	var err error
 	if f.sets, err = sample.Append(f.sets[:0], b, d, sample.End); err != nil {
 		return fmt.Errorf("count: %w", err)
 	}
-	f.sets = slices.DeleteFunc(f.sets, func(set sample.Set) bool { return !set.Family.Additive })
+	due, p := b.Window().End.Std().Add(d.Delay), partOf(e)
+	var faults []error
 	for i := range f.sets {
-		if n := slices.IndexFunc(f.sets[i].Rows.Values, func(v float64) bool { return v < 0 }); n >= 0 {
-			return fmt.Errorf("count bucket %s: family %s has the value %v; a counter cannot grow by it", b.Key, f.sets[i].Name, f.sets[i].Value(n))
+		set := &f.sets[i]
+		name := set.Family.Name
+		if !set.Family.Additive || f.out[name] || due.Before(f.begun[place{b.Scope, name}]) {
+			continue
+		}
+		if n := slices.IndexFunc(set.Rows.Values, func(v float64) bool { return v < 0 }); n >= 0 {
+			faults = append(faults, fmt.Errorf("count bucket %s: family %s has the value %v; a counter cannot grow by it", b.Key, name, set.Value(n)))
+			continue
+		}
+		f.count(set, b.Scope, committed, p)
+	}
+	return errors.Join(faults...)
+}
+
+// begin notes when counting of the families of a definition began in a scope. A family that
+// joins others of its dataset began with them: their windows before it are not its history.
+func (f *Fold) begin(scope bucket.Scope, d *bucket.Definition, committed time.Time) {
+	first, missing := committed, false
+	for i := range d.Families {
+		if !d.Families[i].Additive {
+			continue
+		}
+		if began, known := f.begun[place{scope, d.Families[i].Name}]; !known {
+			missing = true
+		} else if began.Before(first) {
+			first = began
 		}
 	}
-	p := partOf(e)
-	for i := range f.sets {
-		f.count(&f.sets[i], b.Scope, committed, p)
+	for i := 0; missing && i < len(d.Families); i++ {
+		of := place{scope, d.Families[i].Name}
+		if _, known := f.begun[of]; !known && d.Families[i].Additive {
+			f.begun[of] = first
+		}
 	}
-	return nil
 }
 
 // define takes the additive families of a definition. A family without series is known, too.
-func (f *Fold) define(d *bucket.Definition) error {
+func (f *Fold) define(d *bucket.Definition) {
 	for i := range d.Families {
 		of := &d.Families[i]
-		if !of.Additive {
+		if !of.Additive || f.out[of.Name] {
 			continue
 		}
-		fam, err := f.family(of.Name, of.Labels)
-		if err != nil {
-			return fmt.Errorf("count dataset %s: %w", d.Dataset, err)
+		f.family(of.Name, of.Labels)
+		for _, fam := range f.families[of.Name] {
+			fam.Help, fam.Unit = of.Help, of.Unit
 		}
-		fam.Help, fam.Unit = of.Help, of.Unit
 	}
-	return nil
 }
 
-// family returns a family, which always has the same labels.
-func (f *Fold) family(name string, labels []string) (*Family, error) {
-	fam := f.families[name]
-	switch {
-	case fam == nil:
-		fam = &Family{Name: name, Labels: labels, series: map[string]*Series{}}
-		f.families[name] = fam
-		at, _ := slices.BinarySearch(f.names, name)
-		f.names = slices.Insert(f.names, at, name)
-	case !slices.Equal(fam.Labels, labels):
-		return nil, fmt.Errorf("family %s has the labels %q; before it had %q", name, labels, fam.Labels)
+// family returns the family of a name and labels. Other labels are other series.
+func (f *Fold) family(name string, labels []string) *Family {
+	all := f.families[name]
+	at, known := slices.BinarySearchFunc(all, labels, func(fam *Family, labels []string) int { return slices.Compare(fam.Labels, labels) })
+	if known {
+		return all[at]
 	}
-	return fam, nil
+	if len(all) == 0 {
+		n, _ := slices.BinarySearch(f.names, name)
+		f.names = slices.Insert(f.names, n, name)
+	}
+	fam := &Family{Name: name, Labels: labels, series: map[string]*Series{}}
+	f.families[name] = slices.Insert(all, at, fam)
+	return fam
 }
 
+// partOf is how a bucket counts. One that is committed more than a quarter of its length
+// after its turn, which begins a delay after its window, is late and counts in one step. One
+// that is a little behind is played out in what is left of its turn: the turns of two windows
+// have nothing in common.
 func partOf(e *bucket.Entry) Part {
 	b := e.Bucket
-	p := Part{From: sample.MillisOf(e.CommittedAt.Add(Announced)), Late: b.Origin != bucket.Live}
-	if !p.Late {
-		p.From = max(p.From, sample.MillisOf(b.Start.Std().Add(Delay(e.Definition))))
-		p.Size = sample.Millis(b.Size.Milliseconds())
+	from, turn := e.CommittedAt.Add(Announced), b.Start.Std().Add(Delay(e.Definition))
+	if from.After(turn.Add(b.Size / 4)) {
+		return Part{From: sample.MillisOf(from), Late: true}
 	}
+	p := Part{From: sample.MillisOf(from)}
+	p.From = max(p.From, sample.MillisOf(turn))
+	p.Size = sample.MillisOf(turn.Add(b.Size)) - p.From
 	return p
 }
 
 // count adds the rows of a family.
 func (f *Fold) count(set *sample.Set, scope bucket.Scope, committed sample.Millis, p Part) {
-	fam := f.families[set.Family.Name]
+	fam := f.family(set.Family.Name, set.Family.Labels)
 	for n := range set.Len() {
 		f.key = appendKey(f.key[:0], scope, set.Zone, set.Account, set.Own(n))
 		s := fam.series[string(f.key)]
@@ -231,7 +268,7 @@ func appendKey(dst []byte, scope bucket.Scope, zone, account string, own []strin
 // without it.
 func (f *Fold) Settle(t time.Time) {
 	now := sample.MillisOf(t)
-	for _, fam := range f.families {
+	for fam := range f.Families {
 		fam.sorted = slices.DeleteFunc(fam.Series(), func(s *Series) bool {
 			if s.retired(f.newest) {
 				delete(fam.series, s.key)
@@ -288,8 +325,20 @@ func (s *Series) At(t sample.Millis) (v Value, shown bool) {
 	return v, true
 }
 
-// Families calls yield for each family, in order of name.
+// Families calls yield for each family, in order of name and labels.
 func (f *Fold) Families(yield func(*Family) bool) {
+	for all := range f.Named {
+		for _, fam := range all {
+			if !yield(fam) {
+				return
+			}
+		}
+	}
+}
+
+// Named calls yield for each name, in order, with the families that have it, in the order of
+// their labels.
+func (f *Fold) Named(yield func([]*Family) bool) {
 	for _, name := range f.names {
 		if !yield(f.families[name]) {
 			return

@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -18,16 +19,22 @@ type Epoch struct {
 	After bucket.Revision // entries after it are counted
 	// Settled is the time by which the sums of the totals were settled ([Fold.Settle]).
 	Settled time.Time
+	// Rules is the version of the rules by which the totals were counted ([Rules]).
+	Rules uint32
 }
 
 // Totals is what a [Fold] knows of one zone or account at a revision. A fold that goes on
 // from the totals of all scopes has the same values as one that has read the whole epoch.
 type Totals struct {
 	Scope bucket.Scope
-	// Begun is the commit of the first bucket of each dataset in the epoch.
+	// Begun is when counting of each family began in the epoch: the commit of a bucket. What was
+	// due before does not count.
 	Begun map[string]time.Time
-	// Series are in the order of family, zone, account and values.
+	// Series are in the order of family, labels, zone, account and values.
 	Series []SeriesTotal
+	// Unread are families that the totals have and whoever read them could not take. [Fold.Load]
+	// leaves them out.
+	Unread []string
 }
 
 // SeriesTotal is one series.
@@ -63,7 +70,7 @@ func (f *Fold) Totals(t time.Time) []Totals {
 		return of[s]
 	}
 	for p, first := range f.begun {
-		at(p.scope).Begun[p.dataset] = first
+		at(p.scope).Begun[p.family] = first
 	}
 	for fam := range f.Families {
 		for _, s := range fam.Series() {
@@ -84,29 +91,55 @@ func (f *Fold) Totals(t time.Time) []Totals {
 
 // Load continues from totals, before the first entry. The totals of a scope may be given in
 // parts, of which each has other series. The fold keeps the memory of t.
+//
+// An error names the families that cannot be continued, which are left out of the fold as
+// by [Fold.LeaveOut]. All others are loaded.
 func (f *Fold) Load(t *Totals) error {
-	for dataset, first := range t.Begun {
-		f.begun[place{t.Scope, dataset}] = first
+	for family, first := range t.Begun {
+		f.begun[place{t.Scope, family}] = first
 	}
+	for _, family := range t.Unread {
+		f.LeaveOut(family)
+	}
+	var faults []error
 	for i := range t.Series {
 		x := &t.Series[i]
-		if err := x.validate(); err != nil {
-			return fmt.Errorf("totals of %s: %w", t.Scope, err)
+		if f.out[x.Family] {
+			continue
 		}
-		fam, err := f.family(x.Family, x.Labels) // help and unit come with the definition, an entry
-		if err != nil {
-			return fmt.Errorf("totals of %s: %w", t.Scope, err)
+		if err := f.load(t.Scope, x); err != nil {
+			f.LeaveOut(x.Family)
+			faults = append(faults, fmt.Errorf("totals of %s: %w", t.Scope, err))
 		}
-		key := string(appendKey(nil, t.Scope, x.Zone, x.Account, x.Values))
-		if fam.series[key] != nil {
-			return fmt.Errorf("totals of %s: family %s has a series twice: zone %q, account %q, labels %q", t.Scope, x.Family, x.Zone, x.Account, x.Values)
-		}
-		f.include(fam, &Series{
-			Scope: t.Scope, Zone: x.Zone, Account: x.Account, Values: x.Values, key: key,
-			began: x.Began, until: x.Until, live: x.Live, late: x.Late, lateBegan: x.LateBegan, parts: x.Parts,
-		})
 	}
+	return errors.Join(faults...)
+}
+
+func (f *Fold) load(scope bucket.Scope, x *SeriesTotal) error {
+	if err := x.validate(); err != nil {
+		return err
+	}
+	fam := f.family(x.Family, x.Labels) // help and unit come with the definition, an entry
+	key := string(appendKey(nil, scope, x.Zone, x.Account, x.Values))
+	if fam.series[key] != nil {
+		return fmt.Errorf("family %s has a series twice: zone %q, account %q, labels %q", x.Family, x.Zone, x.Account, x.Values)
+	}
+	f.include(fam, &Series{
+		Scope: scope, Zone: x.Zone, Account: x.Account, Values: x.Values, key: key,
+		began: x.Began, until: x.Until, live: x.Live, late: x.Late, lateBegan: x.LateBegan, parts: x.Parts,
+	})
 	return nil
+}
+
+// LeaveOut drops the series of a family, and counts none of it from now on: sums that begin
+// later than those of other readers would be wrong.
+func (f *Fold) LeaveOut(family string) {
+	f.out[family] = true
+	if _, known := f.families[family]; known {
+		delete(f.families, family)
+		f.names = slices.DeleteFunc(f.names, func(name string) bool { return name == family })
+		f.changes++
+	}
 }
 
 func (x *SeriesTotal) validate() error {

@@ -1,7 +1,9 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -17,7 +19,7 @@ const mostSeries = 2000
 // CounterEpoch is the message of an epoch.
 func CounterEpoch(e counter.Epoch) *bucketv1.CounterEpoch {
 	return &bucketv1.CounterEpoch{
-		Id: e.ID, BeganAt: Timestamp(e.Began), BeganRevision: uint64(e.After), SettledAt: Timestamp(e.Settled),
+		Id: e.ID, BeganAt: Timestamp(e.Began), BeganRevision: uint64(e.After), SettledAt: Timestamp(e.Settled), Rules: e.Rules,
 	}
 }
 
@@ -26,7 +28,7 @@ func DecodeCounterEpoch(m *bucketv1.CounterEpoch) (counter.Epoch, error) {
 	if m.GetId() == "" {
 		return counter.Epoch{}, fmt.Errorf("decode counter epoch: the id is empty")
 	}
-	e := counter.Epoch{ID: m.GetId(), After: bucket.Revision(m.GetBeganRevision())}
+	e := counter.Epoch{ID: m.GetId(), After: bucket.Revision(m.GetBeganRevision()), Rules: m.GetRules()}
 	for _, t := range []struct {
 		name string
 		from interface {
@@ -46,8 +48,8 @@ func DecodeCounterEpoch(m *bucketv1.CounterEpoch) (counter.Epoch, error) {
 // CounterTotals are the messages of a scope's totals.
 func CounterTotals(t *counter.Totals) []*bucketv1.CounterTotals {
 	begun := make(map[string]int64, len(t.Begun))
-	for dataset, first := range t.Begun {
-		begun[dataset] = first.UnixMilli()
+	for family, first := range t.Begun {
+		begun[family] = first.UnixMilli()
 	}
 	out := []*bucketv1.CounterTotals{{Scope: ProtoScope(t.Scope), BegunUnixMs: begun}}
 	n := 0
@@ -57,7 +59,7 @@ func CounterTotals(t *counter.Totals) []*bucketv1.CounterTotals {
 		if n == mostSeries {
 			out, n, family = append(out, &bucketv1.CounterTotals{Scope: ProtoScope(t.Scope)}), 0, nil
 		}
-		if family == nil || family.GetFamily() != x.Family {
+		if family == nil || family.GetFamily() != x.Family || !slices.Equal(family.GetLabels(), x.Labels) {
 			family = &bucketv1.CounterFamily{Family: x.Family, Labels: x.Labels}
 			m := out[len(out)-1]
 			m.Families = append(m.Families, family)
@@ -76,38 +78,58 @@ func CounterTotals(t *counter.Totals) []*bucketv1.CounterTotals {
 }
 
 // DecodeCounterTotals returns the totals of a message. [counter.Fold.Load] checks their sums.
+//
+// An error of one family makes it unread, and the totals have the others. Without a scope there
+// are none, and the result is nil.
 func DecodeCounterTotals(m *bucketv1.CounterTotals) (*counter.Totals, error) {
 	scope, err := Scope(m.GetScope())
 	if err != nil {
 		return nil, fmt.Errorf("decode counter totals: %w", err)
 	}
 	t := &counter.Totals{Scope: scope, Begun: make(map[string]time.Time, len(m.GetBegunUnixMs()))}
-	for dataset, first := range m.GetBegunUnixMs() {
-		if err := CheckDataset(dataset); err != nil {
-			return nil, fmt.Errorf("decode counter totals of %s: %w", scope, err)
+	var faults []error
+	refuse := func(family string, err error) {
+		t.Unread, faults = append(t.Unread, family), append(faults, fmt.Errorf("decode counter totals of %s: %w", scope, err))
+	}
+	for family, first := range m.GetBegunUnixMs() {
+		if err := checkMetricName(family); err != nil {
+			refuse(family, err)
+			continue
 		}
-		t.Begun[dataset] = time.UnixMilli(first)
+		t.Begun[family] = time.UnixMilli(first)
 	}
 	for _, f := range m.GetFamilies() {
-		if err := checkMetricName(f.GetFamily()); err != nil {
-			return nil, fmt.Errorf("decode counter totals of %s: %w", scope, err)
-		}
-		for _, l := range f.GetLabels() {
-			if !isName(l) {
-				return nil, fmt.Errorf("decode counter totals of %s: family %s has the label name %.80q; it must be a Prometheus label name", scope, f.GetFamily(), l)
-			}
+		if err := checkCounterFamily(f); err != nil {
+			refuse(f.GetFamily(), err)
+			continue
 		}
 		for _, s := range f.GetSeries() {
-			x := counter.SeriesTotal{
-				Family: f.GetFamily(), Labels: f.GetLabels(), Zone: s.GetZone(), Account: s.GetAccount(), Values: s.GetValues(),
-				Began: sample.Millis(s.GetBeganUnixMs()), Until: sample.Millis(s.GetUntilUnixMs()),
-				Live: s.GetLive(), Late: s.GetLate(), LateBegan: sample.Millis(s.GetLateBeganUnixMs()),
-			}
-			for _, p := range s.GetParts() {
-				x.Parts = append(x.Parts, counter.Part{From: sample.Millis(p.GetFromUnixMs()), Size: sample.Millis(p.GetSizeMs()), Amount: p.GetAmount(), Late: p.GetLate()})
-			}
-			t.Series = append(t.Series, x)
+			t.Series = append(t.Series, seriesTotal(f, s))
 		}
 	}
-	return t, nil
+	return t, errors.Join(faults...)
+}
+
+func checkCounterFamily(f *bucketv1.CounterFamily) error {
+	if err := checkMetricName(f.GetFamily()); err != nil {
+		return err
+	}
+	for _, l := range f.GetLabels() {
+		if !isName(l) {
+			return fmt.Errorf("family %s has the label name %.80q; it must be a Prometheus label name", f.GetFamily(), l)
+		}
+	}
+	return nil
+}
+
+func seriesTotal(f *bucketv1.CounterFamily, s *bucketv1.CounterSeries) counter.SeriesTotal {
+	x := counter.SeriesTotal{
+		Family: f.GetFamily(), Labels: f.GetLabels(), Zone: s.GetZone(), Account: s.GetAccount(), Values: s.GetValues(),
+		Began: sample.Millis(s.GetBeganUnixMs()), Until: sample.Millis(s.GetUntilUnixMs()),
+		Live: s.GetLive(), Late: s.GetLate(), LateBegan: sample.Millis(s.GetLateBeganUnixMs()),
+	}
+	for _, p := range s.GetParts() {
+		x.Parts = append(x.Parts, counter.Part{From: sample.Millis(p.GetFromUnixMs()), Size: sample.Millis(p.GetSizeMs()), Amount: p.GetAmount(), Late: p.GetLate()})
+	}
+	return x
 }

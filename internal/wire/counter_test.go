@@ -19,12 +19,15 @@ import (
 func TestCounterTotals(t *testing.T) {
 	want := &counter.Totals{
 		Scope: bucket.Scope{Kind: bucket.Zone, ID: strings.Repeat("1", 32)},
-		Begun: map[string]time.Time{"http_5m": time.UnixMilli(1_795_000_000_123)},
+		Begun: map[string]time.Time{"cloudflare_zone_requests": time.UnixMilli(1_795_000_000_123)},
 	}
 	for n := range 4500 {
 		x := counter.SeriesTotal{
 			Family: "cloudflare_zone_requests", Zone: "shop.example", Account: "Acme", Labels: []string{"colo"}, Values: []string{fmt.Sprint(n)},
 			Began: 1_795_000_000_123, Until: 1_795_000_900_000, Live: float64(n) / 3,
+		}
+		if n >= 4000 {
+			x.Labels = []string{"datacenter"}
 		}
 		if n >= 3000 {
 			x.Family, x.Late, x.LateBegan = "cloudflare_zone_bytes", 2, 1_795_000_000_500
@@ -40,8 +43,8 @@ func TestCounterTotals(t *testing.T) {
 			t.Fatal(err)
 		}
 		got.Scope = part.Scope
-		for dataset, at := range part.Begun {
-			got.Begun[dataset] = at
+		for family, at := range part.Begun {
+			got.Begun[family] = at
 		}
 		got.Series = append(got.Series, part.Series...)
 	}
@@ -55,18 +58,27 @@ func TestCounterTotals(t *testing.T) {
 		"scope is missing": func(m *bucketv1.CounterTotals) { m.Scope = nil },
 		`"a-b"`:            func(m *bucketv1.CounterTotals) { m.Families[0].Family = "a-b" },
 		`label name "a:b"`: func(m *bucketv1.CounterTotals) { m.Families[0].Labels = []string{"a:b"} },
-		`"HTTP"`:           func(m *bucketv1.CounterTotals) { m.BegunUnixMs = map[string]int64{"HTTP": 1} },
+		`"c-d"`:            func(m *bucketv1.CounterTotals) { m.BegunUnixMs = map[string]int64{"c-d": 1} },
 	} {
 		m := wire.CounterTotals(want)[0]
 		spoil(m)
-		if _, err := wire.DecodeCounterTotals(m); err == nil || !strings.Contains(err.Error(), name) {
+		got, err := wire.DecodeCounterTotals(m)
+		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%v, want an error with %s", err, name)
+		}
+		switch {
+		case m.Scope == nil:
+			if got != nil {
+				t.Errorf("totals of no scope: %+v", got)
+			}
+		case len(got.Unread) != 1:
+			t.Errorf("%s: %q are unread, want one family", name, got.Unread)
 		}
 	}
 }
 
 func TestCounterEpoch(t *testing.T) {
-	want := counter.Epoch{ID: "e", Began: time.UnixMilli(1_795_000_000_000).UTC(), After: 7, Settled: time.UnixMilli(1_795_000_000_001).UTC()}
+	want := counter.Epoch{ID: "e", Began: time.UnixMilli(1_795_000_000_000).UTC(), After: 7, Settled: time.UnixMilli(1_795_000_000_001).UTC(), Rules: 3}
 	m := wire.CounterEpoch(want)
 	if got, err := wire.DecodeCounterEpoch(m); err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)

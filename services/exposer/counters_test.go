@@ -3,6 +3,7 @@ package exposer_test
 import (
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,7 +23,6 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/weir-metrics/weir/client"
-	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	"github.com/weir-metrics/weir/internal/promtest"
@@ -40,12 +40,13 @@ type counting struct {
 	epoch   counter.Epoch
 	refuses error         // requests for counters
 	cut     bool          // no stream delivers anything
+	refused int           // streams that were cut
 	until   time.Time     // entries of before are delivered, and confirmed
 	changed chan struct{} // closed and replaced
 }
 
 func newCounting(s *feedtest.Scripted, epoch string) *counting {
-	return &counting{Scripted: s, epoch: counter.Epoch{ID: epoch, Began: at(0).Add(-time.Hour), Settled: at(0)}, changed: make(chan struct{})}
+	return &counting{Scripted: s, epoch: counter.Epoch{ID: epoch, Began: at(0).Add(-time.Hour), Settled: at(0), Rules: counter.Rules}, changed: make(chan struct{})}
 }
 
 const countedStore = "11112222333344445555666677778888"
@@ -64,11 +65,14 @@ var errCut = feedtest.Error(codes.Unavailable, client.ReasonStoreUnavailable)
 
 func (c *counting) WatchBuckets(req *bucketv1.WatchBucketsRequest, ss grpc.ServerStreamingServer[bucketv1.WatchBucketsResponse]) error {
 	c.mu.Lock()
-	refuses, cut, counts := c.refuses, c.cut, req.GetCounters() != nil
+	refuses, cut, epoch, counts := c.refuses, c.cut, c.epoch.ID, req.GetCounters() != nil
 	c.mu.Unlock()
 	switch {
 	case cut:
+		c.change(func() { c.refused++ })
 		return errCut
+	case req.GetCounterEpoch() != "" && req.GetCounterEpoch() != epoch:
+		return feedtest.Error(codes.FailedPrecondition, client.ReasonHistoryChanged)
 	case counts && refuses != nil:
 		return refuses
 	case counts:
@@ -160,7 +164,7 @@ func TestCounters(t *testing.T) {
 	set.Counters = true
 	now := at(4).Add(2 * time.Minute)
 	x := start(t, c.serve(t), set, now)
-	x.counters(http.StatusServiceUnavailable, "upgrade it")
+	x.counters(http.StatusServiceUnavailable, "does not know these counters")
 	c.change(func() { c.refuses = feedtest.Error(codes.Unavailable, client.ReasonNoCounters) })
 	if got := x.counters(http.StatusServiceUnavailable, "begun to count"); got.header.Get("Retry-After") == "" {
 		t.Errorf("headers are %v", got.header)
@@ -222,6 +226,21 @@ func TestCounters(t *testing.T) {
 	}
 	c.change(func() { c.epoch.ID = "two" })
 	x.counters(http.StatusOK, `weir_counter_epoch_info{epoch="two"} 1`)
+	// An epoch that begins while the exposer is cut off: it asks for the one that it has.
+	c.change(func() { c.cut = true })
+	testkit.Eventually(t, func() error {
+		if _, err := x.ask(x.ops + "/metrics"); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.refused == 0 {
+			return errors.New("no stream was refused")
+		}
+		return nil
+	})
+	c.change(func() { c.cut, c.epoch.ID = false, "three" })
+	x.counters(http.StatusOK, `weir_counter_epoch_info{epoch="three"} 1`)
 }
 
 func TestCountersAreOff(t *testing.T) {
@@ -291,13 +310,16 @@ scrape_configs:
 	for next, step := 0, 0; now.Before(at(13)); step++ {
 		now = now.Add(15 * time.Second)
 		for ; !at(next + 2).After(now); next++ {
-			b := feedtest.Bucket("http_5m", feedtest.Zone(0), next)
-			if next%6 == 5 {
-				b.Origin, late = bucket.Repair, late+b.Families[0].Values[0]
-			} else {
+			if next%6 != 5 {
+				b := feedtest.Bucket("http_5m", feedtest.Zone(0), next)
 				truth += b.Families[0].Values[0]
+				s.Append(at(next+2), feedtest.Entry{Bucket: b})
 			}
-			s.Append(at(next+2), feedtest.Entry{Bucket: b})
+			if n := next - 3; n >= 0 && n%6 == 5 { // a quarter of an hour late
+				b := feedtest.Bucket("http_5m", feedtest.Zone(0), n)
+				late += b.Families[0].Values[0]
+				s.Append(at(next+2), feedtest.Entry{Bucket: b})
+			}
 		}
 		s.SetProgress(now)
 		one.clock.Advance(15 * time.Second)

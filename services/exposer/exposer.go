@@ -22,6 +22,7 @@ import (
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/dial"
 	"github.com/weir-metrics/weir/internal/ops"
 	"github.com/weir-metrics/weir/internal/proc"
@@ -160,7 +161,7 @@ func (x *Exposer) ready() error {
 // know them refuses that one only.
 func (x *Exposer) count(ends *counters.Ends) (*counting, error) {
 	follower, err := client.New(x.deps.Conn, client.Options{
-		Counters: true, Logger: x.deps.Logger.With("stream", "counters"), Backoff: x.deps.Backoff,
+		Counters: true, CounterRules: counter.Rules, Logger: x.deps.Logger.With("stream", "counters"), Backoff: x.deps.Backoff,
 	})
 	if err != nil {
 		return nil, err

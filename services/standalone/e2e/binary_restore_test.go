@@ -147,6 +147,14 @@ func (d *drill) checks(commands, want string) {
 	}
 }
 
+// begins runs the commands that begin counters again.
+func (d *drill) begins(commands string) {
+	d.t.Helper()
+	if out := d.run(commands); !strings.Contains(out, "Counters begin at zero: epoch ") {
+		d.t.Errorf("no epoch begins:\n%s", out)
+	}
+}
+
 // has skips a test that needs a program which this machine has not.
 func has(t *testing.T, program string) {
 	t.Helper()
@@ -180,7 +188,8 @@ func fileDrill(t *testing.T) *drill {
 		d.run(commands[0])
 		d.checks(commands[1], `^ok\n[1-9][0-9]*\n$`)
 	}
-	d.restore = func() []string { t.Helper(); d.run(commands[2]); return nil }
+	again := drillCommands(t, "Begin the counters again", 2)[1]
+	d.restore = func() []string { t.Helper(); d.run(commands[2]); d.begins(again); return nil }
 	return d
 }
 
@@ -207,6 +216,7 @@ func databaseDrill(t *testing.T) *drill {
 		d.checks(commands[2], `(?s)head.*\n +[1-9][0-9]* \|.*damaged.*\n +0\n`)
 		testkit.WriteFile(t, filepath.Join(d.dir, "restored.url"), []byte(named("weir_restored")))
 		d.run(commands[3])
+		d.begins(drillCommands(t, "Begin the counters again", 2)[0])
 		return []string{"WEIR_DATABASE_URL=" + named("weir_restored"), "WEIR_MIGRATE=false"}
 	}
 	return d

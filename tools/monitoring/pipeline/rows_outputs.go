@@ -31,7 +31,7 @@ func counted() row {
 		},
 		{
 			title: "Entries that counters rejected", unit: units.Short, steps: atMost(1), runbook: "weirentriesrejected",
-			shows: "Buckets and definitions that an exposer could not count, since it started.", normal: "0.",
+			shows: "Buckets, definitions and families of totals that an exposer could not count, since it started.", normal: "0.",
 			queries: []query{{"{{instance}}", `max by (instance) (weir_exposer_counters_entries_rejected_total{})`}},
 		},
 	}}

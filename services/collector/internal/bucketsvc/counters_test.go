@@ -3,6 +3,7 @@ package bucketsvc_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,7 +111,7 @@ func TestCountersOverTheService(t *testing.T) {
 				}
 				ctx, stop := context.WithCancel(t.Context())
 				c := &tallier{until: head.Revision, moment: moment, stop: stop}
-				f, err := client.New(r.conn, client.Options{Counters: true})
+				f, err := client.New(r.conn, client.Options{Counters: true, CounterRules: counter.Rules})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -176,7 +177,7 @@ func TestANewEpochEndsStreams(t *testing.T) {
 	r := newRig(t, bucketsvc.Limits{Epoch: time.Millisecond})
 	r.beginEpoch(t, "first")
 	s, err := bucketv1.NewBucketServiceClient(r.conn).WatchBuckets(t.Context(), &bucketv1.WatchBucketsRequest{
-		Start: &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{}},
+		Start: &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{Rules: counter.Rules}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -197,12 +198,59 @@ func TestANewEpochEndsStreams(t *testing.T) {
 	}
 }
 
+// A stream that goes on from a point says in which epoch its reader counts, and ends if there is
+// another one by then. Readers that count by other rules are refused (G10).
+func TestCountersOfAnotherEpochOrOtherRules(t *testing.T) {
+	r := newRig(t, bucketsvc.Limits{Epoch: time.Millisecond})
+	r.beginEpoch(t, "first")
+	rpc := bucketv1.NewBucketServiceClient(r.conn)
+	watch := func(req *bucketv1.WatchBucketsRequest, until func(*bucketv1.WatchBucketsResponse) bool) error {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s, err := rpc.WatchBuckets(ctx, req)
+		for err == nil {
+			var m *bucketv1.WatchBucketsResponse
+			if m, err = s.Recv(); err == nil && until(m) {
+				return nil
+			}
+		}
+		return err
+	}
+	var point *bucketv1.ResumePoint
+	if err := watch(&bucketv1.WatchBucketsRequest{
+		Start: &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{Rules: counter.Rules}},
+	}, func(m *bucketv1.WatchBucketsResponse) bool {
+		point = m.GetSnapshotEnd().GetPoint()
+		return point != nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	resume := &bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Resume{Resume: point}, CounterEpoch: "first"}
+	beat := func(m *bucketv1.WatchBucketsResponse) bool { return m.GetProgress() != nil }
+	if err := watch(resume, beat); err != nil {
+		t.Errorf("in the same epoch: %v", err)
+	}
+	r.beginEpoch(t, "second")
+	if err := watch(resume, beat); client.Reason(err) != client.ReasonHistoryChanged {
+		t.Errorf("a stream that was resumed in another epoch: %v", err)
+	}
+	for _, rules := range []uint32{0, counter.Rules - 1, counter.Rules + 1} {
+		err := watch(&bucketv1.WatchBucketsRequest{
+			Start: &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{Rules: rules}},
+		}, beat)
+		if client.Reason(err) != client.ReasonBadRequest || !strings.Contains(err.Error(), "rules") {
+			t.Errorf("counters of rules %d: %v", rules, err)
+		}
+	}
+}
+
 // A request for counters of some scopes is refused: their sums would be those of all.
 func TestCountersHaveNoFilter(t *testing.T) {
 	r := newRig(t, bucketsvc.Limits{})
 	s, err := bucketv1.NewBucketServiceClient(r.conn).WatchBuckets(t.Context(), &bucketv1.WatchBucketsRequest{
 		Filter: &bucketv1.Filter{Datasets: []string{"http_5m"}},
-		Start:  &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{}},
+		Start:  &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{Rules: counter.Rules}},
 	})
 	if err == nil {
 		_, err = s.Recv()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	"github.com/weir-metrics/weir/internal/testkit"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
@@ -64,7 +65,7 @@ type listener struct {
 func (r *rig) listen(t *testing.T) *listener {
 	t.Helper()
 	s, err := bucketv1.NewBucketServiceClient(r.conn).WatchBuckets(t.Context(), &bucketv1.WatchBucketsRequest{
-		Start: &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{}},
+		Start: &bucketv1.WatchBucketsRequest_Counters{Counters: &bucketv1.CountersRequest{Rules: counter.Rules}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/collector/internal/feed"
@@ -40,6 +41,12 @@ func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, o
 		if err != nil {
 			return badRequest("resume: %v", err)
 		}
+		if epoch := req.GetCounterEpoch(); epoch != "" {
+			same = func() error { return s.sameEpoch(ctx, epoch) }
+			if err := same(); err != nil {
+				return err
+			}
+		}
 		var set store.Settings
 		cursor, set, err = s.c.Feed.Open(ctx, id, at, filter)
 		if err != nil {
@@ -61,6 +68,9 @@ func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, o
 	case *bucketv1.WatchBucketsRequest_Counters:
 		if req.GetFilter() != nil && !proto.Equal(req.GetFilter(), &bucketv1.Filter{}) {
 			return badRequest("filter must be empty on a stream that begins with counters: totals are those of all datasets and scopes")
+		}
+		if rules := start.Counters.GetRules(); rules != counter.Rules {
+			return badRequest("counters.rules is %d; this collector counts by the rules of version %d: run exposers and collectors of one release", rules, counter.Rules)
 		}
 		id, at, epoch, err := s.counters(ctx, out)
 		if err != nil {

@@ -42,7 +42,8 @@ type Advanced struct {
 // the stored ones and in the same history. between is called after each page of the log.
 //
 // Errors wrap [ErrNone], [ErrUnusable] (the totals are damaged, belong to another history,
-// or retention dropped entries that had not been counted), or are those of the source.
+// were counted by other rules, or retention dropped entries that had not been counted), or
+// are those of the source.
 func Advance(ctx context.Context, from Source, to bucket.Position, now time.Time, between func() error) (*Advanced, error) {
 	s, err := Read(ctx, from)
 	if err != nil {
@@ -108,7 +109,7 @@ func Begin(ctx context.Context, from RecordReader, id string, why Reason, at buc
 	if err != nil && !errors.Is(err, ErrNone) && !errors.Is(err, ErrUnusable) {
 		return nil, err
 	}
-	a := &Advanced{Position: at, Epoch: Epoch{counter.Epoch{ID: id, Began: now, After: at.Revision, Settled: now.Add(-Behind)}, why}}
+	a := &Advanced{Position: at, Epoch: Epoch{counter.Epoch{ID: id, Began: now, After: at.Revision, Settled: now.Add(-Behind), Rules: counter.Rules}, why}}
 	a.Batches, err = s.replace(a.Epoch, at, nil)
 	return a, err
 }

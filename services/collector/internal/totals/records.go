@@ -33,6 +33,9 @@ var ErrNone = errors.New("no counters have begun in this store")
 // ErrUnusable: there are totals that cannot be used, so that counting must begin again.
 var ErrUnusable = errors.New("the stored totals of counters cannot be used")
 
+// errRules: the totals were counted by other rules ([counter.Rules]).
+var errRules = errors.New("they were counted by other rules")
+
 // errHistory: the position of the totals is not one of the log's.
 var errHistory = errors.New("they are of another history")
 
@@ -47,10 +50,11 @@ const (
 	Damaged   Reason = "damaged"   // the stored totals cannot be read
 	History   Reason = "history"   // the stored totals are of another history
 	Compacted Reason = "compacted" // retention dropped entries that had not been counted
+	Rules     Reason = "rules"     // the stored totals were counted by other rules: those of another release
 )
 
 // Reasons are all of them.
-var Reasons = []Reason{First, None, Requested, Damaged, History, Compacted}
+var Reasons = []Reason{First, None, Requested, Damaged, History, Compacted, Rules}
 
 // Fault reports whether the beginning took sums away that nobody wanted to end.
 func (r Reason) Fault() bool { return r == Damaged || r == History || r == Compacted }
@@ -62,6 +66,8 @@ func ReasonOf(ctx context.Context, from Source, err error, at bucket.Position) (
 		return Compacted, nil
 	case errors.Is(err, errHistory):
 		return History, nil
+	case errors.Is(err, errRules):
+		return Rules, nil
 	case !errors.Is(err, ErrNone):
 		return Damaged, nil
 	}
@@ -106,10 +112,11 @@ type head struct {
 	Chain    string          `json:"chain"`
 	Set      string          `json:"set"`
 	Chunks   int             `json:"chunks"`
+	Rules    uint32          `json:"rules"`
 }
 
 func (h *head) epoch() Epoch {
-	return Epoch{counter.Epoch{ID: h.Epoch, Began: h.Began, After: h.After, Settled: h.Settled}, h.Reason}
+	return Epoch{counter.Epoch{ID: h.Epoch, Began: h.Began, After: h.After, Settled: h.Settled, Rules: h.Rules}, h.Reason}
 }
 
 // chunk is the value of a chunk's record: a sequence of messages, each after its length,
@@ -129,7 +136,7 @@ type RecordReader interface {
 }
 
 // Read returns the newest totals. [ErrNone] without any, [ErrUnusable] if a record is
-// missing or damaged.
+// missing or damaged, or if they were counted by other rules.
 func Read(ctx context.Context, from RecordReader) (*Stored, error) {
 	h, position, headErr := readHeader(ctx, from)
 	if headErr != nil && !errors.Is(headErr, ErrNone) && !errors.Is(headErr, ErrUnusable) {
@@ -190,6 +197,9 @@ func readHeader(ctx context.Context, from RecordReader) (h head, at bucket.Posit
 	chain, err := hex.DecodeString(h.Chain)
 	if err != nil || len(chain) != len(at.Chain) || h.Epoch == "" || !slices.Contains(sets[:], h.Set) || h.Began.IsZero() || h.Settled.IsZero() {
 		return h, at, fmt.Errorf("%w: the header is %s", ErrUnusable, is)
+	}
+	if h.Rules != counter.Rules {
+		return h, at, fmt.Errorf("%w: %w: version %d; this release counts by version %d", ErrUnusable, errRules, h.Rules, counter.Rules)
 	}
 	return h, bucket.Position{Revision: h.Revision, Chain: bucket.Chain(chain)}, nil
 }
@@ -282,7 +292,7 @@ func (s *Stored) replace(epoch Epoch, at bucket.Position, sums []counter.Totals)
 	}
 	value, err := json.Marshal(head{
 		Epoch: epoch.ID, Began: epoch.Began, Reason: epoch.Reason, After: epoch.After, Settled: epoch.Settled,
-		Revision: at.Revision, Chain: at.Chain.String(), Set: set, Chunks: n,
+		Revision: at.Revision, Chain: at.Chain.String(), Set: set, Chunks: n, Rules: epoch.Rules,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode the header of totals: %w", err)

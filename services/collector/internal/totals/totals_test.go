@@ -228,6 +228,21 @@ func TestTotalsThatCannotBeUsed(t *testing.T) {
 		"a missing chunk": {record("b/000000", ""), totals.ErrUnusable, "chunk b/000000 of 1 is missing", totals.Damaged},
 		"a damaged chunk": {record("b/000000", `{"data":"AAAA"}`), totals.ErrUnusable, "chunk 0", totals.Damaged},
 		"no gzip":         {record("b/000000", `{"data":7}`), totals.ErrUnusable, "chunk b/000000", totals.Damaged},
+		"other rules": {func(r *rig) {
+			records, err := r.s.Records(r.t.Context(), totals.KindHeader)
+			if err != nil || len(records) != 1 {
+				r.t.Fatal(records, err)
+			}
+			mark := fmt.Sprintf(`"rules":%d`, counter.Rules)
+			earlier := strings.Replace(string(records[0].Value), ","+mark, "", 1) // of a release that had no versions
+			if strings.Contains(earlier, "rules") {
+				r.t.Fatalf("the header is %s", records[0].Value)
+			}
+			record("header", earlier)(r)
+			if _, err := totals.EpochOf(r.t.Context(), r.s); !errors.Is(err, totals.ErrUnusable) {
+				r.t.Errorf("the epoch of totals of other rules: %v", err)
+			}
+		}, totals.ErrUnusable, "counted by other rules: version 0", totals.Rules},
 		"dropped entries": {func(r *rig) {
 			if _, err := r.s.Retire(t.Context(), r.term, bucket.TimeOf(noon.Add(time.Hour)), noon.Add(time.Hour)); err != nil {
 				r.t.Fatal(err)

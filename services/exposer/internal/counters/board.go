@@ -2,10 +2,13 @@ package counters
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/clock"
@@ -22,6 +25,10 @@ const (
 	known = sample.Millis((counter.Announced + skew) / time.Millisecond)
 	// settleAfter is how old a time is about which no page is rendered any more.
 	settleAfter = 2 * time.Minute
+	// held is how far the clock may be behind what is confirmed or a page has shown. Until it
+	// has caught up, pages are of that time: Prometheus takes a counter that decreases for one
+	// that began at zero, and adds all of it.
+	held = counter.Announced
 )
 
 // Unavailable is why a page cannot be served.
@@ -38,7 +45,7 @@ var (
 	neverConnected = Unavailable{"disconnected", "no stream of counters from a collector has been opened yet"}
 	catchingUp     = Unavailable{"catching_up", "the totals and the entries after them are being received"}
 	noCounters     = Unavailable{"no_counters", "no collector has begun to count in this store yet; the first one that leads does"}
-	unsupported    = Unavailable{"unsupported", "the collector does not know counters; upgrade it"}
+	unsupported    = Unavailable{"unsupported", "the collector does not know these counters; run collectors and exposers of one release"}
 	changed        = Unavailable{"history_changed", "the history of the store has changed; totals are requested again"}
 	restored       = Unavailable{"restored", "the store was restored, and counters would step back: run `collector counters restart` (see docs/operations.md)"}
 )
@@ -47,6 +54,7 @@ var (
 type Board struct {
 	clock clock.Clock
 	ends  *Ends
+	shown atomic.Int64 // the latest time of a page, in Unix nanoseconds
 
 	mu      sync.RWMutex // guards the rest
 	serving *history     // nil: none yet, or it has ended
@@ -99,13 +107,31 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // now is the time of a page: that of the clock, and not before what the collector, whose
-// clock is checked, has confirmed.
-func (b *Board) now() time.Time {
+// clock is checked, has confirmed, nor before what a page has shown. An [Unavailable] if the
+// clock is too far behind that. The caller holds the lock.
+func (b *Board) now() (time.Time, error) {
 	now := b.clock.Now()
-	if b.until.After(now) {
-		return b.until
+	t := now
+	for _, least := range []time.Time{b.until, time.Unix(0, b.shown.Load())} {
+		if least.After(t) {
+			t = least
+		}
 	}
-	return now
+	if behind := t.Sub(now); behind > held {
+		return t, Unavailable{"clock", fmt.Sprintf("the clock of this exposer went back or is slow: it is at %s, %s before what is counted or was shown; synchronise it",
+			now.UTC().Format(time.RFC3339), behind.Truncate(time.Second))}
+	}
+	return t, nil
+}
+
+// note keeps the time of a page.
+func (b *Board) note(t time.Time) {
+	for {
+		had := b.shown.Load()
+		if had >= t.UnixNano() || b.shown.CompareAndSwap(had, t.UnixNano()) {
+			return
+		}
+	}
 }
 
 // check returns an [Unavailable] if there is no page at a time. The caller holds the lock.
@@ -139,8 +165,8 @@ type State struct {
 func (b *Board) State() State {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	now := b.now()
-	s := State{Err: b.check(now)}
+	now, err := b.now()
+	s := State{Err: cmp.Or(err, b.check(now))}
 	if b.serving != nil {
 		s.Known, s.Series, s.Lag = true, b.serving.series, now.Sub(b.until)
 	}
@@ -165,15 +191,16 @@ type Page struct {
 func (b *Board) Page(dst []byte, o Options) (Page, error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	t := b.now()
-	if err := b.check(t); err != nil {
+	t, err := b.now()
+	if err = cmp.Or(err, b.check(t)); err != nil {
 		return Page{}, err
 	}
+	b.note(t)
 	h := b.serving
 	// Before that, an exposer that is cut off may still show the epoch before.
 	if at := sample.MillisOf(t); at > sample.MillisOf(h.epoch.Began)+known {
-		for fam := range h.fold.Families {
-			dst = appendFamily(dst, o, fam, at)
+		for all := range h.fold.Named {
+			dst = appendFamilies(dst, o, all, at)
 		}
 	}
 	dst = appendGauge(dst, zoneInfo, "Always 1. The zone of each counter, with its id.")
@@ -184,17 +211,18 @@ func (b *Board) Page(dst []byte, o Options) (Page, error) {
 	return Page{Body: expo.AppendEnd(dst, o.Format), Store: h.id.store, Epoch: h.id.epoch, Age: t.Sub(b.until)}, nil
 }
 
-// appendFamily appends the counters of a family, and those of what came late if anything
-// did.
-func appendFamily(dst []byte, o Options, fam *counter.Family, t sample.Millis) []byte {
-	if len(fam.Series()) == 0 {
+// appendFamilies appends the counters of the families of one name, and those of what came late
+// if anything did.
+func appendFamilies(dst []byte, o Options, all []*counter.Family, t sample.Millis) []byte {
+	if !slices.ContainsFunc(all, func(fam *counter.Family) bool { return len(fam.Series()) > 0 }) {
 		return dst
 	}
 	o.Created = o.Created && o.Format == expo.OpenMetrics
-	name, late := strings.TrimSuffix(fam.Name, expo.CounterSuffix), false
-	dst = expo.AppendCounterHeader(dst, o.Format, name, fam.Help+" Sum of the buckets, as it was weir_counter_delay_seconds ago.", fam.Unit)
+	of := all[0]
+	name, late := strings.TrimSuffix(of.Name, expo.CounterSuffix), false
+	dst = expo.AppendCounterHeader(dst, o.Format, name, of.Help+" Sum of the buckets, as it was weir_counter_delay_seconds ago.", of.Unit)
 	total, created := name+expo.CounterSuffix, name+"_created"
-	for s, v := range shown(fam.Series(), t) {
+	for s, v := range shownOf(all, t) {
 		late = late || v.HasLate
 		dst = appendCounter(dst, total, s, v.Live)
 		if o.Created {
@@ -205,9 +233,9 @@ func appendFamily(dst []byte, o Options, fam *counter.Family, t sample.Millis) [
 		return dst
 	}
 	name += "_late"
-	dst = expo.AppendCounterHeader(dst, o.Format, name, fam.Help+" Sum of the buckets that were stored too late for the other counter.", fam.Unit)
+	dst = expo.AppendCounterHeader(dst, o.Format, name, of.Help+" Sum of the buckets that were stored too late for the other counter.", of.Unit)
 	total, created = name+expo.CounterSuffix, name+"_created"
-	for s, v := range shown(fam.Series(), t) {
+	for s, v := range shownOf(all, t) {
 		if !v.HasLate {
 			continue
 		}
@@ -217,6 +245,19 @@ func appendFamily(dst []byte, o Options, fam *counter.Family, t sample.Millis) [
 		}
 	}
 	return dst
+}
+
+// shownOf yields the series of the families of one name.
+func shownOf(all []*counter.Family, t sample.Millis) iter.Seq2[*counter.Series, counter.Value] {
+	return func(yield func(*counter.Series, counter.Value) bool) {
+		for _, fam := range all {
+			for s, v := range shown(fam.Series(), t) {
+				if !yield(s, v) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // shown yields the series that are shown at a time. Of two zones that have had the same

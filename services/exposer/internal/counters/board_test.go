@@ -44,7 +44,7 @@ func served(t testing.TB) *reader {
 			bucket.Rows{Family: "cloudflare_zone_visitors", Values: []float64{3}}),
 		entry(zone(1), `sh"op`, minute(5), minute(17), bucket.Live, requests(50)),
 		entry(zone(1), `sh"op`, minute(-60), minute(18), bucket.Backfill, requests(1e9)),
-		entry(zone(1), `sh"op`, minute(10), minute(22), bucket.Repair, requests(40)),
+		entry(zone(1), `sh"op`, minute(-5), minute(22), bucket.Live, requests(40)), // too late
 	}
 	for i, e := range log {
 		e.Revision = uint64(i) + 1
@@ -230,7 +230,7 @@ func TestARestoredStoreIsNotServed(t *testing.T) {
 // series.
 func TestANewEpochIsShownWhenTheOldOneIsOver(t *testing.T) {
 	old, fresh := served(t), newReader(t, minute(26))
-	restart := counter.Epoch{ID: "second", Began: minute(26), Settled: minute(26)}
+	restart := counter.Epoch{ID: "second", Began: minute(26), Settled: minute(26), Rules: counter.Rules}
 	old.follow(minute(26)) // the latest time that it can have got
 	if err := fresh.begin(restart); err != nil {
 		t.Fatal(err)

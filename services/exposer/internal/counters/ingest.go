@@ -11,6 +11,7 @@ import (
 
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
@@ -23,8 +24,8 @@ type Meter interface {
 }
 
 // Ingest is the [client.CounterHandler] of a board. An entry that cannot be decoded or
-// counted is rejected, counted and logged, as on the stream of the replay; totals are
-// taken whole or not at all.
+// counted is rejected, counted and logged, as on the stream of the replay. So is a family of
+// the totals that cannot be continued, of which nothing is shown in that epoch then.
 type Ingest struct {
 	board *Board
 	meter Meter
@@ -49,6 +50,9 @@ var _ client.CounterHandler = (*Ingest)(nil)
 // errRestored rejects totals that would make counters step back.
 var errRestored = errors.New("the history of the store has changed, and the totals are of the same epoch as before")
 
+// errRules rejects totals that were counted by other rules.
+var errRules = errors.New("the collector counts by other rules")
+
 // SnapshotBegin implements [client.Handler].
 func (in *Ingest) SnapshotBegin(m *bucketv1.StoreInfo) {
 	in.building, in.whole = newHistory(m.GetStoreId()), false
@@ -69,6 +73,9 @@ func (in *Ingest) CounterEpoch(m *bucketv1.CounterEpoch) error {
 	if err != nil {
 		return err
 	}
+	if e.Rules != counter.Rules {
+		return fmt.Errorf("%w: epoch %s is of version %d, and this exposer counts by version %d", errRules, e.ID, e.Rules, counter.Rules)
+	}
 	if in.building.begin(e); in.building.id == in.ended {
 		return fmt.Errorf("%w (%s): %s", errRestored, e.ID, restored.text)
 	}
@@ -78,10 +85,14 @@ func (in *Ingest) CounterEpoch(m *bucketv1.CounterEpoch) error {
 // CounterTotals implements [client.CounterHandler].
 func (in *Ingest) CounterTotals(m *bucketv1.CounterTotals) error {
 	t, err := wire.DecodeCounterTotals(m)
-	if err != nil {
-		return err
+	if t != nil {
+		err = errors.Join(err, in.building.fold.Load(t))
 	}
-	return in.building.fold.Load(t)
+	if err != nil {
+		in.meter.CounterRejected()
+		in.often.Error(quiet.Cause(err), "totals are not continued; other families are not affected", "err", err)
+	}
+	return nil
 }
 
 // Entry implements [client.Handler].
@@ -154,6 +165,8 @@ func (in *Ingest) Disconnected(err error, _ time.Duration) {
 	switch reason := client.Reason(err); {
 	case errors.Is(err, errRestored):
 		why = restored
+	case errors.Is(err, errRules):
+		why = unsupported
 	case reason == client.ReasonNoCounters:
 		why = noCounters
 	case reason == client.ReasonBadRequest, reason == "" && (code == codes.InvalidArgument || code == codes.Unimplemented):

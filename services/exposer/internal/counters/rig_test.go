@@ -88,8 +88,8 @@ func newReader(t testing.TB, now time.Time) *reader {
 func (r *reader) CounterRejected() { r.rejected.Add(1) }
 
 var (
-	first  = counter.Epoch{ID: "first", Began: noon.Add(-time.Hour), Settled: noon.Add(-time.Hour)}
-	second = counter.Epoch{ID: "second", Began: noon.Add(time.Hour), Settled: noon.Add(time.Hour)}
+	first  = counter.Epoch{ID: "first", Began: noon.Add(-time.Hour), Settled: noon.Add(-time.Hour), Rules: counter.Rules}
+	second = counter.Epoch{ID: "second", Began: noon.Add(time.Hour), Settled: noon.Add(time.Hour), Rules: counter.Rules}
 )
 
 // begin begins a stream with totals. The error is that of the handler.

@@ -68,7 +68,7 @@ func New(r prometheus.Registerer) *Meter {
 		scrapesFlying:   gauge("scrapes_in_flight", "Requests for /metrics in progress, including those that wait because WEIR_EXPOSER_MAX_SCRAPES is reached."),
 		scrapesCut:      counter("scrapes_cut_total", "Responses of /metrics that the client did not read to the end: it disconnected, took longer than 10 s for 64 KiB, or longer than a minute in total."),
 		counterPages:    counters("counters_pages_total", "Completed requests for /counters, by outcome: served, cut (the client did not read to the end), overload, refused (404 or 400), failed, or why /counters answered 503: disconnected, catching_up, behind, unsupported, no_counters, history_changed, restored, clock.", "outcome"),
-		counterRejected: counter("counters_entries_rejected_total", "Buckets and definitions that could not be counted; the log has the errors. Anything but 0 is a bug or a version mismatch."),
+		counterRejected: counter("counters_entries_rejected_total", "Buckets, definitions and families of totals that could not be counted; the log has the errors. Anything but 0 is a bug or a version mismatch."),
 		backfills:       counters("backfills_total", "Completed backfill requests, by outcome: whole, refused (before the first byte), broken (interrupted after the first byte).", "outcome"),
 		backfillsFlying: gauge("backfills_in_flight", "Backfill requests in progress."),
 	}

@@ -36,6 +36,7 @@ var Checks = []Check{
 	{"exposer.store", "Whether all exposers serve the store that was asked, at about one revision.", oneStore},
 	{"exposer.age", "How old the stream time of each exposer is.", age},
 	{"exposer.pages", "Whether the page of older windows that is in turn is on `/metrics`.", pages},
+	{"exposer.counters", "Whether each exposer serves `/counters`, of the store of its `/metrics` and of the epoch of the others.", counters},
 
 	{"operations.reachable", "Whether each operations port that is given answers with Weir's metrics about itself, or Prometheus does.", operationsReachable},
 

@@ -37,7 +37,7 @@ func exposers(o *Observed) (list []Finding) {
 	}
 	list = append(list, s.judge("exposer.store")...)
 	for _, x := range s.serving {
-		each(x, "exposer.age", "exposer.pages")
+		each(x, "exposer.age", "exposer.pages", "exposer.counters")
 	}
 	return list
 }
@@ -96,6 +96,29 @@ func pages(s *subject) []Finding {
 		return warn(fmt.Sprintf("the pages of %d datasets are in turn and not on /metrics", x.Missing), "Holes in Prometheus are not filled from this exposer now.", "Run it again in a minute. If it stays so, see WeirPagesMissing in docs/operations.md.")
 	}
 	return pass("no page is missing (turn %d)", s.exposer.Turn)
+}
+
+func counters(s *subject) []Finding {
+	c := &s.exposer.Counters
+	switch {
+	case c.Err != nil:
+		return fail(c.Err.Error(), "Prometheus gets no counters from it.", "Read the log of the exposer.")
+	case c.Off:
+		return pass("it serves no counters: WEIR_EXPOSER_COUNTERS is false, or it is of a release without them")
+	case c.Why != "":
+		return warn("/counters answers 503: "+c.Why, "Prometheus gets no counters from it, and the replay as always.", "See WeirCountersUnavailable in docs/operations.md.")
+	case c.StoreID != s.exposer.StoreID:
+		return fail(fmt.Sprintf("/counters is of store %s, and /metrics of store %s", c.StoreID, s.exposer.StoreID),
+			"The counters are of another history than the buckets.", "Check WEIR_COLLECTOR_ADDRESS: its collectors must have one store.")
+	}
+	for _, x := range s.serving {
+		if of := x.Counters.Epoch; of != "" && of != c.Epoch && x.StoreID == s.exposer.StoreID {
+			return fail(fmt.Sprintf("its counters are of epoch %s, and those of %s of epoch %s", c.Epoch, x.URL, of),
+				"Behind one Service, Prometheus would take each change for a reset and add whole counters.",
+				"Run it again in two minutes. If it stays so, restart the exposer with the older epoch, and run one release everywhere.")
+		}
+	}
+	return pass("it serves %d series of counters, of epoch %s", c.Series, c.Epoch)
 }
 
 func oneStore(s *subject) []Finding {

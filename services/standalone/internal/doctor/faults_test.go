@@ -170,12 +170,21 @@ func faults() map[string]fault {
 
 		"an exposer is down":  {exposer(func(x *doctor.Exposer) { x.Err = errAway }), verdict{"exposer.ready": fail}, "connection refused"},
 		"an exposer begins":   {exposer(func(x *doctor.Exposer) { x.NotReady = "weir-exposer is not ready" }), verdict{"exposer.ready": fail}, "not ready"},
-		"exposers of two":     {exposer(func(x *doctor.Exposer) { x.StoreID = "another" }), verdict{"exposer.store": fail}, "http://two:9810: store another"},
+		"exposers of two":     {exposer(func(x *doctor.Exposer) { x.StoreID, x.Counters.StoreID = "another", "another" }), verdict{"exposer.store": fail}, "http://two:9810: store another"},
 		"an exposer behind":   {exposer(func(x *doctor.Exposer) { x.Revision = 10 }), verdict{"exposer.store": warn}, "from 10 to 5000"},
 		"an exposer stalled":  {exposer(func(x *doctor.Exposer) { x.Age = time.Hour }), verdict{"exposer.age": fail}, "1h old"},
 		"an exposer ageless":  {exposer(func(x *doctor.Exposer) { x.HasAge = false }), verdict{"exposer.age": fail}, "no stream time"},
 		"pages missing":       {exposer(func(x *doctor.Exposer) { x.Missing = 2 }), verdict{"exposer.pages": warn}, "of 2 datasets"},
-		"exposers of another": {func(o *doctor.Observed) { o.Exposers[0].StoreID, o.Exposers[1].StoreID = "x", "x" }, verdict{"exposer.store": fail}, "the collector has store " + storeID},
+		"counters are off":    {exposer(func(x *doctor.Exposer) { x.Counters = doctor.Counters{Off: true} }), verdict{}, ""},
+		"no counters now":     {exposer(func(x *doctor.Exposer) { x.Counters = doctor.Counters{Why: "the clock went back"} }), verdict{"exposer.counters": warn}, "503: the clock went back"},
+		"no page of counters": {exposer(func(x *doctor.Exposer) { x.Counters = doctor.Counters{Err: errAway} }), verdict{"exposer.counters": fail}, "connection refused"},
+		"counters of another": {exposer(func(x *doctor.Exposer) { x.Counters.StoreID = "another" }), verdict{"exposer.counters": fail}, "of store another"},
+		"counters of two":     {exposer(func(x *doctor.Exposer) { x.Counters.Epoch = "two" }), verdict{"exposer.counters": fail}, "of epoch two"},
+		"exposers of another": {func(o *doctor.Observed) {
+			for i := range o.Exposers {
+				o.Exposers[i].StoreID, o.Exposers[i].Counters.StoreID = "x", "x"
+			}
+		}, verdict{"exposer.store": fail}, "the collector has store " + storeID},
 
 		"an old Prometheus":     {prometheus(func(p *doctor.Prometheus) { p.Version = "2.37.1" }), verdict{"prometheus.version": fail}, "2.37.1"},
 		"a bad Prometheus":      {prometheus(func(p *doctor.Prometheus) { p.Version = "2.53.1+ds1" }), verdict{"prometheus.version": fail}, "2.53.1"},

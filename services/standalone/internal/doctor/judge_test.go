@@ -31,7 +31,10 @@ func healthy() *doctor.Observed {
 		}
 	}
 	exposer := func(url string) doctor.Exposer {
-		return doctor.Exposer{URL: url, StoreID: storeID, Revision: 5000, Age: 4 * time.Second, HasAge: true, Replay: 24 * time.Hour, Turn: 1, Bytes: 500_000, Samples: 4000}
+		return doctor.Exposer{
+			URL: url, StoreID: storeID, Revision: 5000, Age: 4 * time.Second, HasAge: true, Replay: 24 * time.Hour, Turn: 1, Bytes: 500_000, Samples: 4000,
+			Counters: doctor.Counters{StoreID: storeID, Epoch: "one", Series: 300},
+		}
 	}
 	own := func(from string, leads float64, started time.Time) []doctor.Sample {
 		return []doctor.Sample{

@@ -99,6 +99,16 @@ type Exposer struct {
 	Bytes    int64 // of the body without compression
 	Samples  int
 	Families []string // with a series for each zone or account and no other label
+	Counters Counters
+}
+
+// Counters is what one exposer answered to /counters.
+type Counters struct {
+	Err            error  // the answer is no page of counters
+	Off            bool   // it does not serve them
+	Why            string // it cannot serve them now
+	StoreID, Epoch string
+	Series         int
 }
 
 // Own are Weir's metrics about itself.

@@ -296,7 +296,10 @@ type WatchBucketsRequest struct {
 	//	*WatchBucketsRequest_Resume
 	//	*WatchBucketsRequest_Snapshot
 	//	*WatchBucketsRequest_Counters
-	Start         isWatchBucketsRequest_Start `protobuf_oneof:"start"`
+	Start isWatchBucketsRequest_Start `protobuf_oneof:"start"`
+	// With a resume point, of a client that follows counters: the id of their epoch. If
+	// counters are in another one the stream ends with HISTORY_CHANGED. Empty: not checked.
+	CounterEpoch  string `protobuf:"bytes,5,opt,name=counter_epoch,json=counterEpoch,proto3" json:"counter_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -372,6 +375,13 @@ func (x *WatchBucketsRequest) GetCounters() *CountersRequest {
 	return nil
 }
 
+func (x *WatchBucketsRequest) GetCounterEpoch() string {
+	if x != nil {
+		return x.CounterEpoch
+	}
+	return ""
+}
+
 type isWatchBucketsRequest_Start interface {
 	isWatchBucketsRequest_Start()
 }
@@ -401,7 +411,10 @@ func (*WatchBucketsRequest_Counters) isWatchBucketsRequest_Start() {}
 // CountersRequest requests the newest totals of counters (CounterTotals) and the entries
 // after them. The filter must be empty: totals are those of all datasets and scopes.
 type CountersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version of the rules by which the client counts. Totals of other rules are of no
+	// use to it: a collector that counts by others answers INVALID_ARGUMENT.
+	Rules         uint32 `protobuf:"varint,1,opt,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -434,6 +447,13 @@ func (x *CountersRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
 func (*CountersRequest) Descriptor() ([]byte, []int) {
 	return file_weir_bucket_v1_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CountersRequest) GetRules() uint32 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
 }
 
 // SnapshotRequest requests a consistent view, read in one transaction.
@@ -658,8 +678,8 @@ func (*WatchBucketsResponse_CounterEpoch) isWatchBucketsResponse_Event() {}
 func (*WatchBucketsResponse_CounterTotals) isWatchBucketsResponse_Event() {}
 
 // CounterEpoch is the beginning of counting in a store. Totals of one epoch never
-// decrease. Another epoch begins at zero: after a restore, or when entries that had not
-// been counted were dropped.
+// decrease. Another epoch begins at zero: after a restore, when entries that had not
+// been counted were dropped, or when the rules of counting have changed.
 type CounterEpoch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Unique. Never empty.
@@ -669,7 +689,10 @@ type CounterEpoch struct {
 	BeganRevision uint64 `protobuf:"varint,3,opt,name=began_revision,json=beganRevision,proto3" json:"began_revision,omitempty"`
 	// What has been played out by this time is in the sums of the totals; the rest is in
 	// their parts.
-	SettledAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=settled_at,json=settledAt,proto3" json:"settled_at,omitempty"`
+	SettledAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=settled_at,json=settledAt,proto3" json:"settled_at,omitempty"`
+	// The version of the rules by which the totals were counted. A client that counts by
+	// others must not go on from them.
+	Rules         uint32 `protobuf:"varint,5,opt,name=rules,proto3" json:"rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -732,14 +755,21 @@ func (x *CounterEpoch) GetSettledAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *CounterEpoch) GetRules() uint32 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
+}
+
 // CounterTotals are sums of series of one zone or account, of the entries of the epoch
 // up to the point in snapshot_end. Times are Unix milliseconds. A scope may have
 // several of these messages.
 type CounterTotals struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Scope *Scope                 `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
-	// Commit of the first bucket of each dataset of the scope in the epoch. In the first
-	// message of the scope.
+	// When counting began for each family of the scope in the epoch, by the commit of a
+	// bucket. In the first message of the scope.
 	BegunUnixMs   map[string]int64 `protobuf:"bytes,2,rep,name=begun_unix_ms,json=begunUnixMs,proto3" json:"begun_unix_ms,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	Families      []*CounterFamily `protobuf:"bytes,3,rep,name=families,proto3" json:"families,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -868,7 +898,8 @@ type CounterSeries struct {
 	BeganUnixMs int64 `protobuf:"varint,4,opt,name=began_unix_ms,json=beganUnixMs,proto3" json:"began_unix_ms,omitempty"`
 	// All of it has been played out by then.
 	UntilUnixMs int64 `protobuf:"varint,5,opt,name=until_unix_ms,json=untilUnixMs,proto3" json:"until_unix_ms,omitempty"`
-	// Sums of what has been played out: of buckets of origin LIVE, and of origin REPAIR.
+	// Sums of what has been played out: of buckets that came in time, and of those that came
+	// late.
 	Live float64 `protobuf:"fixed64,6,opt,name=live,proto3" json:"live,omitempty"`
 	Late float64 `protobuf:"fixed64,7,opt,name=late,proto3" json:"late,omitempty"`
 	// Commit of the first bucket that came late; 0: none has.
@@ -2501,14 +2532,16 @@ const file_weir_bucket_v1_service_proto_rawDesc = "" +
 	"\x06Filter\x12\x1a\n" +
 	"\bdatasets\x18\x01 \x03(\tR\bdatasets\x12-\n" +
 	"\x06scopes\x18\x02 \x03(\v2\x15.weir.bucket.v1.ScopeR\x06scopes\x12\x14\n" +
-	"\x05zones\x18\x03 \x03(\tR\x05zones\"\x83\x02\n" +
+	"\x05zones\x18\x03 \x03(\tR\x05zones\"\xa8\x02\n" +
 	"\x13WatchBucketsRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.weir.bucket.v1.FilterR\x06filter\x125\n" +
 	"\x06resume\x18\x02 \x01(\v2\x1b.weir.bucket.v1.ResumePointH\x00R\x06resume\x12=\n" +
 	"\bsnapshot\x18\x03 \x01(\v2\x1f.weir.bucket.v1.SnapshotRequestH\x00R\bsnapshot\x12=\n" +
-	"\bcounters\x18\x04 \x01(\v2\x1f.weir.bucket.v1.CountersRequestH\x00R\bcountersB\a\n" +
-	"\x05start\"\x11\n" +
-	"\x0fCountersRequest\"\x89\x01\n" +
+	"\bcounters\x18\x04 \x01(\v2\x1f.weir.bucket.v1.CountersRequestH\x00R\bcounters\x12#\n" +
+	"\rcounter_epoch\x18\x05 \x01(\tR\fcounterEpochB\a\n" +
+	"\x05start\"'\n" +
+	"\x0fCountersRequest\x12\x14\n" +
+	"\x05rules\x18\x01 \x01(\rR\x05rules\"\x89\x01\n" +
 	"\x0fSnapshotRequest\x122\n" +
 	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12\x1f\n" +
 	"\vmax_windows\x18\x02 \x01(\rR\n" +
@@ -2521,13 +2554,14 @@ const file_weir_bucket_v1_service_proto_rawDesc = "" +
 	"\bprogress\x18\x04 \x01(\v2\x18.weir.bucket.v1.ProgressH\x00R\bprogress\x12C\n" +
 	"\rcounter_epoch\x18\x05 \x01(\v2\x1c.weir.bucket.v1.CounterEpochH\x00R\fcounterEpoch\x12F\n" +
 	"\x0ecounter_totals\x18\x06 \x01(\v2\x1d.weir.bucket.v1.CounterTotalsH\x00R\rcounterTotalsB\a\n" +
-	"\x05event\"\xb7\x01\n" +
+	"\x05event\"\xcd\x01\n" +
 	"\fCounterEpoch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x125\n" +
 	"\bbegan_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\abeganAt\x12%\n" +
 	"\x0ebegan_revision\x18\x03 \x01(\x04R\rbeganRevision\x129\n" +
 	"\n" +
-	"settled_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tsettledAt\"\x8b\x02\n" +
+	"settled_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tsettledAt\x12\x14\n" +
+	"\x05rules\x18\x05 \x01(\rR\x05rules\"\x8b\x02\n" +
 	"\rCounterTotals\x12+\n" +
 	"\x05scope\x18\x01 \x01(\v2\x15.weir.bucket.v1.ScopeR\x05scope\x12R\n" +
 	"\rbegun_unix_ms\x18\x02 \x03(\v2..weir.bucket.v1.CounterTotals.BegunUnixMsEntryR\vbegunUnixMs\x129\n" +

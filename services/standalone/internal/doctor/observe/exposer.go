@@ -123,7 +123,43 @@ func askExposer(ctx context.Context, s site, x *doctor.Exposer) error {
 	if err != nil {
 		return fmt.Errorf("%s/metrics: %w", s.base, err)
 	}
+	x.Counters = askCounters(ctx, s)
 	return nil
+}
+
+func askCounters(ctx context.Context, s site) (c doctor.Counters) {
+	a, err := s.get(ctx, "/counters", nil, plainText)
+	switch {
+	case err != nil:
+		c.Err = err
+		return c
+	case a.status == http.StatusNotFound && !a.html():
+		c.Off = true
+		return c
+	case a.status == http.StatusServiceUnavailable && !a.html():
+		c.Why = clip(a.body)
+		return c
+	case a.status != http.StatusOK:
+		c.Err = fmt.Errorf("%s/counters: %w", s.base, a.refusal())
+		return c
+	}
+	c.StoreID, c.Epoch = a.header.Get("X-Weir-Store"), a.header.Get("X-Weir-Counter-Epoch")
+	if c.StoreID == "" || c.Epoch == "" {
+		c.Err = fmt.Errorf("%s/counters has no headers X-Weir-Store and X-Weir-Counter-Epoch, so it is not the page of an exposer", s.base)
+		return c
+	}
+	if _, err := expose(a.body, time.Millisecond, func(p point) error {
+		if !p.at.IsZero() {
+			return errors.New("the counter has a timestamp")
+		}
+		if strings.HasSuffix(p.name, "_total") {
+			c.Series++
+		}
+		return nil
+	}); err != nil {
+		c.Err = fmt.Errorf("%s/counters: %w", s.base, err)
+	}
+	return c
 }
 
 // OwnFrom reads operations pages.

@@ -136,9 +136,32 @@ func TestWhoAnswersForAnExposer(t *testing.T) {
 		})
 	}
 	url := serve(t, map[string]http.HandlerFunc{"/-/ready": ready, "/metrics": metrics(good, body)})
+	counting := metrics(map[string]string{"X-Weir-Store": "s", "X-Weir-Counter-Epoch": "e"}, "x_total{zone=\"a\"} 1\nx_total{zone=\"b\"} 2\nweir_counter_epoch_info{epoch=\"e\"} 1\n")
+	for name, tc := range map[string]struct {
+		page http.HandlerFunc
+		want doctor.Counters
+		says string
+	}{
+		"served":     {counting, doctor.Counters{StoreID: "s", Epoch: "e", Series: 2}, ""},
+		"off":        {says(404, "text/plain", "counters are not served"), doctor.Counters{Off: true}, ""},
+		"not now":    {says(503, "text/plain", "the clock went back\n"), doctor.Counters{Why: "the clock went back"}, ""},
+		"a login":    {says(401, "text/plain", ""), doctor.Counters{}, "/counters: it answers 401"},
+		"a proxy":    {says(503, "text/html", "<html>"), doctor.Counters{}, "an HTML page"},
+		"no epoch":   {metrics(map[string]string{"X-Weir-Store": "s"}, body), doctor.Counters{StoreID: "s"}, "X-Weir-Counter-Epoch"},
+		"timestamps": {metrics(map[string]string{"X-Weir-Store": "s", "X-Weir-Counter-Epoch": "e"}, body), doctor.Counters{StoreID: "s", Epoch: "e"}, "the counter has a timestamp"},
+	} {
+		site := serve(t, map[string]http.HandlerFunc{"/-/ready": ready, "/metrics": metrics(good, body), "/counters": tc.page})
+		got := observe.Exposers(t.Context(), []string{site}, http.DefaultClient)[0]
+		if says := fmt.Sprint(got.Counters.Err); got.Err != nil || (got.Counters.Err != nil) != (tc.says != "") || !strings.Contains(says, tc.says) {
+			t.Errorf("%s: %v, %v; want %q", name, got.Err, got.Counters.Err, tc.says)
+		}
+		if got.Counters.Err = nil; got.Counters != tc.want {
+			t.Errorf("%s: %+v, want %+v", name, got.Counters, tc.want)
+		}
+	}
 	waiting := serve(t, map[string]http.HandlerFunc{"/-/ready": says(503, "text/plain", "weir-exposer is not ready: no view yet\n")})
 	want := []doctor.Exposer{
-		{URL: url, StoreID: "s", Revision: 7, Age: 3 * time.Second, HasAge: true, Replay: 24 * time.Hour, Missing: 2, Turn: 9, Bytes: int64(len(body)), Samples: 2, Families: []string{"cloudflare_zone_requests"}},
+		{URL: url, StoreID: "s", Revision: 7, Age: 3 * time.Second, HasAge: true, Replay: 24 * time.Hour, Missing: 2, Turn: 9, Bytes: int64(len(body)), Samples: 2, Families: []string{"cloudflare_zone_requests"}, Counters: doctor.Counters{Off: true}},
 		{URL: waiting, NotReady: "weir-exposer is not ready: no view yet"},
 	}
 	if diff := cmp.Diff(want, observe.Exposers(t.Context(), []string{url, waiting}, http.DefaultClient)); diff != "" {
