@@ -227,7 +227,7 @@ func (p *pushing) sender(secrets *reload.Watch, clk clock.Clock) (deliver.Sender
 	client.Timeout = requestTimeout
 	switch p.protocol {
 	case otlp:
-		return deliver.NewOTLP(p.destination.URL, client, p.external(), clk.Now), nil
+		return deliver.NewOTLP(p.destination.URL, client, p.external(), clk.Now)
 	case remoteWrite2:
 		return deliver.NewRemoteWrite2(p.destination.URL, client, clk.Now)
 	}
