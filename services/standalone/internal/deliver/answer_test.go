@@ -1,7 +1,9 @@
 package deliver
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -109,18 +111,20 @@ func TestOTLPAnswers(t *testing.T) {
 		{"text/html", "", "strange"},
 	} {
 		a.status, a.kind, a.body, a.requests = 200, tc.kind, tc.body, 0
-		p := &Patience{To: o, Min: 1, Max: 1, Failed: func(err error, _ time.Duration) { t.Errorf("%q %q is sent again: %v", tc.kind, tc.body, err) }}
+		ctx, end := context.WithCancelCause(t.Context())
+		p := &Patience{To: o, Min: 1, Max: 1, Failed: func(err error, _ time.Duration) { end(fmt.Errorf("it is sent again: %w", err)) }}
 		var answer *AnswerError
 		var partial *PartialError
 		got := "taken"
-		switch err := p.Send(t.Context(), some(1, "a")); {
-		case errors.As(err, &answer):
+		switch err := p.Send(ctx, some(1, "a")); {
+		case errors.As(err, &answer) && answer.Once && ctx.Err() == nil:
 			got = "strange"
 		case errors.As(err, &partial):
 			got = "partial"
 		case err != nil:
 			got = err.Error()
 		}
+		end(nil)
 		if got != tc.want || a.requests != 1 {
 			t.Errorf("%q %q: %s after %d requests, want %s", tc.kind, tc.body, got, a.requests, tc.want)
 		}

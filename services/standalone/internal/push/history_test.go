@@ -362,6 +362,12 @@ func TestACursorOfTheFuture(t *testing.T) {
 		if err := p.Ready(); err == nil || p.Lag() < time.Hour {
 			t.Errorf("with a lag of %s the readiness is %v", p.Lag(), err)
 		}
+		// Nor is a collector whose clock was ahead.
+		p.seen(c.Until)
+		p.seen(g.config.Clock.Now().Add(-2 * time.Hour))
+		if p.Lag() < time.Hour {
+			t.Errorf("after a collector of the future the lag is %s", p.Lag())
+		}
 		stop()
 	})
 }
