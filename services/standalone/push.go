@@ -204,6 +204,9 @@ func revisionOf(c *push.Cursor) string {
 	if c == nil {
 		return "none"
 	}
+	if h := c.History; h != nil {
+		return fmt.Sprintf("none: windows from %s to %s are to be sent first", max(h.Day, h.Since), h.Through)
+	}
 	return fmt.Sprint(c.Revision)
 }
 

@@ -108,7 +108,7 @@ func (f *CursorFile) read() (*Cursor, error) {
 	}
 	if h := j.History; h != nil {
 		c.History = &History{bucket.TimeOf(h.Since), bucket.TimeOf(h.Through), bucket.TimeOf(h.Day), h.Token}
-		if c.History.Day != midnight(c.History.Day) || h.Day.After(h.Through) || c.History.Since <= 0 {
+		if c.History.Day != midnight(c.History.Day) || c.History.Day > c.History.Through.Add(day) || c.History.Since <= 0 {
 			return nil, fmt.Errorf("read the cursor: %s is damaged: the history is at the day %s of %s to %s; a day begins at midnight UTC and is in the range", f.path, h.Day, h.Since, h.Through)
 		}
 	}

@@ -116,6 +116,17 @@ func TestCursorWithHistory(t *testing.T) {
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
+	last := *want
+	last.History = &History{Since: at, Through: at.Add(day), Day: midnight(at).Add(2 * day)}
+	if err := f.Save(&last); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.read(); err != nil {
+		t.Errorf("at the last day: %v", err)
+	}
+	if err := f.Save(want); err != nil {
+		t.Fatal(err)
+	}
 	text, err := os.ReadFile(path)
 	if err != nil || !strings.Contains(string(text), `"weir-push-cursor-2"`) {
 		t.Errorf("%s, %v", text, err)
