@@ -28,6 +28,9 @@ type ListOptions struct {
 	// Idle is how long a stream may be silent before it is considered dead.
 	// Default 1 min: the server's database may take that to find the first bucket.
 	Idle time.Duration
+	// Token, if set, is told the page token of each entry right before it is yielded, for
+	// a later list of the same request that continues after it.
+	Token func(token string)
 }
 
 // List yields the entries of stored buckets of a range of windows, in ascending
@@ -119,6 +122,9 @@ func (l *list) stream(parent context.Context, give func(*bucketv1.Entry) bool) e
 			return err
 		}
 		l.req.PageToken = m.GetPageToken()
+		if l.o.Token != nil {
+			l.o.Token(m.GetPageToken())
+		}
 		if !give(m.GetEntry()) {
 			return errEnough
 		}

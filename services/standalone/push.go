@@ -131,6 +131,11 @@ func (p *pushing) validate() error {
 			bad = append(bad, cli.Problem{Setting: "WEIR_PUSH_EXTERNAL_LABELS", Reason: fmt.Sprintf("must not have %s, which belongs to the data", l.Name)})
 		}
 	}
+	if p.destination.URL != "" {
+		if err := deliver.CheckTarget(p.destination.URL, p.protocol == otlp); err != nil {
+			bad = append(bad, cli.Problem{Setting: "WEIR_PUSH_DESTINATION_URL", Reason: err.Error()})
+		}
+	}
 	if p.report == p.cursor && p.cursor != "" {
 		bad = append(bad, cli.Problem{Setting: "WEIR_PUSH_REPORT_FILE", Reason: "must not be the cursor file"})
 	}
@@ -146,6 +151,11 @@ func (p *pushing) run(ctx context.Context, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
+	report, err := push.OpenReport(p.reportFile(), file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, report.Close()) }()
 	to, err := p.sender(secrets, clk)
 	if err != nil {
 		return err
@@ -157,7 +167,7 @@ func (p *pushing) run(ctx context.Context, log *slog.Logger) (err error) {
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	pusher := push.New(push.Config{
 		Conn: conn, To: to, Labels: p.seriesLabels(), Repeatable: p.protocol != otlp, File: file, Cursor: cursor, Start: p.from,
-		Report: p.reportFile(), MaxLag: p.maxLag, Grace: p.drain, Min: minPause, Max: p.maxPause,
+		Report: report.Path, MaxLag: p.maxLag, Grace: p.drain, Min: minPause, Max: p.maxPause,
 		Clock: clk, Logger: log, Meter: push.NewMeter(registry),
 	})
 	build := cli.BuildInfo()
@@ -194,6 +204,9 @@ func revisionOf(c *push.Cursor) string {
 	if c == nil {
 		return "none"
 	}
+	if h := c.History; h != nil {
+		return fmt.Sprintf("none: windows from %s to %s are to be sent first", max(h.Day, h.Since), h.Through)
+	}
 	return fmt.Sprint(c.Revision)
 }
 
@@ -227,7 +240,7 @@ func (p *pushing) sender(secrets *reload.Watch, clk clock.Clock) (deliver.Sender
 	client.Timeout = requestTimeout
 	switch p.protocol {
 	case otlp:
-		return deliver.NewOTLP(p.destination.URL, client, p.external(), clk.Now), nil
+		return deliver.NewOTLP(p.destination.URL, client, p.external(), clk.Now)
 	case remoteWrite2:
 		return deliver.NewRemoteWrite2(p.destination.URL, client, clk.Now)
 	}

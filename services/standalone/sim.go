@@ -46,7 +46,7 @@ func simCommand() cli.Command {
 		Help: "Serves GraphQL and REST under /client/v4 for the tokens that it prints. The admin listener injects faults and has the request log and the true values.",
 		Settings: append([]cli.Setting{
 			{Flag: "listen", Key: "-", Default: "127.0.0.1:9830", Value: cli.Address(&s.listen), Help: "address of the simulated API"},
-			{Flag: "admin-listen", Key: "-", Default: "127.0.0.1:9831", Value: cli.Address(&s.admin), Help: "address of the admin listener"},
+			{Flag: "admin-listen", Key: "-", Default: "127.0.0.1:9832", Value: cli.Address(&s.admin), Help: "address of the admin listener"},
 			{Flag: "seed", Key: "-", Default: "1", Value: cli.Int(&s.seed, 0, 1<<62), Help: "seed of the traffic and of all random choices"},
 			{Flag: "recorded", Key: "-", Value: cli.Text(&s.recorded), Help: "CSV file of recorded readings of the real API (zone, asked_until, bucket_start, requests) to replay instead of the demo's zones"},
 			{Flag: "scenario", Key: "-", Value: cli.Text(&s.scenario), Help: "YAML file of a world: clock, accounts, zones with their plans, traffic and products, tokens, sampling, limits and faults, as internal/cfsim/scenario describes it; other flags of the world must not be given"},

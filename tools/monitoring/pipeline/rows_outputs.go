@@ -59,7 +59,7 @@ func pushed() row {
 		},
 		{
 			title: "Blocked or halted", unit: units.Short, steps: atMost(1), runbook: "weirpushbehind", empty: "nothing is pushed",
-			shows: "1 while the destination takes nothing, and 1 while the cursor has no place in the log, by reason.", normal: "0. A halted push waits for an operator.",
+			shows: "1 while the destination takes nothing, and 1 while the push is halted, by reason.", normal: "0. A halted push waits for an operator.",
 			queries: []query{
 				{"blocked: {{instance}}", `max by (instance) (weir_push_blocked{})`},
 				{"halted: {{reason}}", `max by (reason) (weir_push_halted{})`},

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"regexp"
 	"slices"
 	"time"
 
@@ -36,32 +34,8 @@ const (
 // Reasons are all of them.
 var Reasons = []Reason{TooOld, OutOfOrder, Duplicate, Future, TooLarge, Partial, Other}
 
-// The words of Prometheus, Mimir and Thanos Receive, in the order in which they are looked
-// for: Mimir's text about a sample beyond its out-of-order window has both.
-var words = []struct {
-	reason Reason
-	text   *regexp.Regexp
-}{
-	{Duplicate, regexp.MustCompile(`(?i)duplicate`)},
-	{TooOld, regexp.MustCompile(`(?i)too.old|out of bounds|beyond the out-of-order`)},
-	{Future, regexp.MustCompile(`(?i)future`)},
-	{OutOfOrder, regexp.MustCompile(`(?i)out.of.order`)},
-}
-
-func classify(e *RejectedError) Reason {
-	if e.Status == http.StatusRequestEntityTooLarge {
-		return TooLarge
-	}
-	for _, w := range words {
-		if w.text.MatchString(e.Text) {
-			return w.reason
-		}
-	}
-	return Other
-}
-
-// doubts is how many samples a receiver may reject one by one, for a reason that is not
-// known and without having taken any, before it is taken to reject everything.
+// doubts is how many samples a receiver may reject one by one, without having taken any, before
+// it is taken to reject everything.
 const doubts = 16
 
 // youngest is the age below which a sample is not rejected for its age, whatever the receiver
@@ -69,8 +43,7 @@ const doubts = 16
 // older samples are not too old.
 const youngest = 5 * time.Minute
 
-// ErrEverything means that a receiver rejects whatever is sent, for a reason that is not
-// known to be about samples.
+// ErrEverything means that a receiver rejects whatever is sent, whatever it calls the reason.
 var ErrEverything = errors.New("the receiver rejects everything")
 
 // Divider divides rejected requests until what is rejected stands alone: a receiver rejects
@@ -82,12 +55,17 @@ type Divider struct {
 	Send func(ctx context.Context, series []Series) error
 	// Refused is told about samples that the receiver rejects for good.
 	Refused func(series []Series, reason Reason, text string)
-	// Doubt: a rejection of everything for an unknown reason is [ErrEverything], and says
-	// nothing about samples. Otherwise each sample counts as rejected.
+	// Doubt: a rejection of everything is [ErrEverything], and says nothing about samples. So
+	// is one of a request with one sample as too large. Otherwise each sample counts as
+	// rejected.
 	Doubt bool
 	// Control: a sample that was accepted before may be sent again to find out whether the
 	// receiver rejects everything. It must hold such a repetition once.
 	Control bool
+	// Fresh returns a series of the caller's own with one sample of this moment, which has no
+	// reason to be rejected. It is sent if nothing else shows whether the receiver takes
+	// anything. Nil: there is none.
+	Fresh func() []Series
 	// Now is for the age from which on samples are too old: what is older than a sample that
 	// was rejected for its age is not sent, but counts as rejected. The ingesters of a
 	// distributed receiver can differ a little, so some of it might have been accepted. Nil:
@@ -104,11 +82,12 @@ func (d *Divider) Age() time.Duration { return d.age }
 
 // division is what is known while one request is divided.
 type division struct {
-	taken   bool          // the receiver accepted something, or rejected it for a known reason
+	taken   bool          // the receiver accepted something
+	open    bool          // it accepted nothing since it rejected something for good
 	oldest  sample.Millis // the newest that was rejected as too old
 	pending []refusal     // without evidence yet
+	old     refusal       // what probe found to be too old
 	sought  bool          // a part that the receiver takes was looked for
-	unknown bool          // a sample was rejected for a reason that is not known
 }
 
 type refusal struct {
@@ -126,6 +105,17 @@ func (d *Divider) Deliver(ctx context.Context, series []Series) error {
 	}
 	if err := d.part(ctx, rest, v); err != nil {
 		return err
+	}
+	if len(v.old.series) > 0 {
+		if d.Doubt && !v.taken {
+			if _, err := d.ask(ctx, v); err != nil {
+				return err
+			}
+			if !v.taken {
+				return fmt.Errorf("%w: %s", ErrEverything, v.old.text)
+			}
+		}
+		d.Refused(v.old.series, TooOld, v.old.text)
 	}
 	if len(v.pending) > 0 && d.Doubt && !v.taken {
 		return fmt.Errorf("%w: %s", ErrEverything, v.pending[0].text)
@@ -160,13 +150,12 @@ func (d *Divider) probe(ctx context.Context, old []Series, v *division) error {
 	var rejected *RejectedError
 	switch {
 	case errors.As(err, &rejected) && classify(rejected) == TooOld:
-		v.taken = true
-		d.Refused(old, TooOld, rejected.Text)
+		v.old = refusal{old, rejected.Text}
 		return nil
 	case err != nil && rejected == nil:
 		return err
 	case err == nil:
-		v.taken = true
+		v.accept()
 		if n := len(old[at].Samples); n > 1 {
 			old[at].Samples = old[at].Samples[:n-1]
 		} else {
@@ -193,24 +182,23 @@ func (d *Divider) part(ctx context.Context, series []Series, v *division) error 
 	var partial *PartialError
 	switch {
 	case err == nil:
-		v.taken = true
+		v.accept()
 		d.accepted(series)
 		return d.settle(ctx, v)
 	case errors.As(err, &partial):
-		v.taken = true
+		v.accept()
 		d.Refused(series, Partial, partial.Error())
 		return nil
 	case !errors.As(err, &rejected):
 		return err
 	}
 	reason := classify(rejected)
-	if reason == Other && d.Doubt && !v.taken {
-		if err := d.doubt(ctx, rejected, v); err != nil {
+	if d.Doubt && !v.taken && reason != TooLarge { // what is too large is smaller in halves
+		from, to, err := d.evidence(ctx, series, rejected.Text, v)
+		if err != nil {
 			return err
 		}
-		if from, to, err := d.seek(ctx, series, v); err != nil {
-			return err
-		} else if to > 0 {
+		if to > 0 {
 			if err := d.part(ctx, series[:from:from], v); err != nil {
 				return err
 			}
@@ -223,19 +211,24 @@ func (d *Divider) part(ctx context.Context, series []Series, v *division) error 
 		}
 		return d.part(ctx, two, v)
 	}
-	if reason == Other && d.Doubt && !v.taken {
+	if d.Doubt && !v.taken && reason != TooLarge {
 		if v.pending = append(v.pending, refusal{series, rejected.Text}); len(v.pending) == doubts {
 			return fmt.Errorf("%w: %s", ErrEverything, rejected.Text)
 		}
 		return nil
 	}
-	v.unknown = v.unknown || reason == Other
-	if reason != Other {
-		v.taken = true
-		if err := d.settle(ctx, v); err != nil {
-			return err
-		}
+	return d.refuse(series, rejected, v)
+}
+
+func (v *division) accept() { v.taken, v.open = true, false }
+
+// refuse counts one sample as rejected.
+func (d *Divider) refuse(series []Series, rejected *RejectedError, v *division) error {
+	reason := classify(rejected)
+	if reason == TooLarge && d.Doubt {
+		return fmt.Errorf("%w: a request with one sample is too large for it: %s", ErrEverything, rejected.Text)
 	}
+	v.open = true
 	if reason == TooOld && d.Now != nil {
 		at := series[0].Samples[0].At
 		if age := d.Now().Sub(at.Std()); age >= youngest {
@@ -247,23 +240,6 @@ func (d *Divider) part(ctx context.Context, series []Series, v *division) error 
 	}
 	d.Refused(series, reason, rejected.Text)
 	return nil
-}
-
-// doubt asks whether the receiver still takes what it took before.
-func (d *Divider) doubt(ctx context.Context, rejected *RejectedError, v *division) error {
-	if !d.Control || d.control == nil {
-		return nil
-	}
-	err := d.Send(ctx, d.control)
-	var again *RejectedError
-	switch {
-	case err == nil, errors.As(err, &again) && classify(again) != Other:
-		v.taken = true
-		return d.settle(ctx, v)
-	case again != nil:
-		return fmt.Errorf("%w: %s", ErrEverything, rejected.Text)
-	}
-	return err
 }
 
 // accepted remembers the newest sample of a request that was accepted.

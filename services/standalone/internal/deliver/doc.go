@@ -48,8 +48,9 @@ type Sender interface {
 	// Send sends a request once. With nil the receiver has all samples. A [RejectedError]
 	// means that it rejects the content of the request, of which it may have stored a part;
 	// a [PartialError] that it rejects a part and must not be asked again; a [BusyError]
-	// that the same request may succeed later. Any other error stays until somebody changes
-	// something, such as a credential or a path.
+	// that the same request may succeed later; an [AnswerError] that something else than a
+	// receiver has answered. Any other error stays until somebody changes something, such as
+	// a credential or a path.
 	Send(ctx context.Context, series []Series) error
 }
 

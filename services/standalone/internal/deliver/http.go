@@ -2,8 +2,10 @@ package deliver
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +21,7 @@ const longestAfter = time.Hour
 // 413 and 422 are about the content; all others about the credential, the path or the
 // protocol.
 func judge(status int, header http.Header, text string, now time.Time) error {
-	text = clip(strings.TrimSpace(text))
+	text = clip(strings.TrimSpace(said(text)))
 	switch {
 	case status/100 == 2:
 		return nil
@@ -51,11 +53,19 @@ type answer struct {
 
 type answerKey struct{}
 
-// recorder notes responses in the [answer] of the request's context.
-type recorder struct{ next http.RoundTripper }
+// recorder notes responses in the [answer] of the request's context. It sends each request to
+// the target, which a library may have altered; a redirect is followed where it leads.
+type recorder struct {
+	next   http.RoundTripper
+	target *url.URL
+}
 
 // RoundTrip implements http.RoundTripper.
 func (r recorder) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.Response == nil { // no redirect
+		request = request.WithContext(request.Context()) // a copy
+		request.URL = r.target
+	}
 	response, err := r.next.RoundTrip(request)
 	a, ok := request.Context().Value(answerKey{}).(*answer)
 	if err != nil || !ok {
@@ -76,13 +86,42 @@ func withAnswer(ctx context.Context) (context.Context, *answer) {
 	return context.WithValue(ctx, answerKey{}, a), a
 }
 
-// own returns a copy of a client that records responses.
-func own(client *http.Client, redirect func(*http.Request, []*http.Request) error) *http.Client {
+// targetURL reads the URL of a receiver. Without a path it is an error that says which would be
+// right.
+func targetURL(target, path string) (*url.URL, error) {
+	u, err := url.Parse(target)
+	if err != nil {
+		return nil, err
+	}
+	if u.Path == "" {
+		return nil, fmt.Errorf("%s has no path; it must have that of the receiver, such as %s", u.Redacted(), path)
+	}
+	return u, nil
+}
+
+// Paths of receivers, for messages.
+const (
+	remoteWritePaths = "/api/v1/write of Prometheus, /api/v1/push of Mimir or /api/v1/receive of Thanos Receive"
+	otlpPaths        = "/v1/metrics of an OpenTelemetry collector"
+)
+
+// CheckTarget returns an error for a URL that no receiver of remote write, or of OTLP, has.
+func CheckTarget(target string, otlp bool) error {
+	path := remoteWritePaths
+	if otlp {
+		path = otlpPaths
+	}
+	_, err := targetURL(target, path)
+	return err
+}
+
+// own returns a copy of a client that records responses and sends to the target.
+func own(client *http.Client, target *url.URL, redirect func(*http.Request, []*http.Request) error) *http.Client {
 	c := *client
 	if c.Transport == nil {
 		c.Transport = http.DefaultTransport
 	}
-	c.Transport = recorder{c.Transport}
+	c.Transport = recorder{c.Transport, target}
 	c.CheckRedirect = redirect
 	return &c
 }

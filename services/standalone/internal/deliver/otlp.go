@@ -6,8 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	collectorpb "go.opentelemetry.io/proto/slim/otlp/collector/metrics/v1"
@@ -15,6 +18,7 @@ import (
 	metricspb "go.opentelemetry.io/proto/slim/otlp/metrics/v1"
 	resourcepb "go.opentelemetry.io/proto/slim/otlp/resource/v1"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -27,7 +31,7 @@ import (
 // the window; any other is a gauge at the window's end. Labels of a series are attributes of
 // its points, and the sender's own those of the resource.
 type OTLP struct {
-	target   string
+	target   *url.URL
 	client   *http.Client
 	resource *resourcepb.Resource
 	now      func() time.Time
@@ -36,9 +40,13 @@ type OTLP struct {
 // scope is the instrumentation scope of everything sent.
 const scope = "github.com/weir-metrics/weir"
 
-// NewOTLP returns a sender to a URL such as http://collector:4318/v1/metrics. The labels
+// NewOTLP returns a sender to a URL such as http://collector:4318/v1/metrics, as it is. The labels
 // are attributes of the resource; without service.name among them it is weir.
-func NewOTLP(target string, client *http.Client, labels []export.Label, now func() time.Time) *OTLP {
+func NewOTLP(target string, client *http.Client, labels []export.Label, now func() time.Time) (*OTLP, error) {
+	u, err := targetURL(target, otlpPaths)
+	if err != nil {
+		return nil, fmt.Errorf("OTLP URL: %w", err)
+	}
 	r := &resourcepb.Resource{}
 	if !slices.ContainsFunc(labels, func(l export.Label) bool { return l.Name == "service.name" }) {
 		r.Attributes = append(r.Attributes, attribute("service.name", "weir"))
@@ -46,7 +54,7 @@ func NewOTLP(target string, client *http.Client, labels []export.Label, now func
 	for _, l := range labels {
 		r.Attributes = append(r.Attributes, attribute(l.Name, l.Value))
 	}
-	return &OTLP{target: target, client: own(client, promapi.Stay), resource: r, now: now}
+	return &OTLP{target: u, client: own(client, u, promapi.Stay), resource: r, now: now}, nil
 }
 
 func attribute(name, value string) *commonpb.KeyValue {
@@ -66,7 +74,7 @@ func (o *OTLP) Send(parent context.Context, series []Series) error {
 		return fmt.Errorf("compress an OTLP request: %w", err)
 	}
 	ctx, a := withAnswer(parent)
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, o.target, &body)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, o.target.String(), &body)
 	if err != nil {
 		return fmt.Errorf("OTLP: %w", err)
 	}
@@ -91,14 +99,36 @@ func (o *OTLP) Send(parent context.Context, series []Series) error {
 	if err := judge(a.status, a.header, text, o.now()); err != nil {
 		return err
 	}
-	told := &collectorpb.ExportMetricsServiceResponse{}
-	if err := proto.Unmarshal([]byte(a.text), told); err != nil {
-		return fmt.Errorf("OTLP: the response with status %d is not one of OTLP in protobuf: is %s its path?", a.status, r.URL.Path)
+	told, err := o.told(a)
+	if err != nil {
+		return err
 	}
 	if p := told.GetPartialSuccess(); p.GetRejectedDataPoints() > 0 {
 		return &PartialError{Rejected: p.GetRejectedDataPoints(), Text: clip(p.GetErrorMessage())}
 	}
 	return nil
+}
+
+// told reads a response of 2xx. It is empty, or the response of OTLP, in protobuf or JSON. Any
+// other may be of a receiver that has taken the request, which counts again if it is repeated.
+func (*OTLP) told(a *answer) (*collectorpb.ExportMetricsServiceResponse, error) {
+	m := &collectorpb.ExportMetricsServiceResponse{}
+	text, kind := strings.TrimSpace(a.text), a.header.Get("Content-Type")
+	media, _, _ := mime.ParseMediaType(kind)
+	switch {
+	case page(kind, a.text) && a.status != http.StatusNoContent:
+	case a.text == "":
+		return m, nil
+	case strings.HasPrefix(text, "{"):
+		if protojson.Unmarshal([]byte(text), m) == nil {
+			return m, nil
+		}
+	case strings.Contains(media, "protobuf"), media == "application/octet-stream", kind == "":
+		if proto.Unmarshal([]byte(a.text), m) == nil {
+			return m, nil
+		}
+	}
+	return nil, &AnswerError{Status: a.status, Type: kind, Text: clip(text), Once: true}
 }
 
 // encode makes the message, with one metric for each family.

@@ -48,11 +48,12 @@ func (p *Patience) Send(ctx context.Context, series []Series) error {
 	}
 }
 
-// final reports whether an error is about the content of a request.
+// final reports whether an error is about the content of a request, or forbids to send it again.
 func final(err error) bool {
 	var rejected *RejectedError
 	var partial *PartialError
-	return errors.As(err, &rejected) || errors.As(err, &partial)
+	var answer *AnswerError
+	return errors.As(err, &rejected) || errors.As(err, &partial) || errors.As(err, &answer) && answer.Once
 }
 
 // Pause returns the pause after so many failures in a row.

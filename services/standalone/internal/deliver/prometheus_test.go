@@ -28,7 +28,12 @@ func TestRepetitionsInPrometheus(t *testing.T) {
 			t.Fatal(err)
 		}
 		var refused []Reason
-		d := Divider{Send: to.Send, Doubt: true, Refused: func(series []Series, reason Reason, _ string) {
+		fresh := func() []Series {
+			series := some(1, name+" fresh")
+			series[0].Samples[0].At = sample.MillisOf(time.Now())
+			return series
+		}
+		d := Divider{Send: to.Send, Doubt: true, Fresh: fresh, Refused: func(series []Series, reason Reason, _ string) {
 			for range Count(series) {
 				refused = append(refused, reason)
 			}

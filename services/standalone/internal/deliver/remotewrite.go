@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/exp/api/remote"
@@ -24,16 +23,14 @@ type RemoteWrite struct {
 }
 
 // NewRemoteWrite returns a sender of remote write 1.0, which every receiver takes, to the
-// URL of a receiver, such as http://prometheus:9090/api/v1/write. The client adds
+// URL of a receiver, such as http://prometheus:9090/api/v1/write, as it is. The client adds
 // credentials; redirects to another server are refused. Now is for the dates of Retry-After.
 func NewRemoteWrite(target string, client *http.Client, now func() time.Time) (*RemoteWrite, error) {
-	u, err := url.Parse(target)
+	u, err := targetURL(target, remoteWritePaths)
 	if err != nil {
 		return nil, fmt.Errorf("remote write URL: %w", err)
 	}
-	path := u.Path
-	u.Path = ""
-	api, err := remote.NewAPI(u.String(), remote.WithAPIHTTPClient(own(client, promapi.Stay)), remote.WithAPIPath(path))
+	api, err := remote.NewAPI(target, remote.WithAPIHTTPClient(own(client, u, promapi.Stay)))
 	if err != nil {
 		return nil, fmt.Errorf("remote write client: %w", err)
 	}
@@ -67,7 +64,7 @@ func (w *RemoteWrite) Send(parent context.Context, series []Series) error {
 	}
 	switch {
 	case err == nil:
-		return nil
+		return a.acknowledged()
 	case parent.Err() != nil:
 		return fmt.Errorf("remote write: %w", context.Cause(parent))
 	}
@@ -80,6 +77,9 @@ func (w *RemoteWrite) Send(parent context.Context, series []Series) error {
 	}
 	if answered := judge(a.status, a.header, a.text, w.now()); answered != nil {
 		return answered
+	}
+	if page := a.acknowledged(); page != nil {
+		return page
 	}
 	// 2xx without the numbers of remote write 2: the receiver does not speak it.
 	return fmt.Errorf("remote write: %w", err)

@@ -10,14 +10,9 @@ import (
 const mostParts = 16
 
 // seek looks for a part of a rejected request that the receiver takes: halves, then quarters, and
-// so on, by series. If most of a request cannot be accepted for a reason that is not known, such as
-// all samples of a zone, it shows that the receiver does not reject everything. The part that was
-// taken is series[from:to]; to is 0 without one. It is tried once for each division.
+// so on, by series. If most of a request cannot be accepted, such as all samples of a zone, it shows that the receiver does not reject everything. The part that was
+// taken is series[from:to]; to is 0 without one.
 func (d *Divider) seek(ctx context.Context, series []Series, v *division) (from, to int, err error) {
-	if v.taken || v.sought {
-		return 0, 0, nil
-	}
-	v.sought = true
 	for parts := 2; parts <= min(mostParts, len(series)); parts *= 2 {
 		for i := range parts {
 			from, to = i*len(series)/parts, (i+1)*len(series)/parts
@@ -27,18 +22,15 @@ func (d *Divider) seek(ctx context.Context, series []Series, v *division) (from,
 			var partial *PartialError
 			switch {
 			case err == nil:
-				v.taken = true
+				v.accept()
 				d.accepted(part)
 				return from, to, nil
 			case errors.As(err, &partial):
-				v.taken = true
+				v.accept()
 				d.Refused(part, Partial, partial.Error())
 				return from, to, nil
 			case !errors.As(err, &rejected):
 				return 0, 0, err
-			case classify(rejected) != Other:
-				v.taken = true // it says something about samples
-				return 0, 0, nil
 			}
 		}
 	}
@@ -56,12 +48,14 @@ func (d *Divider) settle(ctx context.Context, v *division) error {
 		var partial *PartialError
 		switch {
 		case err == nil:
+			v.accept()
 		case errors.As(err, &partial):
+			v.accept()
 			d.Refused(r.series, Partial, partial.Error())
 		case errors.As(err, &rejected):
-			reason := classify(rejected)
-			v.unknown = v.unknown || reason == Other
-			d.Refused(r.series, reason, rejected.Text)
+			if err := d.refuse(r.series, rejected, v); err != nil {
+				return err
+			}
 		default:
 			return err
 		}
@@ -69,19 +63,82 @@ func (d *Divider) settle(ctx context.Context, v *division) error {
 	return nil
 }
 
-// confirm asks, after rejections for a reason that is not known, whether the receiver still takes
-// what it took: if it began to reject everything meanwhile, they say nothing about samples.
+// evidence looks for something that the receiver takes, once for each division: what it took
+// before, a part of the request, or a fresh sample. A part that was taken is series[from:to]. If
+// it rejects what it took before and a fresh sample, the error is [ErrEverything].
+func (d *Divider) evidence(ctx context.Context, series []Series, text string, v *division) (from, to int, err error) {
+	if v.sought {
+		return 0, 0, nil
+	}
+	v.sought = true
+	control := d.Control && d.control != nil
+	reason := TooOld
+	if control {
+		if reason, err = d.offer(ctx, d.control, v); err != nil || v.taken {
+			return 0, 0, err
+		}
+	}
+	if reason != Other { // what it took before may be too old by now
+		if from, to, err = d.seek(ctx, series, v); err != nil || v.taken {
+			return from, to, err
+		}
+	}
+	if d.Fresh != nil {
+		if _, err = d.offer(ctx, d.Fresh(), v); err != nil || v.taken {
+			return 0, 0, err
+		}
+	}
+	if control {
+		return 0, 0, fmt.Errorf("%w: %s", ErrEverything, text)
+	}
+	return 0, 0, nil
+}
+
+// offer sends a sample that shows whether the receiver takes anything. If it does not, the
+// reason is why.
+func (d *Divider) offer(ctx context.Context, series []Series, v *division) (reason Reason, err error) {
+	err = d.Send(ctx, series)
+	var rejected *RejectedError
+	var partial *PartialError
+	switch {
+	case err == nil:
+		v.accept()
+		d.accepted(series)
+		return "", d.settle(ctx, v)
+	case errors.As(err, &rejected):
+		return classify(rejected), nil
+	case errors.As(err, &partial):
+		return Partial, nil
+	}
+	return "", err
+}
+
+// ask offers what the receiver took before, and then a fresh sample. Asked is false if there is
+// neither.
+func (d *Divider) ask(ctx context.Context, v *division) (asked bool, err error) {
+	v.taken = false
+	if d.Control && d.control != nil {
+		asked = true
+		if _, err = d.offer(ctx, d.control, v); err != nil || v.taken {
+			return true, err
+		}
+	}
+	if d.Fresh != nil {
+		asked = true
+		_, err = d.offer(ctx, d.Fresh(), v)
+	}
+	return asked, err
+}
+
+// confirm asks, after rejections that nothing accepted has followed, whether the receiver still
+// takes anything: if it began to reject everything meanwhile, they say nothing about samples.
 func (d *Divider) confirm(ctx context.Context, v *division) error {
-	if !v.unknown || !d.Doubt || !d.Control || d.control == nil {
+	if !v.open || !d.Doubt {
 		return nil
 	}
-	err := d.Send(ctx, d.control)
-	var again *RejectedError
-	switch {
-	case err == nil, errors.As(err, &again) && classify(again) != Other:
-		return nil
-	case again != nil:
-		return fmt.Errorf("%w: %s", ErrEverything, again.Text)
+	asked, err := d.ask(ctx, v)
+	if err == nil && asked && !v.taken {
+		return fmt.Errorf("%w: it rejects what it took before", ErrEverything)
 	}
 	return err
 }

@@ -56,7 +56,7 @@ func (c *Config) RemoteWriteSettings() []cli.Setting {
 // DestinationSettings are the lines of weir push's table for where it sends.
 func (c *Config) DestinationSettings() []cli.Setting {
 	table := append([]cli.Setting{
-		{Env: Destination + "URL", Required: true, Value: cli.URL(&c.URL, "http", "https"), Help: "URL that takes the samples, with its path: http://mimir/api/v1/push, http://prometheus:9090/api/v1/write, http://collector:4318/v1/metrics"},
+		{Env: Destination + "URL", Required: true, Value: cli.URL(&c.URL, "http", "https"), Help: "URL that takes the samples, with its path, used as it is: http://mimir/api/v1/push, http://prometheus:9090/api/v1/write, http://collector:4318/v1/metrics"},
 	}, c.Access.settings(Destination, "the destination")...)
 	for i := range table {
 		table[i].Flag = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(table[i].Env, "WEIR_PUSH_"), "_", "-"))
@@ -113,8 +113,11 @@ func headers(list []string) (http.Header, error) {
 		if !ok || name == "" || value == "" || strings.ContainsAny(name, " \t\r\n") || strings.ContainsAny(value, "\r\n") {
 			return nil, fmt.Errorf("%q must be Name: value", text)
 		}
-		if strings.EqualFold(name, "Authorization") {
+		switch http.CanonicalHeaderKey(name) {
+		case "Authorization":
 			return nil, errors.New("must not have Authorization: use the setting for a token or a password, which is not printed")
+		case "Proxy-Authorization":
+			return nil, errors.New("must not have Proxy-Authorization, which would be printed: give user and password in HTTPS_PROXY")
 		}
 		h.Add(name, value)
 	}

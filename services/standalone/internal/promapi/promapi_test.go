@@ -177,6 +177,7 @@ func TestConfig(t *testing.T) {
 		{Access: Access{User: "me", Password: cli.NewSecret("x"), Token: cli.NewSecret("y")}},
 		{Access: Access{Headers: []string{"X-Scope-OrgID"}}},
 		{Access: Access{Headers: []string{"Authorization: Basic x"}}},
+		{Access: Access{Headers: []string{"proxy-authorization: Basic x"}}},
 	} {
 		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), "WEIR_PROMETHEUS_") {
 			t.Errorf("%+v: %v", c, err)

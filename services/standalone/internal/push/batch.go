@@ -45,6 +45,7 @@ type batch struct {
 	entries   int
 	at        bucket.Position // of the last entry
 	committed time.Time
+	token     string // of the last entry, in a list
 }
 
 func newBatch(labels []export.Label) *batch {

@@ -18,12 +18,20 @@
 // are not sent, since receivers keep the first value of a sample. Samples are those that
 // /metrics of an exposer shows.
 //
+// # History
+//
+// A push that begins with an age has a cursor with a [History] before it sends anything: the
+// head of the log, and a place in the lists of the buckets of single days. A page of a list is
+// read whole and then sent, so no stream waits for the receiver. What is newer than the head is
+// left out of the lists, and follows in the log.
+//
 // # What a receiver refuses
 //
-// A rejected request is divided, so that a sample takes no others along. What is refused for
-// a reason that is about samples is written to the report as whole windows, which weir
-// backfill import takes, and the push goes on. A receiver that refuses everything for
-// another reason is asked again, with pauses, until it takes the batch.
+// A rejected request is divided, so that a sample takes no others along. What is refused while
+// the receiver takes something else is written to the report as whole windows, which weir
+// backfill import takes, and the push goes on. A receiver that refuses everything is asked
+// again, with pauses, until it takes the batch. One of OTLP that answers neither yes nor no is
+// not asked again.
 //
 // # When the cursor has no place in the log
 //

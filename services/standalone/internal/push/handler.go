@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
 	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/standalone/internal/deliver"
 )
 
 // phase is what a session does.
@@ -21,7 +20,7 @@ type phase int
 
 const (
 	defining  phase = iota // reads the definitions of the datasets
-	snapshot               // sends the buckets of a snapshot
+	listing                // sends the history before the cursor
 	following              // sends what follows the cursor
 )
 
@@ -49,10 +48,6 @@ type version struct {
 
 var _ client.Handler = (*handler)(nil)
 
-func ages(d time.Duration) *bucketv1.SnapshotRequest {
-	return &bucketv1.SnapshotRequest{MaxAge: durationpb.New(d)}
-}
-
 func resume(c *Cursor) *bucketv1.ResumePoint { return wire.ResumePoint(c.StoreID, c.Position) }
 
 // SnapshotBegin implements [client.Handler].
@@ -62,12 +57,8 @@ func (h *handler) SnapshotBegin(m *bucketv1.StoreInfo) {
 		h.end(&HaltError{"CONTRACT", errors.New("the follower begins anew, which would leave entries out")})
 		return
 	}
-	if h.phase == defining {
-		h.versions = map[version]*bucket.Definition{}
-	}
+	h.versions = map[version]*bucket.Definition{}
 	h.Info(m)
-	h.batch = newBatch(h.p.Labels) // an incomplete snapshot is sent again
-	h.batch.store = h.store.ID
 }
 
 // Info implements [client.Handler].
@@ -88,14 +79,6 @@ func (h *handler) Info(m *bucketv1.StoreInfo) {
 	}
 }
 
-// begun: entries are read from their place.
-func (p *Pusher) begun() {
-	p.setHalted("")
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.reached = true
-}
-
 // Entry implements [client.Handler].
 func (h *handler) Entry(m *bucketv1.Entry) error {
 	if h.ctx.Err() != nil {
@@ -108,18 +91,7 @@ func (h *handler) Entry(m *bucketv1.Entry) error {
 	if h.phase == defining {
 		return nil
 	}
-	var sets []sample.Set
-	if err == nil && e.Kind == bucket.KindBucket {
-		sets, err = h.samples(e.Bucket)
-	}
-	if err != nil || e.Kind == 0 {
-		h.p.Meter.empty.Inc()
-		if err == nil {
-			err = errors.New("the collector cannot read the stored content, or has dropped it")
-		}
-		h.p.often.Warn(quiet.Cause(err), "an entry of the log has no content to send", "revision", m.GetRevision(), "err", err)
-		sets = nil
-	}
+	sets := h.content(&e, err, m.GetRevision())
 	if len(sets) > 0 && !h.batch.fits(e.Bucket) {
 		if err := h.flush(); err != nil {
 			return err
@@ -129,6 +101,22 @@ func (h *handler) Entry(m *bucketv1.Entry) error {
 		h.batch.add(e.Bucket, sets)
 	}
 	h.batch.reach(&e)
+	return nil
+}
+
+// content returns the samples of an entry; none if it is no bucket, or cannot be read.
+func (h *handler) content(e *bucket.Entry, err error, revision uint64) (sets []sample.Set) {
+	if err == nil && e.Kind == bucket.KindBucket {
+		sets, err = h.samples(e.Bucket)
+	}
+	if err == nil && e.Kind != 0 {
+		return sets
+	}
+	h.p.Meter.empty.Inc()
+	if err == nil {
+		err = errors.New("the collector cannot read the stored content, or has dropped it")
+	}
+	h.p.often.Warn(quiet.Cause(err), "an entry of the log has no content to send", "revision", revision, "err", err)
 	return nil
 }
 
@@ -147,17 +135,9 @@ func (h *handler) SnapshotEnd(point *bucketv1.ResumePoint, progress time.Time) {
 		h.end(err)
 		return
 	}
-	switch h.phase {
-	case defining:
+	if h.phase == defining {
 		h.head, h.progress = at, progress
 		h.end(errDefined)
-	case snapshot:
-		if h.flush() != nil {
-			return
-		}
-		if h.keep(&Cursor{StoreID: h.store.ID, Position: at, Until: progress}) == nil {
-			h.phase = following
-		}
 	}
 }
 
@@ -176,19 +156,29 @@ func (h *handler) flush() error {
 	if b.entries == 0 {
 		return nil
 	}
-	if len(b.parts) > 0 {
-		ctx, stop := h.p.grace(h.ctx)
-		defer stop()
-		if err := h.p.send(ctx, b); err != nil {
-			return err
-		}
+	if err := h.deliver(b); err != nil {
+		return err
 	}
 	h.batch = newBatch(h.p.Labels)
 	h.batch.store = b.store
-	if h.phase == snapshot {
-		return nil // its entries have no place in the log
-	}
 	return h.keep(&Cursor{StoreID: b.store, Position: b.at, Until: b.committed})
+}
+
+// deliver sends a batch, for a while also if the session has just been told to end. An answer
+// that must not be repeated ends it.
+func (h *handler) deliver(b *batch) error {
+	if len(b.parts) == 0 {
+		return nil
+	}
+	ctx, stop := h.p.grace(h.ctx)
+	defer stop()
+	err := h.p.send(ctx, b)
+	var answer *deliver.AnswerError
+	if errors.As(err, &answer) {
+		err = &HaltError{"ANSWER", err}
+		h.end(err)
+	}
+	return err
 }
 
 // keep writes the cursor, also if the session has just been told to end.

@@ -2,10 +2,12 @@ package push
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,8 +16,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/weir-metrics/weir/client"
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/internal/quiet"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/standalone/internal/deliver"
 	"github.com/weir-metrics/weir/services/standalone/internal/export"
 )
@@ -40,7 +44,7 @@ type Config struct {
 	File       *CursorFile
 	Cursor     *Cursor // nil: there is none
 	Start      Start
-	Report     string // path
+	Report     string // path, of [ReportFile]
 	// MaxLag is the lag above which the push is not ready.
 	MaxLag time.Duration
 	// Grace is how long a batch may continue after the end of the context.
@@ -65,7 +69,9 @@ type Pusher struct {
 	mu      sync.Mutex
 	began   time.Time
 	until   time.Time // up to when the destination has everything; zero: unknown
-	reached bool      // a stream of entries has begun
+	reached bool      // a stream or a list of entries has begun
+	history *History  // what is listed; nil: nothing
+	moved   time.Time // when the place in it was moved
 	halted  string    // why there is none; empty: there is
 	blocked string    // what the destination does instead; empty: it takes samples
 }
@@ -84,15 +90,32 @@ func New(c Config) *Pusher {
 	}
 	p := &Pusher{Config: c, often: quiet.New(c.Logger, time.Minute), began: c.Clock.Now()}
 	if c.Cursor != nil {
-		c.Meter.revision.Set(float64(c.Cursor.Revision))
-		p.seen(c.Cursor.Until)
+		p.noted(c.Cursor)
+		if ahead := c.Cursor.Until.Sub(p.began); ahead > 0 {
+			p.often.Warn("cursor", "the cursor is of the future; its time is not used", "acknowledged_until", c.Cursor.Until, "ahead", ahead)
+			p.until = time.Time{}
+		}
 	}
 	p.patience = &deliver.Patience{To: timed{c.To, c.Meter}, Min: c.Min, Max: c.Max, Failed: p.failed, Random: rand.New(rand.NewPCG(c.Seed, 1))}
 	p.divider = &deliver.Divider{
-		Send: p.patience.Send, Refused: p.note, Doubt: true, Control: c.Repeatable, Now: c.Clock.Now,
+		Send: p.patience.Send, Refused: p.note, Doubt: true, Control: c.Repeatable, Fresh: p.fresh, Now: c.Clock.Now,
 	}
 	c.Meter.lag.of = p.Lag
 	return p
+}
+
+// controlFamily is the family of samples that show whether a destination takes anything.
+var controlFamily = bucket.Family{Name: "weir_push_control", Help: "1, at the time at which weir push asked whether the destination takes samples."}
+
+// fresh is a series with a sample of this moment, which a destination takes that takes anything.
+func (p *Pusher) fresh() []deliver.Series {
+	now := p.Clock.Now()
+	labels := append([]export.Label{{Name: "__name__", Value: controlFamily.Name}}, p.Labels...)
+	slices.SortFunc(labels, deliver.CompareLabels)
+	at := bucket.TimeOf(now)
+	return []deliver.Series{{Labels: labels, Family: &controlFamily, Samples: []deliver.Sample{
+		{At: sample.MillisOf(now), Value: 1, Window: bucket.Window{Start: at, End: at}},
+	}}}
 }
 
 // timed measures requests.
@@ -109,37 +132,8 @@ func (t timed) Send(ctx context.Context, series []deliver.Series) error {
 	return err
 }
 
-// Lag is how far the destination is behind the log. While that is not known, it is the time
-// since the start.
-func (p *Pusher) Lag() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	since := p.until
-	if since.IsZero() {
-		since = p.began
-	}
-	return max(0, p.Clock.Now().Sub(since))
-}
-
-// Ready returns nil, or why the push does not do its work. Safe for concurrent use.
-func (p *Pusher) Ready() error {
-	lag := p.Lag()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.halted != "":
-		return fmt.Errorf("halted: %s", p.halted)
-	case p.blocked != "":
-		return errors.New(p.blocked)
-	case !p.reached:
-		return errors.New("no stream from a collector yet")
-	case lag > p.MaxLag:
-		return fmt.Errorf("the destination is %s behind the log; at most %s is right", lag.Truncate(time.Second), p.MaxLag)
-	}
-	return nil
-}
-
-// HaltError means that the cursor has no place in the log of the collector.
+// HaltError means that the cursor has no place in the log of the collector, or that the
+// destination's answer neither acknowledges what was sent nor allows to send it again.
 type HaltError struct {
 	Reason string // one of [Halts]
 	Err    error
@@ -157,26 +151,30 @@ const haltPause = time.Minute
 func (p *Pusher) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := p.session(ctx); ctx.Err() == nil {
-			p.halt(err)
+			if p.halt(err) == unanswered {
+				<-ctx.Done() // only a new process sends it again
+				return nil
+			}
 			_ = deliver.Sleep(ctx, haltPause) // its error is the end of ctx
 		}
 	}
 	return nil
 }
 
-// halt says why a session has ended.
-func (p *Pusher) halt(err error) {
+// unanswered is the reason of a halt after which nothing is sent again.
+const unanswered = "ANSWER"
+
+// halt says why a session has ended, and returns the reason.
+func (p *Pusher) halt(err error) string {
 	halt := &HaltError{Reason: "CONTRACT", Err: err}
 	errors.As(err, &halt)
 	p.setHalted(halt.Reason)
+	if halt.Reason == unanswered {
+		p.often.Error(halt.Reason, "push halted: the destination may have taken a request, and its answer does not say so; see docs/push.md", "reason", halt.Reason, "err", err)
+		return halt.Reason
+	}
 	p.often.Error(halt.Reason, "push halted: its cursor has no place in the log; see docs/push.md", "reason", halt.Reason, "err", err, "retry_in", haltPause)
-}
-
-func (p *Pusher) setHalted(reason string) {
-	p.mu.Lock()
-	p.halted = reason
-	p.mu.Unlock()
-	p.Meter.halt(reason)
+	return halt.Reason
 }
 
 // session follows the log from the cursor until ctx ends or the cursor has no place in it.
@@ -193,20 +191,16 @@ func (p *Pusher) session(parent context.Context) error {
 	defer end(nil)
 	h.ctx, h.end, h.batch = ctx, end, newBatch(p.Labels)
 	if p.Cursor == nil {
-		if p.Start.Age > 0 {
-			h.phase = snapshot
-			return p.follow(parent, ctx, h, client.Options{Snapshot: ages(p.Start.Age)})
-		}
-		first := &Cursor{StoreID: h.store.ID}
-		if !p.Start.Beginning {
-			first.Position, first.Until = h.head, h.progress
-		}
-		if err := p.persist(ctx, func() error { return p.save(first) }); err != nil {
+		if err := h.keep(h.first()); err != nil {
 			return err
 		}
 	}
 	if p.Cursor.StoreID != h.store.ID {
 		return &HaltError{"OTHER_STORE", fmt.Errorf("the cursor is of the store %s, and the collector has the store %s", p.Cursor.StoreID, h.store.ID)}
+	}
+	h.phase = listing
+	if err := h.history(); err != nil {
+		return err
 	}
 	h.phase = following
 	return p.follow(parent, ctx, h, client.Options{Resume: resume(p.Cursor)})
@@ -232,7 +226,7 @@ func reason(err error) string {
 		return r
 	}
 	switch {
-	case errors.Is(err, client.ErrContract):
+	case errors.Is(err, client.ErrContract), status.Code(err) == codes.InvalidArgument:
 		return "CONTRACT"
 	case status.Code(err) == codes.OutOfRange:
 		return client.ReasonCompacted
@@ -247,7 +241,13 @@ func (p *Pusher) failed(err error, retryIn time.Duration) {
 	cause, what := "error", "the destination answers with an error; the log has it"
 	var busy *deliver.BusyError
 	var told *deliver.StatusError
+	var answer *deliver.AnswerError
+	var unverified *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &answer):
+		what = answer.Error()
+	case errors.As(err, &unverified):
+		what = "the destination's certificate cannot be verified: " + unverified.Err.Error()
 	case errors.As(err, &busy) && busy.Status == 0:
 		cause, what = "unreachable", "the destination does not answer"
 	case busy != nil:
@@ -257,21 +257,6 @@ func (p *Pusher) failed(err error, retryIn time.Duration) {
 	}
 	p.block(cause, what)
 	p.often.Warn(cause+quiet.Cause(err), "request failed, trying again", "err", err, "retry_in", retryIn)
-}
-
-func (p *Pusher) block(cause, what string) {
-	p.Meter.retries.WithLabelValues(cause).Inc()
-	p.Meter.blocked.Set(1)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.blocked = what
-}
-
-func (p *Pusher) unblock() {
-	p.Meter.blocked.Set(0)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.blocked = ""
 }
 
 // note notes samples that were refused for good.
@@ -298,7 +283,7 @@ func (p *Pusher) send(ctx context.Context, b *batch) error {
 			return err // told to end
 		}
 		pause := p.patience.Pause(failed)
-		p.block("everything", "the destination refuses everything, for a reason that is not about samples; the log has it")
+		p.block("everything", "the destination refuses everything, also what it took before or a fresh sample; the log has the reason")
 		p.often.Error("everything", "the destination refuses everything, trying again", "err", err, "retry_in", pause)
 		if err := p.patience.Sleep(ctx, pause); err != nil {
 			return err
@@ -344,6 +329,9 @@ func (p *Pusher) persist(ctx context.Context, write func() error) error {
 	for failed := 1; ; failed++ {
 		err := write()
 		if err == nil {
+			if failed > 1 {
+				p.unblock()
+			}
 			return nil
 		}
 		pause := p.patience.Pause(failed)
@@ -360,17 +348,6 @@ func (p *Pusher) save(c *Cursor) error {
 		return err
 	}
 	p.Cursor = c
-	p.Meter.revision.Set(float64(c.Revision))
-	p.seen(c.Until)
+	p.noted(c)
 	return nil
-}
-
-// seen moves the time up to which the destination has everything.
-func (p *Pusher) seen(until time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if until.After(p.until) {
-		p.until = until
-		p.Meter.until.Set(float64(until.UnixMilli()) / 1e3)
-	}
 }

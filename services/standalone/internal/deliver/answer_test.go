@@ -1,0 +1,160 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	collectorpb "go.opentelemetry.io/proto/slim/otlp/collector/metrics/v1"
+)
+
+// answering is a server with one answer, and the requests that it got.
+type answering struct {
+	*httptest.Server
+	status     int
+	kind, body string
+	requests   int
+	uri        string
+}
+
+func newAnswering(t *testing.T) *answering {
+	a := &answering{}
+	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.requests++
+		a.uri = r.RequestURI
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header()["Content-Type"] = nil
+		if a.kind != "" {
+			w.Header().Set("Content-Type", a.kind)
+		}
+		w.WriteHeader(a.status)
+		_, _ = io.WriteString(w, a.body)
+	}))
+	t.Cleanup(a.Close)
+	return a
+}
+
+// The page of a login or of a proxy acknowledges nothing, whatever its status says.
+func TestAPageIsNoAcknowledgement(t *testing.T) {
+	a := newAnswering(t)
+	w, err := NewRemoteWrite(a.URL+"/api/v1/write", a.Client(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := NewRemoteWrite2(a.URL+"/api/v1/write", a.Client(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		status     int
+		kind, body string
+		page       bool
+	}{
+		{200, "text/html; charset=utf-8", "<html>login</html>", true},
+		{200, "text/html", "", true},
+		{200, "", " <!DOCTYPE html><title>x</title>", true},
+		{200, "text/plain", "<html>login</html>", true},
+		{202, "application/xhtml+xml", "<x/>", true},
+		{204, "text/html", "", false},
+		{204, "", "", false},
+		{200, "", "", false},
+		{200, "text/plain", "ok", false},
+		{200, "application/json", `{"status":"success"}`, false},
+	} {
+		a.status, a.kind, a.body = tc.status, tc.kind, tc.body
+		var page *AnswerError
+		err := w.Send(t.Context(), some(1, "a"))
+		if is := errors.As(err, &page); is != tc.page || !is && err != nil {
+			t.Errorf("%d %q %q: %v", tc.status, tc.kind, tc.body, err)
+		}
+		if page != nil && (page.Once || !strings.Contains(err.Error(), "a login or a proxy")) {
+			t.Errorf("%d %q %q: %v", tc.status, tc.kind, tc.body, err)
+		}
+		if err := two.Send(t.Context(), some(1, "a")); errors.As(err, &page) != tc.page {
+			t.Errorf("%d %q %q with remote write 2: %v", tc.status, tc.kind, tc.body, err)
+		}
+	}
+}
+
+// An OTLP request that may have been taken is not sent again, since its sums would count twice.
+func TestOTLPAnswers(t *testing.T) {
+	a := newAnswering(t)
+	o, err := NewOTLP(a.URL+"/v1/metrics", a.Client(), nil, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	partly, err := proto.Marshal(&collectorpb.ExportMetricsServiceResponse{PartialSuccess: &collectorpb.ExportMetricsPartialSuccess{RejectedDataPoints: 3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ kind, body, want string }{
+		{"", "", "taken"},
+		{"application/x-protobuf", "", "taken"},
+		{"application/json", "{}", "taken"},
+		{"text/plain; charset=utf-8", "{ }\n", "taken"},
+		{"application/json", `{"partialSuccess":{}}`, "taken"},
+		{"application/json", `{"partialSuccess":{"rejectedDataPoints":"3","errorMessage":"x"}}`, "partial"},
+		{"application/x-protobuf", string(partly), "partial"},
+		{"", string(partly), "partial"},
+		{"text/plain", "ok", "strange"},
+		{"application/x-protobuf", "ok", "strange"},
+		{"application/json", `{"error":"who are you"}`, "strange"},
+		{"text/html", "<html>login</html>", "strange"},
+		{"text/html", "", "strange"},
+	} {
+		a.status, a.kind, a.body, a.requests = 200, tc.kind, tc.body, 0
+		ctx, end := context.WithCancelCause(t.Context())
+		p := &Patience{To: o, Min: 1, Max: 1, Failed: func(err error, _ time.Duration) { end(fmt.Errorf("it is sent again: %w", err)) }}
+		var answer *AnswerError
+		var partial *PartialError
+		got := "taken"
+		switch err := p.Send(ctx, some(1, "a")); {
+		case errors.As(err, &answer) && answer.Once && ctx.Err() == nil:
+			got = "strange"
+		case errors.As(err, &partial):
+			got = "partial"
+		case err != nil:
+			got = err.Error()
+		}
+		end(nil)
+		if got != tc.want || a.requests != 1 {
+			t.Errorf("%q %q: %s after %d requests, want %s", tc.kind, tc.body, got, a.requests, tc.want)
+		}
+	}
+}
+
+// A URL is used as it is given, and one without a path is an error that says which is right.
+func TestTheURLIsUsedAsItIs(t *testing.T) {
+	a := newAnswering(t)
+	a.status = 204
+	for _, uri := range []string{"/insert/a%2Fb/api/v1/write/", "/api/v1/write", "/", "//x/./y", "/a%20b?x=1"} {
+		w, err := NewRemoteWrite(a.URL+uri, a.Client(), now)
+		if err == nil {
+			err = w.Send(t.Context(), some(1, "a"))
+		}
+		if err != nil || a.uri != uri {
+			t.Errorf("%s is sent to %s: %v", uri, a.uri, err)
+		}
+		o, err := NewOTLP(a.URL+uri, a.Client(), nil, now)
+		if err == nil {
+			err = o.Send(t.Context(), some(1, "a"))
+		}
+		if err != nil || a.uri != uri {
+			t.Errorf("OTLP: %s is sent to %s: %v", uri, a.uri, err)
+		}
+	}
+	if _, err := NewRemoteWrite("http://mimir:8080", http.DefaultClient, now); err == nil || !strings.Contains(err.Error(), "/api/v1/push of Mimir") {
+		t.Errorf("without a path: %v", err)
+	}
+	if err := CheckTarget("http://collector:4318", true); err == nil || !strings.Contains(err.Error(), "/v1/metrics") {
+		t.Errorf("OTLP without a path: %v", err)
+	}
+}
