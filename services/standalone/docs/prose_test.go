@@ -157,7 +157,8 @@ func TestNamesInProse(t *testing.T) {
 var notNames = map[string]bool{
 	"weir_note":  true,                                           // a note of a backfill's file
 	"weir_owner": true, "weir_writer": true, "weir_reader": true, // database roles that operations.md proposes
-	"weir_restored": true, // and the database of its restore drill
+	"weir_restored":     true, // and the database of its restore drill
+	"weir_push_control": true, // a series that a push sends to its destination
 }
 
 // The scrape configuration in the document is the file that is shipped and

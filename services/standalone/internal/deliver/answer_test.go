@@ -2,9 +2,11 @@ package deliver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -156,5 +158,29 @@ func TestTheURLIsUsedAsItIs(t *testing.T) {
 	}
 	if err := CheckTarget("http://collector:4318", true); err == nil || !strings.Contains(err.Error(), "/v1/metrics") {
 		t.Errorf("OTLP without a path: %v", err)
+	}
+}
+
+// A certificate that cannot be verified can be told from a server that does not answer.
+func TestACertificateThatCannotBeVerified(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	server.StartTLS()
+	defer server.Close()
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	w, err := NewRemoteWrite(server.URL+"/api/v1/write", client, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := NewOTLP(server.URL+"/v1/metrics", client, nil, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []Sender{w, o} {
+		var unverified *tls.CertificateVerificationError
+		if err := to.Send(t.Context(), some(1, "a")); !errors.As(err, &unverified) {
+			t.Errorf("%T: %v", to, err)
+		}
 	}
 }

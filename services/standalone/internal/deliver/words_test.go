@@ -92,7 +92,14 @@ func TestKnownWordsAboutEverything(t *testing.T) {
 		}
 		// The age that was learnt is no evidence either.
 		takes, j.refused = false, nil
-		if err := d.Deliver(t.Context(), some(9, "a", "b")); !errors.Is(err, ErrEverything) || len(j.refused) > 0 {
+		old := some(9, "a", "b")
+		for i := range old {
+			old[i].Samples = old[i].Samples[:2]
+		}
+		if text == "too old sample" && d.Age() == 0 {
+			t.Error("no age was learnt")
+		}
+		if err := d.Deliver(t.Context(), old); !errors.Is(err, ErrEverything) || len(j.refused) > 0 {
 			t.Errorf("%s, with an age of %s: %v, %d refused", text, d.Age(), err, len(j.refused))
 		}
 	}

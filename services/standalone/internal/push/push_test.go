@@ -579,6 +579,9 @@ func TestHalts(t *testing.T) {
 		{"HISTORY_CHANGED", func(g *rig) {
 			g.feed.Script(feedtest.Step{}, feedtest.Step{After: -1, Err: feedtest.Error(codes.FailedPrecondition, "HISTORY_CHANGED")})
 		}},
+		{"CONTRACT", func(g *rig) { // a cursor that is no resume point
+			g.feed.Script(feedtest.Step{}, feedtest.Step{After: -1, Err: feedtest.Error(codes.InvalidArgument, "BAD_REQUEST")})
+		}},
 		{"FUTURE_REVISION", func(g *rig) {
 			g.feed.Script(feedtest.Step{}, feedtest.Step{After: -1, Err: feedtest.Error(codes.FailedPrecondition, "FUTURE_REVISION")})
 		}},
