@@ -42,10 +42,12 @@ func (c *Config) reach(ctx context.Context, zone string, clk clock.Clock) (*way,
 	if err != nil {
 		return nil, err
 	}
+	var failed error // of credentials that might see the zone
 	for i, client := range clients {
 		zones, err := client.Zones(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("list the zones of credential %s: %w", all[i].name, err)
+			failed = errors.Join(failed, fmt.Errorf("list the zones of credential %s: %w", all[i].name, err))
+			continue
 		}
 		at := slices.IndexFunc(zones, func(z cloudflare.Zone) bool { return z.ID == zone || strings.EqualFold(z.Name, zone) })
 		if at < 0 {
@@ -63,7 +65,7 @@ func (c *Config) reach(ctx context.Context, zone string, clk clock.Clock) (*way,
 			return c.permit(ctx, s, all[i], clk)
 		}}, nil
 	}
-	return nil, fmt.Errorf("zone %q: %w", zone, errNoZone)
+	return nil, errors.Join(fmt.Errorf("zone %q: %w", zone, errNoZone), failed)
 }
 
 // rows requests the newest window of a dataset through the first variant that is not

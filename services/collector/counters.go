@@ -85,8 +85,12 @@ func RestartCounters(ctx context.Context, c Config, deps Deps, requester, reason
 	if err != nil {
 		return fmt.Errorf("restart counters: %w", err)
 	}
+	head, err := s.Head(ctx) // large totals take their time
+	if err != nil {
+		return fmt.Errorf("restart counters: %w", err)
+	}
 	// Of a new epoch there is one batch: the header, and what is deleted.
-	batch := store.Batch{CommittedAt: now, Deadline: won.Head.Now.Add(store.AppendWithin), Entries: []store.NewEntry{{Kind: bucket.KindAudit, Payload: payload}}}
+	batch := store.Batch{CommittedAt: now, Deadline: head.Now.Add(store.AppendWithin), Entries: []store.NewEntry{{Kind: bucket.KindAudit, Payload: payload}}}
 	for _, records := range fresh.Batches {
 		batch.Records = append(batch.Records, records...)
 	}

@@ -163,6 +163,21 @@ func address(t *testing.T) string {
 	return ""
 }
 
+// free waits until nobody listens on addresses. A listener that this process has closed lives on
+// for an instant in a child that another goroutine has forked and that has not begun its program.
+func free(addresses ...string) error {
+	return testkit.Poll(testkit.Patience, func() error {
+		for _, a := range addresses {
+			l, err := net.Listen("tcp", a)
+			if err != nil {
+				return fmt.Errorf("an address of a process that was stopped: %w", err)
+			}
+			_ = l.Close()
+		}
+		return nil
+	})
+}
+
 // collectorConfig is the default one, pointed at the simulator.
 func (w *world) collectorConfig(name, dsn string) collector.Config {
 	var c collector.Config
@@ -202,6 +217,9 @@ func (w *world) startCollector(name, dsn, listen string) *actor {
 	config.Listen, config.OpsListen = listen, w.opsAddress(name)
 	log := testkit.Logger(w.t).With("process", name)
 	return startActor(w.t, name, func(ctx context.Context) error {
+		if err := free(config.Listen, config.OpsListen); err != nil {
+			return err
+		}
 		c, err := collector.New(ctx, config, collector.Deps{Clock: w.clock, BudgetClock: w.clock, Logger: log})
 		if err != nil {
 			return fmt.Errorf("start: %w", err)
@@ -215,6 +233,9 @@ func (w *world) startExposer(name, listen string, collectors ...string) *actor {
 	config.Listen, config.OpsListen = listen, w.opsAddress(name)
 	log := testkit.Logger(w.t).With("process", name)
 	return startActor(w.t, name, func(ctx context.Context) error {
+		if err := free(config.Listen, config.OpsListen); err != nil {
+			return err
+		}
 		x, err := exposer.New(config, exposer.Deps{Clock: w.clock, Logger: log, Backoff: client.Backoff{Min: 20 * time.Millisecond, Max: 500 * time.Millisecond}})
 		if err != nil {
 			return fmt.Errorf("start: %w", err)

@@ -61,11 +61,14 @@
 {{- fail "push.destinationURL is empty: give the URL that takes the samples, with its path" -}}
 {{- end -}}
 {{- $monitoring := .Values.monitoring -}}
-{{- if and $monitoring.replay.kind .Values.exposer.settings.WEIR_EXPOSER_WEB_CONFIG_FILE (not $monitoring.replay.tlsConfig) (not $monitoring.replay.basicAuth) -}}
+{{- if and $monitoring.replay.kind .Values.exposer.settings.WEIR_EXPOSER_WEB_CONFIG_FILE (eq $monitoring.replay.scheme "http") (not $monitoring.replay.basicAuth) -}}
 {{- fail "exposer.settings.WEIR_EXPOSER_WEB_CONFIG_FILE: the scrape of monitoring.replay.kind has neither TLS nor credentials; set monitoring.replay.scheme, tlsConfig and basicAuth as the file demands" -}}
 {{- end -}}
 {{- if and $monitoring.counters.enabled (eq (toString .Values.exposer.settings.WEIR_EXPOSER_COUNTERS) "false") -}}
 {{- fail "exposer.settings.WEIR_EXPOSER_COUNTERS is false and monitoring.counters.enabled is true: set the latter to false too" -}}
+{{- end -}}
+{{- if and $ha $monitoring.counters.enabled (eq $monitoring.replay.kind "ServiceMonitor") -}}
+{{- fail "monitoring.counters.enabled is true and monitoring.replay.kind is ServiceMonitor, which scrapes each exposer by itself: samples of one counter from two clocks look like resets. Set replay.kind to ScrapeConfig, or counters.enabled to false" -}}
 {{- end -}}
 {{- $_ := include "weir.replayHours" . -}}
 {{- $ours := dict
@@ -121,7 +124,7 @@
 {{- if ne (empty $size) (empty $wanted) -}}
 {{- fail (printf "store.sqlite.existingClaim was set or removed, which Kubernetes refuses for the StatefulSet %s. %s" $name $again) -}}
 {{- end -}}
-{{- if and $size (ne $size $wanted) -}}
+{{- if and $size (ne (include "weir.bytes" $size) (include "weir.bytes" $wanted)) -}}
 {{- fail (printf "store.sqlite.size is %s and the StatefulSet %s has %s, which Kubernetes does not change. Set %s again; or, if the storage class can grow volumes: kubectl -n %s patch pvc data-%s-0 -p '{\"spec\":{\"resources\":{\"requests\":{\"storage\":\"%s\"}}}}', %s" $wanted $name $size $size $ns $name $wanted $again) -}}
 {{- end -}}
 {{- end -}}

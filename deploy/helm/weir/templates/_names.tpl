@@ -70,3 +70,14 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- define "weir.exposerAddress" -}}
 {{ include "weir.fullname" . }}-exposer.{{ .Release.Namespace }}.svc:{{ int .Values.exposer.service.port }}
 {{- end -}}
+
+{{/* The Service of the operations port of exposers. */}}
+{{- define "weir.exposerOps" -}}
+{{ include "weir.fullname" . }}-exposer{{ if ne .Values.exposer.service.type "ClusterIP" }}-ops{{ end }}
+{{- end }}
+
+{{/* The port of Postgres that collectors may reach: of the policy, else of the store. */}}
+{{- define "weir.postgresPort" -}}
+{{- $own := ternary .Values.store.postgres.port 5432 (ne .Values.store.postgres.host "") -}}
+{{- int (default $own .Values.networkPolicy.postgresPort) -}}
+{{- end }}

@@ -142,10 +142,14 @@ readinessProbe:
 
 {{/* 90 % of a memory limit such as 512Mi, in the form that Go reads. */}}
 {{- define "weir.goMemLimit" -}}
-{{- $units := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "k" 1000 "M" 1000000 "G" 1000000000 "" 1 -}}
+{{- printf "%dMiB" (div (div (mul (int64 (include "weir.bytes" .)) 9) 10) 1048576) -}}
+{{- end -}}
+
+{{/* A quantity in bytes: Kubernetes stores 1024Gi as 1Ti. */}}
+{{- define "weir.bytes" -}}
+{{- $units := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "" 1 -}}
 {{- $unit := regexFind "[A-Za-z]*$" . -}}
-{{- $bytes := mul (int64 (trimSuffix $unit .)) (get $units $unit) -}}
-{{- printf "%dMiB" (div (div (mul $bytes 9) 10) 1048576) -}}
+{{- mul (int64 (trimSuffix $unit .)) (get $units $unit) -}}
 {{- end -}}
 
 {{/* One key of a Secret as the file FOLDER/KEY. The whole volume is mounted, since

@@ -237,3 +237,22 @@ func TestSizesOfStatistics(t *testing.T) {
 		t.Errorf("averages can be collected at %v", d.Sizes)
 	}
 }
+
+// A level that is a statistic is the sum of the joined rows, as it is stored: what settling compares
+// readings with, and what a new leader restores.
+func TestLevelOfStatistics(t *testing.T) {
+	text := strings.Replace(latency, "level: cloudflare_zone_latency_requests\n", "level: cloudflare_zone_latency_longest\n", 1)
+	text = strings.Replace(text, "{name: cloudflare_zone_latency_longest_seconds, help: Duration., unit: seconds, labels: [], additive: false}", "{name: cloudflare_zone_latency_longest, help: Size., labels: [host], additive: false}", 1)
+	text = strings.Replace(text, "{family: cloudflare_zone_latency_longest_seconds, field: max.durationUs, join: max, scale: us}", "{family: cloudflare_zone_latency_longest, field: max.size, join: max, labels: {host: host}}", 1)
+	d := load(t, text, Options{}).Find("latency_1h")
+	group := func(host, path, size string) string {
+		return `{"dimensions":{"datetimeHour":"2026-11-22T10:00:00Z","host":"` + host + `","score":1,"path":"` + path + `"},"count":1,"sum":{"bits":8},"avg":{"durationMs":1},"max":{"size":` + size + `}}`
+	}
+	got, err := d.Fold(&d.Variants[0], bucket.Window{Start: at10(0), End: at10(60)}, groups(t, "["+group("a", "/x", "7")+","+group("a", "/y", "40")+","+group("b", "/x", "2")+"]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got[0].Level != 42 {
+		t.Errorf("level is %v, want 42, the sum of 40 and 2", got[0].Level)
+	}
+}

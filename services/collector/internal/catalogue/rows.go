@@ -20,15 +20,6 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 	if win.samples > 0 {
 		out.SampleInterval = win.events / win.samples
 	}
-	if f.level >= 0 {
-		var sum amount
-		for i := range win.tables[f.level].rows {
-			if err := sum.add(win.tables[f.level].rows[i].sum); err != nil {
-				return Folded{}, err
-			}
-		}
-		out.Level = sum.value()
-	}
 	feeds := make([]*measure, len(f.d.Families))
 	for i := range f.measures {
 		m := &f.measures[i]
@@ -38,6 +29,15 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 				m.joinRow(r)
 			}
 		}
+	}
+	if f.level >= 0 {
+		var sum amount
+		for i := range win.tables[f.level].rows {
+			if err := sum.add(win.tables[f.level].rows[i].sum); err != nil {
+				return Folded{}, err
+			}
+		}
+		out.Level = sum.value()
 	}
 	for i := range f.d.Families {
 		family := &f.d.Families[i]

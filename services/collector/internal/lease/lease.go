@@ -172,7 +172,7 @@ func severity(ctx context.Context, err error) slog.Level {
 
 // transient reports whether an error occurs now and then in a healthy system.
 func transient(err error) bool {
-	for _, kind := range []error{store.ErrUnavailable, store.ErrConflict, store.ErrDuplicate, store.ErrDeposed, errUntrusted} {
+	for _, kind := range []error{store.ErrUnavailable, store.ErrConflict, store.ErrLate, store.ErrDuplicate, store.ErrDeposed, errUntrusted} {
 		if errors.Is(err, kind) {
 			return true
 		}

@@ -125,8 +125,9 @@ type chunk struct {
 	Data []byte `json:"data"`
 }
 
-// sets are the prefixes of the chunks' keys.
-var sets = [2]string{"a", "b"}
+// sets are the prefixes of the chunks' keys. A release that counts by other rules and does not
+// look at their version must not know them, so that it begins anew: rules 1 had a and b.
+var sets = [2]string{"c", "d"}
 
 func chunkKey(set string, n int) string { return fmt.Sprintf("%s/%06d", set, n) }
 
@@ -194,12 +195,12 @@ func readHeader(ctx context.Context, from RecordReader) (h head, at bucket.Posit
 	if err := json.Unmarshal(is, &h); err != nil {
 		return h, at, fmt.Errorf("%w: the header: %w", ErrUnusable, err)
 	}
+	if h.Epoch != "" && h.Rules != counter.Rules {
+		return h, at, fmt.Errorf("%w: %w: version %d; this release counts by version %d", ErrUnusable, errRules, h.Rules, counter.Rules)
+	}
 	chain, err := hex.DecodeString(h.Chain)
 	if err != nil || len(chain) != len(at.Chain) || h.Epoch == "" || !slices.Contains(sets[:], h.Set) || h.Began.IsZero() || h.Settled.IsZero() {
 		return h, at, fmt.Errorf("%w: the header is %s", ErrUnusable, is)
-	}
-	if h.Rules != counter.Rules {
-		return h, at, fmt.Errorf("%w: %w: version %d; this release counts by version %d", ErrUnusable, errRules, h.Rules, counter.Rules)
 	}
 	return h, bucket.Position{Revision: h.Revision, Chain: bucket.Chain(chain)}, nil
 }

@@ -221,13 +221,13 @@ func TestTotalsThatCannotBeUsed(t *testing.T) {
 	}{
 		"none": {func(r *rig) {
 			record("header", "")(r)
-			record("b/000000", "")(r)
+			record("d/000000", "")(r)
 		}, totals.ErrNone, "", totals.None},
 		"no header":       {record("header", ""), totals.ErrUnusable, "the header is missing, of 1 chunks", totals.Damaged},
 		"header":          {record("header", `{}`), totals.ErrUnusable, "the header is {}", totals.Damaged},
-		"a missing chunk": {record("b/000000", ""), totals.ErrUnusable, "chunk b/000000 of 1 is missing", totals.Damaged},
-		"a damaged chunk": {record("b/000000", `{"data":"AAAA"}`), totals.ErrUnusable, "chunk 0", totals.Damaged},
-		"no gzip":         {record("b/000000", `{"data":7}`), totals.ErrUnusable, "chunk b/000000", totals.Damaged},
+		"a missing chunk": {record("d/000000", ""), totals.ErrUnusable, "chunk d/000000 of 1 is missing", totals.Damaged},
+		"a damaged chunk": {record("d/000000", `{"data":"AAAA"}`), totals.ErrUnusable, "chunk 0", totals.Damaged},
+		"no gzip":         {record("d/000000", `{"data":7}`), totals.ErrUnusable, "chunk d/000000", totals.Damaged},
 		"other rules": {func(r *rig) {
 			records, err := r.s.Records(r.t.Context(), totals.KindHeader)
 			if err != nil || len(records) != 1 {

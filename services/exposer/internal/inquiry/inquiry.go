@@ -33,8 +33,9 @@ type Collector interface {
 const (
 	// fresh is how long an answer, or an error, is used before the question is asked again.
 	fresh = 10 * time.Second
-	// patience and coveragePatience are how long a reader waits for an answer.
-	patience         = 5 * time.Second
+	// patience and coveragePatience are how long a collector has for an answer. What it says
+	// about itself takes seconds where the store has tens of millions of buckets.
+	patience         = 20 * time.Second
 	coveragePatience = 10 * time.Second
 	// pause is the shortest time from one question about coverage to the next: each is
 	// about other zones, and costs the store a scan.
@@ -123,12 +124,15 @@ func (d *Desk) Coverage(ctx context.Context, scopes []*bucketv1.ScopeInfo, datas
 	if dataset != "" {
 		req.Filter.Datasets = []string{dataset}
 	}
-	ctx, cancel := context.WithTimeout(ctx, coveragePatience)
+	waiting, cancel := context.WithTimeout(ctx, coveragePatience)
 	defer cancel()
-	got, at, err := d.topic(key).get(ctx, d.now, func(ctx context.Context) (*bucketv1.GetCoverageResponse, error) {
-		if err := d.rest(ctx); err != nil {
+	got, at, err := d.topic(key).get(waiting, d.now, func(waiting context.Context) (*bucketv1.GetCoverageResponse, error) {
+		if err := d.rest(waiting); err != nil {
 			return nil, err
 		}
+		// The time of the collector begins when it is asked, however long the reader has waited.
+		ctx, cancel := context.WithTimeout(ctx, coveragePatience)
+		defer cancel()
 		began := time.Now()
 		m, err := d.from.GetCoverage(ctx, req, grpc.MaxCallRecvMsgSize(maxMessage))
 		d.tire(max(pause, time.Since(began)))
@@ -237,7 +241,7 @@ func (q *question[T]) get(ctx context.Context, now func() time.Time, ask func(co
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	// A reader that left, or that only waited, says nothing about the collector.
-	if errors.Is(err, errBusy) || err != nil && errors.Is(ctx.Err(), context.Canceled) {
+	if errors.Is(err, errBusy) || err != nil && (errors.Is(ctx.Err(), context.Canceled) || status.Code(err) == codes.Canceled) {
 		return q.value, q.at, errBusy
 	}
 	q.tried, q.err = time.Now(), err

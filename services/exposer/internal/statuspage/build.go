@@ -28,6 +28,9 @@ type Selection struct {
 // error wraps [ErrNoPage] and names the parameter.
 func Select(now time.Time, q Query, e Exposer, a Answer) (Selection, error) {
 	s := Selection{Range: rangeOf(now, q, e, a)}
+	if a.Scopes != nil && q.Dataset != "" && !slices.ContainsFunc(a.Datasets, func(d *bucketv1.DatasetVersion) bool { return d.GetDataset() == q.Dataset }) {
+		return s, fmt.Errorf("%w: parameter dataset is %s; it must be one of %s", ErrNoPage, clip(q.Dataset), strings.Join(ids(a.Datasets), ", "))
+	}
 	if q.ID != "" || q.Zone != "" {
 		if one := find(q, a.Scopes); one != nil {
 			s.Scopes, s.Matches = []*bucketv1.ScopeInfo{one}, 1
@@ -38,9 +41,6 @@ func Select(now time.Time, q Query, e Exposer, a Answer) (Selection, error) {
 	if a.Scopes == nil { // not known: nothing can be said about the query
 		s.Pages = q.Page
 		return s, nil
-	}
-	if q.Dataset != "" && !slices.ContainsFunc(a.Datasets, func(d *bucketv1.DatasetVersion) bool { return d.GetDataset() == q.Dataset }) {
-		return s, fmt.Errorf("%w: parameter dataset is %s; it must be one of %s", ErrNoPage, clip(q.Dataset), strings.Join(ids(a.Datasets), ", "))
 	}
 	var all []*bucketv1.ScopeInfo
 	for _, sc := range a.Scopes {

@@ -68,14 +68,17 @@ func TestAttention(t *testing.T) {
 		"late":          {func(in *Input) { in.Answer.Status.Datasets[0].CompleteUntilUnixSeconds = at(60) }, "DATASET_LATE"},
 		"ahead":         {func(in *Input) { in.Answer.Status.Datasets[0].CompleteUntilUnixSeconds = at(-60) }, "DATASET_UNKNOWN"},
 		"no figure":     {func(in *Input) { in.Answer.Status.Datasets[0].CompleteUntilUnixSeconds = 0 }, "DATASET_UNKNOWN"},
-		"no definition": {func(in *Input) { in.Answer.Datasets = nil }, "DATASET_UNKNOWN"},
-		"idle":          {func(in *Input) { in.Answer.Status.Datasets[0].ScopesActive = 0 }, ""},
-		"problem":       {func(in *Input) { in.Answer.Status.Problems = []*bucketv1.Problem{{Code: "NO_ZONES"}} }, "PROBLEMS"},
-		"stale":         {func(in *Input) { *in.Exposer.LagSeconds = 300 }, "STREAM_STALE"},
-		"not ready":     {func(in *Input) { in.Exposer.NotReady = "x" }, "NOT_READY"},
-		"503":           {func(in *Input) { in.Exposer.Refused, in.Exposer.Counters = "x", "y" }, "METRICS_REFUSED COUNTERS_REFUSED"},
-		"unserved":      {func(in *Input) { in.Exposer.Datasets = map[string]Replay{"http_5m": {Unserved: 3}} }, "UNSERVED"},
-		"no coverage":   {func(in *Input) { in.Coverage = Coverage{Err: errors.New("busy")} }, "COVERAGE_UNKNOWN"},
+		"no definition": {func(in *Input) { in.Answer.Datasets = nil }, "SCOPES DATASET_UNKNOWN"},
+		"lost": {func(in *Input) {
+			in.Coverage.Response.Coverages[0].Ranges[0].State = bucketv1.CoverageState_COVERAGE_STATE_LOST
+		}, "SCOPES"},
+		"idle":        {func(in *Input) { in.Answer.Status.Datasets[0].ScopesActive = 0 }, ""},
+		"problem":     {func(in *Input) { in.Answer.Status.Problems = []*bucketv1.Problem{{Code: "NO_ZONES"}} }, "PROBLEMS"},
+		"stale":       {func(in *Input) { *in.Exposer.LagSeconds = 300 }, "STREAM_STALE"},
+		"not ready":   {func(in *Input) { in.Exposer.NotReady = "x" }, "NOT_READY"},
+		"503":         {func(in *Input) { in.Exposer.Refused, in.Exposer.Counters = "x", "y" }, "METRICS_REFUSED COUNTERS_REFUSED"},
+		"unserved":    {func(in *Input) { in.Exposer.Datasets = map[string]Replay{"http_5m": {Unserved: 3}} }, "UNSERVED"},
+		"no coverage": {func(in *Input) { in.Coverage = Coverage{Err: errors.New("busy")} }, "COVERAGE_UNKNOWN"},
 	} {
 		in := healthy()
 		test.change(&in)

@@ -119,7 +119,7 @@ type Account struct{ ID, Name string }
 // Attention is one thing to look at.
 type Attention struct {
 	// Code is stable: COLLECTOR_AWAY, NO_LEADER, STREAM_STALE, NOT_READY, METRICS_REFUSED,
-	// COUNTERS_REFUSED, DATASET_LATE, DATASET_UNKNOWN, UNSERVED, COVERAGE_UNKNOWN, PROBLEMS.
+	// COUNTERS_REFUSED, DATASET_LATE, DATASET_UNKNOWN, UNSERVED, COVERAGE_UNKNOWN, SCOPES, PROBLEMS.
 	Code string `json:"code"`
 	// Text is for people.
 	Text string `json:"text"`

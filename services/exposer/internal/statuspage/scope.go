@@ -49,7 +49,7 @@ func (b *builder) scope(sc *bucketv1.ScopeInfo, problems []Problem) Scope {
 			out.Series = append(out.Series, b.series(id, sc, entitled[id]))
 		}
 	}
-	out.judge(means)
+	out.judge(means, entitled)
 	return out
 }
 
@@ -175,17 +175,19 @@ func reasonsIn(s State, pieces []Piece) string {
 }
 
 // judge answers why a scope is not collected, or what is wrong with what is.
-func (s *Scope) judge(means string) {
+func (s *Scope) judge(means string, entitled map[string]*bucketv1.Entitlement) {
 	var attention []string
-	refused, allowed := map[string][]string{}, 0 // datasets by reason
+	refused, allowed := map[string][]string{}, 0 // datasets by reason, also those that are not shown
+	for _, id := range slices.Sorted(maps.Keys(entitled)) {
+		switch e := entitled[id]; {
+		case e.GetVariant() != "":
+			allowed++
+		case e.GetReason() != "":
+			refused[e.GetReason()] = append(refused[e.GetReason()], id)
+		}
+	}
 	for i := range s.Series {
 		one := &s.Series[i]
-		switch {
-		case one.Variant != "":
-			allowed++
-		case one.Refused != "":
-			refused[one.Refused] = append(refused[one.Refused], one.Dataset)
-		}
 		if one.State.Attention() {
 			attention = append(attention, one.Dataset+" ("+one.Words+")")
 		}
@@ -205,7 +207,7 @@ func (s *Scope) judge(means string) {
 	case len(attention) > 0:
 		s.Verdict = fmt.Sprintf("Collected, and something needs attention: %s.", strings.Join(attention, "; "))
 	default:
-		s.Verdict = fmt.Sprintf("Collected: %d of %d datasets, and nothing is missing in this range.", allowed, len(s.Series))
+		s.Verdict = fmt.Sprintf("Collected: %d of %d datasets, and nothing is missing in this range.", allowed, len(entitled))
 	}
 	for _, p := range s.Problems {
 		s.Verdict += fmt.Sprintf(" %s: %s.", p.Code, p.Message)
@@ -230,6 +232,17 @@ func (p *Page) attention(some bool) []Attention {
 	if c.Known && c.Error == "" && some && p.Coverage.Error != "" {
 		add("COVERAGE_UNKNOWN", "inspecting-coverage", "The collector did not say what is covered (%s).", p.Coverage.Error)
 	}
+	if p.Coverage.Error == "" {
+		trouble := 0
+		for i := range p.Scopes {
+			if p.Scopes[i].Attention {
+				trouble++
+			}
+		}
+		if trouble > 0 {
+			add("SCOPES", "inspecting-coverage", "%s of this page: the rows below say what.", plural(trouble, "zone or account", "zones or accounts"))
+		}
+	}
 	if e.NotReady != "" {
 		add("NOT_READY", "health-and-readiness", "This exposer is not ready: %s.", e.NotReady)
 	}
@@ -243,7 +256,7 @@ func (p *Page) attention(some bool) []Attention {
 		add("COUNTERS_REFUSED", "weircountersunavailable", "/counters answers 503: %s", e.Counters)
 	}
 	if n := len(p.Problems); n > 0 {
-		add("PROBLEMS", "problems", "The collector reports %s.", plural(n, "problem"))
+		add("PROBLEMS", "problems", "The collector reports %s.", plural(n, "problem", "problems"))
 	}
 	for i := range p.Datasets {
 		d := &p.Datasets[i]
@@ -254,7 +267,7 @@ func (p *Page) attention(some bool) []Attention {
 			add("DATASET_UNKNOWN", "stream-time-and-complete-until", "It is not known whether %s is complete.", d.ID)
 		}
 		if d.Replay != nil && d.Replay.Unserved > 0 {
-			add("UNSERVED", "weirunserved", "%s of %s became final when they were too old for /metrics.", plural(d.Replay.Unserved, "bucket"), d.ID)
+			add("UNSERVED", "weirunserved", "%s of %s became final when they were too old for /metrics, since this exposer was started. A backfill brings them into Prometheus; this line stays.", plural(d.Replay.Unserved, "bucket", "buckets"), d.ID)
 		}
 	}
 	return out
@@ -264,11 +277,11 @@ func (p *Page) attention(some bool) []Attention {
 // less than a minute old.
 const StreamStale = 2 * time.Minute
 
-func plural(n int, what string) string {
-	if n != 1 {
-		what += "s"
+func plural(n int, one, several string) string {
+	if n == 1 {
+		return "1 " + one
 	}
-	return fmt.Sprintf("%d %s", n, what)
+	return fmt.Sprintf("%d %s", n, several)
 }
 
 // Ago is a number of seconds for people: "45 s", "12 min", "3 h 20 min", "4 d 2 h".

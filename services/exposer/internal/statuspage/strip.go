@@ -230,16 +230,15 @@ func cells(r Range, pieces []Piece) []State {
 // count returns the number of windows in each state. A window at the border of the range
 // counts if at least a part of it is inside.
 func count(pieces []Piece, size time.Duration) map[State]int64 {
-	out := map[State]int64{}
+	out, under := map[State]int64{}, int64(0) // under: final windows that are shown as something else
 	for i := range pieces {
 		p := &pieces[i]
 		w := bucket.Window{Start: p.window.Start.Floor(size), End: p.window.End.Ceil(size)}
-		if !p.overlay {
-			out[p.State] += int64(w.Len() / size)
-			continue
-		}
 		out[p.State] += int64(w.Len() / size)
-		out[Final] = max(0, out[Final]-int64(w.Len()/size))
+		if p.overlay {
+			under += int64(w.Len() / size)
+		}
 	}
+	out[Final] = max(0, out[Final]-under)
 	return out
 }

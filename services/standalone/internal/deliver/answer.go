@@ -25,8 +25,12 @@ func (e *AnswerError) Error() string {
 	return fmt.Sprintf("the receiver answered with %d and %s (content type %q): %s", e.Status, what, e.Type, e.Text)
 }
 
-// page reports whether a response is one for people.
+// page reports whether a response is one for people. Frameworks name HTML as the type of
+// responses without a body, too.
 func page(contentType, text string) bool {
+	if strings.TrimSpace(text) == "" {
+		return false
+	}
 	switch kind, _, _ := mime.ParseMediaType(contentType); kind {
 	case "text/html", "application/xhtml+xml":
 		return true
@@ -34,11 +38,10 @@ func page(contentType, text string) bool {
 	return strings.HasPrefix(http.DetectContentType([]byte(text)), "text/html")
 }
 
-// acknowledged returns an error for a response of 2xx that is an HTML page. 204 has no content,
-// whatever its header says.
+// acknowledged returns an error for a response of 2xx that is an HTML page.
 func (a *answer) acknowledged() error {
 	kind := a.header.Get("Content-Type")
-	if a.status == http.StatusNoContent || !page(kind, a.text) {
+	if !page(kind, a.text) {
 		return nil
 	}
 	return &AnswerError{Status: a.status, Type: kind, Text: clip(strings.TrimSpace(a.text))}

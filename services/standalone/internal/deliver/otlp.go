@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
@@ -115,20 +116,30 @@ func (*OTLP) told(a *answer) (*collectorpb.ExportMetricsServiceResponse, error) 
 	m := &collectorpb.ExportMetricsServiceResponse{}
 	text, kind := strings.TrimSpace(a.text), a.header.Get("Content-Type")
 	media, _, _ := mime.ParseMediaType(kind)
+	binary := strings.Contains(media, "protobuf") || media == "application/octet-stream" || kind == ""
 	switch {
-	case page(kind, a.text) && a.status != http.StatusNoContent:
 	case a.text == "":
 		return m, nil
-	case strings.HasPrefix(text, "{"):
-		if protojson.Unmarshal([]byte(text), m) == nil {
-			return m, nil
-		}
-	case strings.Contains(media, "protobuf"), media == "application/octet-stream", kind == "":
-		if proto.Unmarshal([]byte(a.text), m) == nil {
+	case page(kind, a.text):
+	case binary && proto.Unmarshal([]byte(a.text), m) == nil: // its first byte may be a brace's
+		return m, nil
+	case exported(text):
+		if (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal([]byte(text), m) == nil {
 			return m, nil
 		}
 	}
 	return nil, &AnswerError{Status: a.status, Type: kind, Text: clip(text), Once: true}
+}
+
+// exported reports whether a text is the response of OTLP in JSON. It may have more fields, but an
+// object of others alone is the answer of something else.
+func exported(text string) bool {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal([]byte(text), &fields) != nil || fields == nil {
+		return false
+	}
+	_, partial := fields["partialSuccess"]
+	return partial || len(fields) == 0
 }
 
 // encode makes the message, with one metric for each family.
