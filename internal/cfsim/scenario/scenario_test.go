@@ -103,30 +103,31 @@ func TestAnEmptyScenarioHasTheDemosToken(t *testing.T) {
 }
 
 func TestMistakesAreNamed(t *testing.T) {
-	for text, want := range map[string]string{
-		"zones: [{nam: a.example}]":                                               `nam`,
-		"seed: -1":                                                                `seed`,
-		"clock: {speed: 60}":                                                      `speed 60 must`,
-		"accounts: [{products: some}]":                                            `products "some" must be all, none`,
-		"accounts: [{name: A, products: {r3: 1}}]":                                `account A: product "r3" must be one of`,
-		"accounts: [{name: A, products: {r2: 0}}]":                                `product r2: 0 must be 1 or more`,
-		"accounts: [{name: A, products: {r2: 90000}}]":                            `product r2: 90000 things`,
-		"accounts: [{name: A, plan: gold}]":                                       `plan "gold" must be`,
-		"accounts: [{plan: pro}]":                                                 `account 1 has no name`,
-		"accounts: [{name: A, workers: [{name: s, failing: 200%}]}]":              `share "200%" must be`,
-		"zones: [{name: a.example, account: B}]":                                  `zone a.example: account "B" is not in the scenario`,
-		"accounts: [{name: A}]\nzones: [{name: a.example, account: A, count: 2}]": `the name must have {n} in it`,
-		"accounts: [{name: A}]\nzones: [{name: 'a{n}.example', account: A, count: 200000}]":                   `count 200000 must be`,
-		"accounts: [{name: A}]\nzones: [{name: a.example, account: A, plan: pro, plans: [free]}]":             `must have plan or plans, not both`,
-		"accounts: [{name: A}]\nzones: [{name: a.test, account: A}]":                                          `must end in .example`,
-		"accounts: [{name: A}]\nzones: [{name: a.example, account: A, events: [{at: 2026-01-01T00:00:00Z}]}]": `makes 0 changes, want one`,
-		"tokens: [{user: u}]":                                                          `a token has no secret`,
-		"tokens: [{secret: s, zones: [b.example]}]":                                    `zone "b.example" is not in the scenario`,
-		"tokens: [{secret: s, permissions: [everything]}]":                             `permission "everything" must be one of`,
-		"faults: [{kind: earthquake}]":                                                 `fault kind "earthquake" is unknown`,
-		"faults: [{kind: html, zone: b.example}]":                                      `fault html: zone "b.example" is not in the scenario`,
-		"seed: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1": `nests deeper`,
+	for _, tc := range []struct{ text, want string }{
+		{"zones: [{nam: a.example}]", `nam`},
+		{"seed: -1", `seed`},
+		{"clock: {speed: 60}", `speed 60 must`},
+		{"accounts: [{products: some}]", `products "some" must be all, none`},
+		{"accounts: [{name: A, products: {r3: 1}}]", `account A: product "r3" must be one of`},
+		{"accounts: [{name: A, products: {r2: 0}}]", `product r2: 0 must be 1 or more`},
+		{"accounts: [{name: A, products: {r2: 90000}}]", `product r2: 90000 things`},
+		{"accounts: [{name: A, plan: gold}]", `plan "gold" must be`},
+		{"accounts: [{plan: pro}]", `account 1 has no name`},
+		{"accounts: [{name: A, workers: [{name: s, failing: 200%}]}]", `share "200%" must be`},
+		{"zones: [{name: a.example, account: B}]", `zone a.example: account "B" is not in the scenario`},
+		{"accounts: [{name: A}]\nzones: [{name: a.example, account: A, count: 2}]", `the name must have {n} in it`},
+		{"accounts: [{name: A}]\nzones: [{name: 'a{n}.example', account: A, count: 200000}]", `count 200000 must be`},
+		{"accounts: [{name: A}]\nzones: [{name: a.example, account: A, plan: pro, plans: [free]}]", `must have plan or plans, not both`},
+		{"accounts: [{name: A}]\nzones: [{name: a.test, account: A}]", `must end in .example`},
+		{"accounts: [{name: A}]\nzones: [{name: a.example, account: A, events: [{at: 2026-01-01T00:00:00Z}]}]", `makes 0 changes, want one`},
+		{"tokens: [{user: u}]", `a token has no secret`},
+		{"tokens: [{secret: s, zones: [b.example]}]", `zone "b.example" is not in the scenario`},
+		{"tokens: [{secret: s, permissions: [everything]}]", `permission "everything" must be one of`},
+		{"faults: [{kind: earthquake}]", `fault kind "earthquake" is unknown`},
+		{"faults: [{kind: html, zone: b.example}]", `fault html: zone "b.example" is not in the scenario`},
+		{"seed: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1", `nests deeper`},
 	} {
+		text, want := tc.text, tc.want
 		if _, err := scenario.Read([]byte(text), clock.System()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: the error is %v; want %q in it", text, err, want)
 		}
