@@ -27,7 +27,7 @@ type counters struct {
 	given int // buckets of the mirror
 	epoch string
 	last  map[string]map[string]float64 // by exposer and series
-	// skewed is when a clock was last seen to be wrong.
+	// skewed is the latest time that a wrong clock has shown.
 	skewed time.Time
 
 	pages, values, refused int
@@ -46,12 +46,14 @@ func (c *counters) moments(end time.Duration) (at []time.Duration) {
 }
 
 // calm reports whether the rule holds without exception: all clocks have been right for a
-// while (a page is of the time that a leader has said, if that is later), and no stored row
-// was changed behind everybody's back.
+// while, also since the time that one of them was ahead (a page is of the time that a leader
+// has said, if that is later), and no stored row was changed behind everybody's back.
 func (c *counters) calm() bool {
 	for _, p := range c.w.processes {
-		if p.clock.off.Load() != 0 {
-			c.skewed = time.Now()
+		if off := time.Duration(p.clock.off.Load()); off != 0 {
+			if shown := time.Now().Add(max(0, off)); shown.After(c.skewed) {
+				c.skewed = shown
+			}
 		}
 	}
 	return time.Since(c.skewed) > 15*time.Minute && c.w.prometheus.mirror.damaged.IsZero()
