@@ -62,6 +62,7 @@ func (c *counters) calm() bool {
 // look asks both exposers.
 func (c *counters) look(atTheEnd bool) {
 	c.w.prometheus.mirror.update(context.Background())
+	calm := c.calm() // also where nobody answers
 	for _, name := range exposers {
 		asked := time.Now()
 		got, epoch, began, ok := c.fetch(name)
@@ -72,7 +73,7 @@ func (c *counters) look(atTheEnd bool) {
 			continue
 		}
 		c.pages++
-		if !c.calm() {
+		if !calm {
 			continue
 		}
 		if c.epoch == "" {
