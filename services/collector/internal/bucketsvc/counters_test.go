@@ -201,7 +201,7 @@ func TestANewEpochEndsStreams(t *testing.T) {
 // A stream that goes on from a point says in which epoch its reader counts, and ends if there is
 // another one by then. Readers that count by other rules are refused (G10).
 func TestCountersOfAnotherEpochOrOtherRules(t *testing.T) {
-	r := newRig(t, bucketsvc.Limits{Epoch: time.Millisecond})
+	r := newRig(t, bucketsvc.Limits{})
 	r.beginEpoch(t, "first")
 	rpc := bucketv1.NewBucketServiceClient(r.conn)
 	watch := func(req *bucketv1.WatchBucketsRequest, until func(*bucketv1.WatchBucketsResponse) bool) error {

@@ -42,10 +42,10 @@ func (s *Server) watch(ctx context.Context, req *bucketv1.WatchBucketsRequest, o
 			return badRequest("resume: %v", err)
 		}
 		if epoch := req.GetCounterEpoch(); epoch != "" {
-			same = func() error { return s.sameEpoch(ctx, epoch) }
-			if err := same(); err != nil {
+			if err := s.epochIs(ctx, epoch); err != nil {
 				return err
 			}
+			same = func() error { return s.sameEpoch(ctx, epoch) }
 		}
 		var set store.Settings
 		cursor, set, err = s.c.Feed.Open(ctx, id, at, filter)
@@ -207,7 +207,7 @@ func (s *Server) snapshot(ctx context.Context, req *bucketv1.SnapshotRequest, fi
 }
 
 // sameEpoch fails if counters are in another epoch than a stream's: its reader shows sums that
-// a reader of the new one does not. A store that cannot be read is the feed's business.
+// a reader of the new one does not. Streams share what one of them has read at intervals.
 func (s *Server) sameEpoch(ctx context.Context, epoch string) error {
 	s.epochMu.Lock()
 	now := time.Now() // for an age, not calendar time
@@ -222,6 +222,12 @@ func (s *Server) sameEpoch(ctx context.Context, epoch string) error {
 	}
 	// What another stream has read may be older than this stream: its reader would take the
 	// end for a restore. So it ends only by what the store says now.
+	return s.epochIs(ctx, epoch)
+}
+
+// epochIs fails if the store says now that counters are in another epoch. A store that cannot
+// be read is the feed's business.
+func (s *Server) epochIs(ctx context.Context, epoch string) error {
 	e, err := totals.EpochOf(ctx, s.c.Store)
 	if err != nil {
 		return nil //nolint:nilerr // the feed reports a store that cannot be read
