@@ -146,16 +146,14 @@ func (d *Divider) probe(ctx context.Context, old []Series, v *division) error {
 			at = i
 		}
 	}
-	err := d.Send(ctx, []Series{alone(&old[at], len(old[at].Samples)-1)})
-	var rejected *RejectedError
+	rejected, err := d.try(ctx, []Series{alone(&old[at], len(old[at].Samples)-1)}, v)
 	switch {
-	case errors.As(err, &rejected) && classify(rejected) == TooOld:
+	case err != nil:
+		return err
+	case rejected != nil && classify(rejected) == TooOld:
 		v.old = refusal{old, rejected.Text}
 		return nil
-	case err != nil && rejected == nil:
-		return err
-	case err == nil:
-		v.accept()
+	case rejected == nil:
 		if n := len(old[at].Samples); n > 1 {
 			old[at].Samples = old[at].Samples[:n-1]
 		} else {
@@ -177,20 +175,12 @@ func (d *Divider) part(ctx context.Context, series []Series, v *division) error 
 	if len(series) == 0 {
 		return nil
 	}
-	err := d.Send(ctx, series)
-	var rejected *RejectedError
-	var partial *PartialError
-	switch {
-	case err == nil:
-		v.accept()
-		d.accepted(series)
-		return d.settle(ctx, v)
-	case errors.As(err, &partial):
-		v.accept()
-		d.Refused(series, Partial, partial.Error())
-		return nil
-	case !errors.As(err, &rejected):
+	rejected, err := d.try(ctx, series, v)
+	if err != nil {
 		return err
+	}
+	if rejected == nil {
+		return d.settle(ctx, v)
 	}
 	reason := classify(rejected)
 	if d.Doubt && !v.taken && reason != TooLarge { // what is too large is smaller in halves
@@ -218,6 +208,27 @@ func (d *Divider) part(ctx context.Context, series []Series, v *division) error 
 		return nil
 	}
 	return d.refuse(series, rejected, v)
+}
+
+// try sends series. If the receiver rejects them, the first result says why. Of a partial success
+// it is not known which samples were taken.
+func (d *Divider) try(ctx context.Context, series []Series, v *division) (*RejectedError, error) {
+	err := d.Send(ctx, series)
+	var rejected *RejectedError
+	var partial *PartialError
+	switch {
+	case err == nil:
+		v.accept()
+		d.accepted(series)
+		return nil, nil
+	case errors.As(err, &partial):
+		v.accept()
+		d.Refused(series, Partial, partial.Error())
+		return nil, nil
+	case errors.As(err, &rejected):
+		return rejected, nil
+	}
+	return nil, err
 }
 
 func (v *division) accept() { v.taken, v.open = true, false }

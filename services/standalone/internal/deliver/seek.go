@@ -16,21 +16,8 @@ func (d *Divider) seek(ctx context.Context, series []Series, v *division) (from,
 	for parts := 2; parts <= min(mostParts, len(series)); parts *= 2 {
 		for i := range parts {
 			from, to = i*len(series)/parts, (i+1)*len(series)/parts
-			part := series[from:to:to]
-			err := d.Send(ctx, part)
-			var rejected *RejectedError
-			var partial *PartialError
-			switch {
-			case err == nil:
-				v.accept()
-				d.accepted(part)
-				return from, to, nil
-			case errors.As(err, &partial):
-				v.accept()
-				d.Refused(part, Partial, partial.Error())
-				return from, to, nil
-			case !errors.As(err, &rejected):
-				return 0, 0, err
+			if rejected, err := d.try(ctx, series[from:to:to], v); err != nil || rejected == nil {
+				return from, to, err
 			}
 		}
 	}
@@ -43,20 +30,11 @@ func (d *Divider) settle(ctx context.Context, v *division) error {
 	pending := v.pending
 	v.pending = nil
 	for _, r := range pending {
-		err := d.Send(ctx, r.series)
-		var rejected *RejectedError
-		var partial *PartialError
-		switch {
-		case err == nil:
-			v.accept()
-		case errors.As(err, &partial):
-			v.accept()
-			d.Refused(r.series, Partial, partial.Error())
-		case errors.As(err, &rejected):
-			if err := d.refuse(r.series, rejected, v); err != nil {
-				return err
-			}
-		default:
+		rejected, err := d.try(ctx, r.series, v)
+		if err == nil && rejected != nil {
+			err = d.refuse(r.series, rejected, v)
+		}
+		if err != nil {
 			return err
 		}
 	}
