@@ -60,7 +60,7 @@ type CounterHandler interface {
 	// CounterEpoch and CounterTotals deliver the totals between SnapshotBegin and
 	// SnapshotEnd, after the dataset versions. The point of SnapshotEnd is the revision
 	// of the totals: it may be lower than one that was applied before. An error is like
-	// one of Entry.
+	// one of Entry; [ErrOtherRules] is not a fault of the stream.
 	CounterEpoch(e *bucketv1.CounterEpoch) error
 	CounterTotals(t *bucketv1.CounterTotals) error
 	// Complete delivers the time before which all entries that were committed have been
@@ -229,8 +229,7 @@ func (f *Follower) Run(ctx context.Context, h Handler) error {
 		}
 		v := judge(err)
 		if f.opts.Counters && f.at.snapshot && status.Code(err) == codes.InvalidArgument {
-			// The request has nothing else that could be malformed.
-			v.level, v.message = slog.LevelWarn, "collector does not know these counters; run the same release"
+			v = otherCounters // the request has nothing else that could be malformed
 		}
 		pause := f.conclude(v, err)
 		h.Disconnected(err, pause)

@@ -72,6 +72,9 @@ var (
 	ErrStepBack = errors.New("snapshot is older than the applied revision")
 	// ErrHandler: the handler's Entry returned an error, which is wrapped too.
 	ErrHandler = errors.New("handler rejected an entry")
+	// ErrOtherRules: the server counts by rules that the handler does not know. The
+	// handler's CounterEpoch returns it; ErrHandler wraps it.
+	ErrOtherRules = errors.New("the collector counts by other rules")
 
 	// errRecognised ends a probe: the server has the applied point, so its snapshot
 	// will no longer step back.
@@ -110,11 +113,16 @@ type verdict struct {
 	message string
 }
 
+// otherCounters is about a server of a release that counts in another way. It may be upgraded.
+var otherCounters = verdict{next: snapshot, pace: long, broken: true, level: slog.LevelWarn, loud: true, message: "collector does not know these counters; run the same release"}
+
 // judge is the table of errors and what follows them.
 func judge(err error) verdict {
 	switch {
 	case errors.Is(err, ErrContract):
 		return verdict{next: snapshot, broken: true, level: slog.LevelError, loud: true, message: "server violated the API, taking a new snapshot"}
+	case errors.Is(err, ErrOtherRules):
+		return otherCounters
 	case errors.Is(err, ErrHandler):
 		return verdict{next: snapshot, broken: true, level: slog.LevelError, loud: true, message: "handler rejected an entry, taking a new snapshot"}
 	case errors.Is(err, ErrStepBack):

@@ -50,9 +50,6 @@ var _ client.CounterHandler = (*Ingest)(nil)
 // errRestored rejects totals that would make counters step back.
 var errRestored = errors.New("the history of the store has changed, and the totals are of the same epoch as before")
 
-// errRules rejects totals that were counted by other rules.
-var errRules = errors.New("the collector counts by other rules")
-
 // SnapshotBegin implements [client.Handler].
 func (in *Ingest) SnapshotBegin(m *bucketv1.StoreInfo) {
 	in.building, in.whole = newHistory(m.GetStoreId()), false
@@ -74,7 +71,7 @@ func (in *Ingest) CounterEpoch(m *bucketv1.CounterEpoch) error {
 		return err
 	}
 	if e.Rules != counter.Rules {
-		return fmt.Errorf("%w: epoch %s is of version %d, and this exposer counts by version %d", errRules, e.ID, e.Rules, counter.Rules)
+		return fmt.Errorf("%w: epoch %s is of version %d, and this exposer counts by version %d", client.ErrOtherRules, e.ID, e.Rules, counter.Rules)
 	}
 	if in.building.begin(e); in.building.id == in.ended {
 		return fmt.Errorf("%w (%s): %s", errRestored, e.ID, restored.text)
@@ -165,7 +162,7 @@ func (in *Ingest) Disconnected(err error, _ time.Duration) {
 	switch reason := client.Reason(err); {
 	case errors.Is(err, errRestored):
 		why = restored
-	case errors.Is(err, errRules):
+	case errors.Is(err, client.ErrOtherRules):
 		why = unsupported
 	case reason == client.ReasonNoCounters:
 		why = noCounters
