@@ -1,5 +1,7 @@
 package compat
 
+import "strings"
+
 // The labels that lablabs/cloudflare-exporter writes in a way of its own. An account of zones
 // and of Workers is in lower case with "-" for spaces; of R2 it is as it is; of Logpush it is the
 // id.
@@ -27,17 +29,11 @@ func same(name string) Label { return Label{Name: name, From: name} }
 
 // percentileOf is how they name a quantile: P50 for 0.5, and P999 for 0.999.
 func percentileOf(quantile string) string {
-	switch quantile {
-	case "0.5":
-		return "P50"
-	case "0.75":
-		return "P75"
-	case "0.99":
-		return "P99"
-	case "0.999":
-		return "P999"
+	digits, decimal := strings.CutPrefix(quantile, "0.")
+	if !decimal {
+		return quantile
 	}
-	return quantile
+	return "P" + digits + strings.Repeat("0", max(0, 2-len(digits)))
 }
 
 // failed are the Logpush attempts that failed. What is beyond the limit of the breakdown, which
