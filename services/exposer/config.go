@@ -50,7 +50,7 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "CF_METRICS_REPLAY_HOURS", Default: "24", Value: cli.Int(&c.ReplayHours, 1, 720), Help: "maximum age of a sample on /metrics: older windows come round in pages until then; the out_of_order_time_window of Prometheus must be at least 2 h longer"},
 		{Env: "WEIR_REPLAY_SOFT_SAMPLES", Default: "100000", Value: cli.Int(&c.SoftSamples, 1, 10_000_000), Help: "soft limit on the samples of /metrics; above it windows are left out, the oldest first: those of pages, of breakdowns and then of totals, then those of the newest windows in the same way"},
 		{Env: "WEIR_REPLAY_HARD_SAMPLES", Default: "250000", Value: cli.Int(&c.HardSamples, 1, 10_000_000), Help: "hard limit on the samples of /metrics; above it /metrics answers 503"},
-		{Env: "WEIR_EXPOSER_MAX_SCRAPES", Default: "64", Value: cli.Int(&c.MaxScrapes, 1, 10_000), Help: "maximum number of concurrent scrapes, of /metrics and of /counters each"},
+		{Env: "WEIR_EXPOSER_MAX_SCRAPES", Default: "64", Value: cli.Int(&c.MaxScrapes, 1, 10_000), Help: "maximum number of concurrent scrapes, of /metrics, /counters and /counters/compat/lablabs each"},
 		{Env: "WEIR_EXPOSER_COUNTERS", Default: "true", Value: cli.Bool(&c.Counters), Help: "serve /counters, which takes a second stream from the collector and memory for each series"},
 		{Env: "WEIR_EXPOSER_COMPAT", Default: noCompat, Value: cli.Enum(&c.Compat, noCompat, lablabsCompat), Help: "lablabs: serve /counters/compat/lablabs, the counters under the names of lablabs/cloudflare-exporter (docs/compat.md)"},
 		{Env: "WEIR_EXPOSER_STATUS", Default: "true", Value: cli.Bool(&c.Status), Help: "serve the status page, /status, /status/scope and /status.json, which show names and states of zones and accounts"},

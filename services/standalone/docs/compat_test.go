@@ -18,7 +18,7 @@ those of [/counters](counters.md), so ` + "`rate`" + ` and ` + "`increase`" + ` 
 For what is new, use Weir's own names: [migration.md](migration.md) has them beside theirs.
 
 ` + "`WEIR_EXPOSER_COMPAT=lablabs`" + ` turns the page on, in ` + "`weir run`" + ` too. It needs ` + "`WEIR_EXPOSER_COUNTERS`" + `, which is on by
-default. In the chart it is ` + "`monitoring.compat.enabled`" + `.
+default. In the chart, set ` + "`exposer.settings.WEIR_EXPOSER_COMPAT`" + ` and ` + "`monitoring.compat.enabled`" + `.
 
 ## The scrape job
 
