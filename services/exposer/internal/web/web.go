@@ -1,7 +1,7 @@
-// Package web serves the exposer's data port: /metrics with the replay, /counters, the same under
-// the names of another exporter,
-// /backfill with history, the status page, a landing page, and the two probes. Requests are
-// answered from memory or, for a backfill and the status page, from the collector's store;
+// Package web serves the exposer's data port: /metrics with the replay, /counters, the same
+// counters under the names of another exporter, /backfill with history, the status page, a
+// landing page, and the two probes. Requests are answered from memory or, for a backfill and the
+// status page, from the collector's store;
 // none ever causes a request to Cloudflare (G6).
 //
 // A truncated response is always recognisable: responses from memory have a
