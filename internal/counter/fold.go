@@ -346,6 +346,9 @@ func (f *Fold) Named(yield func([]*Family) bool) {
 	}
 }
 
+// Of returns the families of a name, in the order of their labels. The caller must not modify it.
+func (f *Fold) Of(name string) []*Family { return f.families[name] }
+
 // Series returns the family's series, in the order of zone, account, own labels and scope:
 // two scopes have a series with the same labels when one took over the other's name. The
 // caller may read them until the next call of Add, Load or Settle. A second call before

@@ -60,6 +60,23 @@ func AppendCounterHeader(dst []byte, f Format, name, help, unit string) []byte {
 	return appendHeader(dst, f, name, help, "counter", unit)
 }
 
+// AppendForeignHeader appends the lines that open a family under the name that another program
+// gave it, with no unit. OpenMetrics has no counters but those with [CounterSuffix]: another
+// one is of type unknown there.
+func AppendForeignHeader(dst []byte, f Format, name, help string, counter bool) []byte {
+	if !counter {
+		return appendHeader(dst, f, name, help, "gauge", "")
+	}
+	bare, suffixed := strings.CutSuffix(name, CounterSuffix)
+	switch {
+	case suffixed:
+		return AppendCounterHeader(dst, f, bare, help, "")
+	case f == OpenMetrics:
+		return appendHeader(dst, f, name, help, "unknown", "")
+	}
+	return appendHeader(dst, f, name, help, "counter", "")
+}
+
 func appendHeader(dst []byte, f Format, name, help, kind, unit string) []byte {
 	dst = append(dst, "# HELP "...)
 	dst = append(dst, name...)

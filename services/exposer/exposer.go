@@ -28,6 +28,7 @@ import (
 	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/internal/reload"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/exposer/internal/compat"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
 	"github.com/weir-metrics/weir/services/exposer/internal/inquiry"
@@ -68,7 +69,8 @@ type Exposer struct {
 	follower *client.Follower
 	ingest   *follow.Ingest
 	pages    *pages.Fetcher
-	counting *counting // nil: counters are off
+	counting *counting    // nil: counters are off
+	compat   *compat.View // nil: the compatibility page is off
 	ops      *ops.Ops
 	meter    *meter.Meter
 	secrets  *reload.Watch
@@ -127,6 +129,11 @@ func New(config Config, deps Deps) (_ *Exposer, err error) {
 		sinks = append(sinks, ends.Open)
 		if x.counting, err = x.count(ends); err != nil {
 			return nil, err
+		}
+		if config.Compat == lablabsCompat {
+			x.compat = compat.NewView(&compat.Lablabs)
+			sinks = append(sinks, x.compat.Open)
+			deps.Registry.MustRegister(meter.WatchCompat(x.compat, deps.Clock.Now))
 		}
 	}
 	x.ingest = follow.New(x.meter, deps.Logger, sinks...)
@@ -245,7 +252,7 @@ func (x *Exposer) handler() http.Handler {
 		desk = inquiry.New(collector, x.board.Now, x.deps.Logger)
 	}
 	return web.New(web.Config{
-		Board: x.board, Counters: board, Store: collector, Status: collector, Inquiry: desk, Meter: x.meter,
+		Board: x.board, Counters: board, Compat: x.compat, Store: collector, Status: collector, Inquiry: desk, Meter: x.meter,
 		MaxScrapes: x.config.MaxScrapes, MaxBackfills: x.config.MaxBackfills,
 		MaxBackfillHours: x.config.BackfillMaxHours, CollectionInterval: x.config.Interval,
 		Version: cli.BuildInfo().String(), Logger: x.deps.Logger,

@@ -70,6 +70,15 @@
 {{- if and $ha $monitoring.counters.enabled (eq $monitoring.replay.kind "ServiceMonitor") -}}
 {{- fail "monitoring.counters.enabled is true and monitoring.replay.kind is ServiceMonitor, which scrapes each exposer by itself: samples of one counter from two clocks look like resets. Set replay.kind to ScrapeConfig, or counters.enabled to false" -}}
 {{- end -}}
+{{- if and $monitoring.compat.enabled (ne (toString .Values.exposer.settings.WEIR_EXPOSER_COMPAT) "lablabs") -}}
+{{- fail "monitoring.compat.enabled is true and exposers do not serve the page: set exposer.settings.WEIR_EXPOSER_COMPAT to lablabs" -}}
+{{- end -}}
+{{- if and $ha $monitoring.compat.enabled (eq $monitoring.replay.kind "ServiceMonitor") -}}
+{{- fail "monitoring.compat.enabled is true and monitoring.replay.kind is ServiceMonitor, which scrapes each exposer by itself: samples of one counter from two clocks look like resets. Set replay.kind to ScrapeConfig, or compat.enabled to false" -}}
+{{- end -}}
+{{- if and (eq (toString .Values.exposer.settings.WEIR_EXPOSER_COMPAT) "lablabs") (eq (toString .Values.exposer.settings.WEIR_EXPOSER_COUNTERS) "false") -}}
+{{- fail "exposer.settings.WEIR_EXPOSER_COMPAT is lablabs and WEIR_EXPOSER_COUNTERS is false: the page needs counters" -}}
+{{- end -}}
 {{- $_ := include "weir.replayHours" . -}}
 {{- $ours := dict
   "CF_API_TOKEN" "a secret does not belong into values; use cloudflare.tokenSecret"

@@ -47,7 +47,7 @@ selector:
 {{- end -}}
 
 {{/* The parts that ScrapeConfig and the endpoint of a ServiceMonitor have in common. Call
-     with (list $ PAGE), where PAGE is monitoring.replay or monitoring.counters. Scheme, TLS
+     with (list $ PAGE), where PAGE is monitoring.replay, counters or compat. Scheme, TLS
      and credentials are those of the data port, and so of the replay. */}}
 {{- define "weir.scrape" -}}
 {{- $root := index . 0 -}}

@@ -189,6 +189,55 @@ type Page struct {
 
 // Page appends a page to dst. The error is an [Unavailable].
 func (b *Board) Page(dst []byte, o Options) (Page, error) {
+	return b.Read(func(r Reading) []byte {
+		if r.shows {
+			for all := range r.of.fold.Named {
+				dst = appendFamilies(dst, o, all, r.At)
+			}
+		}
+		dst = appendGauge(dst, zoneInfo, "Always 1. The zone of each counter, with its id.")
+		dst = append(dst, r.of.zones...)
+		dst = append(dst, r.of.facts...)
+		dst = b.ends.append(dst, r.At.Std())
+		dst = r.of.appendEpoch(dst)
+		return expo.AppendEnd(dst, o.Format)
+	})
+}
+
+// Reading is the counters at the time of a page.
+type Reading struct {
+	At sample.Millis
+
+	of    *history
+	shows bool // counters; before that, an exposer that is cut off may still show the epoch before
+}
+
+// Accounts calls yield for the names of the accounts that have series, in any order.
+func (r Reading) Accounts(yield func(name string) bool) {
+	for name := range r.of.accounts {
+		if !yield(name) {
+			return
+		}
+	}
+}
+
+// Shown calls yield for the series of the families of a name that are shown, with the names of
+// their own labels, in the order of these names and then of zone, account and values.
+func (r Reading) Shown(name string, yield func(labels []string, s *counter.Series, v counter.Value)) {
+	if !r.shows {
+		return
+	}
+	for _, fam := range r.of.fold.Of(name) {
+		for s, v := range shown(fam.Series(), r.At) {
+			yield(fam.Labels, s, v)
+		}
+	}
+}
+
+// Read makes a page of what render returns, which may not use the reading afterwards. Every page
+// is made by it, so that all have the same time and are refused together. The error is an
+// [Unavailable].
+func (b *Board) Read(render func(Reading) (body []byte)) (Page, error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	t, err := b.now()
@@ -197,18 +246,9 @@ func (b *Board) Page(dst []byte, o Options) (Page, error) {
 	}
 	b.note(t)
 	h := b.serving
-	// Before that, an exposer that is cut off may still show the epoch before.
-	if at := sample.MillisOf(t); at > sample.MillisOf(h.epoch.Began)+known {
-		for all := range h.fold.Named {
-			dst = appendFamilies(dst, o, all, at)
-		}
-	}
-	dst = appendGauge(dst, zoneInfo, "Always 1. The zone of each counter, with its id.")
-	dst = append(dst, h.zones...)
-	dst = append(dst, h.facts...)
-	dst = b.ends.append(dst, t)
-	dst = h.appendEpoch(dst)
-	return Page{Body: expo.AppendEnd(dst, o.Format), Store: h.id.store, Epoch: h.id.epoch, Age: t.Sub(b.until)}, nil
+	at := sample.MillisOf(t)
+	body := render(Reading{At: at, of: h, shows: at > sample.MillisOf(h.epoch.Began)+known})
+	return Page{Body: body, Store: h.id.store, Epoch: h.id.epoch, Age: t.Sub(b.until)}, nil
 }
 
 // appendFamilies appends the counters of the families of one name, and those of what came late

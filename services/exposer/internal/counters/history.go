@@ -24,8 +24,9 @@ type history struct {
 	defined  bool                          // since facts were rendered
 	rendered uint64                        // changes of the fold, then
 	series   int
-	facts    []byte // families about datasets
-	zones    []byte // lines of cloudflare_zone_info
+	facts    []byte          // families about datasets
+	zones    []byte          // lines of cloudflare_zone_info
+	accounts map[string]bool // names of accounts that have series
 }
 
 // identity is what totals belong to.
@@ -98,10 +99,11 @@ func (h *history) renderFacts() {
 func (h *history) renderSeries() {
 	type zone struct{ name, account string }
 	zones := map[zone]*counter.Series{} // the one that began last, where a zone took over a name
-	h.series = 0
+	h.series, h.accounts = 0, map[string]bool{}
 	for fam := range h.fold.Families {
 		for _, s := range fam.Series() {
 			h.series++
+			h.accounts[s.Account] = true
 			if s.Text == nil {
 				s.Text = appendLabels(nil, fam.Labels, s)
 			}

@@ -30,6 +30,7 @@ type Meter struct {
 	scrapesCut      prometheus.Counter
 	counterPages    *prometheus.CounterVec
 	counterRejected prometheus.Counter
+	compatPages     *prometheus.CounterVec
 	backfills       *prometheus.CounterVec
 	backfillsFlying prometheus.Gauge
 }
@@ -68,6 +69,7 @@ func New(r prometheus.Registerer) *Meter {
 		scrapesFlying:   gauge("scrapes_in_flight", "Requests for /metrics in progress, including those that wait because WEIR_EXPOSER_MAX_SCRAPES is reached."),
 		scrapesCut:      counter("scrapes_cut_total", "Responses of /metrics that the client did not read to the end: it disconnected, took longer than 10 s for 64 KiB, or longer than a minute in total."),
 		counterPages:    counters("counters_pages_total", "Completed requests for /counters, by outcome: served, cut (the client did not read to the end), overload, refused (404 or 400), failed, or why /counters answered 503: disconnected, catching_up, behind, unsupported, no_counters, history_changed, restored, clock.", "outcome"),
+		compatPages:     counters("compat_pages_total", "Completed requests for /counters/compat/lablabs, by outcome, as for counters_pages_total.", "outcome"),
 		counterRejected: counter("counters_entries_rejected_total", "Buckets, definitions and families of totals that could not be counted; the log has the errors. Anything but 0 is a bug or a version mismatch."),
 		backfills:       counters("backfills_total", "Completed backfill requests, by outcome: whole, refused (before the first byte), broken (interrupted after the first byte).", "outcome"),
 		backfillsFlying: gauge("backfills_in_flight", "Backfill requests in progress."),
@@ -80,7 +82,7 @@ func New(r prometheus.Registerer) *Meter {
 	m.pages.WithLabelValues("whole")
 	m.pages.WithLabelValues("failed")
 	r.MustRegister(m.connected, m.disconnects, m.rejected, m.published, m.unserved, m.pages, m.rendered, m.renderSeconds,
-		m.bodyBytes, m.buildSeconds, m.scrapes, m.scrapesFlying, m.scrapesCut, m.counterPages, m.counterRejected, m.backfills, m.backfillsFlying)
+		m.bodyBytes, m.buildSeconds, m.scrapes, m.scrapesFlying, m.scrapesCut, m.counterPages, m.compatPages, m.counterRejected, m.backfills, m.backfillsFlying)
 	return m
 }
 
@@ -137,6 +139,9 @@ func (m *Meter) ScrapeCut() { m.scrapesCut.Inc() }
 
 // CountersScraped: a request for /counters was answered.
 func (m *Meter) CountersScraped(outcome string) { m.counterPages.WithLabelValues(outcome).Inc() }
+
+// CompatScraped: a request for the compatibility page was answered.
+func (m *Meter) CompatScraped(outcome string) { m.compatPages.WithLabelValues(outcome).Inc() }
 
 // CounterRejected: an entry could not be counted.
 func (m *Meter) CounterRejected() { m.counterRejected.Inc() }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/expo"
+	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
 	"github.com/weir-metrics/weir/services/exposer/internal/gzpart"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
@@ -28,32 +29,48 @@ type pageOfCounters struct{ plain, zipped []byte }
 func (h *handler) counters(w http.ResponseWriter, r *http.Request) {
 	outcome := "failed" // also when it panics
 	defer func() { h.Meter.CountersScraped(outcome) }()
-	outcome = h.serveCounters(w, r)
-}
-
-func (h *handler) serveCounters(w http.ResponseWriter, r *http.Request) (outcome string) {
 	if h.Counters == nil {
 		text(w, http.StatusNotFound, "counters are not served: WEIR_EXPOSER_COUNTERS is false")
-		return "refused"
+		outcome = "refused"
+		return
 	}
-	options, err := parseCounters(r.URL.RawQuery)
+	outcome = h.serveCounters(w, r, h.counterScrapes, h.Counters.Page)
+}
+
+// compat serves the counters, and gauges of the same time, under another exporter's names.
+func (h *handler) compat(w http.ResponseWriter, r *http.Request) {
+	outcome := "failed"
+	defer func() { h.Meter.CompatScraped(outcome) }()
+	if h.Compat == nil {
+		text(w, http.StatusNotFound, "the compatibility page is not served: WEIR_EXPOSER_COMPAT is none; lablabs turns it on")
+		outcome = "refused"
+		return
+	}
+	outcome = h.serveCounters(w, r, h.compatScrapes, func(dst []byte, o counters.Options) (counters.Page, error) {
+		return h.Counters.Read(func(now counters.Reading) []byte { return h.Compat.Append(dst, o, now, now.At) })
+	})
+}
+
+// serveCounters serves a page that is rendered at the time of the request.
+func (h *handler) serveCounters(w http.ResponseWriter, r *http.Request, scrapes proc.Semaphore, render func(dst []byte, o counters.Options) (counters.Page, error)) (outcome string) {
+	options, err := parseCounters(r.URL)
 	if err != nil {
 		text(w, http.StatusBadRequest, err.Error())
 		return "refused"
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), h.limits.patience)
 	defer cancel()
-	if h.counterScrapes.Acquire(ctx) != nil {
-		full(w, fmt.Sprintf("too many concurrent scrapes of counters: the limit is %d (WEIR_EXPOSER_MAX_SCRAPES)", cap(h.counterScrapes)))
+	if scrapes.Acquire(ctx) != nil {
+		full(w, fmt.Sprintf("too many concurrent scrapes of %s: the limit is %d (WEIR_EXPOSER_MAX_SCRAPES)", r.URL.Path, cap(scrapes)))
 		return "overload"
 	}
-	defer h.counterScrapes.Release()
+	defer scrapes.Release()
 	options.Format = expo.Negotiate(r.Header.Get("Accept"))
 	encoding := expo.NegotiateEncoding(r.Header.Get("Accept-Encoding"))
 
 	buf, _ := pagesOfCounters.Get().(*pageOfCounters)
 	defer pagesOfCounters.Put(buf)
-	page, err := h.Counters.Page(buf.plain[:0], options)
+	page, err := render(buf.plain[:0], options)
 	var none counters.Unavailable
 	if errors.As(err, &none) {
 		w.Header().Set("Retry-After", "15")
@@ -101,16 +118,16 @@ func inChunks(body []byte, write func([]byte) error) error {
 	return nil
 }
 
-// parseCounters parses the parameters of /counters: created.
-func parseCounters(query string) (o counters.Options, err error) {
-	values, err := url.ParseQuery(query)
+// parseCounters parses the parameters of a page of counters: created.
+func parseCounters(at *url.URL) (o counters.Options, err error) {
+	values, err := url.ParseQuery(at.RawQuery)
 	if err != nil {
 		return o, fmt.Errorf("query is malformed: %w", err)
 	}
 	for name, given := range values {
 		switch {
 		case name != "created":
-			return o, fmt.Errorf("parameter %q is unknown; the parameter of /counters is created", bucket.Clip(name))
+			return o, fmt.Errorf("parameter %q is unknown; the parameter of %s is created", bucket.Clip(name), at.Path)
 		case len(given) > 1:
 			return o, fmt.Errorf("parameter %s is given %d times; give it once", name, len(given))
 		case given[0] != "true" && given[0] != "false":

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
@@ -37,18 +38,21 @@ type page struct {
 	Progress   string
 	Age        time.Duration
 	Counters   string // why there is no page of counters
-	Samples    int
-	Held       int
-	Hours      int
-	Stamp      string
-	Expires    string
-	Datasets   []row
-	Example    string // a family that has samples, preferably an additive total
-	Dataset    string // of Example
-	By         string // label of its scopes
-	Host       string // of the request
-	sums       bool   // Example is an additive total
-	Range      string // a PromQL range that covers at least one bucket of Example
+	// Compat: there is a compatibility page; Missing are the datasets that it lacks.
+	Compat   bool
+	Missing  []string
+	Samples  int
+	Held     int
+	Hours    int
+	Stamp    string
+	Expires  string
+	Datasets []row
+	Example  string // a family that has samples, preferably an additive total
+	Dataset  string // of Example
+	By       string // label of its scopes
+	Host     string // of the request
+	sums     bool   // Example is an additive total
+	Range    string // a PromQL range that covers at least one bucket of Example
 }
 
 type row struct {
@@ -82,6 +86,9 @@ func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
 		p.Counters = "not served (WEIR_EXPOSER_COUNTERS)"
 	} else if err := h.Counters.State().Err; err != nil {
 		p.Counters = "answers 503: " + err.Error()
+	}
+	if h.Compat != nil {
+		p.Compat, p.Missing = true, h.Compat.MissingDatasets(sample.MillisOf(h.Board.Now()))
 	}
 	var err error
 	if p.Problems, err = h.problems.get(r.Context()); err != nil {

@@ -1,13 +1,14 @@
-// Package web serves the exposer's data port: /metrics with the replay, /counters,
-// /backfill with history, the status page, a landing page, and the two probes. Requests are
-// answered from memory or, for a backfill and the status page, from the collector's store;
+// Package web serves the exposer's data port: /metrics with the replay, /counters, the same
+// counters under the names of another exporter, /backfill with history, the status page, a
+// landing page, and the two probes. Requests are answered from memory or, for a backfill and the
+// status page, from the collector's store;
 // none ever causes a request to Cloudflare (G6).
 //
 // A truncated response is always recognisable: responses from memory have a
 // Content-Length, and a stream that fails is aborted rather than terminated
 // properly.
 //
-// Scrapes of either page, backfills, status and landing pages have separate concurrency limits, and the
+// Scrapes of each page, backfills, status and landing pages have separate concurrency limits, and the
 // probes have none, so that slow or greedy clients of one do not block the others;
 // limits.go has the limits.
 package web
@@ -23,6 +24,7 @@ import (
 	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/internal/quiet"
 	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
+	"github.com/weir-metrics/weir/services/exposer/internal/compat"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
 	"github.com/weir-metrics/weir/services/exposer/internal/inquiry"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
@@ -35,6 +37,7 @@ type Meter interface {
 	Scraped(code int)
 	ScrapeCut()
 	CountersScraped(outcome string)
+	CompatScraped(outcome string)
 	BackfillBegan()
 	BackfillEnded(outcome string)
 }
@@ -44,7 +47,9 @@ type Config struct {
 	Board *view.Board
 	// Counters is what /counters shows; nil: nothing, by a setting.
 	Counters *counters.Board
-	Store    backfill.Lister // the source of backfills
+	// Compat is what /counters/compat/lablabs shows besides; nil: nothing, by a setting. It needs Counters.
+	Compat *compat.View
+	Store  backfill.Lister // the source of backfills
 	// Status returns the collector's problems for the landing page; nil: the
 	// page shows none.
 	Status Status
@@ -70,13 +75,14 @@ func New(cfg Config) http.Handler {
 		cfg.limits = &defaultLimits
 	}
 	h := &handler{
-		Config: cfg, scrapes: make(proc.Semaphore, cfg.MaxScrapes), counterScrapes: make(proc.Semaphore, cfg.MaxScrapes), backfills: make(proc.Semaphore, cfg.MaxBackfills),
+		Config: cfg, scrapes: make(proc.Semaphore, cfg.MaxScrapes), counterScrapes: make(proc.Semaphore, cfg.MaxScrapes), compatScrapes: make(proc.Semaphore, cfg.MaxScrapes), backfills: make(proc.Semaphore, cfg.MaxBackfills),
 		pages: make(proc.Semaphore, cfg.limits.pages), statuses: make(proc.Semaphore, cfg.limits.statuses), problems: newProblems(cfg.Status), often: quiet.New(cfg.Logger, time.Minute),
 	}
 	mux := http.NewServeMux()
 	// GET patterns answer HEAD too; other methods get 405 with Allow.
 	mux.HandleFunc("GET /metrics", h.metrics)
 	mux.HandleFunc("GET /counters", h.counters)
+	mux.HandleFunc("GET /counters/compat/lablabs", h.compat)
 	mux.HandleFunc("GET /backfill", h.backfill(backfill.Defaults{Hours: min(24, cfg.MaxBackfillHours)}))
 	mux.HandleFunc("GET /cloudflare/backfill", h.backfill(backfill.Defaults{
 		Hours: cfg.MaxBackfillHours, Step: cfg.CollectionInterval, Extend: true,
@@ -90,7 +96,7 @@ func New(cfg Config) http.Handler {
 
 type handler struct {
 	Config
-	scrapes, counterScrapes, backfills, pages, statuses proc.Semaphore
+	scrapes, counterScrapes, compatScrapes, backfills, pages, statuses proc.Semaphore
 
 	problems *problems
 	often    *quiet.Log // for errors that may repeat with every request
