@@ -121,9 +121,10 @@ func TestCompatPageTellsTheTruth(t *testing.T) {
 		}
 		// Each page is of a time between two. Whole numbers stay whole.
 		low, high := sum(two.from, .25)-sum(one.to, 0)-1-late-most, sum(two.to, 0)-sum(one.from, .25)+1-late
-		if late > 0 {
-			high += most
-		} else if after > before {
+		if late > 0 { // on a busy machine: a second is sixteen minutes of this world
+			low, high = low-2*most, high+most
+		}
+		if after > before {
 			grew++
 		}
 		if after-before < low || after-before > high {
@@ -131,7 +132,7 @@ func TestCompatPageTellsTheTruth(t *testing.T) {
 		}
 		compared++
 	}
-	t.Logf("%d series compared, of which %d grew and had nothing late; a page takes %s of the world's time", compared, grew, two.to.Sub(two.from))
+	t.Logf("%d series compared, of which %d grew; a page takes %s of the world's time", compared, grew, two.to.Sub(two.from))
 	if compared < 60 || grew < 40 {
 		t.Errorf("only %d series are compared, and %d grew", compared, grew)
 	}

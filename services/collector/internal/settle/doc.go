@@ -27,9 +27,10 @@
 //     readings in either case. The deadline does not apply to it.
 //   - A scope whose recent buckets are all empty is quiet, and its next empty bucket is
 //     doubtful but not suspect.
-//   - If the newest windows of a scope are suspect in any dataset, its data is late. Every
-//     window that overlaps this hole, or ends shortly before it, may be half filled although
-//     it looks ordinary: it is doubtful.
+//   - If the newest windows of a scope are suspect in any dataset that usually has rows, its
+//     data is late. Every window that overlaps this hole, or ends shortly before it, may be
+//     half filled although it looks ordinary: it is doubtful. A dataset that rarely has rows,
+//     such as security events of a small zone, says nothing about the others.
 //   - If more than a third of the scopes with traffic, not counting those that have ended,
 //     are suspect in one window, the whole dataset is late: no window from there on becomes
 //     final before it is a day old, unless the dataset recovers. Once ordinary windows

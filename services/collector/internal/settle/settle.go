@@ -202,9 +202,18 @@ func (d *Dataset) Note(now bucket.Time, response map[bucket.Scope][]Reading) {
 }
 
 // Hole is the first of the suspect windows at the end of a scope's data in this dataset; 0
-// if the data ends with an ordinary window.
+// if the data ends with an ordinary window, or if most of the windows before had no rows
+// either: then the hole says nothing about other datasets.
 func (d *Dataset) Hole(s bucket.Scope) bucket.Time {
-	if sc := d.scopes[s]; sc != nil {
+	sc := d.scopes[s]
+	if sc == nil || sc.hole == 0 {
+		return 0
+	}
+	known := before(sc.history, sc.hole, d.policy.Size)
+	if len(known) == 0 {
+		known = sc.history // of long ago
+	}
+	if p := sc.pending[sc.hole]; p != nil && p.usualLevel > 0 || median(known) > 0 {
 		return sc.hole
 	}
 	return 0

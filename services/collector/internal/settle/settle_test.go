@@ -580,6 +580,46 @@ func TestAnotherDatasetsHoleMakesAWindowDoubtful(t *testing.T) {
 	}
 }
 
+// What is empty more often than not, or always, says by being empty nothing about the
+// other datasets of its zone: incident "A dataset without rows held its zone back".
+func TestWhatIsUsuallyEmptyIsNoWitness(t *testing.T) {
+	mixed := func(empty int) []settle.Final {
+		all := busy()
+		for i := range empty {
+			all[i] = settle.Final{Start: all[i].Start, Empty: true}
+		}
+		return all
+	}
+	for name, one := range map[string]struct {
+		recent []settle.Final
+		want   bucket.Time
+	}{
+		"never had rows":            {nil, 0},
+		"eleven without rows":       {level(0)[1:], 0},
+		"seven of twelve are empty": {mixed(7), 0},
+		"half are empty":            {mixed(6), noon},
+		"busy until six days ago":   {[]settle.Final{{Start: noon.Add(-6 * 24 * time.Hour), Level: 100}}, noon},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDataset(one.recent)
+			wantWait(t, look(t, d, at(5*time.Minute), noon, 0), settle.Suspect, at(15*time.Minute))
+			if got := d.Hole(zone); got != one.want {
+				t.Errorf("hole at %v, want %v", got, one.want)
+			}
+			// After a change of leader as before it.
+			if got := newDataset(one.recent, noon).Hole(zone); got != one.want {
+				t.Errorf("restored: hole at %v, want %v", got, one.want)
+			}
+		})
+	}
+	// A new zone shows in one answer that it has traffic.
+	d := newDataset(nil)
+	observe(d, at(time.Hour), map[bucket.Scope][]settle.Reading{zone: {reading(noon, 100), reading(noon.Add(size), 90), reading(noon.Add(2*size), 0)}})
+	if got := d.Hole(zone); got != noon.Add(2*size) {
+		t.Errorf("hole at %v of a new zone, want %v", got, noon.Add(2*size))
+	}
+}
+
 // A catch-up reads the newest windows first, so that what is remembered of a
 // scope may be noon when a window of the night before is read: incident "A
 // night that was held against noon".
