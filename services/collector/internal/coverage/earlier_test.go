@@ -21,7 +21,7 @@ type shelf struct {
 }
 
 func (s *shelf) Records(context.Context, string) ([]store.Record, error) { return nil, nil }
-func (s *shelf) Datasets(context.Context) ([]store.Entry, error) { return s.definitions, nil }
+func (s *shelf) Datasets(context.Context) ([]store.Entry, error)         { return s.definitions, nil }
 
 func (s *shelf) Coverage(_ context.Context, f store.Filter, since bucket.Time) (out []store.Run, err error) {
 	for _, r := range s.runs {
