@@ -208,15 +208,7 @@ func (c *Config) lookup(name string) (*catalogue.Dataset, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := datasets.Lookup(name)
-	if d == nil {
-		var known []string
-		for i := range datasets.Available {
-			known = append(known, datasets.Available[i].Dataset)
-		}
-		return nil, fmt.Errorf("dataset %q is not in the catalogue; known are %s", name, strings.Join(known, ", "))
-	}
-	return d, nil
+	return datasets.Lookup(name)
 }
 
 // requests is the number of requests per five minutes of a dataset alone, for so many

@@ -86,6 +86,9 @@ func TestCatalogueCommands(t *testing.T) {
 	if _, err := c.lookup("htp"); err == nil || !strings.Contains(err.Error(), `dataset "htp" is not in the catalogue; known are account_http_1h, `) {
 		t.Errorf("an unknown dataset: %v", err)
 	}
+	if _, err := c.lookup("countries_5m"); err == nil || !strings.Contains(err.Error(), "which is countries_1h; countries can be collected at 1m, 5m, ") {
+		t.Errorf("another size: %v", err)
+	}
 }
 
 // What a zone returns now, without what its plan lacks, and with a permit for each request.

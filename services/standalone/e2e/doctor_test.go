@@ -493,7 +493,7 @@ func (c *clinic) faults() []realFault {
 			c.as("WEIR_COLLECTOR_ADDRESS=", "WEIR_OPERATIONS_URLS=")() // its status is computed from the store
 		}, func() { c.collector.again(); c.collector.ready(); given() }},
 		{"the collector is gone", []string{"collector.reachable", "operations.reachable", "backfill_path"}, "does not respond", func() { c.collector.stop() }, func() { c.collector.again(); c.collector.ready() }},
-		{"Postgres away", []string{"store.reachable", "collector.reachable", "durability", "backfill_path"}, "connection refused", c.server.Stop, c.server.Start},
+		{"Postgres away", []string{"store.reachable", "collector.reachable", "operations.ready", "durability", "backfill_path"}, "connection refused", c.server.Stop, c.server.Start},
 		{"timestamps", []string{"prometheus.honor_timestamps", "replay_bounded"}, "honor_timestamps is false", c.reload("honor_timestamps: true", "honor_timestamps: false"), whole},
 		{"two series", []string{"prometheus.duplicates", "backfill_path"}, "instance=", c.reload("      - {target_label: instance, replacement: weir}", "      - {target_label: other, replacement: weir}"), whole},
 		{"the collector's token refused", []string{"collector.problems", "prometheus.duplicates", "backfill_path"}, "refuses the API token", func() {

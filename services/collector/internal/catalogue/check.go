@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/yamlspec"
 )
 
@@ -295,6 +296,20 @@ func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 		if v := &d.Variants[i]; v.Rows > 10000 {
 			say("variant %s: %d rows in one window are more than a page of 10000", v.Name, v.Rows)
 		}
+	}
+}
+
+// checkContract validates what readers are told of a dataset as strictly as they do: a
+// definition that they refuse cannot be stored. If there are other problems already, these
+// are what is wrong.
+func (s *spec) checkContract(d *Dataset, bad *problems) {
+	if len(*bad) > 0 {
+		return
+	}
+	def := d.Definition
+	def.Version = 1
+	if err := wire.CheckDefinition(&def); err != nil {
+		bad.add(s.Place, "%v", err)
 	}
 }
 

@@ -3,7 +3,6 @@ package catalogue
 import (
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -167,21 +166,20 @@ func (k *declared) choose(o *Options, bad *problems) {
 		}
 		s.Size = o.HTTPSize
 	}
-	named := func(name string) (*spec, time.Duration) {
+	chosen := func(name string) (*spec, time.Duration) {
 		s, size := k.find(name)
 		if s == nil {
-			var known []string
+			var all []named
 			for _, s := range k.datasets {
-				known = append(known, s.id(s.Size))
+				all = append(all, named{s.Name, s.id(s.Size), s.can})
 			}
-			slices.Sort(known)
-			bad.add(settings, "dataset %q is not in the catalogue; known are %s", name, strings.Join(known, ", "))
+			bad.add(settings, "%v", noDataset(name, all))
 		}
 		return s, size
 	}
 	enabled := map[*spec]time.Duration{} // at this size; 0: at its own
 	for _, name := range o.Enable {
-		s, size := named(name)
+		s, size := chosen(name)
 		if s == nil {
 			continue
 		}
@@ -201,7 +199,7 @@ func (k *declared) choose(o *Options, bad *problems) {
 		enabled[s] = max(size, enabled[s])
 	}
 	for _, name := range o.Disable {
-		s, size := named(name)
+		s, size := chosen(name)
 		if s == nil {
 			continue
 		}

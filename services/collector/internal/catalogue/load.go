@@ -69,13 +69,18 @@ func (c *Catalogue) Find(id string) *Dataset {
 	return &c.Datasets[i]
 }
 
-// Lookup returns the available dataset with the given name or id, nil if there is none.
-func (c *Catalogue) Lookup(name string) *Dataset {
-	i := slices.IndexFunc(c.Available, func(d Dataset) bool { return d.Dataset == name || d.Name == name })
-	if i < 0 {
-		return nil
+// Lookup returns the available dataset with the given name or id. If there is none, the error
+// says which there are.
+func (c *Catalogue) Lookup(name string) (*Dataset, error) {
+	all := make([]named, len(c.Available))
+	for i := range c.Available {
+		d := &c.Available[i]
+		if d.Dataset == name || d.Name == name {
+			return d, nil
+		}
+		all[i] = named{d.Name, d.Dataset, d.Sizes}
 	}
-	return &c.Available[i]
+	return nil, noDataset(name, all)
 }
 
 // KnowsNode reports whether the built-in files say how a node is asked.
@@ -85,7 +90,8 @@ func KnowsNode(node string) bool {
 	return ok
 }
 
-// Load reads the embedded datasets and applies the user's YAML, which may be nil: a dataset
+// Load reads the embedded datasets and applies the user's YAML, which is nil if there is no
+// file, and otherwise must not be empty: a dataset
 // with a new name is added; for a known name, the keys that it sets replace the declared
 // ones (lists as a whole, limits by family). The error has every problem, each on a line
 // with its position.
@@ -102,7 +108,9 @@ func Load(user []byte, o Options) (*Catalogue, error) {
 	var bad problems
 	known := base(&bad)
 	known.profile(o.Profile, &bad)
-	known.add(o.File, user, &bad)
+	if user != nil {
+		known.add(o.File, user, &bad)
+	}
 	known.resolve(&bad)
 	known.choose(&o, &bad)
 	var all []Dataset
@@ -119,6 +127,7 @@ func Load(user []byte, o Options) (*Catalogue, error) {
 			}
 		}
 		s.checkExpanded(&d, o.StartTimestamps, &bad)
+		s.checkContract(&d, &bad)
 		all = append(all, d)
 	}
 	if len(bad) > 0 {

@@ -18,7 +18,11 @@ import (
 
 func load(t testing.TB, user string, o Options) *Catalogue {
 	t.Helper()
-	c, err := Load([]byte(user), o)
+	var text []byte
+	if user != "" {
+		text = []byte(user)
+	}
+	c, err := Load(text, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,6 +217,9 @@ func TestProblems(t *testing.T) {
 			},
 		},
 		"not YAML":         {"datasets: [", []string{"user.yaml:1: not YAML"}},
+		"empty":            {"", []string{"user.yaml:1: file is empty; it must be an object"}},
+		"comments alone":   {"# datasets:\n---\n", []string{"file is empty"}},
+		"long family":      {strings.ReplaceAll(asn, "requests_by_network", strings.Repeat("a", 200)), []string{"user.yaml:", "family name is", "at most 200"}},
 		"a list":           {"- a", []string{"file is a list; it must be an object"}},
 		"two documents":    {"datasets: []\n---\ndatasets: []", []string{"second document"}},
 		"anchors":          {"datasets: &a []", []string{"anchor"}},

@@ -213,7 +213,11 @@ func TestDatasetsAgainstTheSimulator(t *testing.T) {
 		for i := range c.Datasets {
 			d := &c.Datasets[i]
 			// Products are asked at one size, what the HTTP nodes answer at all.
-			if d.Size != size || !strings.HasPrefix(d.Variants[0].Node, "httpRequests") && known.Lookup(d.Name).Size != size {
+			usual, err := known.Lookup(d.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.Size != size || !strings.HasPrefix(d.Variants[0].Node, "httpRequests") && usual.Size != size {
 				continue
 			}
 			asked[size]++

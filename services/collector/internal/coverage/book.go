@@ -16,6 +16,7 @@ import (
 type Store interface {
 	Records(ctx context.Context, kind string) ([]store.Record, error)
 	Coverage(ctx context.Context, f store.Filter, since bucket.Time) ([]store.Run, error)
+	Datasets(ctx context.Context) ([]store.Entry, error)
 }
 
 // Book has the stored facts about the windows of all series.
@@ -27,8 +28,10 @@ type Book struct {
 	// Keep is the time from which windows are wanted. It never goes back, even if a
 	// clock or setting does: dropped windows must not be wanted again.
 	Keep bucket.Time
-	// begin is the earliest start of a series, because another bucket size of its
-	// dataset covers the time before.
+	// others are the ids under which the families of a dataset were stored before.
+	others map[string][]string
+	// begin is the earliest start of a series, because another dataset with its families
+	// covers the time before.
 	begin map[ledger.Series]bucket.Time
 }
 
@@ -68,18 +71,23 @@ func ReadRecords(ctx context.Context, from Store) (*Records, error) {
 }
 
 // Read builds a book from the records and the stored coverage of the scopes since keep.
-// It reads all datasets, since another bucket size of a dataset bounds this one. If only windows
-// that end after since will be asked for, the earlier ones are read of other bucket sizes alone.
+// It reads all datasets, since one that had the same families bounds this one: another bucket
+// size, or another name. If only windows that end after since will be asked for, the earlier
+// ones are read of those alone.
 func (r *Records) Read(ctx context.Context, from Store, scopes []bucket.Scope, keep, since bucket.Time, datasets []catalogue.Dataset) (*Book, error) {
 	keep = max(keep, r.Retired)
+	datasets, err := withEarlier(ctx, from, datasets)
+	if err != nil {
+		return nil, err
+	}
 	runs, err := from.Coverage(ctx, store.Filter{Scopes: scopes}, max(keep, since))
 	if err != nil {
 		return nil, fmt.Errorf("read coverage: %w", err)
 	}
-	if others := otherSizes(datasets); since > keep && len(others) > 0 {
+	if others := allOthers(datasets); since > keep && len(others) > 0 {
 		earlier, err := from.Coverage(ctx, store.Filter{Scopes: scopes, Datasets: others}, keep)
 		if err != nil {
-			return nil, fmt.Errorf("read coverage of other bucket sizes: %w", err)
+			return nil, fmt.Errorf("read coverage of datasets with the same families: %w", err)
 		}
 		runs = append(runs, earlier...)
 	}
@@ -92,8 +100,8 @@ func (r *Records) Read(ctx context.Context, from Store, scopes []bucket.Scope, k
 	return b, nil
 }
 
-// otherSizes are the ids of the datasets at sizes at which they are not collected.
-func otherSizes(datasets []catalogue.Dataset) (out []string) {
+// allOthers are the ids under which the families of datasets may be stored besides.
+func allOthers(datasets []catalogue.Dataset) (out []string) {
 	for i := range datasets {
 		out = append(out, datasets[i].Others...)
 	}
@@ -102,16 +110,16 @@ func otherSizes(datasets []catalogue.Dataset) (out []string) {
 
 // New returns a book of stored windows without records.
 //
-// A series begins at the earliest where another bucket size of its dataset ends, at the
-// first boundary of both sizes, so that no window of a family is covered twice.
+// A series begins at the earliest where the others of its dataset end, at the first boundary
+// of both sizes, so that no window of a family is covered twice.
 func New(runs []store.Run, datasets []catalogue.Dataset) *Book {
 	b := &Book{
 		Final: map[ledger.Series]bucket.Spans{}, Unreadable: map[ledger.Series]bucket.Spans{},
-		Decided: map[ledger.Series]*ledger.Decision{}, begin: map[ledger.Series]bucket.Time{},
+		Decided: map[ledger.Series]*ledger.Decision{}, others: map[string][]string{}, begin: map[ledger.Series]bucket.Time{},
 	}
 	current := map[string]bool{}
 	for i := range datasets {
-		current[datasets[i].Dataset] = true
+		current[datasets[i].Dataset], b.others[datasets[i].Dataset] = true, datasets[i].Others
 	}
 	for _, r := range runs {
 		of := ledger.Series{Dataset: r.Dataset, Scope: r.Scope}
@@ -148,6 +156,16 @@ func (b *Book) AllGaps() (out []ledger.Gap) {
 
 // Begin returns the earliest start of a series, or 0.
 func (b *Book) Begin(of ledger.Series) bucket.Time { return b.begin[of] }
+
+// Others returns the windows that are stored of the families of a series under other ids.
+func (b *Book) Others(of ledger.Series) (out bucket.Spans) {
+	for _, other := range b.others[of.Dataset] {
+		for _, span := range b.Final[ledger.Series{Dataset: other, Scope: of.Scope}] {
+			out = out.Add(span)
+		}
+	}
+	return out
+}
 
 // Terms returns the bounds of claims that follow from the book.
 func (b *Book) Terms() roster.Terms {

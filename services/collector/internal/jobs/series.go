@@ -62,7 +62,8 @@ type Series struct {
 	Ended string
 	// Keep is where the store's retention begins.
 	Keep bucket.Time
-	// Other are the windows that another bucket size covers.
+	// Other are the windows that another dataset with the families covers, mostly at another
+	// bucket size.
 	Other bucket.Spans
 	// Final are the windows that are final, Regular those that regular work requests if they
 	// are not.

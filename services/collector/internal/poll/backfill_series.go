@@ -42,7 +42,7 @@ func (b *backfiller) seriesOf(c roster.Claim) jobs.Series {
 		Dataset: d, Scope: who.Scope, Name: b.books.nameOf(who.Scope), Variant: c.Variant, Refused: c.Refused,
 		// A refusal that was not in the settings is probed again: nothing is decided from it.
 		Waits:  c.Variant == nil && (c.Unread || who.AnyRefusal(d.Dataset)),
-		Limits: c.Limits, Created: who.Created, Keep: cover.Keep, Final: cover.Final[of],
+		Limits: c.Limits, Created: who.Created, Keep: cover.Keep, Final: cover.Final[of], Other: cover.Others(of),
 		Regular: cover.Closed(d, who).Missing(c.Window),
 	}
 	l := b.lines.named(who.Credential)
@@ -55,11 +55,6 @@ func (b *backfiller) seriesOf(c roster.Claim) jobs.Series {
 		s.Group = l.group
 		if who.End != 0 {
 			s.End, s.Ended = who.End, fmt.Sprintf("the %s has been %s since %s", who.Kind, who.State, who.End)
-		}
-	}
-	for _, other := range d.Others {
-		for _, span := range cover.Final[ledger.Series{Dataset: other, Scope: who.Scope}] {
-			s.Other = s.Other.Add(span)
 		}
 	}
 	if t := b.faults.tries[of]; t != nil && t.maxRange > 0 {

@@ -28,6 +28,7 @@ type Store interface {
 	Head(ctx context.Context) (store.Head, error)
 	Records(ctx context.Context, kind string) ([]store.Record, error)
 	Coverage(ctx context.Context, f store.Filter, since bucket.Time) ([]store.Run, error)
+	Datasets(ctx context.Context) ([]store.Entry, error)
 }
 
 // Source reads the store for the BucketService. Safe for concurrent use.

@@ -41,6 +41,8 @@ type shelf struct {
 	read    map[string]bucket.Time // since when coverage of a dataset was read
 }
 
+func (s *shelf) Datasets(context.Context) ([]store.Entry, error) { return nil, nil }
+
 func (s *shelf) Head(context.Context) (store.Head, error) { return s.head, nil }
 
 func (s *shelf) Records(_ context.Context, kind string) ([]store.Record, error) {

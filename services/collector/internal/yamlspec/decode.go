@@ -59,7 +59,7 @@ func (d *decoder) at(n ast.Node) Place {
 	return p
 }
 
-// parse returns the root of the only document, nil when there is none.
+// parse returns the root of the only document, nil when there is none, which is a mistake.
 func (d *decoder) parse(text []byte) ast.Node {
 	f, err := yamldoc.Parse(text)
 	if err != nil {
@@ -79,6 +79,9 @@ func (d *decoder) parse(text []byte) ast.Node {
 		default:
 			root = doc.Body
 		}
+	}
+	if root == nil {
+		d.problems = append(d.problems, d.at(nil).Problemf("file is empty; it must be an object"))
 	}
 	return root
 }

@@ -105,7 +105,8 @@ m:2: notes f is "true"; it must be text or a whole number`,
 		"title: x\n---\na: 1": `m:3: second document; a file holds one`,
 		"title: &a x":         `m:1: title is an anchor, alias, tag or merge, which are not supported here; it must be text`,
 		"just words":          `m:1: file is "just words"; it must be an object`,
-		"":                    ``,
+		"":                    `m:1: file is empty; it must be an object`,
+		"# title: x\n---\n":   `m:1: file is empty; it must be an object`,
 	} {
 		var got []string
 		for _, err := range food.Decode("m", []byte(text), new(menu)) {

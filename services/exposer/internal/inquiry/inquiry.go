@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
@@ -41,8 +42,9 @@ const (
 	// about other zones, and costs the store a scan.
 	pause = time.Second
 	// kept is the number of answers about coverage that are kept, one per page of zones and
-	// range.
-	kept = 32
+	// range, and keptBytes the size of their messages. The newest is kept whatever its size.
+	kept      = 32
+	keptBytes = 32 << 20
 	// maxMessage is the maximum size of a response, that of the collector's.
 	maxMessage = 16 << 20
 )
@@ -70,7 +72,8 @@ type general struct {
 }
 
 type topic struct {
-	key string
+	key  string
+	size int // of the message
 	*question[*bucketv1.GetCoverageResponse]
 }
 
@@ -126,7 +129,8 @@ func (d *Desk) Coverage(ctx context.Context, scopes []*bucketv1.ScopeInfo, datas
 	}
 	waiting, cancel := context.WithTimeout(ctx, coveragePatience)
 	defer cancel()
-	got, at, err := d.topic(key).get(waiting, d.now, func(waiting context.Context) (*bucketv1.GetCoverageResponse, error) {
+	t := d.topic(key)
+	got, at, err := t.get(waiting, d.now, func(waiting context.Context) (*bucketv1.GetCoverageResponse, error) {
 		if err := d.rest(waiting); err != nil {
 			return nil, err
 		}
@@ -139,6 +143,7 @@ func (d *Desk) Coverage(ctx context.Context, scopes []*bucketv1.ScopeInfo, datas
 		if err != nil {
 			return nil, fmt.Errorf("get coverage: %w", err)
 		}
+		d.weigh(t, proto.Size(m))
 		return m, nil
 	})
 	return statuspage.Coverage{At: at, Err: d.calm("coverage", err), Response: got}
@@ -172,14 +177,34 @@ func (d *Desk) topic(key string) *topic {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	i := slices.IndexFunc(d.covered, func(t *topic) bool { return t.key == key })
-	found := &topic{key, newQuestion[*bucketv1.GetCoverageResponse](d.covering)}
+	found := &topic{key: key, question: newQuestion[*bucketv1.GetCoverageResponse](d.covering)}
 	if i >= 0 {
 		found = d.covered[i]
 		d.covered = slices.Delete(d.covered, i, i+1)
 	}
 	d.covered = slices.Insert(d.covered, 0, found)
-	d.covered = d.covered[:min(len(d.covered), kept)]
+	d.forget()
 	return found
+}
+
+// weigh notes the size of a topic's answer.
+func (d *Desk) weigh(t *topic, size int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t.size = size
+	d.forget()
+}
+
+// forget drops the topics that are too many or too large, the least recently used first. The
+// caller holds the lock.
+func (d *Desk) forget() {
+	size, n := 0, 0
+	for ; n < min(len(d.covered), kept); n++ {
+		if size += d.covered[n].size; n > 0 && size > keptBytes {
+			break
+		}
+	}
+	d.covered = slices.Delete(d.covered, n, len(d.covered))
 }
 
 // calm logs an error, and returns what readers may see of it: its kind, and no address.

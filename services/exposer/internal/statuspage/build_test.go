@@ -72,12 +72,19 @@ func TestAttention(t *testing.T) {
 		"lost": {func(in *Input) {
 			in.Coverage.Response.Coverages[0].Ranges[0].State = bucketv1.CoverageState_COVERAGE_STATE_LOST
 		}, "SCOPES"},
-		"idle":        {func(in *Input) { in.Answer.Status.Datasets[0].ScopesActive = 0 }, ""},
-		"problem":     {func(in *Input) { in.Answer.Status.Problems = []*bucketv1.Problem{{Code: "NO_ZONES"}} }, "PROBLEMS"},
-		"stale":       {func(in *Input) { *in.Exposer.LagSeconds = 300 }, "STREAM_STALE"},
-		"not ready":   {func(in *Input) { in.Exposer.NotReady = "x" }, "NOT_READY"},
-		"503":         {func(in *Input) { in.Exposer.Refused, in.Exposer.Counters = "x", "y" }, "METRICS_REFUSED COUNTERS_REFUSED"},
-		"unserved":    {func(in *Input) { in.Exposer.Datasets = map[string]Replay{"http_5m": {Unserved: 3}} }, "UNSERVED"},
+		"idle":      {func(in *Input) { in.Answer.Status.Datasets[0].ScopesActive = 0 }, ""},
+		"problem":   {func(in *Input) { in.Answer.Status.Problems = []*bucketv1.Problem{{Code: "NO_ZONES"}} }, "PROBLEMS"},
+		"stale":     {func(in *Input) { *in.Exposer.LagSeconds = 300 }, "STREAM_STALE"},
+		"not ready": {func(in *Input) { in.Exposer.NotReady = "x" }, "NOT_READY"},
+		"503":       {func(in *Input) { in.Exposer.Refused, in.Exposer.Counters = "x", "y" }, "METRICS_REFUSED COUNTERS_REFUSED"},
+		"unserved": {func(in *Input) {
+			last := now.Add(-23 * time.Hour)
+			in.Exposer.Datasets = map[string]Replay{"http_5m": {Unserved: 3, UnservedAt: &last}}
+		}, "UNSERVED"},
+		"unserved long ago": {func(in *Input) {
+			last := now.Add(-25 * time.Hour)
+			in.Exposer.Datasets = map[string]Replay{"http_5m": {Unserved: 3, UnservedAt: &last}}
+		}, ""},
 		"no coverage": {func(in *Input) { in.Coverage = Coverage{Err: errors.New("busy")} }, "COVERAGE_UNKNOWN"},
 	} {
 		in := healthy()

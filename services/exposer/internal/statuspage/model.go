@@ -64,6 +64,8 @@ type Replay struct {
 	SpanSeconds int64 `json:"span_seconds"`
 	// Unserved is the number of buckets that were never shown, since the exposer started.
 	Unserved int `json:"unserved_buckets"`
+	// UnservedAt is when the last of them was stored; nil if there is none.
+	UnservedAt *time.Time `json:"unserved_at,omitempty"`
 	// Short is why the replay of the dataset is too short.
 	Short string `json:"short,omitempty"`
 }

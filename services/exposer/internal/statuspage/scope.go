@@ -266,8 +266,9 @@ func (p *Page) attention(some bool) []Attention {
 		case d.State == string(Unknown) && c.Known:
 			add("DATASET_UNKNOWN", "stream-time-and-complete-until", "It is not known whether %s is complete.", d.ID)
 		}
-		if d.Replay != nil && d.Replay.Unserved > 0 {
-			add("UNSERVED", "weirunserved", "%s of %s became final when they were too old for /metrics, since this exposer was started. A backfill brings them into Prometheus; this line stays.", plural(d.Replay.Unserved, "bucket", "buckets"), d.ID)
+		if r := d.Replay; r != nil && r.UnservedAt != nil && p.At.Sub(*r.UnservedAt) < unservedFor {
+			add("UNSERVED", "weirunserved", "%s of %s became final when they were too old for /metrics, since this exposer was started, the last %s ago. A backfill brings them into Prometheus; this line goes a day after the last.",
+				plural(r.Unserved, "bucket", "buckets"), d.ID, Ago(int64(p.At.Sub(*r.UnservedAt)/time.Second)))
 		}
 	}
 	return out
@@ -276,6 +277,10 @@ func (p *Page) attention(some bool) []Attention {
 // StreamStale is the age from which the stream time needs attention: without trouble it is
 // less than a minute old.
 const StreamStale = 2 * time.Minute
+
+// unservedFor is for how long buckets that were never shown are attention: by then somebody
+// has seen it, or the alert. The retention shows them for good.
+const unservedFor = 24 * time.Hour
 
 func plural(n int, one, several string) string {
 	if n == 1 {

@@ -65,6 +65,7 @@ type Board struct {
 type Unserved struct {
 	Buckets int
 	Windows bucket.Window // from the oldest to the newest
+	Last    time.Time     // when the last of them was committed
 }
 
 type cached struct {
@@ -137,7 +138,7 @@ func (b *Board) Unserved(dataset string) Unserved {
 	return b.unserved[dataset]
 }
 
-func (b *Board) noteUnserved(dataset string, w bucket.Window) {
+func (b *Board) noteUnserved(dataset string, w bucket.Window, committed time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.unserved == nil {
@@ -147,7 +148,7 @@ func (b *Board) noteUnserved(dataset string, w bucket.Window) {
 	if u.Buckets++; u.Buckets > 1 {
 		w.Start, w.End = min(w.Start, u.Windows.Start), max(w.End, u.Windows.End)
 	}
-	u.Windows = w
+	u.Windows, u.Last = w, committed
 	b.unserved[dataset] = u
 }
 

@@ -122,7 +122,7 @@ func (s *sink) noteLate(e *bucket.Entry) {
 	}
 	if !s.began.IsZero() && e.CommittedAt.Sub(s.store.Stamp.Of(window).Std()) >= maxAge {
 		s.meter.Unserved(e.Bucket.Dataset)
-		s.board.noteUnserved(e.Bucket.Dataset, window)
+		s.board.noteUnserved(e.Bucket.Dataset, window, e.CommittedAt)
 	}
 }
 

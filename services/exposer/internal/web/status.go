@@ -251,9 +251,14 @@ func (h *handler) itself() statuspage.Exposer {
 	maxAge := time.Duration(e.Hours) * time.Hour
 	for i := range v.Choice.Datasets {
 		d := &v.Choice.Datasets[i]
+		unserved := h.Board.Unserved(d.Dataset)
 		shown := statuspage.Replay{
 			Windows: max(d.Windows(0), d.Windows(1)), Held: d.Len(), Trimmed: max(d.Trimmed[0], d.Trimmed[1]),
-			SpanSeconds: int64(d.Span(state.Store.Stamp, maxAge) / time.Second), Unserved: h.Board.Unserved(d.Dataset).Buckets,
+			SpanSeconds: int64(d.Span(state.Store.Stamp, maxAge) / time.Second), Unserved: unserved.Buckets,
+		}
+		if unserved.Buckets > 0 {
+			last := unserved.Last.UTC()
+			shown.UnservedAt = &last
 		}
 		if err := cmp.Or(recent.Check(d.Definition, state.Store.Stamp, maxAge), recent.Shallow(d.Definition, state.Store.Stamp, maxAge)); err != nil {
 			shown.Short = err.Error()

@@ -127,7 +127,7 @@ func TestStatusPages(t *testing.T) {
 	}{
 		"/status": {200, []string{
 			"45 match, page 1 of 3", "zone-0000.example", "node-a", "ZONE_DENIED", "#weirzonedenied", "23 missing: unauthorized",
-			"&lt;script&gt;", "&lt;img src=x", `href="status?page=2"`, `href="status/scope?id=` + zoneID(0), `<main id="main"`,
+			"&lt;script&gt;", "&lt;img src=x", "<bdi>zone-0000.example</bdi>", "Account <bdi>&lt;script&gt;", `href="status?page=2"`, `href="status/scope?id=` + zoneID(0), `<main id="main"`,
 		}, []string{"<script>alert", "<img", "style=", "onclick"}},
 		"/":                             {200, []string{`href="status"`}, nil},
 		"/status?page=3":                {200, []string{"page 3 of 3", `href="status?page=2"`}, []string{`id="next"`}},

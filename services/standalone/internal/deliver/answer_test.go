@@ -194,3 +194,16 @@ func TestACertificateThatCannotBeVerified(t *testing.T) {
 		}
 	}
 }
+
+// The error of a server that does not answer names the URL that was asked.
+func TestASilentServerIsNamedByItsURL(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	server.Close()
+	w, err := NewRemoteWrite(server.URL+"/tenant", http.DefaultClient, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Send(t.Context(), some(1, "a")); err == nil || !strings.Contains(err.Error(), `"`+server.URL+`/tenant"`) {
+		t.Errorf("the error is %v, want the URL %s/tenant", err, server.URL)
+	}
+}

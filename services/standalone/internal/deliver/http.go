@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -21,7 +22,7 @@ const longestAfter = time.Hour
 // 413 and 422 are about the content; all others about the credential, the path or the
 // protocol.
 func judge(status int, header http.Header, text string, now time.Time) error {
-	text = clip(strings.TrimSpace(said(text)))
+	text = cmp.Or(clip(strings.TrimSpace(said(text))), "(no text)")
 	switch {
 	case status/100 == 2:
 		return nil

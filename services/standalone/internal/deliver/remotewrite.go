@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/exp/api/remote"
@@ -17,9 +18,10 @@ import (
 
 // RemoteWrite is a [Sender] that speaks remote write.
 type RemoteWrite struct {
-	api *remote.API
-	two bool
-	now func() time.Time
+	api    *remote.API
+	target *url.URL
+	two    bool
+	now    func() time.Time
 }
 
 // NewRemoteWrite returns a sender of remote write 1.0, which every receiver takes, to the
@@ -34,7 +36,7 @@ func NewRemoteWrite(target string, client *http.Client, now func() time.Time) (*
 	if err != nil {
 		return nil, fmt.Errorf("remote write client: %w", err)
 	}
-	return &RemoteWrite{api: api, now: now}, nil
+	return &RemoteWrite{api: api, target: u, now: now}, nil
 }
 
 // NewRemoteWrite2 returns a sender of remote write 2.0.
@@ -73,6 +75,9 @@ func (w *RemoteWrite) Send(parent context.Context, series []Series) error {
 		return fmt.Errorf("remote write: %w", err)
 	}
 	if a.status == 0 { // no response
+		if asked := new(url.Error); errors.As(err, &asked) {
+			asked.URL = w.target.Redacted() // not what the library makes of it, which is not asked
+		}
 		return &BusyError{Err: fmt.Errorf("remote write: %w", err)}
 	}
 	if answered := judge(a.status, a.header, a.text, w.now()); answered != nil {

@@ -39,6 +39,7 @@ var Checks = []Check{
 	{"exposer.counters", "Whether each exposer serves `/counters`, of the store of its `/metrics` and of the epoch of the others.", counters},
 
 	{"operations.reachable", "Whether each operations port that is given answers with Weir's metrics about itself, or Prometheus does.", operationsReachable},
+	{"operations.ready", "Whether each process whose operations port is given is ready, and with which reason not.", operationsReady},
 
 	{"prometheus.reachable", "Whether Prometheus or VictoriaMetrics answers queries.", prometheusReachable},
 	{"prometheus.version", "Its version: some refuse several samples of a series in a scrape.", version},

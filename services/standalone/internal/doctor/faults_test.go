@@ -163,10 +163,13 @@ func faults() map[string]fault {
 		}, verdict{"operations.reachable": fail}, "http://two:9821/metrics: connection refused"},
 		"dead operations ports": {func(o *doctor.Observed) {
 			o.Own = &doctor.Own{From: "http://two:9821", Errs: []string{"http://two:9821/metrics: connection refused"}}
-		}, verdict{"operations.reachable": fail, "collector.budget": skipped, "durability": skipped}, "connection refused"},
+		}, verdict{"operations.reachable": fail, "operations.ready": skipped, "collector.budget": skipped, "durability": skipped}, "connection refused"},
+		"a collector that cannot write": {func(o *doctor.Observed) {
+			o.Own.NotReady = []string{"http://two:9821: weir-collector is not ready: the store cannot be written; remedy: free space"}
+		}, verdict{"operations.ready": fail}, "http://two:9821: weir-collector is not ready: the store cannot be written; remedy: free space"},
 		"operations ports that are not scraped": {func(o *doctor.Observed) {
 			o.Own = &doctor.Own{From: "http://prometheus:9090"}
-		}, verdict{"operations.reachable": skipped, "collector.budget": skipped, "durability": skipped}, ""},
+		}, verdict{"operations.reachable": skipped, "operations.ready": skipped, "collector.budget": skipped, "durability": skipped}, ""},
 
 		"an exposer is down":  {exposer(func(x *doctor.Exposer) { x.Err = errAway }), verdict{"exposer.ready": fail}, "connection refused"},
 		"an exposer begins":   {exposer(func(x *doctor.Exposer) { x.NotReady = "weir-exposer is not ready" }), verdict{"exposer.ready": fail}, "not ready"},
@@ -263,7 +266,7 @@ func faults() map[string]fault {
 		"never restarted": {func(o *doctor.Observed) {
 			o.Log.OldestCommit, o.Store.Facts.OldestCommit = now.Add(-30*time.Minute), now.Add(-30*time.Minute)
 		}, verdict{"durability": warn}, "not before the start of the process"},
-		"start not known": {func(o *doctor.Observed) { o.Own = nil }, verdict{"operations.reachable": skipped, "durability": skipped, "collector.budget": skipped}, ""},
+		"start not known": {func(o *doctor.Observed) { o.Own = nil }, verdict{"operations.reachable": skipped, "operations.ready": skipped, "durability": skipped, "collector.budget": skipped}, ""},
 		"empty store":     {func(o *doctor.Observed) { o.Log.OldestCommit, o.Store.Facts.OldestCommit = time.Time{}, time.Time{} }, verdict{"durability": fail}, "no entry"},
 		"panels unfed":    {func(o *doctor.Observed) { o.Panels.Absent = []string{"weir_exposer_raedy"} }, verdict{"panels_fed": fail}, "these had no series in the last hour: weir_exposer_raedy"},
 		"no such family":  {func(o *doctor.Observed) { o.Panels.Absent = []string{"cloudflare_zone_thraets"} }, verdict{"panels_fed": fail}, "cloudflare_zone_thraets"},

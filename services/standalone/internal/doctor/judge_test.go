@@ -73,7 +73,7 @@ func healthy() *doctor.Observed {
 			SyncStandbyNames: "*", Standbys: map[string]int{"sync": 1}, Size: 1e9, Free: -1, Buckets: 1e6, LastDay: 10_000,
 		}, Capacity: 100e9},
 		Exposers: []doctor.Exposer{exposer("http://one:9810"), exposer("http://two:9810")},
-		Own: &doctor.Own{From: "operations", Samples: slices.Concat(
+		Own: &doctor.Own{From: "operations", Asked: 2, Samples: slices.Concat(
 			own("one", 1, now.Add(-time.Hour)), own("two", 0, now.Add(-time.Hour)))},
 		Prometheus: &doctor.Prometheus{
 			URL: "http://prometheus:9090", Kind: doctor.KindPrometheus, Version: "3.15.0", Job: "weir",

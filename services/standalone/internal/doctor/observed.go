@@ -116,6 +116,10 @@ type Own struct {
 	From    string // the URLs, or Prometheus
 	Errs    []string
 	Samples []Sample
+	// Asked is the number of processes that said whether they are ready, and NotReady what
+	// those said that are not. Prometheus is not asked.
+	Asked    int
+	NotReady []string
 }
 
 // Sample is one value of a metric.

@@ -22,6 +22,20 @@ func operationsReachable(s *subject) (list []Finding) {
 	return pass("%s has Weir's metrics about itself", own.From)
 }
 
+func operationsReady(s *subject) (list []Finding) {
+	if s.Own == nil || s.Own.Asked == 0 {
+		return skip("no operations port was asked", "WEIR_OPERATIONS_URLS")
+	}
+	for _, text := range s.Own.NotReady {
+		list = append(list, fail(text, "This process does not do its work, or not all of it.",
+			"The message has the reason, and what to do where that is known.")...)
+	}
+	if len(list) > 0 {
+		return list
+	}
+	return pass("%d of %d processes are ready", s.Own.Asked, s.Own.Asked)
+}
+
 // giveOwn is what to give so that Weir's metrics about itself are known.
 func (o *Observed) giveOwn() string {
 	if o.Own != nil && len(o.Own.Errs) > 0 {

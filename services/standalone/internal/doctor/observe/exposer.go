@@ -162,7 +162,7 @@ func askCounters(ctx context.Context, s site) (c doctor.Counters) {
 	return c
 }
 
-// OwnFrom reads operations pages.
+// OwnFrom reads operations pages, and asks whether their processes are ready.
 func OwnFrom(ctx context.Context, urls []string, client *http.Client) *doctor.Own {
 	o := &doctor.Own{From: strings.Join(urls, ", ")}
 	for _, u := range urls {
@@ -179,6 +179,19 @@ func OwnFrom(ctx context.Context, urls []string, client *http.Client) *doctor.Ow
 		}
 		if err != nil {
 			o.Errs = append(o.Errs, err.Error())
+			continue
+		}
+		ready, err := s.get(ctx, "/-/ready", nil, "")
+		switch {
+		case err != nil:
+			o.Errs = append(o.Errs, err.Error())
+		case ready.status == http.StatusServiceUnavailable && strings.Contains(ready.body, " is not ready"):
+			o.Asked++
+			o.NotReady = append(o.NotReady, s.base+": "+clipAt(ready.body, 5*shown)) // the remedy comes last
+		case ready.status != http.StatusOK:
+			o.Errs = append(o.Errs, fmt.Sprintf("%s/-/ready: %v", s.base, ready.refusal()))
+		default:
+			o.Asked++
 		}
 	}
 	return o

@@ -309,8 +309,11 @@ func TestAdmin(t *testing.T) {
 }
 
 func TestOwn(t *testing.T) {
-	url := serve(t, map[string]http.HandlerFunc{"/metrics": says(200, "text/plain",
-		"weir_collector_leader 1\nprocess_start_time_seconds 1.7645e+09\ngo_goroutines 9\nweir_collector_budget_needed_requests{user=\"a\"} 5\n")})
+	url := serve(t, map[string]http.HandlerFunc{
+		"/metrics": says(200, "text/plain",
+			"weir_collector_leader 1\nprocess_start_time_seconds 1.7645e+09\ngo_goroutines 9\nweir_collector_budget_needed_requests{user=\"a\"} 5\n"),
+		"/-/ready": says(503, "text/plain", "weir-collector is not ready: the disk is full\n"),
+	})
 	other := serve(t, map[string]http.HandlerFunc{"/metrics": says(200, "text/plain", "go_goroutines 9\n")})
 	got := observe.OwnFrom(t.Context(), []string{url, other}, http.DefaultClient)
 	want := []doctor.Sample{
@@ -323,5 +326,8 @@ func TestOwn(t *testing.T) {
 	}
 	if len(got.Errs) != 1 || !strings.Contains(got.Errs[0], "has no metric of Weir") {
 		t.Errorf("errors are %q", got.Errs)
+	}
+	if got.Asked != 1 || len(got.NotReady) != 1 || got.NotReady[0] != url+": weir-collector is not ready: the disk is full" {
+		t.Errorf("of %d asked are not ready: %q", got.Asked, got.NotReady)
 	}
 }

@@ -106,10 +106,12 @@ func (a *answer) refusal() error {
 	return fmt.Errorf("it answers %d: %s", a.status, clip(a.body))
 }
 
-func clip(text string) string {
+func clip(text string) string { return clipAt(text, shown) }
+
+func clipAt(text string, most int) string {
 	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > shown {
-		text = strings.ToValidUTF8(text[:shown], "") + "…"
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
 	}
 	return text
 }
