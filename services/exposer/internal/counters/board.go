@@ -15,6 +15,7 @@ import (
 	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/sample"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 const (
@@ -178,6 +179,9 @@ type Options struct {
 	Format expo.Format
 	// Created adds the start time of each counter, in OpenMetrics only.
 	Created bool
+	// Only selects the zones and accounts that are shown. The page has the lines of the page of
+	// all that are about these, and those that are about no zone or account.
+	Only selection.Selection
 }
 
 // Page is the answer to a request.
@@ -185,6 +189,8 @@ type Page struct {
 	Body         []byte
 	Store, Epoch string
 	Age          time.Duration // since the last confirmation
+	// Owners are whose series there are, of a page that selects some.
+	Owners []selection.Owner
 }
 
 // Page appends a page to dst. The error is an [Unavailable].
@@ -196,38 +202,50 @@ func (b *Board) Page(dst []byte, o Options) (Page, error) {
 		return Page{}, err
 	}
 	b.note(t)
-	h := b.serving
+	h, match := b.serving, o.Only.Match()
+	page := Page{Store: h.id.store, Epoch: h.id.epoch, Age: t.Sub(b.until)}
+	if o.Only != selection.Everything {
+		page.Owners = slices.DeleteFunc(slices.Clone(h.owners), func(of selection.Owner) bool { return !match.Has(of) })
+	}
 	// Before that, an exposer that is cut off may still show the epoch before.
 	if at := sample.MillisOf(t); at > sample.MillisOf(h.epoch.Began)+known {
 		for all := range h.fold.Named {
-			dst = appendFamilies(dst, o, all, at)
+			dst = appendFamilies(dst, o, match, all, at)
 		}
 	}
 	dst = appendGauge(dst, zoneInfo, "Always 1. The zone of each counter, with its id.")
-	dst = append(dst, h.zones...)
+	for i := range h.zones {
+		if match.Has(h.zones[i].Owner) {
+			dst = append(dst, h.zones[i].line...)
+		}
+	}
 	dst = append(dst, h.facts...)
-	dst = b.ends.append(dst, t)
+	dst = b.ends.append(dst, match, t)
 	dst = h.appendEpoch(dst)
-	return Page{Body: expo.AppendEnd(dst, o.Format), Store: h.id.store, Epoch: h.id.epoch, Age: t.Sub(b.until)}, nil
+	page.Body = expo.AppendEnd(dst, o.Format)
+	return page, nil
 }
 
-// appendFamilies appends the counters of the families of one name, and those of what came late
-// if anything did.
-func appendFamilies(dst []byte, o Options, all []*counter.Family, t sample.Millis) []byte {
+// appendFamilies appends the counters of the families of one name that match has, and those of
+// what came late if anything did.
+func appendFamilies(dst []byte, o Options, match selection.Match, all []*counter.Family, t sample.Millis) []byte {
 	if !slices.ContainsFunc(all, func(fam *counter.Family) bool { return len(fam.Series()) > 0 }) {
 		return dst
 	}
 	o.Created = o.Created && o.Format == expo.OpenMetrics
-	of := all[0]
+	of, before := all[0], len(dst)
 	name, late := strings.TrimSuffix(of.Name, expo.CounterSuffix), false
 	dst = expo.AppendCounterHeader(dst, o.Format, name, of.Help+" Sum of the buckets, as it was weir_counter_delay_seconds ago.", of.Unit)
-	total, created := name+expo.CounterSuffix, name+"_created"
-	for s, v := range shownOf(all, t) {
+	total, created, header := name+expo.CounterSuffix, name+"_created", len(dst)
+	for s, v := range shownOf(all, match, t) {
 		late = late || v.HasLate
 		dst = appendCounter(dst, total, s, v.Live)
 		if o.Created {
 			dst = appendCreated(dst, created, s, v)
 		}
+	}
+	if o.Only != selection.Everything && len(dst) == header {
+		return dst[:before] // a family of others
 	}
 	if !late {
 		return dst
@@ -235,7 +253,7 @@ func appendFamilies(dst []byte, o Options, all []*counter.Family, t sample.Milli
 	name += "_late"
 	dst = expo.AppendCounterHeader(dst, o.Format, name, of.Help+" Sum of the buckets that were stored too late for the other counter.", of.Unit)
 	total, created = name+expo.CounterSuffix, name+"_created"
-	for s, v := range shownOf(all, t) {
+	for s, v := range shownOf(all, match, t) {
 		if !v.HasLate {
 			continue
 		}
@@ -247,12 +265,12 @@ func appendFamilies(dst []byte, o Options, all []*counter.Family, t sample.Milli
 	return dst
 }
 
-// shownOf yields the series of the families of one name.
-func shownOf(all []*counter.Family, t sample.Millis) iter.Seq2[*counter.Series, counter.Value] {
+// shownOf yields the series of the families of one name that match has.
+func shownOf(all []*counter.Family, match selection.Match, t sample.Millis) iter.Seq2[*counter.Series, counter.Value] {
 	return func(yield func(*counter.Series, counter.Value) bool) {
 		for _, fam := range all {
 			for s, v := range shown(fam.Series(), t) {
-				if !yield(s, v) {
+				if match.Has(ownerOf(s)) && !yield(s, v) {
 					return
 				}
 			}

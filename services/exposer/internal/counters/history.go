@@ -4,12 +4,14 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 // history is one epoch of one store.
@@ -24,8 +26,15 @@ type history struct {
 	defined  bool                          // since facts were rendered
 	rendered uint64                        // changes of the fold, then
 	series   int
-	facts    []byte // families about datasets
-	zones    []byte // lines of cloudflare_zone_info
+	facts    []byte            // families about datasets
+	zones    []zoneLine        // of cloudflare_zone_info
+	owners   []selection.Owner // of the series, each once
+}
+
+// zoneLine is a line of cloudflare_zone_info.
+type zoneLine struct {
+	selection.Owner
+	line string
 }
 
 // identity is what totals belong to.
@@ -98,10 +107,12 @@ func (h *history) renderFacts() {
 func (h *history) renderSeries() {
 	type zone struct{ name, account string }
 	zones := map[zone]*counter.Series{} // the one that began last, where a zone took over a name
+	owners := map[selection.Owner]bool{}
 	h.series = 0
 	for fam := range h.fold.Families {
 		for _, s := range fam.Series() {
 			h.series++
+			owners[ownerOf(s)] = true
 			if s.Text == nil {
 				s.Text = appendLabels(nil, fam.Labels, s)
 			}
@@ -113,7 +124,8 @@ func (h *history) renderSeries() {
 			}
 		}
 	}
-	lines := make([]string, 0, len(zones))
+	h.owners = slices.AppendSeq(h.owners[:0], maps.Keys(owners))
+	h.zones = h.zones[:0]
 	for z, s := range zones {
 		line := append([]byte(zoneInfo), '{')
 		line = expo.AppendLabel(line, "zone", z.name)
@@ -122,13 +134,13 @@ func (h *history) renderSeries() {
 		}
 		line = expo.AppendLabel(line, "zone_id", s.Scope.ID)
 		line[len(line)-1] = '}'
-		lines = append(lines, string(line)+" 1\n")
+		h.zones = append(h.zones, zoneLine{ownerOf(s), string(line) + " 1\n"})
 	}
-	slices.Sort(lines)
-	h.zones = h.zones[:0]
-	for _, line := range lines {
-		h.zones = append(h.zones, line...)
-	}
+	slices.SortFunc(h.zones, func(a, b zoneLine) int { return strings.Compare(a.line, b.line) })
+}
+
+func ownerOf(s *counter.Series) selection.Owner {
+	return selection.Owner{Scope: s.Scope, Zone: s.Zone, Account: s.Account}
 }
 
 // appendLabels appends the labels of a series, in braces, and a space. A series without

@@ -14,6 +14,7 @@ import (
 	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
 	"github.com/weir-metrics/weir/services/exposer/internal/gzpart"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
@@ -36,11 +37,13 @@ func (h *handler) serveCounters(w http.ResponseWriter, r *http.Request) (outcome
 		text(w, http.StatusNotFound, "counters are not served: WEIR_EXPOSER_COUNTERS is false")
 		return "refused"
 	}
-	options, err := parseCounters(r.URL.RawQuery)
+	options, asked, err := parseCounters(r.URL.RawQuery)
 	if err != nil {
 		text(w, http.StatusBadRequest, err.Error())
 		return "refused"
 	}
+	limit := limitOf(r)
+	options.Only = limit.And(asked.Selection())
 	ctx, cancel := context.WithTimeout(r.Context(), h.limits.patience)
 	defer cancel()
 	if h.counterScrapes.Acquire(ctx) != nil {
@@ -62,6 +65,10 @@ func (h *handler) serveCounters(w http.ResponseWriter, r *http.Request) (outcome
 	}
 	body := page.Body
 	buf.plain = body
+	if f := h.judge(ctx, asked, limit, page.Owners); f != nil {
+		h.fail(w, f)
+		return "refused"
+	}
 	if encoding == expo.Gzip {
 		body = gzpart.Append(buf.zipped[:0], body)
 		buf.zipped = body
@@ -101,22 +108,25 @@ func inChunks(body []byte, write func([]byte) error) error {
 	return nil
 }
 
-// parseCounters parses the parameters of /counters: created.
-func parseCounters(query string) (o counters.Options, err error) {
+// parseCounters parses the parameters of /counters: created, account and zone.
+func parseCounters(query string) (o counters.Options, asked selection.Set, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return o, fmt.Errorf("query is malformed: %w", err)
+		return o, asked, fmt.Errorf("query is malformed: %w", err)
+	}
+	if asked, err = takeSet(values); err != nil {
+		return o, asked, err
 	}
 	for name, given := range values {
 		switch {
 		case name != "created":
-			return o, fmt.Errorf("parameter %q is unknown; the parameter of /counters is created", bucket.Clip(name))
+			return o, asked, fmt.Errorf("parameter %q is unknown; the parameters of /counters are account, created and zone", bucket.Clip(name))
 		case len(given) > 1:
-			return o, fmt.Errorf("parameter %s is given %d times; give it once", name, len(given))
+			return o, asked, fmt.Errorf("parameter %s is given %d times; give it once", name, len(given))
 		case given[0] != "true" && given[0] != "false":
-			return o, fmt.Errorf("parameter created is %q; it must be true or false", bucket.Clip(given[0]))
+			return o, asked, fmt.Errorf("parameter created is %q; it must be true or false", bucket.Clip(given[0]))
 		}
 		o.Created = given[0] == "true"
 	}
-	return o, nil
+	return o, asked, nil
 }
