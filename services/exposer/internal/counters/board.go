@@ -269,8 +269,8 @@ func appendFamilies(dst []byte, o Options, match selection.Match, all []*counter
 func shownOf(all []*counter.Family, match selection.Match, t sample.Millis) iter.Seq2[*counter.Series, counter.Value] {
 	return func(yield func(*counter.Series, counter.Value) bool) {
 		for _, fam := range all {
-			for s, v := range shown(fam.Series(), t) {
-				if match.Has(ownerOf(s)) && !yield(s, v) {
+			for s, v := range shown(fam.Series(), match, t) {
+				if !yield(s, v) {
 					return
 				}
 			}
@@ -278,13 +278,18 @@ func shownOf(all []*counter.Family, match selection.Match, t sample.Millis) iter
 	}
 }
 
-// shown yields the series that are shown at a time. Of two zones that have had the same
+// shown yields the series that match has and that are shown at a time. Of two zones that have had the same
 // name, and so series with the same labels, the later one is shown, from when every exposer
-// knows of it.
-func shown(all []*counter.Series, t sample.Millis) iter.Seq2[*counter.Series, counter.Value] {
+// knows of it, whichever of them match has.
+func shown(all []*counter.Series, match selection.Match, t sample.Millis) iter.Seq2[*counter.Series, counter.Value] {
 	return func(yield func(*counter.Series, counter.Value) bool) {
 		for i := 0; i < len(all); {
 			s := all[i]
+			alone := i+1 == len(all) || !bytes.Equal(all[i+1].Text, s.Text)
+			if alone && !match.Has(ownerOf(s)) { // before its value, which is most of the work
+				i++
+				continue
+			}
 			v, is := s.At(t)
 			for i++; i < len(all) && bytes.Equal(all[i].Text, s.Text); i++ {
 				other, also := all[i].At(t)
@@ -296,7 +301,7 @@ func shown(all []*counter.Series, t sample.Millis) iter.Seq2[*counter.Series, co
 					s, v, is = all[i], other, true
 				}
 			}
-			if is && !yield(s, v) {
+			if is && match.Has(ownerOf(s)) && !yield(s, v) {
 				return
 			}
 		}

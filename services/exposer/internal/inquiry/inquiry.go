@@ -77,8 +77,10 @@ type topic struct {
 
 // New returns a desk. now is the calendar time of answers; ages are measured by the machine.
 func New(from Collector, now func() time.Time, log *slog.Logger) *Desk {
-	return &Desk{from: from, now: now, log: log, general: newQuestion[general](make(chan struct{}, 1)),
-		scopes: newQuestion[[]*bucketv1.ScopeInfo](make(chan struct{}, 1)), covering: make(chan struct{}, 1)}
+	return &Desk{
+		from: from, now: now, log: log, general: newQuestion[general](make(chan struct{}, 1)),
+		scopes: newQuestion[[]*bucketv1.ScopeInfo](make(chan struct{}, 1)), covering: make(chan struct{}, 1),
+	}
 }
 
 // General returns what the collector says about itself, its scopes and its datasets, at most

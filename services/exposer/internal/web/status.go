@@ -10,6 +10,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -164,6 +165,11 @@ func (h *handler) statusPage(name, assets, root string, parameters []string) htt
 		page, err := h.model(r, q)
 		if err != nil {
 			text(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		named := func(a statuspage.Account) bool { return a.ID == q.Account }
+		if limitOf(r) != selection.Everything && q.Account != "" && page.Collector.Known && !slices.ContainsFunc(page.Accounts, named) {
+			h.forbid(w, fmt.Sprintf("parameter account is %q, which is not among the zones and accounts that this token may read", bucket.Clip(q.Account)))
 			return
 		}
 		data := rendered{Page: page, Assets: assets, Root: root, Wanted: cmp.Or(q.ID, q.Zone)}
