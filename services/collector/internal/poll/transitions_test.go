@@ -2,6 +2,7 @@ package poll
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +80,7 @@ func TestChangesOfStatesAreLoggedOnce(t *testing.T) {
 	passes(100, 1, "state=off")
 	all = all[1:] // it is not told any more, and then anew
 	passes(1, 0)
-	all = append(all, standing{of: ledger.Series{Dataset: "http_5m", Scope: bucket.Scope{Kind: bucket.Zone, ID: "new"}}, zone: "new.example", dataset: "http_5m", state: stateBehind, reason: "settings_unread"})
+	all = slices.Concat(all, []standing{{of: ledger.Series{Dataset: "http_5m", Scope: bucket.Scope{Kind: bucket.Zone, ID: "new"}}, zone: "new.example", dataset: "http_5m", state: stateBehind, reason: "settings_unread"}})
 	passes(1, 1, "zone=new.example", "was=new")
 	if len(c.told) != len(all) {
 		t.Errorf("%d series are kept, want %d", len(c.told), len(all))

@@ -34,7 +34,8 @@ type Tokens struct {
 	kept *reload.Value[string, map[digest]Client]
 }
 
-type digest [sha256.Size]byte
+// digest is that of a token.
+type digest = [sha256.Size]byte
 
 // Open reads the file that a setting names.
 func Open(path, setting string, watch *reload.Watch) (*Tokens, error) {
