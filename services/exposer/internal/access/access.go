@@ -81,7 +81,7 @@ const (
 
 // Parse returns the clients of a file by the digest of their tokens. No error shows the
 // value of sha256, which may be a token by mistake.
-func Parse(text string) (map[digest]Client, error) {
+func Parse(text string) (map[[sha256.Size]byte]Client, error) {
 	var f file
 	if err := yaml.UnmarshalStrict([]byte(text), &f); err != nil {
 		return nil, errors.New(shown.ReplaceAllString(err.Error(), "(not shown)"))
@@ -116,7 +116,7 @@ func Parse(text string) (map[digest]Client, error) {
 }
 
 // nobody is the digest of no text at all, as of a command that printed nothing.
-var nobody = digest(sha256.Sum256(nil))
+var nobody = sha256.Sum256(nil)
 
 func (e *entry) client() (sum digest, c Client, err error) {
 	if !goodName.MatchString(e.Name) {
