@@ -37,7 +37,7 @@ var Rules = []Rule{
 	{
 		Of: []string{
 			collector + "/internal/plan", collector + "/internal/settle", collector + "/internal/audit", collector + "/internal/jobs",
-			"internal/sample", "internal/expo", "internal/counter", exposer + "/internal/recent", exposer + "/internal/statuspage",
+			"internal/sample", "internal/expo", "internal/counter", exposer + "/internal/recent", exposer + "/internal/statuspage", exposer + "/internal/selection",
 			"services/standalone/internal/doctor",
 		},
 		Never:   outside,

@@ -45,6 +45,9 @@ type ServerConfig struct {
 	WebConfigFile string
 	// WebConfigSetting is the setting that names the file, for logs and metrics.
 	WebConfigSetting string
+	// Tokens is the setting that names the bearer tokens of which the handler needs one; empty: it
+	// needs none. A request has one Authorization header, so there are no passwords besides.
+	Tokens string
 	// Watch reports changes of these files; may be nil.
 	Watch *reload.Watch
 	// Drain is how long to continue to accept after the context ends. Readiness
@@ -70,6 +73,13 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 			}
 			return fmt.Errorf("%s listener: %s is %s: %w", cfg.Name, cmp.Or(cfg.WebConfigSetting, "web configuration"), cfg.WebConfigFile, err)
 		}
+		if cfg.Tokens != "" && len(before.kept.Get().Users) > 0 {
+			err = fmt.Errorf("%s listener: basic_auth_users of the file of %s and tokens of %s exclude one another; give each user a token", cfg.Name, cmp.Or(cfg.WebConfigSetting, "web configuration"), cfg.Tokens)
+			if listener != nil {
+				err = errors.Join(err, listener.Close())
+			}
+			return err
+		}
 		handler = before.before(handler)
 	}
 	if listener == nil {
@@ -93,7 +103,7 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 	secure := before != nil && before.configure(server)
 	log.Info("serving HTTP", "address", listener.Addr().String(), "tls", secure)
 	if !secure && cfg.WebConfigSetting != "" {
-		logPlain(log, listener.Addr(), before != nil && len(before.kept.Get().Users) > 0, cfg.WebConfigSetting)
+		logPlain(log, listener.Addr(), cfg.Tokens != "" || before != nil && len(before.kept.Get().Users) > 0, cfg.WebConfigSetting)
 	}
 	served := make(chan error, 1)
 	go func() {
@@ -129,13 +139,13 @@ func Serve(ctx context.Context, cfg ServerConfig, handler http.Handler) error {
 }
 
 // logPlain logs that the listener serves other machines in plain text. This is the
-// default, and correct behind a proxy or in a service mesh. With passwords it is a
-// warning.
-func logPlain(log *slog.Logger, a net.Addr, passwords bool, setting string) {
+// default, and correct behind a proxy or in a service mesh. With passwords or tokens it is
+// a warning.
+func logPlain(log *slog.Logger, a net.Addr, secrets bool, setting string) {
 	switch {
 	case loopback.Addr(a):
-	case passwords:
-		log.Warn("passwords are sent in plain text over the network; unless a proxy in front adds TLS, add tls_server_config to the file of "+setting, "address", a.String())
+	case secrets:
+		log.Warn("passwords or tokens are sent in plain text over the network; unless a proxy in front adds TLS, add tls_server_config to the file of "+setting, "address", a.String())
 	default:
 		log.Info("serving HTTP in plain text over the network; unless a proxy in front adds TLS, set "+setting, "address", a.String())
 	}

@@ -269,3 +269,16 @@ func TestPlainTextIsSaid(t *testing.T) {
 		})
 	}
 }
+
+// A request has one Authorization header, so a listener asks for passwords or for tokens.
+func TestTokensAndPasswordsExcludeOneAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "web.yml")
+	testkit.WriteFile(t, path, []byte("basic_auth_users: {a: $2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi}\n"))
+	err := Serve(t.Context(), ServerConfig{
+		Name: "data", Listener: testkit.Listen(t), WebConfigFile: path, WebConfigSetting: "WEIR_EXPOSER_WEB_CONFIG_FILE", Tokens: "WEIR_EXPOSER_TOKENS_FILE", Logger: testkit.Logger(t),
+	}, http.NotFoundHandler())
+	want := "data listener: basic_auth_users of the file of WEIR_EXPOSER_WEB_CONFIG_FILE and tokens of WEIR_EXPOSER_TOKENS_FILE exclude one another; give each user a token"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}

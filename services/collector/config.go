@@ -39,6 +39,7 @@ type Config struct {
 	Lookback        time.Duration
 	CatalogueFile   string
 	Profile         string
+	RequestSource   string
 	Enable, Disable []string
 
 	DatabaseURL cli.Secret // Postgres; empty: SQLite
@@ -85,6 +86,7 @@ func (c *Config) CatalogueSettings() []cli.Setting {
 		{Env: "CF_DELAY_SECONDS", Default: "300", Value: cli.Duration(&c.Delay, time.Minute, 24*time.Hour), Help: "time after the end of a window at which it is first queried; the maximum depends on the datasets and is 2h20m with the default ones"},
 		{Env: "WEIR_CATALOGUE_FILE", Value: cli.Text(&c.CatalogueFile), Help: "YAML file that adds datasets to the built-in ones or changes them"},
 		{Env: "WEIR_PROFILE", Default: catalogue.DefaultProfile, Value: cli.Enum(&c.Profile, catalogue.Profiles...), Help: "set of datasets to collect: default; lablabs, what lablabs/cloudflare-exporter shows; or all"},
+		{Env: "WEIR_REQUEST_SOURCE", Default: catalogue.EyeballSource, Value: cli.Enum(&c.RequestSource, catalogue.RequestSources...), Help: "whose HTTP requests are counted: eyeball, those of end users; or all, in datasets with names of their own that end in _all"},
 		{Env: "WEIR_DATASETS", Value: cli.List(&c.Enable), Help: "datasets to collect in addition to those of the profile, by name or id; an id also selects the bucket size (countries_5m)"},
 		{Env: "WEIR_DISABLE_DATASETS", Value: cli.List(&c.Disable), Help: "datasets of the profile not to collect, by name or id"},
 	}
@@ -190,7 +192,7 @@ func (c *Config) catalogue() (*catalogue.Catalogue, error) {
 		return nil, cli.Problem{Setting: "WEIR_CATALOGUE_FILE", Value: c.CatalogueFile, Reason: err.Error()}
 	}
 	return catalogue.Load(user, catalogue.Options{
-		HTTPSize: c.BucketSize, Delay: c.Delay, Enable: c.Enable, Disable: c.Disable, Profile: c.Profile,
+		HTTPSize: c.BucketSize, Delay: c.Delay, Enable: c.Enable, Disable: c.Disable, Profile: c.Profile, RequestSource: c.RequestSource,
 		File: c.CatalogueFile, StartTimestamps: c.SampleTimestamp == "start",
 	})
 }

@@ -29,6 +29,9 @@ func TestCompatPage(t *testing.T) {
 		b.Families = []bucket.Rows{{Family: requests, Values: b.Families[0].Values}}
 		want += b.Families[0].Values[0]
 		s.Append(at(i+2), feedtest.Entry{Bucket: b})
+		other := feedtest.Bucket("http_5m", feedtest.Zone(1), i)
+		other.Families = b.Families
+		s.Append(at(i+2), feedtest.Entry{Bucket: other})
 	}
 	s.SetProgress(at(4))
 	c := newCounting(s, "one")
@@ -40,7 +43,7 @@ func TestCompatPage(t *testing.T) {
 		t.Errorf("headers are %v", got.header)
 	}
 	c.confirm(now)
-	x.await(4)
+	x.await(7)
 	x.clock.Advance(30 * time.Minute)
 	x.compat(http.StatusServiceUnavailable, "confirmed up to")
 	c.confirm(now.Add(30 * time.Minute))
@@ -59,8 +62,11 @@ func TestCompatPage(t *testing.T) {
 	if head := headOf(t, x, path); head.Get("Content-Length") != fmt.Sprint(len(page.body)) {
 		t.Errorf("HEAD gives %v, GET %d bytes", head, len(page.body))
 	}
-	if got := x.get(path + "?creatd=true"); got.code != http.StatusBadRequest || !strings.Contains(got.body, "the parameter of "+path+" is created") {
+	if got := x.get(path + "?creatd=true"); got.code != http.StatusBadRequest || !strings.Contains(got.body, "the parameters of "+path+" are account, created and zone") {
 		t.Errorf("%d %s", got.code, got.body)
+	}
+	if got := x.get(path + "?zone=zone-a000.example"); got.code != http.StatusOK || !strings.Contains(got.body, "zone-a000") || strings.Contains(got.body, "zone-a001") {
+		t.Errorf("of one zone: %d %s", got.code, got.body)
 	}
 	own, err := x.ask(x.ops + "/metrics")
 	if err != nil {

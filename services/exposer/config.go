@@ -32,6 +32,7 @@ type Config struct {
 
 	Listen       string
 	WebConfig    string
+	Tokens       string
 	OpsListen    string
 	OpsWebConfig string
 	Pprof        bool
@@ -59,6 +60,7 @@ func (c *Config) Settings() []cli.Setting {
 		{Env: "CF_COLLECTION_INTERVAL_SECONDS", Default: "60", Value: cli.Duration(&c.Interval, time.Second, time.Hour), Help: "default of the parameter step_seconds of /cloudflare/backfill"},
 		{Env: "WEIR_EXPOSER_LISTEN", Default: ":9810", Value: cli.Address(&c.Listen), Help: "address of the data listener: /metrics, /counters, /backfill, /status"},
 		{Env: "WEIR_EXPOSER_WEB_CONFIG_FILE", Value: cli.Text(&c.WebConfig), Help: "Prometheus web configuration file (TLS, basic authentication) of the data listener; reloaded for each request"},
+		{Env: "WEIR_EXPOSER_TOKENS_FILE", Value: cli.Text(&c.Tokens), Help: "YAML file with the digests of bearer tokens that the data listener asks for, and the accounts and zones that each may read; reloaded for each request"},
 		{Env: "WEIR_EXPOSER_OPS_LISTEN", Default: ":9811", Value: cli.Address(&c.OpsListen), Help: "address of the operations listener: own metrics, health"},
 		{Env: "WEIR_EXPOSER_OPS_WEB_CONFIG_FILE", Value: cli.Text(&c.OpsWebConfig), Help: "Prometheus web configuration file of the operations listener; reloaded for each request"},
 		{Env: "WEIR_PPROF", Default: "false", Value: cli.Bool(&c.Pprof), Help: "serve profiles on the operations listener"},

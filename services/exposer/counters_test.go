@@ -121,7 +121,10 @@ func (s *confirming) Send(m *bucketv1.WatchBucketsResponse) error {
 }
 
 // serve returns a connection to the server.
-func (c *counting) serve(t testing.TB) *grpc.ClientConn {
+func (c *counting) serve(t testing.TB) *grpc.ClientConn { return serve(t, c) }
+
+// serve returns a connection to a collector.
+func serve(t testing.TB, c bucketv1.BucketServiceServer) *grpc.ClientConn {
 	listener := bufconn.Listen(1 << 16)
 	server := grpc.NewServer()
 	bucketv1.RegisterBucketServiceServer(server, c)

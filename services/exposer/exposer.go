@@ -28,6 +28,7 @@ import (
 	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/internal/reload"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/exposer/internal/access"
 	"github.com/weir-metrics/weir/services/exposer/internal/compat"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
@@ -74,6 +75,7 @@ type Exposer struct {
 	ops      *ops.Ops
 	meter    *meter.Meter
 	secrets  *reload.Watch
+	tokens   *access.Tokens // nil: the data port asks for none
 }
 
 // longestPause is the longest pause between two streams. After an outage of the collectors or
@@ -104,6 +106,11 @@ func New(config Config, deps Deps) (_ *Exposer, err error) {
 	x := &Exposer{config: config, deps: deps, close: func() error { return nil }}
 	x.secrets = reload.NewWatch(deps.Logger, deps.Clock.Now)
 	deps.Registry.MustRegister(x.secrets)
+	if config.Tokens != "" {
+		if x.tokens, err = access.Open(config.Tokens, "WEIR_EXPOSER_TOKENS_FILE", x.secrets); err != nil {
+			return nil, err
+		}
+	}
 	if deps.Conn == nil {
 		conn, err := dial.Open(config.Collector, x.secrets)
 		if err != nil {
@@ -204,7 +211,7 @@ func (x *Exposer) Run(ctx context.Context) error {
 		defer close(served)
 		return ops.Serve(ctx, ops.ServerConfig{
 			Name: "data", Listener: x.deps.Data, Drain: x.config.Drain, Logger: x.deps.Logger,
-			WebConfigFile: x.config.WebConfig, WebConfigSetting: "WEIR_EXPOSER_WEB_CONFIG_FILE", Watch: x.secrets,
+			WebConfigFile: x.config.WebConfig, WebConfigSetting: "WEIR_EXPOSER_WEB_CONFIG_FILE", Watch: x.secrets, Tokens: x.tokensSetting(),
 		}, x.handler())
 	})
 	// Serves health, readiness and own metrics, until the data port is done.
@@ -241,18 +248,27 @@ func (x *Exposer) listen() error {
 	return nil
 }
 
+// tokensSetting is the setting that names the tokens, if there are any.
+func (x *Exposer) tokensSetting() string {
+	if x.tokens == nil {
+		return ""
+	}
+	return "WEIR_EXPOSER_TOKENS_FILE"
+}
+
 func (x *Exposer) handler() http.Handler {
 	collector := bucketv1.NewBucketServiceClient(x.deps.Conn)
 	var board *counters.Board
 	if x.counting != nil {
 		board = x.counting.board
 	}
+	all := inquiry.New(collector, x.board.Now, x.deps.Logger)
 	var desk *inquiry.Desk
 	if x.config.Status {
-		desk = inquiry.New(collector, x.board.Now, x.deps.Logger)
+		desk = all
 	}
 	return web.New(web.Config{
-		Board: x.board, Counters: board, Compat: x.compat, Store: collector, Status: collector, Inquiry: desk, Meter: x.meter,
+		Board: x.board, Counters: board, Compat: x.compat, Store: collector, Status: collector, Inquiry: desk, Scopes: all, Tokens: x.tokens, Meter: x.meter,
 		MaxScrapes: x.config.MaxScrapes, MaxBackfills: x.config.MaxBackfills,
 		MaxBackfillHours: x.config.BackfillMaxHours, CollectionInterval: x.config.Interval,
 		Version: cli.BuildInfo().String(), Logger: x.deps.Logger,

@@ -34,7 +34,7 @@ const list = "tools/mutants/mutants.yaml"
 
 // mutant is one deliberate breakage.
 type mutant struct {
-	Guarantee string `yaml:"guarantee"` // "G1" to "G12"
+	Guarantee string `yaml:"guarantee"` // "G1" to "G12", or "security"
 	Breaks    string `yaml:"breaks"`    // in a few words
 	File      string `yaml:"file"`
 	Old       string `yaml:"old"` // occurs once in File

@@ -64,6 +64,9 @@
 {{- if and $monitoring.replay.kind .Values.exposer.settings.WEIR_EXPOSER_WEB_CONFIG_FILE (eq $monitoring.replay.scheme "http") (not $monitoring.replay.basicAuth) -}}
 {{- fail "exposer.settings.WEIR_EXPOSER_WEB_CONFIG_FILE: the scrape of monitoring.replay.kind has neither TLS nor credentials; set monitoring.replay.scheme, tlsConfig and basicAuth as the file demands" -}}
 {{- end -}}
+{{- if and $monitoring.replay.kind .Values.exposer.settings.WEIR_EXPOSER_TOKENS_FILE (not $monitoring.replay.authorization) -}}
+{{- fail "exposer.settings.WEIR_EXPOSER_TOKENS_FILE: the scrape of monitoring.replay.kind has no token; set monitoring.replay.authorization" -}}
+{{- end -}}
 {{- if and $monitoring.counters.enabled (eq (toString .Values.exposer.settings.WEIR_EXPOSER_COUNTERS) "false") -}}
 {{- fail "exposer.settings.WEIR_EXPOSER_COUNTERS is false and monitoring.counters.enabled is true: set the latter to false too" -}}
 {{- end -}}

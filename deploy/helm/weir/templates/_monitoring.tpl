@@ -62,6 +62,10 @@ tlsConfig:
 basicAuth:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with $port.authorization }}
+authorization:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with $page.relabelings }}
 relabelings:
   {{- toYaml . | nindent 2 }}

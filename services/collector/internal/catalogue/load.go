@@ -44,6 +44,9 @@ type Options struct {
 	// Profile is a set of built-in datasets, one of [Profiles]; empty: the default one. The
 	// user's file, Enable and Disable change it.
 	Profile string
+	// RequestSource is whose requests are counted, one of [RequestSources]; empty: those of end
+	// users. See [declared.countAll].
+	RequestSource string
 	// File names the user's file in error messages; empty: "catalogue".
 	File string
 	// StartTimestamps: samples carry the window's start (CF_SAMPLE_TIMESTAMP),
@@ -111,6 +114,7 @@ func Load(user []byte, o Options) (*Catalogue, error) {
 	if user != nil {
 		known.add(o.File, user, &bad)
 	}
+	known.countAll(&o, &bad)
 	known.resolve(&bad)
 	known.choose(&o, &bad)
 	var all []Dataset

@@ -273,7 +273,7 @@ func TestProblems(t *testing.T) {
 // Names and help texts pass Prometheus's own linter, and no name is one that
 // the best-known exporters use for something else.
 func TestFamilyNames(t *testing.T) {
-	for _, d := range load(t, "", Options{}).Available {
+	for _, d := range load(t, "", Options{RequestSource: AllSources}).Available {
 		for _, f := range d.Families {
 			if p, ok := peers[f.Name]; ok {
 				t.Errorf("family %s is a %s of %s", f.Name, p.kind, p.by)

@@ -28,6 +28,7 @@ type reporter struct {
 	settings *settings
 	lines    lines
 	users    []*user
+	changes  *transitions
 	interval time.Duration // longest pause between passes
 }
 

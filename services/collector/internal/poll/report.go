@@ -98,6 +98,7 @@ func (r *reporter) setCompleteness(now bucket.Time, claims []roster.Claim) {
 			m.overdue.WithLabelValues(id).Set(float64(overdue[id]))
 		}
 	}
+	r.changes.tell(now, standings)
 	m.standings.publish(standings)
 }
 

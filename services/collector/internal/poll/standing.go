@@ -19,6 +19,7 @@ import (
 // standing is the state of collecting one dataset of one zone or account, as label values.
 // Either zone or account is empty, which is no label.
 type standing struct {
+	of                     ledger.Series
 	zone, account, dataset string
 	state, reason          string
 	ended                  bucket.Time // when the scope ended; 0: it is collected
@@ -51,7 +52,7 @@ func (s *standing) fine() bool { return s.state == stateWaiting || s.state == st
 func (r *reporter) standing(now bucket.Time, c roster.Claim, view coverage.View) standing {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	out := standing{
-		dataset: of.Dataset, state: stateCollecting, ended: c.Scope.End, newest: view.Newest(),
+		of: of, dataset: of.Dataset, state: stateCollecting, ended: c.Scope.End, newest: view.Newest(),
 	}
 	if label := strings.ToValidUTF8(c.Scope.Label(), "\uFFFD"); of.Scope.Kind == bucket.Account {
 		out.account = label

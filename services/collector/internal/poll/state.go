@@ -97,7 +97,7 @@ func (p *Poller) compose(won store.Lease, now bucket.Time) *state {
 		writes: c.Writes, unreadable: c.Unreadable, began: now,
 	}
 	s.reporter = &reporter{
-		env: e, faults: s.faults, books: s.books, settings: s.settings, lines: all, users: usersOf(all), interval: c.Interval,
+		env: e, faults: s.faults, books: s.books, settings: s.settings, lines: all, users: usersOf(all), interval: c.Interval, changes: &transitions{log: e.log},
 	}
 	s.backfiller = newBackfiller(s, c)
 	return s

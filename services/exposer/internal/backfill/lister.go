@@ -14,6 +14,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -47,6 +48,29 @@ func resolve(ctx context.Context, from Lister, r *Request) ([]*bucketv1.Scope, e
 		return nil, fmt.Errorf("list scopes: %w", err)
 	}
 	known := answer.GetScopes()
+	if r.Only != selection.Everything {
+		// From here on others do not exist, so that no error names them.
+		match := r.Only.Match()
+		known = slices.DeleteFunc(slices.Clone(known), func(s *bucketv1.ScopeInfo) bool { return !match.Has(selection.OwnerOf(s)) })
+	}
+	scopes, err := r.named(known)
+	var unknown *unknownError
+	if errors.As(err, &unknown) && r.Only != selection.Everything {
+		return nil, &HiddenError{unknown.Name, unknown.Value}
+	}
+	if err == nil && len(scopes) == 0 { // which would list those of everybody
+		return nil, ErrNothing
+	}
+	return scopes, err
+}
+
+// unknownError is a [ParamError] about a name that nothing has.
+type unknownError struct{ *ParamError }
+
+func (e *unknownError) Unwrap() error { return e.ParamError }
+
+// named are those of the known scopes that the request names.
+func (r *Request) named(known []*bucketv1.ScopeInfo) (scopes []*bucketv1.Scope, err error) {
 	if r.Account != "" {
 		if known, err = inAccount(known, r.Account); err != nil {
 			return nil, err
@@ -55,12 +79,11 @@ func resolve(ctx context.Context, from Lister, r *Request) ([]*bucketv1.Scope, e
 	if r.Zone != "" {
 		return zoneOf(known, r.Zone)
 	}
-	var scopes []*bucketv1.Scope
 	for _, s := range known {
 		scopes = append(scopes, s.GetScope())
 	}
 	if len(scopes) > mostNamed {
-		return nil, &ParamError{"account", r.Account, fmt.Sprintf("left out, or given together with zone: the account has %d zones, and at most %d can be named at once", len(scopes), mostNamed)}
+		return nil, &ParamError{"account", r.Account, fmt.Sprintf("left out, or given together with zone: %d zones are selected, and at most %d can be named at once", len(scopes), mostNamed)}
 	}
 	return scopes, nil
 }
@@ -79,7 +102,7 @@ func inAccount(known []*bucketv1.ScopeInfo, account string) (found []*bucketv1.S
 	}
 	switch len(ids) {
 	case 0:
-		return nil, &ParamError{"account", account, "the name or the id of an account that the collector has seen"}
+		return nil, &unknownError{&ParamError{"account", account, "the name or the id of an account that the collector has seen"}}
 	case 1:
 	default:
 		return nil, &ParamError{"account", account, "one of the ids " + strings.Join(slices.Sorted(maps.Keys(ids)), ", ") + ": several accounts have this name"}
@@ -117,7 +140,7 @@ func zoneOf(known []*bucketv1.ScopeInfo, zone string) ([]*bucketv1.Scope, error)
 		found = named
 	}
 	if len(found) == 0 {
-		return nil, &ParamError{"zone", zone, "the name or the id of a zone that the collector knows"}
+		return nil, &unknownError{&ParamError{"zone", zone, "the name or the id of a zone that the collector knows"}}
 	}
 	if len(found) == 1 || len(labelled) > 0 && oneAccount(labelled) {
 		var scopes []*bucketv1.Scope
@@ -145,6 +168,7 @@ type listing struct {
 	from   Lister
 	ctx    context.Context
 	req    *bucketv1.ListBucketsRequest
+	match  selection.Match // of the buckets
 	wanted map[string]bool // families; the request may bring more
 	stream grpc.ServerStreamingClient[bucketv1.ListBucketsResponse]
 	failed int
@@ -180,7 +204,13 @@ func (l *listing) next() (read, error) {
 				l.req.PageToken = m.GetPageToken()
 				continue
 			}
-			return read{e.Bucket, e.Revision, unreadable}, l.check(e.Bucket, m.GetPageToken())
+			if err := l.check(e.Bucket, m.GetPageToken()); err != nil {
+				return read{}, err
+			}
+			if !l.match.Has(selection.Owner{Scope: e.Bucket.Scope, Zone: e.Bucket.Zone, Account: e.Bucket.Account}) {
+				continue // of a zone that was another account's then
+			}
+			return read{e.Bucket, e.Revision, unreadable}, nil
 		}
 		if errors.Is(err, io.EOF) {
 			return read{}, io.EOF

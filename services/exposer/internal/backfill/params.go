@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -13,14 +14,17 @@ import (
 	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 // Request is a parsed request.
 type Request struct {
-	Range    bucket.Window  // selects the windows that lie entirely inside
-	Datasets []string       // ids, ascending; at least one
-	Zone     string         // name or id; empty: every zone
-	Account  string         // name or id, of which its zones are a part; empty: every scope
+	Range    bucket.Window // selects the windows that lie entirely inside
+	Datasets []string      // ids, ascending; at least one
+	Zone     string        // name or id; empty: every zone
+	Account  string        // name or id, of which its zones are a part; empty: every scope
+	// Only selects what the client may read; Zone and Account name some of it.
+	Only     selection.Selection
 	Labels   []sample.Label // added to every series
 	Format   expo.Format
 	Restated bool // restated buckets have their newest value instead of the first
@@ -56,6 +60,17 @@ func (e *ParamError) Error() string {
 	}
 	return fmt.Sprintf("parameter %s is %q; it must be %s", name, bucket.Clip(e.Value), e.Want)
 }
+
+// HiddenError means that a zone or account is not among what the client may read, or does not
+// exist: the client must not learn which.
+type HiddenError struct{ Name, Value string }
+
+func (e *HiddenError) Error() string {
+	return fmt.Sprintf("parameter %s is %q, which is not among the zones and accounts that this token may read", e.Name, bucket.Clip(e.Value))
+}
+
+// ErrNothing means that nothing of what the client may read has ever been collected.
+var ErrNothing = errors.New("nothing of what this token may read has been collected yet")
 
 var known = []string{"account", "as", "dataset", "end", "extend_to_now", "family", "format", "hours", "label", "start", "step_seconds", "zone"}
 

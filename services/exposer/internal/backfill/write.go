@@ -16,6 +16,7 @@ import (
 	"github.com/weir-metrics/weir/internal/sample"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 // Job is a prepared request: its zone or account is resolved and its coverage known. It is for
@@ -25,6 +26,7 @@ type Job struct {
 	state  *recent.State
 	r      *Request
 	scopes []*bucketv1.Scope // empty: all
+	match  selection.Match   // of the buckets
 	most   int               // bytes of rows of families to come that Write holds
 
 	Coverage Coverage
@@ -39,10 +41,11 @@ type Job struct {
 const mostSpooled = 48 << 20
 
 // Prepare resolves the request's zone or account and requests the coverage of the range.
-// The error is a *[ParamError] for an unknown one.
+// The error is a *[ParamError] for an unknown one, a *[HiddenError] or [ErrNothing] if the client
+// may not read everything.
 func Prepare(ctx context.Context, from Lister, state *recent.State, r *Request) (*Job, error) {
-	j := &Job{from: from, state: state, r: r, most: mostSpooled}
-	if r.Zone != "" || r.Account != "" {
+	j := &Job{from: from, state: state, r: r, match: r.Only.Match(), most: mostSpooled}
+	if r.Zone != "" || r.Account != "" || r.Only != selection.Everything {
 		var err error
 		if j.scopes, err = resolve(ctx, from, r); err != nil {
 			return nil, err
@@ -224,7 +227,7 @@ func (o *writer) list(dataset string, in bucket.Window, families ...string) *sou
 	}
 	slices.Sort(families)
 	filter := &bucketv1.Filter{Datasets: []string{dataset}, Scopes: o.scopes}
-	return &source{family: families[0], listing: &listing{from: o.from, ctx: o.ctx, passed: o.pass, wanted: wanted, req: &bucketv1.ListBucketsRequest{
+	return &source{family: families[0], listing: &listing{from: o.from, ctx: o.ctx, match: o.match, passed: o.pass, wanted: wanted, req: &bucketv1.ListBucketsRequest{
 		Filter: filter, StartUnixSeconds: int64(in.Start), EndUnixSeconds: int64(in.End), Families: families, AsRestated: o.r.Restated,
 	}}}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 // Page is what is shown of another exporter.
@@ -69,7 +70,9 @@ type Filter struct {
 
 // Counters are the counters at one time. A [counters.Reading] implements it.
 type Counters interface {
-	// Accounts yields the names of all accounts.
+	// Has reports whether the page shows what belongs to an owner.
+	Has(o selection.Owner) bool
+	// Accounts yields the names of all accounts, once.
 	Accounts(yield func(name string) bool)
 	// Shown calls yield for the series of the families of a name, with the names of their own
 	// labels.
@@ -85,7 +88,7 @@ func (v *View) Append(dst []byte, o counters.Options, c Counters, at sample.Mill
 	for i := range v.page.Families {
 		f := &v.page.Families[i]
 		if f.Gauge {
-			dst = v.appendGauge(dst, o, f, names, at)
+			dst = v.appendGauge(dst, o, f, names, c, at)
 		} else {
 			dst = appendCounter(dst, o, f, names, c)
 		}
@@ -126,14 +129,17 @@ func appendCounter(dst []byte, o counters.Options, f *Family, names accountNames
 	return dst
 }
 
-func (v *View) appendGauge(dst []byte, o counters.Options, f *Family, names accountNames, at sample.Millis) []byte {
+func (v *View) appendGauge(dst []byte, o counters.Options, f *Family, names accountNames, c Counters, at sample.Millis) []byte {
 	var series []string // in order of their first appearance
 	sums := map[string]float64{}
 	var text []byte
 	for _, name := range f.Of {
 		for _, h := range v.shown(name, at) {
+			if !c.Has(h.owner()) {
+				continue
+			}
 			m := f.over(h.set.Family.Labels)
-			of := place{zone: h.set.Zone, account: h.set.Account, slug: names.of(h.set.Account), id: h.id}
+			of := place{zone: h.set.Zone, account: h.set.Account, slug: names.of(h.set.Account), id: h.scope.ID}
 			for i := range h.set.Len() {
 				if own := h.set.Own(i); m.takes(own) {
 					text = m.append(text[:0], of, own)

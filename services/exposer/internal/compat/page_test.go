@@ -20,6 +20,7 @@ import (
 	"github.com/weir-metrics/weir/services/exposer/internal/compat"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -32,12 +33,15 @@ type rig struct {
 	sink follow.Sink
 	at   sample.Millis
 	rev  bucket.Revision
+	only selection.Selection
 }
 
 func newRig(t testing.TB) *rig {
 	v := compat.NewView(&compat.Lablabs)
 	return &rig{t: t, fold: counter.New(), view: v, sink: v.Open(sample.Store{})}
 }
+
+func (r *rig) Has(o selection.Owner) bool { return r.only.Match().Has(o) }
 
 func (r *rig) Accounts(yield func(string) bool) {
 	names := map[string]bool{}
@@ -56,7 +60,7 @@ func (r *rig) Accounts(yield func(string) bool) {
 func (r *rig) Shown(name string, yield func([]string, *counter.Series, counter.Value)) {
 	for _, fam := range r.fold.Of(name) {
 		for _, s := range fam.Series() {
-			if v, is := s.At(r.at); is {
+			if v, is := s.At(r.at); is && r.Has(selection.Owner{Scope: s.Scope, Zone: s.Zone, Account: s.Account}) {
 				yield(fam.Labels, s, v)
 			}
 		}
@@ -273,6 +277,46 @@ func TestOtherLabels(t *testing.T) {
 	} {
 		if !strings.Contains(page, "\n"+line+"\n") {
 			t.Errorf("no line %s in\n%s", line, page)
+		}
+	}
+}
+
+// A page of some zones or accounts has their lines of the whole page, and no others.
+func TestAPageOfASelection(t *testing.T) {
+	r := whole(t)
+	at := noon.Add(78 * time.Minute) // of the hour that R2 has, and of five minutes of the others
+	for _, at := range []time.Time{noon.Add(20 * time.Minute), at} {
+		r.only = selection.Everything
+		all := r.page(at, expo.Text)
+		for _, one := range []struct {
+			set   selection.Set
+			words []string
+		}{
+			{selection.Set{Zones: []string{"shop.example"}}, []string{`zone="shop.example"`}},
+			{selection.Set{Accounts: []string{`Other "One"`}}, []string{`zone="wiki.example"`, `="other-\"one\""`, `="Other \"One\""`, strings.Repeat("a", 32)}},
+		} {
+			r.only = one.set.Selection()
+			var want []string
+			for line := range strings.Lines(all) {
+				if strings.HasPrefix(line, "#") || strings.HasPrefix(line, "weir_compat_missing") {
+					continue
+				}
+				for _, word := range one.words {
+					if strings.Contains(line, word) {
+						want = append(want, line)
+						break
+					}
+				}
+			}
+			var got []string
+			for line := range strings.Lines(r.page(at, expo.Text)) {
+				if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "weir_compat_missing") {
+					got = append(got, line)
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%+v at %s:\n%s\nwant\n%s", one.set, at, strings.Join(got, ""), strings.Join(want, ""))
+			}
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 // View is a page, with what it needs of final buckets: the values of gauges, and which families
@@ -55,10 +56,14 @@ type holding struct {
 // held is the samples of a gauge of ours in one bucket.
 type held struct {
 	set         sample.Set
-	id          string // of the scope
+	scope       bucket.Scope
 	start       bucket.Time
 	from, until sample.Millis // its turn
 	revision    bucket.Revision
+}
+
+func (h *held) owner() selection.Owner {
+	return selection.Owner{Scope: h.scope, Zone: h.set.Zone, Account: h.set.Account}
 }
 
 // Open is the opener of its sinks.
@@ -104,7 +109,7 @@ func (l *holding) note(e *bucket.Entry, needed map[string]bool) error {
 		if !needed[b.Families[i].Family] {
 			continue
 		}
-		h := held{id: b.Scope.ID, start: b.Start, from: sample.MillisOf(turn), until: sample.MillisOf(turn.Add(b.Size)), revision: e.Revision}
+		h := held{scope: b.Scope, start: b.Start, from: sample.MillisOf(turn), until: sample.MillisOf(turn.Add(b.Size)), revision: e.Revision}
 		err := b.Families[i].Validate()
 		if err == nil {
 			h.set, err = sample.Of(b, i, d, sample.End)

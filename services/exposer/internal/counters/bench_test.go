@@ -12,6 +12,7 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
 	"github.com/weir-metrics/weir/services/exposer/internal/gzpart"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 // many is a reader with that many series in zones of 100, each with the parts that it has in
@@ -72,9 +73,10 @@ func cpu() time.Duration {
 }
 
 func BenchmarkPage(b *testing.B) {
-	for _, o := range []counters.Options{{Format: expo.Text}, {Format: expo.OpenMetrics}, open} {
+	some := selection.Of(selection.Set{Zones: []string{"zone-00007.example"}})
+	for _, o := range []counters.Options{{Format: expo.Text}, {Format: expo.OpenMetrics}, open, {Format: expo.Text, Only: some}} {
 		for _, encoding := range []expo.Encoding{expo.Identity, expo.Gzip} {
-			b.Run(fmt.Sprintf("%s,created=%t,%s", o.Format, o.Created, encoding), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%s,created=%t,all=%t,%s", o.Format, o.Created, o.Only == selection.Everything, encoding), func(b *testing.B) {
 				var before, after runtime.MemStats
 				runtime.GC()
 				runtime.ReadMemStats(&before)

@@ -15,6 +15,7 @@ import (
 	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/sample"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 const (
@@ -178,6 +179,9 @@ type Options struct {
 	Format expo.Format
 	// Created adds the start time of each counter, in OpenMetrics only.
 	Created bool
+	// Only selects the zones and accounts that are shown. The page has the lines of the page of
+	// all that are about these, and those that are about no zone or account.
+	Only selection.Selection
 }
 
 // Page is the answer to a request.
@@ -185,20 +189,26 @@ type Page struct {
 	Body         []byte
 	Store, Epoch string
 	Age          time.Duration // since the last confirmation
+	// Owners are whose series there are, of a page that selects some.
+	Owners []selection.Owner
 }
 
 // Page appends a page to dst. The error is an [Unavailable].
 func (b *Board) Page(dst []byte, o Options) (Page, error) {
-	return b.Read(func(r Reading) []byte {
+	return b.Read(o.Only, func(r Reading) []byte {
 		if r.shows {
 			for all := range r.of.fold.Named {
-				dst = appendFamilies(dst, o, all, r.At)
+				dst = appendFamilies(dst, o, r.only, all, r.At)
 			}
 		}
 		dst = appendGauge(dst, zoneInfo, "Always 1. The zone of each counter, with its id.")
-		dst = append(dst, r.of.zones...)
+		for i := range r.of.zones {
+			if r.Has(r.of.zones[i].Owner) {
+				dst = append(dst, r.of.zones[i].line...)
+			}
+		}
 		dst = append(dst, r.of.facts...)
-		dst = b.ends.append(dst, r.At.Std())
+		dst = b.ends.append(dst, r.only, r.At.Std())
 		dst = r.of.appendEpoch(dst)
 		return expo.AppendEnd(dst, o.Format)
 	})
@@ -209,10 +219,15 @@ type Reading struct {
 	At sample.Millis
 
 	of    *history
-	shows bool // counters; before that, an exposer that is cut off may still show the epoch before
+	only  selection.Match // what the page shows
+	shows bool            // counters; before that, an exposer that is cut off may still show the epoch before
 }
 
-// Accounts calls yield for the names of the accounts that have series, in any order.
+// Has reports whether the page shows what belongs to an owner.
+func (r Reading) Has(o selection.Owner) bool { return r.only.Has(o) }
+
+// Accounts calls yield once for the name of each account that has series, whether or not the page
+// shows it, in any order.
 func (r Reading) Accounts(yield func(name string) bool) {
 	for name := range r.of.accounts {
 		if !yield(name) {
@@ -228,16 +243,16 @@ func (r Reading) Shown(name string, yield func(labels []string, s *counter.Serie
 		return
 	}
 	for _, fam := range r.of.fold.Of(name) {
-		for s, v := range shown(fam.Series(), r.At) {
+		for s, v := range shown(fam.Series(), r.only, r.At) {
 			yield(fam.Labels, s, v)
 		}
 	}
 }
 
-// Read makes a page of what render returns, which may not use the reading afterwards. Every page
+// Read makes a page about a selection of what render returns, which may not use the reading afterwards. Every page
 // is made by it, so that all have the same time and are refused together. The error is an
 // [Unavailable].
-func (b *Board) Read(render func(Reading) (body []byte)) (Page, error) {
+func (b *Board) Read(only selection.Selection, render func(Reading) (body []byte)) (Page, error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	t, err := b.now()
@@ -245,29 +260,36 @@ func (b *Board) Read(render func(Reading) (body []byte)) (Page, error) {
 		return Page{}, err
 	}
 	b.note(t)
-	h := b.serving
-	at := sample.MillisOf(t)
-	body := render(Reading{At: at, of: h, shows: at > sample.MillisOf(h.epoch.Began)+known})
-	return Page{Body: body, Store: h.id.store, Epoch: h.id.epoch, Age: t.Sub(b.until)}, nil
+	h, at := b.serving, sample.MillisOf(t)
+	now := Reading{At: at, of: h, only: only.Match(), shows: at > sample.MillisOf(h.epoch.Began)+known}
+	page := Page{Store: h.id.store, Epoch: h.id.epoch, Age: t.Sub(b.until)}
+	if only != selection.Everything {
+		page.Owners = slices.DeleteFunc(slices.Clone(h.owners), func(of selection.Owner) bool { return !now.Has(of) })
+	}
+	page.Body = render(now)
+	return page, nil
 }
 
-// appendFamilies appends the counters of the families of one name, and those of what came late
-// if anything did.
-func appendFamilies(dst []byte, o Options, all []*counter.Family, t sample.Millis) []byte {
+// appendFamilies appends the counters of the families of one name that match has, and those of
+// what came late if anything did.
+func appendFamilies(dst []byte, o Options, match selection.Match, all []*counter.Family, t sample.Millis) []byte {
 	if !slices.ContainsFunc(all, func(fam *counter.Family) bool { return len(fam.Series()) > 0 }) {
 		return dst
 	}
 	o.Created = o.Created && o.Format == expo.OpenMetrics
-	of := all[0]
+	of, before := all[0], len(dst)
 	name, late := strings.TrimSuffix(of.Name, expo.CounterSuffix), false
 	dst = expo.AppendCounterHeader(dst, o.Format, name, of.Help+" Sum of the buckets, as it was weir_counter_delay_seconds ago.", of.Unit)
-	total, created := name+expo.CounterSuffix, name+"_created"
-	for s, v := range shownOf(all, t) {
+	total, created, header := name+expo.CounterSuffix, name+"_created", len(dst)
+	for s, v := range shownOf(all, match, t) {
 		late = late || v.HasLate
 		dst = appendCounter(dst, total, s, v.Live)
 		if o.Created {
 			dst = appendCreated(dst, created, s, v)
 		}
+	}
+	if o.Only != selection.Everything && len(dst) == header {
+		return dst[:before] // a family of others
 	}
 	if !late {
 		return dst
@@ -275,7 +297,7 @@ func appendFamilies(dst []byte, o Options, all []*counter.Family, t sample.Milli
 	name += "_late"
 	dst = expo.AppendCounterHeader(dst, o.Format, name, of.Help+" Sum of the buckets that were stored too late for the other counter.", of.Unit)
 	total, created = name+expo.CounterSuffix, name+"_created"
-	for s, v := range shownOf(all, t) {
+	for s, v := range shownOf(all, match, t) {
 		if !v.HasLate {
 			continue
 		}
@@ -287,11 +309,11 @@ func appendFamilies(dst []byte, o Options, all []*counter.Family, t sample.Milli
 	return dst
 }
 
-// shownOf yields the series of the families of one name.
-func shownOf(all []*counter.Family, t sample.Millis) iter.Seq2[*counter.Series, counter.Value] {
+// shownOf yields the series of the families of one name that match has.
+func shownOf(all []*counter.Family, match selection.Match, t sample.Millis) iter.Seq2[*counter.Series, counter.Value] {
 	return func(yield func(*counter.Series, counter.Value) bool) {
 		for _, fam := range all {
-			for s, v := range shown(fam.Series(), t) {
+			for s, v := range shown(fam.Series(), match, t) {
 				if !yield(s, v) {
 					return
 				}
@@ -300,13 +322,18 @@ func shownOf(all []*counter.Family, t sample.Millis) iter.Seq2[*counter.Series, 
 	}
 }
 
-// shown yields the series that are shown at a time. Of two zones that have had the same
+// shown yields the series that match has and that are shown at a time. Of two zones that have had the same
 // name, and so series with the same labels, the later one is shown, from when every exposer
-// knows of it.
-func shown(all []*counter.Series, t sample.Millis) iter.Seq2[*counter.Series, counter.Value] {
+// knows of it, whichever of them match has.
+func shown(all []*counter.Series, match selection.Match, t sample.Millis) iter.Seq2[*counter.Series, counter.Value] {
 	return func(yield func(*counter.Series, counter.Value) bool) {
 		for i := 0; i < len(all); {
 			s := all[i]
+			alone := i+1 == len(all) || !bytes.Equal(all[i+1].Text, s.Text)
+			if alone && !match.Has(ownerOf(s)) { // before its value, which is most of the work
+				i++
+				continue
+			}
 			v, is := s.At(t)
 			for i++; i < len(all) && bytes.Equal(all[i].Text, s.Text); i++ {
 				other, also := all[i].At(t)
@@ -318,7 +345,7 @@ func shown(all []*counter.Series, t sample.Millis) iter.Seq2[*counter.Series, co
 					s, v, is = all[i], other, true
 				}
 			}
-			if is && !yield(s, v) {
+			if is && match.Has(ownerOf(s)) && !yield(s, v) {
 				return
 			}
 		}

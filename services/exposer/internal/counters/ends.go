@@ -11,6 +11,7 @@ import (
 	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 // Ends has the end of the newest window of each dataset and scope. It reads the stream of
@@ -32,6 +33,7 @@ type place struct {
 }
 
 type end struct {
+	owner selection.Owner
 	text  []byte      // labels
 	at    bucket.Time // end of the newest window
 	until time.Time   // shown until then
@@ -77,6 +79,7 @@ func (l *endList) note(b *bucket.Bucket, d *bucket.Definition) {
 		return
 	}
 	// A dataset or zone that is no longer collected goes when its counters go.
+	e.owner = selection.Owner{Scope: b.Scope, Zone: b.Zone, Account: b.Account}
 	e.at, e.until = newest, newest.Std().Add(counter.Delay(d)+counter.Retire)
 	text := expo.AppendLabel([]byte{'{'}, "dataset", b.Dataset)
 	if b.Zone != "" {
@@ -91,8 +94,8 @@ func (l *endList) note(b *bucket.Bucket, d *bucket.Definition) {
 	}
 }
 
-// append appends the family.
-func (e *Ends) append(dst []byte, t time.Time) []byte {
+// append appends the family, of the owners that match has.
+func (e *Ends) append(dst []byte, match selection.Match, t time.Time) []byte {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.list
@@ -114,7 +117,7 @@ func (e *Ends) append(dst []byte, t time.Time) []byte {
 				one = l.sorted[i]
 			}
 		}
-		if t.Before(one.until) {
+		if t.Before(one.until) && match.Has(one.owner) {
 			dst = append(append(dst, name...), one.text...)
 			dst = append(expo.AppendValue(dst, float64(one.at)), '\n')
 		}

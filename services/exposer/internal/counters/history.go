@@ -4,12 +4,14 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/follow"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 // history is one epoch of one store.
@@ -24,9 +26,16 @@ type history struct {
 	defined  bool                          // since facts were rendered
 	rendered uint64                        // changes of the fold, then
 	series   int
-	facts    []byte          // families about datasets
-	zones    []byte          // lines of cloudflare_zone_info
-	accounts map[string]bool // names of accounts that have series
+	facts    []byte            // families about datasets
+	zones    []zoneLine        // of cloudflare_zone_info
+	owners   []selection.Owner // of the series, each once
+	accounts map[string]bool   // names of accounts that have series
+}
+
+// zoneLine is a line of cloudflare_zone_info.
+type zoneLine struct {
+	selection.Owner
+	line string
 }
 
 // identity is what totals belong to.
@@ -99,11 +108,12 @@ func (h *history) renderFacts() {
 func (h *history) renderSeries() {
 	type zone struct{ name, account string }
 	zones := map[zone]*counter.Series{} // the one that began last, where a zone took over a name
+	owners := map[selection.Owner]bool{}
 	h.series, h.accounts = 0, map[string]bool{}
 	for fam := range h.fold.Families {
 		for _, s := range fam.Series() {
 			h.series++
-			h.accounts[s.Account] = true
+			h.accounts[s.Account], owners[ownerOf(s)] = true, true
 			if s.Text == nil {
 				s.Text = appendLabels(nil, fam.Labels, s)
 			}
@@ -115,7 +125,8 @@ func (h *history) renderSeries() {
 			}
 		}
 	}
-	lines := make([]string, 0, len(zones))
+	h.owners = slices.AppendSeq(h.owners[:0], maps.Keys(owners))
+	h.zones = h.zones[:0]
 	for z, s := range zones {
 		line := append([]byte(zoneInfo), '{')
 		line = expo.AppendLabel(line, "zone", z.name)
@@ -124,13 +135,13 @@ func (h *history) renderSeries() {
 		}
 		line = expo.AppendLabel(line, "zone_id", s.Scope.ID)
 		line[len(line)-1] = '}'
-		lines = append(lines, string(line)+" 1\n")
+		h.zones = append(h.zones, zoneLine{ownerOf(s), string(line) + " 1\n"})
 	}
-	slices.Sort(lines)
-	h.zones = h.zones[:0]
-	for _, line := range lines {
-		h.zones = append(h.zones, line...)
-	}
+	slices.SortFunc(h.zones, func(a, b zoneLine) int { return strings.Compare(a.line, b.line) })
+}
+
+func ownerOf(s *counter.Series) selection.Owner {
+	return selection.Owner{Scope: s.Scope, Zone: s.Zone, Account: s.Account}
 }
 
 // appendLabels appends the labels of a series, in braces, and a space. A series without

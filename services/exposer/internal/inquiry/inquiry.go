@@ -58,6 +58,7 @@ type Desk struct {
 	log  *slog.Logger
 
 	general  *question[general]
+	scopes   *question[[]*bucketv1.ScopeInfo]
 	covering chan struct{} // a semaphore: one question about coverage at a time
 
 	mu      sync.Mutex // guards the rest
@@ -79,7 +80,10 @@ type topic struct {
 
 // New returns a desk. now is the calendar time of answers; ages are measured by the machine.
 func New(from Collector, now func() time.Time, log *slog.Logger) *Desk {
-	return &Desk{from: from, now: now, log: log, general: newQuestion[general](make(chan struct{}, 1)), covering: make(chan struct{}, 1)}
+	return &Desk{
+		from: from, now: now, log: log, general: newQuestion[general](make(chan struct{}, 1)),
+		scopes: newQuestion[[]*bucketv1.ScopeInfo](make(chan struct{}, 1)), covering: make(chan struct{}, 1),
+	}
 }
 
 // General returns what the collector says about itself, its scopes and its datasets, at most
@@ -107,6 +111,24 @@ func (d *Desk) ask(ctx context.Context) (general, error) {
 	}
 	// None is an answer too, unlike nil.
 	return general{state, append([]*bucketv1.ScopeInfo{}, scopes.GetScopes()...), datasets.GetDatasets()}, nil
+}
+
+// Scopes returns the zones and accounts that the collector knows, at most some seconds old. If it
+// does not answer, it returns those that it knew last; the error is why it never has answered.
+func (d *Desk) Scopes(ctx context.Context) ([]*bucketv1.ScopeInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	list, at, err := d.scopes.get(ctx, d.now, func(ctx context.Context) ([]*bucketv1.ScopeInfo, error) {
+		m, err := d.from.ListScopes(ctx, &bucketv1.ListScopesRequest{}, grpc.MaxCallRecvMsgSize(maxMessage))
+		if err != nil {
+			return nil, fmt.Errorf("list scopes: %w", err)
+		}
+		return m.GetScopes(), nil
+	})
+	if !at.IsZero() {
+		return list, nil
+	}
+	return nil, d.calm("scopes", err)
 }
 
 // Coverage returns the coverage of scopes in a range, and of a dataset if it is not empty.

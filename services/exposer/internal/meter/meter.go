@@ -33,6 +33,7 @@ type Meter struct {
 	compatPages     *prometheus.CounterVec
 	backfills       *prometheus.CounterVec
 	backfillsFlying prometheus.Gauge
+	denied          *prometheus.CounterVec
 }
 
 // New registers the event metrics with r.
@@ -73,6 +74,10 @@ func New(r prometheus.Registerer) *Meter {
 		counterRejected: counter("counters_entries_rejected_total", "Buckets, definitions and families of totals that could not be counted; the log has the errors. Anything but 0 is a bug or a version mismatch."),
 		backfills:       counters("backfills_total", "Completed backfill requests, by outcome: whole, refused (before the first byte), broken (interrupted after the first byte).", "outcome"),
 		backfillsFlying: gauge("backfills_in_flight", "Backfill requests in progress."),
+		denied:          counters("requests_denied_total", "Requests to the data port that a token of WEIR_EXPOSER_TOKENS_FILE was needed for, by reason: unauthenticated (no token, or an unknown one: 401), forbidden (what the token may not read: 403).", "reason"),
+	}
+	for _, reason := range []string{"unauthenticated", "forbidden"} {
+		m.denied.WithLabelValues(reason)
 	}
 	for _, outcome := range []string{"whole", "refused", "broken"} {
 		m.backfills.WithLabelValues(outcome) // exported from the start, so that the first one is an increase
@@ -82,7 +87,7 @@ func New(r prometheus.Registerer) *Meter {
 	m.pages.WithLabelValues("whole")
 	m.pages.WithLabelValues("failed")
 	r.MustRegister(m.connected, m.disconnects, m.rejected, m.published, m.unserved, m.pages, m.rendered, m.renderSeconds,
-		m.bodyBytes, m.buildSeconds, m.scrapes, m.scrapesFlying, m.scrapesCut, m.counterPages, m.compatPages, m.counterRejected, m.backfills, m.backfillsFlying)
+		m.bodyBytes, m.buildSeconds, m.scrapes, m.scrapesFlying, m.scrapesCut, m.counterPages, m.compatPages, m.counterRejected, m.backfills, m.backfillsFlying, m.denied)
 	return m
 }
 
@@ -154,3 +159,6 @@ func (m *Meter) BackfillEnded(outcome string) {
 	m.backfillsFlying.Dec()
 	m.backfills.WithLabelValues(outcome).Inc()
 }
+
+// Denied: a request was refused for its token.
+func (m *Meter) Denied(reason string) { m.denied.WithLabelValues(reason).Inc() }

@@ -13,6 +13,7 @@ import (
 	"github.com/weir-metrics/weir/internal/carousel"
 	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/internal/sample"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 // ErrDeeper means that a new definition shows more of the newest windows than are held:
@@ -26,11 +27,13 @@ type Buckets struct {
 	datasets []*Held  // ascending id
 	families []Family // of the datasets; nil: to be computed
 	samples  int
+	// owners are those of what was added, each once: every bucket refers to one.
+	owners map[selection.Owner]*selection.Owner
 }
 
 // New returns an empty Buckets for a store; it holds samples younger than maxAge.
 func New(store sample.Store, maxAge time.Duration) *Buckets {
-	return &Buckets{store: store, maxAge: maxAge}
+	return &Buckets{store: store, maxAge: maxAge, owners: map[selection.Owner]*selection.Owner{}}
 }
 
 // Retain sets the store's retention, and reports whether it changed. The held
@@ -109,7 +112,7 @@ func (r *Buckets) Add(b *bucket.Bucket, d *bucket.Definition, now time.Time) (he
 	} else {
 		ds.slots[i] = ds.slots[i].open()
 	}
-	added, err := ds.slots[i].add(b.Key, segments)
+	added, err := ds.slots[i].add(b.Key, r.owner(b), segments)
 	if err != nil {
 		return false, err
 	}
@@ -118,6 +121,16 @@ func (r *Buckets) Add(b *bucket.Bucket, d *bucket.Definition, now time.Time) (he
 		r.shrink(ds)
 	}
 	return true, nil
+}
+
+// owner is the owner of a bucket. It is never forgotten: there are as many as there have been
+// zones, accounts and names of them.
+func (r *Buckets) owner(b *bucket.Bucket) *selection.Owner {
+	of := selection.Owner{Scope: b.Scope, Zone: b.Zone, Account: b.Account}
+	if r.owners[of] == nil {
+		r.owners[of] = &of
+	}
+	return r.owners[of]
 }
 
 func (r *Buckets) find(dataset string) (i int, found bool) {

@@ -11,14 +11,16 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/gzpart"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 // slot holds all buckets of a dataset in one window, by family. It is immutable once
 // [slot.settled] has returned it.
 type slot struct {
 	window  bucket.Window
-	scopes  []bucket.Scope // of the buckets, ascending
-	columns []*Column      // ascending by family, then role
+	scopes  []bucket.Scope     // of the buckets, ascending
+	owners  []*selection.Owner // of the buckets, as scopes; one for all buckets with the same labels
+	columns []*Column          // ascending by family, then role
 	samples [Roles]int
 
 	arrived []arrival // buckets that are not in the columns yet, in order of arrival
@@ -27,6 +29,7 @@ type slot struct {
 // arrival is one bucket as it came.
 type arrival struct {
 	scope    bucket.Scope
+	owner    *selection.Owner
 	segments []expo.Segment
 }
 
@@ -135,11 +138,11 @@ func (s *slot) open() *slot {
 	if len(s.arrived) > 0 {
 		return s
 	}
-	return &slot{window: s.window, scopes: s.scopes, columns: s.columns, samples: s.samples}
+	return &slot{window: s.window, scopes: s.scopes, owners: s.owners, columns: s.columns, samples: s.samples}
 }
 
 // add takes a bucket and returns the number of samples that it added.
-func (s *slot) add(key bucket.Key, segments []expo.Segment) (samples int, err error) {
+func (s *slot) add(key bucket.Key, owner *selection.Owner, segments []expo.Segment) (samples int, err error) {
 	if lines, found := s.held(key.Scope); found {
 		for _, segment := range segments {
 			if bytes.Equal(lines[segment.Family.Name], segment.Lines) {
@@ -153,7 +156,7 @@ func (s *slot) add(key bucket.Key, segments []expo.Segment) (samples int, err er
 		}
 		return 0, nil
 	}
-	s.arrived = append(s.arrived, arrival{key.Scope, segments})
+	s.arrived = append(s.arrived, arrival{key.Scope, owner, segments})
 	for _, segment := range segments {
 		samples += segment.Samples
 		s.samples[Index(segment.Family.Role)] += segment.Samples
@@ -169,15 +172,16 @@ func (s *slot) settled() *slot {
 	}
 	slices.SortFunc(s.arrived, func(a, b arrival) int { return a.scope.Compare(b.scope) })
 	next := &slot{window: s.window, samples: s.samples, scopes: make([]bucket.Scope, 0, len(s.scopes)+len(s.arrived))}
+	next.owners = make([]*selection.Owner, 0, cap(next.scopes))
 	// The order of scopes: from is the index in s, or, less one and negative, in arrived.
 	from := make([]int, 0, cap(next.scopes))
 	for i, j := 0, 0; i < len(s.scopes) || j < len(s.arrived); {
 		if j == len(s.arrived) || i < len(s.scopes) && s.scopes[i].Compare(s.arrived[j].scope) < 0 {
-			next.scopes, from = append(next.scopes, s.scopes[i]), append(from, i)
+			next.scopes, next.owners, from = append(next.scopes, s.scopes[i]), append(next.owners, s.owners[i]), append(from, i)
 			i++
 			continue
 		}
-		next.scopes, from = append(next.scopes, s.arrived[j].scope), append(from, -1-j)
+		next.scopes, next.owners, from = append(next.scopes, s.arrived[j].scope), append(next.owners, s.arrived[j].owner), append(from, -1-j)
 		j++
 	}
 	// The size of each column, then its lines.

@@ -11,6 +11,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 // Query is what a scrape asks for.
@@ -20,6 +21,8 @@ type Query struct {
 	// Round is how often a round of older windows is due; 0: as often as is usual for
 	// the length of the replay.
 	Round time.Duration
+	// Only selects the zones and accounts that are shown.
+	Only selection.Selection
 }
 
 // Default is the query for what is configured.
@@ -30,6 +33,11 @@ const (
 	// bodies. Further queries still work but are built again for each scrape. The
 	// default view is never evicted.
 	cachedViews = 4
+	// cachedSelections is for how many selections the samples are held apart, and selectionsFor
+	// how long after the last scrape with one. Together they have at most as many samples as are
+	// held, so that they cost at most as much memory again; others are selected for each scrape.
+	cachedSelections = 256
+	selectionsFor    = 30 * time.Minute
 	// cachedRounds is for how many other queries pages are held, and roundsFor for how
 	// long after the last scrape with such a query.
 	cachedRounds = 4
@@ -55,7 +63,8 @@ type Board struct {
 	draining atomic.Bool
 
 	mu       sync.Mutex
-	views    []cached // most recently used first
+	whole    shelf
+	parts    []*shelf // of selections, most recently used first
 	rounds   []asked  // most recently used first
 	unserved map[string]Unserved
 }
@@ -66,6 +75,14 @@ type Unserved struct {
 	Buckets int
 	Windows bucket.Window // from the oldest to the newest
 	Last    time.Time     // when the last of them was committed
+}
+
+// shelf has the views of one selection, most recently used first.
+type shelf struct {
+	only  selection.Selection
+	part  *recent.Selected // nil: everything is selected
+	at    time.Time        // of the last scrape
+	views []cached
 }
 
 type cached struct {
@@ -188,33 +205,68 @@ func (b *Board) View(q Query) (*View, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.Now() // in the order of the lock: a view is not valid before it was built
-	if q != Default && q.Hours != 0 {
+	if q.Hours != 0 && (q.Hours != Default.Hours || q.Round != 0) {
 		b.ask(recent.Rounds{Age: limits.MaxAge, Every: limits.Round}, now)
 	}
 	state := b.State()
 	if state == nil {
 		return nil, ErrNotReady
 	}
-	for i, c := range b.views {
+	for n := len(b.parts); n > 0 && now.Sub(b.parts[n-1].at) > selectionsFor; n-- {
+		b.parts = slices.Delete(b.parts, n-1, n)
+	}
+	if q.Only == selection.Everything {
+		return b.whole.view(state, q, now, limits, b.built)
+	}
+	one := b.part(q.Only, state, now)
+	return one.view(one.part.State, q, now, limits, b.built)
+}
+
+// part returns the shelf of a selection of the state. The caller holds the lock.
+func (b *Board) part(only selection.Selection, state *recent.State, now time.Time) *shelf {
+	i := slices.IndexFunc(b.parts, func(s *shelf) bool { return s.only == only })
+	one := &shelf{only: only}
+	if i >= 0 {
+		one = b.parts[i]
+		b.parts = slices.Delete(b.parts, i, i+1)
+	}
+	one.part, one.at = state.Select(only.Match(), one.part), now
+	b.parts = slices.Insert(b.parts, 0, one)
+	samples := 0
+	for i, s := range b.parts {
+		if samples += s.part.Samples; i > 0 && (i == cachedSelections || samples > state.Samples) {
+			b.parts = slices.Delete(b.parts, i, len(b.parts))
+			break
+		}
+	}
+	return one
+}
+
+// view returns the view for a query of a state, which is kept.
+func (s *shelf) view(state *recent.State, q Query, now time.Time, limits recent.Limits, built Built) (*View, error) {
+	for i, c := range s.views {
 		if c.query == q && c.view.State == state && c.view.Choice.Valid(now) {
-			copy(b.views[1:i+1], b.views[:i])
-			b.views[0] = c
+			copy(s.views[1:i+1], s.views[:i])
+			s.views[0] = c
 			return c.view, nil
 		}
 	}
-	v, err := Build(state, q.Hours == 0, now, limits, b.built)
+	v, err := Build(state, q.Hours == 0, now, limits, built)
 	if err != nil {
 		return nil, err
 	}
+	if s.part != nil {
+		v.Owners = s.part.Owners
+	}
 	// Views of an earlier state are evicted at once: they hold its bodies in memory.
-	b.views = slices.DeleteFunc(b.views, func(c cached) bool { return c.query == q || c.view.State != state })
-	b.views = slices.Insert(b.views, 0, cached{q, v})
-	if len(b.views) > cachedViews {
-		last := len(b.views) - 1
-		if b.views[last].query == Default { // unusual queries are built again instead
+	s.views = slices.DeleteFunc(s.views, func(c cached) bool { return c.query == q || c.view.State != state })
+	s.views = slices.Insert(s.views, 0, cached{q, v})
+	if len(s.views) > cachedViews {
+		last := len(s.views) - 1
+		if s.views[last].query == Default { // unusual queries are built again instead
 			last--
 		}
-		b.views = slices.Delete(b.views, last, last+1)
+		s.views = slices.Delete(s.views, last, last+1)
 	}
 	return v, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/expo"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
 
 // View is the answer to one query at one point of the log. Its methods are safe
@@ -13,6 +14,8 @@ import (
 type View struct {
 	State  *recent.State
 	Choice *recent.Choice // the windows shown, and until when the choice is valid
+	// Owners are whose samples are held, of a query that selects some.
+	Owners []selection.Owner
 
 	bodies [expo.Formats][expo.Encodings]struct {
 		once sync.Once

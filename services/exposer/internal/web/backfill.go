@@ -54,6 +54,7 @@ func (h *handler) serveBackfill(w http.ResponseWriter, r *http.Request, defaults
 		text(w, http.StatusBadRequest, err.Error())
 		return outcomeRefused
 	}
+	request.Only = limitOf(r)
 	if request.Format == expo.Text && !r.ProtoAtLeast(1, 1) {
 		err := &backfill.ParamError{Name: "format", Value: "text", Want: "openmetrics over HTTP/1.0: without its # EOF an HTTP/1.0 client cannot detect a truncated response"}
 		text(w, http.StatusBadRequest, err.Error())
@@ -122,6 +123,15 @@ func (h *handler) failed(w http.ResponseWriter, err error) {
 	var param *backfill.ParamError
 	if errors.As(err, &param) {
 		text(w, http.StatusBadRequest, param.Error())
+		return
+	}
+	var hidden *backfill.HiddenError
+	switch {
+	case errors.As(err, &hidden):
+		h.forbid(w, hidden.Error())
+		return
+	case errors.Is(err, backfill.ErrNothing):
+		text(w, http.StatusNotFound, backfill.ErrNothing.Error())
 		return
 	}
 	h.often.Warn(status.Code(err).String(), "backfill failed", "err", err)

@@ -15,6 +15,7 @@ import (
 	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
 	"github.com/weir-metrics/weir/services/exposer/internal/gzpart"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
@@ -47,17 +48,19 @@ func (h *handler) compat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	outcome = h.serveCounters(w, r, h.compatScrapes, func(dst []byte, o counters.Options) (counters.Page, error) {
-		return h.Counters.Read(func(now counters.Reading) []byte { return h.Compat.Append(dst, o, now, now.At) })
+		return h.Counters.Read(o.Only, func(now counters.Reading) []byte { return h.Compat.Append(dst, o, now, now.At) })
 	})
 }
 
 // serveCounters serves a page that is rendered at the time of the request.
 func (h *handler) serveCounters(w http.ResponseWriter, r *http.Request, scrapes proc.Semaphore, render func(dst []byte, o counters.Options) (counters.Page, error)) (outcome string) {
-	options, err := parseCounters(r.URL)
+	options, asked, err := parseCounters(r.URL)
 	if err != nil {
 		text(w, http.StatusBadRequest, err.Error())
 		return "refused"
 	}
+	limit := limitOf(r)
+	options.Only = limit.And(asked.Selection())
 	ctx, cancel := context.WithTimeout(r.Context(), h.limits.patience)
 	defer cancel()
 	if scrapes.Acquire(ctx) != nil {
@@ -79,6 +82,10 @@ func (h *handler) serveCounters(w http.ResponseWriter, r *http.Request, scrapes 
 	}
 	body := page.Body
 	buf.plain = body
+	if f := h.judge(ctx, asked, limit, page.Owners); f != nil {
+		h.fail(w, f)
+		return "refused"
+	}
 	if encoding == expo.Gzip {
 		body = gzpart.Append(buf.zipped[:0], body)
 		buf.zipped = body
@@ -118,22 +125,25 @@ func inChunks(body []byte, write func([]byte) error) error {
 	return nil
 }
 
-// parseCounters parses the parameters of a page of counters: created.
-func parseCounters(at *url.URL) (o counters.Options, err error) {
+// parseCounters parses the parameters of a page of counters: created, account and zone.
+func parseCounters(at *url.URL) (o counters.Options, asked selection.Set, err error) {
 	values, err := url.ParseQuery(at.RawQuery)
 	if err != nil {
-		return o, fmt.Errorf("query is malformed: %w", err)
+		return o, asked, fmt.Errorf("query is malformed: %w", err)
+	}
+	if asked, err = takeSet(values); err != nil {
+		return o, asked, err
 	}
 	for name, given := range values {
 		switch {
 		case name != "created":
-			return o, fmt.Errorf("parameter %q is unknown; the parameter of %s is created", bucket.Clip(name), at.Path)
+			return o, asked, fmt.Errorf("parameter %q is unknown; the parameters of %s are account, created and zone", bucket.Clip(name), at.Path)
 		case len(given) > 1:
-			return o, fmt.Errorf("parameter %s is given %d times; give it once", name, len(given))
+			return o, asked, fmt.Errorf("parameter %s is given %d times; give it once", name, len(given))
 		case given[0] != "true" && given[0] != "false":
-			return o, fmt.Errorf("parameter created is %q; it must be true or false", bucket.Clip(given[0]))
+			return o, asked, fmt.Errorf("parameter created is %q; it must be true or false", bucket.Clip(given[0]))
 		}
 		o.Created = given[0] == "true"
 	}
-	return o, nil
+	return o, asked, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
 
@@ -65,6 +66,10 @@ type row struct {
 }
 
 func (h *handler) landing(w http.ResponseWriter, r *http.Request) {
+	if limitOf(r) != selection.Everything {
+		h.forbid(w, "this page is about all zones, and the token may read some; it may read /metrics, /counters, /backfill, /status and /status.json")
+		return
+	}
 	if !h.pages.TryAcquire() {
 		full(w, "too many concurrent requests for the landing page; try again")
 		return

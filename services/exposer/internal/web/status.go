@@ -10,11 +10,14 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/exposer/internal/recent"
+	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 	"github.com/weir-metrics/weir/services/exposer/internal/statuspage"
 	"github.com/weir-metrics/weir/services/exposer/internal/view"
 )
@@ -164,12 +167,20 @@ func (h *handler) statusPage(name, assets, root string, parameters []string) htt
 			text(w, http.StatusBadRequest, err.Error())
 			return
 		}
+		named := func(a statuspage.Account) bool { return a.ID == q.Account }
+		if limitOf(r) != selection.Everything && q.Account != "" && page.Collector.Known && !slices.ContainsFunc(page.Accounts, named) {
+			h.forbid(w, fmt.Sprintf("parameter account is %q, which is not among the zones and accounts that this token may read", bucket.Clip(q.Account)))
+			return
+		}
 		data := rendered{Page: page, Assets: assets, Root: root, Wanted: cmp.Or(q.ID, q.Zone)}
 		code := http.StatusOK
 		if data.Wanted != "" {
 			switch {
 			case len(page.Scopes) == 1:
 				data.One = &page.Scopes[0]
+			case page.Collector.Known && limitOf(r) != selection.Everything:
+				h.forbid(w, fmt.Sprintf("%q is not among the zones and accounts that this token may read", bucket.Clip(data.Wanted)))
+				return
 			case page.Collector.Known:
 				code = http.StatusNotFound
 			default:
@@ -183,7 +194,11 @@ func (h *handler) statusPage(name, assets, root string, parameters []string) htt
 // model asks the collector, if what it said last is old, and builds the model of a page. The
 // error is about the query.
 func (h *handler) model(r *http.Request, q statuspage.Query) (*statuspage.Page, error) {
-	in := statuspage.Input{Now: h.Board.Now(), Query: q, Exposer: h.itself(), Answer: h.Inquiry.General(r.Context())}
+	limit := limitOf(r)
+	in := statuspage.Input{Now: h.Board.Now(), Query: q, Exposer: h.itself(limit), Answer: h.Inquiry.General(r.Context())}
+	if limit != selection.Everything {
+		in.Answer = in.Answer.Only(limit.Match())
+	}
 	chosen, err := statuspage.Select(in.Now, q, in.Exposer, in.Answer)
 	if err != nil {
 		return nil, err
@@ -193,6 +208,9 @@ func (h *handler) model(r *http.Request, q statuspage.Query) (*statuspage.Page, 
 		old = time.Duration(h.Board.Hours()) * time.Hour
 	}
 	in.Coverage = h.Inquiry.Coverage(r.Context(), chosen.Scopes, q.Dataset, chosen.Range, old)
+	if limit != selection.Everything {
+		in.Coverage = in.Coverage.Only()
+	}
 	return statuspage.Build(in, chosen), nil
 }
 
@@ -221,8 +239,8 @@ func (h *handler) sendStatus(w http.ResponseWriter, name string, code int, data 
 	_, _ = w.Write(buf.Bytes())
 }
 
-// itself is what the exposer knows without the collector.
-func (h *handler) itself() statuspage.Exposer {
+// itself is what the exposer knows without the collector, of what a client may read.
+func (h *handler) itself(limit selection.Selection) statuspage.Exposer {
 	e := statuspage.Exposer{Version: h.Version, Hours: h.Board.Hours(), Datasets: map[string]statuspage.Replay{}, CountersOff: h.Counters == nil}
 	if err := h.Board.Ready(); err != nil {
 		e.NotReady = err.Error()
@@ -242,7 +260,9 @@ func (h *handler) itself() statuspage.Exposer {
 		return e
 	}
 	e.Store, e.Revision, e.Simulated = state.Store.ID, uint64(state.Position.Revision), state.Store.Simulated
-	v, err := h.Board.View(view.Default)
+	query := view.Default
+	query.Only = limit
+	v, err := h.Board.View(query)
 	if err != nil {
 		e.Refused = err.Error()
 		return e
@@ -254,9 +274,12 @@ func (h *handler) itself() statuspage.Exposer {
 		unserved := h.Board.Unserved(d.Dataset)
 		shown := statuspage.Replay{
 			Windows: max(d.Windows(0), d.Windows(1)), Held: d.Len(), Trimmed: max(d.Trimmed[0], d.Trimmed[1]),
-			SpanSeconds: int64(d.Span(state.Store.Stamp, maxAge) / time.Second), Unserved: unserved.Buckets,
+			SpanSeconds: int64(d.Span(state.Store.Stamp, maxAge) / time.Second),
 		}
-		if unserved.Buckets > 0 {
+		if limit == selection.Everything { // it is counted of all zones together
+			shown.Unserved = unserved.Buckets
+		}
+		if shown.Unserved > 0 {
 			last := unserved.Last.UTC()
 			shown.UnservedAt = &last
 		}

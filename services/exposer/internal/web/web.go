@@ -23,6 +23,7 @@ import (
 
 	"github.com/weir-metrics/weir/internal/proc"
 	"github.com/weir-metrics/weir/internal/quiet"
+	"github.com/weir-metrics/weir/services/exposer/internal/access"
 	"github.com/weir-metrics/weir/services/exposer/internal/backfill"
 	"github.com/weir-metrics/weir/services/exposer/internal/compat"
 	"github.com/weir-metrics/weir/services/exposer/internal/counters"
@@ -40,6 +41,7 @@ type Meter interface {
 	CompatScraped(outcome string)
 	BackfillBegan()
 	BackfillEnded(outcome string)
+	Denied(reason string)
 }
 
 // Config configures the handler.
@@ -55,7 +57,11 @@ type Config struct {
 	Status Status
 	// Inquiry asks the collector for the status page; nil: it is not served, by a setting.
 	Inquiry *inquiry.Desk
-	Meter   Meter
+	// Scopes says which zones and accounts exist; nil: nobody knows.
+	Scopes Scopes
+	// Tokens are those of the clients, and what each may read; nil: anyone may read everything.
+	Tokens *access.Tokens
+	Meter  Meter
 	// MaxScrapes and MaxBackfills limit concurrent requests. Further scrapes
 	// wait for a moment; further backfills are rejected at once.
 	MaxScrapes, MaxBackfills int
@@ -91,7 +97,7 @@ func New(cfg Config) http.Handler {
 	h.handleStatus(mux)
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "weir-exposer is healthy") })
 	mux.HandleFunc("GET /-/ready", h.ready)
-	return mux
+	return h.admit(mux)
 }
 
 type handler struct {

@@ -42,6 +42,7 @@ func (*events) Scraped(int)            {}
 func (e *events) ScrapeCut()           { e.cut.Add(1) }
 func (*events) CountersScraped(string) {}
 func (*events) CompatScraped(string)   {}
+func (*events) Denied(string)          {}
 func (e *events) BackfillBegan()       { e.began.Add(1) }
 func (e *events) BackfillEnded(outcome string) {
 	e.mu.Lock()
