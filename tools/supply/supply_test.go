@@ -193,8 +193,9 @@ func TestCheckStages(t *testing.T) {
 	stage := func(name, more string) string {
 		labels := ""
 		for _, l := range imageLabels {
-			labels += "LABEL " + l + "\"x\"\n"
+			labels += "LABEL " + l + "=\"x\"\n"
 		}
+		labels += "LABEL " + licenceLabel + "=\"MIT\"\n"
 		return fmt.Sprintf("FROM scratch AS %s\n%[2]sCOPY %[1]s /%[1]s\n%[3]sENTRYPOINT [\"/%[1]s\"]\n\n", name, labels, more)
 	}
 	user := "USER 65532:65532\n"
@@ -209,9 +210,10 @@ func TestCheckStages(t *testing.T) {
 		{"a shell", two + stage("weir", user) + "CMD run\n", "needs a shell"},
 		{"another image's file", two + stage("weir", user+"COPY --from=x /y /y\n"), "another image"},
 		{"an image too few", two, "no image of weir"},
-		{"no label", two + strings.Replace(stage("weir", user), "LABEL "+imageLabels[2], "LABEL x=", 1), "weir has no label org.opencontainers.image.source"},
+		{"another licence", two + strings.Replace(stage("weir", user), "MIT", "ISC", 1), "\"ISC\", and LICENSE is MIT"},
+		{"no label", two + strings.Replace(stage("weir", user), "LABEL "+imageLabels[2], "LABEL x", 1), "weir has no label org.opencontainers.image.source"},
 	} {
-		if err := checkStages(c.text); (err == nil) != (c.refused == "") || err != nil && !strings.Contains(err.Error(), c.refused) {
+		if err := checkStages(c.text, "MIT"); (err == nil) != (c.refused == "") || err != nil && !strings.Contains(err.Error(), c.refused) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.refused)
 		}
 	}
