@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -96,6 +97,11 @@ func Read(path, dir string) (v1.ImageIndex, error) {
 		content, err := io.ReadAll(r)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		// The library believes a file's name.
+		dir, name := filepath.Split(header.Name)
+		if sum := fmt.Sprintf("%x", sha256.Sum256(content)); dir == "blobs/sha256/" && name != sum {
+			return nil, fmt.Errorf("%s: the content of %s has the digest %s", path, header.Name, sum)
 		}
 		if err := os.WriteFile(to, content, 0o644); err != nil {
 			return nil, err
