@@ -324,9 +324,9 @@ func inspectImage(w io.Writer, path, name, work, version, revision string) error
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		fmt.Fprintf(w, "%s %s/%s: user %s, entrypoint %q, command %q, created %s, labels %q\n", filepath.Base(path), config.OS, config.Architecture,
-			config.Config.User, config.Config.Entrypoint, config.Config.Cmd, config.Created.Format(time.RFC3339), config.Config.Labels)
 		labels := config.Config.Labels
+		fmt.Fprintf(w, "%s %s/%s: user %s, entrypoint %q, command %q, created %s, %s\n", filepath.Base(path), config.OS, config.Architecture,
+			config.Config.User, config.Config.Entrypoint, config.Config.Cmd, config.Created.Format(time.RFC3339), labels[licenceLabel])
 		if labels["org.opencontainers.image.version"] != version || labels["org.opencontainers.image.revision"] != revision {
 			return fmt.Errorf("%s: labels %q, want version %s and revision %s", path, labels, version, revision)
 		}
