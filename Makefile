@@ -7,7 +7,8 @@
 SHELL := /usr/bin/env bash -euo pipefail
 
 tool = GOWORK=off go tool -modfile=tools/$(1).mod
-version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# Of the last release's tag, without its v; proto/v1.2.3 and client/v1.2.3 are tags of modules.
+version := $(patsubst v%,%,$(shell git describe --tags --match 'v[0-9]*' --always --dirty 2>/dev/null || echo unknown))
 # With which the chart names its images.
 app_version := $(shell sed -n 's/^appVersion: *//p' deploy/helm/weir/Chart.yaml)
 ldflags = -s -w -X github.com/weir-metrics/weir/internal/cli.version=$(version)
@@ -44,8 +45,13 @@ image: build ## container images weir/collector, weir/exposer and weir/weir, fro
 	mkdir -p bin/data
 	for name in collector exposer weir; do \
 		docker build --file deploy/Dockerfile --target $$name --tag weir/$$name:$(version) --tag weir/$$name:$(app_version) \
-			--label org.opencontainers.image.version=$(version) --label org.opencontainers.image.revision=$$(git rev-parse HEAD) bin; \
+			--label org.opencontainers.image.version=$(version) --label org.opencontainers.image.revision=$$(git rev-parse HEAD) \
+			--label org.opencontainers.image.created=$$(TZ=UTC git show --no-patch --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd) bin; \
 	done
+
+.PHONY: release
+release: ## what a release consists of, made and checked, in bin/release/VERSION; VERSION=vX.Y.Z is a tag (docs/releasing.md)
+	tools/release.sh '$(VERSION)'
 
 ##@ test
 
@@ -153,7 +159,7 @@ dashboard-picture: test-tools ## the dashboard's panels as a picture, bin/dashbo
 
 .PHONY: breaking
 breaking: ## what would break a client of the contract since AGAINST (a tag or branch; default the last tag)
-	$(call tool,buf) buf breaking --against '.git#ref=$(or $(AGAINST),$(shell git describe --tags --abbrev=0 2>/dev/null || echo HEAD))'
+	$(call tool,buf) buf breaking --against '.git#ref=$(or $(AGAINST),$(shell git describe --tags --match 'v[0-9]*' --abbrev=0 2>/dev/null || echo HEAD))'
 
 .PHONY: tidy-check
 tidy-check: ## go.mod and go.sum of every module are tidy
@@ -174,9 +180,9 @@ check-chart:
 supply = cd tools/supply && GOWORK=off go build -o $(CURDIR)/bin/.supply . && cd $(CURDIR) && bin/.supply
 
 .PHONY: check-supply
-check-supply: build ## modules as their checksums say, tools pinned, licences known, binaries static, images bare
+check-supply: build ## modules as their checksums say, tools pinned, licences known, binaries static, images bare, one version everywhere
 	tools/verify.sh
-	cd tools/supply && GOWORK=off go vet . && GOWORK=off go test .
+	cd tools/supply && GOWORK=off go vet ./... && GOWORK=off go test ./...
 	$(supply) check
 
 .PHONY: licences

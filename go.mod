@@ -12,8 +12,8 @@ require (
 	github.com/prometheus/common v0.73.1
 	github.com/prometheus/exporter-toolkit v0.20.0
 	github.com/vektah/gqlparser/v2 v2.5.64
-	github.com/weir-metrics/weir/client v0.1.0
-	github.com/weir-metrics/weir/proto v0.1.0
+	github.com/weir-metrics/weir/client v0.2.0
+	github.com/weir-metrics/weir/proto v0.2.0
 	go.uber.org/goleak v1.3.0
 	go.yaml.in/yaml/v2 v2.4.4
 	golang.org/x/crypto v0.58.0

@@ -5,7 +5,7 @@ go 1.26.0
 replace github.com/weir-metrics/weir/proto => ../proto
 
 require (
-	github.com/weir-metrics/weir/proto v0.1.0
+	github.com/weir-metrics/weir/proto v0.2.0
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261026165753-2ffab32bce7e
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12

@@ -16,8 +16,8 @@ require (
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/vektah/gqlparser/v2 v2.5.64
 	github.com/weir-metrics/weir v0.0.0-00010101000000-000000000000
-	github.com/weir-metrics/weir/client v0.1.0
-	github.com/weir-metrics/weir/proto v0.1.0
+	github.com/weir-metrics/weir/client v0.2.0
+	github.com/weir-metrics/weir/proto v0.2.0
 	golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d
 	golang.org/x/net v0.61.0
 	golang.org/x/sys v0.49.0

@@ -10,8 +10,8 @@ require (
 	github.com/prometheus/client_golang v1.25.0
 	github.com/prometheus/common v0.73.1
 	github.com/weir-metrics/weir v0.0.0-00010101000000-000000000000
-	github.com/weir-metrics/weir/client v0.1.0
-	github.com/weir-metrics/weir/proto v0.1.0
+	github.com/weir-metrics/weir/client v0.2.0
+	github.com/weir-metrics/weir/proto v0.2.0
 	go.yaml.in/yaml/v2 v2.4.4
 	golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d
 	google.golang.org/grpc v1.85.0

@@ -13,8 +13,8 @@ require (
 	github.com/prometheus/common v0.73.1
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/weir-metrics/weir v0.0.0-00010101000000-000000000000
-	github.com/weir-metrics/weir/client v0.1.0
-	github.com/weir-metrics/weir/proto v0.1.0
+	github.com/weir-metrics/weir/client v0.2.0
+	github.com/weir-metrics/weir/proto v0.2.0
 	github.com/weir-metrics/weir/services/collector v0.0.0-00010101000000-000000000000
 	github.com/weir-metrics/weir/services/exposer v0.0.0-00010101000000-000000000000
 	go.opentelemetry.io/proto/slim/otlp v1.11.1

@@ -19,7 +19,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 repository=${REPOSITORY:-weir}
-tag=${TAG:-$(git describe --tags --always --dirty)}
+tag=${TAG:-$(git describe --tags --match 'v[0-9]*' --always --dirty | sed s,^v,,)}
 namespace=${NAMESPACE:-weir-chart-test}
 helm=${HELM:-$(GOWORK=off go tool -modfile=tools/helm.mod -n helm)}
 work=$(mktemp -d)

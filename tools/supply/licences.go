@@ -49,9 +49,15 @@ const publicDomain = "public domain" // SPDX has no identifier for it
 // the rest is names and years.
 const least = 75
 
-// licences are the identifiers of all licences of a module.
-func licences(m module) ([]string, error) {
-	found := map[string]bool{}
+// text is a file that holds a licence.
+type text struct {
+	path    string
+	content []byte
+}
+
+// texts are the licence files of a module, each folder's in turn.
+func texts(m module) ([]text, error) {
+	var all []text
 	for _, dir := range m.folders {
 		files, err := os.ReadDir(dir)
 		if err != nil {
@@ -61,23 +67,64 @@ func licences(m module) ([]string, error) {
 			if f.IsDir() || !licenceName.MatchString(f.Name()) || strings.HasSuffix(f.Name(), ".go") {
 				continue
 			}
-			text, err := os.ReadFile(filepath.Join(dir, f.Name()))
+			content, err := os.ReadFile(filepath.Join(dir, f.Name()))
 			if err != nil {
 				return nil, fmt.Errorf("licence of %s: %w", m.path, err)
 			}
-			ids, err := identify(text)
-			if err != nil {
-				return nil, fmt.Errorf("licence of %s: %s: %w", m.path, f.Name(), err)
-			}
-			for _, id := range ids {
-				found[id] = true
-			}
+			all = append(all, text{filepath.Join(dir, f.Name()), content})
+		}
+	}
+	return all, nil
+}
+
+// licences are the identifiers of all licences of a module.
+func licences(m module) ([]string, error) {
+	files, err := texts(m)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]bool{}
+	for _, f := range files {
+		ids, err := identify(f.content)
+		if err != nil {
+			return nil, fmt.Errorf("licence of %s: %s: %w", m.path, filepath.Base(f.path), err)
+		}
+		for _, id := range ids {
+			found[id] = true
 		}
 	}
 	if len(found) == 0 {
 		return nil, fmt.Errorf("%s %s has no licence", m.path, m.version)
 	}
 	return slices.Sorted(maps.Keys(found)), nil
+}
+
+// notices are the texts of the licences of modules, which whoever passes binaries on must
+// pass on too. Equal texts stand once.
+func notices(modules []module) ([]byte, error) {
+	var order []string
+	owners := map[string][]string{}
+	for _, m := range modules {
+		files, err := texts(m)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			content := string(bytes.TrimSpace(f.content))
+			if owners[content] == nil {
+				order = append(order, content)
+			}
+			if name := m.path + " " + m.version; !slices.Contains(owners[content], name) {
+				owners[content] = append(owners[content], name)
+			}
+		}
+	}
+	var page bytes.Buffer
+	page.WriteString("Licences of what is linked into these programs.\n")
+	for _, content := range order {
+		fmt.Fprintf(&page, "\n%s\n%s\n\n%s\n", strings.Repeat("=", 80), strings.Join(owners[content], "\n"), content)
+	}
+	return page.Bytes(), nil
 }
 
 // identify names the licences in a text and refuses what is not accepted.
@@ -102,7 +149,7 @@ func identify(text []byte) ([]string, error) {
 
 // licencePage is docs/licences.md, or every licence that is refused.
 func licencePage() ([]byte, error) {
-	modules, err := linked()
+	modules, err := linked(platforms, names()...)
 	if err != nil {
 		return nil, err
 	}

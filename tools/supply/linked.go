@@ -31,20 +31,33 @@ type module struct {
 // standardLibrary stands for the packages that come with Go.
 const standardLibrary = "std"
 
-// linked lists what the binaries are built from, as the linker takes it and not
-// as go.mod, which has more.
-func linked() ([]module, error) {
+// platform is what a binary runs on.
+type platform struct{ os, arch string }
+
+func (p platform) String() string { return p.os + "-" + p.arch }
+
+// platforms are those that releases have binaries for.
+var platforms = []platform{{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "amd64"}, {"darwin", "arm64"}}
+
+// linked lists what the named binaries are built from on platforms, as the linker takes
+// it and not as go.mod, which has more.
+func linked(on []platform, names ...string) ([]module, error) {
 	found := map[string]*module{}
-	for _, b := range binaries {
-		cmd := exec.Command("go", "list", "-deps", "-json=Dir,Standard,Module", b.main)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		if err != nil {
-			return nil, fmt.Errorf("list the packages of %s: %w", b.name, err)
-		}
-		if err := collect(found, b.name, bytes.NewReader(out)); err != nil {
-			return nil, err
+	for _, p := range on {
+		for _, b := range binaries {
+			if !slices.Contains(names, b.name) {
+				continue
+			}
+			cmd := exec.Command("go", "list", "-deps", "-json=Dir,Standard,Module", b.main)
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+p.os, "GOARCH="+p.arch)
+			cmd.Stderr = os.Stderr
+			out, err := cmd.Output()
+			if err != nil {
+				return nil, fmt.Errorf("list the packages of %s for %s: %w", b.name, p, err)
+			}
+			if err := collect(found, b.name, bytes.NewReader(out)); err != nil {
+				return nil, err
+			}
 		}
 	}
 	all := make([]module, 0, len(found))

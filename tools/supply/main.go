@@ -1,15 +1,23 @@
-// Command supply answers what is in the binaries and where it comes from: the
-// licences of everything that is linked, bills of materials, and whether tools,
-// binaries and images are what the project promises of them.
+// Command supply makes what is shipped, and answers what is in it and where it comes from:
+// licences of everything that is linked, bills of materials, images, releases, and whether
+// tools, binaries and images are what the project promises of them.
 //
 //	supply licences      writes docs/licences.md
 //	supply sbom DIR VERSION
 //	                     writes one CycloneDX file for each binary in bin/ to DIR
 //	supply check         refuses licences that are unknown or oblige too much, an
 //	                     old docs/licences.md, tools that are not pinned, binaries
-//	                     that are not static, images that are more than a binary
+//	                     that are not static, images that are more than a binary,
+//	                     files that disagree about the version
+//	supply release DIR TAG
+//	                     writes the release that is tagged so to DIR, an empty folder
+//	supply inspect DIR VERSION REVISION
+//	                     checks the binaries and images of a release and prints
+//	                     what they say of themselves
+//	supply proxy DIR TAG writes the modules that others import to DIR, as a module
+//	                     proxy serves them
 //
-// It runs in the root of the repository and reads bin/, so make build comes
+// It runs in the root of the repository; sbom and check read bin/, so make build comes
 // first. It asks no network.
 package main
 
@@ -17,7 +25,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+
+	"github.com/weir-metrics/weir/tools/supply/release"
 )
 
 // binaries are what is shipped, and the packages that they are built from.
@@ -34,18 +43,41 @@ func main() {
 	}
 }
 
+func names() []string {
+	var all []string
+	for _, b := range binaries {
+		all = append(all, b.name)
+	}
+	return all
+}
+
 func run(args []string) error {
+	word := ""
+	if len(args) > 0 {
+		word, args = args[0], args[1:]
+	}
 	switch {
-	case len(args) == 1 && args[0] == "licences":
+	case word == "licences" && len(args) == 0:
 		page, err := licencePage()
 		if err != nil {
 			return err
 		}
 		return os.WriteFile(licenceFile, page, 0o644)
-	case len(args) == 3 && args[0] == "sbom":
-		return writeBills(args[1], args[2])
-	case len(args) == 1 && args[0] == "check":
-		return errors.Join(checkLicences(), checkTools("tools"), checkStatic("bin"), checkDockerfile(filepath.Join("deploy", "Dockerfile")))
+	case word == "sbom" && len(args) == 2:
+		return writeBills(args[0], args[1])
+	case word == "check" && len(args) == 0:
+		_, versions := release.Next(".")
+		return errors.Join(checkLicences(), checkTools("tools"), checkStatic("bin"), checkDockerfile(), versions)
+	case word == "release" && len(args) == 2:
+		return makeRelease(args[0], args[1])
+	case word == "inspect" && len(args) == 3:
+		return inspect(os.Stdout, args[0], args[1], args[2])
+	case word == "proxy" && len(args) == 2:
+		source, err := release.Tagged(".", args[1])
+		if err != nil {
+			return err
+		}
+		return release.Publish(args[0], ".", source)
 	}
-	return errors.New("usage: supply licences | sbom DIR VERSION | check")
+	return errors.New("usage: supply licences | sbom DIR VERSION | check | release DIR TAG | inspect DIR VERSION REVISION | proxy DIR TAG")
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/weir-metrics/weir/tools/supply/image"
 )
 
 // checkTools sees to it that every developer tool has a file of its own with an
@@ -96,70 +98,62 @@ func checkStatic(dir string) error {
 	return errors.Join(wrong...)
 }
 
-// imageLabels say of every image what it is and where it comes from.
-var imageLabels = []string{"org.opencontainers.image.title=", "org.opencontainers.image.description=", "org.opencontainers.image.source="}
+// imageLabels say of every image what it is, where it comes from and what may be done
+// with it. Builds add version, revision and created.
+var imageLabels = []string{
+	"org.opencontainers.image.title", "org.opencontainers.image.description",
+	"org.opencontainers.image.source",
+}
+
+const licenceLabel = "org.opencontainers.image.licenses"
+
+var dockerfile = filepath.Join("deploy", "Dockerfile")
 
 // checkDockerfile sees to it that an image is a binary and nothing else, that it has
 // labels, and that it does not run as root.
-func checkDockerfile(path string) error {
-	text, err := os.ReadFile(path)
+func checkDockerfile() error {
+	text, err := os.ReadFile(dockerfile)
 	if err != nil {
 		return err
 	}
-	if err := checkStages(string(text)); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	licence, err := os.ReadFile("LICENSE")
+	if err != nil {
+		return err
+	}
+	ids, err := identify(licence)
+	if err != nil {
+		return fmt.Errorf("LICENSE: %w", err)
+	}
+	if err := checkStages(string(text), strings.Join(ids, " AND ")); err != nil {
+		return fmt.Errorf("%s: %w", dockerfile, err)
 	}
 	return nil
 }
 
-func checkStages(text string) error {
-	names, user, labels := []string{}, "0", ""
-	ended := func() error {
-		uid, _, _ := strings.Cut(user, ":")
-		if n, err := strconv.Atoi(uid); len(names) > 0 && (err != nil || n == 0) {
-			return fmt.Errorf("%s runs as user %q; a number other than 0 is wanted, which Kubernetes can check", names[len(names)-1], user)
+func checkStages(text, licence string) error {
+	stages, err := image.Parse(text)
+	if err != nil {
+		return err
+	}
+	var wrong []error
+	for _, s := range stages {
+		uid, _, _ := strings.Cut(s.User, ":")
+		if n, err := strconv.Atoi(uid); err != nil || n == 0 {
+			wrong = append(wrong, fmt.Errorf("%s runs as user %q; a number other than 0 is wanted, which Kubernetes can check", s.Name, s.User))
 		}
 		for _, l := range imageLabels {
-			if len(names) > 0 && !strings.Contains(labels, l) {
-				return fmt.Errorf("%s has no label %s", names[len(names)-1], strings.TrimSuffix(l, "="))
+			if s.Labels[l] == "" {
+				wrong = append(wrong, fmt.Errorf("%s has no label %s", s.Name, l))
 			}
 		}
-		return nil
-	}
-	for line := range strings.Lines(text) {
-		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-		switch word {
-		case "LABEL":
-			labels += rest + "\n"
-		case "", "EXPOSE", "WORKDIR", "VOLUME", "COPY":
-			if word == "COPY" && strings.Contains(rest, "--from=") {
-				return fmt.Errorf("%s: nothing comes from another image", strings.TrimSpace(line))
-			}
-		case "FROM":
-			if err := ended(); err != nil {
-				return err
-			}
-			base, name, _ := strings.Cut(rest, " AS ")
-			if base != "scratch" {
-				return fmt.Errorf("%s is made from %s; scratch is wanted", name, base)
-			}
-			names, user, labels = append(names, name), "0", ""
-		case "USER":
-			user = rest
-		case "ENTRYPOINT", "CMD":
-			if !strings.HasPrefix(rest, "[") {
-				return fmt.Errorf("%s needs a shell, and there is none", strings.TrimSpace(line))
-			}
-		default:
-			if !strings.HasPrefix(word, "#") {
-				return fmt.Errorf("%s is not expected in an image of one binary", strings.TrimSpace(line))
-			}
+		if l := s.Labels[licenceLabel]; l != licence {
+			wrong = append(wrong, fmt.Errorf("%s: the label %s is %q, and LICENSE is %s", s.Name, licenceLabel, l, licence))
 		}
 	}
 	for _, b := range binaries {
-		if !slices.Contains(names, b.name) {
-			return fmt.Errorf("there is no image of %s", b.name)
+		if !slices.ContainsFunc(stages, func(s image.Stage) bool { return s.Name == b.name }) {
+			wrong = append(wrong, fmt.Errorf("there is no image of %s", b.name))
 		}
 	}
-	return ended()
+	return errors.Join(wrong...)
 }

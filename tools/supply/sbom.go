@@ -55,36 +55,62 @@ type dependency struct {
 	DependsOn []string `json:"dependsOn"`
 }
 
+// bills are those of the binaries in a folder, by name.
+func bills(dir, version string) (map[string][]byte, error) {
+	all := map[string][]byte{}
+	for _, b := range binaries {
+		info, err := buildinfo.ReadFile(filepath.Join(dir, b.name))
+		if err != nil {
+			return nil, err
+		}
+		modules, err := linked([]platform{platformOf(info)}, b.name)
+		if err != nil {
+			return nil, err
+		}
+		known := map[string][]string{}
+		for _, m := range modules {
+			if known[m.path], err = licences(m); err != nil {
+				return nil, err
+			}
+		}
+		text, err := json.MarshalIndent(materials(b.name, version, info, known), "", "  ")
+		if err != nil {
+			return nil, err
+		}
+		all[b.name] = append(text, '\n')
+	}
+	return all, nil
+}
+
 // writeBills writes the bill of each binary in bin/, of which this is the
 // version, to a folder.
 func writeBills(dir, version string) error {
-	modules, err := linked()
+	all, err := bills("bin", version)
 	if err != nil {
 		return err
-	}
-	known := map[string][]string{}
-	for _, m := range modules {
-		if known[m.path], err = licences(m); err != nil {
-			return err
-		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for _, b := range binaries {
-		info, err := buildinfo.ReadFile(filepath.Join("bin", b.name))
-		if err != nil {
-			return err
-		}
-		text, err := json.MarshalIndent(materials(b.name, version, info, known), "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, b.name+".cdx.json"), append(text, '\n'), 0o644); err != nil {
+	for name, text := range all {
+		if err := os.WriteFile(filepath.Join(dir, name+".cdx.json"), text, 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// platformOf is what a binary runs on.
+func platformOf(info *debug.BuildInfo) (p platform) {
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "GOOS":
+			p.os = s.Value
+		case "GOARCH":
+			p.arch = s.Value
+		}
+	}
+	return p
 }
 
 // materials is the bill of a binary by what the toolchain wrote into it.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/weir-metrics/weir/tools/supply/release"
 )
 
 const mit = `Copyright (c) 2026 Somebody
@@ -193,8 +195,9 @@ func TestCheckStages(t *testing.T) {
 	stage := func(name, more string) string {
 		labels := ""
 		for _, l := range imageLabels {
-			labels += "LABEL " + l + "\"x\"\n"
+			labels += "LABEL " + l + "=\"x\"\n"
 		}
+		labels += "LABEL " + licenceLabel + "=\"MIT\"\n"
 		return fmt.Sprintf("FROM scratch AS %s\n%[2]sCOPY %[1]s /%[1]s\n%[3]sENTRYPOINT [\"/%[1]s\"]\n\n", name, labels, more)
 	}
 	user := "USER 65532:65532\n"
@@ -209,9 +212,10 @@ func TestCheckStages(t *testing.T) {
 		{"a shell", two + stage("weir", user) + "CMD run\n", "needs a shell"},
 		{"another image's file", two + stage("weir", user+"COPY --from=x /y /y\n"), "another image"},
 		{"an image too few", two, "no image of weir"},
-		{"no label", two + strings.Replace(stage("weir", user), "LABEL "+imageLabels[2], "LABEL x=", 1), "weir has no label org.opencontainers.image.source"},
+		{"another licence", two + strings.Replace(stage("weir", user), "MIT", "ISC", 1), "\"ISC\", and LICENSE is MIT"},
+		{"no label", two + strings.Replace(stage("weir", user), "LABEL "+imageLabels[2], "LABEL x", 1), "weir has no label org.opencontainers.image.source"},
 	} {
-		if err := checkStages(c.text); (err == nil) != (c.refused == "") || err != nil && !strings.Contains(err.Error(), c.refused) {
+		if err := checkStages(c.text, "MIT"); (err == nil) != (c.refused == "") || err != nil && !strings.Contains(err.Error(), c.refused) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.refused)
 		}
 	}
@@ -234,5 +238,49 @@ func TestCheckStatic(t *testing.T) {
 	}
 	if err := checkStatic(t.TempDir()); err == nil {
 		t.Error("no binaries pass")
+	}
+}
+
+// The commands of docs/releasing.md give the whole tree the next version.
+func TestNextVersion(t *testing.T) {
+	root, copied := filepath.Join("..", ".."), t.TempDir()
+	page, err := os.ReadFile(filepath.Join(root, "docs", "releasing.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, commands, _ := strings.Cut(string(page), "<!-- the tests of tools/supply run this -->")
+	_, commands, _ = strings.Cut(commands, "```sh\n")
+	commands, _, found := strings.Cut(commands, "```")
+	if !found {
+		t.Fatal("docs/releasing.md has no commands for the next version")
+	}
+	modules, err := filepath.Glob(filepath.Join(root, "services", "*", "go.mod"))
+	if err != nil || len(modules) == 0 {
+		t.Fatal(modules, err)
+	}
+	for _, path := range append(modules, filepath.Join(root, "deploy", "helm", "weir", "Chart.yaml"), filepath.Join(root, "deploy", "compose.yaml"),
+		filepath.Join(root, "go.mod"), filepath.Join(root, "go.work"), filepath.Join(root, "CHANGELOG.md"), filepath.Join(root, "client", "go.mod"), filepath.Join(root, "proto", "go.mod")) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(copied, strings.TrimPrefix(path, root))
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if before, err := release.Next(copied); err != nil || before == "0.98.7" {
+		t.Fatalf("before, the version is %q, %v", before, err)
+	}
+	cmd := exec.Command("bash", "-euc", strings.Replace(commands, "next=X.Y.Z", "next=0.98.7", 1))
+	cmd.Dir = copied
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if next, err := release.Next(copied); err != nil || next != "0.98.7" {
+		t.Errorf("the version is %q, %v", next, err)
 	}
 }

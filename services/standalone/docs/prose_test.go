@@ -159,6 +159,7 @@ var notNames = map[string]bool{
 	"weir_owner": true, "weir_writer": true, "weir_reader": true, // database roles that operations.md proposes
 	"weir_restored":     true, // and the database of its restore drill
 	"weir_push_control": true, // a series that a push sends to its destination
+	"WEIR_VERSION":      true, // of images, in compose.yaml
 }
 
 // The scrape configuration in the document is the file that is shipped and
