@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -116,20 +117,32 @@ func checkDockerfile() error {
 	if err != nil {
 		return err
 	}
-	licence, err := os.ReadFile("LICENSE")
-	if err != nil {
+	own, err := ownLicence(".")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	ids, err := identify(licence)
-	if err != nil {
-		return fmt.Errorf("LICENSE: %w", err)
-	}
-	if err := checkStages(string(text), strings.Join(ids, " AND ")); err != nil {
+	if err := checkStages(string(text), own); err != nil {
 		return fmt.Errorf("%s: %w", dockerfile, err)
 	}
 	return nil
 }
 
+// ownLicence is the identifier of the project's own licence. The error is [os.ErrNotExist] while
+// it has none.
+func ownLicence(dir string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "LICENSE"))
+	if err != nil {
+		return "", err
+	}
+	ids, err := identify(text)
+	if err != nil {
+		return "", fmt.Errorf("LICENSE: %w", err)
+	}
+	return strings.Join(ids, " AND "), nil
+}
+
+// checkStages checks the images of a Dockerfile. Licence is what their label must say; without
+// one they have no such label.
 func checkStages(text, licence string) error {
 	stages, err := image.Parse(text)
 	if err != nil {
@@ -147,7 +160,7 @@ func checkStages(text, licence string) error {
 			}
 		}
 		if l := s.Labels[licenceLabel]; l != licence {
-			wrong = append(wrong, fmt.Errorf("%s: the label %s is %q, and LICENSE is %s", s.Name, licenceLabel, l, licence))
+			wrong = append(wrong, fmt.Errorf("%s: the label %s is %q, and LICENSE is %s", s.Name, licenceLabel, l, cmp.Or(licence, "missing")))
 		}
 	}
 	for _, b := range binaries {

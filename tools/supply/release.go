@@ -44,6 +44,9 @@ func makeRelease(dir, tag string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := ownLicence("."); err != nil {
+		return fmt.Errorf("a release needs a licence, which its owner chooses: %w", err)
+	}
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return fmt.Errorf("folder of the release: %w", err)
 	}
