@@ -132,14 +132,11 @@ fmt: ## format all Go and .proto files
 	$(call tool,gofumpt) gofumpt -w .
 	$(call tool,buf) buf format -w
 
-# The dashboard, and the copy of it that the chart can read.
-dashboards = deploy/dashboards/weir-pipeline.json deploy/helm/weir/files/weir-pipeline.json
-
 .PHONY: generate
-generate: ## generated Go of the contract, the documents made from code, the dashboard
+generate: ## generated Go of the contract, the documents made from code, the dashboards
 	$(call tool,buf) buf generate
 	go generate work
-	cd tools/monitoring && GOWORK=off go run . $(addprefix ../../,$(dashboards))
+	cd tools/monitoring && GOWORK=off go run . ../../deploy/dashboards ../../deploy/helm/weir/files
 
 .PHONY: check-generate
 check-generate:
