@@ -37,7 +37,11 @@ func TestTrafficDashboards(t *testing.T) {
 	s.fill()
 	if *trafficPictures != "" {
 		for _, file := range trafficDashboards {
-			draw(t, s.prometheus, file, filepath.Join(*trafficPictures, strings.TrimSuffix(file, ".json")+".png"), s.w.began.Add(-7*time.Hour), s.end, "-zone", shop)
+			flags := []string{"-height", "60"}
+			if file == "weir-zone.json" {
+				flags = append(flags, "-zone", shop)
+			}
+			draw(t, s.prometheus, file, filepath.Join(*trafficPictures, strings.TrimSuffix(file, ".json")+".png"), s.end.Add(-5*time.Hour), s.end, flags...)
 		}
 	}
 	s.everyExpressionGivesData()

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"image"
 	"image/color"
+	"image/draw"
+	"image/png"
 	"math"
 	"os"
 	"slices"
@@ -27,10 +31,14 @@ const (
 	line vg.Length = 8
 )
 
-func draw(o options, panels []panel) error {
+func (o options) draw(panels []panel) error {
 	height := 0
 	for _, p := range panels {
 		height = max(height, p.GridPos.Y+p.GridPos.H)
+	}
+	if o.height > 0 {
+		height = min(height, o.height)
+		panels = slices.DeleteFunc(panels, func(p panel) bool { return p.GridPos.Y+p.GridPos.H > height })
 	}
 	canvas := vgimg.NewWith(vgimg.UseWH(24*2*cell, vg.Length(height)*cell), vgimg.UseDPI(96))
 	page := vgdraw.New(canvas)
@@ -46,14 +54,39 @@ func draw(o options, panels []panel) error {
 			return fmt.Errorf("panel %q: %w", p.Title, err)
 		}
 	}
+	return o.write(canvas.Image())
+}
+
+// write keeps the picture small: its colours are few.
+func (o options) write(picture image.Image) error {
 	file, err := os.Create(o.out)
 	if err != nil {
 		return fmt.Errorf("write the picture: %w", err)
 	}
-	if _, err := (vgimg.PngCanvas{Canvas: canvas}).WriteTo(file); err != nil {
+	few := image.NewPaletted(picture.Bounds(), colours())
+	draw.Draw(few, few.Bounds(), picture, picture.Bounds().Min, draw.Src)
+	encoder := png.Encoder{CompressionLevel: png.BestCompression}
+	if err := errors.Join(encoder.Encode(file, few), file.Close()); err != nil {
 		return fmt.Errorf("write the picture: %w", err)
 	}
-	return file.Close()
+	return nil
+}
+
+// colours are white, black, those of lines, and shades towards white for their edges.
+func colours() (out color.Palette) {
+	add := func(c color.Color, shades int) {
+		r, g, b, _ := c.RGBA()
+		for i := range shades {
+			part := func(v uint32) uint8 { return uint8(255 - (255-int(v>>8))*(shades-i)/shades) }
+			out = append(out, color.RGBA{part(r), part(g), part(b), 255})
+		}
+	}
+	out = append(out, color.White)
+	add(color.Black, 12)
+	for i := range plotutil.DefaultColors {
+		add(plotutil.Color(i), 6)
+	}
+	return out
 }
 
 func (o options) panel(area vgdraw.Canvas, p panel) error {
@@ -61,9 +94,12 @@ func (o options) panel(area vgdraw.Canvas, p panel) error {
 		write(area, p.Title, 12, color.Black, vg.Points(4), vg.Points(4))
 		return nil
 	}
+	if p.Type == "table" || p.Type == "geomap" {
+		return o.list(area, p)
+	}
 	var all []series
 	for _, t := range p.Targets {
-		s, err := o.ask(t.Expr, t.LegendFormat)
+		s, err := o.ask(t)
 		if err != nil {
 			return err
 		}
@@ -210,6 +246,15 @@ func figure(v float64, unit string) string {
 		return short(v) + " s"
 	case "percentunit":
 		return short(100*v) + " %"
+	case "decbytes", "Bps":
+		for _, u := range []struct {
+			size float64
+			name string
+		}{{1e12, "TB"}, {1e9, "GB"}, {1e6, "MB"}, {1e3, "kB"}} {
+			if math.Abs(v) >= u.size {
+				return short(v/u.size) + " " + u.name + map[string]string{"Bps": "/s"}[unit]
+			}
+		}
 	case "bytes":
 		for _, u := range []struct {
 			size float64
