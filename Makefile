@@ -148,6 +148,10 @@ dashboard-picture: test-tools ## the dashboard's panels as a picture, bin/dashbo
 	mkdir -p bin
 	TEST_ALL=1 go test -count=1 -run '^TestDashboardShowsEveryTrouble$$' ./services/standalone/e2e -dashboard.picture=$(CURDIR)/bin/dashboard.png
 
+.PHONY: dashboard-pictures
+dashboard-pictures: test-tools ## the dashboards of the traffic as pictures, docs/pictures, of simulated hours
+	go test -count=1 -run '^TestTrafficDashboards$$' ./services/standalone/e2e -dashboard.pictures=$(CURDIR)/docs/pictures
+
 .PHONY: breaking
 breaking: ## what would break a client of the contract since AGAINST (a tag or branch; default the last tag)
 	$(call tool,buf) buf breaking --against '.git#ref=$(or $(AGAINST),$(shell git describe --tags --abbrev=0 2>/dev/null || echo HEAD))'

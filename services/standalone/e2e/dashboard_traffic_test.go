@@ -170,6 +170,8 @@ var noTraffic = map[string]bool{
 	"Visitors of a day/visitors": true, // it is shorter than a day
 }
 
+var legendLabels = regexp.MustCompile(`\{\{(\w+)\}\}`)
+
 func (s *trafficStage) everyExpressionGivesData() {
 	s.t.Helper()
 	asked := 0
@@ -178,8 +180,16 @@ func (s *trafficStage) everyExpressionGivesData() {
 			for _, target := range p.Targets {
 				for _, source := range slices.Sorted(maps.Keys(sources)) {
 					asked++
-					if len(s.ask(target, source, s.end, 2*time.Hour)) == 0 && !noTraffic[p.Title+"/"+target.LegendFormat] {
+					found := s.ask(target, source, s.end, 2*time.Hour)
+					if len(found) == 0 && !noTraffic[p.Title+"/"+target.LegendFormat] {
 						s.t.Errorf("%s, %s/%s: no data from the %s: %s", file, p.Title, target.LegendFormat, source, target.Expr)
+					}
+					for _, series := range found {
+						for _, m := range legendLabels.FindAllStringSubmatch(target.LegendFormat, -1) {
+							if series.Labels[m[1]] == "" {
+								s.t.Errorf("%s, %s: a series from the %s has no %s: %s", file, p.Title, source, m[1], target.Expr)
+							}
+						}
 					}
 				}
 			}

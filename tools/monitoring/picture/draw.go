@@ -39,6 +39,13 @@ func (o options) draw(panels []panel) error {
 	if o.height > 0 {
 		height = min(height, o.height)
 		panels = slices.DeleteFunc(panels, func(p panel) bool { return p.GridPos.Y+p.GridPos.H > height })
+		height = 0
+		for _, p := range panels { // a row whose panels are left out is left out too
+			if p.Type != "row" {
+				height = max(height, p.GridPos.Y+p.GridPos.H)
+			}
+		}
+		panels = slices.DeleteFunc(panels, func(p panel) bool { return p.GridPos.Y >= height })
 	}
 	canvas := vgimg.NewWith(vgimg.UseWH(24*2*cell, vg.Length(height)*cell), vgimg.UseDPI(96))
 	page := vgdraw.New(canvas)
@@ -112,6 +119,9 @@ func (o options) panel(area vgdraw.Canvas, p panel) error {
 			text = p.state(figure(all[0].values[len(all[0].values)-1], unit))
 		}
 		write(area, p.Title, 8, color.Gray{90}, vg.Points(6), area.Size().Y-vg.Points(12))
+		if letters := int(area.Size().X / 9); len([]rune(text)) > letters {
+			text = clipped(text, vg.Length(letters)*vg.Points(3.8))
+		}
 		write(area, text, 18, color.Black, vg.Points(6), vg.Points(14))
 		return nil
 	}
@@ -126,7 +136,7 @@ func (o options) panel(area vgdraw.Canvas, p panel) error {
 	graph.Y.Tick.Marker = scale(unit)
 	graph.X.Min, graph.X.Max = float64(o.start.Unix()), float64(o.end.Unix())
 	for i, s := range all {
-		for _, part := range unbroken(s) {
+		for _, part := range unbroken(s, p.step(o).Seconds()) {
 			line, err := plotter.NewLine(part)
 			if err != nil {
 				return err
@@ -172,10 +182,10 @@ func (o options) panel(area vgdraw.Canvas, p panel) error {
 	return nil
 }
 
-// unbroken are the parts of a line without holes.
-func unbroken(s series) (out []plotter.XYs) {
+// unbroken are the parts of a line without holes, whose points are a step apart.
+func unbroken(s series, step float64) (out []plotter.XYs) {
 	for i := range s.times {
-		if i == 0 || s.times[i]-s.times[i-1] > 2*max(60, (s.times[len(s.times)-1]-s.times[0])/300) {
+		if i == 0 || s.times[i]-s.times[i-1] > 2*step {
 			out = append(out, nil)
 		}
 		out[len(out)-1] = append(out[len(out)-1], plotter.XY{X: s.times[i], Y: s.values[i]})

@@ -139,6 +139,15 @@ func (o options) step(t target) time.Duration {
 	return max((o.end.Sub(o.start) / 300).Truncate(time.Minute), least)
 }
 
+// step is that of a panel's graph.
+func (p *panel) step(o options) time.Duration {
+	step := time.Minute
+	for _, t := range p.Targets {
+		step = max(step, o.step(t))
+	}
+	return step
+}
+
 // expanded is an expression with everything selected but the zone, for scrapes a minute apart.
 func (o options) expanded(t target) string {
 	step := o.step(t)

@@ -73,6 +73,8 @@ type panel struct {
 	ratio bool
 	// width in columns of 24; 0: as wide as its neighbours of the same kind.
 	width uint32
+	// tall: the list is as high as the map beside it.
+	tall bool
 	// drill: rows of the list lead to the dashboard of their zone.
 	drill bool
 }
@@ -361,11 +363,18 @@ func (p panel) value(i int) string {
 	return "Value #" + string(rune('A'+i))
 }
 
+func (p panel) height() uint32 {
+	if p.tall || p.kind == bubbles {
+		return mapHeight
+	}
+	return graphHeight
+}
+
 func (p panel) list(id, span uint32) cog.Builder[dashboard.Panel] {
 	names := map[string]any{}
 	b := table.NewPanelBuilder().Id(id).Title(p.title).Description(p.description()).Links(p.links()).
 		Datasource(grafana.Source()).Targets(p.targets()).Unit(p.unit).NoValue(p.empty()).
-		Height(graphHeight).Span(span).
+		Height(p.height()).Span(span).
 		SortBy([]cog.Builder[common.TableSortByFieldState]{common.NewTableSortByFieldStateBuilder().DisplayName(p.queries[0].legend).Desc(true)})
 	for i, q := range p.queries {
 		names[p.value(i)] = q.legend
@@ -402,7 +411,7 @@ func (p panel) bubbles(id, span uint32) cog.Builder[dashboard.Panel] {
 		})
 	return geomap.NewPanelBuilder().Id(id).Title(p.title).Description(p.description()).Links(p.links()).
 		Datasource(grafana.Source()).Targets(p.targets()).Unit(p.unit).NoValue(p.empty()).
-		Height(mapHeight).Span(span).
+		Height(p.height()).Span(span).
 		View(geomap.NewMapViewConfigBuilder().Id("coords").Lat(25).Lon(10).Zoom(2)).
 		Basemap(common.NewMapLayerOptionsBuilder().Type("default").Name("World")).
 		Layers([]cog.Builder[common.MapLayerOptions]{layer}).

@@ -81,7 +81,7 @@ func migration() board {
 					normal: "where your visitors are.", queries: []query{{"requests", `sum by (country) (TOTAL(cloudflare_zone_requests_by_country))`, ""}},
 				},
 				{
-					title: "Countries", kind: list, unit: units.Short, datasets: []string{"countries_1h", "threat_countries_1h"}, width: 10,
+					title: "Countries", kind: list, unit: units.Short, datasets: []string{"countries_1h", "threat_countries_1h"}, width: 10, tall: true,
 					shows:  "Requests, bytes and threats in the time shown by country." + there + "one of `cloudflare_zone_requests_country`, `…bandwidth_country` and `…threats_country`, by a variable.",
 					normal: "steady over days.", queries: []query{
 						{"requests", total("country", "cloudflare_zone_requests_by_country"), ""},

@@ -93,7 +93,7 @@ func overview() board {
 				{
 					title: "Requests by class of status", unit: units.RequestsPerSecond, datasets: http, stacked: true,
 					shows: "Requests a second of all selected zones by class of the response's status.", normal: "2xx and 3xx by far.",
-					queries: []query{{"{{class}}", `sum by (class) (label_replace(RATE(cloudflare_zone_requests_by_status), "class", "$1xx", "status", "([1-5])..")) or sum by (class) (label_replace(RATE(cloudflare_zone_requests_by_status{status!~"[1-5].."}), "class", "other", "", ""))`, ""}},
+					queries: []query{{"{{class}}", `sum by (class) (label_replace(RATE(cloudflare_zone_requests_by_status), "class", "${1}xx", "status", "([1-5])..")) or sum by (class) (label_replace(RATE(cloudflare_zone_requests_by_status{status!~"[1-5].."}), "class", "other", "", ""))`, ""}},
 				},
 				{
 					title: "Threats by zone", unit: units.RequestsPerSecond, datasets: http,
@@ -128,7 +128,7 @@ func worldOfRequests() panel {
 
 func listOfCountries() panel {
 	return panel{
-		title: "Countries", kind: list, unit: units.Short, datasets: countries, width: 10,
+		title: "Countries", kind: list, unit: units.Short, datasets: countries, width: 10, tall: true,
 		shows: "Requests and bytes in the time shown by country of the client, and the share of the requests. A zone shows its largest countries, and the rest as other.", normal: "steady over days.",
 		queries: []query{
 			{"requests", total("country", "cloudflare_zone_requests_by_country"), ""},

@@ -16,8 +16,8 @@ func security() board {
 				},
 				{
 					title: "Blocked or challenged", kind: figure, unit: units.PercentUnit, datasets: []string{"firewall_events_1h"},
-					shows: "Share of the events whose action stopped or questioned the request: blocked, dropped, challenged. The others let it pass or only logged it.", normal: "steady; it depends on your rules.",
-					queries: []query{{"share", share("", "TOTAL("+events+`{action=~"block|drop|.*challenge.*"})`, "TOTAL("+events+")"), ""}},
+					shows: "Share of the events whose action stopped or questioned the request: blocked, dropped, closed, challenged. The others let it pass, logged it, or say that a challenge was solved.", normal: "steady; it depends on your rules.",
+					queries: []query{{"share", share("", "TOTAL("+events+`{action=~"block|drop|connection_close|(js|managed_)?challenge"})`, "TOTAL("+events+")"), ""}},
 				},
 				{
 					title: "Threats", kind: figure, unit: units.Short, datasets: http,
@@ -65,7 +65,7 @@ func security() board {
 					queries: []query{{"events", sum("country", "TOTAL("+rules+")"), ""}},
 				},
 				{
-					title: "Threats by country", kind: list, unit: units.Short, datasets: []string{"threat_countries_1h"}, width: 10,
+					title: "Threats by country", kind: list, unit: units.Short, datasets: []string{"threat_countries_1h"}, width: 10, tall: true,
 					shows: "Requests in the time shown that Cloudflare classed as threats, by country of the client. Deprecated at Cloudflare.", normal: "few, from many countries.",
 					queries: []query{{"threats", total("country", "cloudflare_zone_threats_by_country"), ""}},
 				},
