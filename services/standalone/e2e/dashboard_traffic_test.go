@@ -23,8 +23,27 @@ import (
 
 var trafficPictures = flag.String("dashboard.pictures", "", "draw the dashboards of TestTrafficDashboards into this folder")
 
-// trafficDashboards are those of what Cloudflare served.
-var trafficDashboards = []string{"weir-overview.json", "weir-zone.json", "weir-security.json", "weir-origin.json", "weir-workers.json", "weir-migration.json"}
+// trafficDashboards are the shipped ones of what Cloudflare served: all but the pipeline's.
+func trafficDashboards(t *testing.T) (out []string) {
+	t.Helper()
+	root, err := testkit.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(root, "deploy/dashboards/weir-*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if name := filepath.Base(file); name != "weir-pipeline.json" {
+			out = append(out, name)
+		}
+	}
+	if len(out) < 6 {
+		t.Fatalf("deploy/dashboards has %v; this test no longer understands it", out)
+	}
+	return out
+}
 
 // Every expression of every dashboard of traffic gives data, from the replay and from
 // counters, of a collector with all datasets and an exposer in simulated hours with an
@@ -36,7 +55,7 @@ func TestTrafficDashboards(t *testing.T) {
 	s.play()
 	s.fill()
 	if *trafficPictures != "" {
-		for _, file := range trafficDashboards {
+		for _, file := range s.dashboards {
 			flags := []string{"-height", "60"}
 			if file == "weir-zone.json" {
 				flags = append(flags, "-zone", shop)
@@ -47,6 +66,7 @@ func TestTrafficDashboards(t *testing.T) {
 	s.everyExpressionGivesData()
 	s.replayIsTheTruth()
 	s.countersAreTheTruth()
+	s.victoriaAgrees()
 }
 
 // shop is the zone that is looked at.
@@ -59,8 +79,10 @@ type trafficStage struct {
 	clock      *clock.Manual
 	end        time.Time
 	data       string
+	dashboards []string
 	wanted     map[string]bool // families that a dashboard names
 	counters   bytes.Buffer    // what /counters showed, in the OpenMetrics format
+	replay     []byte          // what /backfill has of it
 	prometheus *promtest.Server
 }
 
@@ -74,8 +96,8 @@ const (
 
 func stageTraffic(t *testing.T) *trafficStage {
 	t.Helper()
-	s := &trafficStage{t: t, data: address(t), end: time.Now().UTC().Truncate(time.Hour), wanted: map[string]bool{"weir_bucket_end_timestamp_seconds": true}}
-	for _, file := range trafficDashboards {
+	s := &trafficStage{t: t, dashboards: trafficDashboards(t), data: address(t), end: time.Now().UTC().Truncate(time.Hour), wanted: map[string]bool{"weir_bucket_end_timestamp_seconds": true}}
+	for _, file := range s.dashboards {
 		for _, name := range regexp.MustCompile(`\bcloudflare_\w+`).FindAllString(string(testkit.RepoFile(t, "deploy/dashboards/"+file)), -1) {
 			s.wanted[name] = true
 		}
@@ -136,18 +158,25 @@ func (s *trafficStage) scrape(now time.Time) {
 func (s *trafficStage) fill() {
 	s.t.Helper()
 	from := s.w.began.Add(-s.w.lookback).Truncate(24 * time.Hour)
-	status, _, replay := get(s.t, fmt.Sprintf("http://%s/backfill?start=%s&end=%s&label=job=weir&label=instance=weir", s.data, from.Format(time.RFC3339), s.end.Format(time.RFC3339)))
+	status, _, body := get(s.t, fmt.Sprintf("http://%s/backfill?start=%s&end=%s&label=job=weir&label=instance=weir", s.data, from.Format(time.RFC3339), s.end.Format(time.RFC3339)))
 	if status != http.StatusOK {
-		s.t.Fatalf("/backfill answers %d: %s", status, replay)
+		s.t.Fatalf("/backfill answers %d: %s", status, body)
 	}
-	load(s.t, s.prometheus, replay, append(s.counters.Bytes(), "# EOF\n"...))
+	s.replay = body
+	load(s.t, s.prometheus, s.replay, append(s.counters.Bytes(), "# EOF\n"...))
 }
 
 // Values of the variable Source, by what its readers choose.
-var sources = map[string]string{"replay": ".*", "counters": ".+"}
+var sources = map[string]string{"replay": "|replay", "counters": "counters"}
 
 // ask is a query of a panel, as Grafana sends it, over a time that ends at an instant.
 func (s *trafficStage) ask(target shownTarget, source string, end time.Time, length time.Duration) []promtest.Series {
+	s.t.Helper()
+	return s.askOf(s.prometheus, target, source, end, length)
+}
+
+// askOf asks a server of one's choice.
+func (s *trafficStage) askOf(server *promtest.Server, target shownTarget, source string, end time.Time, length time.Duration) []promtest.Series {
 	s.t.Helper()
 	step, err := time.ParseDuration(strings.Replace(strings.Replace(target.Interval, "$bucket", "5m", 1), "1d", "24h", 1))
 	if err != nil {
@@ -158,9 +187,9 @@ func (s *trafficStage) ask(target shownTarget, source string, end time.Time, len
 		"$zone", ".*", "$account", ".*", "$source", sources[source],
 	).Replace(target.Expr)
 	if target.Instant {
-		return s.prometheus.Query(expr, end)
+		return server.Query(expr, end)
 	}
-	return s.prometheus.Range(expr, end.Add(-length), end, step)
+	return server.Range(expr, end.Add(-length), end, step)
 }
 
 func wholeSeconds(d time.Duration) string { return fmt.Sprintf("%ds", int(d.Seconds())) }
@@ -175,7 +204,7 @@ var legendLabels = regexp.MustCompile(`\{\{(\w+)\}\}`)
 func (s *trafficStage) everyExpressionGivesData() {
 	s.t.Helper()
 	asked := 0
-	for _, file := range trafficDashboards {
+	for _, file := range s.dashboards {
 		for _, p := range panels(s.t, file) {
 			for _, target := range p.Targets {
 				for _, source := range slices.Sorted(maps.Keys(sources)) {
@@ -318,5 +347,49 @@ func (s *trafficStage) countersAreTheTruth() {
 		if got := s.of(column, "counters", s.end, length); !near(got, want, .03) {
 			s.t.Errorf("Zones shows %v of %s from counters, the truth is %v", got, column, want)
 		}
+	}
+}
+
+// victoriaAgrees gives a VictoriaMetrics the same samples: it understands every expression,
+// and shows the same amounts of the replay. Its increase does not extrapolate.
+func (s *trafficStage) victoriaAgrees() {
+	s.t.Helper()
+	v := promtest.FindVictoria(s.t).Start(s.t, "scrape_configs: []", "-retentionPeriod=12")
+	for _, text := range [][]byte{s.replay, s.counters.Bytes()} {
+		post(s.t, v.URL()+"/api/v1/import/prometheus", text)
+	}
+	get(s.t, v.URL()+"/internal/force_flush")
+	end, compared := s.end.Add(-10*time.Minute), 0
+	for _, file := range s.dashboards {
+		for _, p := range panels(s.t, file) {
+			for _, target := range p.Targets {
+				if strings.Contains(target.Expr, "topk(50,") { // which of equal ones are shown is open
+					continue
+				}
+				for source := range sources {
+					want := s.ask(target, source, end, 2*time.Hour)
+					got := s.askOf(v, target, source, end, 2*time.Hour)
+					if len(got) == 0 && len(want) > 0 {
+						s.t.Errorf("%s, %s/%s: VictoriaMetrics has no data from the %s: %s", file, p.Title, target.LegendFormat, source, target.Expr)
+					}
+					if !target.Instant || source != "replay" || strings.Contains(target.Expr, "time()") {
+						continue
+					}
+					values := map[string]float64{}
+					for _, series := range got {
+						values[series.Name()] = series.Samples[0].Value
+					}
+					for _, series := range want {
+						compared++
+						if other := values[series.Name()]; !near(other, series.Samples[0].Value, 1e-9) {
+							s.t.Errorf("%s, %s/%s: VictoriaMetrics has %v of %s, Prometheus %v", file, p.Title, target.LegendFormat, other, series.Name(), series.Samples[0].Value)
+						}
+					}
+				}
+			}
+		}
+	}
+	if compared < 100 {
+		s.t.Errorf("only %d values were compared", compared)
 	}
 }

@@ -129,7 +129,7 @@ func (o options) panel(area vgdraw.Canvas, p panel) error {
 		all = stacked(all)
 	}
 	graph := plot.New()
-	graph.Title.Text = p.Title + " (" + unit + ")"
+	graph.Title.Text = p.Title + inWords(unit)
 	graph.Title.TextStyle.Font.Size = 9
 	graph.X.Tick.Label.Font.Size, graph.Y.Tick.Label.Font.Size = 6, 6
 	graph.X.Tick.Marker = hours{}
@@ -235,6 +235,21 @@ func (u scale) Ticks(low, high float64) []plot.Tick {
 		}
 	}
 	return ticks
+}
+
+// inWords is a unit as a title names it, where the axis does not.
+func inWords(unit string) string {
+	switch unit {
+	case "short", "percentunit", "s", "bytes", "decbytes", "Bps":
+		return ""
+	case "reqps":
+		return ", requests a second"
+	case "eps":
+		return ", events a second"
+	case "ops":
+		return ", operations a second"
+	}
+	return " (" + unit + ")"
 }
 
 // figure is a value in its unit, as Grafana writes it, more or less.

@@ -17,7 +17,7 @@ func main() {
 	flag.StringVar(&o.prometheus, "prometheus", "http://127.0.0.1:9090", "address of the Prometheus")
 	flag.StringVar(&o.out, "out", "dashboard.png", "file to write")
 	flag.StringVar(&o.zone, "zone", ".*", "zone, or pattern of zones, of dashboards of the traffic")
-	flag.StringVar(&o.source, "source", ".*", "of dashboards of the traffic: .* is the replay, .+ counters")
+	flag.StringVar(&o.source, "source", "|replay", "of dashboards of the traffic, as the variable has it: |replay, or counters")
 	flag.IntVar(&o.height, "height", 0, "units of Grafana's grid to draw from above; 0: all")
 	start := flag.String("start", "", "beginning, in RFC 3339; default: six hours before the end")
 	end := flag.String("end", "", "end, in RFC 3339; default: now")

@@ -136,8 +136,8 @@ func (b board) builder() *dashboard.DashboardBuilder {
 
 // Values of the variable Source, which the expressions compare with an absent label.
 const (
-	fromReplay   = ".*"
-	fromCounters = ".+"
+	fromReplay   = "|replay"
+	fromCounters = "counters"
 )
 
 func sourceVariable() *dashboard.CustomVariableBuilder {

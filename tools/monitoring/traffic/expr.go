@@ -9,8 +9,10 @@ import (
 // Expressions are written in PromQL with a few words for the amounts of a family, each
 // of which becomes the replay's and the counters' way to ask for it. The variable Source
 // selects one of the two: no stored series has the label __source, since Prometheus keeps
-// no label whose name begins so; an absent label matches .* and not .+, which are the
-// variable's values. So one of the two sides is always empty, and costs nothing.
+// no label whose name begins so, and an absent label is the empty text, which is matched by
+// one of the variable's values and not by the other. So one of the two sides is always
+// empty, and costs nothing. (The value .* would do in Prometheus, but VictoriaMetrics takes
+// !~".*" for !~".+".)
 //
 //	RATE(family{matchers})   amount per second
 //	TOTAL(family{matchers})  amount in the time that the dashboard shows
