@@ -49,6 +49,7 @@ func trafficDashboards(t *testing.T) (out []string) {
 // counters, of a collector with all datasets and an exposer in simulated hours with an
 // outage of Cloudflare; and chosen panels show what happened: from the replay exactly,
 // from counters as it was some minutes ago, what came too late for them included.
+// VictoriaMetrics understands them in the same way.
 func TestTrafficDashboards(t *testing.T) {
 	t.Parallel()
 	s := stageTraffic(t)
@@ -66,7 +67,11 @@ func TestTrafficDashboards(t *testing.T) {
 	s.everyExpressionGivesData()
 	s.replayIsTheTruth()
 	s.countersAreTheTruth()
-	s.victoriaAgrees()
+	s.victoriaAgrees(promtest.FindVictoria(t))
+	t.Run("Debian's VictoriaMetrics", func(t *testing.T) {
+		s.t = t
+		s.victoriaAgrees(promtest.DebianVictoria(t))
+	})
 }
 
 // shop is the zone that is looked at.
@@ -352,9 +357,9 @@ func (s *trafficStage) countersAreTheTruth() {
 
 // victoriaAgrees gives a VictoriaMetrics the same samples: it understands every expression,
 // and shows the same amounts of the replay. Its increase does not extrapolate.
-func (s *trafficStage) victoriaAgrees() {
+func (s *trafficStage) victoriaAgrees(program promtest.Victoria) {
 	s.t.Helper()
-	v := promtest.FindVictoria(s.t).Start(s.t, "scrape_configs: []", "-retentionPeriod=12")
+	v := program.Start(s.t, "scrape_configs: []", "-retentionPeriod=12")
 	for _, text := range [][]byte{s.replay, s.counters.Bytes()} {
 		post(s.t, v.URL()+"/api/v1/import/prometheus", text)
 	}
