@@ -129,7 +129,10 @@ func (o options) panel(area vgdraw.Canvas, p panel) error {
 		all = stacked(all)
 	}
 	graph := plot.New()
-	graph.Title.Text = p.Title + inWords(unit)
+	graph.Title.Text = p.Title
+	if !strings.HasSuffix(p.Title, " a second") {
+		graph.Title.Text += inWords(unit)
+	}
 	graph.Title.TextStyle.Font.Size = 9
 	graph.X.Tick.Label.Font.Size, graph.Y.Tick.Label.Font.Size = 6, 6
 	graph.X.Tick.Marker = hours{}
