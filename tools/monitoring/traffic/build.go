@@ -119,7 +119,8 @@ func (b board) builder() *dashboard.DashboardBuilder {
 	case manyZones:
 		d = d.WithVariable(grafana.Many("zone", "Zone", zones))
 	case oneZone:
-		d = d.WithVariable(grafana.One("zone", "Zone", zones))
+		// Grafana escapes a name in a regular expression only if there may be several.
+		d = d.WithVariable(grafana.One("zone", "Zone", zones).Multi(true))
 	}
 	d = d.WithVariable(bucketVariable()).WithVariable(statusVariable())
 	id := uint32(0)
