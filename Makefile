@@ -138,14 +138,11 @@ fmt: ## format all Go and .proto files
 	$(call tool,gofumpt) gofumpt -w .
 	$(call tool,buf) buf format -w
 
-# The dashboard, and the copy of it that the chart can read.
-dashboards = deploy/dashboards/weir-pipeline.json deploy/helm/weir/files/weir-pipeline.json
-
 .PHONY: generate
-generate: ## generated Go of the contract, the documents made from code, the dashboard
+generate: ## generated Go of the contract, the documents made from code, the dashboards
 	$(call tool,buf) buf generate
 	go generate work
-	cd tools/monitoring && GOWORK=off go run . $(addprefix ../../,$(dashboards))
+	cd tools/monitoring && GOWORK=off go run . ../../deploy/dashboards ../../deploy/helm/weir/files
 
 .PHONY: check-generate
 check-generate:
@@ -156,6 +153,10 @@ check-generate:
 dashboard-picture: test-tools ## the dashboard's panels as a picture, bin/dashboard.png, of hours with every kind of trouble
 	mkdir -p bin
 	TEST_ALL=1 go test -count=1 -run '^TestDashboardShowsEveryTrouble$$' ./services/standalone/e2e -dashboard.picture=$(CURDIR)/bin/dashboard.png
+
+.PHONY: dashboard-pictures
+dashboard-pictures: test-tools ## the dashboards of the traffic as pictures, docs/pictures, of simulated hours
+	go test -count=1 -run '^TestTrafficDashboards$$' ./services/standalone/e2e -dashboard.pictures=$(CURDIR)/docs/pictures
 
 .PHONY: breaking
 breaking: ## what would break a client of the contract since AGAINST (a tag or branch; default the last tag)

@@ -32,7 +32,7 @@ type opsRecord struct {
 	series  map[string][]string // a value a minute; "_" where the series was absent
 }
 
-var exposed = regexp.MustCompile(`^([a-zA-Z_:]+)(?:\{(.*)\})? ([^ ]+)$`)
+var exposed = regexp.MustCompile(`^([a-zA-Z0-9_:]+)(?:\{(.*)\})? ([^ ]+)$`)
 
 // scrape does for each target what Prometheus does, up included.
 func (r *opsRecord) scrape(now time.Time) {
@@ -96,17 +96,26 @@ func (r *opsRecord) followed() error {
 		if !strings.Contains(labels, `"exposer`) {
 			continue
 		}
-		body, err := page(url)
-		if err != nil {
+		if err := followed(url); err != nil {
 			return err
 		}
-		m := regexp.MustCompile(`(?m)^weir_exposer_progress_lag_seconds (.+)$`).FindStringSubmatch(body)
-		if m == nil {
-			return constError("an exposer has no stream time yet")
-		}
-		if lag, err := strconv.ParseFloat(m[1], 64); err != nil || lag > 60 {
-			return fmt.Errorf("an exposer is %s s behind: %w", m[1], err)
-		}
+	}
+	return nil
+}
+
+// followed is nil when the exposer with an operations page has the leader's time, which the
+// leader says at the end of each pass.
+func followed(url string) error {
+	body, err := page(url)
+	if err != nil {
+		return err
+	}
+	m := regexp.MustCompile(`(?m)^weir_exposer_progress_lag_seconds (.+)$`).FindStringSubmatch(body)
+	if m == nil {
+		return constError("an exposer has no stream time yet")
+	}
+	if lag, err := strconv.ParseFloat(m[1], 64); err != nil || lag > 60 {
+		return fmt.Errorf("an exposer is %s s behind: %w", m[1], err)
 	}
 	return nil
 }
@@ -114,11 +123,19 @@ func (r *opsRecord) followed() error {
 // load gives a Prometheus what was recorded.
 func (r *opsRecord) load(t *testing.T, p *promtest.Server) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "recorded.txt")
-	testkit.WriteFile(t, file, append(r.lines.Bytes(), "# EOF\n"...))
+	load(t, p, append(r.lines.Bytes(), "# EOF\n"...))
+}
+
+// load gives a Prometheus samples in the OpenMetrics format, each text apart.
+func load(t *testing.T, p *promtest.Server, texts ...[]byte) {
+	t.Helper()
 	p.Stop()
-	if out, _, err := promtest.Promtool(t, "tsdb", "create-blocks-from", "openmetrics", file, p.DataDir()); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	for _, text := range texts {
+		file := filepath.Join(t.TempDir(), "recorded.txt")
+		testkit.WriteFile(t, file, text)
+		if out, _, err := promtest.Promtool(t, "tsdb", "create-blocks-from", "openmetrics", file, p.DataDir()); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
 	}
 	p.Start()
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,22 +32,29 @@ var picture = flag.String("dashboard.picture", "", "draw the dashboard's panels 
 type shownPanel struct {
 	Title   string
 	Type    string
-	Targets []struct{ Expr, LegendFormat string }
+	Targets []shownTarget
 }
 
-// dashboard reads the panels of the shipped dashboard, rows left out.
-func dashboard(t *testing.T) []shownPanel {
+// shownTarget is a query of a panel. Interval is its least step.
+type shownTarget struct {
+	Expr, LegendFormat, Interval string
+	Instant                      bool
+}
+
+// panels reads those of a shipped dashboard, rows left out.
+func panels(t *testing.T, file string) []shownPanel {
 	t.Helper()
 	var d struct{ Panels []shownPanel }
-	if err := json.Unmarshal(testkit.RepoFile(t, "deploy/dashboards/weir-pipeline.json"), &d); err != nil {
+	if err := json.Unmarshal(testkit.RepoFile(t, "deploy/dashboards/"+file), &d); err != nil {
 		t.Fatal(err)
 	}
-	var out []shownPanel
-	for _, p := range d.Panels {
-		if p.Type != "row" {
-			out = append(out, p)
-		}
-	}
+	return slices.DeleteFunc(d.Panels, func(p shownPanel) bool { return p.Type == "row" })
+}
+
+// dashboard are the panels of the pipeline's dashboard.
+func dashboard(t *testing.T) []shownPanel {
+	t.Helper()
+	out := panels(t, "weir-pipeline.json")
 	if len(out) < 50 {
 		t.Fatalf("the dashboard has %d panels; this test no longer understands it", len(out))
 	}
@@ -121,7 +129,7 @@ func TestDashboardShowsEveryTrouble(t *testing.T) {
 	s.record.fired(t, 70, "WeirClockSkew", "WeirPushBehind", "WeirSimulated")
 	s.record.load(t, s.prometheus)
 	if *picture != "" {
-		draw(t, s.prometheus, s.w.began)
+		draw(t, s.prometheus, "weir-pipeline.json", *picture, s.w.began, s.w.began.Add(dashboardStory))
 	}
 	s.everyExpressionGivesData()
 	s.troublesAreShown()
@@ -407,19 +415,22 @@ func (s *dashboardStage) check(want trouble, expr string) {
 	}
 }
 
-// draw has the picture drawn of what Prometheus now holds.
-func draw(t *testing.T, p *promtest.Server, began time.Time) {
+// draw has the picture of a shipped dashboard drawn of what Prometheus now holds.
+func draw(t *testing.T, p *promtest.Server, dashboard, file string, start, end time.Time, flags ...string) {
 	t.Helper()
 	root, err := testkit.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := filepath.Abs(*picture)
+	out, err := filepath.Abs(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("go", "run", "./picture", "-prometheus", p.URL(), "-out", out,
-		"-start", began.Format(time.RFC3339), "-end", began.Add(dashboardStory).Format(time.RFC3339), filepath.Join(root, "deploy/dashboards/weir-pipeline.json"))
+	args := slices.Concat([]string{
+		"run", "./picture", "-prometheus", p.URL(), "-out", out,
+		"-start", start.Format(time.RFC3339), "-end", end.Format(time.RFC3339),
+	}, flags, []string{filepath.Join(root, "deploy/dashboards", dashboard)})
+	cmd := exec.Command("go", args...)
 	cmd.Dir, cmd.Env = filepath.Join(root, "tools/monitoring"), append(os.Environ(), "GOWORK=off")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("draw the picture: %v\n%s", err, text)

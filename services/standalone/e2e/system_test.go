@@ -40,6 +40,7 @@ type world struct {
 	lookback time.Duration
 	// adminToken is that of operators; empty: nobody has admin access.
 	adminToken string
+	profile    string            // of datasets; empty: the default one
 	ops        map[string]string // operations listeners, by process
 }
 
@@ -188,6 +189,9 @@ func (w *world) collectorConfig(name, dsn string) collector.Config {
 		c.DatabaseURL, c.Migrate = cli.NewSecret(dsn), true
 	}
 	c.SQLiteFile = filepath.Join(w.t.TempDir(), "weir.db")
+	if w.profile != "" {
+		c.Profile = w.profile
+	}
 	if w.adminToken != "" {
 		c.GRPCAdminToken = cli.NewSecret(w.adminToken)
 	}

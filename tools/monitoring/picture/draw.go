@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"image"
 	"image/color"
+	"image/draw"
+	"image/png"
 	"math"
 	"os"
 	"slices"
@@ -27,10 +31,21 @@ const (
 	line vg.Length = 8
 )
 
-func draw(o options, panels []panel) error {
+func (o options) draw(panels []panel) error {
 	height := 0
 	for _, p := range panels {
 		height = max(height, p.GridPos.Y+p.GridPos.H)
+	}
+	if o.height > 0 {
+		height = min(height, o.height)
+		panels = slices.DeleteFunc(panels, func(p panel) bool { return p.GridPos.Y+p.GridPos.H > height })
+		height = 0
+		for _, p := range panels { // a row whose panels are left out is left out too
+			if p.Type != "row" {
+				height = max(height, p.GridPos.Y+p.GridPos.H)
+			}
+		}
+		panels = slices.DeleteFunc(panels, func(p panel) bool { return p.GridPos.Y >= height })
 	}
 	canvas := vgimg.NewWith(vgimg.UseWH(24*2*cell, vg.Length(height)*cell), vgimg.UseDPI(96))
 	page := vgdraw.New(canvas)
@@ -46,14 +61,39 @@ func draw(o options, panels []panel) error {
 			return fmt.Errorf("panel %q: %w", p.Title, err)
 		}
 	}
+	return o.write(canvas.Image())
+}
+
+// write keeps the picture small: its colours are few.
+func (o options) write(picture image.Image) error {
 	file, err := os.Create(o.out)
 	if err != nil {
 		return fmt.Errorf("write the picture: %w", err)
 	}
-	if _, err := (vgimg.PngCanvas{Canvas: canvas}).WriteTo(file); err != nil {
+	few := image.NewPaletted(picture.Bounds(), colours())
+	draw.Draw(few, few.Bounds(), picture, picture.Bounds().Min, draw.Src)
+	encoder := png.Encoder{CompressionLevel: png.BestCompression}
+	if err := errors.Join(encoder.Encode(file, few), file.Close()); err != nil {
 		return fmt.Errorf("write the picture: %w", err)
 	}
-	return file.Close()
+	return nil
+}
+
+// colours are white, black, those of lines, and shades towards white for their edges.
+func colours() (out color.Palette) {
+	add := func(c color.Color, shades int) {
+		r, g, b, _ := c.RGBA()
+		for i := range shades {
+			part := func(v uint32) uint8 { return uint8(255 - (255-int(v>>8))*(shades-i)/shades) }
+			out = append(out, color.RGBA{part(r), part(g), part(b), 255})
+		}
+	}
+	out = append(out, color.White)
+	add(color.Black, 12)
+	for i := range plotutil.DefaultColors {
+		add(plotutil.Color(i), 6)
+	}
+	return out
 }
 
 func (o options) panel(area vgdraw.Canvas, p panel) error {
@@ -61,9 +101,12 @@ func (o options) panel(area vgdraw.Canvas, p panel) error {
 		write(area, p.Title, 12, color.Black, vg.Points(4), vg.Points(4))
 		return nil
 	}
+	if p.Type == "table" || p.Type == "geomap" {
+		return o.list(area, p)
+	}
 	var all []series
 	for _, t := range p.Targets {
-		s, err := o.ask(t.Expr, t.LegendFormat)
+		s, err := o.ask(t)
 		if err != nil {
 			return err
 		}
@@ -76,6 +119,9 @@ func (o options) panel(area vgdraw.Canvas, p panel) error {
 			text = p.state(figure(all[0].values[len(all[0].values)-1], unit))
 		}
 		write(area, p.Title, 8, color.Gray{90}, vg.Points(6), area.Size().Y-vg.Points(12))
+		if letters := int(area.Size().X / 9); len([]rune(text)) > letters {
+			text = clipped(text, vg.Length(letters)*vg.Points(3.8))
+		}
 		write(area, text, 18, color.Black, vg.Points(6), vg.Points(14))
 		return nil
 	}
@@ -83,14 +129,17 @@ func (o options) panel(area vgdraw.Canvas, p panel) error {
 		all = stacked(all)
 	}
 	graph := plot.New()
-	graph.Title.Text = p.Title + " (" + unit + ")"
+	graph.Title.Text = p.Title
+	if !strings.HasSuffix(p.Title, " a second") {
+		graph.Title.Text += inWords(unit)
+	}
 	graph.Title.TextStyle.Font.Size = 9
 	graph.X.Tick.Label.Font.Size, graph.Y.Tick.Label.Font.Size = 6, 6
 	graph.X.Tick.Marker = hours{}
 	graph.Y.Tick.Marker = scale(unit)
 	graph.X.Min, graph.X.Max = float64(o.start.Unix()), float64(o.end.Unix())
 	for i, s := range all {
-		for _, part := range unbroken(s) {
+		for _, part := range unbroken(s, p.step(o).Seconds()) {
 			line, err := plotter.NewLine(part)
 			if err != nil {
 				return err
@@ -136,10 +185,10 @@ func (o options) panel(area vgdraw.Canvas, p panel) error {
 	return nil
 }
 
-// unbroken are the parts of a line without holes.
-func unbroken(s series) (out []plotter.XYs) {
+// unbroken are the parts of a line without holes, whose points are a step apart.
+func unbroken(s series, step float64) (out []plotter.XYs) {
 	for i := range s.times {
-		if i == 0 || s.times[i]-s.times[i-1] > 2*max(60, (s.times[len(s.times)-1]-s.times[0])/300) {
+		if i == 0 || s.times[i]-s.times[i-1] > 2*step {
 			out = append(out, nil)
 		}
 		out[len(out)-1] = append(out[len(out)-1], plotter.XY{X: s.times[i], Y: s.values[i]})
@@ -191,6 +240,21 @@ func (u scale) Ticks(low, high float64) []plot.Tick {
 	return ticks
 }
 
+// inWords is a unit as a title names it, where the axis does not.
+func inWords(unit string) string {
+	switch unit {
+	case "short", "percentunit", "s", "bytes", "decbytes", "Bps":
+		return ""
+	case "reqps":
+		return ", requests a second"
+	case "eps":
+		return ", events a second"
+	case "ops":
+		return ", operations a second"
+	}
+	return " (" + unit + ")"
+}
+
 // figure is a value in its unit, as Grafana writes it, more or less.
 func figure(v float64, unit string) string {
 	short := func(v float64) string { return fmt.Sprintf("%.3g", v) }
@@ -210,6 +274,15 @@ func figure(v float64, unit string) string {
 		return short(v) + " s"
 	case "percentunit":
 		return short(100*v) + " %"
+	case "decbytes", "Bps":
+		for _, u := range []struct {
+			size float64
+			name string
+		}{{1e12, "TB"}, {1e9, "GB"}, {1e6, "MB"}, {1e3, "kB"}} {
+			if math.Abs(v) >= u.size {
+				return short(v/u.size) + " " + u.name + map[string]string{"Bps": "/s"}[unit]
+			}
+		}
 	case "bytes":
 		for _, u := range []struct {
 			size float64

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -15,6 +16,9 @@ func main() {
 	var o options
 	flag.StringVar(&o.prometheus, "prometheus", "http://127.0.0.1:9090", "address of the Prometheus")
 	flag.StringVar(&o.out, "out", "dashboard.png", "file to write")
+	flag.StringVar(&o.zone, "zone", ".*", "zone, or pattern of zones, of dashboards of the traffic")
+	flag.StringVar(&o.source, "source", "|replay", "of dashboards of the traffic, as the variable has it: |replay, or counters")
+	flag.IntVar(&o.height, "height", 0, "units of Grafana's grid to draw from above; 0: all")
 	start := flag.String("start", "", "beginning, in RFC 3339; default: six hours before the end")
 	end := flag.String("end", "", "end, in RFC 3339; default: now")
 	flag.Parse()
@@ -26,6 +30,8 @@ func main() {
 
 type options struct {
 	prometheus, out string
+	zone, source    string
+	height          int
 	start, end      time.Time
 }
 
@@ -47,7 +53,7 @@ func run(o options, start, end string, files []string) error {
 	if err != nil {
 		return err
 	}
-	return draw(o, panels)
+	return o.draw(panels)
 }
 
 func moment(text string, otherwise time.Time) (time.Time, error) {
@@ -57,11 +63,17 @@ func moment(text string, otherwise time.Time) (time.Time, error) {
 	return time.Parse(time.RFC3339, text)
 }
 
+// target is a query of a panel. Interval is its least step.
+type target struct {
+	Expr, LegendFormat, Interval string
+	Instant                      bool
+}
+
 // panel is a panel of the dashboard, as far as it is drawn.
 type panel struct {
 	Title, Type string
 	GridPos     struct{ H, W, X, Y int }
-	Targets     []struct{ Expr, LegendFormat string }
+	Targets     []target
 	FieldConfig struct {
 		Defaults struct {
 			Unit     string
@@ -71,7 +83,26 @@ type panel struct {
 			}
 			Custom struct{ Stacking struct{ Mode string } }
 		}
+		Overrides []struct {
+			Matcher    struct{ Options any }
+			Properties []struct {
+				ID    string
+				Value any
+			}
+		}
 	}
+}
+
+// unit is that of a column.
+func (p *panel) unit(column string) string {
+	for _, o := range p.FieldConfig.Overrides {
+		for _, property := range o.Properties {
+			if unit, is := property.Value.(string); is && property.ID == "unit" && o.Matcher.Options == column {
+				return unit
+			}
+		}
+	}
+	return p.FieldConfig.Defaults.Unit
 }
 
 // state is the word for a figure, if the panel has one.
@@ -99,7 +130,32 @@ func read(file string) ([]panel, error) {
 	return d.Panels, nil
 }
 
-// expanded is an expression with everything selected, for scrapes a minute apart.
-func expanded(expr string) string {
-	return strings.NewReplacer("$__rate_interval", "4m", "$namespace", ".*", "$job", ".*", "$dataset", ".*").Replace(expr)
+// step is the distance of a graph's points: at least the panel's least step.
+func (o options) step(t target) time.Duration {
+	least := time.Minute
+	if d, err := time.ParseDuration(strings.NewReplacer("$bucket", "5m", "1d", "24h").Replace(t.Interval)); err == nil {
+		least = d
+	}
+	return max((o.end.Sub(o.start) / 300).Truncate(time.Minute), least)
 }
+
+// step is that of a panel's graph.
+func (p *panel) step(o options) time.Duration {
+	step := time.Minute
+	for _, t := range p.Targets {
+		step = max(step, o.step(t))
+	}
+	return step
+}
+
+// expanded is an expression with everything selected but the zone, for scrapes a minute apart.
+func (o options) expanded(t target) string {
+	step := o.step(t)
+	return strings.NewReplacer(
+		"$__rate_interval", duration(max(4*time.Minute, step+time.Minute)), "$__interval_ms", strconv.FormatInt(step.Milliseconds(), 10), "$__interval", duration(step),
+		"$__range", duration(o.end.Sub(o.start)),
+		"$namespace", ".*", "$job", ".*", "$dataset", ".*", "$account", ".*", "$zone", o.zone, "$source", o.source,
+	).Replace(t.Expr)
+}
+
+func duration(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) + "s" }

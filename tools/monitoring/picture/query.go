@@ -8,23 +8,28 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
-	"time"
 )
 
-// series is what a graph shows as one line.
+// series is what a graph shows as one line, or a list as a cell.
 type series struct {
 	name   string
+	labels map[string]string
 	times  []float64
 	values []float64
 }
 
-// ask evaluates an expression over the time that is drawn.
-func (o options) ask(expr, legend string) ([]series, error) {
-	step := max(o.end.Sub(o.start)/300, time.Minute)
-	response, err := http.PostForm(o.prometheus+"/api/v1/query_range", url.Values{
-		"query": {expanded(expr)}, "step": {strconv.Itoa(int(step.Seconds()))},
-		"start": {strconv.FormatInt(o.start.Unix(), 10)}, "end": {strconv.FormatInt(o.end.Unix(), 10)},
-	})
+// ask evaluates a query at the end, or over the time that is drawn.
+func (o options) ask(t target) ([]series, error) {
+	step := o.step(t)
+	// Grafana's points are at multiples of the step.
+	path, args := "query_range", url.Values{
+		"query": {o.expanded(t)}, "step": {strconv.Itoa(int(step.Seconds()))},
+		"start": {strconv.FormatInt(o.start.Truncate(step).Unix(), 10)}, "end": {strconv.FormatInt(o.end.Truncate(step).Unix(), 10)},
+	}
+	if t.Instant {
+		path, args = "query", url.Values{"query": {o.expanded(t)}, "time": {strconv.FormatInt(o.end.Unix(), 10)}}
+	}
+	response, err := http.PostForm(o.prometheus+"/api/v1/"+path, args)
 	if err != nil {
 		return nil, fmt.Errorf("query Prometheus: %w", err)
 	}
@@ -34,6 +39,7 @@ func (o options) ask(expr, legend string) ([]series, error) {
 		Data          struct {
 			Result []struct {
 				Metric map[string]string
+				Value  [2]any
 				Values [][2]any
 			}
 		}
@@ -42,11 +48,14 @@ func (o options) ask(expr, legend string) ([]series, error) {
 		return nil, fmt.Errorf("query Prometheus: %s: %w", response.Status, err)
 	}
 	if reply.Status != "success" {
-		return nil, fmt.Errorf("query Prometheus: %s: %s", reply.Error, expr)
+		return nil, fmt.Errorf("query Prometheus: %s: %s", reply.Error, t.Expr)
 	}
 	var out []series
 	for _, r := range reply.Data.Result {
-		s := series{name: named(legend, r.Metric)}
+		s := series{name: named(t.LegendFormat, r.Metric), labels: r.Metric}
+		if t.Instant {
+			r.Values = [][2]any{r.Value}
+		}
 		for _, p := range r.Values {
 			at, _ := p[0].(float64)
 			text, _ := p[1].(string)

@@ -9,8 +9,6 @@
 package pipeline
 
 import (
-	"encoding/json"
-	"fmt"
 	"regexp"
 	"strings"
 
@@ -21,10 +19,12 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
 	"github.com/grafana/grafana-foundation-sdk/go/stat"
 	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
+
+	"github.com/weir-metrics/weir/tools/monitoring/grafana"
 )
 
 // Runbook is the document that panels link to.
-const Runbook = "https://github.com/weir-metrics/weir/blob/main/docs/operations.md"
+const Runbook = grafana.Documents + "operations.md"
 
 // row is a row of the dashboard.
 type row struct {
@@ -56,10 +56,7 @@ type panel struct {
 	wide bool
 }
 
-type step struct {
-	from  float64
-	color string
-}
+type step = grafana.Step
 
 // query is an expression and how its series are called.
 type query struct{ legend, expr string }
@@ -74,19 +71,12 @@ func narrowed(expr string) string {
 
 // Build returns the dashboard as Grafana imports it.
 func Build() ([]byte, error) {
-	b := dashboard.NewDashboardBuilder("Weir pipeline").
-		Uid("weir-pipeline").
-		Description("From Cloudflare to Prometheus: whether everything is collected, stored and served, and what is missing. Each panel says what is normal and links to its runbook.").
-		Tags([]string{"weir", "cloudflare"}).
-		Timezone("utc").
-		Time("now-6h", "now").
-		Refresh("1m").
-		Tooltip(dashboard.DashboardCursorSyncCrosshair).
-		Link(dashboard.NewDashboardLinkBuilder("Runbook").Type(dashboard.DashboardLinkTypeLink).Icon("doc").Url(Runbook + "#alerts").TargetBlank(true)).
-		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Prometheus").Type("prometheus")).
-		WithVariable(choice("namespace", "Namespace", `label_values(weir_build_info, namespace)`)).
-		WithVariable(choice("job", "Job", `label_values(weir_build_info{namespace=~"$namespace"}, job)`)).
-		WithVariable(choice("dataset", "Dataset", `label_values(weir_collector_last_success_timestamp_seconds{namespace=~"$namespace",job=~"$job"}, dataset)`))
+	b := grafana.New("weir-pipeline", "Weir pipeline",
+		"From Cloudflare to Prometheus: whether everything is collected, stored and served, and what is missing. Each panel says what is normal and links to its runbook.",
+		"operations.md#alerts").
+		WithVariable(grafana.Many("namespace", "Namespace", `label_values(weir_build_info, namespace)`)).
+		WithVariable(grafana.Many("job", "Job", `label_values(weir_build_info{namespace=~"$namespace"}, job)`)).
+		WithVariable(grafana.Many("dataset", "Dataset", `label_values(weir_collector_last_success_timestamp_seconds{namespace=~"$namespace",job=~"$job"}, dataset)`))
 	id := uint32(0)
 	for _, r := range rows() {
 		id++
@@ -96,33 +86,7 @@ func Build() ([]byte, error) {
 			b = b.WithPanel(p.builder(id, len(r.panels)))
 		}
 	}
-	d, err := b.Build()
-	if err != nil {
-		return nil, fmt.Errorf("build the dashboard: %w", err)
-	}
-	text, err := json.MarshalIndent(d, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("encode the dashboard: %w", err)
-	}
-	return append(text, '\n'), nil
-}
-
-// choice is a variable whose values Prometheus has; All matches series without the
-// label too.
-func choice(name, label, values string) *dashboard.QueryVariableBuilder {
-	all := dashboard.StringOrArrayOfString{String: cog.ToPtr("$__all")}
-	return dashboard.NewQueryVariableBuilder(name).Label(label).
-		Datasource(source()).
-		Query(dashboard.StringOrMap{String: cog.ToPtr(values)}).
-		Definition(values).
-		Refresh(dashboard.VariableRefreshOnTimeRangeChanged).
-		Sort(dashboard.VariableSortAlphabeticalAsc).
-		Multi(true).IncludeAll(true).AllValue(".*").
-		Current(dashboard.VariableOption{Selected: cog.ToPtr(true), Text: dashboard.StringOrArrayOfString{String: cog.ToPtr("All")}, Value: all})
-}
-
-func source() common.DataSourceRef {
-	return common.DataSourceRef{Type: cog.ToPtr("prometheus"), Uid: cog.ToPtr("${datasource}")}
+	return grafana.Encode(b)
 }
 
 // height of a graph and of a stat, and columns of a dashboard.
@@ -140,23 +104,11 @@ func (p panel) link() *dashboard.DashboardLinkBuilder {
 	return dashboard.NewDashboardLinkBuilder("Runbook: " + p.runbook).Type(dashboard.DashboardLinkTypeLink).Url(Runbook + "#" + p.runbook).TargetBlank(true)
 }
 
-func (p panel) thresholds() *dashboard.ThresholdsConfigBuilder {
-	steps := []dashboard.Threshold{}
-	for i, s := range p.steps {
-		t := dashboard.Threshold{Color: s.color}
-		if i > 0 {
-			t.Value = cog.ToPtr(s.from)
-		}
-		steps = append(steps, t)
-	}
-	return dashboard.NewThresholdsConfigBuilder().Mode(dashboard.ThresholdsModeAbsolute).Steps(steps)
-}
-
 func (p panel) targets() (out []cog.Builder[variants.Dataquery]) {
 	for i, q := range p.queries {
 		t := prometheus.NewDataqueryBuilder().
 			RefId(string(rune('A' + i))).
-			Datasource(source()).
+			Datasource(grafana.Source()).
 			Expr(narrowed(q.expr)).
 			LegendFormat(q.legend).
 			// The least step: scrapes are up to a minute apart, and a rate needs several.
@@ -172,9 +124,9 @@ func (p panel) builder(id uint32, inRow int) cog.Builder[dashboard.Panel] {
 	links := []cog.Builder[dashboard.DashboardLink]{p.link()}
 	if p.stat {
 		b := stat.NewPanelBuilder().Id(id).Title(p.title).Description(p.description()).Links(links).
-			Datasource(source()).Targets(p.targets()).Unit(p.unit).
+			Datasource(grafana.Source()).Targets(p.targets()).Unit(p.unit).
 			Height(statHeight).Span(uint32(columns / inRow)).
-			Thresholds(p.thresholds()).
+			Thresholds(grafana.Thresholds(p.steps)).
 			GraphMode(common.BigValueGraphModeArea).
 			ColorMode(common.BigValueColorModeValue).
 			ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"}))
@@ -195,11 +147,11 @@ func (p panel) builder(id uint32, inRow int) cog.Builder[dashboard.Panel] {
 		span = columns
 	}
 	b := timeseries.NewPanelBuilder().Id(id).Title(p.title).Description(p.description()).Links(links).
-		Datasource(source()).Targets(p.targets()).Unit(p.unit).
+		Datasource(grafana.Source()).Targets(p.targets()).Unit(p.unit).
 		Height(graphHeight).Span(span).
 		FillOpacity(10).LineWidth(1).ShowPoints(common.VisibilityModeAuto).
 		AxisSoftMin(0).
-		Legend(common.NewVizLegendOptionsBuilder().DisplayMode(common.LegendDisplayModeTable).Placement(common.LegendPlacementBottom).ShowLegend(true).Calcs([]string{"lastNotNull", "max"})).
+		Legend(grafana.Legend()).
 		Tooltip(common.NewVizTooltipOptionsBuilder().Mode(common.TooltipDisplayModeMulti).Sort(common.SortOrderDescending))
 	if p.empty != "" {
 		b = b.NoValue(p.empty)
@@ -208,7 +160,7 @@ func (p panel) builder(id uint32, inRow int) cog.Builder[dashboard.Panel] {
 		b = b.Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal)).FillOpacity(30)
 	}
 	if len(p.steps) > 0 {
-		b = b.Thresholds(p.thresholds()).ThresholdsStyle(common.NewGraphThresholdsStyleConfigBuilder().Mode(common.GraphThresholdsStyleModeDashed))
+		b = b.Thresholds(grafana.Thresholds(p.steps)).ThresholdsStyle(common.NewGraphThresholdsStyleConfigBuilder().Mode(common.GraphThresholdsStyleModeDashed))
 	}
 	return b
 }

@@ -10,8 +10,8 @@ const (
 )
 
 // atLeast is red below a value, atMost red from a value on.
-func atLeast(value float64) []step { return []step{{color: red}, {value, green}} }
-func atMost(value float64) []step  { return []step{{color: green}, {value, red}} }
+func atLeast(value float64) []step { return []step{{Color: red}, {From: value, Color: green}} }
+func atMost(value float64) []step  { return []step{{Color: green}, {From: value, Color: red}} }
 
 // none is 0 while a collector is scraped, with the label that the series of an
 // expression have: nothing missing differs from nobody who knows.
@@ -29,7 +29,7 @@ func rows() []row {
 func now() row {
 	return row{"Now", []panel{
 		{
-			title: "Leader", unit: units.Short, stat: true, steps: []step{{color: red}, {1, green}, {2, red}}, runbook: "weirnoleader",
+			title: "Leader", unit: units.Short, stat: true, steps: []step{{Color: red}, {From: 1, Color: green}, {From: 2, Color: red}}, runbook: "weirnoleader",
 			shows: "Collectors that hold the lease.", normal: "1.",
 			queries: []query{{"leaders", `sum(weir_collector_leader{})`}},
 		},
@@ -49,12 +49,12 @@ func now() row {
 			queries: []query{{"age", `max(weir_exposer_progress_lag_seconds{})`}},
 		},
 		{
-			title: "Windows missing", unit: units.Short, stat: true, steps: []step{{color: green}, {1, yellow}}, runbook: "what-is-missing-and-why",
+			title: "Windows missing", unit: units.Short, stat: true, steps: []step{{Color: green}, {From: 1, Color: yellow}}, runbook: "what-is-missing-and-why",
 			shows: "Windows that are due, not final and not waiting for confirmation.", normal: "0, or a few for some minutes.",
 			queries: []query{{"missing", `sum(max by (dataset, reason) (weir_collector_gap_windows{})) or 0 * max(weir_collector_leader{})`}},
 		},
 		{
-			title: "Next deadline", unit: units.Seconds, stat: true, steps: []step{{color: red}, {4 * 3600, yellow}, {24 * 3600, green}}, runbook: "weirgapnearloss", empty: "no gap",
+			title: "Next deadline", unit: units.Seconds, stat: true, steps: []step{{Color: red}, {From: 4 * 3600, Color: yellow}, {From: 24 * 3600, Color: green}}, runbook: "weirgapnearloss", empty: "no gap",
 			shows: "Time until Cloudflare drops the oldest window that is missing.", normal: "no gap.",
 			queries: []query{{"left", `min(weir_collector_repair_deadline_timestamp_seconds{}) - time()`}},
 		},
@@ -177,7 +177,7 @@ func freshness() row {
 			queries: []query{{"{{dataset}}", `time() - max by (dataset) (weir_collector_complete_until_timestamp_seconds{dataset=~"$dataset"})`}},
 		},
 		{
-			title: "Overdue", unit: units.Seconds, steps: []step{{color: "transparent"}, {3600, red}}, runbook: "weirdatalate", empty: "nothing is overdue",
+			title: "Overdue", unit: units.Seconds, steps: []step{{Color: "transparent"}, {From: 3600, Color: red}}, runbook: "weirdatalate", empty: "nothing is overdue",
 			shows: "How long ago the dataset's oldest window that is not accounted for fell due.", normal: "nothing, or minutes. WeirDataLate fires beyond an hour.",
 			queries: []query{{"{{dataset}}", `time() - min by (dataset) (weir_collector_overdue_since_timestamp_seconds{dataset=~"$dataset"})`}},
 		},

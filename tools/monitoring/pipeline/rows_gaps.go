@@ -10,7 +10,7 @@ func gaps() row {
 			queries: []query{{"{{reason}}", `sum by (reason) (max by (dataset, reason) (weir_collector_gap_windows{dataset=~"$dataset"}))` + none("reason")}},
 		},
 		{
-			title: "Time until the deadline", unit: units.Seconds, steps: []step{{color: "transparent"}, {0, red}, {4 * 3600, "transparent"}}, runbook: "weirgapnearloss", empty: "no gap",
+			title: "Time until the deadline", unit: units.Seconds, steps: []step{{Color: "transparent"}, {From: 0, Color: red}, {From: 4 * 3600, Color: "transparent"}}, runbook: "weirgapnearloss", empty: "no gap",
 			shows: "Time until Cloudflare drops the dataset's oldest gap, of which at most a week is shown.", normal: "no gap. WeirGapNearLoss fires below 4 hours.",
 			queries: []query{{"{{dataset}}", `clamp_max(min by (dataset) (weir_collector_repair_deadline_timestamp_seconds{dataset=~"$dataset"}) - time(), 7 * 86400)`}},
 		},
@@ -62,7 +62,7 @@ func finality() row {
 			queries: []query{{"{{result}}", `sum by (result) (increase(weir_collector_audited_buckets_total{dataset=~"$dataset"}[1h]))`}},
 		},
 		{
-			title: "Share that moved, by dataset and age", unit: units.PercentUnit, steps: []step{{color: "transparent"}, {.02, red}}, runbook: "weirdrift",
+			title: "Share that moved, by dataset and age", unit: units.PercentUnit, steps: []step{{Color: "transparent"}, {From: .02, Color: red}}, runbook: "weirdrift",
 			shows: "Share of the buckets that were read again within a day and had changed at Cloudflare after they were final.", normal: "0 %. WeirDrift fires above 2 %.",
 			queries: []query{{"{{dataset}} {{age}}", `sum by (dataset, age) (increase(weir_collector_audited_buckets_total{result="moved",dataset=~"$dataset"}[1d])) / (sum by (dataset, age) (increase(weir_collector_audited_buckets_total{result=~"moved|same",dataset=~"$dataset"}[1d])) > 0)`}},
 		},
@@ -87,7 +87,7 @@ func leadership() row {
 			queries: []query{{"{{instance}}", `sum by (instance) (changes(weir_collector_leader{}[1h]))`}},
 		},
 		{
-			title: "Stream time", unit: units.Seconds, steps: []step{{color: "transparent"}, {180, red}}, runbook: "stream-time-and-complete-until",
+			title: "Stream time", unit: units.Seconds, steps: []step{{Color: "transparent"}, {From: 180, Color: red}}, runbook: "stream-time-and-complete-until",
 			shows: "Age of the time up to which the log holds all that the leader has committed, and of the same as collectors stream it.", normal: "less than a minute.",
 			queries: []query{
 				{"leader", `time() - max(weir_collector_progress_timestamp_seconds{} > 0)`},

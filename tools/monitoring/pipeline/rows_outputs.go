@@ -10,7 +10,7 @@ func counted() row {
 			queries: []query{{"{{instance}}", `min by (instance) (weir_exposer_counters_available{})`}},
 		},
 		{
-			title: "Age of the counters", unit: units.Seconds, steps: []step{{color: "transparent"}, {90, red}}, runbook: "weircountersunavailable",
+			title: "Age of the counters", unit: units.Seconds, steps: []step{{Color: "transparent"}, {From: 90, Color: red}}, runbook: "weircountersunavailable",
 			shows: "Time since a collector confirmed that all entries of the log have been counted, by exposer.", normal: "less than 30 s, and just over a minute while there is no leader. Above 90 s /counters answers 503.",
 			queries: []query{{"{{instance}}", `max by (instance) (weir_exposer_counters_lag_seconds{})`}},
 		},
@@ -40,7 +40,7 @@ func counted() row {
 func pushed() row {
 	return row{"Push", []panel{
 		{
-			title: "Destination behind the log", unit: units.Seconds, steps: []step{{color: "transparent"}, {1800, red}}, runbook: "weirpushbehind", empty: "nothing is pushed",
+			title: "Destination behind the log", unit: units.Seconds, steps: []step{{Color: "transparent"}, {From: 1800, Color: red}}, runbook: "weirpushbehind", empty: "nothing is pushed",
 			shows: "How far the destination of a push is behind the collector's log.", normal: "less than a minute. It grows while the destination takes nothing, and falls while the push catches up.",
 			queries: []query{{"{{instance}}", `max by (instance) (weir_push_lag_seconds{})`}},
 		},

@@ -5,7 +5,7 @@ import "github.com/grafana/grafana-foundation-sdk/go/units"
 func exposers() row {
 	return row{"Exposers", []panel{
 		{
-			title: "Age of the stream by exposer", unit: units.Seconds, steps: []step{{color: "transparent"}, {180, red}}, runbook: "weirstreamstale",
+			title: "Age of the stream by exposer", unit: units.Seconds, steps: []step{{Color: "transparent"}, {From: 180, Color: red}}, runbook: "weirstreamstale",
 			shows: "How far each exposer is behind the leader's clock.", normal: "less than a minute. All grow while there is no leader; one grows while its stream is stalled.",
 			queries: []query{{"{{instance}}", `max by (instance) (weir_exposer_progress_lag_seconds{})`}},
 		},

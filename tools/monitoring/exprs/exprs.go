@@ -1,4 +1,6 @@
-package pipeline
+// Package exprs finds what a PromQL expression asks of metrics that do not have it: a name,
+// a label, a label to group or to join by. The tests of the dashboards use it.
+package exprs
 
 import (
 	"fmt"
@@ -6,38 +8,40 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// set is a set of label names.
-type set map[string]bool
+// Set is a set of label names.
+type Set map[string]bool
 
-func of(names ...string) set {
-	out := set{}
+// Of is the set of some names.
+func Of(names ...string) Set {
+	out := Set{}
 	for _, n := range names {
 		out[n] = true
 	}
 	return out
 }
 
-func (s set) plus(other set) set {
+func (s Set) plus(other Set) Set {
 	out := maps.Clone(s)
 	maps.Copy(out, other)
 	return out
 }
 
 // target are the labels that every scraped series may have.
-var target = of("namespace", "job", "instance")
+var target = Of("namespace", "job", "instance")
 
 var metricRow = regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\| (gauge|counter|histogram) \\| (.*?) \\| ")
 
-// documented reads the processes' own metrics and their labels from docs/metrics.md.
-func documented(text string) map[string]set {
-	out := map[string]set{}
+// Documented reads the processes' own metrics and their labels from docs/metrics.md.
+func Documented(text string) map[string]Set {
+	out := map[string]Set{}
 	for _, m := range metricRow.FindAllStringSubmatch(text, -1) {
-		names := set{}
+		names := Set{}
 		for name := range strings.SplitSeq(strings.ReplaceAll(m[3], "`", ""), ", ") {
 			if name != "" {
 				names[name] = true
@@ -47,26 +51,62 @@ func documented(text string) map[string]set {
 			out[m[1]] = names
 			continue
 		}
-		out[m[1]+"_sum"], out[m[1]+"_count"], out[m[1]+"_bucket"] = names, names, names.plus(of("le"))
+		out[m[1]+"_sum"], out[m[1]+"_count"], out[m[1]+"_bucket"] = names, names, names.plus(Of("le"))
 	}
 	return out
 }
 
-// of others are metrics that docs/metrics.md does not have: of client_golang's
-// collectors, which it mentions, and of Prometheus itself. That they exist is shown
-// by the test that runs every expression.
-var others = map[string]set{
-	"process_resident_memory_bytes":                              {},
-	"process_cpu_seconds_total":                                  {},
-	"prometheus_target_scrapes_sample_out_of_order_total":        {},
-	"prometheus_target_scrapes_sample_out_of_bounds_total":       {},
-	"prometheus_target_scrapes_sample_duplicate_timestamp_total": {},
-	"prometheus_tsdb_too_old_samples_total":                      of("type"),
+var fence = regexp.MustCompile("(?ms)^```.*?^```$")
+
+// Headings are the anchors of a document.
+func Headings(text string) Set {
+	out := Set{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
+		out[strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-', r == '_', unicode.IsLetter(r), unicode.IsDigit(r):
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, m[1])] = true
+	}
+	return out
+}
+
+// Family is one of the catalogue's.
+type Family struct {
+	Labels  Set
+	Dataset string // that has it; "any" for the one of all datasets
+	AddsUp  bool   // buckets may be added, so that the counters have it too
+}
+
+var familyRow = regexp.MustCompile("(?m)^\\| `(cloudflare_[a-z0-9_]+)` \\| (.*?) \\| .*? \\| (yes|\\*\\*no\\*\\*) \\| `(\\w+)` \\| ")
+
+// Families reads the catalogue's families from docs/metrics.md.
+func Families(text string) map[string]Family {
+	out := map[string]Family{}
+	for _, m := range familyRow.FindAllStringSubmatch(text, -1) {
+		out[m[1]] = Family{Labels: Of(strings.Split(strings.ReplaceAll(m[2], "`", ""), ", ")...), Dataset: m[4], AddsUp: m[3] == "yes"}
+	}
+	return out
+}
+
+// Check returns the labels that the result of an expression may have, and what it asks of
+// the metrics that they do not have. Variables of Grafana must be filled in.
+func Check(expr string, metrics map[string]Set) (Set, []string) {
+	e, err := parser.NewParser(parser.Options{}).ParseExpr(expr)
+	if err != nil {
+		return nil, []string{err.Error()}
+	}
+	c := checker{metrics: metrics}
+	return c.result(e), c.faults
 }
 
 // checker finds what an expression asks of metrics that do not have it.
 type checker struct {
-	metrics map[string]set
+	metrics map[string]Set
 	faults  []string
 }
 
@@ -75,7 +115,7 @@ func (c *checker) complain(format string, args ...any) {
 }
 
 // result are the labels that the series of an expression may have.
-func (c *checker) result(e parser.Expr) set {
+func (c *checker) result(e parser.Expr) Set {
 	switch e := e.(type) {
 	case *parser.VectorSelector:
 		return c.selected(e)
@@ -96,17 +136,17 @@ func (c *checker) result(e parser.Expr) set {
 	case *parser.Call:
 		return c.called(e)
 	case *parser.NumberLiteral, *parser.StringLiteral:
-		return set{}
+		return Set{}
 	}
 	c.complain("%s is an expression that this test does not know (%T)", e, e)
-	return set{}
+	return Set{}
 }
 
-func (c *checker) selected(e *parser.VectorSelector) set {
+func (c *checker) selected(e *parser.VectorSelector) Set {
 	have, known := c.metrics[e.Name]
 	if !known {
 		c.complain("there is no metric %s", e.Name)
-		return set{}
+		return Set{}
 	}
 	have = have.plus(target)
 	for _, m := range e.LabelMatchers {
@@ -117,7 +157,7 @@ func (c *checker) selected(e *parser.VectorSelector) set {
 	return have
 }
 
-func (c *checker) aggregated(e *parser.AggregateExpr) set {
+func (c *checker) aggregated(e *parser.AggregateExpr) Set {
 	inner := c.result(e.Expr)
 	for _, name := range e.Grouping {
 		if !inner[name] {
@@ -134,14 +174,14 @@ func (c *checker) aggregated(e *parser.AggregateExpr) set {
 		}
 		return out
 	}
-	out := of(e.Grouping...)
+	out := Of(e.Grouping...)
 	if e.Op == parser.COUNT_VALUES {
 		out[e.Param.(*parser.StringLiteral).Val] = true
 	}
 	return out
 }
 
-func (c *checker) joined(e *parser.BinaryExpr) set {
+func (c *checker) joined(e *parser.BinaryExpr) Set {
 	left, right := c.result(e.LHS), c.result(e.RHS)
 	if e.VectorMatching == nil {
 		return left.plus(right)
@@ -164,8 +204,8 @@ func (c *checker) joined(e *parser.BinaryExpr) set {
 	return left
 }
 
-func (c *checker) called(e *parser.Call) set {
-	out := set{}
+func (c *checker) called(e *parser.Call) Set {
+	out := Set{}
 	for _, arg := range e.Args {
 		out = out.plus(c.result(arg))
 	}
@@ -178,7 +218,7 @@ func (c *checker) called(e *parser.Call) set {
 	case "label_replace":
 		out[e.Args[1].(*parser.StringLiteral).Val] = true
 	case "scalar", "time":
-		return set{}
+		return Set{}
 	}
 	return out
 }
