@@ -86,14 +86,15 @@ func (tr *tree) page(t *testing.T, path string) string {
 var (
 	link    = regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
-	fence   = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
+	// fence is a fenced block: its language, what else its first line says, and its text.
+	fence = regexp.MustCompile("(?ms)^ *```(\\w*)([^\n]*)\n(.*?)^ *```$")
 )
 
 // blocks are the fenced parts of a page in one language.
 func blocks(text, language string) (out []string) {
 	for _, m := range fence.FindAllStringSubmatch(text, -1) {
 		if m[1] == language {
-			out = append(out, m[2])
+			out = append(out, m[3])
 		}
 	}
 	return out
