@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# make demo: Weir against a simulated Cloudflare, and a Prometheus that scrapes it with the
+# shipped configuration and has the day before from the store. Both end with this script, and
+# nothing is left. Prometheus is the one in PATH, or the one that the tests have built.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/weir-demo.XXXXXX")
+pids=()
+finish() {
+  trap - EXIT INT TERM
+  if ((${#pids[@]})); then
+    kill -TERM "${pids[@]}" 2>/dev/null || true
+    wait "${pids[@]}" || true
+  fi
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 0' INT TERM
+
+echo "make demo: the first build takes a minute or two"
+go build -o "$work/weir" ./services/standalone/cmd/weir
+began=$SECONDS
+
+prometheus=$(command -v prometheus || true)
+if [[ -z $prometheus ]]; then
+  cache=${WEIR_TOOLS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/weir}
+  prometheus=$(ls -t "$cache"/prometheus-* 2>/dev/null | head -n 1 || true)
+fi
+
+# await waits until a URL answers with what is wanted, and fails if a process has ended.
+await() {
+  until curl -fs "$1" 2>/dev/null | grep -q "$2"; do
+    kill -0 "${pids[@]}" 2>/dev/null || { echo "make demo: a process has ended; its log is above" >&2; exit 1; }
+    sleep 0.2
+  done
+}
+
+data=http://127.0.0.1:9810
+(cd "$work" && exec ./weir run --simulate --log-level warn "$@" >weir.out) &
+pids+=($!)
+await $data/metrics '^cloudflare_zone_requests{'
+echo "make demo: Cloudflare is simulated; the names of its zones end in .example"
+echo "  samples       $data/metrics"
+echo "  status page   $data/status"
+
+if [[ -z $prometheus ]]; then
+  echo "make demo: there is no prometheus in PATH, so there is no graph; \"make test-tools\" builds one"
+else
+  # A minute and a round in twelve hours are for a Prometheus that stays.
+  sed -e "s|\.\./alerts|$PWD/deploy/alerts|" -e 's|scrape_interval: 1m|scrape_interval: 5s|' -e 's|scrape_timeout: 30s|scrape_timeout: 5s|' \
+    deploy/prometheus/prometheus.yml >"$work/prometheus.yml"
+  "$prometheus" --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/data" --web.listen-address=127.0.0.1:9090 \
+    --web.enable-remote-write-receiver --log.level=error &
+  pids+=($!)
+  query='sum+by+(zone)+(sum_over_time(cloudflare_zone_requests%5B1h%5D))'
+  await "http://127.0.0.1:9090/api/v1/query?query=$query" '"value"'
+  echo "  first graph   http://127.0.0.1:9090/graph?g0.tab=0&g0.range_input=1d&g0.expr=$query  ($((SECONDS - began)) s after the build)"
+  then=$((($(date +%s) / 3600 - 20) * 3600)) # GNU's date, or BSD's
+  start=$(date -u -d "@$then" +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -r "$then" +%Y-%m-%dT%H:%M:%SZ)
+  (cd "$work" && ./weir backfill import --to remote-write --remote-write-url http://127.0.0.1:9090/api/v1/write \
+    --prometheus-url http://127.0.0.1:9090 --start "$start" >import.out) &&
+    echo "  the day before is in it, from the store  ($((SECONDS - began)) s after the build)"
+fi
+echo "make demo: Ctrl-C ends it and removes what it stored"
+while kill -0 "${pids[@]}" 2>/dev/null; do sleep 0.5; done
+echo "make demo: a process has ended; its log is above" >&2
+exit 1
