@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # make demo: Weir against a simulated Cloudflare, and a Prometheus that scrapes it with the
 # shipped configuration and has the day before from the store. Both end with this script, and
-# nothing is left. Prometheus is the one in PATH, or the one that the tests have built.
+# nothing is left. Prometheus is the one in PATH, or the one that the tests have built. Other
+# ports: WEIR_EXPOSER_LISTEN and its like, as docs/flags.md has them, and PROMETHEUS_LISTEN.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,7 +37,9 @@ await() {
   done
 }
 
-data=http://127.0.0.1:9810
+exposer=${WEIR_EXPOSER_LISTEN:-127.0.0.1:9810}
+graphs=${PROMETHEUS_LISTEN:-127.0.0.1:9090}
+data=http://$exposer
 (cd "$work" && exec ./weir run --simulate --log-level warn "$@" >weir.out) &
 pids+=($!)
 await $data/metrics '^cloudflare_zone_requests{'
@@ -49,17 +52,19 @@ if [[ -z $prometheus ]]; then
 else
   # A minute and a round in twelve hours are for a Prometheus that stays.
   sed -e "s|\.\./alerts|$PWD/deploy/alerts|" -e 's|scrape_interval: 1m|scrape_interval: 5s|' -e 's|scrape_timeout: 30s|scrape_timeout: 5s|' \
+    -e "s|127.0.0.1:9810|$exposer|" -e "s|127.0.0.1:9811|${WEIR_EXPOSER_OPS_LISTEN:-127.0.0.1:9811}|" \
+    -e "s|127.0.0.1:9821|${WEIR_COLLECTOR_OPS_LISTEN:-127.0.0.1:9821}|" -e "s|127.0.0.1:9090|$graphs|" \
     deploy/prometheus/prometheus.yml >"$work/prometheus.yml"
-  "$prometheus" --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/data" --web.listen-address=127.0.0.1:9090 \
+  "$prometheus" --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/data" --web.listen-address="$graphs" \
     --web.enable-remote-write-receiver --log.level=error &
   pids+=($!)
   query='sum+by+(zone)+(sum_over_time(cloudflare_zone_requests%5B1h%5D))'
-  await "http://127.0.0.1:9090/api/v1/query?query=$query" '"value"'
-  echo "  first graph   http://127.0.0.1:9090/graph?g0.tab=0&g0.range_input=1d&g0.expr=$query  ($((SECONDS - began)) s after the build)"
+  await "http://$graphs/api/v1/query?query=$query" '"value"'
+  echo "  first graph   http://$graphs/graph?g0.tab=0&g0.range_input=1d&g0.expr=$query  ($((SECONDS - began)) s after the build)"
   then=$((($(date +%s) / 3600 - 20) * 3600)) # GNU's date, or BSD's
   start=$(date -u -d "@$then" +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -r "$then" +%Y-%m-%dT%H:%M:%SZ)
-  (cd "$work" && ./weir backfill import --to remote-write --remote-write-url http://127.0.0.1:9090/api/v1/write \
-    --prometheus-url http://127.0.0.1:9090 --start "$start" >import.out) &&
+  (cd "$work" && ./weir backfill import --to remote-write --remote-write-url "http://$graphs/api/v1/write" \
+    --prometheus-url "http://$graphs" --start "$start" >import.out) &&
     echo "  the day before is in it, from the store  ($((SECONDS - began)) s after the build)"
 fi
 echo "make demo: Ctrl-C ends it and removes what it stored"

@@ -232,7 +232,7 @@ var tables = func() map[string]map[string][]string {
 	out := map[string]map[string][]string{}
 	for program, all := range map[string][]cli.Command{"collector": collector.Commands(), "exposer": exposer.Commands(), "weir": standalone.Commands()} {
 		out[program] = map[string][]string{"version": nil}
-		for _, c := range flat("", all) {
+		for _, c := range nested("", all) {
 			flags := []string{"--config", "--print-config", "--help"}
 			for _, s := range c.Settings {
 				name := s.Flag
@@ -246,6 +246,16 @@ var tables = func() map[string]map[string][]string {
 	}
 	return out
 }()
+
+// nested are all commands, those of commands too, with the names of their groups before their own.
+func nested(group string, commands []cli.Command) (all []cli.Command) {
+	for _, c := range commands {
+		below := nested(group+c.Name+" ", c.Commands)
+		c.Name = group + c.Name
+		all = append(append(all, c), below...)
+	}
+	return all
+}
 
 // unknown says what of a call does not exist; empty: nothing.
 func (c call) unknown(makefile string) string {

@@ -37,13 +37,16 @@ var listeners = map[string][]string{
 	},
 }
 
-// settled is an installation that the pages presume which begin none themselves.
-const settled = "CF_API_TOKEN_FILE=cf.token weir run"
+// operated is an installation, in commands, for the pages that begin none themselves.
+var operated = []string{
+	"prometheus --config.file=deploy/prometheus/prometheus.yml --storage.tsdb.path=prometheus-data --web.listen-address=127.0.0.1:9090 --web.enable-remote-write-receiver",
+	"CF_API_TOKEN_FILE=cf.token weir run",
+	"weir push --collector-address 127.0.0.1:9820 --destination-url http://127.0.0.1:9090/api/v1/write --external-labels job=push,instance=weir --cursor-file cursor.json",
+}
 
 // The commands of the documents do what they say, as they stand there, against a simulated
 // Cloudflare, a real Postgres and a real Prometheus. Pages that begin no processes share an
-// installation, which is that of "weir run" beside a Prometheus with the shipped
-// configuration and a push to it.
+// installation.
 func TestCommandsOfThePages(t *testing.T) {
 	tr := read(t)
 	bin := binaries(t, tr.root)
@@ -55,17 +58,22 @@ func TestCommandsOfThePages(t *testing.T) {
 			shared = append(shared, all...)
 			continue
 		}
-		t.Run(p.path, func(t *testing.T) { newWalk(t, tr.root, bin).all(all) })
+		t.Run(p.path, func(t *testing.T) {
+			t.Parallel()
+			newWalk(t, tr.root, bin).all(all)
+		})
 	}
 	t.Run("operating", func(t *testing.T) {
+		t.Parallel()
 		w := newWalk(t, tr.root, bin)
-		w.serve(settled)
-		w.serve("weir push --collector-address 127.0.0.1:9820 --destination-url http://127.0.0.1:9090/api/v1/write --external-labels job=push,instance=weir --cursor-file cursor.json")
+		for _, text := range operated {
+			w.serve(text)
+		}
 		w.all(shared)
 	})
 }
 
-// binaries is a folder with the programs, and promtool.
+// binaries is a folder with the programs, and Prometheus's.
 func binaries(t *testing.T, root string) string {
 	t.Helper()
 	bin := t.TempDir()
@@ -74,8 +82,11 @@ func binaries(t *testing.T, root string) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build the programs: %v\n%s", err, out)
 	}
-	if err := os.Symlink(promtest.Find(t).Promtool, filepath.Join(bin, "promtool")); err != nil {
-		t.Fatal(err)
+	tools := promtest.Find(t)
+	for name, path := range map[string]string{"prometheus": tools.Prometheus, "promtool": tools.Promtool} {
+		if err := os.Symlink(path, filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return bin
 }
@@ -116,9 +127,16 @@ func newWalk(t *testing.T, root, bin string) *walk {
 		_, w.port[port], _ = strings.Cut(l.Addr().String(), ":")
 		_ = l.Close() // the programs listen by themselves
 	}
-	config := strings.Replace(string(content(t, filepath.Join(root, "deploy/prometheus/prometheus.yml"))), "../alerts/", filepath.Join(root, "deploy/alerts")+"/", 1)
-	prometheus := promtest.Start(t, strings.Replace(w.ported(config), "scrape_interval: 1m\n    scrape_timeout: 30s", "scrape_interval: 1s\n    scrape_timeout: 1s", 1), "--web.enable-remote-write-receiver")
-	_, w.port["9090"], _ = strings.Cut(strings.TrimPrefix(prometheus.URL(), "http://"), ":")
+	// The shipped configuration, for these ports and for less than a minute.
+	config := strings.Replace(w.ported(string(content(t, filepath.Join(root, "deploy/prometheus/prometheus.yml")))),
+		"scrape_interval: 1m\n    scrape_timeout: 30s", "scrape_interval: 1s\n    scrape_timeout: 1s", 1)
+	if err := os.MkdirAll(filepath.Join(w.dir, "deploy", "prometheus"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	testkit.WriteFile(t, filepath.Join(w.dir, "deploy", "prometheus", "prometheus.yml"), []byte(config))
+	if err := os.Symlink(filepath.Join(root, "deploy", "alerts"), filepath.Join(w.dir, "deploy", "alerts")); err != nil {
+		t.Fatal(err)
+	}
 
 	w.environment = []string{
 		"HOME=" + w.dir, "TMPDIR=" + w.dir, "PATH=" + filepath.Join(w.dir, "bin") + ":" + bin + ":" + os.Getenv("PATH"),
@@ -133,7 +151,7 @@ func newWalk(t *testing.T, root, bin string) *walk {
 	}
 	// A checkout is the folder of make, and may not become that of a store.
 	made := "$(command -p -v make) --no-print-directory -C " + root
-	w.wrap("make", made, append(listeners["weir"], "WEIR_SQLITE_FILE="+filepath.Join(w.dir, "weir-simulated.db")), api.URL+cfsim.Prefix)
+	w.wrap("make", made, append(listeners["weir"], "PROMETHEUS_LISTEN=:9090", "WEIR_SQLITE_FILE="+filepath.Join(w.dir, "weir-simulated.db")), api.URL+cfsim.Prefix)
 	return w
 }
 
