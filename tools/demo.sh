@@ -29,10 +29,18 @@ if [[ -z $prometheus ]]; then
   prometheus=$(ls -t "$cache"/prometheus-* 2>/dev/null | head -n 1 || true)
 fi
 
+# alive fails, and says so, if a process has ended.
+alive() {
+  local pid
+  for pid in "${pids[@]}"; do
+    kill -0 "$pid" 2>/dev/null || { echo "make demo: a process has ended; its log is above" >&2; return 1; }
+  done
+}
+
 # await waits until a URL answers with what is wanted, and fails if a process has ended.
 await() {
-  until curl -fs "$1" 2>/dev/null | grep -q "$2"; do
-    kill -0 "${pids[@]}" 2>/dev/null || { echo "make demo: a process has ended; its log is above" >&2; exit 1; }
+  until curl -fs "$1" >"$work/answer" 2>/dev/null && grep -q "$2" "$work/answer"; do
+    alive
     sleep 0.2
   done
 }
@@ -68,6 +76,5 @@ else
     echo "  the day before is in it, from the store  ($((SECONDS - began)) s after the build)"
 fi
 echo "make demo: Ctrl-C ends it and removes what it stored"
-while kill -0 "${pids[@]}" 2>/dev/null; do sleep 0.5; done
-echo "make demo: a process has ended; its log is above" >&2
+while alive; do sleep 0.5; done
 exit 1
