@@ -48,6 +48,11 @@ var operated = []string{
 // Cloudflare, a real Postgres and a real Prometheus. Pages that begin no processes share an
 // installation.
 func TestCommandsOfThePages(t *testing.T) {
+	for _, tool := range []string{"bash", "curl", "make", "openssl", "pg_dump", "psql"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			testkit.Missing(t, "no "+tool+" on this machine; commands of the documents need it")
+		}
+	}
 	tr := read(t)
 	bin := binaries(t, tr.root)
 	var shared []command
