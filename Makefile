@@ -31,7 +31,7 @@ run: ## the whole system in one process; against a simulated Cloudflare when CF_
 
 .PHONY: demo
 demo: ## against a simulated Cloudflare, with a Prometheus that shows the day before; Ctrl-C ends both and leaves nothing
-	@tools/demo.sh $(ARGS)
+	@tools/demo/demo.sh $(ARGS)
 
 .PHONY: build
 build: ## static binaries in bin/

@@ -4,7 +4,7 @@
 # nothing is left. Prometheus is the one in PATH, or the one that the tests have built. Other
 # ports: WEIR_EXPOSER_LISTEN and its like, as docs/flags.md has them, and PROMETHEUS_LISTEN.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/weir-demo.XXXXXX")
 pids=()
@@ -64,11 +64,11 @@ else
     -e "s|127.0.0.1:9821|${WEIR_COLLECTOR_OPS_LISTEN:-127.0.0.1:9821}|" -e "s|127.0.0.1:9090|$graphs|" \
     deploy/prometheus/prometheus.yml >"$work/prometheus.yml"
   "$prometheus" --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/data" --web.listen-address="$graphs" \
-    --web.enable-remote-write-receiver --log.level=error &
+    --web.console.templates=tools/demo --web.enable-remote-write-receiver --log.level=error &
   pids+=($!)
   query='sum+by+(zone)+(sum_over_time(cloudflare_zone_requests%5B1h%5D))'
   await "http://$graphs/api/v1/query?query=$query" '"value"'
-  echo "  first graph   http://$graphs/graph?g0.tab=0&g0.range_input=1d&g0.expr=$query  ($((SECONDS - began)) s after the build)"
+  echo "  first graph   http://$graphs/consoles/graph.html  ($((SECONDS - began)) s after the build)"
   then=$((($(date +%s) / 3600 - 20) * 3600)) # GNU's date, or BSD's
   start=$(date -u -d "@$then" +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -r "$then" +%Y-%m-%dT%H:%M:%SZ)
   (cd "$work" && ./weir backfill import --to remote-write --remote-write-url "http://$graphs/api/v1/write" \
