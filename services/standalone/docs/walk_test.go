@@ -128,9 +128,7 @@ func newWalk(t *testing.T, root, bin string) *walk {
 		}
 	}
 	for _, port := range []string{"9810", "9811", "9820", "9821", "9831", "9090"} {
-		l := testkit.Listen(t)
-		_, w.port[port], _ = strings.Cut(l.Addr().String(), ":")
-		_ = l.Close() // the programs listen by themselves
+		_, w.port[port], _ = strings.Cut(testkit.Address(t), ":")
 	}
 	// The shipped configuration, for these ports and for less than a minute.
 	config := strings.Replace(w.ported(string(content(t, filepath.Join(root, "deploy/prometheus/prometheus.yml")))),
