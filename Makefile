@@ -31,9 +31,8 @@ run: ## the whole system in one process; against a simulated Cloudflare when CF_
 	fi
 
 .PHONY: demo
-demo: ## collect a simulated day at high speed, then continue in real time
-	@echo "make demo: the first build takes a minute or two"
-	@go run ./services/standalone/cmd/weir demo $(ARGS)
+demo: ## against a simulated Cloudflare, with a Prometheus that shows the day before; Ctrl-C ends both and leaves nothing
+	@tools/demo/demo.sh $(ARGS)
 
 .PHONY: build
 build: ## static binaries in bin/

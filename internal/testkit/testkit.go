@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,6 +79,27 @@ func Listen(t testing.TB) net.Listener {
 	// The server usually closes it first; a second close is harmless.
 	t.Cleanup(func() { _ = l.Close() })
 	return l
+}
+
+// addresses counts those that this process has given out.
+var addresses atomic.Uint32
+
+// Address returns a loopback address that nobody has now, for a program that cannot be given a
+// listener or that returns on its port. The port is below those that systems give to connections
+// and to who listens on port 0, so that none of these takes it in between.
+func Address(t testing.TB) string {
+	t.Helper()
+	const lowest, ports = 12000, 20000
+	for range ports {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+(37*os.Getpid()+int(addresses.Add(1)))%ports))
+		if err != nil {
+			continue // somebody has it
+		}
+		defer l.Close()
+		return l.Addr().String()
+	}
+	t.Fatal("no loopback port is free")
+	return ""
 }
 
 // Patience is how long a test waits for what happens outside this process. It

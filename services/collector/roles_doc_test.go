@@ -43,7 +43,8 @@ func TestRolesDocument(t *testing.T) {
 	}
 	migrated, ran, changed := 0, 0, 0
 	for block := range strings.SplitSeq(chapter, "\n```") {
-		kind, text, _ := strings.Cut(block, "\n")
+		info, text, _ := strings.Cut(block, "\n")
+		kind, _, _ := strings.Cut(info, " ")
 		switch kind {
 		case "psql":
 			pgtest.Exec(t, server.Local(dsn), text)

@@ -33,3 +33,45 @@ func TestChecksCatch(t *testing.T) {
 		t.Errorf("a named test is read as %q", m)
 	}
 }
+
+// So do those of commands.
+func TestChecksOfCommandsCatch(t *testing.T) {
+	text := "1. Do\n\n   ```sh look\n   weir gaps list |\n     grep x\n   ```\n\n   Expected on one: `this`.\n\n" +
+		"```console run\n$ collector version \\\n  --help\ncollector …\n```\n"
+	want := []command{
+		{page: "a.md", text: "weir gaps list |\n  grep x\n", expected: "this", how: "look"},
+		{page: "a.md", text: "collector version \\\n  --help\n", shown: "collector …\n", how: "run"},
+	}
+	got, bad := commands(page{"a.md", text})
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(command{})); diff != "" || len(bad) > 0 {
+		t.Errorf("commands (-want +got):\n%s%q", diff, bad)
+	}
+	for _, text := range []string{
+		"```sh\ntrue\n```\n", "```sh later\ntrue\n```\n", "```sh test=\ntrue\n```\n", "```bash run\ntrue\n```\n",
+		"```\n$ true\n```\n", "```\nweir gaps list\n```\n", "Do\n\n    WEIR_PROFILE=all weir run\n",
+	} {
+		if got, bad := commands(page{"a.md", text}); len(got) > 0 || len(bad) != 1 {
+			t.Errorf("%q: commands %v and mistakes %q, want one mistake", text, got, bad)
+		}
+	}
+	for text, want := range map[string]string{
+		"weir gaps list": "",
+		"A=b bin/weir backfill plan --start x | cat":   "",
+		"collector catalogue explain \\\n  --zone a x": "",
+		"make run":               "",
+		"make nothing":           "the Makefile has no nothing",
+		"weir gap list":          "weir has no command gap",
+		"weir gaps list --zones": "weir gaps list has no flag --zones",
+		"true && exposer run --cf-api-token-file=x": "exposer run has no flag --cf-api-token-file",
+	} {
+		all := calls(text)
+		if len(all) != 1 {
+			t.Errorf("%q: calls %v, want one", text, all)
+		} else if got := all[0].unknown("\nrun: ## it\n"); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	if shown := shows("a …\nb\n"); !shown.MatchString("a c\nd\nb\n") || shown.MatchString("a c\nd\n") {
+		t.Errorf("%s does not tell what is shown", shown)
+	}
+}

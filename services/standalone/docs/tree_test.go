@@ -86,14 +86,15 @@ func (tr *tree) page(t *testing.T, path string) string {
 var (
 	link    = regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
-	fence   = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
+	// fence is a fenced block: its language, what else its first line says, and its text.
+	fence = regexp.MustCompile("(?ms)^ *```(\\w*)([^\n]*)\n(.*?)^ *```$")
 )
 
 // blocks are the fenced parts of a page in one language.
 func blocks(text, language string) (out []string) {
 	for _, m := range fence.FindAllStringSubmatch(text, -1) {
 		if m[1] == language {
-			out = append(out, m[2])
+			out = append(out, m[3])
 		}
 	}
 	return out
@@ -101,7 +102,11 @@ func blocks(text, language string) (out []string) {
 
 func TestLinksLead(t *testing.T) {
 	tr := read(t)
-	for _, p := range tr.pages {
+	pages := tr.pages
+	for _, file := range []string{"deploy/helm/weir/README.md", "bench/README.md"} {
+		pages = append(pages, tr.load(t, filepath.Join(tr.root, file)))
+	}
+	for _, p := range pages {
 		for _, m := range link.FindAllStringSubmatch(fence.ReplaceAllString(p.text, ""), -1) {
 			if strings.Contains(m[1], "://") {
 				continue
@@ -115,6 +120,18 @@ func TestLinksLead(t *testing.T) {
 			} else if m[2] != "" && !slices.Contains(anchors(tr.page(t, to)), m[2]) {
 				t.Errorf("%s links to #%s of %s, which has no such heading", p.path, m[2], to)
 			}
+		}
+	}
+}
+
+// The index has every page, so that none is found by luck alone.
+func TestIndexHasEveryPage(t *testing.T) {
+	tr := read(t)
+	index := tr.page(t, "docs/README.md")
+	for _, p := range tr.pages {
+		name, inDocs := strings.CutPrefix(p.path, "docs/")
+		if inDocs && name != "README.md" && !strings.Contains(name, "/") && !strings.Contains(index, "]("+name) {
+			t.Errorf("docs/README.md does not link to %s", name)
 		}
 	}
 }

@@ -117,7 +117,7 @@ func drillCommands(t *testing.T, heading string, want int) (blocks []string) {
 	t.Helper()
 	_, text, _ := strings.Cut(string(testkit.RepoFile(t, "docs/operations.md")), "\n#### "+heading+"\n")
 	text, _, _ = strings.Cut(text, "\n##")
-	for _, m := range regexp.MustCompile("(?ms)^ *```sh\n(.*?)^ *```$").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("(?ms)^ *```sh [^\n]*\n(.*?)^ *```$").FindAllStringSubmatch(text, -1) {
 		blocks = append(blocks, m[1])
 	}
 	if len(blocks) != want {

@@ -42,7 +42,7 @@ func TestTutorialBackfill(t *testing.T) {
 		}
 		return strings.NewReplacer(pairs...).Replace(text)
 	}
-	blocks := regexp.MustCompile("(?s)```console\n\\$ ([^\n]*)\n.*?```")
+	blocks := regexp.MustCompile("(?s)```console test=TestTutorialBackfill\n\\$ ([^\n]*)\n.*?```")
 	staging := regexp.MustCompile(`\.weir-import-[0-9a-f]{8}`) // a sum of the path of the export
 	n := 0
 	text := string(testkit.RepoFile(t, page))
@@ -62,7 +62,7 @@ func TestTutorialBackfill(t *testing.T) {
 			t.Errorf("%s: %v\n%s", line, err, &out)
 		}
 		shown := staging.ReplaceAllString(replace(out.String(), there, here), ".weir-import-5d1c70ae")
-		return "```console\n$ " + line + "\n" + shown + "```"
+		return "```console test=TestTutorialBackfill\n$ " + line + "\n" + shown + "```"
 	})
 	if n != 6 {
 		t.Errorf("%s has %d commands with their output, want 6", page, n)

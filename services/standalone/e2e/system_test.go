@@ -6,10 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,25 +141,10 @@ func startActor(t *testing.T, name string, run func(context.Context) error) *act
 	return a
 }
 
-// addresses counts those that this process has given out.
-var addresses atomic.Uint32
-
-// address is a loopback address that nobody has now and that a restarted process
-// can take again. Its port is below those that systems give to connections and to
-// who listens on port 0, so that none of these takes it in between.
+// address is a loopback address that nobody has now and that a restarted process can take again.
 func address(t *testing.T) string {
 	t.Helper()
-	const lowest, ports = 12000, 20000
-	for range ports {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+(37*os.Getpid()+int(addresses.Add(1)))%ports))
-		if err != nil {
-			continue // somebody has it
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
-	t.Fatal("no loopback port is free")
-	return ""
+	return testkit.Address(t)
 }
 
 // free waits until nobody listens on addresses. A listener that this process has closed lives on
