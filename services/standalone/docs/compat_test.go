@@ -60,12 +60,6 @@ A family counts as collected from its dataset's first final bucket until a day a
 - **Gauges** have the value of one final bucket, that of D ago, instead of the last minute's. Without a bucket there is no
   sample.
 - **What came late** is not in these counters but in the [late counters](counters.md#late) of ` + "`/counters`" + `.
-- **A dataset without rows holds a zone back.** While the newest answers of a dataset are empty for a zone that is not
-  known to be quiet, Weir cannot tell silence from data that is late, and stores all windows of the zone about 15
-  minutes after their end. That is too late for these counters: the traffic is in the late counters. A dataset counts
-  as quiet when twelve windows in a row have been stored without a row, which takes a day at first; a row, such as one
-  security event of a small zone, begins it anew. So leave out datasets of products that no zone has:
-  ` + "`WEIR_DISABLE_DATASETS=logpush,load_balancing,health_checks`" + `.
 - **Breakdowns have limits**: the largest series, and the rest in a series ` + "`other`" + `, of which ` + "`region`" + ` is
   ` + "`Unknown`" + `.
 - **Labels that theirs lack stay** where a sum over them would be needed. A sum of counters steps back when one of them is
