@@ -249,7 +249,7 @@ func TestNextVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, commands, _ := strings.Cut(string(page), "<!-- the tests of tools/supply run this -->")
-	_, commands, _ = strings.Cut(commands, "```sh\n")
+	_, commands, _ = strings.Cut(commands, "```sh needs=checkout\n")
 	commands, _, found := strings.Cut(commands, "```")
 	if !found {
 		t.Fatal("docs/releasing.md has no commands for the next version")

@@ -10,6 +10,12 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
+// found is the dataset of that name; nil if there is none.
+func found(c *Catalogue, name string) *Dataset {
+	d, _ := c.Lookup(name)
+	return d
+}
+
 // The setting changes no dataset: what counts requests of all sources has names of its own, so
 // that no family, stored or counted, ever changes its meaning.
 func TestAllSourcesHaveNamesOfTheirOwn(t *testing.T) {
@@ -24,7 +30,7 @@ func TestAllSourcesHaveNamesOfTheirOwn(t *testing.T) {
 	families := map[string]bool{}
 	for i := range usual.Available {
 		d := &usual.Available[i]
-		same := changed.Lookup(d.Name)
+		same := found(changed, d.Name)
 		if same == nil || !cmp.Equal(d.Definition, same.Definition) || !cmp.Equal(d.Variants, same.Variants) {
 			t.Errorf("%s is another dataset with the setting", d.Dataset)
 			continue
@@ -38,7 +44,7 @@ func TestAllSourcesHaveNamesOfTheirOwn(t *testing.T) {
 				filters++
 			}
 		}
-		all := changed.Lookup(d.Name + "_all")
+		all := found(changed, d.Name+"_all")
 		if (all != nil) != (filters > 0) {
 			t.Errorf("%s has %d variants with the filter, and %s_all: %t", d.Name, filters, d.Name, all != nil)
 			continue
@@ -77,7 +83,7 @@ func TestAllSourcesHaveNamesOfTheirOwn(t *testing.T) {
 	if n < 15 {
 		t.Errorf("%d datasets count all sources", n)
 	}
-	if http := changed.Lookup("http_all"); http == nil || slices.ContainsFunc(http.Families, func(f bucket.Family) bool { return strings.Contains(f.Name, "page_views") }) {
+	if http := found(changed, "http_all"); http == nil || slices.ContainsFunc(http.Families, func(f bucket.Family) bool { return strings.Contains(f.Name, "page_views") }) {
 		t.Errorf("http_all is %+v; it must have no family that only roll-ups feed", http)
 	}
 }
@@ -86,7 +92,7 @@ func TestAllSourcesHaveNamesOfTheirOwn(t *testing.T) {
 // changed of a dataset holds for its twin, and both can be named.
 func TestRequestSourceOfSettings(t *testing.T) {
 	usual, err := Load(nil, Options{})
-	if err != nil || usual.Lookup("http_all") != nil {
+	if err != nil || found(usual, "http_all") != nil {
 		t.Fatal(err)
 	}
 	user := []byte(`
@@ -106,13 +112,13 @@ datasets:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Lookup("mine_all") != nil || !c.Lookup("mine").Enabled {
+	if found(c, "mine_all") != nil || !found(c, "mine").Enabled {
 		t.Error("a dataset of the user's file is changed")
 	}
 	if got := c.Find("colos_all_1h"); got == nil || got.Limits["cloudflare_zone_all_requests_by_colo"].Top != 7 {
 		t.Errorf("colos_all is %+v", got)
 	}
-	if c.Find("asns_1h") == nil || c.Find("asns_all_1h") != nil || c.Lookup("http_all").Enabled || c.Find("http_5m") == nil {
+	if c.Find("asns_1h") == nil || c.Find("asns_all_1h") != nil || found(c, "http_all").Enabled || c.Find("http_5m") == nil {
 		t.Error("a name does not mean what it says")
 	}
 	_, err = Load(nil, Options{RequestSource: "edgeWorkerFetch"})
