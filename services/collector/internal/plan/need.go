@@ -22,6 +22,14 @@ import (
 // which use spare budget. Of more than a few hundred scopes a sample is simulated, and the
 // result is scaled.
 func Need(wants []Want, pause, span time.Duration, c Ceilings) float64 {
+	n := 0
+	part := hour(wants, pause, c, func(_ bucket.Time, _ *steady, p Plan) { n += len(p.Requests) })
+	return float64(n) * float64(span) / float64(time.Hour) / part
+}
+
+// hour simulates an ordinary hour, and calls pass for each plan. It returns the part of the scopes
+// that it simulates.
+func hour(wants []Want, pause time.Duration, c Ceilings, pass func(now bucket.Time, s *steady, p Plan)) (part float64) {
 	s := steady{of: map[series]*settling{}, pause: pause, c: c}
 	// Any noon will do: at midnight the day's datasets fall due.
 	now := bucket.TimeOf(time.Date(2026, 1, 7, 12, 0, 0, 0, time.UTC))
@@ -35,9 +43,9 @@ func Need(wants []Want, pause, span time.Duration, c Ceilings) float64 {
 		s.begin(&s.wants[i], now)
 	}
 	const settled = 15 * time.Minute // after which every hour is like the one before
-	s.run(now, now.Add(settled))
-	n := s.run(now.Add(settled), now.Add(settled+time.Hour))
-	return float64(n) * float64(span) / float64(time.Hour) / part
+	s.run(now, now.Add(settled), func(bucket.Time, *steady, Plan) {})
+	s.run(now.Add(settled), now.Add(settled+time.Hour), pass)
+	return part
 }
 
 // mostPlanned is the maximum number of simulated scopes: ten times as many would take
@@ -122,15 +130,15 @@ func (s *steady) begin(w *Want, now bucket.Time) {
 	s.of[series{d.Dataset, w.Scope}] = &settling{w, rules}
 }
 
-// run simulates the loop until end, and counts the requests.
-func (s *steady) run(now, end bucket.Time) (requests int) {
+// run simulates the loop until end.
+func (s *steady) run(now, end bucket.Time, pass func(bucket.Time, *steady, Plan)) {
 	for now < end {
 		for i := range s.wants {
 			w := &s.wants[i]
 			w.Window.End = Due(now, w.Dataset.Size, w.Dataset.Delay)
 		}
 		p := Make(now, s.wants, s, s.c)
-		requests += len(p.Requests)
+		pass(now, s, p)
 		for _, r := range p.Requests {
 			s.respond(now, r)
 		}
@@ -143,7 +151,6 @@ func (s *steady) run(now, end bucket.Time) (requests int) {
 		}
 		now = max(next, now.Add(time.Second))
 	}
-	return requests
 }
 
 // respond applies the simulated response to a request.
