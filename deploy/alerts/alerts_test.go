@@ -199,6 +199,10 @@ func stories() []story {
 			series: with(problem("SELECTION_UNMATCHED", collector), after("0", "1"), problem("NO_ZONES", collector), after("0", "1"), problem("NO_ACCOUNTS", collector), after("0", "1")),
 		},
 		{name: "a dataset is not understood", series: with(problem("DATASET_DISABLED", collector), after("0", "1")), fires: []string{"WeirDatasetOff"}},
+		{
+			name: "a zone has more hosts than a page has rows", fires: []string{"WeirTooManyRows"},
+			series: with(`weir_collector_gap_windows{dataset="hosts_1h",reason="too_big",`+collector+`}`, "_x9 1x50"),
+		},
 		{name: "Cloudflare has not answered for minutes", series: with(problem("UPSTREAM_FAILING", collector), after("0", "1")), fires: []string{"WeirUpstreamFailing"}},
 		{name: "a variant is refused by an answer", series: with(`weir_collector_refused_variants{dataset="http_5m",`+collector+`}`, after("0", "3")), fires: []string{"WeirVariantRefused"}},
 		{name: "the token lists no zones any more", series: with(problem("ZONES_UNLISTED", collector), after("0", "1")), fires: []string{"WeirZonesUnlisted"}},

@@ -90,6 +90,7 @@ func TestOneNotificationForOneCause(t *testing.T) {
 		{"WeirAccountDenied", "WeirDataLate"},
 		{"WeirDatasetOff", "WeirDataLate"},
 		{"WeirInvalidValue", "WeirDataLate"},
+		{"WeirTooManyRows", "WeirDataLate"},
 		{"WeirBudgetShort", "WeirDataLate"},
 		{"WeirBudgetShared", "WeirDataLate"},
 	} {

@@ -8,8 +8,9 @@
 //
 // Windows are assigned to lanes. The trailing lanes hold windows that fell due recently,
 // unread (fresh) or waiting for another reading (confirm). They are requested as one range
-// per dataset that covers every waiting window of up to ten zones, because a longer range
-// does not cost more of Cloudflare's budget, but another request does. Short buckets come
+// per dataset that covers every waiting window of some zones, because a longer range
+// does not cost more of Cloudflare's budget, but another request does. Which zones share
+// requests is chosen anew for each plan, by what they lack (crew.go). Short buckets come
 // first, since they show whether longer ones are complete. The repair lane holds the other
 // windows, in chunks with borders on the calendar, so that zones that lack the same hours
 // share requests. Within it, windows that Cloudflare will soon drop come first, then those

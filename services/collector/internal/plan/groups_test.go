@@ -13,7 +13,7 @@ func TestGroupsShareNoRequest(t *testing.T) {
 	http, now := dataset("http_5m", 5*time.Minute, 1), noon.Add(5*time.Minute)
 	var wants []plan.Want
 	for i := range 12 {
-		w := want(http, zone(i), now, time.Hour, 0)
+		w := want(http, zone(i), now, 24*time.Hour, 0, 100)
 		w.Group = i % 2
 		wants = append(wants, w)
 	}
@@ -21,6 +21,8 @@ func TestGroupsShareNoRequest(t *testing.T) {
 	check(t, p, `
 fresh zones=6 http_5m/rollup[-5,5)
 fresh zones=6 http_5m/rollup[-5,5)
+repair zones=6 http_5m/rollup[-505,-500)
+repair zones=6 http_5m/rollup[-505,-500)
 `)
 	group := map[string]int{}
 	for i, w := range wants {

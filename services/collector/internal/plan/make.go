@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -72,7 +73,9 @@ func Make(now bucket.Time, wants []Want, state State, c Ceilings) Plan {
 			p.Next = next
 		}
 	}
-	p.Requests = pack(pieces, c)
+	recent := slices.DeleteFunc(slices.Clone(pieces), func(p piece) bool { return !p.trailing() })
+	others := slices.DeleteFunc(pieces, func(p piece) bool { return p.trailing() })
+	p.Requests = slices.Concat(crews(wants, recent, c), pack(others, c))
 	return p
 }
 

@@ -22,44 +22,59 @@ import (
 // which use spare budget. Of more than a few hundred scopes a sample is simulated, and the
 // result is scaled.
 func Need(wants []Want, pause, span time.Duration, c Ceilings) float64 {
-	s := steady{of: map[series]*settling{}, pause: pause, c: c}
+	return Estimate(wants, pause, span, c, mostPlanned)
+}
+
+// Estimate is [Need] with a sample of at most so many zones and accounts: for comparisons of many
+// selections, of which each would take a second.
+func Estimate(wants []Want, pause, span time.Duration, c Ceilings, most int) (requests float64) {
+	for _, kind := range []bucket.ScopeKind{bucket.Zone, bucket.Account} { // which share no requests
+		some, part := sample(wants, kind, most)
+		n := 0
+		hour(some, pause, c, func(_ bucket.Time, _ *steady, p Plan) { n += len(p.Requests) })
+		requests += float64(n) / part
+	}
+	return requests * float64(span) / float64(time.Hour)
+}
+
+// hour simulates an ordinary hour, and calls pass for each plan.
+func hour(wants []Want, pause time.Duration, c Ceilings, pass func(now bucket.Time, s *steady, p Plan)) {
+	s := steady{of: map[series]*settling{}, pause: pause, c: c, wants: wants}
 	// Any noon will do: at midnight the day's datasets fall due.
 	now := bucket.TimeOf(time.Date(2026, 1, 7, 12, 0, 0, 0, time.UTC))
-	picked, part := sample(wants)
-	for _, w := range wants {
-		if w.Dataset.Size <= time.Hour && picked[w.Scope] {
-			s.wants = append(s.wants, w)
-		}
-	}
 	for i := range s.wants {
 		s.begin(&s.wants[i], now)
 	}
 	const settled = 15 * time.Minute // after which every hour is like the one before
-	s.run(now, now.Add(settled))
-	n := s.run(now.Add(settled), now.Add(settled+time.Hour))
-	return float64(n) * float64(span) / float64(time.Hour) / part
+	s.run(now, now.Add(settled), func(bucket.Time, *steady, Plan) {})
+	s.run(now.Add(settled), now.Add(settled+time.Hour), pass)
 }
 
 // mostPlanned is the maximum number of simulated scopes: ten times as many would take
 // seconds, and the loop waits for the result.
 const mostPlanned = 300
 
-// sample picks scopes evenly, and returns their share of all.
-func sample(wants []Want) (picked map[bucket.Scope]bool, part float64) {
+// sample is what is wanted of at most so many scopes of a kind, picked evenly, and their share of all.
+func sample(wants []Want, kind bucket.ScopeKind, most int) (some []Want, part float64) {
 	all := map[bucket.Scope]bool{}
 	for i := range wants {
-		all[wants[i].Scope] = true
-	}
-	if len(all) <= mostPlanned {
-		return all, 1
-	}
-	picked = map[bucket.Scope]bool{}
-	for i, sc := range slices.SortedFunc(maps.Keys(all), bucket.Scope.Compare) {
-		if i*mostPlanned/len(all) != (i+1)*mostPlanned/len(all) {
-			picked[sc] = true
+		if wants[i].Scope.Kind == kind {
+			all[wants[i].Scope] = true
 		}
 	}
-	return picked, float64(len(picked)) / float64(len(all))
+	n := min(len(all), most)
+	if n == 0 {
+		return nil, 1
+	}
+	for i, sc := range slices.SortedFunc(maps.Keys(all), bucket.Scope.Compare) {
+		all[sc] = i*n/len(all) != (i+1)*n/len(all)
+	}
+	for _, w := range wants {
+		if w.Dataset.Size <= time.Hour && all[w.Scope] {
+			some = append(some, w)
+		}
+	}
+	return some, float64(n) / float64(len(all))
 }
 
 type series struct {
@@ -122,15 +137,15 @@ func (s *steady) begin(w *Want, now bucket.Time) {
 	s.of[series{d.Dataset, w.Scope}] = &settling{w, rules}
 }
 
-// run simulates the loop until end, and counts the requests.
-func (s *steady) run(now, end bucket.Time) (requests int) {
+// run simulates the loop until end.
+func (s *steady) run(now, end bucket.Time, pass func(bucket.Time, *steady, Plan)) {
 	for now < end {
 		for i := range s.wants {
 			w := &s.wants[i]
 			w.Window.End = Due(now, w.Dataset.Size, w.Dataset.Delay)
 		}
 		p := Make(now, s.wants, s, s.c)
-		requests += len(p.Requests)
+		pass(now, s, p)
 		for _, r := range p.Requests {
 			s.respond(now, r)
 		}
@@ -143,7 +158,6 @@ func (s *steady) run(now, end bucket.Time) (requests int) {
 		}
 		now = max(next, now.Add(time.Second))
 	}
-	return requests
 }
 
 // respond applies the simulated response to a request.

@@ -8,13 +8,13 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// pack packs pieces into requests: first it groups scopes with the same range, then
-// selections with the same scopes.
+// pack packs pieces that are not of the trailing lanes, each of which is asked as it is: first it
+// groups scopes with the same range, then selections with the same scopes.
 func pack(pieces []piece, c Ceilings) []Request {
 	slices.SortStableFunc(pieces, func(a, b piece) int {
 		return cmp.Or(
-			cmp.Compare(min(a.lane, Confirm), min(b.lane, Confirm)), // fresh and confirm travel together
-			cmp.Compare(laneRank(a), laneRank(b)),
+			cmp.Compare(a.lane, b.lane),
+			cmp.Compare(a.rank, b.rank),
 			// Short buckets show how far the data of longer ones has come.
 			cmp.Compare(a.want.Dataset.Size, b.want.Dataset.Size),
 			cmp.Compare(a.want.Dataset.Dataset, b.want.Dataset.Dataset),
@@ -23,35 +23,41 @@ func pack(pieces []piece, c Ceilings) []Request {
 			a.want.Scope.Compare(b.want.Scope),
 		)
 	})
-	var requests []Request
+	t := tray{c: c, open: map[string][]int{}}
 	for len(pieces) > 0 {
 		n := 1
-		for n < len(pieces) && together(&pieces[0], &pieces[n], c, n) {
+		for n < min(len(pieces), c.Zones) && together(&pieces[0], &pieces[n]) {
 			n++
 		}
-		requests = add(requests, pieces[:n], c)
+		t.add(pieces[:n])
 		pieces = pieces[n:]
 	}
-	slices.SortStableFunc(requests, func(a, b Request) int { return cmp.Compare(min(a.Lane, Confirm), min(b.Lane, Confirm)) })
+	requests := t.requests
+	slices.SortStableFunc(requests, func(a, b Request) int { return cmp.Compare(a.Lane, b.Lane) })
 	return requests
 }
 
-func laneRank(p piece) int64 {
-	if !p.trailing() {
-		return p.rank
-	}
-	return 0
+// together reports whether one selection may be for both.
+func together(a, b *piece) bool {
+	return a.want.Group == b.want.Group && a.want.Scope.Kind == bucket.Zone && b.want.Scope.Kind == bucket.Zone &&
+		a.want.Dataset == b.want.Dataset && a.want.Variant.Same(b.want.Variant) && a.window == b.window
 }
 
-// together reports whether b may join the n pieces that a began.
-func together(a, b *piece, c Ceilings, n int) bool {
-	return n < c.Zones && a.want.Group == b.want.Group && a.want.Scope.Kind == bucket.Zone && b.want.Scope.Kind == bucket.Zone &&
-		a.want.Dataset == b.want.Dataset && a.want.Variant.Same(b.want.Variant) &&
-		a.trailing() == b.trailing() && (a.trailing() || a.window == b.window)
+// tray has the requests so far.
+type tray struct {
+	c        Ceilings
+	requests []Request
+	// open are the newest requests by their lane and scopes: a day of a thousand zones is ten
+	// thousand requests, too many to look at all of them for each selection.
+	open map[string][]int
 }
+
+// mostOpen is how many requests with the same scopes are looked at.
+const mostOpen = 64
 
 // add adds pieces with the same range to a request with their scopes, or to a new one.
-func add(requests []Request, pieces []piece, c Ceilings) []Request {
+func (t *tray) add(pieces []piece) {
+	c := t.c
 	lane, span, limit := pieces[0].lane, piece{}, c.Rows
 	scopes := make([]bucket.Scope, len(pieces))
 	for i, p := range pieces {
@@ -70,11 +76,16 @@ func add(requests []Request, pieces []piece, c Ceilings) []Request {
 	past := reach(w.Dataset.Size, false)
 	along := int((past + chunk - 1) / chunk) // selections that cover the windows after another
 	if most := max(1, c.Selections/(1+along)); len(pieces) > most {
-		return add(add(requests, pieces[:most], c), pieces[most:], c)
+		t.add(pieces[:most])
+		t.add(pieces[most:])
+		return
 	}
+	key := drawer(lane, scopes)
 	for rest := selections(span.window); len(rest) > 0; {
-		var r *Request
-		requests, r = find(requests, lane, scopes, rest[:min(len(rest), 1+along)], c)
+		r := t.find(key, rest[:min(len(rest), 1+along)])
+		if r == nil {
+			r = t.begin(key, Request{Lane: lane, Scopes: scopes})
+		}
 		here := rest
 		if rest = nil; r.lacks(here) > r.free(c) {
 			// The rest goes elsewhere; the witness of what is here does not. There is
@@ -88,7 +99,6 @@ func add(requests []Request, pieces []piece, c Ceilings) []Request {
 		}
 		r.Lane = min(r.Lane, lane)
 	}
-	return requests
 }
 
 // within reports whether o covers s.
@@ -119,16 +129,31 @@ func (r *Request) add(s Selection) {
 // free is how many more selections fit.
 func (r *Request) free(c Ceilings) int { return c.Selections/len(r.Scopes) - len(r.Selections) }
 
-// find returns a request with these scopes and room for the selections, or a new one.
-func find(requests []Request, lane Lane, scopes []bucket.Scope, s []Selection, c Ceilings) ([]Request, *Request) {
-	for i := range requests {
-		r := &requests[i]
-		if max(r.Lane, Confirm) == max(lane, Confirm) && slices.Equal(r.Scopes, scopes) && r.lacks(s) <= r.free(c) {
-			return requests, r
+// drawer is equal for requests that may hold the same: fresh and confirm travel together.
+func drawer(lane Lane, scopes []bucket.Scope) string {
+	b := []byte{byte(max(lane, Confirm)), byte(scopes[0].Kind)}
+	for _, sc := range scopes {
+		b = append(append(b, sc.ID...), 0)
+	}
+	return string(b)
+}
+
+// find returns a request of a drawer with room for the selections, or nil.
+func (t *tray) find(key string, s []Selection) *Request {
+	for _, i := range t.open[key] {
+		if r := &t.requests[i]; r.lacks(s) <= r.free(t.c) {
+			return r
 		}
 	}
-	requests = append(requests, Request{Lane: lane, Scopes: scopes})
-	return requests, &requests[len(requests)-1]
+	return nil
+}
+
+// begin adds a request.
+func (t *tray) begin(key string, r Request) *Request {
+	open := append(t.open[key], len(t.requests))
+	t.open[key] = open[max(0, len(open)-mostOpen):]
+	t.requests = append(t.requests, r)
+	return &t.requests[len(t.requests)-1]
 }
 
 func narrowest(pieces []piece, c Ceilings) time.Duration {

@@ -157,8 +157,18 @@ func fingerprint(wants []plan.Want, share int) uint64 {
 // and scopes that are not known yet. Zones and accounts are listed with another API, to which
 // the limit does not apply.
 func (r *reporter) need(u *user, wants []plan.Want) float64 {
+	return r.needOf(u, wants, plan.Need(wants, r.interval, span, plan.DefaultCeilings))
+}
+
+// estimate is need, of a few dozen scopes: a remedy is tried for each dataset, and the loop waits.
+func (r *reporter) estimate(u *user, wants []plan.Want) float64 {
+	const scopes = 30
+	return r.needOf(u, wants, plan.Estimate(wants, r.interval, span, plan.DefaultCeilings, scopes))
+}
+
+func (r *reporter) needOf(u *user, wants []plan.Want, steady float64) float64 {
 	settings := float64(r.settings.asks(scopesOf(wants))) * float64(span) / float64(entitleEvery)
-	return u.scale * (plan.Need(wants, r.interval, span, plan.DefaultCeilings) + settings)
+	return u.scale * (steady + settings)
 }
 
 func scopesOf(wants []plan.Want) tally {
@@ -183,14 +193,14 @@ func (r *reporter) short(u *user, wants []plan.Want, need float64, share, limit 
 		if !changed {
 			continue
 		}
-		if n := r.need(u, longer); n <= float64(share) {
+		if n := r.estimate(u, longer); n <= float64(share) {
 			remedies = append(remedies, fmt.Sprintf("CF_BUCKET_SECONDS=%.0f, which needs %.0f", size.Seconds(), math.Ceil(n)))
 			break
 		}
 	}
 	for _, id := range datasets(wants) {
 		rest := slices.DeleteFunc(slices.Clone(wants), func(w plan.Want) bool { return w.Dataset.Dataset == id })
-		if n := r.need(u, rest); n <= float64(share) {
+		if n := r.estimate(u, rest); n <= float64(share) {
 			remedies = append(remedies, fmt.Sprintf("leaving out %s, without which %.0f are needed", id, math.Ceil(n)))
 		}
 	}
