@@ -33,6 +33,9 @@ type Book struct {
 	// begin is the earliest start of a series, because another dataset with its families
 	// covers the time before.
 	begin map[ledger.Series]bucket.Time
+	// began is when a dataset, or another one with its families, was first collected; 0: it was
+	// not. Nil: not read.
+	began map[string]bucket.Time
 }
 
 // Records are the decoded records from which a book is built.
@@ -76,10 +79,11 @@ func ReadRecords(ctx context.Context, from Store) (*Records, error) {
 // ones are read of those alone.
 func (r *Records) Read(ctx context.Context, from Store, scopes []bucket.Scope, keep, since bucket.Time, datasets []catalogue.Dataset) (*Book, error) {
 	keep = max(keep, r.Retired)
-	datasets, err := withEarlier(ctx, from, datasets)
+	definitions, err := from.Datasets(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read dataset versions: %w", err)
 	}
+	datasets = withEarlier(definitions, datasets)
 	runs, err := from.Coverage(ctx, store.Filter{Scopes: scopes}, max(keep, since))
 	if err != nil {
 		return nil, fmt.Errorf("read coverage: %w", err)
@@ -93,6 +97,7 @@ func (r *Records) Read(ctx context.Context, from Store, scopes []bucket.Scope, k
 	}
 	b := New(runs, datasets)
 	b.Keep, b.Decided = keep, r.Decided
+	b.Define(definitions)
 	b.SetGaps(r.Gaps)
 	for _, u := range r.Unreadable {
 		b.Unreadable[ledger.Series{Dataset: u.Dataset, Scope: u.Scope}] = u.Spans
@@ -154,9 +159,6 @@ func (b *Book) AllGaps() (out []ledger.Gap) {
 	return out
 }
 
-// Begin returns the earliest start of a series, or 0.
-func (b *Book) Begin(of ledger.Series) bucket.Time { return b.begin[of] }
-
 // Others returns the windows that are stored of the families of a series under other ids.
 func (b *Book) Others(of ledger.Series) (out bucket.Spans) {
 	for _, other := range b.others[of.Dataset] {
@@ -169,9 +171,35 @@ func (b *Book) Others(of ledger.Series) (out bucket.Spans) {
 
 // Terms returns the bounds of claims that follow from the book.
 func (b *Book) Terms() roster.Terms {
-	return roster.Terms{Keep: b.Keep, Begin: func(dataset string, sc bucket.Scope) bucket.Time {
+	t := roster.Terms{Keep: b.Keep, Begin: func(dataset string, sc bucket.Scope) bucket.Time {
 		return b.begin[ledger.Series{Dataset: dataset, Scope: sc}]
 	}}
+	if b.began != nil {
+		t.Began = func(dataset string) bucket.Time { return b.began[dataset] }
+	}
+	return t
+}
+
+// Define notes the stored definitions of datasets, to which a leader may have added some.
+func (b *Book) Define(definitions []store.Entry) {
+	first := map[string]bucket.Time{} // by id
+	for i := range definitions {
+		e := &definitions[i]
+		at := bucket.TimeOf(e.CommittedAt)
+		if known, is := first[e.Key.Dataset]; !is || at < known {
+			first[e.Key.Dataset] = at
+		}
+	}
+	b.began = map[string]bucket.Time{}
+	for dataset, others := range b.others {
+		at := first[dataset]
+		for _, id := range others {
+			if other, is := first[id]; is && (at == 0 || other < at) {
+				at = other
+			}
+		}
+		b.began[dataset] = at
+	}
 }
 
 // Closed returns the windows of a scope's dataset that are not wanted: those that are

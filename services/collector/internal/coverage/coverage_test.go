@@ -32,7 +32,7 @@ func TestNoWindowIsCoveredAtTwoSizes(t *testing.T) {
 		{Dataset: "uniques_1h", Scope: zone, Window: hour},
 	}, c.Datasets)
 	for dataset, want := range map[string]bucket.Time{"http_1h": hour.End, "countries_30m": hour.End, "uniques_1h": 0, "content_types_1h": 0} {
-		if got := b.Begin(ledger.Series{Dataset: dataset, Scope: zone}); got != want {
+		if got := b.Terms().Begin(dataset, zone); got != want {
 			t.Errorf("%s begins at %s, want %s", dataset, got, want)
 		}
 	}

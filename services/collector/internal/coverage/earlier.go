@@ -1,12 +1,11 @@
 package coverage
 
 import (
-	"context"
-	"fmt"
 	"slices"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/unreadable"
 )
 
@@ -14,11 +13,7 @@ import (
 // collected any more and have fed one of the same families: those under a name that a
 // catalogue file had before. Definitions that cannot be read are passed over; the leader
 // reports them.
-func withEarlier(ctx context.Context, from Store, datasets []catalogue.Dataset) ([]catalogue.Dataset, error) {
-	entries, err := from.Datasets(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read dataset versions: %w", err)
-	}
+func withEarlier(entries []store.Entry, datasets []catalogue.Dataset) []catalogue.Dataset {
 	current := map[string]bool{}
 	feeds := map[string]int{} // by family, the dataset that feeds it now
 	for i := range datasets {
@@ -43,7 +38,7 @@ func withEarlier(ctx context.Context, from Store, datasets []catalogue.Dataset) 
 			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 // another returns the ids with that of a dataset, and leaves the list as it is.

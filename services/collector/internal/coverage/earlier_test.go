@@ -81,13 +81,13 @@ datasets:
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := b.Begin(of); got != before.End {
+		if got := b.Terms().Begin(of.Dataset, of.Scope); got != before.End {
 			t.Errorf("since %s: the renamed dataset begins at %s, want %s", since, got, before.End)
 		}
 		if others := b.Others(of); !slices.Equal(others, bucket.Spans{before}) {
 			t.Errorf("since %s: under other names are %v, want %v", since, others, before)
 		}
-		if got := b.Begin(ledger.Series{Dataset: "http_5m", Scope: zone}); got != 0 {
+		if got := b.Terms().Begin("http_5m", zone); got != 0 {
 			t.Errorf("since %s: http_5m begins at %s because of a dataset with other families", since, got)
 		}
 	}

@@ -207,7 +207,14 @@ func (s *state) defineDatasets(ctx context.Context, from definitionReader, regis
 	if len(batch.Entries) == 0 {
 		return nil
 	}
-	return s.writer.commit(ctx, batch)
+	if err := s.writer.commit(ctx, batch); err != nil {
+		return err
+	}
+	if entries, err = from.Datasets(ctx); err != nil {
+		return fmt.Errorf("read dataset versions: %w", err)
+	}
+	s.books.coverage.Define(entries)
+	return nil
 }
 
 // oldest is the start of the oldest stored bucket, which replaces a damaged record of what

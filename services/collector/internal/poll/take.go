@@ -331,7 +331,7 @@ func (j *judge) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[buck
 func (b *books) open(d *catalogue.Dataset, sc bucket.Scope, readAt bucket.Time) bucket.Spans {
 	who := b.roster[sc]
 	w := bucket.Window{
-		Start: max(who.Start.Floor(d.Size), b.coverage.Begin(ledger.Series{Dataset: d.Dataset, Scope: sc})),
+		Start: who.Begin(readAt, d, b.coverage.Terms()),
 		End:   plan.Due(readAt, d.Size, d.Delay),
 	}
 	if who.End != 0 {

@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -43,6 +44,16 @@ type Terms struct {
 	// Begin returns the earliest start of a dataset of a scope, because another bucket
 	// size covers the time before; 0: no such bound. May be nil.
 	Begin func(dataset string, s bucket.Scope) bucket.Time
+	// Began returns when a dataset, or another one with its families, was first collected; 0:
+	// it is about to be. Nil: all were before the scopes were first seen.
+	Began func(dataset string) bucket.Time
+}
+
+func (t Terms) began(now bucket.Time, d *catalogue.Dataset) bucket.Time {
+	if t.Began == nil {
+		return 0
+	}
+	return cmp.Or(t.Began(d.Dataset), now)
 }
 
 // Keep returns the time from which windows are wanted under a store's retention: a
@@ -82,16 +93,25 @@ func (r Roster) Claims(now bucket.Time, datasets []catalogue.Dataset, terms Term
 	return out
 }
 
+// Begin returns the start of the first window of a dataset that is wanted of the scope. A dataset
+// that is collected later than others gets as much history as the scope got.
+func (s *Scope) Begin(now bucket.Time, d *catalogue.Dataset, terms Terms) bucket.Time {
+	history := max(0, s.FirstSeen.Sub(s.Start))
+	start := max(s.Start, terms.began(now, d).Add(-history)).Floor(d.Size)
+	start = max(start, terms.Keep.Ceil(d.Size))
+	if terms.Begin != nil {
+		start = max(start, terms.Begin(d.Dataset, s.Scope))
+	}
+	return start
+}
+
 func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim {
 	c := Claim{Dataset: d, Scope: s}
 	due := plan.Due(now, d.Size, d.Delay)
 	if s.End != 0 {
 		due = min(due, s.End.Floor(d.Size))
 	}
-	start := max(s.Start.Floor(d.Size), terms.Keep.Ceil(d.Size))
-	if terms.Begin != nil {
-		start = max(start, terms.Begin(d.Dataset, s.Scope))
-	}
+	start := s.Begin(now, d, terms)
 	c.Wanted = start
 	c.Window = bucket.Window{Start: start, End: max(start, due)}
 	if !s.Listed() {
@@ -109,9 +129,9 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 	// oldest window.
 	oldest := func(at bucket.Time, keeps time.Duration) bucket.Time { return at.Add(-keeps).Ceil(d.Size).Add(d.Size) }
 	if c.Keeps = s.reach(d, c.Variant.Name); c.Keeps > 0 {
-		// Windows that Cloudflare had dropped before the zone was first seen are
-		// not losses.
-		c.Wanted = max(c.Wanted, oldest(s.FirstSeen, c.Keeps))
+		// Windows that Cloudflare had dropped before the zone was first seen, or the
+		// dataset first collected, are not losses.
+		c.Wanted = max(c.Wanted, oldest(max(s.FirstSeen, terms.began(now, d)), c.Keeps))
 		c.Window.Start = max(c.Window.Start, oldest(now, c.Keeps))
 		c.Window.End = max(c.Window.Start, c.Window.End)
 	}

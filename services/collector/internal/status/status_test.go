@@ -41,7 +41,20 @@ type shelf struct {
 	read    map[string]bucket.Time // since when coverage of a dataset was read
 }
 
-func (s *shelf) Datasets(context.Context) ([]store.Entry, error) { return nil, nil }
+// Datasets are the definitions of what is stored, as of long ago.
+func (s *shelf) Datasets(context.Context) (out []store.Entry, err error) {
+	for _, id := range append([]string{http5}, ids(s.runs)...) {
+		out = append(out, store.Entry{CommittedAt: noon.Add(-90 * 24 * time.Hour).Std(), NewEntry: store.NewEntry{Kind: bucket.KindDatasetVersion, Key: bucket.Key{Dataset: id}}})
+	}
+	return out, nil
+}
+
+func ids(runs []store.Run) (out []string) {
+	for _, r := range runs {
+		out = append(out, r.Dataset)
+	}
+	return out
+}
 
 func (s *shelf) Head(context.Context) (store.Head, error) { return s.head, nil }
 
