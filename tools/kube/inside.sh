@@ -62,20 +62,19 @@ until_ok kubectl get --raw /readyz
 say "API ready"
 start controllers kube-controller-manager --kubeconfig controllers.kubeconfig --leader-elect=false --use-service-account-credentials \
   --root-ca-file pki/apiserver.crt --service-account-private-key-file pki/sa.key --bind-address 127.0.0.1
-if [ "$NODE" = 1 ]; then
-  start scheduler kube-scheduler --kubeconfig scheduler.kubeconfig --leader-elect=false --bind-address 127.0.0.1
-  start proxy kube-proxy --kubeconfig proxy.kubeconfig --proxy-mode nftables --cluster-cidr 10.88.0.0/16 --hostname-override lab \
-    --conntrack-max-per-core 0 --conntrack-tcp-timeout-established 0s --conntrack-tcp-timeout-close-wait 0s
+start scheduler kube-scheduler --kubeconfig scheduler.kubeconfig --leader-elect=false --bind-address 127.0.0.1
+start proxy kube-proxy --kubeconfig proxy.kubeconfig --proxy-mode nftables --cluster-cidr 10.88.0.0/16 --hostname-override lab \
+  --conntrack-max-per-core 0 --conntrack-tcp-timeout-established 0s --conntrack-tcp-timeout-close-wait 0s
 
-  for d in cpu cpuacct cpuset memory devices freezer blkio pids systemd; do mkdir -p /sys/fs/cgroup/$d$cg; done
-  for f in cpus mems; do cat /sys/fs/cgroup/cpuset/cpuset.$f > /sys/fs/cgroup/cpuset$cg/cpuset.$f; done
-  mkdir -p cni && cat > cni/10-lab.conflist <<'END'
+for d in cpu cpuacct cpuset memory devices freezer blkio pids systemd; do mkdir -p /sys/fs/cgroup/$d$cg; done
+for f in cpus mems; do cat /sys/fs/cgroup/cpuset/cpuset.$f > /sys/fs/cgroup/cpuset$cg/cpuset.$f; done
+mkdir -p cni && cat > cni/10-lab.conflist <<'END'
 {"cniVersion": "1.0.0", "name": "lab", "plugins": [
   {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
    "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
 END
-  cat > containerd.toml <<END
+cat > containerd.toml <<END
 version = 3
 root = "$LAB/containerd/root"
 state = "$LAB/containerd/state"
@@ -94,7 +93,7 @@ SystemdCgroup = false
 bin_dirs = ["/usr/lib/cni"]
 conf_dir = "$LAB/cni"
 END
-  cat > kubelet.yaml <<END
+cat > kubelet.yaml <<END
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
@@ -111,32 +110,31 @@ failCgroupV1: false
 failSwapOn: false
 resolvConf: $LAB/resolv.conf
 END
-  : > resolv.conf
-  kubectl create clusterrole dns --verb=list,watch --resource=services,namespaces,endpointslices.discovery.k8s.io >/dev/null
-  kubectl create clusterrolebinding dns --clusterrole=dns --user=system:dns >/dev/null
-  echo "cluster.local {
-    bind $ip
-    errors
-    kubernetes {
-      kubeconfig $LAB/dns.kubeconfig lab
-      ttl 1
-    }
+: > resolv.conf
+kubectl create clusterrole dns --verb=list,watch --resource=services,namespaces,endpointslices.discovery.k8s.io >/dev/null
+kubectl create clusterrolebinding dns --clusterrole=dns --user=system:dns >/dev/null
+echo "cluster.local {
+  bind $ip
+  errors
+  kubernetes {
+    kubeconfig $LAB/dns.kubeconfig lab
+    ttl 1
   }
-  . {
-    bind $ip
-    template ANY ANY {
-      rcode NXDOMAIN
-    }
-  }" > Corefile
-  start dns coredns -conf Corefile
-  start containerd containerd --config containerd.toml
-  until_ok ctr -a "$LAB/containerd.sock" version
-  for tar in images/*.tar; do test ! -e "$tar" || ctr -a "$LAB/containerd.sock" -n k8s.io images import "$tar"; done
-  start kubelet kubelet --config kubelet.yaml --kubeconfig node.kubeconfig --root-dir "$LAB/kubelet" --cert-dir "$LAB/pki/kubelet" \
-    --hostname-override lab --node-ip $ip
-  until_ok kubectl wait --for=condition=Ready node/lab --timeout=5s
-  say "node ready"
-fi
+}
+. {
+  bind $ip
+  template ANY ANY {
+    rcode NXDOMAIN
+  }
+}" > Corefile
+start dns coredns -conf Corefile
+start containerd containerd --config containerd.toml
+until_ok ctr -a "$LAB/containerd.sock" version
+for tar in images/*.tar; do test ! -e "$tar" || ctr -a "$LAB/containerd.sock" -n k8s.io images import "$tar"; done
+start kubelet kubelet --config kubelet.yaml --kubeconfig node.kubeconfig --root-dir "$LAB/kubelet" --cert-dir "$LAB/pki/kubelet" \
+  --hostname-override lab --node-ip $ip
+until_ok kubectl wait --for=condition=Ready node/lab --timeout=5s
+say "node ready"
 until_ok kubectl get serviceaccount default
 say ready | tee ready
 while :; do sleep 3600 & wait $!; done

@@ -2,7 +2,9 @@ package kube
 
 import (
 	"fmt"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -76,7 +78,7 @@ func TestStandalone(t *testing.T) {
 	w.helm("upgrade", "weir", chart, "--values", values, "--wait", "--timeout", "2m")
 
 	w.step("Prometheus with the printed scrape jobs")
-	p := w.startPrometheus()
+	p := w.startPrometheus(1)
 	w.holdsTruth(p, w.seen.Add(-20*time.Minute), time.Now().Add(-4*time.Minute))
 
 	w.step("the doctor, as the notes have it")
@@ -118,16 +120,21 @@ func TestStandalone(t *testing.T) {
 	}
 }
 
-// noted runs the command of the notes that tells why a collector is not ready.
+// noted runs the commands of the notes that tell why a collector is not ready.
 func (n *namespace) noted(text string) {
 	n.t.Helper()
-	command := regexp.MustCompile(`(?m)^ +kubectl (.*/proxy/-/ready)$`).FindStringSubmatch(n.helm("get", "notes", "weir"))
+	notes := n.helm("get", "notes", "weir")
+	command := regexp.MustCompile(`(?m)^ +kubectl (.* port-forward .*) &\n +curl -s (http\S+/-/ready)$`).FindStringSubmatch(notes)
 	if command == nil {
-		n.t.Fatal("the notes have no command that asks for readiness")
+		n.t.Fatalf("the notes have no commands that ask for readiness:\n%s", notes)
 	}
-	if out, _ := n.try("kubectl", strings.Fields(command[1])...); !strings.Contains(out, text) {
-		n.t.Errorf("kubectl %s does not say %q: %s", command[1], text, out)
+	forward := exec.Command("kubectl", strings.Fields(command[1])...)
+	if err := forward.Start(); err != nil {
+		n.t.Fatal(err)
 	}
+	n.says(command[2], http.StatusServiceUnavailable, text)
+	_ = forward.Process.Kill() // it has done its work
+	_ = forward.Wait()
 }
 
 // doctorInPod runs the doctor as the notes say.

@@ -96,13 +96,15 @@ func (w *world) image() string {
 }
 
 // startPrometheus starts a Prometheus with the scrape jobs that the install notes of the
-// release have.
-func (w *world) startPrometheus() *promtest.Server {
+// release with so many collectors have.
+func (w *world) startPrometheus(collectors int) *promtest.Server {
 	w.t.Helper()
 	jobs, err := printedJobs(w.helm("get", "notes", "weir"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	// It scrapes itself, as the configuration does that it comes with.
+	jobs = strings.TrimRight(jobs, "\n") + "\n  - job_name: prometheus\n    static_configs: [{targets: ['127.0.0.1:9090']}]\n"
 	w.k("create", "configmap", "prometheus", "--from-literal=prometheus.yml="+jobs)
 	w.k("scale", "deployment/prometheus", "--replicas=1")
 	w.k("rollout", "status", "deployment/prometheus", "--timeout=2m")
@@ -114,8 +116,9 @@ func (w *world) startPrometheus() *promtest.Server {
 				return fmt.Errorf("%s is %s: %s", target.ScrapeURL, target.Health, target.LastError)
 			}
 		}
-		if len(targets) != 2 {
-			return fmt.Errorf("Prometheus has %d targets, want those of replay and counters", len(targets))
+		// Replay, counters, the exposers' Service, each collector, itself.
+		if want := 4 + collectors; len(targets) != want {
+			return fmt.Errorf("Prometheus has %d targets, want %d", len(targets), want)
 		}
 		return nil
 	})
@@ -143,7 +146,7 @@ func printedJobs(notes string) (string, error) {
 // postgres is a database at the node's address, with its URL for pods.
 func (w *world) postgres() (server *pgtest.Server, url string) {
 	w.t.Helper()
-	server = pgtest.Start(w.t, "listen_addresses=127.0.0.1,"+nodeIP)
+	server = pgtest.Start(w.t, "listen_addresses=127.0.0.1,"+nodeIP, "fsync=on", "full_page_writes=on")
 	server.Authenticate("host all all 127.0.0.1/32 trust", "host all all 10.0.0.0/8 scram-sha-256")
 	dsn := server.DSN()
 	pgtest.Exec(w.t, dsn, "CREATE ROLE weir LOGIN PASSWORD 'wide-open'")
