@@ -13,7 +13,7 @@ import (
 const ha = common + `
 mode: ha
 store: {postgres: {urlSecret: {name: postgres}}}
-exposer: {replicas: 3, settings: {CF_METRICS_REPLAY_HOURS: 2}}
+exposer: {replicas: 3, settings: {CF_METRICS_REPLAY_HOURS: 1}}
 prometheus: {outOfOrderTimeWindow: 8h}
 monitoring: {replay: {interval: 5s, scrapeTimeout: 5s}, counters: {interval: 10s}}
 doctor:

@@ -16,7 +16,7 @@ import (
 )
 
 const standalone = common + `
-exposer: {settings: {CF_METRICS_REPLAY_HOURS: 2}}
+exposer: {settings: {CF_METRICS_REPLAY_HOURS: 1}}
 store: {sqlite: {size: 1Gi}}
 prometheus: {outOfOrderTimeWindow: 8h}
 monitoring: {replay: {interval: 5s, scrapeTimeout: 5s}, counters: {interval: 10s}}
