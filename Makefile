@@ -86,7 +86,6 @@ cluster: ## the chart and its doctor in the cluster of the current kubectl conte
 
 .PHONY: e2e-kube
 e2e-kube: ## the chart in a cluster that it builds and starts: faults, upgrades, what Prometheus holds; Linux, root; RUN=regexp picks, KEEP=1 leaves the cluster
-	go run ./internal/promtest/build
 	tools/postgres.sh
 	RUN='$(RUN)' KEEP='$(KEEP)' tools/kube/e2e.sh
 

@@ -13,6 +13,10 @@ if [[ $(uname -s) != Linux || $(id -u) != 0 ]]; then
   echo "the cluster of the test needs Linux and root: it runs in namespaces of its own" >&2
   exit 1
 fi
+if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
+  echo "tools/kube/inside.sh makes the groups of cgroup v1 only, and this machine has v2; use make cluster with another cluster" >&2
+  exit 1
+fi
 missing() {
   command -v runc >/dev/null || echo runc
   command -v nft >/dev/null || echo nftables
