@@ -109,7 +109,9 @@ func (w *world) startPrometheus(collectors int) *promtest.Server {
 	w.k("create", "configmap", "prometheus", "--from-literal=prometheus.yml="+jobs)
 	w.k("scale", "deployment/prometheus", "--replicas=1")
 	w.k("rollout", "status", "deployment/prometheus", "--timeout=2m")
-	p := promtest.At(w.t, strings.TrimPrefix(w.service("prometheus", 9090), "http://"))
+	url := w.service("prometheus", 9090)
+	w.says(url+"/-/ready", 200, "") // a Service follows its pods by up to a second
+	p := promtest.At(w.t, strings.TrimPrefix(url, "http://"))
 	testkit.Eventually(w.t, func() error {
 		targets := p.Targets()
 		for _, target := range targets {
