@@ -123,8 +123,9 @@ one of them alone.
 ## Left to make e2e-kube
 
 ` + "`make e2e-kube`" + ` builds a Kubernetes of one node, starts it in namespaces of its own, and runs these tests in it
-(` + "`tools/kube`" + `). It needs Linux with cgroup v1 and root; the first build takes about a quarter of an hour of a processor. Elsewhere
-they are skipped, also by ` + "`make test-all`" + `. Run it before a release and after a change of the chart.
+(` + "`tools/kube`" + `). It needs Linux with cgroup v1 and root; the first build takes about a quarter of an hour of a processor, the
+tests about 40 minutes; ` + "`RUN=TestHA`" + ` picks one. Elsewhere they are skipped, also by ` + "`make test-all`" + `. Run it before a
+release and after a change of the chart.
 
 | test | what it shows |
 | --- | --- |
