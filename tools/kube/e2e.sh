@@ -66,6 +66,6 @@ else
 fi
 step "the tests"
 crds=$(GOWORK=off go mod download -json -modfile=tools/kubeschema.mod "$(awk '$1 ~ /prometheus-operator$/ {print $1 "@" $2}' tools/kubeschema.mod)" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
-cd services/standalone/kube
-../../../tools/kube/in.sh env WEIR_KUBE="$LAB" WEIR_KUBE_PREVIOUS="$before/chart" WEIR_KUBE_CRDS="$crds/jsonnet/prometheus-operator" \
-  "$LAB/kube.test" -test.v -test.timeout 90m -test.failfast -test.run "${RUN:-.}"
+# Tests run in the folder of their package.
+(cd services/standalone/kube && ../../../tools/kube/in.sh env WEIR_KUBE="$LAB" WEIR_KUBE_PREVIOUS="$before/chart" WEIR_KUBE_CRDS="$crds/jsonnet/prometheus-operator" \
+  "$LAB/kube.test" -test.v -test.timeout 90m -test.failfast -test.run "${RUN:-.}")
