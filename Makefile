@@ -89,6 +89,11 @@ e2e: test-tools ## the whole system: binaries, Postgres, Prometheus; faults incl
 cluster: ## the chart and its doctor in the cluster of the current kubectl context, in a namespace of its own; tools/cluster/run.sh has the settings
 	tools/cluster/run.sh
 
+.PHONY: e2e-kube
+e2e-kube: ## the chart in a cluster that it builds and starts: faults, upgrades, what Prometheus holds; Linux, root; RUN=regexp picks, KEEP=1 leaves the cluster
+	tools/postgres.sh
+	RUN='$(RUN)' KEEP='$(KEEP)' tools/kube/e2e.sh
+
 .PHONY: chaos
 chaos: ## the fault campaign: the whole system in virtual time; SEED=first seed, RUNS=number of seeds, two at a time
 	TEST_ALL=1 go test ./services/standalone/chaos -count=1 -run '^TestChaos$$' -timeout 0 -parallel 2 -v \

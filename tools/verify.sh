@@ -10,3 +10,4 @@ for file in tools/*.mod; do
 done
 (cd tools/supply && GOWORK=off go mod verify)
 (cd tools/otelcol && GOWORK=off go mod verify)
+(cd tools/kubeall && GOWORK=off go mod verify)

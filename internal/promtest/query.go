@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -26,6 +27,11 @@ type Sample struct {
 type Series struct {
 	Labels  map[string]string
 	Samples []Sample
+}
+
+// At is a Prometheus that somebody else runs, by its host:port, for the methods that ask it.
+func At(t testing.TB, addr string) *Server {
+	return &Server{t: t, name: "Prometheus", addr: addr, client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}}
 }
 
 // Name returns the series in the text format, name{label="value"}, labels in

@@ -17,28 +17,38 @@ import (
 func (tr *tree) leftOut(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	for dir, files := range tr.sources {
-		for _, file := range files {
-			if !strings.HasSuffix(file.path, "_test.go") || !strings.Contains(file.text, "testkit.") {
-				continue
-			}
-			parsed, err := parser.ParseFile(token.NewFileSet(), file.path, file.text, parser.ParseComments)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, d := range parsed.Decls {
-				f, ok := d.(*ast.FuncDecl)
-				if !ok || !strings.HasPrefix(f.Name.Name, "Test") {
-					continue
-				}
-				for _, part := range parts(f.Body, "") {
-					out[dir+": "+f.Name.Name+part] = sentence(f.Doc.Text())
-				}
+	for dir := range tr.sources {
+		for _, f := range tr.tests(t, dir) {
+			for _, part := range parts(f.Body, "") {
+				out[dir+": "+f.Name.Name+part] = sentence(f.Doc.Text())
 			}
 		}
 	}
 	return out
 }
+
+// tests are the tests of a folder, in the order of files.
+func (tr *tree) tests(t *testing.T, dir string) (tests []*ast.FuncDecl) {
+	t.Helper()
+	for _, file := range tr.sources[dir] {
+		if !strings.HasSuffix(file.path, "_test.go") || !strings.Contains(file.text, "func Test") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file.path, file.text, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && strings.HasPrefix(f.Name.Name, "Test") {
+				tests = append(tests, f)
+			}
+		}
+	}
+	return tests
+}
+
+// inCluster is the folder of the tests that run in the cluster of make e2e-kube alone.
+const inCluster = "services/standalone/kube"
 
 // sentence is the first of a comment.
 func sentence(comment string) string {
@@ -108,6 +118,24 @@ one of them alone.
 			t.Errorf("%s is left to make test-all; its comment must say what it shows", name)
 		}
 		fmt.Fprintf(&b, "| `%s` | %s |\n", name, strings.ReplaceAll(about, "|", `\|`))
+	}
+	b.WriteString(`
+## Left to make e2e-kube
+
+` + "`make e2e-kube`" + ` builds a Kubernetes of one node, starts it in namespaces of its own, and runs these tests in it
+(` + "`tools/kube`" + `). It needs Linux with cgroup v1 and root; the first build takes about a quarter of an hour of a processor, the
+tests about 40 minutes; ` + "`RUN=TestHA`" + ` picks one. Elsewhere they are skipped, also by ` + "`make test-all`" + `. Run it before a
+release and after a change of the chart.
+
+| test | what it shows |
+| --- | --- |
+`)
+	tests := tr.tests(t, inCluster)
+	if len(tests) == 0 {
+		t.Errorf("%s has no tests", inCluster)
+	}
+	for _, f := range tests {
+		fmt.Fprintf(&b, "| `%s: %s` | %s |\n", inCluster, f.Name.Name, sentence(f.Doc.Text()))
 	}
 	golden(t, "test-all.md", b.String())
 }

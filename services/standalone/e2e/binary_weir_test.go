@@ -299,7 +299,7 @@ func TestBinarySimulatorIsAsItsFlagsSay(t *testing.T) {
 func TestBinaryPrints(t *testing.T) {
 	t.Parallel()
 	extra := filepath.Join(t.TempDir(), "none.yaml")
-	testkit.WriteFile(t, extra, nil)
+	testkit.WriteFile(t, extra, []byte("datasets: []\n"))
 	for _, test := range []struct {
 		program  string
 		settings []string

@@ -31,12 +31,26 @@ func (f Family) Size() time.Duration { return Size(f.Dataset) }
 // Size is how long a window of a dataset is.
 func Size(dataset string) time.Duration {
 	switch dataset {
+	case "http_1m":
+		return time.Minute
 	case "uniques_1d":
 		return 24 * time.Hour
 	case "uniques_1h", "browsers_1h", "countries_1h", "content_types_1h":
 		return time.Hour
 	}
 	return 5 * time.Minute
+}
+
+// Minutes are [Families] where CF_BUCKET_SECONDS is 60.
+func Minutes() map[string]Family {
+	families := maps.Clone(Families)
+	for name, f := range families {
+		if f.Dataset == "http_5m" {
+			f.Dataset = "http_1m"
+			families[name] = f
+		}
+	}
+	return families
 }
 
 // Families is everything that the catalogue's datasets expose of zones, by name.

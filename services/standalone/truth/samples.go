@@ -58,17 +58,22 @@ type Samples struct {
 	Must map[Point]bool
 }
 
-// Expected are the samples of all windows of default datasets that end at or
-// before until. Nothing is expected of a zone without traffic: no zero of it is
+// Expected is [ExpectedOf] of [Families].
+func Expected(sim *cfsim.Server, zones []Zone, until time.Time) (Samples, error) {
+	return ExpectedOf(Families, sim, zones, until)
+}
+
+// ExpectedOf are the samples of all windows of families in default datasets that end
+// at or before until. Nothing is expected of a zone without traffic: no zero of it is
 // believed in a test's time. A breakdown's label values beyond the catalogue's
 // limit of 20 do not occur in the simulator, which is checked.
-func Expected(sim *cfsim.Server, zones []Zone, until time.Time) (Samples, error) {
+func ExpectedOf(families map[string]Family, sim *cfsim.Server, zones []Zone, until time.Time) (Samples, error) {
 	out := Samples{May: map[Point]float64{}, Must: map[Point]bool{}}
 	for _, z := range zones {
 		if z.Traffic.RequestsPerMinute == 0 {
 			continue
 		}
-		for name, f := range Families {
+		for name, f := range families {
 			if f.OnRequest || f.Rollup && z.Plan == cfsim.Free {
 				continue
 			}

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# make e2e-kube: the chart in a real cluster. Builds the cluster's programs and the images,
+# starts the cluster, runs services/standalone/kube in it, and removes everything.
+#
+#   RUN=REGEXP  the tests to run
+#   KEEP=1      leaves the cluster up: tools/kube/in.sh kubectl get pods -A, then
+#               tools/kube/down.sh. A next run uses it again, with new images
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source tools/kube/common.sh
+step() { echo "== $(date -u +%T) $*"; }
+
+step "programs of the cluster"
+tools/kube/build.sh
+
+step "images of this tree, and of the chart before"
+work=$(mktemp -d)
+finish() {
+  local code=$?
+  rm -rf "$work"
+  if [[ -n ${KEEP:-} ]]; then
+    step "the cluster stays up; tools/kube/down.sh ends it"
+  else
+    tools/kube/down.sh
+  fi
+  exit $code
+}
+trap finish EXIT
+if [[ -z ${KEEP:-} || ! -e $LAB/ready ]]; then tools/kube/down.sh; fi
+mkdir -p "$LAB/images" "$work/bin/data" "$work/neighbours"
+export CGO_ENABLED=0
+programs=(./services/collector/cmd/collector ./services/exposer/cmd/exposer ./services/standalone/cmd/weir)
+go build -trimpath -ldflags '-s -w -X github.com/weir-metrics/weir/internal/cli.version=v0.0.0-e2e' -o "$work/bin/" "${programs[@]}"
+# The same pin as that of the binaries' upgrade test.
+previous=$(grep -v '^#' services/standalone/e2e/testdata/previous-build)
+before=$kube_cache/previous-${previous:0:12}
+if [[ ! -e $before/bin/weir ]]; then
+  rm -rf "$before"
+  mkdir -p "$before/tree" "$before/bin.next"
+  git archive "$previous" | tar -x -C "$before/tree"
+  # Without a repository to take a version from.
+  (cd "$before/tree" && GOFLAGS=-buildvcs=false go build -trimpath -ldflags '-s -w' -o "$before/bin.next/" "${programs[@]}")
+  mkdir "$before/bin.next/data"
+  mv "$before/tree/deploy/helm/weir" "$before/chart"
+  rm -rf "$before/tree"
+  mv "$before/bin.next" "$before/bin"
+fi
+image() { go run ./tools/kube/mkimage -f "$1" -target "$2" -name "$3" -o "$LAB/images/${3//[:\/]/-}.tar" "$4"; }
+tag=$(sed -n 's/^appVersion: *//p' deploy/helm/weir/Chart.yaml)
+for name in collector exposer weir; do
+  image deploy/Dockerfile $name "docker.io/weir/$name:$tag" "$work/bin"
+  image deploy/Dockerfile $name "docker.io/weir/$name:previous" "$before/bin"
+done
+go build -trimpath -ldflags '-s -w' -o "$work/neighbours/" ./tools/kube/pause
+cp "$(go run ./internal/promtest/build | grep -o '/[^ ]*/prometheus-[^ ]*' | tail -1)" "$work/neighbours/prometheus"
+for name in pause prometheus; do image tools/kube/neighbours.Dockerfile $name "docker.io/local/$name:1" "$work/neighbours"; done
+
+step "the test's program"
+CGO_ENABLED=1 go test -c -o "$LAB/kube.test" ./services/standalone/kube
+
+if [[ -e $LAB/ready ]]; then
+  for tar in "$LAB"/images/*.tar; do tools/kube/in.sh ctr -a "$LAB/containerd.sock" -n k8s.io images import "$tar" >/dev/null; done
+else
+  step "the cluster"
+  tools/kube/up.sh
+fi
+step "the tests"
+crds=$(GOWORK=off go mod download -json -modfile=tools/kubeschema.mod "$(awk '$1 ~ /prometheus-operator$/ {print $1 "@" $2}' tools/kubeschema.mod)" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+# Tests run in the folder of their package.
+(cd services/standalone/kube && ../../../tools/kube/in.sh env WEIR_KUBE="$LAB" WEIR_KUBE_PREVIOUS="$before/chart" WEIR_KUBE_CRDS="$crds/jsonnet/prometheus-operator" \
+  "$LAB/kube.test" -test.v -test.timeout 90m -test.failfast -test.run "${RUN:-.}")
