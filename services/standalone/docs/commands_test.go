@@ -169,7 +169,7 @@ func TestEveryCommandIsVerified(t *testing.T) {
 				}
 			}
 		}
-		for _, m := range regexp.MustCompile("(?m)`make ([a-z-]+)").FindAllStringSubmatch(p.text, -1) {
+		for _, m := range regexp.MustCompile("(?m)`make ([a-z0-9-]+)").FindAllStringSubmatch(p.text, -1) {
 			if !strings.Contains(targets, "\n"+m[1]+":") {
 				t.Errorf("%s names make %s, which the Makefile does not have", p.path, m[1])
 			}
