@@ -151,9 +151,18 @@ func (b *Book) Begin(of ledger.Series) bucket.Time { return b.begin[of] }
 
 // Terms returns the bounds of claims that follow from the book.
 func (b *Book) Terms() roster.Terms {
-	return roster.Terms{Keep: b.Keep, Begin: func(dataset string, sc bucket.Scope) bucket.Time {
-		return b.begin[ledger.Series{Dataset: dataset, Scope: sc}]
-	}}
+	return roster.Terms{
+		Keep: b.Keep,
+		Begin: func(dataset string, sc bucket.Scope) bucket.Time {
+			return b.begin[ledger.Series{Dataset: dataset, Scope: sc}]
+		},
+		First: func(dataset string, sc bucket.Scope) bucket.Time {
+			if final := b.Final[ledger.Series{Dataset: dataset, Scope: sc}]; len(final) > 0 {
+				return final[0].Start
+			}
+			return 0
+		},
+	}
 }
 
 // Closed returns the windows of a scope's dataset that are not wanted: those that are

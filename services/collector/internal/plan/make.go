@@ -110,6 +110,11 @@ func (w *Want) pieces(out []piece, now bucket.Time, state State, c Ceilings) ([]
 				continue
 			}
 			window := bucket.Window{Start: start, End: start.Add(size)}
+			if w.Dataset.State { // its only window
+				recent.lane = Fresh
+				recent.extend(window)
+				continue
+			}
 			old, read := now.Sub(window.End)-delay > trailing, state.Read(id, w.Scope, start)
 			if read || now.Sub(window.End) < settle.SuspectAge {
 				window.End = min(window.End.Add(reach(size, read)), now.Ceil(size))

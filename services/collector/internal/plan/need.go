@@ -128,10 +128,13 @@ func (s *steady) run(now, end bucket.Time) (requests int) {
 		for i := range s.wants {
 			w := &s.wants[i]
 			w.Window.End = Due(now, w.Dataset.Size, w.Dataset.Delay)
+			if w.Dataset.State {
+				w.Window.Start = w.Window.End.Add(-w.Dataset.Size)
+			}
 		}
 		p := Make(now, s.wants, s, s.c)
-		requests += len(p.Requests)
 		for _, r := range p.Requests {
+			requests += r.Cost()
 			s.respond(now, r)
 		}
 		next := now.Add(s.pause)
@@ -167,6 +170,10 @@ func (s *steady) respond(now bucket.Time, r Request) {
 }
 
 func (w *settling) take(now bucket.Time, starts []bucket.Time) {
+	if w.Dataset.State {
+		w.Have = w.Have.Add(w.Window)
+		return
+	}
 	readings := make([]settle.Reading, len(starts))
 	for i, start := range starts {
 		readings[i] = w.reading(now, start)

@@ -45,13 +45,19 @@ func laneRank(p piece) int64 {
 
 // together reports whether b may join the n pieces that a began.
 func together(a, b *piece, c Ceilings, n int) bool {
-	return n < c.Zones && a.want.Group == b.want.Group && a.want.Scope.Kind == bucket.Zone && b.want.Scope.Kind == bucket.Zone &&
+	return n < c.Zones && !a.want.Dataset.State && a.want.Group == b.want.Group && a.want.Scope.Kind == bucket.Zone && b.want.Scope.Kind == bucket.Zone &&
 		a.want.Dataset == b.want.Dataset && a.want.Variant.Same(b.want.Variant) &&
 		a.trailing() == b.trailing() && (a.trailing() || a.window == b.window)
 }
 
 // add adds pieces with the same range to a request with their scopes, or to a new one.
 func add(requests []Request, pieces []piece, c Ceilings) []Request {
+	if p := &pieces[0]; p.want.Dataset.State {
+		return append(requests, Request{
+			Lane: p.lane, Scopes: []bucket.Scope{p.want.Scope},
+			Selections: []Selection{{Dataset: p.want.Dataset, Variant: p.want.Variant, Window: p.window, Limit: c.Rows}},
+		})
+	}
 	lane, span, limit := pieces[0].lane, piece{}, c.Rows
 	scopes := make([]bucket.Scope, len(pieces))
 	for i, p := range pieces {
@@ -123,7 +129,7 @@ func (r *Request) free(c Ceilings) int { return c.Selections/len(r.Scopes) - len
 func find(requests []Request, lane Lane, scopes []bucket.Scope, s []Selection, c Ceilings) ([]Request, *Request) {
 	for i := range requests {
 		r := &requests[i]
-		if max(r.Lane, Confirm) == max(lane, Confirm) && slices.Equal(r.Scopes, scopes) && r.lacks(s) <= r.free(c) {
+		if !r.State() && max(r.Lane, Confirm) == max(lane, Confirm) && slices.Equal(r.Scopes, scopes) && r.lacks(s) <= r.free(c) {
 			return requests, r
 		}
 	}

@@ -172,6 +172,14 @@ func (a *asker) askFirst(ctx context.Context, q *lineQueue, until time.Time) err
 		q.unnamed.succeed()
 		return a.take(ctx, r, response, readAt)
 	}
+	if off, is := errors.AsType[*brokenOff](err); is {
+		if off.err != nil {
+			return off.err
+		}
+		q.blocked = a.trusted.Second().Add(off.wait + time.Second)
+		q.stop()
+		return nil
+	}
 	a.refused(q, r, err)
 	return nil
 }

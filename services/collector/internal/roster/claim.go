@@ -43,6 +43,19 @@ type Terms struct {
 	// Begin returns the earliest start of a dataset of a scope, because another bucket
 	// size covers the time before; 0: no such bound. May be nil.
 	Begin func(dataset string, s bucket.Scope) bucket.Time
+	// First returns the start of the first stored window of a dataset of a scope, with which
+	// a series of states begins; 0: there is none. May be nil.
+	First func(dataset string, s bucket.Scope) bucket.Time
+}
+
+// first is the start of the first stored window, or the given one if nothing is stored.
+func (t *Terms) first(dataset string, s bucket.Scope, otherwise bucket.Time) bucket.Time {
+	if t.First != nil {
+		if at := t.First(dataset, s); at != 0 {
+			return min(at, otherwise)
+		}
+	}
+	return otherwise
 }
 
 // Keep returns the time from which windows are wanted under a store's retention: a
@@ -100,6 +113,10 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 		return c
 	}
 	c.Variant, c.Refused = s.variant(now, d)
+	if d.State {
+		c.claimState(terms)
+		return c
+	}
 	if c.Unread = s.Checked == 0; c.Variant == nil {
 		return c
 	}
@@ -119,6 +136,16 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 		c.Askable = min(max(c.Askable, oldest(now, node.NotOlderThan)), c.Window.End)
 	}
 	return c
+}
+
+// claimState bounds the claim of a state: only the newest window that has ended can be read.
+// The series begins with its first sample, since no state of an earlier time was ever to be had.
+func (c *Claim) claimState(terms Terms) {
+	d := c.Dataset
+	newest := max(c.Window.Start, c.Window.End.Add(-d.Size))
+	c.Wanted = max(c.Window.Start, terms.first(d.Dataset, c.Scope.Scope, newest))
+	c.Window.Start, c.Askable = newest, newest
+	c.Keeps = 2 * d.Size // from the start of a window until the next one has ended
 }
 
 // reach returns how long Cloudflare keeps a dataset's data, according to the variant in
@@ -149,7 +176,7 @@ func (s *Scope) Variant(now bucket.Time, d *catalogue.Dataset) *catalogue.Varian
 
 // variant returns the first variant that the plan allows, or the reason why there is none.
 func (s *Scope) variant(now bucket.Time, d *catalogue.Dataset) (*catalogue.Variant, string) {
-	if s.Checked == 0 {
+	if s.Checked == 0 && !d.State {
 		return nil, "the " + s.Kind.String() + "'s settings have not been read yet"
 	}
 	reason := ""
@@ -179,6 +206,9 @@ func (s *Scope) usable(now bucket.Time, d *catalogue.Dataset, v *catalogue.Varia
 		if no, ok := s.Refusals[d.Dataset+"/"+v.Name]; ok && now < no.Until {
 			return nil, no.Reason
 		}
+	}
+	if d.State { // no settings are about it; a refusal is all that is ever known
+		return v, ""
 	}
 	g := s.Entitled.granted(d, v)
 	return g.variant, g.reason
