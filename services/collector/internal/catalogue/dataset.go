@@ -32,8 +32,9 @@ type Dataset struct {
 	// Enabled: it is collected by default.
 	Enabled bool
 	// State: it is a state at a moment, which the REST API has, and nothing that happened in
-	// a window. A bucket has the state at the end of its window, read once, within one bucket
-	// size after it; a window that was not read then is lost. Delay is 0 and Level is empty.
+	// a window. A bucket has the state at the end of its window, read once, at most
+	// [Dataset.Within] after it; a window that was not read then is lost. Delay is 0 and Level
+	// is empty.
 	State bool
 	// Confirm is the number of equal readings that make a bucket final, at
 	// least 1 (design: K = 2).
@@ -54,6 +55,10 @@ type Dataset struct {
 	// Variants in order of preference. The first that a scope's plan allows is used.
 	Variants []Variant
 }
+
+// Within is how long after the end of its window a state is read for it: until the deadline,
+// and never for a window that is not the newest.
+func (d *Dataset) Within() time.Duration { return min(d.Size, d.Deadline) }
 
 // Value replaces values of one label.
 type Value struct {

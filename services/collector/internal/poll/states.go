@@ -9,6 +9,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
 	"github.com/weir-metrics/weir/services/collector/internal/quota"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
 
 // States are read by the same loop as windows of analytics: planned, paid for with permits,
@@ -70,18 +71,43 @@ func (s *sender) sendState(ctx context.Context, r plan.Request) (*cloudflare.Res
 	return &cloudflare.Response{Zones: map[string]map[string][]map[string]any{sc.ID: of}}, readAt, nil
 }
 
+// tellsOfLine reports whether the success of a request shows that the line works. States are
+// of another API than analytics: while one of them is down, the other may work.
+func (a *asker) tellsOfLine(r plan.Request) bool {
+	return !r.State() || !a.asksAnalytics(bucket.Zone) && !a.asksAnalytics(bucket.Account)
+}
+
+// refusedState handles the failure of a state that concerns neither the token nor the budget as a
+// whole. It costs this state of this scope, whatever it was: the next one is of another path.
+func (a *asker) refusedState(r plan.Request, e *cloudflare.Error) {
+	sc, sel := r.Scopes[0], r.Selections[0]
+	switch e.Class {
+	case cloudflare.Denied:
+		a.deny(sc, r.Selections, e)
+	case cloudflare.Entitlement:
+		// Without a node: that another scope may read the state says nothing about this one.
+		who := a.books.roster[sc]
+		who.Refuse(a.trusted.Second(), sel.Dataset.Dataset, sel.Variant.Name, roster.Refusal{Reason: e.Message})
+		a.books.dirty(sc)
+		a.quiet.Info(sel.Dataset.Dataset+" "+sc.ID, "Cloudflare refuses the state to the "+sc.Kind.String(), "dataset", sel.Dataset.Dataset, inLog(sc), "name", who.Name, "err", e)
+	default:
+		a.blame(sc, sel, e)
+	}
+}
+
 // sampled are the buckets of a state. A reading is of the newest window that had ended when it
-// began; for any other window it is too late.
+// began, unless that was too long ago.
 func (j *judge) sampled(l *result, readAt bucket.Time) (done []settled) {
+	d := l.sel.Dataset
 	for sc, readings := range l.readings {
 		for _, r := range readings {
-			if r.Closed || r.Start.Add(l.sel.Dataset.Size) != plan.Due(readAt, l.sel.Dataset.Size, 0) {
+			if r.Closed || readAt.Sub(r.Start.Add(d.Size)) >= d.Within() {
 				continue
 			}
 			f := l.windows[sc][r.Start]
 			done = append(done, settled{b: j.bucket(l.sel, sc, f, bucket.Confirmed, readAt), folded: f})
 		}
-		j.metrics.lastSuccess.WithLabelValues(l.sel.Dataset.Dataset).Set(float64(readAt))
+		j.metrics.lastSuccess.WithLabelValues(d.Dataset).Set(float64(readAt))
 	}
 	return done
 }

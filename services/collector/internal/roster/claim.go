@@ -114,7 +114,7 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 	}
 	c.Variant, c.Refused = s.variant(now, d)
 	if d.State {
-		c.claimState(terms)
+		c.claimState(now, terms)
 		return c
 	}
 	if c.Unread = s.Checked == 0; c.Variant == nil {
@@ -138,14 +138,18 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 	return c
 }
 
-// claimState bounds the claim of a state: only the newest window that has ended can be read.
-// The series begins with its first sample, since no state of an earlier time was ever to be had.
-func (c *Claim) claimState(terms Terms) {
+// claimState bounds the claim of a state: only the newest window that has ended can be read, and
+// only for a while. The series begins with its first sample, since no state of an earlier time
+// was ever to be had.
+func (c *Claim) claimState(now bucket.Time, terms Terms) {
 	d := c.Dataset
 	newest := max(c.Window.Start, c.Window.End.Add(-d.Size))
+	if now.Sub(c.Window.End) >= d.Within() {
+		newest = c.Window.End
+	}
 	c.Wanted = max(c.Window.Start, terms.first(d.Dataset, c.Scope.Scope, newest))
 	c.Window.Start, c.Askable = newest, newest
-	c.Keeps = 2 * d.Size // from the start of a window until the next one has ended
+	c.Keeps = d.Size + d.Within()
 }
 
 // reach returns how long Cloudflare keeps a dataset's data, according to the variant in
