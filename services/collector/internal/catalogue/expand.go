@@ -120,6 +120,16 @@ func (vs *variantSpec) at(size time.Duration, drop []string) (Variant, bool) {
 // stateTime is the dimension with the window of a state, which the reader adds.
 const stateTime = "datetime"
 
+// Placed gives the groups of a state, which have no time, that of a window. It alters them.
+func (v *Variant) Placed(groups []map[string]any, start bucket.Time) []map[string]any {
+	for _, g := range groups {
+		if dims, ok := g["dimensions"].(map[string]any); ok {
+			dims[v.TimeDimension] = start.Std().Format(time.RFC3339)
+		}
+	}
+	return groups
+}
+
 // state reports whether the dataset is a state.
 func (s *spec) state() bool {
 	return slices.ContainsFunc(s.Variants, func(v variantSpec) bool { return v.REST != "" })

@@ -61,10 +61,7 @@ func (s *sender) sendState(ctx context.Context, r plan.Request) (*cloudflare.Res
 	if err != nil {
 		return nil, 0, err
 	}
-	for _, g := range groups {
-		g["dimensions"].(map[string]any)[sel.Variant.TimeDimension] = sel.Window.Start.Std().Format(time.RFC3339)
-	}
-	of := map[string][]map[string]any{alias(0): groups}
+	of := map[string][]map[string]any{alias(0): sel.Variant.Placed(groups, sel.Window.Start)}
 	if sc.Kind == bucket.Account {
 		return &cloudflare.Response{Account: of}, readAt, nil
 	}
