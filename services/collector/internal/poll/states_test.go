@@ -451,3 +451,33 @@ func TestThePastOfAStateIsNotAskedFor(t *testing.T) {
 		t.Errorf("tunnels were asked %d times in half an hour", n)
 	}
 }
+
+// The rules of stored security events have names.
+func TestRulesOfSecurityEventsHaveNames(t *testing.T) {
+	w := stateWorld(t, nil, "firewall_rules", "firewall_rule_names")
+	w.run(3 * time.Hour)
+	named, used := map[string]string{}, map[string]bool{}
+	for _, b := range w.stored() {
+		for _, r := range b.Families {
+			labels := w.catalogue.Find(b.Dataset).Families[0].Labels
+			at := slices.Index(labels, "rule")
+			for i := range r.Values {
+				row := r.Labels[i*r.Width() : (i+1)*r.Width()]
+				switch r.Family {
+				case "cloudflare_zone_firewall_rule_info":
+					named[row[at]] = row[slices.Index(labels, "name")]
+				case "cloudflare_zone_firewall_events_by_rule":
+					used[row[at]] = true
+				}
+			}
+		}
+	}
+	if len(used) < 3 {
+		t.Fatalf("events name %d rules", len(used))
+	}
+	for rule := range used {
+		if name := named[rule]; rule != "other" && rule != "unknown" && (name == "" || name == "unknown") {
+			t.Errorf("rule %s has the name %q", rule, name)
+		}
+	}
+}
