@@ -481,3 +481,31 @@ func TestRulesOfSecurityEventsHaveNames(t *testing.T) {
 		}
 	}
 }
+
+// The REST API and GraphQL fail apart: while no state can be read, analytics are not a second
+// later than otherwise, whatever the error is.
+func TestStatesThatFailDelayNoAnalytics(t *testing.T) {
+	for _, kind := range []cfsim.FaultKind{cfsim.FaultHTML, cfsim.FaultRefusal, cfsim.FaultReset, cfsim.FaultEmptyObject} {
+		t.Run(string(kind), func(t *testing.T) {
+			w := stateWorld(t, func(c *cfsim.Config) {
+				for _, path := range []string{"/cfd_tunnel", "/load_balancers", "/ssl/", "/custom_hostnames", "/rulesets"} {
+					c.Faults = append(c.Faults, cfsim.Fault{Kind: kind, Path: path, From: began.Add(20 * time.Minute)})
+				}
+			}, append(allStates(), "http")...)
+			w.run(90 * time.Minute)
+			read := 0
+			for key, b := range w.stored() {
+				due := b.Window().End.Add(5 * time.Minute)
+				if key.Dataset != "http_5m" || due < bucket.TimeOf(began.Add(20*time.Minute)) {
+					continue
+				}
+				if read++; b.ReadAt.Sub(due) > 3*time.Minute {
+					t.Errorf("%s was read %s after it fell due", key, b.ReadAt.Sub(due))
+				}
+			}
+			if read < 12 {
+				t.Errorf("%d windows of http_5m were stored", read)
+			}
+		})
+	}
+}
