@@ -137,11 +137,12 @@ const (
 	LoadBalancersRead Permission = "com.cloudflare.api.account.load-balancing.read"
 	TunnelsRead       Permission = "com.cloudflare.api.account.cloudflare-tunnel.read"
 	CertificatesRead  Permission = "com.cloudflare.api.account.zone.ssl.read"
+	RulesetsRead      Permission = "com.cloudflare.api.account.zone.waf.read"
 )
 
 // AllPermissions are what a good token has.
 var AllPermissions = []Permission{
-	ZoneAnalytics, ZoneRead, AccountAnalytics, AccountRead, LoadBalancersRead, TunnelsRead, CertificatesRead,
+	ZoneAnalytics, ZoneRead, AccountAnalytics, AccountRead, LoadBalancersRead, TunnelsRead, CertificatesRead, RulesetsRead,
 }
 
 // Token is an API token.

@@ -141,7 +141,7 @@ func TestProductsTakePermissions(t *testing.T) {
 		"/zones/" + zone("shop") + "/custom_hostnames":             403,
 		"/accounts/" + account("labs"):                             403,
 		"/accounts/" + account("labs") + "/load_balancers/pools":   403,
-		"/zones/" + zone("shop") + "/rulesets":                     200,
+		"/zones/" + zone("shop") + "/rulesets":                     403,
 	} {
 		status, header, _ := w.get(path)
 		if status != want {

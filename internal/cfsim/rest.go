@@ -3,6 +3,7 @@ package cfsim
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,12 +71,11 @@ func (c *call) belowZone(id, below string) reply {
 	case "":
 		return result(c.zoneObject(z), nil)
 	case "rulesets":
-		list := []any{}
-		for _, rs := range c.rulesets(z) {
+		list := c.rulesets(z)
+		for _, rs := range list {
 			delete(rs, "rules")
-			list = append(list, rs)
 		}
-		return page(c.r, list, 100)
+		return c.list(RulesetsRead, list, 100)
 	case "firewall/rules":
 		return page(c.r, []any{}, 100)
 	case "load_balancers":
@@ -84,6 +84,9 @@ func (c *call) belowZone(id, below string) reply {
 		return c.list(CertificatesRead, z.certificatePacks(c.now), maxPerPage)
 	case "custom_hostnames":
 		return c.list(CertificatesRead, z.customHostnames(), maxPerPage)
+	}
+	if !c.token.may(RulesetsRead) && strings.HasPrefix(below, "rulesets/") {
+		return c.refuse(errDenied)
 	}
 	for _, rs := range c.rulesets(z) {
 		if below == "rulesets/"+rs["id"].(string) || below == "rulesets/phases/"+rs["phase"].(string)+"/entrypoint" {
@@ -233,13 +236,14 @@ func (c *call) zoneObject(z *zoneState) map[string]any {
 }
 
 // rulesets are the zone's firewall rulesets, one for each source, with the
-// rules that its firewall events name.
+// rules that its firewall events name. They have a new version every day.
 func (c *call) rulesets(z *zoneState) []map[string]any {
 	phases := []struct{ source, phase, kind, name string }{
 		{"firewallCustom", "http_request_firewall_custom", "zone", "default"},
 		{"firewallManaged", "http_request_firewall_managed", "managed", "Cloudflare Managed Ruleset"},
 		{"rateLimit", "http_ratelimit", "zone", "default"},
 	}
+	today := c.now.UTC().Truncate(day)
 	var out []map[string]any
 	for _, p := range phases {
 		rules := []any{}
@@ -258,7 +262,7 @@ func (c *call) rulesets(z *zoneState) []map[string]any {
 		}
 		out = append(out, map[string]any{
 			"id": traffic.RulesetID(p.source, z.Name), "name": p.name, "description": "", "kind": p.kind, "phase": p.phase,
-			"version": "1", "last_updated": c.now.UTC().Truncate(24 * time.Hour).Format(time.RFC3339), "rules": rules,
+			"version": strconv.FormatInt(today.Unix()/int64(day/time.Second)%1000, 10), "last_updated": today.Format(time.RFC3339), "rules": rules,
 		})
 	}
 	return out

@@ -194,7 +194,7 @@ func plans(ctx context.Context, client *cloudflare.Client, zones []bucket.Scope,
 
 func nodesOf(c *catalogue.Catalogue) (nodes []string) {
 	for _, d := range c.Datasets {
-		if d.ScopeKind != bucket.Zone {
+		if d.ScopeKind != bucket.Zone || d.State {
 			continue
 		}
 		for _, v := range d.Variants {

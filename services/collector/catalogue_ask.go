@@ -86,7 +86,11 @@ func (y *way) rows(ctx context.Context, w io.Writer, d *catalogue.Dataset, now t
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "\n%s of %s now, through variant %s, before it has settled for good:\n", window, y.zone.Name, v.Name)
+		settled := ", before it has settled for good"
+		if d.State {
+			settled = ""
+		}
+		fmt.Fprintf(w, "\n%s of %s now, through variant %s%s:\n", window, y.zone.Name, v.Name, settled)
 		return printed(io.WriteString(w, rowsText(d, folded)))
 	}
 	return fmt.Errorf("dataset %s: every variant is refused to %s", d.Dataset, y.zone.Name)
@@ -100,6 +104,9 @@ func (y *way) fold(ctx context.Context, d *catalogue.Dataset, v *catalogue.Varia
 	}
 	if err := y.permit(ctx); err != nil {
 		return nil, err
+	}
+	if d.State {
+		return y.foldState(ctx, d, v, bucket.Scope{Kind: d.ScopeKind, ID: id}, window)
 	}
 	settings, err := y.client.Settings(ctx, account, zones, []string{v.Node})
 	if err != nil {
@@ -130,6 +137,19 @@ func (y *way) fold(ctx context.Context, d *catalogue.Dataset, v *catalogue.Varia
 		return nil, fmt.Errorf("%s %s is not in the answer", d.ScopeKind, id)
 	}
 	folded, err := d.Fold(v, window, groups)
+	if err != nil {
+		return nil, err
+	}
+	return &folded[0], nil
+}
+
+// foldState reads a state, for whose first request there is a permit.
+func (y *way) foldState(ctx context.Context, d *catalogue.Dataset, v *catalogue.Variant, of bucket.Scope, window bucket.Window) (*catalogue.Folded, error) {
+	groups, err := y.client.State(ctx, v.Node, of, y.permit)
+	if err != nil {
+		return nil, fmt.Errorf("ask for %s: %w", d.Dataset, err)
+	}
+	folded, err := d.Fold(v, window, v.Placed(groups, window.Start))
 	if err != nil {
 		return nil, err
 	}

@@ -252,6 +252,9 @@ func explainDataset(w io.Writer, d *catalogue.Dataset, now time.Time) error {
 			fmt.Fprintf(w, "Requests of this dataset alone for %3d %ss: %.2f per five minutes\n", n, d.ScopeKind, requests(d, n))
 		}
 	}
+	if d.State {
+		return explainState(w, d)
+	}
 	fmt.Fprintf(w, "A request holds up to %d selections, which datasets share.\n", plan.DefaultCeilings.Selections)
 	for i := range d.Variants {
 		v := &d.Variants[i]
@@ -261,6 +264,18 @@ func explainDataset(w io.Writer, d *catalogue.Dataset, now time.Time) error {
 			return fmt.Errorf("write the query of %s %s: %w", d.Dataset, v.Name, err)
 		}
 		fmt.Fprintf(w, "\nVariant %s:\n%s\n", v.Name, text)
+	}
+	return nil
+}
+
+// explainState prints what is read of a state.
+func explainState(w io.Writer, d *catalogue.Dataset) error {
+	v := &d.Variants[0]
+	fmt.Fprintf(w, "A state of the REST API: read once at the end of each bucket, at most %s after it. A reading is expected to take %d, and takes at most %d requests.\n",
+		cli.FormatDuration(d.Within()), v.Calls, cloudflare.MostCalls)
+	fmt.Fprintf(w, "Permission of the token: %s\n\nVariant %s:\n", v.Permission, v.Name)
+	for path := range strings.SplitSeq(v.REST, ", ") {
+		fmt.Fprintf(w, "GET /%ss/{%s}/%s\n", d.ScopeKind, d.ScopeKind, path)
 	}
 	return nil
 }

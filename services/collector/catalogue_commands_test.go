@@ -72,6 +72,13 @@ func TestCatalogueCommands(t *testing.T) {
 			}
 			return explainDataset(b, d, time.Date(2026, 11, 22, 12, 30, 0, 0, time.UTC))
 		}, []string{"for  10 zones:", "Variant adaptive:", `a:httpRequestsAdaptiveGroups(limit:5000,filter:{datetime_geq:"2026-11-22T11:00:00Z",datetime_lt:"2026-11-22T12:00:00Z",requestSource:"eyeball"}`, "clientASNDescription"}},
+		{func(b *bytes.Buffer) error {
+			d, err := c.lookup("tunnel_connectors")
+			if err != nil {
+				return err
+			}
+			return explainDataset(b, d, time.Date(2026, 11, 22, 12, 30, 0, 0, time.UTC))
+		}, []string{"for  10 accounts: 40.00 per", "Cloudflare Tunnel → Read", "GET /accounts/{account}/cfd_tunnel/{tunnel}/connections"}},
 	} {
 		var b bytes.Buffer
 		if err := test.run(&b); err != nil {
@@ -95,14 +102,18 @@ func TestCatalogueCommands(t *testing.T) {
 func TestExplainAsks(t *testing.T) {
 	y, permits := asked(t, "shop.example")
 	now := time.Date(2026, 11, 22, 12, 30, 0, 0, time.UTC)
-	for name, want := range map[string]string{"http": "cloudflare_zone_requests{} ", "methods": `cloudflare_zone_requests_by_method{method="GET"} `, "workers": `cloudflare_account_worker_requests{script="`} {
+	for name, want := range map[string]string{"http": "cloudflare_zone_requests{} ", "methods": `cloudflare_zone_requests_by_method{method="GET"} `, "workers": `cloudflare_account_worker_requests{script="`, "tunnels": `cloudflare_account_tunnel_info{tunnel_id="`} {
 		d, err := defaults().lookup(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var b bytes.Buffer
 		*permits = 0
-		if err := y.rows(t.Context(), &b, d, now); err != nil || !strings.Contains(b.String(), want) || *permits != 2 {
+		need := 2
+		if d.State {
+			need = 1
+		}
+		if err := y.rows(t.Context(), &b, d, now); err != nil || !strings.Contains(b.String(), want) || *permits != need {
 			t.Errorf("%s with %d permits: %v, and no %q in\n%s", name, *permits, err, want, b.String())
 		}
 	}

@@ -146,6 +146,36 @@ sum of several is less. *Delay* is the age of a window's end at which it is firs
 of it that one scrape shows: the newest ones, and a page of older ones when it is
 [in turn](prometheus.md#what-a-scrape-holds).
 
+## States
+
+Some datasets are states, which Cloudflare's REST API has at a moment: ` + "`tunnels`, `tunnel_connectors`, `load_balancer_pools`," + `
+` + "`certificates`, `custom_hostnames`, `firewall_rule_names`" + `. A bucket of them has the state at its end, read once, at most 15
+minutes and one bucket size later. Cloudflare keeps no history of it. So a state that was not read in time, for example
+because no collector ran, is lost: it is in the coverage with its reason, and
+` + "`weir_collector_missed_states_total`" + ` counts it. Nothing can be repaired or backfilled. A series of states begins with its
+first sample.
+
+Each needs a permission of the token ([all permissions](operations.md#permissions)). Without it that dataset alone is
+` + "`unauthorized`" + `, and it begins within an hour of when the token may. Every request for a state takes a permit of the query
+budget. The numbers of requests below are those of few things: a list has 50 entries a page, of tunnels 1,000, and
+` + "`tunnel_connectors`" + ` asks each tunnel that is healthy or degraded. A reading takes at most 50 requests; more are refused with
+the reason ` + "`too_big`" + `.
+
+### Names of firewall rules
+
+The label ` + "`rule`" + ` of security events is the id of the rule. ` + "`cloudflare_zone_firewall_rule_info`" + ` has its name, which a query
+joins:
+
+    topk by (zone, rule) (1, last_over_time(cloudflare_zone_firewall_rule_info[3h]))
+      * on (zone, rule) group_right (name, ruleset)
+    sum by (zone, rule, host) (sum_over_time(cloudflare_zone_firewall_events_by_rule[1d]))
+
+It has the rules of custom rulesets, managed rulesets and rate limits of the zone, at most 1,000: of more the rest is left
+out and counted in ` + "`weir_collector_folded_rows_total`" + `. Rules of an account's rulesets are not among them. Rules are read
+anew when their ruleset has a new version.
+
+## All datasets
+
 `)
 	var config collector.Config
 	cli.Defaults(config.Settings())

@@ -31,6 +31,10 @@ var baseUnits = map[string]string{
 // unitSuffixes are the base units that a name ends in if the family has them.
 var unitSuffixes = []string{"seconds", "bytes", "ratio"}
 
+// infoSuffix is the suffix of families whose labels are what matters and whose value is 1:
+// states only.
+const infoSuffix = "_info"
+
 // lateSuffix is the suffix of the counters of what came late, before _total.
 const lateSuffix = "_late"
 
@@ -123,7 +127,7 @@ func (s *spec) checkFamilies(say sayer) {
 			say(f.Place, "family %s belongs to a %s dataset; its name must begin with cloudflare_%s_", f.Name, s.Scope, s.Scope)
 		}
 		for _, suffix := range counterSuffixes {
-			if strings.HasSuffix(f.Name, suffix) {
+			if strings.HasSuffix(f.Name, suffix) && (suffix != infoSuffix || !s.state()) {
 				say(f.Place, "family %s ends in %s, but every family is a gauge: the amount in one bucket", f.Name, suffix)
 			}
 		}
@@ -152,7 +156,12 @@ func (s *spec) checkFamilies(say sayer) {
 			}
 		}
 	}
-	if s.family(s.Level) == nil {
+	switch {
+	case s.state():
+		if s.Level != "" {
+			say(s.Place, "level is %q; a state has none, since nothing of it is suspect", s.Level)
+		}
+	case s.family(s.Level) == nil:
 		say(s.Place, "level is %q; it must be a family of the dataset", s.Level)
 	}
 }
@@ -225,7 +234,14 @@ func (s *spec) checkLimits(say sayer) {
 }
 
 func (s *spec) checkVariant(v *variantSpec, say sayer) {
-	if v.FilterField == "" || len(v.Times) == 0 {
+	switch {
+	case v.REST != "":
+		if v.FilterField != "" || len(v.Times) > 0 || len(v.Filter) > 0 || or(v.Sampled, false) || v.Interval != "" || v.Calls == 0 {
+			say(v.Place, "is a state, so it needs calls, and filter_field, times, filter, sampled and interval do not apply")
+		}
+	case s.state():
+		say(v.Place, "is of GraphQL, and another variant is a state; a dataset is one or the other")
+	case v.FilterField == "" || len(v.Times) == 0:
 		say(v.Place, "needs filter_field and times, since no file says under nodes how %q is asked", v.Node)
 	}
 	for step := range v.Times {
@@ -263,7 +279,7 @@ func (s *spec) checkVariant(v *variantSpec, say sayer) {
 			say(m.Place, "measure of %s: "+format, append([]any{m.Family}, args...)...)
 		})
 	}
-	if !fed[s.Level] {
+	if s.Level != "" && !fed[s.Level] {
 		say(v.Place, "does not feed the level %q", s.Level)
 	}
 }
@@ -273,7 +289,12 @@ func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 	say := func(format string, args ...any) {
 		bad.add(s.Place, "dataset %s: "+format, append([]any{d.Dataset}, args...)...)
 	}
-	if d.Delay < time.Minute || d.Delay > 24*time.Hour || d.Delay%time.Second != 0 {
+	switch {
+	case d.State:
+		if d.Delay != 0 {
+			say("delay is %s; a state is read at the end of its window, so it must not be set", d.Delay)
+		}
+	case d.Delay < time.Minute || d.Delay > 24*time.Hour || d.Delay%time.Second != 0:
 		say("delay is %s; it must be whole seconds from 1m to 24h", d.Delay)
 	}
 	if d.Deadline < d.Delay {
@@ -282,14 +303,14 @@ func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 	// A window must be shown for two more after it falls due. With its start as
 	// the timestamp, its samples are one window older.
 	delay := d.Delay
-	if s.Delay == nil {
+	if s.Delay == nil && !d.State {
 		delay = defaultDelay // whether that of the settings fits, is said below
 	}
 	least := shown(start) + int((delay+d.Size-1)/d.Size)
 	if d.Depth < least || d.Depth > maxDepth {
 		say("depth is %d; it must be %d (delay and %d buckets) to %d", d.Depth, least, shown(start), maxDepth)
 	}
-	if most := time.Duration(d.Depth-shown(start)) * d.Size; s.Delay == nil && d.Enabled && d.Delay > max(most, defaultDelay) {
+	if most := time.Duration(d.Depth-shown(start)) * d.Size; s.Delay == nil && !d.State && d.Enabled && d.Delay > max(most, defaultDelay) {
 		*bad = append(*bad, &DelayError{Dataset: d.Dataset, Most: most})
 	}
 	for i := range d.Variants {

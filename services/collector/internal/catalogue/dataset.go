@@ -31,6 +31,11 @@ type Dataset struct {
 	Others []string
 	// Enabled: it is collected by default.
 	Enabled bool
+	// State: it is a state at a moment, which the REST API has, and nothing that happened in
+	// a window. A bucket has the state at the end of its window, read once, at most
+	// [Dataset.Within] after it; a window that was not read then is lost. Delay is 0 and Level
+	// is empty.
+	State bool
 	// Confirm is the number of equal readings that make a bucket final, at
 	// least 1 (design: K = 2).
 	Confirm int
@@ -38,7 +43,7 @@ type Dataset struct {
 	// stored even though readings still differ.
 	Deadline time.Duration
 	// Level is the family whose sum distinguishes an ordinary bucket from a suspect
-	// one. Every variant feeds it.
+	// one. Every variant feeds it. Empty: nothing is suspect.
 	Level string
 	// Interval is the last family, [SampleInterval]; empty if no variant has the
 	// sample interval.
@@ -50,6 +55,10 @@ type Dataset struct {
 	// Variants in order of preference. The first that a scope's plan allows is used.
 	Variants []Variant
 }
+
+// Within is how long after the end of its window a state is read for it: until the deadline,
+// and never for a window that is not the newest.
+func (d *Dataset) Within() time.Duration { return min(d.Size, d.Deadline) }
 
 // Value replaces values of one label.
 type Value struct {
@@ -78,8 +87,15 @@ type Limit struct {
 type Variant struct {
 	// Name is recorded with every bucket: "rollup_1m", "adaptive".
 	Name string
-	// Node is the GraphQL node: "httpRequests1mGroups".
+	// Node is the GraphQL node: "httpRequests1mGroups". Of a state it is its name in
+	// package cloudflare.
 	Node string
+	// REST is the path of a state below the zone or account, for people; empty: GraphQL.
+	REST string
+	// Calls is how many requests a reading of a state is expected to take; 0 for GraphQL.
+	Calls int
+	// Permission is what the token needs for a state. Documentation.
+	Permission string
 	// TimeDimension groups rows by time: "datetimeFiveMinutes", "date".
 	TimeDimension string
 	// FilterField is the field that limits the range: "datetime", what the node has

@@ -35,6 +35,9 @@ func (s *spec) expand(size, delay time.Duration) Dataset {
 		Name: s.Name, Sizes: s.can, Enabled: or(s.Enabled, true), Confirm: or(s.Confirm, defaultConfirm), Level: s.Level,
 		Limits: map[string]Limit{}, Variants: s.variants(size),
 	}
+	if d.State = s.state(); d.State {
+		d.Delay = or(s.Delay, 0)
+	}
 	for i := range s.Values {
 		d.Values = append(d.Values, s.Values[i].Value)
 	}
@@ -92,6 +95,10 @@ func (vs *variantSpec) at(size time.Duration, drop []string) (Variant, bool) {
 	v := Variant{
 		Name: vs.Name, Node: vs.Node, FilterField: vs.FilterField, Sampled: or(vs.Sampled, false), Interval: vs.Interval,
 		Filter: vs.Filter, Dimensions: vs.Dimensions, Plan: vs.Plan, Product: vs.Product,
+		REST: vs.REST, Calls: vs.Calls, Permission: vs.Permission,
+	}
+	if v.REST != "" {
+		v.Step, v.TimeDimension = size, stateTime
 	}
 	for step, dimension := range vs.Times {
 		if step > v.Step && size%step == 0 {
@@ -108,6 +115,24 @@ func (vs *variantSpec) at(size time.Duration, drop []string) (Variant, bool) {
 		}
 	}
 	return v, len(v.Measures) > 0
+}
+
+// stateTime is the dimension with the window of a state, which the reader adds.
+const stateTime = "datetime"
+
+// Placed gives the groups of a state, which have no time, that of a window. It alters them.
+func (v *Variant) Placed(groups []map[string]any, start bucket.Time) []map[string]any {
+	for _, g := range groups {
+		if dims, ok := g["dimensions"].(map[string]any); ok {
+			dims[v.TimeDimension] = start.Std().Format(time.RFC3339)
+		}
+	}
+	return groups
+}
+
+// state reports whether the dataset is a state.
+func (s *spec) state() bool {
+	return slices.ContainsFunc(s.Variants, func(v variantSpec) bool { return v.REST != "" })
 }
 
 // unaddable returns why a variant cannot combine its groups into buckets of a size; empty

@@ -81,10 +81,18 @@ func (d *Dataset) section(b *strings.Builder) {
 		if missing := d.notFed(v); len(missing) > 0 {
 			feeds = "all but `" + strings.Join(missing, "`, `") + "`"
 		}
+		if v.REST != "" {
+			fmt.Fprintf(b, "| `%s` | `%s` | the state | %s | %d | %s |\n", v.Name, v.REST, strings.Join(with, ", "), v.Rows, feeds)
+			continue
+		}
 		fmt.Fprintf(b, "| `%s`%s | `%s` | %s of `%s` | %s | %d | %s |\n", v.Name, yesNo(v.Sampled, " (sampled)", ""), v.Node,
 			short(v.Step), v.TimeDimension, strings.Join(with, ", "), v.Rows, feeds)
 	}
-	b.WriteString("\nThe first variant that " + article(d.ScopeKind) + " may use is used.\n")
+	if d.State {
+		b.WriteString("\nA state from the REST API, below " + article(d.ScopeKind) + ", read once at the end of each bucket. It cannot be read later. The token needs the permission *" + d.Variants[0].Permission + "*.\n")
+	} else {
+		b.WriteString("\nThe first variant that " + article(d.ScopeKind) + " may use is used.\n")
+	}
 	for _, f := range d.Families {
 		l, ok := d.Limits[f.Name]
 		if !ok {

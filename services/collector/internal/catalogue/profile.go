@@ -22,10 +22,11 @@ const (
 var Profiles = []string{DefaultProfile, LablabsProfile, AllProfile}
 
 // lablabs are the datasets of that profile besides the default ones. What that exporter shows
-// of REST calls, and by an option only, is not here.
+// by an option only is not here.
 var lablabs = []string{
-	"account_logpush", "asns", "browsers", "colo_hosts", "edge_responses", "firewall_rules", "health_checks", "load_balancing", "logpush",
-	"origin_responses", "r2_operations", "r2_storage", "threat_countries", "threat_types", "worker_durations", "workers",
+	"account_logpush", "asns", "browsers", "colo_hosts", "edge_responses", "firewall_rule_names", "firewall_rules", "health_checks",
+	"load_balancer_pools", "load_balancing", "logpush", "origin_responses", "r2_operations", "r2_storage", "threat_countries", "threat_types",
+	"tunnel_connectors", "tunnels", "worker_durations", "workers",
 }
 
 // profile enables the datasets of a profile, before a user's file is read.

@@ -47,6 +47,9 @@ type nodeSpec struct {
 	Sizes       []time.Duration          `yaml:"sizes" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket sizes for which this is used; default: all."`
 	Sampled     *bool                    `yaml:"sampled" doc:"Whether Cloudflare may compute the response from a sample of events."`
 	Interval    string                   `yaml:"interval" is:"path" doc:"Path of the average sample interval, for example avg.sampleInterval."`
+	REST        string                   `yaml:"rest" is:"line" doc:"Path of the REST API below the zone or account that has the state. Only the nodes that this release reads as states have it."`
+	Calls       int                      `yaml:"calls" is:"1..50" doc:"Number of requests that one reading of a state is expected to take."`
+	Permission  string                   `yaml:"permission" is:"line" doc:"Permission of the token that a state needs. Documentation only."`
 	Plan        string                   `yaml:"plan" is:"free|pro|business|enterprise" doc:"Lowest plan of a zone that includes it, as far as Cloudflare publishes it. Documentation only: what is collected follows from the settings that Cloudflare reports for each zone and account."`
 	Product     string                   `yaml:"product" is:"line" doc:"Product of Cloudflare without which there is nothing to report, such as Load Balancing. Documentation only."`
 }

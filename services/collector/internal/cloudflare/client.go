@@ -57,6 +57,7 @@ type Client struct {
 	userAgent string
 	accounts  bool
 	log       *slog.Logger
+	rulesets  rulesets
 }
 
 // New validates the configuration. It sends no request.

@@ -1,6 +1,7 @@
 package cloudflare_test
 
 import (
+	"context"
 	"maps"
 	"net/http/httptest"
 	"slices"
@@ -233,6 +234,10 @@ func TestDatasetsAgainstTheSimulator(t *testing.T) {
 					if d.ScopeKind == bucket.Account {
 						zone = cfsim.Tag("account:retail")
 					}
+					if d.State {
+						w.checkState(t, d, zone)
+						return
+					}
 					folded := w.ask(t, d, v, zone, win)
 					if len(folded) != 2 {
 						t.Fatalf("%d windows, want 2", len(folded))
@@ -256,6 +261,24 @@ func TestDatasetsAgainstTheSimulator(t *testing.T) {
 		if n < 15 {
 			t.Errorf("%d datasets at %s; all but the day's uniques have every size, and those of the day have a dataset of their own", n, size)
 		}
+	}
+}
+
+// checkState reads a state, which folds and has rows.
+func (w *world) checkState(t *testing.T, d *catalogue.Dataset, id string) {
+	t.Helper()
+	v := &d.Variants[0]
+	groups, err := w.client.State(t.Context(), v.Node, bucket.Scope{Kind: d.ScopeKind, ID: id}, func(context.Context) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	win := bucket.Window{Start: bucket.TimeOf(noon).Floor(d.Size), End: bucket.TimeOf(noon).Floor(d.Size).Add(d.Size)}
+	folded, err := d.Fold(v, win, v.Placed(groups, win.Start))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(folded) != 1 || len(folded[0].Families) == 0 && d.ScopeKind == bucket.Account {
+		t.Errorf("%d windows with %d families", len(folded), len(folded[0].Families))
 	}
 }
 

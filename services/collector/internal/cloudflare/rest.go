@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -92,7 +93,10 @@ const zonesPerPage = 50
 // also mean that the token may not list zones. A list that is shorter than Cloudflare's
 // own count is an error: a zone that is only missing from a page must not look deleted.
 func (c *Client) Zones(ctx context.Context) ([]Zone, error) {
-	list, err := pages(ctx, c, "zones", url.Values{"order": {"name"}, "direction": {"asc"}}, zonesPerPage, func(z *Zone) string { return z.ID })
+	list, err := pages(ctx, c, pageWalk[Zone]{
+		path: []string{"zones"}, params: url.Values{"order": {"name"}, "direction": {"asc"}}, perPage: zonesPerPage,
+		id: func(z *Zone) string { return z.ID }, pattern: tagPattern,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list zones: %w", err)
 	}
@@ -115,33 +119,50 @@ func (c *Client) Date(ctx context.Context) (time.Time, error) {
 
 // Accounts lists the accounts that the token sees.
 func (c *Client) Accounts(ctx context.Context) ([]Account, error) {
-	list, err := pages(ctx, c, "accounts", url.Values{}, zonesPerPage, func(a *Account) string { return a.ID })
+	list, err := pages(ctx, c, pageWalk[Account]{
+		path: []string{"accounts"}, params: url.Values{}, perPage: zonesPerPage, id: func(a *Account) string { return a.ID }, pattern: tagPattern,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", err)
 	}
 	return list, nil
 }
 
+// pageWalk is a list to read.
+type pageWalk[T any] struct {
+	path    []string
+	params  url.Values // page and per_page are added
+	perPage int
+	id      func(*T) string
+	pattern *regexp.Regexp              // of ids
+	before  func(context.Context) error // called before every request; may be nil
+}
+
 // pages reads all pages of a list. Cloudflare's total_pages can be wrong, so it stops at
 // the first page without new entries, or when there are as many as Cloudflare counts, and
 // at [mostPages].
-func pages[T any](ctx context.Context, c *Client, path string, params url.Values, perPage int, id func(*T) string) ([]T, error) {
+func pages[T any](ctx context.Context, c *Client, w pageWalk[T]) ([]T, error) {
 	const mostPages = 2000
 	seen := map[string]bool{}
 	out := []T{}
 	for page := 1; page <= mostPages; page++ {
-		u := c.base.JoinPath(path)
-		params.Set("page", strconv.Itoa(page))
-		params.Set("per_page", strconv.Itoa(perPage))
-		u.RawQuery = params.Encode()
-		list, info, err := get[[]T](ctx, c, u, perPage)
+		if w.before != nil {
+			if err := w.before(ctx); err != nil {
+				return nil, err
+			}
+		}
+		u := c.base.JoinPath(w.path...)
+		w.params.Set("page", strconv.Itoa(page))
+		w.params.Set("per_page", strconv.Itoa(w.perPage))
+		u.RawQuery = w.params.Encode()
+		list, info, err := get[[]T](ctx, c, u, w.perPage)
 		if err != nil {
 			return nil, fmt.Errorf("page %d: %w", page, err)
 		}
 		fresh := 0
 		for i := range list {
-			key := id(&list[i])
-			if !tagPattern.MatchString(key) {
+			key := w.id(&list[i])
+			if !w.pattern.MatchString(key) {
 				return nil, &Error{Class: BadResponse, Message: fmt.Sprintf("page %d has an entry with id %q", page, bucket.Clip(key))}
 			}
 			if !seen[key] { // an entry that moved a page down while we walked

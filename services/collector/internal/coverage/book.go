@@ -171,9 +171,18 @@ func (b *Book) Others(of ledger.Series) (out bucket.Spans) {
 
 // Terms returns the bounds of claims that follow from the book.
 func (b *Book) Terms() roster.Terms {
-	t := roster.Terms{Keep: b.Keep, Begin: func(dataset string, sc bucket.Scope) bucket.Time {
-		return b.begin[ledger.Series{Dataset: dataset, Scope: sc}]
-	}}
+	t := roster.Terms{
+		Keep: b.Keep,
+		Begin: func(dataset string, sc bucket.Scope) bucket.Time {
+			return b.begin[ledger.Series{Dataset: dataset, Scope: sc}]
+		},
+		First: func(dataset string, sc bucket.Scope) bucket.Time {
+			if final := b.Final[ledger.Series{Dataset: dataset, Scope: sc}]; len(final) > 0 {
+				return final[0].Start
+			}
+			return 0
+		},
+	}
 	if b.began != nil {
 		t.Began = func(dataset string) bucket.Time { return b.began[dataset] }
 	}

@@ -19,6 +19,10 @@
 // Each young window is requested together with later windows, in the same request, since
 // package settle infers from its own response how fresh it is.
 //
+// A state (catalogue.Dataset.State) has one window that can be read, the newest that has ended.
+// It is in the fresh lane and a request of its own, which may take several calls
+// ([Request.Cost]).
+//
 // Entitlements are requested in separate documents, with the same ceilings; see
 // [Settings].
 //
@@ -122,8 +126,19 @@ type Selection struct {
 // Request is one document for Cloudflare: every selection for every scope.
 type Request struct {
 	Lane       Lane
-	Scopes     []bucket.Scope // of one kind, ascending; accounts come one at a time
+	Scopes     []bucket.Scope // of one kind, ascending; accounts come one at a time, and the scopes of states
 	Selections []Selection
+}
+
+// State reports whether the request is for a state: it is read from the REST API, alone.
+func (r *Request) State() bool { return len(r.Selections) > 0 && r.Selections[0].Dataset.State }
+
+// Cost is the number of requests that are expected to be sent.
+func (r *Request) Cost() int {
+	if r.State() {
+		return max(1, r.Selections[0].Variant.Calls)
+	}
+	return 1
 }
 
 // Recheck is one window of one want that is requested again although it is final.

@@ -73,10 +73,31 @@ func Make(now bucket.Time, wants []Want, state State, c Ceilings) Plan {
 			p.Next = next
 		}
 	}
-	recent := slices.DeleteFunc(slices.Clone(pieces), func(p piece) bool { return !p.trailing() })
-	others := slices.DeleteFunc(pieces, func(p piece) bool { return p.trailing() })
-	p.Requests = slices.Concat(crews(wants, recent, c), pack(others, c))
+	var recent, states, others []piece
+	for i := range pieces {
+		switch one := &pieces[i]; {
+		case one.want.Dataset.State:
+			states = append(states, *one)
+		case one.trailing():
+			recent = append(recent, *one)
+		default:
+			others = append(others, *one)
+		}
+	}
+	p.Requests = slices.Concat(crews(wants, recent, c), alone(states, c), pack(others, c))
 	return p
+}
+
+// alone makes a request of each piece.
+func alone(pieces []piece, c Ceilings) []Request {
+	out := make([]Request, len(pieces))
+	for i, p := range pieces {
+		out[i] = Request{
+			Lane: p.lane, Scopes: []bucket.Scope{p.want.Scope},
+			Selections: []Selection{{Dataset: p.want.Dataset, Variant: p.want.Variant, Window: p.window, Limit: c.Rows}},
+		}
+	}
+	return out
 }
 
 // Rechecks packs rechecks into requests of the audit lane, in order. Rechecks of one dataset
@@ -113,6 +134,11 @@ func (w *Want) pieces(out []piece, now bucket.Time, state State, c Ceilings) ([]
 				continue
 			}
 			window := bucket.Window{Start: start, End: start.Add(size)}
+			if w.Dataset.State { // its only window
+				recent.lane = Fresh
+				recent.extend(window)
+				continue
+			}
 			old, read := now.Sub(window.End)-delay > trailing, state.Read(id, w.Scope, start)
 			if read || now.Sub(window.End) < settle.SuspectAge {
 				window.End = min(window.End.Add(reach(size, read)), now.Ceil(size))

@@ -31,7 +31,11 @@ func Estimate(wants []Want, pause, span time.Duration, c Ceilings, most int) (re
 	for _, kind := range []bucket.ScopeKind{bucket.Zone, bucket.Account} { // which share no requests
 		some, part := sample(wants, kind, most)
 		n := 0
-		hour(some, pause, c, func(_ bucket.Time, _ *steady, p Plan) { n += len(p.Requests) })
+		hour(some, pause, c, func(_ bucket.Time, _ *steady, p Plan) {
+			for i := range p.Requests {
+				n += p.Requests[i].Cost()
+			}
+		})
 		requests += float64(n) / part
 	}
 	return requests * float64(span) / float64(time.Hour)
@@ -143,6 +147,9 @@ func (s *steady) run(now, end bucket.Time, pass func(bucket.Time, *steady, Plan)
 		for i := range s.wants {
 			w := &s.wants[i]
 			w.Window.End = Due(now, w.Dataset.Size, w.Dataset.Delay)
+			if w.Dataset.State {
+				w.Window.Start = w.Window.End.Add(-w.Dataset.Size)
+			}
 		}
 		p := Make(now, s.wants, s, s.c)
 		pass(now, s, p)
@@ -181,6 +188,10 @@ func (s *steady) respond(now bucket.Time, r Request) {
 }
 
 func (w *settling) take(now bucket.Time, starts []bucket.Time) {
+	if w.Dataset.State {
+		w.Have = w.Have.Add(w.Window)
+		return
+	}
 	readings := make([]settle.Reading, len(starts))
 	for i, start := range starts {
 		readings[i] = w.reading(now, start)

@@ -80,7 +80,7 @@ func offer(tb testing.TB, profile string) offered {
 	for _, claim := range all.Claims(noon, c.Datasets, roster.Terms{}) {
 		w := plan.Want{Dataset: claim.Dataset, Variant: claim.Variant, Scope: claim.Scope.Scope, Limits: claim.Limits}
 		switch {
-		case w.Variant == nil:
+		case w.Variant == nil || w.Dataset.State:
 		case w.Scope == account:
 			out.account = append(out.account, w)
 		default:
@@ -97,7 +97,7 @@ func offer(tb testing.TB, profile string) offered {
 func nodesOf(c *catalogue.Catalogue, kind bucket.ScopeKind) (nodes []string) {
 	for i := range c.Datasets {
 		for _, v := range c.Datasets[i].Variants {
-			if c.Datasets[i].ScopeKind == kind {
+			if c.Datasets[i].ScopeKind == kind && !c.Datasets[i].State {
 				nodes = append(nodes, v.Node)
 			}
 		}

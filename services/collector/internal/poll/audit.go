@@ -101,6 +101,9 @@ func (u *auditor) nextAudit(ctx context.Context, now bucket.Time, idle map[*line
 	claims := map[string][]roster.Claim{}
 	for i := range u.catalogue.Datasets {
 		d := &u.catalogue.Datasets[i]
+		if d.State {
+			continue // it cannot be read again
+		}
 		for _, age := range audit.Ages {
 			due, ok := u.drift.lane.Due(now, d.Dataset, d.Size, age)
 			if !ok {

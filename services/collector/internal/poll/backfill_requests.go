@@ -71,6 +71,9 @@ func (b *backfiller) resolve(j *jobs.Job) error {
 		if b.catalogue.Find(id) == nil {
 			return refuse(Malformed, "dataset %q is not collected; %s are", id, strings.Join(b.datasetIDs(), ", "))
 		}
+		if b.catalogue.Find(id).State {
+			return refuse(Malformed, "dataset %q is a state, which Cloudflare does not keep: its past cannot be read", id)
+		}
 	}
 	if j.Datasets = slices.Clone(sel.Datasets); len(j.Datasets) == 0 {
 		j.Datasets = b.datasetIDs()
@@ -101,7 +104,9 @@ func (b *backfiller) resolve(j *jobs.Job) error {
 
 func (b *backfiller) datasetIDs() (ids []string) {
 	for i := range b.catalogue.Datasets {
-		ids = append(ids, b.catalogue.Datasets[i].Dataset)
+		if d := &b.catalogue.Datasets[i]; !d.State {
+			ids = append(ids, d.Dataset)
+		}
 	}
 	return ids
 }

@@ -46,6 +46,12 @@ func (e *env) sizeOf(dataset string) time.Duration {
 	return 0
 }
 
+// asksAnalytics reports whether any dataset about scopes of a kind is not a state, so that
+// settings of these scopes are needed.
+func (e *env) asksAnalytics(kind bucket.ScopeKind) bool {
+	return slices.ContainsFunc(e.catalogue.Datasets, func(d catalogue.Dataset) bool { return d.ScopeKind == kind && !d.State })
+}
+
 // collects reports whether any dataset is about scopes of a kind.
 func (e *env) collects(kind bucket.ScopeKind) bool {
 	return slices.ContainsFunc(e.catalogue.Datasets, func(d catalogue.Dataset) bool { return d.ScopeKind == kind })

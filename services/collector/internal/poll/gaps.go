@@ -60,7 +60,7 @@ func (r *recorder) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledg
 		Dataset: of.Dataset, Scope: of.Scope, Window: bucket.Window{Start: start, End: start.Add(c.Dataset.Size)},
 		Reason: ledger.Pending, Next: r.books.Again(of.Dataset, of.Scope, start),
 	}
-	if c.Keeps > 0 {
+	if c.Keeps > 0 && !c.Dataset.State { // a state is always lost within minutes, for which no deadline is a warning
 		g.LostAt = start.Add(c.Keeps)
 	}
 	overdue := now.Sub(g.Window.End) > c.Dataset.Deadline
@@ -88,7 +88,7 @@ func (r *recorder) gap(now bucket.Time, c roster.Claim, start bucket.Time) (ledg
 	}
 	if w.FinalBy != 0 {
 		until := w.FinalBy.Add(waitOver)
-		if c.Keeps > 0 {
+		if g.LostAt != 0 {
 			until = min(until, g.LostAt.Add(-min(waitLost, c.Keeps/24)))
 		}
 		switch stale := max(w.LastRead, r.began).Add(waitUnread); {

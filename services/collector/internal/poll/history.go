@@ -47,6 +47,9 @@ func (h *history) load(ctx context.Context) error {
 
 // read reads the newest buckets of a dataset and scopes.
 func (h *history) read(ctx context.Context, d *catalogue.Dataset, scopes ...bucket.Scope) error {
+	if d.State {
+		return nil // which settles at once
+	}
 	var keys []bucket.Key
 	for _, sc := range scopes {
 		of := ledger.Series{Dataset: d.Dataset, Scope: sc}

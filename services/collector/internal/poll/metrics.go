@@ -29,6 +29,7 @@ type Metrics struct {
 	waiting                           *prometheus.GaugeVec
 	filled                            *prometheus.CounterVec
 	lost                              *prometheus.CounterVec
+	missed                            *prometheus.CounterVec
 	accepted                          *prometheus.CounterVec
 	repairBy                          *prometheus.GaugeVec
 	scopes                            *prometheus.GaugeVec
@@ -92,15 +93,16 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		completeUntil:    gauges("complete_until_timestamp_seconds", "End of the newest window up to which everything that is due is accounted for in every collected zone or account: final, refused, lost, accepted, or waiting for confirmation.", "dataset"),
 		overdue:          gauges("overdue_since_timestamp_seconds", "When the oldest window of the dataset that is not accounted for fell due; absent when there is none.", "dataset"),
 		buckets:          counters("buckets_total", "Buckets stored, by the reason for which they were final and the lane that fetched them.", "dataset", "finality", "origin"),
-		requests:         counters("upstream_requests_total", "Requests sent to Cloudflare's GraphQL API.", "lane"),
+		requests:         counters("upstream_requests_total", "Requests sent to Cloudflare's GraphQL API, and those for states to its REST API, which are of the lane fresh.", "lane"),
 		errors:           counters("upstream_errors_total", "Requests to Cloudflare that failed, by class of error.", "class"),
-		duration:         histogram("upstream_request_duration_seconds", "Duration of requests to Cloudflare's GraphQL API.", []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40}),
+		duration:         histogram("upstream_request_duration_seconds", "Duration of requests to Cloudflare's GraphQL API, and of readings of states.", []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 40}),
 		delayed:          gauges("upstream_delayed", "1 while the whole dataset looks delayed at Cloudflare and none of its windows becomes final.", "dataset"),
 		suspects:         gauges("suspect_windows", "Windows whose newest reading looks wrong: empty, or far below the scope's level.", "dataset"),
 		gaps:             gauges("gap_windows", "Windows that are due, not final, and not waiting for confirmation, by reason.", "dataset", "reason"),
 		waiting:          gauges("waiting_windows", "Windows that were read and wait for confirmation that they are so quiet, by reason: suspect (empty, or far too low) or delayed (the whole dataset is). They become final by themselves.", "dataset", "reason"),
 		filled:           counters("gaps_filled_windows_total", "Windows that were in the gap ledger and became final.", "dataset"),
 		lost:             counters("lost_windows_total", "Windows that left Cloudflare's retention before they became final.", "dataset"),
+		missed:           counters("missed_states_total", "Windows whose state was not read before the next one had ended; Cloudflare does not keep states.", "dataset"),
 		accepted:         counters("accepted_windows_total", "Missing windows that an operator accepted: they are not requested any more.", "dataset"),
 		repairBy:         gauges("repair_deadline_timestamp_seconds", "When the dataset's oldest gap leaves Cloudflare's retention; absent without a gap. Windows that wait for confirmation are not gaps.", "dataset"),
 		scopes:           gauges("scopes", "Zones by state, and by the credential that is used for them.", "state", "credential"),
@@ -152,12 +154,16 @@ func (m *Metrics) atZero(datasets []catalogue.Dataset) {
 		m.requests.WithLabelValues(lane.String())
 	}
 	for i := range datasets {
-		m.lost.WithLabelValues(datasets[i].Dataset)
+		if datasets[i].State {
+			m.missed.WithLabelValues(datasets[i].Dataset)
+		} else {
+			m.lost.WithLabelValues(datasets[i].Dataset)
+		}
 		m.filled.WithLabelValues(datasets[i].Dataset)
 		m.accepted.WithLabelValues(datasets[i].Dataset)
 		m.cut.WithLabelValues(datasets[i].Dataset)
 		m.invalid.WithLabelValues(datasets[i].Dataset)
-		if !slices.ContainsFunc(datasets[i].Variants, func(v catalogue.Variant) bool { return !v.Sampled }) {
+		if datasets[i].State || !slices.ContainsFunc(datasets[i].Variants, func(v catalogue.Variant) bool { return !v.Sampled }) {
 			continue // never audited
 		}
 		for _, age := range audit.Ages {

@@ -32,7 +32,7 @@ func (r *reporter) outstanding(u *user) (waiting, known tally) {
 	waiting, known = tally{}, tally{}
 	for id, sc := range r.books.roster {
 		switch {
-		case sc.State != roster.Active || !u.has(sc) || !r.collects(sc.Kind):
+		case sc.State != roster.Active || !u.has(sc) || !r.asksAnalytics(sc.Kind):
 		case sc.Checked != 0:
 			known[sc.Kind]++
 		case r.settings.unread[id] == nil:
@@ -155,7 +155,8 @@ func fingerprint(wants []plan.Want, share int) uint64 {
 
 // need is the number of requests per span in steady state, including the refresh of settings
 // and scopes that are not known yet. Zones and accounts are listed with another API, to which
-// the limit does not apply.
+// the limit does not apply. Neither does it apply to states, which are of that API too; they
+// are counted, since each of their requests takes a permit.
 func (r *reporter) need(u *user, wants []plan.Want) float64 {
 	return r.needOf(u, wants, plan.Need(wants, r.interval, span, plan.DefaultCeilings))
 }
@@ -167,8 +168,13 @@ func (r *reporter) estimate(u *user, wants []plan.Want) float64 {
 }
 
 func (r *reporter) needOf(u *user, wants []plan.Want, steady float64) float64 {
-	settings := float64(r.settings.asks(scopesOf(wants))) * float64(span) / float64(entitleEvery)
+	settings := float64(r.settings.asks(scopesOf(analytics(wants)))) * float64(span) / float64(entitleEvery)
 	return u.scale * (steady + settings)
+}
+
+// analytics are the wants that are not states: settings are about those.
+func analytics(wants []plan.Want) []plan.Want {
+	return slices.DeleteFunc(slices.Clone(wants), func(w plan.Want) bool { return w.Dataset.State })
 }
 
 func scopesOf(wants []plan.Want) tally {

@@ -167,10 +167,20 @@ func (a *asker) askFirst(ctx context.Context, q *lineQueue, until time.Time) err
 		return context.Cause(ctx)
 	}
 	if err == nil {
-		q.transient = 0
-		a.recovered(q.line)
-		q.unnamed.succeed()
+		if a.tellsOfLine(r) {
+			q.transient = 0
+			a.recovered(q.line)
+			q.unnamed.succeed()
+		}
 		return a.take(ctx, r, response, readAt)
+	}
+	if off, is := errors.AsType[*brokenOff](err); is {
+		if off.err != nil {
+			return off.err
+		}
+		q.blocked = a.trusted.Second().Add(off.wait + time.Second)
+		q.stop()
+		return nil
 	}
 	a.refused(q, r, err)
 	return nil
@@ -185,6 +195,10 @@ func (a *asker) refused(of *lineQueue, r plan.Request, err error) {
 	a.metrics.errors.WithLabelValues(e.Class.String()).Inc()
 	if a.sender.refusedAsWhole(of.line, r, e) {
 		of.stop()
+		return
+	}
+	if r.State() {
+		a.refusedState(r, e)
 		return
 	}
 	if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadResponse) && !a.names(r, e) && !a.isApart(r) {

@@ -3,6 +3,7 @@ package poll
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -47,7 +48,7 @@ func (r *recorder) record(ctx context.Context, now bucket.Time, claims []roster.
 			r.books.settling[c.Dataset.Dataset].Forget(c.Scope.Scope)
 		}
 		r.faults.expireInvalid(c)
-		if err := r.decideLost(&batch, c); err != nil {
+		if err := r.decideLost(ctx, &batch, c); err != nil {
 			return err
 		}
 	}
@@ -91,7 +92,7 @@ func (r *recorder) record(ctx context.Context, now bucket.Time, claims []roster.
 }
 
 // decideLost records the windows that Cloudflare no longer has.
-func (r *recorder) decideLost(batch *store.Batch, c roster.Claim) error {
+func (r *recorder) decideLost(ctx context.Context, batch *store.Batch, c roster.Claim) error {
 	of := ledger.Series{Dataset: c.Dataset.Dataset, Scope: c.Scope.Scope}
 	r.books.settling[of.Dataset].Expire(of.Scope, c.Window.Start)
 	if c.Variant == nil || c.Keeps == 0 {
@@ -116,10 +117,14 @@ func (r *recorder) decideLost(batch *store.Batch, c roster.Claim) error {
 		batch.Entries = append(batch.Entries, store.NewEntry{
 			Kind: bucket.KindGapDecision, Key: bucket.Key{Dataset: of.Dataset, Scope: of.Scope, Start: w.Start}, End: w.End, Payload: payload,
 		})
-		r.metrics.lost.WithLabelValues(of.Dataset).Add(float64(w.Len() / c.Dataset.Size))
 	}
 	all := bucket.Window{Start: lost[0].Start, End: lost[len(lost)-1].End}
-	r.quiet.Error(of.Dataset+" "+of.Scope.ID, "windows are lost: Cloudflare no longer has them", "dataset", of.Dataset, inLog(of.Scope),
+	level, what, counted := slog.LevelError, "windows are lost: Cloudflare no longer has them", r.metrics.lost
+	if c.Dataset.State {
+		level, what, counted = slog.LevelWarn, "a state was not read in time, and Cloudflare does not keep it", r.metrics.missed
+	}
+	counted.WithLabelValues(of.Dataset).Add(float64(count))
+	r.quiet.Log(ctx, level, of.Dataset+" "+of.Scope.ID, what, "dataset", of.Dataset, inLog(of.Scope),
 		"windows", count, "within", all.String(), "reason", r.reasonBefore(of, all.Start))
 	r.books.coverage.Decided[of] = d
 	batch.Records = append(batch.Records, d.Record())

@@ -107,7 +107,7 @@ func (a *alike) all(from *asker, l *line) bool {
 // cells are requests for one selection of one scope each, from everything that is still to be
 // requested except r itself, drawn so that they differ in zone and dataset.
 func (a *asker) cells(r plan.Request, queue []plan.Request) []plan.Request {
-	from := slices.DeleteFunc(slices.Clone(queue), a.isApart)
+	from := slices.DeleteFunc(slices.Clone(queue), func(q plan.Request) bool { return a.isApart(q) || q.State() })
 	if len(r.Scopes)*len(r.Selections) > 1 {
 		from = append(from, r)
 	}

@@ -180,6 +180,8 @@ func (s *state) selectFinal(ctx context.Context, now bucket.Time, r *restating) 
 					return refuse(Refused, "the selection has more than %d final windows: select less", MaxRestate)
 				}
 				switch {
+				case d.State:
+					w.fail("the dataset is a state, which Cloudflare does not keep")
 				case c.Variant == nil:
 					w.fail("it may not be requested: %s", c.Refused)
 				case l == nil:

@@ -5,6 +5,7 @@ package poll_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -243,6 +244,10 @@ func (f *faraway) away() func() {
 func (f *faraway) Zones(context.Context) ([]cloudflare.Zone, error)       { return f.zones, nil }
 func (f *faraway) Accounts(context.Context) ([]cloudflare.Account, error) { return nil, nil }
 func (f *faraway) Date(context.Context) (time.Time, error)                { return f.clock.Now(), nil }
+
+func (f *faraway) State(context.Context, string, bucket.Scope, func(context.Context) error) ([]map[string]any, error) {
+	return nil, errors.New("nobody asks for states here")
+}
 
 // Settings answers for the nodes that nobody asks with the first one that somebody does.
 func (f *faraway) Settings(_ context.Context, _ string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error) {

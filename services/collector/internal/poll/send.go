@@ -43,6 +43,9 @@ func (s *sender) permit(ctx context.Context, l *line, lane quota.Lane) (ok bool,
 
 // send sends one request. The time of the reading is from before it was sent.
 func (s *sender) send(ctx context.Context, r plan.Request) (*cloudflare.Response, bucket.Time, error) {
+	if r.State() {
+		return s.sendState(ctx, r)
+	}
 	q := about(r.Scopes)
 	for i, sel := range r.Selections {
 		q.Selections = append(q.Selections, selection(alias(i), sel))

@@ -149,7 +149,7 @@ func (s *settings) whenIdle(ctx context.Context, now bucket.Time) (idle map[*lin
 
 // due reports whether the settings of a scope should be read at now.
 func (s *settings) due(now bucket.Time, sc *roster.Scope) bool {
-	return s.collects(sc.Kind) && sc.Stale(now, entitleEvery) && now >= s.readAgain(sc)
+	return s.asksAnalytics(sc.Kind) && sc.Stale(now, entitleEvery) && now >= s.readAgain(sc)
 }
 
 // readAgain is when a scope's settings may be requested again.
@@ -241,7 +241,7 @@ func (s *settings) nodes(of bucket.ScopeKind) []string {
 	used := map[string]bool{}
 	for _, d := range s.catalogue.Datasets {
 		for _, v := range d.Variants {
-			if d.ScopeKind == of {
+			if d.ScopeKind == of && !d.State {
 				used[v.Node] = true
 			}
 		}

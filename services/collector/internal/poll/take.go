@@ -44,6 +44,9 @@ func (j *judge) take(ctx context.Context, r plan.Request, response *cloudflare.R
 	if err != nil {
 		return err
 	}
+	if r.State() {
+		return j.keepAll(ctx, j.sampled(results[0], readAt))
+	}
 	for _, l := range results {
 		for sc := range l.readings {
 			j.books.settling[l.sel.Dataset.Dataset].End(sc, j.books.roster[sc].End != 0)
@@ -164,8 +167,8 @@ func (j *judge) stored(done settled) {
 	j.books.coverage.Final[of] = j.books.coverage.Final[of].Add(b.Window())
 	j.books.settling[b.Dataset].Stored(b.Scope, settle.Final{Start: b.Start, Level: done.folded.Level, Empty: done.folded.Empty})
 	j.metrics.buckets.WithLabelValues(b.Dataset, finality(b.Finality), origin(b.Origin)).Inc()
-	if !j.backfills {
-		j.drift.settled(j.catalogue.Find(b.Dataset).Delay, done)
+	if d := j.catalogue.Find(b.Dataset); !j.backfills && !d.State {
+		j.drift.settled(d.Delay, done)
 	}
 	j.faults.accepted(of, b.Start)
 	if done.folded.CutLabels > 0 {

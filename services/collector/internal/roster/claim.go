@@ -47,6 +47,9 @@ type Terms struct {
 	// Began returns when a dataset, or another one with its families, was first collected; 0:
 	// it is about to be. Nil: all were before the scopes were first seen.
 	Began func(dataset string) bucket.Time
+	// First returns the start of the first stored window of a dataset of a scope, with which
+	// a series of states begins; 0: there is none. May be nil.
+	First func(dataset string, s bucket.Scope) bucket.Time
 }
 
 func (t Terms) began(now bucket.Time, d *catalogue.Dataset) bucket.Time {
@@ -54,6 +57,16 @@ func (t Terms) began(now bucket.Time, d *catalogue.Dataset) bucket.Time {
 		return 0
 	}
 	return cmp.Or(t.Began(d.Dataset), now)
+}
+
+// first is the start of the first stored window, or the given one if nothing is stored.
+func (t *Terms) first(dataset string, s bucket.Scope, otherwise bucket.Time) bucket.Time {
+	if t.First != nil {
+		if at := t.First(dataset, s); at != 0 {
+			return min(at, otherwise)
+		}
+	}
+	return otherwise
 }
 
 // Keep returns the time from which windows are wanted under a store's retention: a
@@ -120,6 +133,10 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 		return c
 	}
 	c.Variant, c.Refused = s.variant(now, d)
+	if d.State {
+		c.claimState(now, terms)
+		return c
+	}
 	if c.Unread = s.Checked == 0; c.Variant == nil {
 		return c
 	}
@@ -139,6 +156,20 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 		c.Askable = min(max(c.Askable, oldest(now, node.NotOlderThan)), c.Window.End)
 	}
 	return c
+}
+
+// claimState bounds the claim of a state: only the newest window that has ended can be read, and
+// only for a while. The series begins with its first sample, since no state of an earlier time
+// was ever to be had.
+func (c *Claim) claimState(now bucket.Time, terms Terms) {
+	d := c.Dataset
+	newest := max(c.Window.Start, c.Window.End.Add(-d.Size))
+	if now.Sub(c.Window.End) >= d.Within() {
+		newest = c.Window.End
+	}
+	c.Wanted = max(c.Window.Start, terms.first(d.Dataset, c.Scope.Scope, newest))
+	c.Window.Start, c.Askable = newest, newest
+	c.Keeps = d.Size + d.Within()
 }
 
 // reach returns how long Cloudflare keeps a dataset's data, according to the variant in
@@ -169,7 +200,7 @@ func (s *Scope) Variant(now bucket.Time, d *catalogue.Dataset) *catalogue.Varian
 
 // variant returns the first variant that the plan allows, or the reason why there is none.
 func (s *Scope) variant(now bucket.Time, d *catalogue.Dataset) (*catalogue.Variant, string) {
-	if s.Checked == 0 {
+	if s.Checked == 0 && !d.State {
 		return nil, "the " + s.Kind.String() + "'s settings have not been read yet"
 	}
 	reason := ""
@@ -199,6 +230,9 @@ func (s *Scope) usable(now bucket.Time, d *catalogue.Dataset, v *catalogue.Varia
 		if no, ok := s.Refusals[d.Dataset+"/"+v.Name]; ok && now < no.Until {
 			return nil, no.Reason
 		}
+	}
+	if d.State { // no settings are about it; a refusal is all that is ever known
+		return v, ""
 	}
 	g := s.Entitled.granted(d, v)
 	return g.variant, g.reason

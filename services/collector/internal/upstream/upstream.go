@@ -23,6 +23,7 @@ type Client interface {
 	Accounts(ctx context.Context) ([]cloudflare.Account, error)
 	Date(ctx context.Context) (time.Time, error)
 	Settings(ctx context.Context, accountID string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error)
+	State(ctx context.Context, node string, of bucket.Scope, more func(context.Context) error) ([]map[string]any, error)
 }
 
 // Budget grants permits to send requests (G7); *quota.Limiter implements it.

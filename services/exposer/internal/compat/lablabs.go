@@ -3,8 +3,8 @@ package compat
 import "strings"
 
 // The labels that lablabs/cloudflare-exporter writes in a way of its own. An account of zones
-// and of Workers is in lower case with "-" for spaces; of R2 it is as it is; of Logpush it is the
-// id.
+// and of Workers is in lower case with "-" for spaces; of R2, tunnels and pools it is as it is; of
+// Logpush it is the id.
 var (
 	zone        = Label{Name: "zone", From: ofZone}
 	account     = Label{Name: "account", From: ofAccountSlug}
@@ -20,6 +20,7 @@ var (
 	script      = Label{Name: "script_name", From: "script"}
 	balancer    = Label{Name: "load_balancer_name", From: "load_balancer"}
 	pool        = Label{Name: "pool_name", From: "pool"}
+	connector   = Label{Name: "client_id", From: "connector_id"}
 	bucketName  = Label{Name: "bucket", From: "bucket"}
 	percentile  = Label{Name: "quantile", From: "quantile", As: percentileOf}
 )
@@ -58,6 +59,12 @@ var Lablabs = Page{
 			Note:   "and the labels `zone`, `account` and `status`: theirs collide between zones",
 		},
 		{
+			Name: "cloudflare_pool_origin_health_status", Help: "1 if an origin of a load balancer pool was healthy, otherwise 0.", Gauge: true,
+			Dataset: "load_balancer_pools", Of: []string{"cloudflare_account_load_balancer_origin_healthy"},
+			Labels: []Label{accountName, pool, {Name: "origin_name", From: "origin"}, {Name: "ip", From: "address"}},
+			Note:   "and the label `pool_id`",
+		},
+		{
 			Name: "cloudflare_r2_storage_bytes", Help: "Bytes of objects and their metadata in R2, by bucket.", Gauge: true,
 			Dataset: "r2_storage", Of: []string{"cloudflare_account_r2_payload_bytes", "cloudflare_account_r2_metadata_bytes"},
 			Labels: []Label{accountName, bucketName}, Sum: []string{"storage_class"},
@@ -68,6 +75,26 @@ var Lablabs = Page{
 			Dataset: "r2_storage", Of: []string{"cloudflare_account_r2_payload_bytes", "cloudflare_account_r2_metadata_bytes"},
 			Labels: []Label{accountName}, Sum: []string{"storage_class", "bucket"},
 			Note: "of the largest 200 buckets",
+		},
+		{
+			Name: "cloudflare_tunnel_connector_active_connections", Help: "Connections of a connector of a Cloudflare Tunnel to Cloudflare.", Gauge: true,
+			Dataset: "tunnel_connectors", Of: []string{"cloudflare_account_tunnel_connector_active_connections"},
+			Labels: []Label{accountName, same("tunnel_id"), connector},
+		},
+		{
+			Name: "cloudflare_tunnel_connector_info", Help: "Connectors of Cloudflare Tunnels; always 1.", Gauge: true,
+			Dataset: "tunnel_connectors", Of: []string{"cloudflare_account_tunnel_connector_info"},
+			Labels: []Label{accountName, same("tunnel_id"), connector, same("version"), same("arch"), same("origin_ip")},
+		},
+		{
+			Name: "cloudflare_tunnel_health_status", Help: "Health of a Cloudflare Tunnel: 0 down, 1 healthy, 2 degraded, 3 inactive, 255 anything else.", Gauge: true,
+			Dataset: "tunnels", Of: []string{"cloudflare_account_tunnel_health_status"},
+			Labels: []Label{accountName, same("tunnel_id")}, Sum: []string{"tunnel"},
+		},
+		{
+			Name: "cloudflare_tunnel_info", Help: "Cloudflare Tunnels; always 1.", Gauge: true,
+			Dataset: "tunnels", Of: []string{"cloudflare_account_tunnel_info"},
+			Labels: []Label{accountName, same("tunnel_id"), {Name: "tunnel_name", From: "tunnel"}, {Name: "tunnel_type", From: "type"}},
 		},
 		{
 			Name: "cloudflare_worker_cpu_time", Help: "Quantiles of the CPU time of an invocation of a Worker, in microseconds.", Gauge: true,
@@ -240,12 +267,7 @@ var Lablabs = Page{
 		{"cloudflare_account_http_data_transfer_month_to_date_bytes", "it needs a month of stored buckets, which a page does not have: `increase(cloudflare_account_http_bytes_total[30d])` of `/counters`"},
 		{"cloudflare_account_http_data_transfer_month_total_seconds", "the length of a month is a matter of the query"},
 		{"cloudflare_account_http_data_transfer_projected_month_bytes", "it is a projection of the bytes of a month, which a page does not have"},
-		{"cloudflare_pool_origin_health_status", "a state from REST, which Weir does not collect"},
 		{"cloudflare_r2_operation_count", "it is the day so far, which an exposer that has just started does not know: `increase(cloudflare_account_r2_requests_total[1d])` of `/counters`"},
-		{"cloudflare_tunnel_connector_active_connections", "a state from REST, which Weir does not collect"},
-		{"cloudflare_tunnel_connector_info", "a state from REST, which Weir does not collect"},
-		{"cloudflare_tunnel_health_status", "a state from REST, which Weir does not collect"},
-		{"cloudflare_tunnel_info", "a state from REST, which Weir does not collect"},
 		{"cloudflare_worker_duration", "it is in GB-s, a unit of invoices, which Weir does not collect; the wall time is `cloudflare_account_worker_wall_seconds`"},
 		{"cloudflare_zone_uniques_total", "a sum of distinct counts, which counts a visitor again every minute, means nothing; nor does page views less uniques. The visitors of an hour are `cloudflare_zone_unique_visitors`"},
 	},
