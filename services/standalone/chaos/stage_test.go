@@ -53,7 +53,9 @@ const (
 	toldWithin  = 2 * time.Minute
 	heardWithin = 10 * time.Minute
 	gapWithin   = 25 * time.Minute
-	overWithin  = 30 * time.Minute
+	// Pauses after failures are 5, 10, 20 and 40 minutes or somewhat less, so a fault of half an
+	// hour may have met four.
+	overWithin  = 45 * time.Minute
 	namesWithin = 70 * time.Minute
 )
 
