@@ -18,6 +18,9 @@ func (d dice) limits(s *schedule) {
 	s.Odd = d.chance(.3)
 	if d.chance(.2) {
 		s.Limits.RESTCalls = 1 + d.IntN(4) // of 1,200: others of the user make the rest
+		if s.Workers {
+			s.Limits.RESTCalls++ // accounts are listed too
+		}
 	}
 	if d.chance(.3) && !s.Starved {
 		s.Limits.Queries = 12 + d.IntN(24) // less than the share: others have spent it
