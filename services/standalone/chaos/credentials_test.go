@@ -214,6 +214,7 @@ func (d dice) stageApart(s *schedule, e *event) {
 		e.Signals = []signal{{Code: "TOKEN_REFUSED", About: of}, gap(bucketv1.GapReason_GAP_REASON_UNAUTHORIZED, zone)}
 	case 1: // neither its zones nor its accounts are in any list
 		e.Kind, e.Becomes, e.Credential = badToken, "absent", of
+		s.Overlap = false // or they move to the other credential, and nothing is missing
 		e.Signals, e.Quiet = []signal{{Code: "ZONES_UNLISTED", About: of}, {Code: anyGap, About: zone}}, 75*time.Minute
 	default:
 		e.Kind = api

@@ -159,13 +159,14 @@ type schedule struct {
 	Switches  cfsim.Switches
 	Limits    cfsim.Limits
 	Sampling  cfsim.Sampling
-	Several   bool    // two credentials, of two Cloudflare users, instead of one
-	Overlap   bool    // the second of them sees the account of the first too
-	Workers   bool    // the Workers of accounts are collected
-	Odd       bool    // label values are empty, quoted, not ASCII, very long
-	Events    []event // ascending
-	Revisions bool    // Cloudflare changes values late
-	Starved   bool    // the budget does not suffice: it is kept, but work stays undone
+	Several   bool     // two credentials, of two Cloudflare users, instead of one
+	Overlap   bool     // the second of them sees the account of the first too
+	Workers   bool     // the Workers of accounts are collected
+	Odd       bool     // label values are empty, quoted, not ASCII, very long
+	Events    []event  // ascending
+	Revisions bool     // Cloudflare changes values late
+	Starved   bool     // the budget does not suffice: it is kept, but work stays undone
+	Refusing  []signal // that are told at the end too, since what they are about lasts
 }
 
 func (s *schedule) String() string {

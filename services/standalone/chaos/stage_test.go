@@ -397,6 +397,7 @@ func (w *world) checkQuiet() {
 			switch {
 			case s.Code == "STORE_UNREADABLE" && w.unreadable.written:
 			case s.Code == "BUDGET_SHORT" && w.Starved:
+			case slices.Contains(w.Refusing, s):
 			case s.Code == "BACKFILL_STALLED" && w.waits(s.About):
 			default:
 				w.report("%s tells at the end: %s", name, s)
