@@ -254,8 +254,9 @@ func (e event) spares(scope string) bool {
 }
 
 // sparedWithin is after how long a bucket of five minutes is stored that a staged fault
-// is not about.
-const sparedWithin = 15 * time.Minute
+// is not about: six minutes are usual, a straggler takes two more, and so may requests of
+// another credential that hang.
+const sparedWithin = 10 * time.Minute
 
 // checkSpared: while one zone or credential is broken, the buckets of the others are
 // stored as early as ever.
