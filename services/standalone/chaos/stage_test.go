@@ -177,6 +177,9 @@ func (d dice) stage(s *schedule) {
 		if o.Kind == poison && e.Kind != poison && o.At > e.At-heardWithin && o.At < e.At+heardWithin {
 			return true // who would tell dies, and what is asked for counts as stored
 		}
+		if o.Call == "restate" && o.At > e.At-2*heardWithin && o.At < e.At+heardWithin {
+			return true // it may use up the share, one request for each window
+		}
 		if o.Call == "accept" && e.names(o.Zone) {
 			return o.At < to && o.At > e.At-45*time.Minute // a gap that is accepted is told no longer
 		}
