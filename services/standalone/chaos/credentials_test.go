@@ -254,9 +254,9 @@ func (e event) spares(scope string) bool {
 }
 
 // sparedWithin is after how long a bucket of five minutes is stored that a staged fault
-// is not about: six minutes are usual, a straggler takes two more, and so may requests of
-// another credential that hang.
-const sparedWithin = 10 * time.Minute
+// is not about: six minutes are usual, stragglers take up to three more, and requests of
+// another credential that hang up to three.
+const sparedWithin = 12 * time.Minute
 
 // checkSpared: while one zone or credential is broken, the buckets of the others are
 // stored as early as ever.
