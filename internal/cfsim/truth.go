@@ -168,6 +168,16 @@ type Invocations struct {
 // unsampled, for [start, end), both at whole minutes, by script and status. What did
 // not happen is absent.
 func (s *Server) TrueWorkers(accountID string, start, end time.Time) ([]Invocations, error) {
+	return s.invocations(accountID, start, end, nil)
+}
+
+// ShownWorkers is what a query would answer at the instant now: [Server.TrueWorkers] seen
+// through settling. Faults and sampling are not applied.
+func (s *Server) ShownWorkers(accountID string, start, end, now time.Time) ([]Invocations, error) {
+	return s.invocations(accountID, start, end, &now)
+}
+
+func (s *world) invocations(accountID string, start, end time.Time, now *time.Time) ([]Invocations, error) {
 	w := s.places[accountID]
 	if w == nil {
 		return nil, fmt.Errorf("cfsim: account %q is not configured", accountID)
@@ -176,8 +186,12 @@ func (s *Server) TrueWorkers(accountID string, start, end time.Time) ([]Invocati
 	if err != nil {
 		return nil, err
 	}
+	slice := w.scripts.Between(from, to)
+	if now != nil {
+		slice = s.config.Settling.shown(w.scripts, w.seed, "workersInvocationsAdaptive", from, to, *now)
+	}
 	rows := map[[2]string]*row{}
-	for i, a := range w.scripts.Between(from, to).Amounts {
+	for i, a := range slice.Amounts {
 		t := &w.scripts.Templates()[i]
 		if a.Requests == 0 {
 			continue

@@ -1,11 +1,8 @@
 package chaos
 
 import (
-	"fmt"
 	"math"
 	"net/http"
-	"os"
-	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/cfsim"
@@ -21,6 +18,9 @@ func (d dice) limits(s *schedule) {
 	s.Odd = d.chance(.3)
 	if d.chance(.2) {
 		s.Limits.RESTCalls = 1 + d.IntN(4) // of 1,200: others of the user make the rest
+		if s.Workers {
+			s.Limits.RESTCalls++ // accounts are listed too
+		}
 	}
 	if d.chance(.3) && !s.Starved {
 		s.Limits.Queries = 12 + d.IntN(24) // less than the share: others have spent it
@@ -52,10 +52,10 @@ func (d dice) apiFault(s *schedule, e *event) {
 		f.Kind = data[d.IntN(len(data))]
 	}
 	if d.chance(.5) {
-		f.Zone = cfsim.Tag("zone:" + d.one(zoneNames...))
+		f.Zone = d.scope(s)
 	}
 	if d.chance(.4) {
-		f.Dataset = d.one("httpRequests1mGroups", "httpRequests1hGroups", "httpRequests1dGroups", "httpRequestsAdaptiveGroups")
+		f.Dataset = d.one("httpRequests1mGroups", "httpRequests1hGroups", "httpRequests1dGroups", "httpRequestsAdaptiveGroups", "workersInvocationsAdaptive")
 	}
 	if d.chance(.6) {
 		f.Probability = .1 + .9*d.Float64()
@@ -91,6 +91,8 @@ func (d dice) apiFault(s *schedule, e *event) {
 // ills are what can be wrong with a token that Cloudflare knows, from one instant
 // to another.
 var ills = map[string]func(t *cfsim.Token, zone string, from, to time.Time){
+	"rotates":  func(*cfsim.Token, string, time.Time, time.Time) {}, // as good as the one before
+	"absent":   func(t *cfsim.Token, _ string, _, _ time.Time) { t.Accounts = []string{} },
 	"disabled": func(t *cfsim.Token, _ string, _, _ time.Time) { t.Disabled = true },
 	"expires":  func(t *cfsim.Token, _ string, from, to time.Time) { t.ExpiresOn = from.Add(to.Sub(from) / 2) },
 	"early":    func(t *cfsim.Token, _ string, from, to time.Time) { t.NotBefore = from.Add(to.Sub(from) / 2) },
@@ -117,54 +119,19 @@ const malformed = "malformed"
 // badToken draws a token that takes the place of the good one for a while.
 func (d dice) badToken(s *schedule, e *event) {
 	e.Kind, e.For = badToken, d.skewed(time.Minute, time.Hour)
-	e.Becomes = d.one("disabled", "expires", "early", "flaps", "denies", "hides", "for zones only", "for accounts only", "unknown", malformed)
+	e.Becomes = d.one("rotates", "absent", "disabled", "expires", "early", "flaps", "denies", "hides", "for zones only", "for accounts only", "unknown", malformed)
 	if d.chance(.5) {
 		e.Target = d.one(collectors...)
+	}
+	if s.Several {
+		if e.Credential = d.one("", retail, retail, labs, labs); d.chance(.15) {
+			e.Credential, e.Becomes = "", swapped
+		}
 	}
 	switch e.Becomes {
 	case "denies":
 		e.Zone = d.one(zoneNames...)
 	case "hides":
 		e.Zone = "changing.example" // it seems to be gone, and what passes meanwhile is not wanted
-	}
-}
-
-// secret is what a collector is given as its token by an event.
-func (e event) secret() string {
-	if e.Becomes == malformed {
-		return "two lines\nof something"
-	}
-	return fmt.Sprintf("simulated-token-%d%s", e.At, e.Target)
-}
-
-// token is the token of an event, if Cloudflare knows it. It is of the user
-// whose the good one is, and who has one budget.
-func (s *schedule) token(e event) (t cfsim.Token, known bool) {
-	ill, known := ills[e.Becomes]
-	if known {
-		t = cfsim.GoodToken(e.secret())
-		t.User = cfsim.GoodToken(cfsim.DemoToken).User
-		ill(&t, e.Zone, s.Began.Add(e.At), s.Began.Add(e.At+e.For))
-	}
-	return t, known
-}
-
-// provide puts the token of the moment where a process looks for it: that of
-// the newest event.
-func (w *world) provide(p *process) {
-	secret := cfsim.DemoToken
-	for _, e := range slices.Backward(p.trouble()) {
-		if e.Kind == badToken {
-			secret = e.secret()
-			break
-		}
-	}
-	next := p.token + ".next"
-	err := os.WriteFile(next, []byte(secret), 0o600)
-	if err == nil {
-		err = os.Rename(next, p.token) // nobody shall find half of it
-	}
-	if err != nil {
-		w.report("%v", err)
 	}
 }

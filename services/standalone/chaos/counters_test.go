@@ -129,7 +129,7 @@ func (c *counters) compare(name string, got map[string]float64, now time.Time) {
 			if !shown {
 				continue
 			}
-			labels := fmt.Sprintf(`{zone="%s",account="%s"`, escape.Replace(s.Zone), escape.Replace(s.Account))
+			labels := "{" + scopeLabels(s.Scope, s.Zone, s.Account)
 			for i, l := range fam.Labels {
 				labels += fmt.Sprintf(`,%s="%s"`, l, escape.Replace(s.Values[i]))
 			}

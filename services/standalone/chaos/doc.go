@@ -26,6 +26,13 @@
 // then lets it go at once, whatever has expired meanwhile. Clocks jump per
 // process; machine time, by which leases go, does not, as on a real machine.
 //
+// # Accounts and credentials
+//
+// Most worlds collect the Workers of two accounts, and have two credentials of two
+// Cloudflare users, one for each account; the second may see both. Tokens are rotated,
+// swapped, restricted and refused, of one credential or of all, and faults of Cloudflare
+// strike the requests of one alone. What belongs to the other must be on time.
+//
 // # What must be told
 //
 // That the end is right is not enough. Most schedules have one fault on a stage:

@@ -28,9 +28,9 @@ var (
 // surroundings are what a process runs in, from one life to the next: its clock,
 // whether it is stopped, what is wrong with its store.
 type surroundings struct {
-	name  string
-	clock *drifting
-	token string // file that holds Cloudflare's
+	name   string
+	clock  *drifting
+	tokens string // what the names of the files that hold Cloudflare's begin with
 
 	mu      sync.Mutex
 	rng     *rand.Rand

@@ -123,13 +123,21 @@ func (m *mirror) take(rev bucket.Revision, committed time.Time, kind bucket.Kind
 // escape is how the text format writes label values.
 var escape = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
+// scopeLabels are the labels of what a series is about: an account has no zone.
+func scopeLabels(of bucket.Scope, zone, account string) string {
+	if of.Kind == bucket.Account {
+		return fmt.Sprintf(`account="%s"`, escape.Replace(account))
+	}
+	return fmt.Sprintf(`zone="%s",account="%s"`, escape.Replace(zone), escape.Replace(account))
+}
+
 // render turns a bucket into samples at its end less a millisecond.
 func (m *mirror) render(s *shown) {
 	at := s.Window().End.Std().UnixMilli() - 1
 	for _, rows := range s.Families {
 		names := m.labels[rows.Family]
 		for i, v := range rows.Values {
-			series := fmt.Appendf(nil, `%s{zone="%s",account="%s"`, rows.Family, escape.Replace(s.Zone), escape.Replace(s.Account))
+			series := fmt.Appendf(nil, `%s{%s`, rows.Family, scopeLabels(s.Scope, s.Zone, s.Account))
 			for j, name := range names {
 				series = fmt.Appendf(series, `,%s="%s"`, name, escape.Replace(rows.Labels[i*len(names)+j]))
 			}

@@ -85,6 +85,7 @@ type event struct {
 	BeforeEffect  bool
 	Fault         cfsim.Fault
 	Zone, Becomes string // a zone, or the token and the zone that it is wrong about
+	Credential    string // whose token it is; empty: of all
 	// Staged: nothing else happens meanwhile that could hide it, so what it tells
 	// must be told, and told no longer when it has been over for Quiet.
 	Staged  bool
@@ -122,7 +123,7 @@ func (e event) String() string {
 	}
 	if e.Fault.Kind != "" {
 		f := e.Fault
-		fmt.Fprintf(&b, " %s path=%s zone=%.8s dataset=%s delay=%s chance=%.2f status=%d", f.Kind, f.Path, f.Zone, f.Dataset, f.Delay, f.Probability, f.Status)
+		fmt.Fprintf(&b, " %s path=%s zone=%.8s dataset=%s token=%.8s delay=%s chance=%.2f status=%d", f.Kind, f.Path, f.Zone, f.Dataset, f.Token, f.Delay, f.Probability, f.Status)
 		if f.Refusal != (cfsim.Refusal{}) {
 			fmt.Fprintf(&b, " refusal=%+v", f.Refusal)
 		}
@@ -132,6 +133,9 @@ func (e event) String() string {
 	}
 	if e.Zone != "" {
 		fmt.Fprintf(&b, " %s", e.Zone)
+	}
+	if e.Credential != "" {
+		fmt.Fprintf(&b, " of credential %s", e.Credential)
 	}
 	if e.Becomes != "" {
 		fmt.Fprintf(&b, ": %s", e.Becomes)
@@ -155,17 +159,21 @@ type schedule struct {
 	Switches  cfsim.Switches
 	Limits    cfsim.Limits
 	Sampling  cfsim.Sampling
-	Odd       bool    // label values are empty, quoted, not ASCII, very long
-	Events    []event // ascending
-	Revisions bool    // Cloudflare changes values late
-	Starved   bool    // the budget does not suffice: it is kept, but work stays undone
+	Several   bool     // two credentials, of two Cloudflare users, instead of one
+	Overlap   bool     // the second of them sees the account of the first too
+	Workers   bool     // the Workers of accounts are collected
+	Odd       bool     // label values are empty, quoted, not ASCII, very long
+	Events    []event  // ascending
+	Revisions bool     // Cloudflare changes values late
+	Starved   bool     // the budget does not suffice: it is kept, but work stays undone
+	Refusing  []signal // that are told at the end too, since what they are about lasts
 }
 
 func (s *schedule) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d, begins %s, faults for %s, calm for %s, lookback %s, share %.3f, without %v, settling %+v\n",
 		s.Seed, s.Began.Format(time.RFC3339), s.Faulty, s.Calm, s.Lookback, s.Share, s.Disable, s.Settling)
-	fmt.Fprintf(&b, "switches %+v, limits %+v, sampling %+v, odd labels %t\n", s.Switches, s.Limits, s.Sampling, s.Odd)
+	fmt.Fprintf(&b, "switches %+v, limits %+v, sampling %+v, odd labels %t, several credentials %t, overlapping %t, Workers %t\n", s.Switches, s.Limits, s.Sampling, s.Odd, s.Several, s.Overlap, s.Workers)
 	for _, e := range s.Events {
 		fmt.Fprintln(&b, e)
 	}
@@ -219,6 +227,7 @@ func draw(seed uint64) *schedule {
 	if d.chance(.2) {
 		s.Switches.DocumentedStatus = true
 	}
+	s.Several, s.Overlap, s.Workers = d.chance(.6), d.chance(.4), d.chance(.7)
 	d.limits(s)
 	d.zones(s)
 	// Which kinds a world sees differs, so that each has room for its effects.
@@ -294,7 +303,7 @@ var menu = []func(d dice, s *schedule, e *event){
 		e.Kind, e.Target, e.For = refuse, d.one(collectors...), d.skewed(5*time.Second, time.Hour)
 	},
 	dice.apiFault, dice.apiFault, dice.apiFault, dice.apiFault, dice.badToken, dice.badToken,
-	dice.refusal, dice.refusal, dice.oddValues, dice.oddValues,
+	dice.refusal, dice.refusal, dice.oddValues, dice.oddValues, dice.apart, dice.apart,
 	func(d dice, _ *schedule, e *event) {
 		e.Kind, e.For = scrapeless, d.between(2*time.Minute, 100*time.Minute)
 	},

@@ -95,3 +95,46 @@ func TestSeed700232AListOfZonesThatIsTooLarge(t *testing.T) {
 		event{At: 20*time.Minute + time.Second, Kind: crash, Target: rightCollector, Amount: 5 * time.Second},
 	))
 }
+
+// The tokens of two credentials change places. Each collector keeps those that it has, so
+// nothing is late; one that begins then has them the other way round, and moves the zones
+// to whoever sees them, also back.
+func TestTokensOfTwoCredentialsChangePlaces(t *testing.T) {
+	t.Parallel()
+	for _, overlap := range []bool{false, true} {
+		s := told(
+			2700000,
+			event{At: 15 * time.Minute, For: 25 * time.Minute, Kind: badToken, Becomes: swapped},
+			event{At: 20 * time.Minute, Kind: crash, Target: leftCollector, Amount: 5 * time.Second},
+			event{At: 25 * time.Minute, Kind: crash, Target: rightCollector, Amount: 5 * time.Second},
+			event{At: 50 * time.Minute, Kind: crash, Target: leftCollector, Amount: 5 * time.Second},
+		)
+		s.Several, s.Overlap, s.Workers = true, overlap, true
+		run(t, s)
+	}
+}
+
+// Requests of one credential hung until the client gave up, and that was no outage of it
+// where there are several: failures in a row were counted in one pass, and a pass ended
+// after the first. What belongs to the other credential waited for each of them.
+func TestSeed2700003OneCredentialHangs(t *testing.T) {
+	t.Parallel()
+	s := told(2700003, event{
+		At: 20 * time.Minute, For: 28 * time.Minute, Kind: api,
+		Fault:  cfsim.Fault{Kind: cfsim.FaultSlow, Token: tokenID(retail), Delay: time.Minute},
+		Staged: true, Signals: []signal{{Code: anyGap, About: "shop.example"}, {Code: "UPSTREAM_FAILING", About: retail}}, Quiet: overWithin,
+	}, event{At: 30 * time.Minute, Kind: zoneEvent, Zone: "changing.example", Becomes: "move"})
+	s.Several, s.Workers = true, true
+	run(t, s)
+}
+
+// Accounts were listed every five minutes while their list was refused. Where others use up
+// the user's limit of calls, each attempt blocked the user for five minutes, and nothing
+// was collected for ever.
+func TestSeed2700017TheListOfAccountsBlocksTheUser(t *testing.T) {
+	t.Parallel()
+	s := told(2700017, event{At: 20 * time.Minute, Kind: crash, Target: leftCollector, Amount: 5 * time.Second})
+	s.Limits.RESTCalls, s.Workers, s.Calm = 1, true, 150*time.Minute
+	s.Refusing = []signal{{Code: "UPSTREAM_FAILING", About: "list of accounts"}}
+	run(t, s)
+}

@@ -95,7 +95,7 @@ var stages = []func(d dice, s *schedule, e *event){
 		e.Kind, e.Fault = api, cfsim.Fault{Kind: cfsim.FaultZoneName, Zone: cfsim.Tag("zone:" + zone), Odd: []string{unprintable(d)}}
 		e.Signals, e.Quiet = []signal{{Code: "INVALID_VALUE", About: "zone " + cfsim.Tag("zone:"+zone)}}, namesWithin
 	},
-	func(d dice, _ *schedule, e *event) { // an account's
+	func(d dice, s *schedule, e *event) { // an account's
 		account, zone := "retail", "shop.example"
 		if d.chance(.5) {
 			account, zone = "labs", "api.example"
@@ -103,7 +103,7 @@ var stages = []func(d dice, s *schedule, e *event){
 		e.Kind, e.Fault = api, cfsim.Fault{Kind: cfsim.FaultAccountName, Zone: cfsim.Tag("account:" + account), Odd: []string{unprintable(d)}}
 		e.Signals, e.Quiet = []signal{{Code: "INVALID_VALUE", About: "zone " + cfsim.Tag("zone:"+zone)}}, namesWithin
 		if e.Fault.Odd[0] == "9MB" { // one for each of its zones: no list can be as large
-			e.Signals = []signal{{Code: "UPSTREAM_FAILING", About: "list of zones"}}
+			e.Signals = []signal{{Code: "UPSTREAM_FAILING", About: s.about(account, "list of zones")}}
 		}
 	},
 	func(d dice, _ *schedule, e *event) { // numbers and times that no count and no window can be
@@ -161,7 +161,11 @@ func (d dice) stage(s *schedule) {
 	}
 	e := event{At: d.between(45*time.Minute, s.Faulty-45*time.Minute), Staged: true, Quiet: overWithin}
 	e.At = max(e.At, 45*time.Minute)
-	stages[d.IntN(len(stages))](d, s, &e)
+	if s.Several && d.chance(.4) {
+		d.stageApart(s, &e)
+	} else {
+		stages[d.IntN(len(stages))](d, s, &e)
+	}
 	if e.Kind != poison {
 		e.For = d.between(28*time.Minute, 40*time.Minute)
 	}
@@ -175,16 +179,19 @@ func (d dice) stage(s *schedule) {
 		if o.Kind == poison && e.Kind != poison && o.At > e.At-heardWithin && o.At < e.At+heardWithin {
 			return true // who would tell dies, and what is asked for counts as stored
 		}
+		if o.Call == "restate" && o.At > e.At-2*heardWithin && o.At < e.At+heardWithin {
+			return true // it may use up the share, one request for each window
+		}
 		if o.Call == "accept" && e.names(o.Zone) {
 			return o.At < to && o.At > e.At-45*time.Minute // a gap that is accepted is told no longer
 		}
-		return o.hides() && o.At < to && (o.At >= from || o.At+max(o.For, o.Amount)+overWithin > e.At || o.Nth > 0)
+		return o.hides() && o.At < to && (o.At >= from || o.At+max(o.For, o.Amount)+o.echo() > e.At || o.Nth > 0)
 	})
 	s.Events = append(s.Events, e)
 	if zone := d.one(zoneNames[:4]...); !e.names(zone) && e.For > 0 {
 		s.Events = append(s.Events, event{At: d.between(e.At+gapWithin, e.At+e.For), Kind: operate, Call: "accept", Zone: zone, Amount: 10 * time.Minute, Nth: 12})
 	}
-	if e.Fault.Kind == cfsim.FaultZoneName || e.Fault.Kind == cfsim.FaultAccountName {
+	if e.Fault.Kind == cfsim.FaultZoneName || e.Fault.Kind == cfsim.FaultAccountName || e.Becomes == "absent" {
 		// Whoever begins to lead lists the zones.
 		for _, name := range collectors {
 			s.Events = append(s.Events, event{At: e.At + time.Second, Kind: crash, Target: name, Amount: 5 * time.Second})
@@ -339,16 +346,12 @@ func (w *world) stopped(from, to time.Time) (d time.Duration) {
 	return d
 }
 
-// checkNeighbours: while Cloudflare refuses one zone, or one dataset of it, nothing
-// is missing of the others.
+// checkNeighbours: while Cloudflare refuses one zone, one dataset of it, or one
+// credential, nothing is missing of the others.
 func (w *world) checkNeighbours(p *played, heard []signal) {
-	if p.Kind != api || p.Fault.Zone == "" || mutatesNames(p.Fault.Kind) {
-		return
-	}
-	refused := zonesByID()[p.Fault.Zone]
 	for _, s := range compact(heard) {
-		if strings.HasPrefix(s.Code, anyGap) && s.About != refused && lively[s.About] {
-			w.report("%s is refused, and the neighbour has: %s", refused, s)
+		if strings.HasPrefix(s.Code, anyGap) && p.spares(s.About) {
+			w.report("the neighbour has %s during %s", s, p.event)
 		}
 	}
 }
@@ -399,6 +402,7 @@ func (w *world) checkQuiet() {
 			switch {
 			case s.Code == "STORE_UNREADABLE" && w.unreadable.written:
 			case s.Code == "BUDGET_SHORT" && w.Starved:
+			case slices.Contains(w.Refusing, s):
 			case s.Code == "BACKFILL_STALLED" && w.waits(s.About):
 			default:
 				w.report("%s tells at the end: %s", name, s)

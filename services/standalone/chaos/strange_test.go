@@ -75,7 +75,7 @@ func (d dice) odd(names []string, megabytes float64) []string {
 }
 
 // oddValues draws values that are mutated for a while.
-func (d dice) oddValues(_ *schedule, e *event) {
+func (d dice) oddValues(s *schedule, e *event) {
 	e.Kind, e.For = api, d.skewed(time.Minute, 90*time.Minute)
 	f := &e.Fault
 	f.Kind = []cfsim.FaultKind{cfsim.FaultZoneName, cfsim.FaultAccountName, cfsim.FaultDimension, cfsim.FaultTime, cfsim.FaultNumber}[d.IntN(5)]
@@ -87,7 +87,7 @@ func (d dice) oddValues(_ *schedule, e *event) {
 	case f.Kind == cfsim.FaultAccountName:
 		f.Zone = cfsim.Tag("account:" + d.one("retail", "labs"))
 	case d.chance(.8) || mutatesData(f.Kind):
-		f.Zone = cfsim.Tag("zone:" + d.one(zoneNames...)) // what is not true of all zones proves nothing
+		f.Zone = d.scope(s) // what is not true of all zones proves nothing
 	}
 	if d.chance(.6) {
 		f.Probability = .01 + .99*d.Float64()

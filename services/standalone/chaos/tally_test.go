@@ -20,6 +20,7 @@ type tally struct {
 	entries         int            // that the recorder was sent
 	streams         int
 	buckets, values int // compared with the truth
+	ofAccounts      int // of these buckets
 	held            int // samples in the TSDB at the end
 	scrapes, failed int
 	scraped         int                        // samples of all scrapes
@@ -59,14 +60,22 @@ func (t *tally) add(w *world) {
 		switch e.Kind {
 		case api, operate:
 		case badToken:
-			t.faults[fmt.Sprintf("%s: %s", e.Kind, e.Becomes)]++
+			whose := ""
+			if e.Credential != "" {
+				whose = " of one credential"
+			}
+			t.faults[fmt.Sprintf("%s%s: %s", e.Kind, whose, e.Becomes)]++
 		default:
 			t.faults[string(e.Kind)]++
 		}
 	}
 	for _, f := range w.sim.Faults() {
 		if f.Fired > 0 {
-			t.faults["cloudflare "+string(f.Kind)]++
+			of := ""
+			if f.Token != "" {
+				of = " for one credential"
+			}
+			t.faults["cloudflare "+string(f.Kind)+of]++
 			t.faults["cloudflare, answers spoilt"] += f.Fired
 		}
 	}
@@ -98,7 +107,7 @@ func (t *tally) join(o *tally) {
 	for code, after := range o.heard {
 		t.heard[code] = append(t.heard[code], after...)
 	}
-	t.requests, t.peak = t.requests+o.requests, max(t.peak, o.peak)
+	t.requests, t.peak, t.ofAccounts = t.requests+o.requests, max(t.peak, o.peak), t.ofAccounts+o.ofAccounts
 }
 
 // print writes the table.
@@ -110,6 +119,7 @@ func (t *tally) print(out io.Writer) {
 	row("virtual hours", int(t.virtual.Hours()))
 	row("buckets compared with the truth", t.buckets)
 	row("of them estimates, compared with what a sample can be", t.estimates)
+	row("of them of accounts", t.ofAccounts)
 	row("values in them", t.values)
 	row("samples held by Prometheus, compared", t.held)
 	row("scrapes", t.scrapes)

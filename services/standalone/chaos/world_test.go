@@ -101,7 +101,7 @@ func (w *world) start() {
 			w: w, over: make(chan struct{}),
 			surroundings: &surroundings{
 				name: name, clock: &drifting{report: w.report}, rng: rand.New(rand.NewPCG(w.Seed, uint64(i)+1)),
-				token: filepath.Join(w.secrets, name),
+				tokens: filepath.Join(w.secrets, name),
 			},
 		}
 		switch name {

@@ -13,8 +13,8 @@ import (
 // one has no traffic.
 var zoneNames = []string{"shop.example", "blog.example", "api.example", "docs.example", "quiet.example", "changing.example", "late.example"}
 
-// lively are zones with steady traffic that nothing but faults happens to.
-var lively = map[string]bool{"shop.example": true, "blog.example": true, "api.example": true, "docs.example": true}
+// lively are zones and accounts with steady traffic that nothing but faults happens to.
+var lively = map[string]bool{"shop.example": true, "blog.example": true, "api.example": true, "docs.example": true, retailAccount: true, labsAccount: true}
 
 // zones draws what happens to zones, as events.
 func (d dice) zones(s *schedule) {
@@ -27,18 +27,25 @@ func (d dice) zones(s *schedule) {
 	if first == "pause" || first == "leave" {
 		s.Events = append(s.Events, event{At: d.between(at, s.Faulty), Kind: zoneEvent, Zone: "changing.example", Becomes: "resume"})
 	}
+	if first == "move" && d.chance(.5) {
+		s.Events = append(s.Events, event{At: d.between(at, s.Faulty), Kind: zoneEvent, Zone: "changing.example", Becomes: "return"})
+	}
 	s.Events = append(s.Events, event{At: d.between(time.Minute, s.Faulty), Kind: zoneEvent, Zone: "late.example", Becomes: "create"})
 }
 
 // cloudflare is the simulated world of a schedule.
 func (s *schedule) cloudflare(c clock.Clock) (cfsim.Config, error) {
 	retail, labs := cfsim.Account{ID: cfsim.Tag("account:retail"), Name: "Retail"}, cfsim.Account{ID: cfsim.Tag("account:labs"), Name: "Labs"}
+	if s.Workers {
+		retail.Workers = []traffic.Script{{Name: "checkout", RequestsPerMinute: 300, Subrequests: 2, Failing: .01}, {Name: "nightly", RequestsPerMinute: .2}}
+		labs.Workers = []traffic.Script{{Name: "api", RequestsPerMinute: 120, Failing: .1}}
+	}
 	zone := func(name string, account cfsim.Account, plan cfsim.Plan, perMinute float64) cfsim.Zone {
 		p := traffic.Profile{RequestsPerMinute: perMinute, PeakHour: int(s.Seed % 24), Cells: 12, Subrequests: .1, OddStrings: s.Odd}
 		return cfsim.Zone{ID: cfsim.Tag("zone:" + name), Name: name, Account: account.ID, Plan: plan, Traffic: p}
 	}
 	out := cfsim.Config{
-		Clock: c, Seed: s.Seed, Accounts: []cfsim.Account{retail, labs}, Tokens: []cfsim.Token{cfsim.GoodToken(cfsim.DemoToken)},
+		Clock: c, Seed: s.Seed, Accounts: []cfsim.Account{retail, labs},
 		Settling: s.Settling, Switches: s.Switches, Limits: s.Limits, Sampling: s.Sampling, LogSize: 500,
 		Zones: []cfsim.Zone{
 			zone("shop.example", retail, cfsim.Enterprise, 900),
@@ -49,6 +56,9 @@ func (s *schedule) cloudflare(c clock.Clock) (cfsim.Config, error) {
 			zone("changing.example", retail, cfsim.Pro, 200),
 			zone("late.example", labs, cfsim.Business, 300),
 		},
+	}
+	for _, c := range s.credentials() {
+		out.Tokens = append(out.Tokens, c.token(c.secret))
 	}
 	byName := map[string]*cfsim.Zone{}
 	for i := range out.Zones {
@@ -61,9 +71,7 @@ func (s *schedule) cloudflare(c clock.Clock) (cfsim.Config, error) {
 			f.From, f.To = s.Began.Add(e.At), s.Began.Add(e.At+e.For)
 			out.Faults = append(out.Faults, f)
 		case badToken:
-			if t, known := s.token(e); known {
-				out.Tokens = append(out.Tokens, t)
-			}
+			out.Tokens = append(out.Tokens, s.tokens(e)...)
 		case zoneEvent:
 			z, at := byName[e.Zone], s.Began.Add(e.At).Truncate(time.Minute)
 			change := cfsim.ZoneEvent{At: at}
@@ -79,6 +87,8 @@ func (s *schedule) cloudflare(c clock.Clock) (cfsim.Config, error) {
 				change.Plan = cfsim.Business
 			case "move":
 				change.Account = labs.ID
+			case "return":
+				change.Account = retail.ID
 			case "pause":
 				change.Pause = true
 			case "leave":

@@ -133,6 +133,27 @@ func TestAccountsAreCollected(t *testing.T) {
 	}
 }
 
+// Others use up the user's limit of calls, so that the list of accounts is always refused, and
+// each attempt blocks the user for minutes. It is tried less and less often, and the known
+// accounts and zones are collected.
+func TestAListOfAccountsThatIsRefusedBlocksNothingForLong(t *testing.T) {
+	w := newAccounts(t, true, func(c *cfsim.Config) { c.Limits.RESTCalls = 1 }) // the list of zones
+	w.config.Trouble = trouble.New(w.config.Logger, w.clock.Now, w.registry)
+	w.run(5 * time.Hour)
+	if n := w.missing(cfsim.Tag("zone:shop.example"), began.Add(-3*time.Hour)); n != 0 {
+		t.Errorf("%d windows of a zone are missing", n)
+	}
+	if n := w.checkWorkers(); n[retail] < 80 {
+		t.Errorf("windows stored by account: %v", n)
+	}
+	if about := w.problems(trouble.UpstreamFailing); !slices.Equal(about, []string{"list of accounts"}) {
+		t.Errorf("UPSTREAM_FAILING is told about %q", about)
+	}
+	if n := w.sim.Counters().Outcomes["limited"]; n > 60 {
+		t.Errorf("%d requests were refused as too many", n)
+	}
+}
+
 // A token may be good for accounts that it may not list: they are those of its zones.
 // One that sees no zone has the list. Neither lacks anything.
 func TestAccountsAreFoundEitherWay(t *testing.T) {

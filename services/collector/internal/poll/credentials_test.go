@@ -189,6 +189,42 @@ func TestWhatOneCredentialWaitsForNoOtherDoes(t *testing.T) {
 	}
 }
 
+// Requests of one credential hang until the client gives up. That is an outage of it, as
+// failures at once are, and what the other waits for is one request at a time.
+func TestACredentialWhoseRequestsHang(t *testing.T) {
+	const patience = cloudflare.DefaultTimeout
+	w, retail, _ := pair(t)
+	w.run(time.Hour)
+	usual, hung := w.late(apiZone, 10*time.Minute, 50*time.Minute), 0
+	retail.refuse = func(at time.Duration) *cloudflare.Error {
+		if at >= 3*time.Hour {
+			return nil
+		}
+		hung++
+		w.clock.Set(w.clock.Now().Add(patience))
+		return &cloudflare.Error{Class: cloudflare.Transient, Message: "no response within " + patience.String()}
+	}
+	w.run(2 * time.Hour)
+	if about := w.problems(trouble.UpstreamFailing); !slices.Contains(about, "retail") {
+		t.Errorf("UPSTREAM_FAILING is told about %q, want the credential", about)
+	}
+	if got := w.late(apiZone, 70*time.Minute, 170*time.Minute); got > usual+2*patience {
+		t.Errorf("a zone of the other credential is %s late, where %s is usual", got, usual)
+	}
+	if hung > 90 { // a request in two minutes, and a list in five
+		t.Errorf("%d requests hung in two hours", hung)
+	}
+	w.run(2 * time.Hour)
+	for _, zone := range []string{shopZone, blogZone, apiZone} {
+		if n := w.missing(zone, began.Add(-3*time.Hour)); n != 0 {
+			t.Errorf("%s: %d windows are missing", zone, n)
+		}
+	}
+	if left := w.problems(trouble.UpstreamFailing); len(left) > 0 {
+		t.Errorf("UPSTREAM_FAILING is still told about %q", left)
+	}
+}
+
 // without is a list less some zones, from a time on.
 func without(from time.Duration, ids ...string) func(time.Duration, []cloudflare.Zone) ([]cloudflare.Zone, error) {
 	return func(at time.Duration, zones []cloudflare.Zone) ([]cloudflare.Zone, error) {

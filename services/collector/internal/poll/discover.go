@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
@@ -31,6 +32,11 @@ const (
 	// mostNews is the number of changes that are logged one by one.
 	mostNews = 20
 )
+
+// accountsAway is when zones and accounts are listed again after the list of accounts failed.
+// Where others use up the user's limit of calls, each attempt blocks the user for minutes.
+// Half of a pause is waited.
+var accountsAway = backoff.Pauses{First: 2 * discoverSoon, Most: 2 * discoverEvery}
 
 // discoverer lists zones and accounts, and updates the roster.
 type discoverer struct {
@@ -80,7 +86,11 @@ func (d *discoverer) list(ctx context.Context, now bucket.Time, l *line) (bool, 
 	zones, err := l.Client.Zones(ctx)
 	if err != nil {
 		l.unlisted = true
-		if d.books.owns(l) {
+		switch {
+		case !d.books.owns(l):
+		case l.outage.Active(): // requests for known zones find out when it ends
+			l.discoverAt = now.Add(discoverSoon)
+		default:
 			l.discoverAt = now.Add(time.Minute)
 		}
 		l.listing.Begin(now, err, upstream.ReasonOf(err), cloudflareAway, 0)
@@ -110,7 +120,7 @@ func (d *discoverer) listAccounts(ctx context.Context, now bucket.Time, l *line)
 		l.listingAccounts = upstream.Outage{}
 		d.quiet.Info(l.about("accounts"), "the API token may not list accounts; those of the listed zones are collected", "credential", l.Name, "err", err)
 	default:
-		l.listingAccounts.Begin(now, err, upstream.ReasonOf(err), cloudflareAway, 0)
+		l.listingAccounts.Begin(now, err, upstream.ReasonOf(err), accountsAway, 0)
 		d.quiet.Warn(l.about("accounts"), "cannot list accounts at Cloudflare; those of the listed zones and the known ones are collected", "credential", l.Name, "err", err)
 	}
 	known := map[string]bool{}
@@ -244,8 +254,11 @@ func (d *discoverer) listAgain(now bucket.Time, l *line, zones, accounts int) {
 	}
 	d.trouble.Clear(trouble.ZonesUnlisted, l.about(""))
 	l.unmatched = l.Select.Unmatched(slices.Concat(l.list.Seen, l.accounts.Seen))
-	if zones == 0 && d.collects(bucket.Zone) || accounts == 0 && d.collects(bucket.Account) || len(l.unmatched) > 0 || l.listingAccounts.Active() {
+	if zones == 0 && d.collects(bucket.Zone) || accounts == 0 && d.collects(bucket.Account) || len(l.unmatched) > 0 {
 		l.discoverAt = soon
+	}
+	if l.listingAccounts.Active() {
+		l.discoverAt = min(l.discoverAt, l.listingAccounts.Next)
 	}
 }
 

@@ -16,8 +16,9 @@ type line struct {
 	group int  // of [plan.Want]
 	alone bool // it is the only one, so messages need not name it
 
-	outage  upstream.Outage // nothing can be sent
-	blocked bucket.Time     // nothing may be sent before, in this pass; 0: not blocked
+	outage    upstream.Outage // nothing can be sent
+	blocked   bucket.Time     // nothing may be sent before, in this pass; 0: not blocked
+	transient int             // failures since the last response that name no scope, in this pass or before
 
 	discoverAt bucket.Time
 	noHistory  bucket.Time     // no permit for backfills before

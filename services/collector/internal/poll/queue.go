@@ -16,11 +16,10 @@ import (
 // lineQueue has the requests of one line in a pass.
 type lineQueue struct {
 	*line
-	requests  []plan.Request
-	unnamed   alike
-	transient int         // failures in a row that name no scope
-	waits     time.Time   // for a permit
-	later     bucket.Time // when the requests that got no permit may be sent
+	requests []plan.Request
+	unnamed  alike
+	waits    time.Time   // for a permit
+	later    bucket.Time // when the requests that got no permit may be sent
 }
 
 // ask sends requests and takes the responses: each line in order, and the lines in turns, so
@@ -168,7 +167,6 @@ func (a *asker) askFirst(ctx context.Context, q *lineQueue, until time.Time) err
 	}
 	if err == nil {
 		if a.tellsOfLine(r) {
-			q.transient = 0
 			a.recovered(q.line)
 			q.unnamed.succeed()
 		}
@@ -203,8 +201,9 @@ func (a *asker) refused(of *lineQueue, r plan.Request, err error) {
 	}
 	if (e.Class == cloudflare.Transient || e.Class == cloudflare.BadResponse) && !a.names(r, e) && !a.isApart(r) {
 		a.sender.failAll(r, upstream.ReasonOf(e), e)
-		if of.transient++; of.transient == 3 {
-			// The document is not the cause. The rest waits.
+		if of.transient++; of.transient >= 3 {
+			// The document is not the cause. The rest waits. One failure more is enough when it is
+			// tried again: each may take until the client gives up, and the other lines as long.
 			a.faults.away(of.line, e, ledger.UpstreamError, cloudflareAway)
 			of.stop()
 		}
@@ -242,5 +241,5 @@ func (a *asker) recovered(l *line) {
 			}
 		}
 	}
-	l.outage, l.refused = upstream.Outage{}, nil
+	l.outage, l.refused, l.transient = upstream.Outage{}, nil, 0
 }
