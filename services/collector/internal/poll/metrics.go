@@ -102,7 +102,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		waiting:          gauges("waiting_windows", "Windows that were read and wait for confirmation that they are so quiet, by reason: suspect (empty, or far too low) or delayed (the whole dataset is). They become final by themselves.", "dataset", "reason"),
 		filled:           counters("gaps_filled_windows_total", "Windows that were in the gap ledger and became final.", "dataset"),
 		lost:             counters("lost_windows_total", "Windows that left Cloudflare's retention before they became final.", "dataset"),
-		missed:           counters("missed_states_total", "Windows whose state was not read before the next one had ended; Cloudflare does not keep states.", "dataset"),
+		missed:           counters("missed_states_total", "Windows whose state was not read in time; Cloudflare does not keep states.", "dataset"),
 		accepted:         counters("accepted_windows_total", "Missing windows that an operator accepted: they are not requested any more.", "dataset"),
 		repairBy:         gauges("repair_deadline_timestamp_seconds", "When the dataset's oldest gap leaves Cloudflare's retention; absent without a gap. Windows that wait for confirmation are not gaps.", "dataset"),
 		scopes:           gauges("scopes", "Zones by state, and by the credential that is used for them.", "state", "credential"),
