@@ -73,7 +73,7 @@ func TestCompatPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	// All but those of cloudflare_zone_requests: the one family of the definition.
-	for _, line := range []string{"weir_exposer_compat_missing_families 37\n", `weir_exposer_compat_pages_total{outcome="refused"} 1`, `weir_exposer_counters_pages_total{outcome="served"} 0`} {
+	for _, line := range []string{"weir_exposer_compat_missing_families 42\n", `weir_exposer_compat_pages_total{outcome="refused"} 1`, `weir_exposer_counters_pages_total{outcome="served"} 0`} {
 		if !strings.Contains(own.body, line) {
 			t.Errorf("own metrics have no %q", line)
 		}
