@@ -79,7 +79,7 @@ func (r *reporter) reportProblems(claims []roster.Claim) {
 	for of, t := range r.faults.tries {
 		_, out := r.books.out(of.Scope)
 		switch {
-		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || out:
+		case !asked[of] || t.reason == "" || t.reason == ledger.Unauthorized || out || !r.books.lacks(of):
 		case t.reason != ledger.Unknown && now.Sub(t.Since) >= seriesFailingFor:
 			failing[r.books.nameOf(of.Scope)+" "+of.Dataset] = fmt.Sprintf("the dataset of the %s could not be read (failures in a row: %d): %s", of.Scope.Kind, t.Failures, t.detail)
 		case t.reason == ledger.Unknown && t.alone:

@@ -132,6 +132,7 @@ func (s *state) pass(ctx context.Context) (next time.Time, err error) {
 		return next, err
 	}
 	claims := s.books.claims(now)
+	s.books.forgive()
 	s.reporter.reportProblems(claims)
 	if err := s.recorder.record(ctx, now, claims); err != nil {
 		return next, err

@@ -343,6 +343,22 @@ func (b *books) open(d *catalogue.Dataset, sc bucket.Scope, readAt bucket.Time) 
 	return b.coverage.Closed(d, who).Missing(w)
 }
 
+// lacks reports whether windows of a series that are due are neither final nor decided.
+func (b *books) lacks(of ledger.Series) bool {
+	d, who := b.catalogue.Find(of.Dataset), b.roster[of.Scope]
+	return d == nil || who == nil || len(b.open(d, of.Scope, b.trusted.Second())) > 0
+}
+
+// forgive forgets failures of series that lack nothing, when they may be requested again. They
+// were asked along with others, and nothing else would show that they no longer fail.
+func (b *books) forgive() {
+	for of, t := range b.faults.tries {
+		if t.reason != "" && b.trusted.Second() >= t.Next && !b.lacks(of) {
+			b.faults.tries[of] = &try{maxRange: t.maxRange}
+		}
+	}
+}
+
 // acceptVariant removes recorded refusals of a variant for a scope, after a response for it.
 func (j *judge) acceptVariant(sc bucket.Scope, sel plan.Selection) {
 	if j.faults.off[sel.Dataset.Dataset] != nil {
