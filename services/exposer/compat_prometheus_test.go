@@ -221,6 +221,7 @@ func (s *one) gauge(of *lablabs, f ours, at time.Time) float64 {
 var added = map[string][]string{
 	"cloudflare_logpush_failed_jobs_account_count":     {"status"},
 	"cloudflare_logpush_failed_jobs_zone_count":        {"account", "status", "zone"},
+	"cloudflare_pool_origin_health_status":             {"pool_id"},
 	"cloudflare_zone_health_check_events_origin_count": {"failure_reason"},
 }
 
