@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -8,21 +9,28 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/klauspost/compress/snappy"
+
 	"github.com/weir-metrics/weir/internal/testkit"
 )
 
 // pushedTo is the destination of the story's push: the panels show what it answers.
 type pushedTo struct {
-	away     atomic.Bool
-	refusals atomic.Int64 // requests that it still refuses, as older than its window
+	away    atomic.Bool
+	refuses atomic.Bool // samples of one zone, as older than others that it has
 }
 
 func (d *pushedTo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body)
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		body, err = snappy.Decode(nil, body)
+	}
 	switch {
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusInternalServerError)
 	case d.away.Load():
 		http.Error(w, "it is away", http.StatusServiceUnavailable)
-	case d.refusals.Add(-1) >= 0:
+	case d.refuses.Load() && bytes.Contains(body, []byte("shop.example")):
 		http.Error(w, "out of order sample", http.StatusBadRequest)
 	default:
 		w.WriteHeader(http.StatusNoContent)

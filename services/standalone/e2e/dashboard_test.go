@@ -254,10 +254,11 @@ func (s *dashboardStage) play() {
 	destination := s.startPush()
 	until(71)
 	well = false
-	destination.refusals.Store(200)
+	destination.refuses.Store(true)
 	s.prometheus.Reload(s.scrapeConfig("0s"))
 	s.startApart()
 	until(86)
+	destination.refuses.Store(false)
 	destination.away.Store(true)
 	s.startExposer("exposer-3", s.data[2], func(x *exposer.Config) { x.ReplayHours = 1 })
 	until(100)
