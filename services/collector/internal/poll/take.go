@@ -334,7 +334,7 @@ func (j *judge) readings(d *catalogue.Dataset, sc bucket.Scope, windows map[buck
 func (b *books) open(d *catalogue.Dataset, sc bucket.Scope, readAt bucket.Time) bucket.Spans {
 	who := b.roster[sc]
 	w := bucket.Window{
-		Start: who.Begin(readAt, d, b.coverage.Terms()),
+		Start: b.coverage.Terms().Start(readAt, d, who),
 		End:   plan.Due(readAt, d.Size, d.Delay),
 	}
 	if who.End != 0 {

@@ -106,14 +106,14 @@ func (r Roster) Claims(now bucket.Time, datasets []catalogue.Dataset, terms Term
 	return out
 }
 
-// Begin returns the start of the first window of a dataset that is wanted of the scope. A dataset
+// Start returns the start of the first window of a dataset that is wanted of a scope. A dataset
 // that is collected later than others gets as much history as the scope got.
-func (s *Scope) Begin(now bucket.Time, d *catalogue.Dataset, terms Terms) bucket.Time {
+func (t Terms) Start(now bucket.Time, d *catalogue.Dataset, s *Scope) bucket.Time {
 	history := max(0, s.FirstSeen.Sub(s.Start))
-	start := max(s.Start, terms.began(now, d).Add(-history)).Floor(d.Size)
-	start = max(start, terms.Keep.Ceil(d.Size))
-	if terms.Begin != nil {
-		start = max(start, terms.Begin(d.Dataset, s.Scope))
+	start := max(s.Start, t.began(now, d).Add(-history)).Floor(d.Size)
+	start = max(start, t.Keep.Ceil(d.Size))
+	if t.Begin != nil {
+		start = max(start, t.Begin(d.Dataset, s.Scope))
 	}
 	return start
 }
@@ -124,7 +124,7 @@ func (s *Scope) claim(now bucket.Time, d *catalogue.Dataset, terms Terms) Claim 
 	if s.End != 0 {
 		due = min(due, s.End.Floor(d.Size))
 	}
-	start := s.Begin(now, d, terms)
+	start := terms.Start(now, d, s)
 	c.Wanted = start
 	c.Window = bucket.Window{Start: start, End: max(start, due)}
 	if !s.Listed() {
