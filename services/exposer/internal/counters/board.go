@@ -322,9 +322,9 @@ func shownOf(all []*counter.Family, match selection.Match, t sample.Millis) iter
 	}
 }
 
-// shown yields the series that match has and that are shown at a time. Of two zones that have had the same
-// name, and so series with the same labels, the later one is shown, from when every exposer
-// knows of it, whichever of them match has.
+// shown yields the series that match has and that are shown at a time. Of two zones that have
+// had the same name, and so series with the same labels, the later one is shown, from when
+// every exposer knows of it, whichever of them match has.
 func shown(all []*counter.Series, match selection.Match, t sample.Millis) iter.Seq2[*counter.Series, counter.Value] {
 	return func(yield func(*counter.Series, counter.Value) bool) {
 		for i := 0; i < len(all); {
