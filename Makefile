@@ -151,7 +151,7 @@ generate: ## generated Go of the contract, the documents made from code, the das
 .PHONY: check-generate
 check-generate:
 	tools/generated.sh
-	cd tools/monitoring && GOWORK=off go vet ./... && GOWORK=off go test ./...
+	cd tools/monitoring && GOWORK=off go vet ./... && GOWORK=off go test -count=1 ./...
 
 .PHONY: dashboard-picture
 dashboard-picture: test-tools ## the dashboard's panels as a picture, bin/dashboard.png, of hours with every kind of trouble

@@ -207,8 +207,8 @@ var profiles = []struct {
 	{"default", []string{"content_types_1h", "countries_1h", "http_5m", "uniques_1d", "uniques_1h"}},
 	{"lablabs", []string{
 		"account_logpush_5m", "asns_1h", "browsers_1h", "colo_hosts_1h", "content_types_1h", "countries_1h", "edge_responses_1h",
-		"firewall_rules_1h", "health_checks_5m", "http_5m", "load_balancing_5m", "logpush_5m", "origin_responses_1h", "r2_operations_1h",
-		"r2_storage_1h", "threat_countries_1h", "threat_types_1h", "uniques_1d", "uniques_1h", "worker_durations_5m", "workers_5m",
+		"firewall_rule_names_1h", "firewall_rules_1h", "health_checks_5m", "http_5m", "load_balancer_pools_5m", "load_balancing_5m", "logpush_5m", "origin_responses_1h", "r2_operations_1h",
+		"r2_storage_1h", "threat_countries_1h", "threat_types_1h", "tunnel_connectors_5m", "tunnels_5m", "uniques_1d", "uniques_1h", "worker_durations_5m", "workers_5m",
 	}},
 }
 
