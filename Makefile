@@ -187,7 +187,7 @@ supply = cd tools/supply && GOWORK=off go build -o $(CURDIR)/bin/.supply . && cd
 .PHONY: check-supply
 check-supply: build ## modules as their checksums say, tools pinned, licences known, binaries static, images bare, one version everywhere
 	tools/verify.sh
-	cd tools/supply && GOWORK=off go vet ./... && GOWORK=off go test ./...
+	cd tools/supply && GOWORK=off go vet ./... && GOWORK=off go test -count=1 ./...
 	$(supply) check
 
 .PHONY: licences
