@@ -159,7 +159,7 @@ Each needs a permission of the token ([all permissions](operations.md#permission
 ` + "`unauthorized`" + `, and it begins within an hour of when the token may. Every request for a state takes a permit of the query
 budget. The numbers of requests below are those of few things: a list has 50 entries a page, of tunnels 1,000, and
 ` + "`tunnel_connectors`" + ` asks each tunnel that is healthy or degraded. A reading takes at most 50 requests; more are refused with
-the reason ` + "`too_big`" + `.
+the reason ` + "`too_big`" + `, and one of more than two minutes with ` + "`upstream_error`" + `.
 
 ### Names of firewall rules
 

@@ -15,8 +15,13 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 )
 
-// MostCalls is the most requests of one reading of a state.
-const MostCalls = 50
+// The limits of one reading of a state. The next request of a state is not sent after
+// LongestState: whoever reads states one after another is not kept from the others by an
+// API that answers slowly.
+const (
+	MostCalls    = 50 // requests
+	LongestState = 2 * time.Minute
+)
 
 // The largest pages of lists of states.
 const (
@@ -40,7 +45,7 @@ func (c *Client) State(ctx context.Context, node string, of bucket.Scope, more f
 	case !tagPattern.MatchString(of.ID):
 		return nil, &Error{Class: Ours, Message: fmt.Sprintf("%s %q has no valid tag", of.Kind, bucket.Clip(of.ID))}
 	}
-	r := &stateReader{Client: c, of: of, more: more}
+	r := &stateReader{Client: c, of: of, more: more, began: time.Now()}
 	err := read.read(ctx, r)
 	if err != nil {
 		return nil, r.about(fmt.Errorf("read %s: %w", node, err))
@@ -66,6 +71,7 @@ type stateReader struct {
 	*Client
 	of     bucket.Scope
 	more   func(context.Context) error
+	began  time.Time
 	calls  int
 	groups []map[string]any
 }
@@ -77,6 +83,9 @@ func (r *stateReader) call(ctx context.Context) error {
 	}
 	if r.calls > MostCalls {
 		return &Error{Class: TooBig, Message: fmt.Sprintf("the state takes more than %d requests", MostCalls)}
+	}
+	if took := time.Since(r.began); took > LongestState {
+		return &Error{Class: Transient, Message: fmt.Sprintf("the state is not read after %s and %d requests; at most %s are given to it", took.Round(time.Second), r.calls-1, LongestState)}
 	}
 	return r.more(ctx)
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
@@ -41,11 +43,20 @@ func listOf(items string) string {
 
 func readState(t *testing.T, a answers, node string, kind bucket.ScopeKind) ([]map[string]any, error) {
 	t.Helper()
+	return readStateSlowly(t, a, node, kind, 0)
+}
+
+// readStateSlowly reads a state, each of whose requests but the first is late by so long.
+func readStateSlowly(t *testing.T, a answers, node string, kind bucket.ScopeKind, late time.Duration) ([]map[string]any, error) {
+	t.Helper()
 	c, err := cloudflare.New(cloudflare.Config{Transport: a, Token: func() (string, error) { return "token-of-a-test", nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.State(t.Context(), node, bucket.Scope{Kind: kind, ID: anAccount}, func(context.Context) error { return nil })
+	return c.State(t.Context(), node, bucket.Scope{Kind: kind, ID: anAccount}, func(context.Context) error {
+		time.Sleep(late)
+		return nil
+	})
 }
 
 // What is odd in one thing costs what it must and no more: a state that is not known is no
@@ -114,15 +125,40 @@ func TestOddStates(t *testing.T) {
 	}
 }
 
-// A state that takes more than so many requests is refused instead of read for ever.
-func TestAStateHasALimitOfRequests(t *testing.T) {
-	var tunnels []string
-	for n := range cloudflare.MostCalls {
-		tunnels = append(tunnels, fmt.Sprintf(`{"id":"%08d-0000-0000-0000-000000000000","status":"healthy"}`, n))
+// A state that takes more than so many requests, or longer than it may, is refused instead of
+// read for ever: other states wait for it.
+func TestAStateHasLimits(t *testing.T) {
+	read := func(t *testing.T, tunnels int, late time.Duration) error {
+		var list []string
+		for n := range tunnels {
+			list = append(list, fmt.Sprintf(`{"id":"%08d-0000-0000-0000-000000000000","status":"healthy"}`, n))
+		}
+		_, err := readStateSlowly(t, answers{"/cfd_tunnel": listOf(strings.Join(list, ",")), "/connections": listOf("")}, "tunnelConnectors", bucket.Account, late)
+		return err
 	}
-	_, err := readState(t, answers{"/cfd_tunnel": listOf(strings.Join(tunnels, ",")), "/connections": listOf("")}, "tunnelConnectors", bucket.Account)
-	var e *cloudflare.Error
-	if !errors.As(err, &e) || e.Class != cloudflare.TooBig {
-		t.Errorf("%v; want that it is too big", err)
+	for _, test := range []struct {
+		name    string
+		tunnels int
+		late    time.Duration
+		class   cloudflare.Class
+	}{
+		{"as many requests as there may be", cloudflare.MostCalls - 1, 0, 0},
+		{"one more", cloudflare.MostCalls, 0, cloudflare.TooBig},
+		{"slow but in time", 4, cloudflare.LongestState / 5, 0},
+		{"slow", 20, cloudflare.LongestState / 5, cloudflare.Transient},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				err := read(t, test.tunnels, test.late)
+				e, _ := errors.AsType[*cloudflare.Error](err)
+				if (e == nil) != (test.class == 0) || e != nil && e.Class != test.class {
+					t.Errorf("%v; want class %s", err, test.class)
+				}
+				if took := time.Since(began); took > cloudflare.LongestState+test.late {
+					t.Errorf("took %s", took)
+				}
+			})
+		})
 	}
 }
