@@ -247,8 +247,9 @@ func TestReadiness(t *testing.T) {
 	s.Script(feedtest.Step{After: 3, Hang: true})
 	x := start(t, s.Serve(t), config(), at(4))
 	testkit.Eventually(t, func() error {
-		if len(s.Requests()) == 0 {
-			return fmt.Errorf("no stream yet")
+		own, err := x.ask(x.ops + "/metrics")
+		if err != nil || !strings.Contains(own.body, "weir_exposer_stream_connected 1\n") {
+			return fmt.Errorf("no message of the stream yet: %v", err)
 		}
 		return nil
 	})

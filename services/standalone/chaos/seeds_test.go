@@ -65,22 +65,6 @@ func TestSeed20649FirstRowsWereTakenForAllOfThem(t *testing.T) {
 	}}))
 }
 
-// Of the newest window starts nothing could be read, and nothing else was stored
-// yet. To an exposer that began then they were among the newest thirty, to the one
-// that had been there they were not, and the two showed other windows at one
-// revision.
-func TestSeed14AnExposerBeganBehindWhatCannotBeRead(t *testing.T) {
-	t.Parallel()
-	s := told(
-		14,
-		event{At: 20 * time.Minute, For: 30 * time.Minute, Kind: api, Fault: cfsim.Fault{Kind: cfsim.FaultReset, Path: "/graphql"}},
-		event{At: 33 * time.Minute, Kind: poison, Amount: 40 * time.Second, Nth: 1},
-		event{At: 40 * time.Minute, Kind: crash, Target: leftExposer, Amount: 10 * time.Second},
-	)
-	s.Lookback = 3 * time.Hour
-	run(t, s)
-}
-
 // An account's name had nine megabytes, once for each of its zones, and no list of
 // zones could be read. The known ones went on, no new one was found, and nobody was
 // told.
