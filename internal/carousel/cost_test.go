@@ -78,6 +78,17 @@ func only(n int64, of shows) shows {
 	}
 }
 
+// late shows the newest two in one turn in two hours, as if a bucket of each series became
+// final after its successor, and what another way does in all others.
+func late(of shows) shows {
+	return func(newest int64, now time.Time) []int64 {
+		if carousel.TurnOf(now)%int64(2*time.Hour/carousel.Turn) == 18 {
+			return last(2)(newest, now)
+		}
+		return of(newest, now)
+	}
+}
+
 // TestReplayCost measures what repeated samples cost a Prometheus with other series in
 // it: bytes written and compactions, in half a day or more that passes sixty times as
 // fast. Each way to repeat has a server of its own; all run beside one another. It
@@ -101,6 +112,7 @@ func TestReplayCost(t *testing.T) {
 		{"a round in one piece every 24h", scheduled(five, day, 24*hour), scheduled(hour, day, 24*hour)},
 		{"pages at equal distances, a round in 12h", spread(five, day, 12*hour), spread(hour, day, 12*hour)},
 		{"the newest 1, and a round every 12h", only(1, scheduled(five, day, 12*hour)), scheduled(hour, day, 12*hour)},
+		{"the same, and one window late in 2h", late(only(1, scheduled(five, day, 12*hour))), scheduled(hour, day, 12*hour)},
 		{"rounds one after another", scheduled(five, day, 0), scheduled(hour, day, 0)},
 	}
 	type result struct {
