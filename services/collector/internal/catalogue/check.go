@@ -42,6 +42,15 @@ const lateSuffix = "_late"
 // all datasets now, one for each dataset in buckets of earlier versions.
 const intervalSuffix = "_sample_interval"
 
+// ReservedEndings are the ends of names that no family of a user may have.
+func ReservedEndings() []string {
+	out := append(slices.Clone(counterSuffixes), lateSuffix, intervalSuffix)
+	for unit := range baseUnits {
+		out = append(out, "_"+unit)
+	}
+	return out
+}
+
 type sayer func(at yamlspec.Place, format string, args ...any)
 
 // check validates a dataset regardless of its size, beyond the format of the file.
