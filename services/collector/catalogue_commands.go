@@ -286,7 +286,7 @@ func query(d *catalogue.Dataset, v *catalogue.Variant, id string, window bucket.
 	s := d.Selection(v)
 	q := &cloudflare.Query{Selections: []cloudflare.Selection{{
 		Alias: "a", Node: s.Node, FilterField: s.FilterField, Window: window, Filter: s.Filter, Dimensions: s.Dimensions,
-		TimeDimension: s.TimeDimension, Fields: s.Fields, Limit: plan.DefaultCeilings.Rows, OrderBy: s.OrderBy,
+		TimeDimension: s.TimeDimension, Fields: s.Fields, Confidence: s.Confidence, Limit: plan.DefaultCeilings.Rows, OrderBy: s.OrderBy,
 	}}}
 	if d.ScopeKind == bucket.Account {
 		q.AccountID = id

@@ -256,7 +256,7 @@ func TestScaffoldTexts(t *testing.T) {
 		},
 		"new": {
 			"", "cacheReserveOperationsAdaptiveGroups", "zone",
-			[]string{"nodes:\n  cacheReserveOperationsAdaptiveGroups:\n    filter_field: datetime\n    times: {1m: datetimeMinute, 5m: datetimeFiveMinutes, 15m: datetimeFifteenMinutes, 1h: datetimeHour, 1d: date}\n    sampled: true\n    interval: avg.sampleInterval\n"},
+			[]string{"nodes:\n  cacheReserveOperationsAdaptiveGroups:\n    filter_field: datetime\n    times: {1m: datetimeMinute, 5m: datetimeFiveMinutes, 15m: datetimeFifteenMinutes, 1h: datetimeHour, 1d: date}\n    sampled: true\n    interval: avg.sampleInterval\n    bounds: [sum]\n"},
 			nil, 2,
 		},
 		"description": {"", "workersInvocationsAdaptive", "account", []string{

@@ -272,6 +272,17 @@ func (e *scaffolded) declare(dimensions []cloudflare.SchemaField) (scaffoldNode,
 	if avg := e.node.Container("avg"); avg != nil && slices.ContainsFunc(avg.Fields, func(f cloudflare.SchemaField) bool { return f.Name == "sampleInterval" }) {
 		n.text += "    sampled: true\n    interval: avg.sampleInterval\n"
 	}
+	if of := e.node.Container("confidence"); of != nil {
+		var bounds []string
+		for _, f := range of.Fields {
+			if f.Name == "count" || f.Name == "sum" {
+				bounds = append(bounds, f.Name)
+			}
+		}
+		if bounds != nil {
+			n.text += "    bounds: [" + strings.Join(bounds, ", ") + "]\n"
+		}
+	}
 	return n, nil
 }
 

@@ -99,6 +99,15 @@ func newFolder(d *Dataset, v *Variant, w bucket.Window) (*folder, error) {
 		if err != nil {
 			return nil, err
 		}
+		for j := range v.Bounds {
+			if b := &v.Bounds[j]; b.Family == v.Measures[i].Family {
+				of, err := newInterval(d, b)
+				if err != nil {
+					return nil, err
+				}
+				m.interval = &of
+			}
+		}
 		f.measures = append(f.measures, m)
 	}
 	tables := make([]table, len(f.windows)*len(d.Families))
@@ -147,6 +156,11 @@ func (f *folder) add(group map[string]any) error {
 		n, err := f.take(m, &win.tables[m.family], group, dims)
 		if err != nil {
 			return fmt.Errorf("family %s: %w", f.d.Families[m.family].Name, err)
+		}
+		if m.interval != nil {
+			if err := f.takeInterval(m, win, group, dims); err != nil {
+				return fmt.Errorf("family %s: %w", f.d.Families[m.family].Name, err)
+			}
 		}
 		if m.family == f.level {
 			events += n.value()

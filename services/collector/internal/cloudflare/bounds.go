@@ -86,7 +86,7 @@ func (s *Selection) groupMemory() int64 {
 		steps := strings.Split(path, ".")
 		times := int64(1)
 		for i := range steps[:len(steps)-1] {
-			if i > 0 { // it can be an object or a list of objects
+			if i > 0 && steps[0] != confidence { // it can be an object or a list of objects
 				times = entriesPerMap
 			}
 			if parent := strings.Join(steps[:i+1], "."); !slices.Contains(seen, parent) {

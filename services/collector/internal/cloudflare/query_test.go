@@ -55,8 +55,12 @@ func TestDocuments(t *testing.T) {
 	two.Selections = append(two.Selections, adaptive)
 	nested := Query{AccountID: accountA, Zones: []string{zoneA}, Selections: []Selection{daily}, Meter: true}
 	account := Query{AccountID: accountA, Selections: []Selection{daily}}
+	bounded := adaptive
+	bounded.Filter, bounded.Confidence = nil, "0.95"
+	bounded.Fields = []string{"avg.sampleInterval", "confidence.count.lower", "confidence.count.upper", "confidence.sum.visits.lower", "count", "sum.visits"}
+	confident := Query{Zones: []string{zoneA}, Selections: []Selection{bounded}}
 	var out strings.Builder
-	for _, q := range []Query{two, nested, account} {
+	for _, q := range []Query{two, nested, account, confident} {
 		doc, err := q.document()
 		if err != nil {
 			t.Fatal(err)
@@ -92,6 +96,9 @@ func TestDocumentRefusesWhatIsNotAName(t *testing.T) {
 		"filter type":        func(q *Query) { q.Selections[0].Filter = map[string]any{"a": 1.5} },
 		"nested list":        func(q *Query) { q.Selections[0].Filter = map[string]any{"a": []any{[]any{1}}} },
 		"field injection":    func(q *Query) { q.Selections[0].Fields = []string{"sum{x}"} },
+		"no level":           func(q *Query) { q.Selections[0].Fields = []string{"confidence.count.lower"} },
+		"level injection":    func(q *Query) { q.Selections[0].Fields, q.Selections[0].Confidence = []string{"confidence.count.lower"}, "0.9){x}" },
+		"level of nothing":   func(q *Query) { q.Selections[0].Confidence = "0.95" },
 		"no field":           func(q *Query) { q.Selections[0].Fields = nil },
 		"empty window":       func(q *Query) { q.Selections[0].Window.End = q.Selections[0].Window.Start },
 		"no limit":           func(q *Query) { q.Selections[0].Limit = 0 },
