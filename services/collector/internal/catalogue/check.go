@@ -321,6 +321,15 @@ func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 	case len(d.boundless) > 0:
 		say("confidence is %s, and no family can have bounds: %s", *s.Confidence, strings.Join(d.boundless, "; "))
 	}
+	switch {
+	case s.ZeroFill == nil:
+	case d.State:
+		say("zero_fill is set; what a state does not have is gone, not zero")
+	case d.ZeroFill < 1 || d.ZeroFill > mostFill:
+		say("zero_fill must be 1 to %d buckets of %s, or a duration of as many", mostFill, short(d.Size))
+	case !slices.ContainsFunc(d.Families, func(f bucket.Family) bool { return d.fillable(&f) }):
+		say("zero_fill is set, and no family is an amount with labels, which alone can be filled")
+	}
 	if d.Deadline < d.Delay {
 		say("deadline is %s; it must not be before the delay, %s", d.Deadline, d.Delay)
 	}

@@ -50,6 +50,8 @@ type Dataset struct {
 	Interval string
 	// Values replace label values. The first that matches is used.
 	Values []Value
+	// ZeroFill is how many buckets back [Dataset.FillZeros] looks; 0: nothing is filled.
+	ZeroFill int
 	// Limits caps breakdown families, by family name.
 	Limits map[string]Limit
 	// Variants in order of preference. The first that a scope's plan allows is used.

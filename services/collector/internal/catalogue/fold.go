@@ -27,6 +27,9 @@ type Folded struct {
 	SampleInterval float64
 	// FoldedRows were summed into "other", or dropped, by limits.
 	FoldedRows int
+	// Beyond are the rows that limits summed into others or dropped, by family and by their
+	// labels; only for datasets with zero fill.
+	Beyond map[string]map[string]bool
 	// CutLabels is the number of label values that were changed to fit; see
 	// [bucket.FitLabel].
 	CutLabels int

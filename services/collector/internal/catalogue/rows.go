@@ -60,7 +60,7 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 		if limit, ok := f.d.Limits[family.Name]; ok {
 			var err error
 			before := out.FoldedRows
-			if rows, err = limit.apply(f.d, win, i, &out.FoldedRows); err != nil {
+			if rows, err = limit.apply(f.d, win, i, &out); err != nil {
 				return Folded{}, fmt.Errorf("family %s: %w", family.Name, err)
 			}
 			if out.FoldedRows > before {
@@ -98,7 +98,7 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 }
 
 // apply returns the rows of family i that the limit keeps, and the rest as one.
-func (l Limit) apply(d *Dataset, win *window, i int, folded *int) ([]row, error) {
+func (l Limit) apply(d *Dataset, win *window, i int, out *Folded) ([]row, error) {
 	all := win.tables[i].rows
 	if len(all) == 0 {
 		return nil, nil
@@ -134,7 +134,10 @@ func (l Limit) apply(d *Dataset, win *window, i int, folded *int) ([]row, error)
 	if len(rest) == 0 {
 		return keep, nil
 	}
-	*folded += len(rest)
+	out.FoldedRows += len(rest)
+	if d.ZeroFill > 0 {
+		out.beyond(d.Families[i].Name, rest)
+	}
 	if !d.Families[i].Additive {
 		return keep, nil
 	}

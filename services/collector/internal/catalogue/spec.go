@@ -68,6 +68,7 @@ type spec struct {
 	Deadline    *time.Duration       `yaml:"deadline" doc:"Time after the end of a window at which the last reading is stored even if readings still differ; default: the delay plus 15 minutes."`
 	Confirm     *int                 `yaml:"confirm" is:"1..10" doc:"Number of equal readings that make a bucket final; default 2."`
 	Confidence  *Confidence          `yaml:"confidence" doc:"Level of confidence intervals, such as 0.95. With it, amounts of sampled nodes that have bounds get two more families each, with the interval that Cloudflare gives for the estimate: …_estimate_lower and …_estimate_upper, before the unit. Default: none are queried."`
+	ZeroFill    *fillSpan            `yaml:"zero_fill" doc:"How long an amount with labels is stored as 0 after it was last there: 1 to 12 buckets, or a duration of as many. Without it, what falls silent has no row. Default: not at all."`
 	Depth       *depth               `yaml:"depth" doc:"The most windows of the dataset that one scrape shows, the newest and a page of older ones: a number of buckets, or a duration such as 6h, which is limited to 4 to 30 buckets; default: a day."`
 	Level       string               `yaml:"level" doc:"Family whose sum distinguishes an ordinary bucket from a suspect one. Every variant must feed it."`
 	Families    []familySpec         `yaml:"families" each:"family" doc:"Metric families of the dataset."`
