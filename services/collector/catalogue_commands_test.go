@@ -252,7 +252,8 @@ func TestScaffoldTexts(t *testing.T) {
 				"{name: cloudflare_zone_own_dns_analytics_quantiles_processing_time_seconds, help: \"Field quantiles.processingTimeUs of dnsAnalyticsAdaptiveGroups in the bucket.\", unit: seconds, labels: [quantile], additive: false}",
 				"field: quantiles.processingTimeUs, quantiles: [0.5, 0.9, 0.99], scale: us}", "field: avg.processingTimeUs, scale: us, weight: count}",
 			},
-			[]string{"nodes:", "optional", "Not for", "includes"}, 2,
+			[]string{"nodes:", "optional", "Not for", "includes"},
+			2,
 		},
 		"new": {
 			"", "cacheReserveOperationsAdaptiveGroups", "zone",
@@ -265,14 +266,17 @@ func TestScaffoldTexts(t *testing.T) {
 		}, nil, 2},
 		"maps": {
 			"", "httpRequests1hGroups", "zone",
-			[]string{"size: 1h", "# Not a number: sum.countryMap (list of bytes (uint64), clientCountryName (string), requests (uint64)", "field: uniq.uniques}"}, []string{"sum.threats"}, 2,
+			[]string{"size: 1h", "# Not a number: sum.countryMap (list of bytes (uint64), clientCountryName (string), requests (uint64)", "field: uniq.uniques}"},
+			[]string{"sum.threats"},
+			2,
 		},
 		"days":    {"", "httpRequests1dGroups", "zone", []string{"size: 1d"}, nil, 2},
 		"maximum": {"", "r2StorageAdaptiveGroups", "account", []string{"join: max}", "_object_count_reported, "}, []string{"optional"}, 2},
 		"refused": {"blog.example", "healthCheckEventsAdaptiveGroups", "zone", []string{"# The plan of zone blog.example does not include this node now."}, nil, 3},
 		"fields": {
 			"blog.example", "httpRequestsAdaptiveGroups", "zone",
-			[]string{"# Optional measures are those that zone blog.example may not query now.", "botScore (uint8) [not for zone blog.example]", "quantiles: [0.5, 0.95, 0.99], scale: ms, optional: true}"}, nil, 3,
+			[]string{"# Optional measures are those that zone blog.example may not query now.", "botScore (uint8) [not for zone blog.example]", "quantiles: [0.5, 0.95, 0.99], scale: ms, optional: true}"},
+			nil, 3,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -154,8 +154,12 @@ var steps = []struct {
 	length          time.Duration
 	name, dimension string
 }{
-	{time.Minute, "1m", "datetimeMinute"}, {5 * time.Minute, "5m", "datetimeFiveMinutes"}, {15 * time.Minute, "15m", "datetimeFifteenMinutes"},
-	{30 * time.Minute, "30m", "datetimeHalfOfHour"}, {time.Hour, "1h", "datetimeHour"}, {24 * time.Hour, "1d", "date"},
+	{time.Minute, "1m", "datetimeMinute"},
+	{5 * time.Minute, "5m", "datetimeFiveMinutes"},
+	{15 * time.Minute, "15m", "datetimeFifteenMinutes"},
+	{30 * time.Minute, "30m", "datetimeHalfOfHour"},
+	{time.Hour, "1h", "datetimeHour"},
+	{24 * time.Hour, "1d", "date"},
 }
 
 // entry is a catalogue entry with all measures of the node, or why there is none.
