@@ -1,6 +1,7 @@
 package cfsim
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -11,19 +12,17 @@ import (
 // introspect answers __schema and __type. Everything known is listed, whether
 // or not anyone's plan may use it.
 func introspect(f query.Field) (any, *gqlError) {
-	types := knownTypes()
 	if f.Name == "__type" {
 		name, ok := f.Args["name"].(string)
 		if !ok {
 			return nil, badRequest("error parsing args for %q: name argument is required", "__type")
 		}
-		for _, t := range types {
-			if t["name"] == name {
-				return project(t, f.Fields), nil
-			}
+		if t, ok := typesByName()[name]; ok {
+			return project(t, f.Fields), nil
 		}
 		return nil, nil
 	}
+	types := knownTypes()
 	root := map[string]any{
 		"queryType": map[string]any{"name": "query", "kind": "OBJECT"}, "mutationType": nil,
 		"subscriptionType": nil, "types": types, "directives": []map[string]any{},
@@ -32,13 +31,21 @@ func introspect(f query.Field) (any, *gqlError) {
 }
 
 // project keeps the selected members of v, under their aliases. Members that
-// it does not have are null.
+// it does not have are null. A type by name is that type with all of its members, and
+// deprecated fields are listed for those who ask for them, as the specification says.
 func project(v any, fields []query.Field) any {
 	switch x := v.(type) {
 	case map[string]any:
 		out := object{}
 		for _, f := range fields {
-			out.set(f.Alias, project(x[f.Name], f.Fields))
+			member, here := x[f.Name]
+			if name, ok := x["name"].(string); !here && ok && x["kind"] != nil {
+				member = typesByName()[name][f.Name]
+			}
+			if list, ok := member.([]map[string]any); ok && f.Name == "fields" && f.Args["includeDeprecated"] != true {
+				member = slices.DeleteFunc(slices.Clone(list), func(e map[string]any) bool { return e["isDeprecated"] == true })
+			}
+			out.set(f.Alias, project(member, f.Fields))
 		}
 		return out
 	case []map[string]any:
@@ -62,11 +69,51 @@ func listOf(t map[string]any) map[string]any {
 }
 
 func typeField(name string, typ map[string]any) map[string]any {
-	return map[string]any{"name": name, "type": typ, "args": []map[string]any{}, "isDeprecated": false}
+	return map[string]any{"name": name, "description": nil, "type": typ, "args": []map[string]any{}, "isDeprecated": false}
 }
 
-// knownTypes are all types. They do not change.
-var knownTypes = sync.OnceValue(schemaTypes)
+// described is a field with what the schema says about it, if it does.
+func described(owner, container, name string, typ map[string]any) map[string]any {
+	f := typeField(name, typ)
+	path := strings.TrimPrefix(container+"."+name, ".")
+	if text, ok := descriptions[path]; ok {
+		f["description"] = text
+	}
+	if only, ok := deprecated[path]; ok && (only == "" || only == owner) {
+		f["isDeprecated"] = true
+	}
+	return f
+}
+
+// descriptions are in the sense of those of the schema, by path in a dataset.
+var descriptions = map[string]string{
+	"count":           "Sum of the sample intervals of the events",
+	"confidence":      "Confidence intervals of estimates. ALPHA - DO NOT USE",
+	"sum.visits":      "Requests by end users that another site, or none, led to",
+	"sum.pageViews":   "Successful responses with HTML",
+	"sum.bytes":       "Bytes sent to clients",
+	"uniq.uniques":    "Distinct IP addresses of clients",
+	"dimensions.date": "Day of the event, in UTC",
+	"sum.wallTime":    "Time from the start of an invocation to its end,\nin microseconds",
+}
+
+// deprecated are the fields that the schema marks so, in one dataset or, by "", in all.
+var deprecated = map[string]string{
+	"sum.threats": "", "dimensions.datetimeMinute": "httpRequests1mGroups", "dimensions.httpApplicationVersion": "",
+	"dimensions.wafMlAttackScore": "", "dimensions.wafMlSqliAttackScore": "", "dimensions.wafMlXssAttackScore": "",
+}
+
+var (
+	// knownTypes are all types. They do not change.
+	knownTypes  = sync.OnceValue(schemaTypes)
+	typesByName = sync.OnceValue(func() map[string]map[string]any {
+		out := map[string]map[string]any{}
+		for _, t := range knownTypes() {
+			out[t["name"].(string)] = t
+		}
+		return out
+	})
+)
 
 // scalars are Cloudflare's.
 var scalars = []string{
@@ -94,6 +141,11 @@ func schemaTypes() []map[string]any {
 			typeField("maxPageSize", scalar("int64")), typeField("notOlderThan", scalar("int64")),
 		}),
 	}
+	var interval []map[string]any
+	for _, f := range boundFields {
+		interval = append(interval, typeField(f, scalar(boundTypes[f])))
+	}
+	types = append(types, typ("Confidence", interval))
 	for _, name := range scalars {
 		types = append(types, map[string]any{"kind": "SCALAR", "name": name})
 	}
@@ -127,10 +179,13 @@ func datasetTypes(typ func(string, []map[string]any) map[string]any, scalar func
 	var own, types []map[string]any
 	for _, c := range d.Containers {
 		if c == "count" {
-			own = append(own, typeField(c, scalar("uint64")))
+			own = append(own, described(d.Name, "", c, scalar("uint64")))
 			continue
 		}
 		var leaves []map[string]any
+		if c == "confidence" {
+			leaves = append(leaves, typeField("level", scalar("float64")))
+		}
 		for _, f := range d.Fields(scope, c) {
 			switch {
 			case f.Fields != nil:
@@ -139,13 +194,22 @@ func datasetTypes(typ func(string, []map[string]any) map[string]any, scalar func
 					inner = append(inner, typeField(x.Name, scalar(x.Type)))
 				}
 				types = append(types, typ(name+title(c)+title(f.Name), inner))
-				leaves = append(leaves, typeField(f.Name, nonNull(listOf(nonNull(named("OBJECT", name+title(c)+title(f.Name)))))))
+				leaves = append(leaves, described(d.Name, c, f.Name, nonNull(listOf(nonNull(named("OBJECT", name+title(c)+title(f.Name)))))))
 			case f.List:
-				leaves = append(leaves, typeField(f.Name, nonNull(listOf(scalar(f.Type)))))
+				leaves = append(leaves, described(d.Name, c, f.Name, nonNull(listOf(scalar(f.Type)))))
 			case f.Type != "":
-				leaves = append(leaves, typeField(f.Name, scalar(f.Type)))
-			default: // the parts of confidence
+				leaves = append(leaves, described(d.Name, c, f.Name, scalar(f.Type)))
+			case f.Name == "count":
 				leaves = append(leaves, typeField(f.Name, named("OBJECT", "Confidence")))
+			default: // other parts of confidence: an interval for each number of the container
+				var covered []map[string]any
+				for _, x := range d.Fields(scope, f.Name) {
+					if x.Type != "" && !x.List {
+						covered = append(covered, typeField(x.Name, named("OBJECT", "Confidence")))
+					}
+				}
+				types = append(types, typ(name+title(c)+title(f.Name), covered))
+				leaves = append(leaves, typeField(f.Name, named("OBJECT", name+title(c)+title(f.Name))))
 			}
 		}
 		if d.Raw {
@@ -153,7 +217,11 @@ func datasetTypes(typ func(string, []map[string]any) map[string]any, scalar func
 			continue
 		}
 		inner := name + title(c)
-		own = append(own, typeField(c, named("OBJECT", inner)))
+		container := described(d.Name, "", c, named("OBJECT", inner))
+		if c == "confidence" {
+			container["args"] = []map[string]any{typeField("level", scalar("float64"))}
+		}
+		own = append(own, container)
 		types = append(types, typ(inner, leaves))
 	}
 	return append(types, typ(name, own))

@@ -209,7 +209,10 @@ func (sel *selection) readLeaves(container, prefix string, leaf query.Field) *gq
 	return nil
 }
 
-var boundFields = []string{"estimate", "lower", "upper", "sampleSize", "isValid"}
+var (
+	boundFields = []string{"estimate", "lower", "upper", "sampleSize", "isValid"}
+	boundTypes  = map[string]string{"estimate": "float64", "lower": "float64", "upper": "float64", "sampleSize": "uint64", "isValid": "bool"}
+)
 
 func (sel *selection) readConfidence(c query.Field) *gqlError {
 	v, ok := c.Args["level"]

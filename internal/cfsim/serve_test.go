@@ -136,7 +136,7 @@ func TestIntrospection(t *testing.T) {
 // and what is found there can be asked.
 func TestIntrospectionLeadsToEveryField(t *testing.T) {
 	w := newWorld(t, nil)
-	a := w.good(`{ __schema { types { name kind fields { name type { ...T } args { name type { ...T } } } inputFields { name type { ...T } } enumValues { name } } } }
+	a := w.good(`{ __schema { types { name kind fields(includeDeprecated: true) { name type { ...T } args { name type { ...T } } } inputFields { name type { ...T } } enumValues { name } } } }
 		fragment T on __Type { kind name ofType { kind name ofType { kind name ofType { kind name } } } }`, nil)
 	types := map[string]map[string]any{}
 	for _, typ := range dig(t, a.Data, "__schema", "types").([]any) {
@@ -185,6 +185,40 @@ func TestIntrospectionLeadsToEveryField(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A type by name has its members wherever it is named, with descriptions, and without
+// deprecated fields unless they are asked for.
+func TestIntrospectionNests(t *testing.T) {
+	w := newWorld(t, nil)
+	a := w.good(`{ __type(name: "ZoneHttpRequests1mGroups") { fields { name type { fields { name description type { ofType { name } } } } } }
+		all: __type(name: "ZoneHttpRequests1mGroupsSum") { fields(includeDeprecated: true) { name isDeprecated } }
+		confidence: __type(name: "ZoneHttpRequestsAdaptiveGroups") { fields { name type { fields { name type { name fields { name } } } } } } }`, nil)
+	find := func(list any, name string) any {
+		for _, f := range list.([]any) {
+			if text(t, f, "name") == name {
+				return f
+			}
+		}
+		return nil
+	}
+	sums := dig(t, find(dig(t, a.Data, "__type", "fields"), "sum"), "type", "fields")
+	if f := find(sums, "pageViews"); f == nil || dig(t, f, "type", "ofType", "name") != "uint64" || !strings.Contains(text(t, f, "description"), "HTML") {
+		t.Errorf("pageViews is %v", f)
+	}
+	if f := find(sums, "threats"); f != nil {
+		t.Errorf("a deprecated field is listed: %v", f)
+	}
+	if f := find(dig(t, a.Data, "all", "fields"), "threats"); f == nil || dig(t, f, "isDeprecated") != true {
+		t.Errorf("a deprecated field that is asked for is %v", f)
+	}
+	parts := dig(t, find(dig(t, a.Data, "confidence", "fields"), "confidence"), "type", "fields")
+	if f := find(parts, "count"); f == nil || find(dig(t, f, "type", "fields"), "lower") == nil {
+		t.Errorf("the interval of the count is %v", f)
+	}
+	if f := find(parts, "sum"); f == nil || find(dig(t, f, "type", "fields"), "visits") == nil {
+		t.Errorf("the intervals of the sums are %v", f)
 	}
 }
 

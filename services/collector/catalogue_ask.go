@@ -1,13 +1,11 @@
 package collector
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -26,7 +24,7 @@ type way struct {
 	permit func(context.Context) error
 }
 
-// reach finds the credential that sees a zone.
+// reach finds the credential that sees a zone. Without a zone it is the first one.
 func (c *Config) reach(ctx context.Context, zone string, clk clock.Clock) (*way, error) {
 	all, err := c.credentials()
 	if err != nil {
@@ -42,6 +40,22 @@ func (c *Config) reach(ctx context.Context, zone string, clk clock.Clock) (*way,
 	if err != nil {
 		return nil, err
 	}
+	permit := func(of credential) func(context.Context) error {
+		return func(ctx context.Context) (err error) {
+			if c.DatabaseURL.IsZero() {
+				return c.permit(ctx, nil, of, clk)
+			}
+			s, err := openBeside(ctx, *c, clk)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, s.Close()) }()
+			return c.permit(ctx, s, of, clk)
+		}
+	}
+	if zone == "" {
+		return &way{client: clients[0], permit: permit(all[0])}, nil
+	}
 	var failed error // of credentials that might see the zone
 	for i, client := range clients {
 		zones, err := client.Zones(ctx)
@@ -53,17 +67,7 @@ func (c *Config) reach(ctx context.Context, zone string, clk clock.Clock) (*way,
 		if at < 0 {
 			continue
 		}
-		return &way{client: client, zone: zones[at], permit: func(ctx context.Context) (err error) {
-			if c.DatabaseURL.IsZero() {
-				return c.permit(ctx, nil, all[i], clk)
-			}
-			s, err := openBeside(ctx, *c, clk)
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, s.Close()) }()
-			return c.permit(ctx, s, all[i], clk)
-		}}, nil
+		return &way{client: client, zone: zones[at], permit: permit(all[i])}, nil
 	}
 	return nil, errors.Join(fmt.Errorf("zone %q: %w", zone, errNoZone), failed)
 }
@@ -178,127 +182,4 @@ func rowsText(d *catalogue.Dataset, f *catalogue.Folded) string {
 		return "(no rows)\n"
 	}
 	return b.String()
-}
-
-// scaffold prints an entry for a node with the fields that the scope may query.
-func (y *way) scaffold(ctx context.Context, w io.Writer, node, scope string) error {
-	id, zones, account := y.zone.ID, []string{y.zone.ID}, ""
-	if scope == "account" {
-		id, zones, account = y.zone.Account.ID, nil, y.zone.Account.ID
-	}
-	if err := y.permit(ctx); err != nil {
-		return err
-	}
-	settings, err := y.client.Settings(ctx, account, zones, []string{node})
-	if err != nil {
-		return fmt.Errorf("ask for the settings of %s: %w", node, err)
-	}
-	s, ok := settings[id][node]
-	if !ok || !s.Enabled {
-		return fmt.Errorf("node %s is not enabled for %s %s; another plan or product may include it", node, scope, id)
-	}
-	return printed(io.WriteString(w, entry(node, scope, s.Available)))
-}
-
-// steps are the time dimensions by the length of their groups.
-var steps = [][2]string{
-	{"1m", "datetimeMinute"}, {"5m", "datetimeFiveMinutes"}, {"15m", "datetimeFifteenMinutes"}, {"30m", "datetimeHalfOfHour"}, {"1h", "datetimeHour"}, {"1d", "date"},
-}
-
-// word is a part of a name in camel case.
-var word = regexp.MustCompile(`[A-Z]+[a-z0-9]*|^[a-z0-9]+`)
-
-// entry is a catalogue entry for a node with fields as settings list them.
-func entry(node, scope string, available []string) string {
-	var b strings.Builder
-	stem := "own_" + strings.ToLower(strings.Join(word.FindAllString(strings.TrimSuffix(strings.TrimSuffix(node, "Groups"), "Adaptive"), -1), "_"))
-	prefix := "cloudflare_" + scope + "_" + stem + "_"
-	fmt.Fprintf(&b, "# A first entry, by what the %s may query. Name the families, choose dimensions as labels,\n# and validate it with \"collector catalogue check\".\n", scope)
-	var times, dimensions, amounts, others []string
-	for _, t := range steps {
-		if slices.Contains(available, "dimensions_"+t[1]) {
-			times = append(times, t[0]+": "+t[1])
-		}
-	}
-	for _, name := range available {
-		container, field, nested := strings.Cut(name, "_")
-		switch {
-		case container == "dimensions" && !strings.HasPrefix(field, "date"):
-			dimensions = append(dimensions, field)
-		case name == "count", container == "sum" && nested && !strings.HasSuffix(field, "Map") && !strings.Contains(field, "Array"):
-			amounts = append(amounts, name)
-		case container != "dimensions" && container != "confidence" && name != "avg_sampleInterval":
-			others = append(others, strings.Replace(name, "_", ".", 1))
-		}
-	}
-	filter := "datetime"
-	if !slices.Contains(available, "dimensions_datetime") {
-		filter = "datetimeMinute"
-	}
-	if !catalogue.KnowsNode(node) {
-		fmt.Fprintf(&b, "nodes:\n  %s:\n    filter_field: %s\n    times: {%s}\n", node, filter, strings.Join(times, ", "))
-		if slices.Contains(available, "avg_sampleInterval") {
-			b.WriteString("    sampled: true\n    interval: avg.sampleInterval\n")
-		}
-	}
-	if len(amounts) == 0 {
-		fmt.Fprintf(&b, "# It has no amounts to begin with. Statistics: %s\n", strings.Join(others, ", "))
-		return b.String()
-	}
-	if slices.Contains(amounts, "count") { // the best level
-		amounts = slices.Insert(slices.DeleteFunc(amounts, func(a string) bool { return a == "count" }), 0, "count")
-	}
-	measured := make([]amount, len(amounts))
-	for i, name := range amounts {
-		measured[i] = amountOf(prefix, name)
-	}
-	if level := slices.IndexFunc(measured, func(m amount) bool { return m.scale == "" }); level > 0 {
-		measured[0], measured[level] = measured[level], measured[0]
-	}
-	fmt.Fprintf(&b, "datasets:\n  - name: %s\n    description: What %s reports\n    scope: %s\n    size: 1h\n    depth: 6h\n    level: %s\n    families:\n", stem, node, scope, measured[0].family)
-	for _, m := range measured {
-		fmt.Fprintf(&b, "      - {name: %s, help: %s in the bucket.%s}\n", m.family, strings.Replace(m.name, "_", " ", 1), optional("unit", m.unit))
-	}
-	fmt.Fprintf(&b, "    variants:\n      - name: groups\n        node: %s\n        rows: 1\n        # dimensions: [%s]\n        measures:\n", node, strings.Join(dimensions, ", "))
-	for _, m := range measured {
-		fmt.Fprintf(&b, "          - {family: %s, field: %s%s}\n", m.family, strings.Replace(m.name, "_", ".", 1), optional("scale", m.scale))
-	}
-	if len(others) > 0 {
-		fmt.Fprintf(&b, "        # Statistics: %s\n", strings.Join(others, ", "))
-	}
-	return b.String()
-}
-
-// amount is an amount of a node and the family that it could feed.
-type amount struct{ name, family, unit, scale string }
-
-// amountOf names the family after the field, in its base unit.
-func amountOf(prefix, name string) amount {
-	_, field, _ := strings.Cut(name, "_")
-	a := amount{name: name}
-	for _, end := range [][3]string{{"Ms", "Seconds", "ms"}, {"Us", "Seconds", "us"}, {"bits", "bytes", "bits"}, {"Bits", "Bytes", "bits"}} {
-		if rest, ok := strings.CutSuffix(field, end[0]); ok {
-			field, a.scale = rest+end[1], end[2]
-			break
-		}
-	}
-	a.family = prefix + strings.ToLower(strings.Join(word.FindAllString(cmp.Or(field, "events"), -1), "_"))
-	for _, ending := range []string{"minutes", "total", "count", "sum", "bucket", "info", "created"} { // that no family may have
-		if strings.HasSuffix(a.family, "_"+ending) {
-			a.family += "_reported"
-		}
-	}
-	for _, unit := range []string{"bytes", "seconds", "ratio"} {
-		if strings.HasSuffix(a.family, "_"+unit) {
-			a.unit = unit
-		}
-	}
-	return a
-}
-
-func optional(key, value string) string {
-	if value == "" {
-		return ""
-	}
-	return ", " + key + ": " + value
 }

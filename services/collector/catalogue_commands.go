@@ -103,10 +103,11 @@ func scaffoldCommand() cli.Command {
 	var zone, scope string
 	return cli.Command{
 		Name: "scaffold", Summary: "write a first catalogue entry for a node of Cloudflare's API", Args: "NODE",
-		Help: "Asks which fields the node has for a zone or an account, once, and prints an entry with all of its measures and no labels, to be shortened and named by hand. " +
-			"This takes a permit of the budget that collectors share, which needs Postgres (WEIR_DATABASE_URL).",
+		Help: "Asks the schema of the API (introspection) for the node's fields, their types and descriptions, and prints a valid entry with a family for each number and no labels, " +
+			"to be shortened and named by hand. With --zone it also asks what the plan includes: measures that it does not include are optional in the entry. " +
+			"Each request takes a permit of the budget that collectors share, which needs Postgres (WEIR_DATABASE_URL).",
 		Settings: append(c.askSettings(),
-			cli.Setting{Flag: "zone", Key: "-", Required: true, Value: cli.Text(&zone), Help: "zone, by name or tag, that is asked; for an account, any of its zones"},
+			cli.Setting{Flag: "zone", Key: "-", Value: cli.Text(&zone), Help: "zone, by name or tag, whose plan is asked; for an account, any of its zones; default: no plan is asked"},
 			cli.Setting{Flag: "scope", Key: "-", Default: "zone", Value: cli.Enum(&scope, "zone", "account"), Help: "whether the node is one of zones or of accounts"}),
 		Validate: c.Validate,
 		Run: func(ctx context.Context, args []string) error {
@@ -285,7 +286,7 @@ func query(d *catalogue.Dataset, v *catalogue.Variant, id string, window bucket.
 	s := d.Selection(v)
 	q := &cloudflare.Query{Selections: []cloudflare.Selection{{
 		Alias: "a", Node: s.Node, FilterField: s.FilterField, Window: window, Filter: s.Filter, Dimensions: s.Dimensions,
-		TimeDimension: s.TimeDimension, Fields: s.Fields, Limit: plan.DefaultCeilings.Rows, OrderBy: s.OrderBy,
+		TimeDimension: s.TimeDimension, Fields: s.Fields, Confidence: s.Confidence, Limit: plan.DefaultCeilings.Rows, OrderBy: s.OrderBy,
 	}}}
 	if d.ScopeKind == bucket.Account {
 		q.AccountID = id

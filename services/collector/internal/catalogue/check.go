@@ -42,6 +42,15 @@ const lateSuffix = "_late"
 // all datasets now, one for each dataset in buckets of earlier versions.
 const intervalSuffix = "_sample_interval"
 
+// ReservedEndings are the ends of names that no family of a user may have.
+func ReservedEndings() []string {
+	out := append(slices.Clone(counterSuffixes), lateSuffix, intervalSuffix)
+	for unit := range baseUnits {
+		out = append(out, "_"+unit)
+	}
+	return out
+}
+
 type sayer func(at yamlspec.Place, format string, args ...any)
 
 // check validates a dataset regardless of its size, beyond the format of the file.
@@ -136,6 +145,9 @@ func (s *spec) checkFamilies(say sayer) {
 		}
 		if strings.HasSuffix(f.Name, intervalSuffix) {
 			say(f.Place, "family %s ends in %s; such names are for the families that say which buckets are estimates", f.Name, intervalSuffix)
+		}
+		if boundName.MatchString(f.Name) {
+			say(f.Place, "family %s has %s in its name; such names are for the bounds of estimates, which confidence adds", f.Name, strings.Trim(boundName.FindString(f.Name), "_"))
 		}
 		s.checkUnit(&f, say)
 		if p, ok := peers[f.Name]; ok {
@@ -236,8 +248,8 @@ func (s *spec) checkLimits(say sayer) {
 func (s *spec) checkVariant(v *variantSpec, say sayer) {
 	switch {
 	case v.REST != "":
-		if v.FilterField != "" || len(v.Times) > 0 || len(v.Filter) > 0 || or(v.Sampled, false) || v.Interval != "" || v.Calls == 0 {
-			say(v.Place, "is a state, so it needs calls, and filter_field, times, filter, sampled and interval do not apply")
+		if v.FilterField != "" || len(v.Times) > 0 || len(v.Filter) > 0 || or(v.Sampled, false) || v.Interval != "" || len(v.Bounds) > 0 || v.Calls == 0 {
+			say(v.Place, "is a state, so it needs calls, and filter_field, times, filter, sampled, interval and bounds do not apply")
 		}
 	case s.state():
 		say(v.Place, "is of GraphQL, and another variant is a state; a dataset is one or the other")
@@ -254,6 +266,11 @@ func (s *spec) checkVariant(v *variantSpec, say sayer) {
 	}
 	if or(v.Sampled, false) && v.Interval == "" {
 		say(v.Place, "is sampled and needs interval, or nobody sees how coarse its numbers are")
+	}
+	for i, part := range v.Bounds {
+		if slices.Contains(v.Bounds[:i], part) {
+			say(v.Place, "bounds has %s twice", part)
+		}
 	}
 	for _, name := range sortedKeys(v.Filter) {
 		if strings.HasPrefix(name, "date") {
@@ -296,6 +313,22 @@ func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 		}
 	case d.Delay < time.Minute || d.Delay > 24*time.Hour || d.Delay%time.Second != 0:
 		say("delay is %s; it must be whole seconds from 1m to 24h", d.Delay)
+	}
+	switch {
+	case s.Confidence == nil:
+	case d.State:
+		say("confidence is %s; a state is no estimate and has no bounds", *s.Confidence)
+	case len(d.boundless) > 0:
+		say("confidence is %s, and no family can have bounds: %s", *s.Confidence, strings.Join(d.boundless, "; "))
+	}
+	switch {
+	case s.ZeroFill == nil:
+	case d.State:
+		say("zero_fill is set; what a state does not have is gone, not zero")
+	case d.ZeroFill < 1 || d.ZeroFill > mostFill:
+		say("zero_fill must be 1 to %d buckets of %s, or a duration of as many", mostFill, short(d.Size))
+	case !slices.ContainsFunc(d.Families, func(f bucket.Family) bool { return d.fillable(&f) }):
+		say("zero_fill is set, and no family is an amount with labels, which alone can be filled")
 	}
 	if d.Deadline < d.Delay {
 		say("deadline is %s; it must not be before the delay, %s", d.Deadline, d.Delay)

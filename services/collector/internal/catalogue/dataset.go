@@ -50,10 +50,14 @@ type Dataset struct {
 	Interval string
 	// Values replace label values. The first that matches is used.
 	Values []Value
+	// ZeroFill is how many buckets back [Dataset.FillZeros] looks; 0: nothing is filled.
+	ZeroFill int
 	// Limits caps breakdown families, by family name.
 	Limits map[string]Limit
 	// Variants in order of preference. The first that a scope's plan allows is used.
 	Variants []Variant
+
+	boundless []string // why no family has the bounds that are declared
 }
 
 // Within is how long after the end of its window a state is read for it: until the deadline,
@@ -110,6 +114,9 @@ type Variant struct {
 	// Interval is the path of the average sample interval, "avg.sampleInterval";
 	// empty: the node does not have it.
 	Interval string
+	// Level and Bounds are the confidence intervals that are selected; empty: none.
+	Level  Confidence
+	Bounds []Bound
 	// Filter is a fixed part of the filter, by filter field: requestSource: eyeball.
 	// Values are strings, int64 and lists of them.
 	Filter map[string]any

@@ -56,6 +56,10 @@ func (s *spec) expand(size, delay time.Duration) Dataset {
 			d.Limits[name] = limit
 		}
 	}
+	if s.ZeroFill != nil {
+		d.ZeroFill = s.ZeroFill.buckets(size)
+	}
+	d.boundless = s.addBounds(&d)
 	if slices.ContainsFunc(d.Variants, func(v Variant) bool { return v.Interval != "" }) {
 		d.Interval = SampleInterval
 		d.Families = append(d.Families, sampleInterval)

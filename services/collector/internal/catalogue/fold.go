@@ -27,6 +27,9 @@ type Folded struct {
 	SampleInterval float64
 	// FoldedRows were summed into "other", or dropped, by limits.
 	FoldedRows int
+	// Beyond are the rows that limits summed into others or dropped, by family and by their
+	// labels; only for datasets with zero fill.
+	Beyond map[string]map[string]bool
 	// CutLabels is the number of label values that were changed to fit; see
 	// [bucket.FitLabel].
 	CutLabels int
@@ -99,6 +102,15 @@ func newFolder(d *Dataset, v *Variant, w bucket.Window) (*folder, error) {
 		if err != nil {
 			return nil, err
 		}
+		for j := range v.Bounds {
+			if b := &v.Bounds[j]; b.Family == v.Measures[i].Family {
+				of, err := newInterval(d, b)
+				if err != nil {
+					return nil, err
+				}
+				m.interval = &of
+			}
+		}
 		f.measures = append(f.measures, m)
 	}
 	tables := make([]table, len(f.windows)*len(d.Families))
@@ -147,6 +159,11 @@ func (f *folder) add(group map[string]any) error {
 		n, err := f.take(m, &win.tables[m.family], group, dims)
 		if err != nil {
 			return fmt.Errorf("family %s: %w", f.d.Families[m.family].Name, err)
+		}
+		if m.interval != nil {
+			if err := f.takeInterval(m, win, group, dims); err != nil {
+				return fmt.Errorf("family %s: %w", f.d.Families[m.family].Name, err)
+			}
 		}
 		if m.family == f.level {
 			events += n.value()

@@ -86,11 +86,12 @@ func (c *Catalogue) Lookup(name string) (*Dataset, error) {
 	return nil, noDataset(name, all)
 }
 
-// KnowsNode reports whether the built-in files say how a node is asked.
-func KnowsNode(node string) bool {
+// KnownNode returns the lengths of group and the bucket sizes of a node that the built-in files
+// say how to ask; no sizes are all.
+func KnownNode(node string) (steps, sizes []time.Duration, ok bool) {
 	known, _ := embeddedFiles()
-	_, ok := known.nodes[node]
-	return ok
+	n, ok := known.nodes[node]
+	return slices.Sorted(maps.Keys(n.Times)), n.Sizes, ok
 }
 
 // Load reads the embedded datasets and applies the user's YAML, which is nil if there is no

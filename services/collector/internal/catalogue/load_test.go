@@ -204,7 +204,7 @@ func TestProblems(t *testing.T) {
     size: 1m
   - name: http
 `, []string{
-				`user.yaml:3: dataset asn_1h has unknown key "depht"; known are confirm, deadline, delay, depth`,
+				`user.yaml:3: dataset asn_1h has unknown key "depht"; known are confidence, confirm, deadline, delay, depth`,
 				`user.yaml:4: dataset asn_1h: scope is "galaxy"; it must be zone or account`,
 				`user.yaml:6: dataset asn_1h: confirm is "yes"; it must be a whole number`,
 				`user.yaml:8: dataset http has unknown key "detph"`,

@@ -93,6 +93,9 @@ func (d *Dataset) section(b *strings.Builder) {
 	} else {
 		b.WriteString("\nThe first variant that " + article(d.ScopeKind) + " may use is used.\n")
 	}
+	if at := slices.IndexFunc(d.Variants, func(v Variant) bool { return v.Level != "" }); at >= 0 {
+		fmt.Fprintf(b, "\nConfidence intervals of the level %s are asked for where a variant has them.\n", d.Variants[at].Level)
+	}
 	for _, f := range d.Families {
 		l, ok := d.Limits[f.Name]
 		if !ok {
@@ -138,7 +141,8 @@ func (d *Dataset) notFed(v *Variant) []string {
 		if f.Name == d.Interval {
 			continue // no measure does
 		}
-		if !slices.ContainsFunc(v.Measures, func(m Measure) bool { return m.Family == f.Name }) {
+		bound := slices.ContainsFunc(v.Bounds, func(b Bound) bool { return b.Lower == f.Name || b.Upper == f.Name })
+		if !bound && !slices.ContainsFunc(v.Measures, func(m Measure) bool { return m.Family == f.Name }) {
 			out = append(out, f.Name)
 		}
 	}

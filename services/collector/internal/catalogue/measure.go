@@ -16,7 +16,8 @@ type measure struct {
 	path, arr []string
 	labels    []source // in the family's order, without quantile
 	when      []condition
-	scale     scale // of finished values
+	scale     scale     // of finished values
+	interval  *interval // of its confidence; nil: none
 
 	// Of a statistic.
 	statistic bool

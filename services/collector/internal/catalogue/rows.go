@@ -21,9 +21,15 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 		out.SampleInterval = win.events / win.samples
 	}
 	feeds := make([]*measure, len(f.d.Families))
+	bounds := make([]*measure, len(f.d.Families)) // by family of bounds
+	kept := make([][]row, len(f.d.Families))
+	summed := make([][]string, len(f.d.Families)) // labels of the row that the limit made
 	for i := range f.measures {
 		m := &f.measures[i]
 		feeds[m.family] = m
+		if m.interval != nil {
+			bounds[m.interval.lower], bounds[m.interval.upper] = m, m
+		}
 		for j := range win.tables[m.family].rows {
 			if r := &win.tables[m.family].rows[j]; m.statistic {
 				m.joinRow(r)
@@ -53,10 +59,19 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 		}
 		if limit, ok := f.d.Limits[family.Name]; ok {
 			var err error
-			if rows, err = limit.apply(f.d, win, i, &out.FoldedRows); err != nil {
+			before := out.FoldedRows
+			if rows, err = limit.apply(f.d, win, i, &out); err != nil {
 				return Folded{}, fmt.Errorf("family %s: %w", family.Name, err)
 			}
+			if out.FoldedRows > before {
+				summed[i] = slices.Repeat([]string{limit.Other}, len(family.Labels))
+			}
 		}
+		of := feeds[i]
+		if m := bounds[i]; m != nil { // its measure's family is an earlier one
+			of, rows = m, f.boundRows(rows, kept[m.family], summed[m.family])
+		}
+		kept[i] = rows
 		if len(rows) == 0 {
 			continue
 		}
@@ -70,11 +85,11 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 			for _, text := range rows[j].labels {
 				value, changed := bucket.FitLabel(text)
 				r.Labels = append(r.Labels, value)
-				if changed {
+				if changed && bounds[i] == nil { // counted once
 					out.CutLabels++
 				}
 			}
-			r.Values = append(r.Values, feeds[i].scale.of(rows[j].sum.value()))
+			r.Values = append(r.Values, of.scale.of(rows[j].sum.value()))
 		}
 		bucket.SortRows(&r)
 		out.Families = append(out.Families, r)
@@ -83,7 +98,7 @@ func (f *folder) finish(win *window, start bucket.Time) (Folded, error) {
 }
 
 // apply returns the rows of family i that the limit keeps, and the rest as one.
-func (l Limit) apply(d *Dataset, win *window, i int, folded *int) ([]row, error) {
+func (l Limit) apply(d *Dataset, win *window, i int, out *Folded) ([]row, error) {
 	all := win.tables[i].rows
 	if len(all) == 0 {
 		return nil, nil
@@ -119,7 +134,10 @@ func (l Limit) apply(d *Dataset, win *window, i int, folded *int) ([]row, error)
 	if len(rest) == 0 {
 		return keep, nil
 	}
-	*folded += len(rest)
+	out.FoldedRows += len(rest)
+	if d.ZeroFill > 0 {
+		out.beyond(d.Families[i].Name, rest)
+	}
 	if !d.Families[i].Additive {
 		return keep, nil
 	}

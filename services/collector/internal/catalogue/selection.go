@@ -14,6 +14,7 @@ type Selection struct {
 	Filter        map[string]any // shared with the catalogue: read only
 	Dimensions    []string       // besides the time dimension
 	Fields        []string       // paths outside "dimensions", sorted, each once: "sum.countryMap.requests"
+	Confidence    string         // level of the confidence intervals in Fields; empty: none
 	OrderBy       []string       // group key ascending: a stable order, whatever the server does
 }
 
@@ -21,7 +22,7 @@ type Selection struct {
 func (d *Dataset) Selection(v *Variant) Selection {
 	s := Selection{
 		Node: v.Node, FilterField: v.FilterField, TimeDimension: v.TimeDimension, Filter: v.Filter,
-		Dimensions: slices.Clone(v.Dimensions), Fields: v.paths(),
+		Dimensions: slices.Clone(v.Dimensions), Fields: v.paths(), Confidence: string(v.Level),
 		OrderBy: []string{v.TimeDimension + "_ASC"},
 	}
 	for _, dim := range v.Dimensions {
@@ -38,6 +39,9 @@ func (v *Variant) paths() []string {
 	}
 	if v.Interval != "" {
 		out = append(out, v.Interval)
+	}
+	for i := range v.Bounds {
+		out = append(out, v.Bounds[i].paths()...)
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
@@ -120,6 +124,12 @@ func (v *Variant) Missing(available []string) []string {
 				granted = granted || has[flat(m.Map)]
 			}
 		}
+		for i := range v.Bounds {
+			b := &v.Bounds[i]
+			if slices.ContainsFunc(b.paths(), func(path string) bool { return name == flat(path) }) {
+				granted = granted || b.listed(has)
+			}
+		}
 		if !granted {
 			out = append(out, name)
 		}
@@ -128,7 +138,8 @@ func (v *Variant) Missing(available []string) []string {
 }
 
 // Without returns the variant without its optional parts that need one of the refused
-// fields: optional measures, and the sample interval of a node that is not sampled. Names
+// fields: optional measures, confidence intervals, and the sample interval of a node that is not
+// sampled. Names
 // are flattened and compared without regard to case, because Cloudflare's refusals are in
 // lower case. It returns nil if a required part needs a refused field, and v itself if
 // nothing does. So the variant for a scope is v.Without(v.Missing(available)).
@@ -146,6 +157,13 @@ func (v *Variant) Without(refused []string) *Variant {
 	out.Measures = slices.DeleteFunc(slices.Clone(v.Measures), func(m Measure) bool {
 		return m.Optional && slices.ContainsFunc(m.paths(), needs)
 	})
+	out.Bounds = slices.DeleteFunc(slices.Clone(v.Bounds), func(b Bound) bool {
+		fed := slices.ContainsFunc(out.Measures, func(m Measure) bool { return m.Family == b.Family })
+		return !fed || slices.ContainsFunc(b.paths(), needs)
+	})
+	if v.Level != "" && len(out.Bounds) == 0 {
+		return nil // the variant that follows is the same without
+	}
 	if len(out.Measures) == 0 || slices.ContainsFunc(out.Fields(), needs) {
 		return nil
 	}
@@ -155,7 +173,7 @@ func (v *Variant) Without(refused []string) *Variant {
 // Same reports whether two variants of one dataset select the same fields, so that one
 // selection serves both: they are the same variant, without the same optional measures.
 func (v *Variant) Same(o *Variant) bool {
-	return v == o || v.Name == o.Name && slices.EqualFunc(v.Measures, o.Measures, func(a, b Measure) bool {
+	return v == o || v.Name == o.Name && v.Level == o.Level && slices.Equal(v.Bounds, o.Bounds) && slices.EqualFunc(v.Measures, o.Measures, func(a, b Measure) bool {
 		return a.Family == b.Family && a.Field == b.Field && a.Map == b.Map && a.Weight == b.Weight && slices.Equal(a.Quantiles, b.Quantiles)
 	})
 }

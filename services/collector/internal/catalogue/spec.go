@@ -47,6 +47,7 @@ type nodeSpec struct {
 	Sizes       []time.Duration          `yaml:"sizes" is:"1m|5m|15m|30m|1h|1d" doc:"Bucket sizes for which this is used; default: all."`
 	Sampled     *bool                    `yaml:"sampled" doc:"Whether Cloudflare may compute the response from a sample of events."`
 	Interval    string                   `yaml:"interval" is:"path" doc:"Path of the average sample interval, for example avg.sampleInterval."`
+	Bounds      []string                 `yaml:"bounds" is:"count|sum" doc:"Of what Cloudflare gives confidence intervals, for datasets with confidence: count, sum or both."`
 	REST        string                   `yaml:"rest" is:"line" doc:"Path of the REST API below the zone or account that has the state. Only the nodes that this release reads as states have it."`
 	Calls       int                      `yaml:"calls" is:"1..50" doc:"Number of requests that one reading of a state is expected to take."`
 	Permission  string                   `yaml:"permission" is:"line" doc:"Permission of the token that a state needs. Documentation only."`
@@ -66,6 +67,8 @@ type spec struct {
 	Delay       *time.Duration       `yaml:"delay" doc:"Time after the end of a window at which it is first queried; default: CF_DELAY_SECONDS."`
 	Deadline    *time.Duration       `yaml:"deadline" doc:"Time after the end of a window at which the last reading is stored even if readings still differ; default: the delay plus 15 minutes."`
 	Confirm     *int                 `yaml:"confirm" is:"1..10" doc:"Number of equal readings that make a bucket final; default 2."`
+	Confidence  *Confidence          `yaml:"confidence" doc:"Level of confidence intervals, such as 0.95. With it, amounts of sampled nodes that have bounds get two more families each, with the interval that Cloudflare gives for the estimate: …_estimate_lower and …_estimate_upper, before the unit. Default: none are queried."`
+	ZeroFill    *fillSpan            `yaml:"zero_fill" doc:"How long an amount with labels is stored as 0 after it was last there: 1 to 12 buckets, or a duration of as many. Without it, what falls silent has no row. Default: not at all."`
 	Depth       *depth               `yaml:"depth" doc:"The most windows of the dataset that one scrape shows, the newest and a page of older ones: a number of buckets, or a duration such as 6h, which is limited to 4 to 30 buckets; default: a day."`
 	Level       string               `yaml:"level" doc:"Family whose sum distinguishes an ordinary bucket from a suspect one. Every variant must feed it."`
 	Families    []familySpec         `yaml:"families" each:"family" doc:"Metric families of the dataset."`

@@ -67,6 +67,10 @@ func (c *Client) settingsBounds(q *Query, nodes []string) bounds {
 	return c.within(int64(max(1, len(q.Zones)))*int64(len(nodes))*node, scopeBounds(q)...)
 }
 
+// schemaBounds are those of a description of the schema: some two hundred nodes, or the fields
+// of one node.
+func (c *Client) schemaBounds() bounds { return c.within(leastReply) }
+
 // restBounds are those of a page of the REST API, or of a single entry.
 func (c *Client) restBounds(entries int) bounds {
 	return c.within(int64(entries)*bytesPerEntry, listBound{hashResult, entries * pagesPerPage, BadResponse})
@@ -82,7 +86,7 @@ func (s *Selection) groupMemory() int64 {
 		steps := strings.Split(path, ".")
 		times := int64(1)
 		for i := range steps[:len(steps)-1] {
-			if i > 0 { // it can be an object or a list of objects
+			if i > 0 && steps[0] != confidence { // it can be an object or a list of objects
 				times = entriesPerMap
 			}
 			if parent := strings.Join(steps[:i+1], "."); !slices.Contains(seen, parent) {

@@ -93,7 +93,7 @@ func selection(d *catalogue.Dataset, v *catalogue.Variant, alias string, win buc
 	s := d.Selection(v)
 	return cloudflare.Selection{
 		Alias: alias, Node: s.Node, FilterField: s.FilterField, Window: win, Filter: s.Filter, Dimensions: s.Dimensions,
-		TimeDimension: s.TimeDimension, Fields: s.Fields, Limit: 10000, OrderBy: s.OrderBy,
+		TimeDimension: s.TimeDimension, Fields: s.Fields, Confidence: s.Confidence, Limit: 10000, OrderBy: s.OrderBy,
 	}
 }
 

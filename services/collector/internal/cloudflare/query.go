@@ -33,6 +33,7 @@ type Selection struct {
 	Dimensions    []string // besides the time dimension
 	TimeDimension string   // empty: the whole window is one group
 	Fields        []string // paths: "count", "sum.requests", "sum.countryMap.clientCountryName"
+	Confidence    string   // level of the intervals in Fields below confidence: "0.95"
 	Limit         int      // maximum number of groups; a result with this many may be truncated
 	OrderBy       []string // "datetime_ASC"; required, since the order is undefined otherwise
 }
@@ -84,9 +85,10 @@ func (c *Client) Query(ctx context.Context, q Query) (*Response, error) {
 }
 
 var (
-	namePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
-	pathPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,3}$`)
-	tagPattern  = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	namePattern  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+	pathPattern  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,3}$`)
+	tagPattern   = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	levelPattern = regexp.MustCompile(`^0\.[0-9]{1,6}$`)
 )
 
 // sortedZones returns the query's zones as they are sent: ascending, as Cloudflare sorts
@@ -147,12 +149,16 @@ func (s *Selection) check() error {
 			return fmt.Errorf("%q is not a name", n)
 		}
 	}
+	confident := false
 	for _, f := range s.Fields {
 		if !pathPattern.MatchString(f) {
 			return fmt.Errorf("field %q is not a path", f)
 		}
+		confident = confident || strings.HasPrefix(f, confidence+".")
 	}
 	switch {
+	case confident != (s.Confidence != "") || confident && !levelPattern.MatchString(s.Confidence):
+		return fmt.Errorf("level of confidence is %q; it must be a number between 0 and 1 if a field is below confidence, and empty otherwise", s.Confidence)
 	case len(s.Fields) == 0:
 		return errors.New("selects no field")
 	case s.Window.Empty():
@@ -241,10 +247,18 @@ func (s *Selection) write(b *strings.Builder) error {
 			root.add([]string{"dimensions", dim})
 		}
 	}
+	for _, sub := range root.sub {
+		if sub.name == confidence {
+			sub.args = "(level:" + s.Confidence + ")"
+		}
+	}
 	root.write(b)
 	b.WriteByte('}')
 	return nil
 }
+
+// confidence is the container of confidence intervals, which has an argument.
+const confidence = "confidence"
 
 // writeLiteral writes a filter value.
 func writeLiteral(b *strings.Builder, v any) error {
@@ -300,6 +314,7 @@ func quote(s string) ([]byte, error) {
 // fieldTree nests paths into selection sets, in order of first occurrence.
 type fieldTree struct {
 	name string
+	args string
 	sub  []*fieldTree
 }
 
@@ -320,7 +335,7 @@ func (t *fieldTree) write(b *strings.Builder) {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		b.WriteString(s.name)
+		b.WriteString(s.name + s.args)
 		if len(s.sub) > 0 {
 			b.WriteByte('{')
 			s.write(b)

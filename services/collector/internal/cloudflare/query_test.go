@@ -55,8 +55,12 @@ func TestDocuments(t *testing.T) {
 	two.Selections = append(two.Selections, adaptive)
 	nested := Query{AccountID: accountA, Zones: []string{zoneA}, Selections: []Selection{daily}, Meter: true}
 	account := Query{AccountID: accountA, Selections: []Selection{daily}}
+	bounded := adaptive
+	bounded.Filter, bounded.Confidence = nil, "0.95"
+	bounded.Fields = []string{"avg.sampleInterval", "confidence.count.lower", "confidence.count.upper", "confidence.sum.visits.lower", "count", "sum.visits"}
+	confident := Query{Zones: []string{zoneA}, Selections: []Selection{bounded}}
 	var out strings.Builder
-	for _, q := range []Query{two, nested, account} {
+	for _, q := range []Query{two, nested, account, confident} {
 		doc, err := q.document()
 		if err != nil {
 			t.Fatal(err)
@@ -79,19 +83,24 @@ func TestDocuments(t *testing.T) {
 
 func TestDocumentRefusesWhatIsNotAName(t *testing.T) {
 	for name, change := range map[string]func(*Query){
-		"no scope":           func(q *Query) { q.Zones = nil },
-		"zone injection":     func(q *Query) { q.Zones[0] = `x"]}){id}` },
-		"zone twice":         func(q *Query) { q.Zones[0] = q.Zones[1] },
-		"eleven zones":       func(q *Query) { q.Zones = strings.Split(strings.Repeat(zoneA+",", 10)+zoneA, ",") },
-		"account injection":  func(q *Query) { q.AccountID = `"` },
-		"no selection":       func(q *Query) { q.Selections = nil },
-		"alias twice":        func(q *Query) { q.Selections = append(q.Selections, q.Selections[0]) },
-		"reserved alias":     func(q *Query) { q.Selections[0].Alias = "zoneTag" },
-		"node injection":     func(q *Query) { q.Selections[0].Node = "a{b}c" },
-		"filter injection":   func(q *Query) { q.Selections[0].Filter = map[string]any{"a:1,b": 1} },
-		"filter type":        func(q *Query) { q.Selections[0].Filter = map[string]any{"a": 1.5} },
-		"nested list":        func(q *Query) { q.Selections[0].Filter = map[string]any{"a": []any{[]any{1}}} },
-		"field injection":    func(q *Query) { q.Selections[0].Fields = []string{"sum{x}"} },
+		"no scope":          func(q *Query) { q.Zones = nil },
+		"zone injection":    func(q *Query) { q.Zones[0] = `x"]}){id}` },
+		"zone twice":        func(q *Query) { q.Zones[0] = q.Zones[1] },
+		"eleven zones":      func(q *Query) { q.Zones = strings.Split(strings.Repeat(zoneA+",", 10)+zoneA, ",") },
+		"account injection": func(q *Query) { q.AccountID = `"` },
+		"no selection":      func(q *Query) { q.Selections = nil },
+		"alias twice":       func(q *Query) { q.Selections = append(q.Selections, q.Selections[0]) },
+		"reserved alias":    func(q *Query) { q.Selections[0].Alias = "zoneTag" },
+		"node injection":    func(q *Query) { q.Selections[0].Node = "a{b}c" },
+		"filter injection":  func(q *Query) { q.Selections[0].Filter = map[string]any{"a:1,b": 1} },
+		"filter type":       func(q *Query) { q.Selections[0].Filter = map[string]any{"a": 1.5} },
+		"nested list":       func(q *Query) { q.Selections[0].Filter = map[string]any{"a": []any{[]any{1}}} },
+		"field injection":   func(q *Query) { q.Selections[0].Fields = []string{"sum{x}"} },
+		"no level":          func(q *Query) { q.Selections[0].Fields = []string{"confidence.count.lower"} },
+		"level injection": func(q *Query) {
+			q.Selections[0].Fields, q.Selections[0].Confidence = []string{"confidence.count.lower"}, "0.9){x}"
+		},
+		"level of nothing":   func(q *Query) { q.Selections[0].Confidence = "0.95" },
 		"no field":           func(q *Query) { q.Selections[0].Fields = nil },
 		"empty window":       func(q *Query) { q.Selections[0].Window.End = q.Selections[0].Window.Start },
 		"no limit":           func(q *Query) { q.Selections[0].Limit = 0 },

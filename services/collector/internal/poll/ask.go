@@ -89,10 +89,15 @@ func (a *asker) blame(sc bucket.Scope, sel plan.Selection, e *cloudflare.Error) 
 // asks reports whether a selection requests a field. Cloudflare writes the field in lower case
 // and without its container.
 func asks(sel plan.Selection, field string) bool {
-	return slices.ContainsFunc(sel.Variant.Fields(), func(f string) bool {
+	return sel.Variant.OnlyBounds(field) || slices.ContainsFunc(sel.Variant.Fields(), func(f string) bool {
 		_, name, nested := strings.Cut(f, "_")
 		return strings.EqualFold(f, field) || nested && strings.EqualFold(name, field)
 	})
+}
+
+// aboutBounds reports whether an error is about the confidence intervals of a selection.
+func aboutBounds(sel plan.Selection, e *cloudflare.Error) bool {
+	return sel.Variant.OnlyBounds(e.Field) || sel.Variant.Level != "" && strings.Contains(strings.ToLower(e.Message), `"confidence"`)
 }
 
 // deny records that the token has no access to these selections of a scope. The plan may still

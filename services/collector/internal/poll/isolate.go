@@ -166,6 +166,13 @@ func (a *asker) isolate(r plan.Request, e *cloudflare.Error, all *alike) []plan.
 	if len(r.Selections) == 1 {
 		i = 0
 	}
+	if e.Class == cloudflare.Ours && i >= 0 && aboutBounds(r.Selections[i], e) {
+		// What the API does not know is the confidence intervals, without which the next
+		// variant asks the same.
+		refused := *e
+		refused.Class = cloudflare.Entitlement
+		e, scopes = &refused, r.Scopes
+	}
 	if e.Class == cloudflare.Ours && i >= 0 && e.Field != "" && asks(r.Selections[i], e.Field) {
 		// An unknown field is unknown for every zone.
 		a.faults.disable(r.Selections[i].Dataset.Dataset, e)

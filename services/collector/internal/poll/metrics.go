@@ -43,6 +43,7 @@ type Metrics struct {
 	refused                           *prometheus.GaugeVec
 	refusedBy                         *prometheus.GaugeVec
 	folded                            *prometheus.CounterVec
+	zeros                             *prometheus.CounterVec
 	truncated                         *prometheus.CounterVec
 	cut                               *prometheus.CounterVec
 	invalid                           *prometheus.CounterVec
@@ -116,6 +117,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		unread:           gauges("unread_scopes", "Active zones and accounts of which nothing is collected yet because their settings have not been read since they were found; absent before the first pass."),
 		refused:          gauges("refused_scopes", "Active zones or accounts for which the dataset may not be requested.", "dataset"),
 		refusedBy:        gauges("refused_variants", "Zones or accounts for which Cloudflare refused a variant of the dataset that the settings allow, and has not accepted it since.", "dataset"),
+		zeros:            counters("zero_filled_rows_total", "Rows of 0 that were stored for label values that fell silent.", "dataset"),
 		folded:           counters("folded_rows_total", "Rows summed into \"other\", or dropped, by the dataset's limits.", "dataset"),
 		truncated:        counters("truncated_answers_total", "Responses that filled their page and were discarded.", "dataset"),
 		cut:              counters("labels_cut_total", "Label values of stored rows that were longer than a label may be, or held what no scrape can carry, and were cut or replaced; they end with ~ and a hash.", "dataset"),

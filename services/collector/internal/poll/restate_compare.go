@@ -59,7 +59,11 @@ func (s *state) compareAgain(r *restating, w *restateWindow, sel plan.Selection,
 		w.fail("Cloudflare's response has no data from after the window, so it may come from a replica that is behind; repeat the request later: at the latest when the window is a day old it is believed")
 		return
 	}
-	s.correct(r, w, sel, f.Families, f.SampleInterval, readAt)
+	families := f.Families
+	if was := w.inForce; was != nil && was.Version == s.judge.versions[w.Dataset] {
+		families = sel.Dataset.KeepZeros(sel.Variant, &f, was)
+	}
+	s.correct(r, w, sel, families, f.SampleInterval, readAt)
 }
 
 // beyond is how far a request for a window reaches: while data can be late, far enough to see

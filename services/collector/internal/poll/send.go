@@ -206,6 +206,6 @@ func selection(alias string, sel plan.Selection) cloudflare.Selection {
 	return cloudflare.Selection{
 		Alias: alias, Node: sel.Variant.Node, FilterField: sel.Variant.FilterField, Window: sel.Window,
 		Filter: sel.Variant.Filter, Dimensions: ask.Dimensions, TimeDimension: sel.Variant.TimeDimension,
-		Fields: ask.Fields, Limit: sel.Limit, OrderBy: ask.OrderBy,
+		Fields: ask.Fields, Confidence: ask.Confidence, Limit: sel.Limit, OrderBy: ask.OrderBy,
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/weir-metrics/weir/internal/bucket"
-	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
@@ -64,7 +63,7 @@ func (j *judge) take(ctx context.Context, r plan.Request, response *cloudflare.R
 			for _, v := range j.books.settling[l.sel.Dataset.Dataset].Judge(readAt, sc, readings, j.hole(sc)) {
 				if v.Final != 0 {
 					f := l.windows[sc][v.Start]
-					done = append(done, settled{b: j.bucket(l.sel, sc, f, v.Final, readAt), folded: f, verdict: v})
+					done = append(done, settled{b: j.bucket(l.sel, sc, f, v.Final, readAt), variant: l.sel.Variant, folded: f, verdict: v})
 				}
 			}
 		}
@@ -81,6 +80,9 @@ const most = 2000
 func (j *judge) keepAll(ctx context.Context, done []settled) error {
 	slices.SortFunc(done, func(a, b settled) int { return a.b.Key.Compare(b.b.Key) })
 	done = j.sealed(done)
+	if err := j.fill(ctx, done); err != nil {
+		return err
+	}
 	for part := range slices.Chunk(done, most) {
 		batch := store.Batch{Entries: make([]store.NewEntry, len(part))}
 		for i, one := range part {
@@ -155,7 +157,9 @@ func wanted(readings []settle.Reading) bool {
 
 type settled struct {
 	b       *bucket.Bucket
-	payload []byte // of b, as it is stored
+	payload []byte             // of b, as it is stored
+	variant *catalogue.Variant // that made it; nil: a state
+	filled  int                // rows of 0 that were added
 	folded  catalogue.Folded
 	verdict settle.Verdict
 }
@@ -173,6 +177,9 @@ func (j *judge) stored(done settled) {
 	j.faults.accepted(of, b.Start)
 	if done.folded.CutLabels > 0 {
 		j.metrics.cut.WithLabelValues(b.Dataset).Add(float64(done.folded.CutLabels))
+	}
+	if done.filled > 0 {
+		j.metrics.zeros.WithLabelValues(b.Dataset).Add(float64(done.filled))
 	}
 	if done.folded.FoldedRows > 0 {
 		j.metrics.folded.WithLabelValues(b.Dataset).Add(float64(done.folded.FoldedRows))
@@ -288,16 +295,12 @@ func origin(o bucket.Origin) string {
 func (j *judge) sealed(done []settled) []settled {
 	kept := done[:0]
 	for _, one := range done {
-		payload, err := wire.Seal(one.b, j.defined[one.b.Dataset])
-		if err == nil {
-			one.payload = payload
-			e := entry(one)
-			err = e.Validate()
-		}
+		payload, err := seal(one, j.defined[one.b.Dataset])
 		if err != nil {
 			j.faults.reject(one.b.Key, "Cloudflare's response makes a bucket that no reader would accept", err)
 			continue
 		}
+		one.payload = payload
 		kept = append(kept, one)
 	}
 	return kept
