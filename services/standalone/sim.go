@@ -49,7 +49,7 @@ func simCommand() cli.Command {
 			{Flag: "admin-listen", Key: "-", Default: "127.0.0.1:9832", Value: cli.Address(&s.admin), Help: "address of the admin listener"},
 			{Flag: "seed", Key: "-", Default: "1", Value: cli.Int(&s.seed, 0, 1<<62), Help: "seed of the traffic and of all random choices"},
 			{Flag: "recorded", Key: "-", Value: cli.Text(&s.recorded), Help: "CSV file of recorded readings of the real API (zone, asked_until, bucket_start, requests) to replay instead of the demo's zones"},
-			{Flag: "scenario", Key: "-", Value: cli.Text(&s.scenario), Help: "YAML file of a world: clock, accounts, zones with their plans, traffic and products, tokens, sampling, limits and faults, as internal/cfsim/scenario describes it; other flags of the world must not be given"},
+			{Flag: "scenario", Key: "-", Value: cli.Text(&s.scenario), Help: "YAML file of a world: clock, accounts, zones with their plans, traffic, cardinality and products, tokens, sampling, limits and faults, as internal/cfsim/scenario describes it; other flags of the world must not be given"},
 			{Flag: "zones", Key: "-", Default: strconv.Itoa(demoZones), Value: cli.Int(&s.zones, 1, 100_000), Help: "number of zones: first the demo's, then zone-00009.example and so on; 10,000 zones need 0.9 GB of memory"},
 			{Flag: "plans", Key: "-", Value: cli.List(&s.plans), Help: "plans of the zones, assigned in turn: free, pro, business, enterprise; empty: the demo's plans, and all four in turn for other zones"},
 			{Flag: "sampling", Key: "-", Default: "false", Value: cli.Bool(&s.sampling), Help: "answer large queries to adaptive datasets from a sample of 10 % or 1 %"},

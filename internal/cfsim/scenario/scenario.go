@@ -8,14 +8,16 @@
 //	  - name: Retail
 //	    plan: enterprise                           # empty: the highest of its zones
 //	    products: {r2: 40, magicTransit: 6}        # how many things of each; or "all"
-//	    workers: [{name: checkout, requests_per_minute: 600, subrequests: 2, failing: 0.4%}]
+//	    workers:
+//	      - {name: checkout, requests_per_minute: 600, subrequests: 2, failing: 0.4%}
+//	      - {name: "job-{n}", count: 300, requests_per_minute: 2}
 //	zones:
 //	  - name: shop.example
 //	    account: Retail
 //	    plan: enterprise
 //	    requests_per_minute: 24000
 //	    variety: {countries: 220, colos: 180, networks: 900, hosts: 400, paths: 2500, rules: 60}
-//	    cells: 6000
+//	    cells: 6000                                # combinations of them; each takes a few KB
 //	    products: all
 //	    events: [{at: 2026-11-22T13:00:00Z, plan: business}, {at: 2026-11-22T14:00:00Z, pause: true}]
 //	  - name: tenant-{n}.example                   # {n} counts
@@ -29,11 +31,16 @@
 //	limits: {queries: 300, zones_per_query: 10}
 //	faults: [{kind: html, status: 502, probability: 0.01}, {kind: dataset-empty, zone: shop.example, dataset: httpRequests1mGroups}]
 //
+// The cardinality of a zone is its variety: how many different values its traffic has. Of a dimension it has
+// at most as many as cells, of which each combines one value of every dimension: a zone of 100,000 hosts has
+// 100,000 cells or more. That of an account is the number of its products' things and of its workers.
+//
 // Accounts and zones are named by their names everywhere; their ids follow from these.
 // Keys that nobody reads are errors, with their line.
 package scenario
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -49,8 +56,11 @@ import (
 	"github.com/weir-metrics/weir/internal/yamldoc"
 )
 
-// mostZones bounds the sum of all counts.
-const mostZones = 100_000
+const (
+	mostZones    = 100_000 // the sum of all counts
+	mostWorkers  = 10_000  // of an account
+	mostRequests = 1e9     // a minute of a zone
+)
 
 type file struct {
 	Seed  uint64 `yaml:"seed"`
@@ -98,6 +108,7 @@ type account struct {
 
 type worker struct {
 	Name              string  `yaml:"name"`
+	Count             int     `yaml:"count"`
 	RequestsPerMinute float64 `yaml:"requests_per_minute"`
 	Subrequests       uint64  `yaml:"subrequests"`
 	Failing           share   `yaml:"failing"`
@@ -221,21 +232,35 @@ func (w *world) account(a account) cfsim.Account {
 	w.accounts[a.Name] = id
 	out := cfsim.Account{ID: id, Name: a.Name, Plan: cfsim.Plan(a.Plan), Products: w.products("account "+a.Name, a.Products, false), Listed: a.Listed, Deleted: a.Deleted}
 	for _, s := range a.Workers {
-		out.Workers = append(out.Workers, traffic.Script{Name: s.Name, RequestsPerMinute: s.RequestsPerMinute, Subrequests: s.Subrequests, Failing: float64(s.Failing)})
+		for _, name := range w.names("account "+a.Name+": worker "+strconv.Quote(s.Name), s.Name, s.Count, mostWorkers-len(out.Workers)) {
+			out.Workers = append(out.Workers, traffic.Script{Name: name, RequestsPerMinute: s.RequestsPerMinute, Subrequests: s.Subrequests, Failing: float64(s.Failing)})
+		}
 	}
 	return out
 }
 
+// names are those that one entry stands for: as many as count says, 1 if it says nothing, and at most so many.
+func (w *world) names(whose, name string, count, most int) (names []string) {
+	switch {
+	case count < 0 || max(count, 1) > most:
+		w.bad("%s: count %d must be from 1 to %d", whose, count, max(most, 0))
+		return nil
+	case count > 1 && !strings.Contains(name, "{n}"):
+		w.bad("%s: the name must have {n} in it, since there are %d of them", whose, count)
+		return nil
+	}
+	for n := 1; n <= max(count, 1); n++ {
+		names = append(names, strings.ReplaceAll(name, "{n}", strconv.Itoa(n)))
+	}
+	return names
+}
+
 // expand makes the zones that one entry stands for.
 func (w *world) expand(z zone) []cfsim.Zone {
-	count := max(z.Count, 1)
+	whose := fmt.Sprintf("zone %q", z.Name)
+	names := w.names(whose, z.Name, z.Count, mostZones-len(w.zones))
+	w.checkTraffic(whose, &z)
 	switch {
-	case z.Count < 0 || len(w.zones)+count > mostZones:
-		w.bad("zone %q: count %d must be from 1 to what makes %d zones in all", z.Name, z.Count, mostZones)
-		return nil
-	case count > 1 && !strings.Contains(z.Name, "{n}"):
-		w.bad("zone %q: the name must have {n} in it, since there are %d of them", z.Name, count)
-		return nil
 	case z.Plan != "" && len(z.Plans) > 0:
 		w.bad("zone %q: must have plan or plans, not both", z.Name)
 	case z.Plan != "":
@@ -244,12 +269,11 @@ func (w *world) expand(z zone) []cfsim.Zone {
 		z.Plans = []string{string(cfsim.Free)}
 	}
 	var out []cfsim.Zone
-	for n := 1; n <= count; n++ {
-		name := strings.ReplaceAll(z.Name, "{n}", strconv.Itoa(n))
+	for n, name := range names {
 		id := cfsim.Tag("zone:" + name)
 		w.zones[name] = id
 		one := cfsim.Zone{
-			ID: id, Name: name, Account: w.id(w.accounts, "zone "+name, "account", z.Account), Plan: cfsim.Plan(z.Plans[(n-1)%len(z.Plans)]),
+			ID: id, Name: name, Account: w.id(w.accounts, "zone "+name, "account", z.Account), Plan: cfsim.Plan(z.Plans[n%len(z.Plans)]),
 			Created: z.Created, Activated: z.Activated, Products: w.products("zone "+name, z.Products, true), Traffic: z.profile(),
 		}
 		for _, e := range z.Events {
@@ -262,6 +286,35 @@ func (w *world) expand(z zone) []cfsim.Zone {
 		out = append(out, one)
 	}
 	return out
+}
+
+// checkTraffic refuses what the simulator would cut.
+func (w *world) checkTraffic(whose string, z *zone) {
+	between := func(key string, v, least, most float64) {
+		if v < least || v > most {
+			w.bad("%s: %s %g must be from %g to %g", whose, key, v, least, most)
+		}
+	}
+	between("requests_per_minute", z.RequestsPerMinute, 0, mostRequests)
+	between("daily_swing", z.DailySwing, -1, 1)
+	between("peak_hour", float64(z.PeakHour), 0, 23)
+	between("spikes_per_day", z.SpikesPerDay, 0, 24*60)
+	between("incidents_per_day", z.IncidentsPerDay, 0, 24*60)
+	cells := cmp.Or(z.Cells, traffic.UsualCells)
+	between("cells", float64(cells), traffic.FewestCells, traffic.MostCells)
+	for _, of := range []struct {
+		key     string
+		n, most int
+	}{
+		{"countries", z.Variety.Countries, traffic.MostCountries}, {"colos", z.Variety.Colos, traffic.MostColos},
+		{"networks", z.Variety.Networks, traffic.MostCells}, {"hosts", z.Variety.Hosts, traffic.MostCells},
+		{"paths", z.Variety.Paths, traffic.MostCells}, {"rules", z.Variety.Rules, traffic.MostCells},
+	} {
+		between("variety: "+of.key, float64(of.n), 0, float64(of.most))
+		if of.n > cells && of.n <= of.most {
+			w.bad("%s: variety: %s %d is more than the zone has combinations; cells is %d and must be at least as many", whose, of.key, of.n, cells)
+		}
+	}
 }
 
 func (z *zone) profile() traffic.Profile {

@@ -19,7 +19,7 @@ accounts:
   - name: Retail
     plan: enterprise
     products: {r2: 40, magicTransit: 6}
-    workers: [{name: checkout, requests_per_minute: 600, subrequests: 2, failing: 0.4%}]
+    workers: [{name: checkout, requests_per_minute: 600, subrequests: 2, failing: 0.4%}, {name: "job-{n}", count: 300, requests_per_minute: 2}]
   - name: Labs
     products: none
 zones:
@@ -80,6 +80,8 @@ func TestAScenarioIsAWorld(t *testing.T) {
 		{count(schema.Account, retail, "r2OperationsAdaptiveGroups", "bucketName", "sum_requests"), 40},
 		{count(schema.Account, retail, "magicTransitTunnelHealthChecksAdaptiveGroups", "tunnelName", "count"), 6},
 		{count(schema.Account, retail, "d1AnalyticsAdaptiveGroups", "databaseId", "count"), 0},
+		{count(schema.Account, retail, "workersInvocationsAdaptive", "scriptName", "sum_requests"), 301},
+		{count(schema.Zone, shop, "httpRequestsAdaptiveGroups", "clientRequestHTTPHost", "count"), 400},
 		{count(schema.Zone, shop, "healthCheckEventsAdaptiveGroups", "fqdn", "count"), 2},
 	} {
 		if got.have != got.want {
@@ -115,7 +117,15 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"accounts: [{plan: pro}]", `account 1 has no name`},
 		{"accounts: [{name: A, workers: [{name: s, failing: 200%}]}]", `share "200%" must be`},
 		{"zones: [{name: a.example, account: B}]", `zone a.example: account "B" is not in the scenario`},
-		{"accounts: [{name: A}]\nzones: [{name: a.example, account: A, count: 2}]", `the name must have {n} in it`},
+		{"accounts: [{name: A}]\nzones: [{name: a.example, account: A, count: 2}]", `zone "a.example": the name must have {n} in it`},
+		{"accounts: [{name: A, workers: [{name: job, count: 2}]}]", `account A: worker "job": the name must have {n} in it`},
+		{"accounts: [{name: A, workers: [{name: 'job-{n}', count: 20000}]}]", `worker "job-{n}": count 20000 must be from 1 to 10000`},
+		{"accounts: [{name: A}]\nzones: [{name: a.example, account: A, variety: {hosts: 100000}}]", `zone "a.example": variety: hosts 100000 is more than the zone has combinations; cells is 48 and must be at least as many`},
+		{"accounts: [{name: A}]\nzones: [{name: a.example, account: A, cells: 1000, variety: {countries: 300}}]", `variety: countries 300 must be from 0 to 242`},
+		{"accounts: [{name: A}]\nzones: [{name: a.example, account: A, variety: {colos: -1}}]", `variety: colos -1 must be from 0 to 200`},
+		{"accounts: [{name: A}]\nzones: [{name: a.example, account: A, cells: 5}]", `cells 5 must be from 12 to 200000`},
+		{"accounts: [{name: A}]\nzones: [{name: a.example, account: A, requests_per_minute: -1}]", `requests_per_minute -1 must be from 0`},
+		{"accounts: [{name: A}]\nzones: [{name: a.example, account: A, peak_hour: 24}]", `peak_hour 24 must be from 0 to 23`},
 		{"accounts: [{name: A}]\nzones: [{name: 'a{n}.example', account: A, count: 200000}]", `count 200000 must be`},
 		{"accounts: [{name: A}]\nzones: [{name: a.example, account: A, plan: pro, plans: [free]}]", `must have plan or plans, not both`},
 		{"accounts: [{name: A}]\nzones: [{name: a.test, account: A}]", `must end in .example`},

@@ -1,5 +1,12 @@
 package traffic
 
+// The number of attribute combinations of a zone.
+const (
+	FewestCells = 12
+	UsualCells  = 48
+	MostCells   = 200_000
+)
+
 // Profile says what kind of site a zone is. The zero value is a zone without
 // any traffic.
 type Profile struct {
@@ -18,7 +25,7 @@ type Profile struct {
 	SpikesPerDay float64
 	// IncidentsPerDay is how many spells of origin errors a day has on average.
 	IncidentsPerDay float64
-	// Cells is the number of attribute combinations, 12 to 200,000; 0 means 48. More
+	// Cells is the number of attribute combinations, [FewestCells] to [MostCells]; 0 means [UsualCells]. More
 	// cells mean more label values and longer answers, and take memory: a few KB each.
 	Cells int
 	// Variety widens what the combinations differ in.
@@ -60,9 +67,9 @@ func (p Profile) withDefaults(zone string) Profile {
 	p.zone = zone
 	p.DailySwing = min(p.DailySwing, 1)
 	if p.Cells == 0 {
-		p.Cells = 48
+		p.Cells = UsualCells
 	}
-	p.Cells, p.Variety = min(max(p.Cells, 12), 200_000), p.Variety.limited()
+	p.Cells, p.Variety = min(max(p.Cells, FewestCells), MostCells), p.Variety.limited()
 	if len(p.Hosts) == 0 {
 		p.Hosts = []string{"www." + zone, zone, "api." + zone, "static." + zone}
 	}

@@ -10,19 +10,22 @@ import (
 // size. 0 leaves the few values of a small site. Values that are seldom chosen appear
 // seldom: the number of combinations ([Profile.Cells]) bounds how many there are at all.
 type Variety struct {
-	Countries int // at most 249
-	Colos     int // at most 200
+	Countries int // at most [MostCountries]
+	Colos     int // at most [MostColos]
 	Networks  int // ASNs
 	Hosts     int
 	Paths     int
 	Rules     int // of the firewall
 }
 
+// MostCountries and MostColos are how many there are.
+var MostCountries, MostColos = len(isoCountries), len(iataCodes)
+
 func (v Variety) any() bool { return v != Variety{} }
 
 // limited is v within what there is.
 func (v Variety) limited() Variety {
-	v.Countries, v.Colos = min(v.Countries, len(isoCountries)), min(v.Colos, len(iataCodes))
+	v.Countries, v.Colos = min(v.Countries, MostCountries), min(v.Colos, MostColos)
 	return v
 }
 

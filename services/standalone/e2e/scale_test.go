@@ -22,7 +22,6 @@ import (
 	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
-	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/collector"
 	"github.com/weir-metrics/weir/services/exposer"
 )
@@ -183,56 +182,5 @@ func TestSixtyZonesServeTheirReplay(t *testing.T) {
 		if whole < zones-1 { // one has no traffic at all
 			t.Errorf("a day of %d zones was served, want %d", whole, zones-1)
 		}
-	})
-}
-
-// A zone with a hundred thousand hosts beside ordinary ones: an hour of it fills any page, so nothing of its
-// hosts is stored or shown. It is a gap that says so, of which deploy/alerts tells (WeirTooManyRows). The
-// other datasets of the zone and the hosts of the others are as if it were not there.
-func TestAZoneOfAHundredThousandHostsStaysWithinItsLimits(t *testing.T) {
-	t.Parallel()
-	hosts := 12_000 // more than a page has rows, too
-	if testkit.All() {
-		hosts = 100_000
-	}
-	began := time.Date(2026, time.June, 20, 11, 58, 0, 0, time.UTC)
-	inPair(t, began, func() cfsim.Config {
-		c := cfsim.Sized(clock.System(), 7, 3, []cfsim.Plan{cfsim.Enterprise})
-		bomb := &c.Zones[0].Traffic
-		bomb.RequestsPerMinute, bomb.Cells, bomb.Variety.Hosts = float64(hosts), hosts, hosts
-		return c
-	}, func(c *collector.Config) {
-		c.Lookback, c.Enable, c.Disable = time.Hour, []string{"hosts"}, []string{"countries", "content_types", "uniques_1h", "uniques_1d"}
-	}, func(p *pair) {
-		p.until(40 * time.Minute)
-		shown := map[string]int{} // rows by host, by zone
-		totals := map[string]bool{}
-		for _, line := range p.scrape() {
-			family, labels, _ := strings.Cut(line, "{")
-			_, zone, _ := strings.Cut(labels, `zone="`)
-			zone, _, _ = strings.Cut(zone, `"`)
-			if strings.Contains(labels, `host="`) {
-				shown[zone]++
-			} else if family == "cloudflare_zone_requests" {
-				totals[zone] = true
-			}
-		}
-		if shown["shop.example"] > 0 || shown["checkout.example"] == 0 || shown["media.example"] == 0 {
-			t.Errorf("rows by host are %v, want those of the other zones", shown)
-		}
-		if !totals["shop.example"] {
-			t.Error("the zone's totals are not shown")
-		}
-		gaps := values(t, p.collector, "weir_collector_gap_windows")
-		if gaps["hosts_1h too_big"] == 0 || len(gaps) != 1 {
-			t.Errorf("gaps are %v, want windows that are too big", gaps)
-		}
-		if n := values(t, p.collector, "weir_collector_truncated_answers_total")["hosts_1h"]; n == 0 || n > 60 {
-			t.Errorf("%g answers filled their page: each is asked again now and then, not all the time", n)
-		}
-		if n := values(t, p.exposer, "weir_exposer_samples_held")[""]; n > 5000 {
-			t.Errorf("the exposer holds %g samples", n)
-		}
-		t.Logf("%d hosts: rows by host %v, gaps %v", hosts, shown, gaps)
 	})
 }

@@ -175,7 +175,7 @@ func (all *questions) cut(members []*member, c Ceilings) (requests []Request) {
 
 // ask is the requests for a crew.
 func (all *questions) ask(crew []*member, c Ceilings) []Request {
-	t := tray{c: c, open: map[string][]int{}}
+	t := newTray(c)
 	for q := range all.list {
 		var lacks piece
 		for _, m := range crew {

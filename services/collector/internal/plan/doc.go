@@ -13,7 +13,8 @@
 // requests is chosen anew for each plan, by what they lack (crew.go). Short buckets come
 // first, since they show whether longer ones are complete. The repair lane holds the other
 // windows, in chunks with borders on the calendar, so that zones that lack the same hours
-// share requests. Within it, windows that Cloudflare will soon drop come first, then those
+// share requests: scopes that lack the same, as many at a time as take the fewest requests
+// (pack.go). Within it, windows that Cloudflare will soon drop come first, then those
 // that are still within the replay, newest first, then the rest, oldest first.
 //
 // Each young window is requested together with later windows, in the same request, since

@@ -40,6 +40,9 @@ type asker struct {
 	serve func(ctx context.Context) error // carries out the requests of operators that wait
 }
 
+// canWait reports whether a request is sent only with permits that more urgent work leaves.
+func (a *asker) canWait(r plan.Request) bool { return a.urgency(r) == quota.Background }
+
 // urgency prevents repairs, and requests that failed before, from using up what fresh windows
 // need.
 func (a *asker) urgency(r plan.Request) quota.Lane {

@@ -14,17 +14,19 @@ import (
 // A first start with a day of history, and what is possible: each window of a sampled node is a
 // selection, a day of a roll-up is one, a request has fifty of them, and what collecting needs of the
 // share is not there. More is taken since a sampled window younger than six hours is asked with the two after it,
-// and since a tenth more than the need is left to collecting. docs/operations.md has the
+// since a tenth more than the need is left to collecting, and since zones do not always fill a request; less,
+// since the share of the first five minutes is free at once. docs/operations.md has the
 // figures. 60 zones with a fifth of the default share take as long as 300 with all of it.
+//
+// Meanwhile what falls due is read when it falls due: it does not wait for the permits of the catch-up.
 func TestADayIsCaughtUpNearlyAsFastAsPossible(t *testing.T) {
 	for _, story := range []struct {
 		name  string
 		plans []cfsim.Plan
 		lasts time.Duration
-		most  float64 // of what is possible
 	}{
-		{"mixed", cfsim.Plans(), time.Hour, 1.6},
-		{"free", []cfsim.Plan{cfsim.Free}, 140 * time.Minute, 1.3},
+		{"mixed", cfsim.Plans(), time.Hour},
+		{"free", []cfsim.Plan{cfsim.Free}, 140 * time.Minute},
 	} {
 		t.Run(story.name, func(t *testing.T) {
 			if story.name == "free" {
@@ -39,10 +41,14 @@ func TestADayIsCaughtUpNearlyAsFastAsPossible(t *testing.T) {
 			w.config.Lookback = 24 * time.Hour
 			heard := w.give(share)
 			w.run(story.lasts)
-			requests, took := 0., time.Duration(0)
+			requests, took, late := 0., time.Duration(0), time.Duration(0)
 			days, five := map[string]bool{}, map[string]int{}
 			for key, b := range w.stored() {
-				if key.Start.Add(b.Size) > bucket.TimeOf(began.Add(-5*time.Minute)) {
+				switch end := key.Start.Add(b.Size); {
+				case end > bucket.TimeOf(began.Add(5*time.Minute)) && key.Dataset == "http_5m": // the first ones wait for settings
+					late = max(late, b.ReadAt.Sub(end))
+					continue
+				case end > bucket.TimeOf(began.Add(-5*time.Minute)):
 					continue
 				}
 				if key.Dataset == "http_5m" {
@@ -60,9 +66,12 @@ func TestADayIsCaughtUpNearlyAsFastAsPossible(t *testing.T) {
 				}
 			}
 			possible := time.Duration(requests / (300*share - heard.need) * float64(5*time.Minute))
-			t.Logf("%d zones at %.0f requests in five minutes, of which %.1f collect: the day is %.0f requests, possible in %.0f minutes, and took %.0f",
-				zones, 300*share, heard.need, requests, possible.Minutes(), took.Minutes())
-			if took.Minutes() > story.most*possible.Minutes() {
+			t.Logf("%d zones at %.0f requests in five minutes, of which %.1f collect: the day is %.0f requests, possible in %.0f minutes, and took %.0f; meanwhile windows came at most %s after their end",
+				zones, 300*share, heard.need, requests, possible.Minutes(), took.Minutes(), late)
+			if late > 11*time.Minute { // five to be due, one to the second reading, and the share may be used up
+				t.Errorf("a window that ended during the catch-up came %s after its end", late)
+			}
+			if took.Minutes() > 1.3*possible.Minutes() {
 				t.Errorf("the day took %s, %s is possible", took, possible)
 			}
 		})

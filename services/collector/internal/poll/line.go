@@ -21,6 +21,7 @@ type line struct {
 	transient int             // failures since the last response that name no scope, in this pass or before
 
 	discoverAt bucket.Time
+	noRepair   bucket.Time     // no permit for what can wait before, in this pass; 0: nothing lacked one
 	noHistory  bucket.Time     // no permit for backfills before
 	listing    upstream.Outage // of the list of zones alone
 	unlisted   bool            // the list failed in this pass, so no settings are read

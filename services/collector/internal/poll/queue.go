@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
@@ -18,8 +18,7 @@ type lineQueue struct {
 	*line
 	requests []plan.Request
 	unnamed  alike
-	waits    time.Time   // for a permit
-	later    bucket.Time // when the requests that got no permit may be sent
+	waits    time.Time // for a permit
 }
 
 // ask sends requests and takes the responses: each line in order, and the lines in turns, so
@@ -99,9 +98,7 @@ func (q *lineQueue) stop() { q.requests = nil }
 func (a *asker) over(q *lineQueue) {
 	if q.unnamed.all(a, q.line) {
 		a.refusedAlike(q)
-		return
 	}
-	q.blocked = q.later
 }
 
 // askNext sends the first request of a queue, if it may be sent.
@@ -135,9 +132,10 @@ func (a *asker) askFirst(ctx context.Context, q *lineQueue, until time.Time) err
 		q.noHistory = a.trusted.Second().Add(wait + time.Second)
 		q.stop()
 		return nil
-	case !ok && a.isApart(r):
-		// Others may be more urgent.
-		q.requests, q.later = q.requests[1:], a.trusted.Second().Add(wait+time.Second)
+	case !ok && a.isApart(r), !ok && a.canWait(r) && wait > shortWait:
+		// The line is not blocked: what falls due has permits of its own.
+		q.noRepair = a.trusted.Second().Add(wait + time.Second)
+		q.requests = slices.DeleteFunc(q.requests, a.canWait)
 		return nil
 	case !ok && wait <= shortWait && a.clock.Now().Add(wait).Before(until):
 		// The share is used up, and permits expire one by one.

@@ -133,7 +133,7 @@ func (s *settings) whenIdle(ctx context.Context, now bucket.Time) (idle map[*lin
 	until := s.clock.Now().Add(longWait)
 	idle = map[*line]bool{}
 	for _, l := range s.lines {
-		if l.blocked != 0 {
+		if l.blocked != 0 || l.noRepair != 0 {
 			continue
 		}
 		l.turns = settingsAtOnce // no data is waiting for a turn

@@ -3,6 +3,7 @@ package poll
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -149,7 +150,7 @@ func (s *state) pass(ctx context.Context) (next time.Time, err error) {
 // their settings, and applies retention.
 func (s *state) prepare(ctx context.Context, now bucket.Time) error {
 	for _, l := range s.lines {
-		if l.blocked, l.unlisted = 0, false; now < l.outage.Next {
+		if l.blocked, l.noRepair, l.unlisted = 0, 0, false; now < l.outage.Next {
 			l.blocked = l.outage.Next
 		}
 	}
@@ -220,12 +221,17 @@ func (s *state) plan(now bucket.Time, claims []roster.Claim) plan.Plan {
 	return plan.Make(now, s.books.wants(claims), s.books, plan.DefaultCeilings)
 }
 
+// sendable reports whether a request need not wait for the permits that its line lacked in this pass.
+func (s *state) sendable(r plan.Request) bool {
+	return s.books.lineOf(r.Scopes[0]).noRepair == 0 || !s.asker.canWait(r)
+}
+
 // nextPass is when the next pass is useful.
 func (s *state) nextPass(now bucket.Time, claims []roster.Claim) time.Time {
 	next := now.Add(s.interval)
 	p := s.plan(now, claims)
 	switch {
-	case len(p.Requests) > 0:
+	case slices.ContainsFunc(p.Requests, s.sendable):
 		// Not at once: work that remains undone must not make the loop spin.
 		next = now.Add(time.Second)
 	case p.Next != 0:
@@ -236,6 +242,9 @@ func (s *state) nextPass(now bucket.Time, claims []roster.Claim) time.Time {
 	}
 	var unblocked bucket.Time // when the first line is
 	for _, l := range s.lines {
+		if l.noRepair != 0 {
+			next = min(next, l.noRepair)
+		}
 		switch {
 		case l.blocked != 0 && (unblocked == 0 || l.blocked < unblocked):
 			unblocked = l.blocked
