@@ -36,6 +36,8 @@ const readyTimeout = 90 * time.Second
 
 var (
 	buildOnce         = sync.OnceValues(func() (Tools, error) { return Build(os.Stderr) })
+	buildOldestOnce   = sync.OnceValues(func() (Tools, error) { return BuildOldest(os.Stderr) })
+	buildTooOldOnce   = sync.OnceValues(func() (Tools, error) { return BuildTooOld(os.Stderr) })
 	buildVictoriaOnce = sync.OnceValues(func() (Victoria, error) { return BuildVictoria(os.Stderr) })
 )
 
@@ -43,6 +45,27 @@ var (
 func Find(t testing.TB) Tools {
 	t.Helper()
 	tools, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tools
+}
+
+// Oldest returns the oldest Prometheus that Weir supports, built if necessary.
+func Oldest(t testing.TB) Tools {
+	t.Helper()
+	tools, err := buildOldestOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tools
+}
+
+// TooOld returns the one before the oldest that Weir supports, without promtool, built if
+// necessary.
+func TooOld(t testing.TB) Tools {
+	t.Helper()
+	tools, err := buildTooOldOnce()
 	if err != nil {
 		t.Fatal(err)
 	}
