@@ -1,7 +1,8 @@
 // Package promtest gives a test a real Prometheus and a real promtool, of the
 // version that tools/prometheus.mod pins, and VictoriaMetrics, which scrapes and
-// answers as Prometheus does; of both what Debian has, which is years older; Mimir and
-// Thanos, which take remote write; and an OpenTelemetry collector, which takes OTLP.
+// answers as Prometheus does; of both what Debian has, which is years older; the
+// oldest Prometheus that Weir supports, and the one before it; Mimir and Thanos, which
+// take remote write; and an OpenTelemetry collector, which takes OTLP.
 // What an exposition means is decided by the database that ingests it, so tests
 // ask that database.
 //
