@@ -1,7 +1,7 @@
 # Everything here is also in CONTRIBUTING.md, with its reasons. Tools are pinned
 # under tools/ and built on first use; nothing is downloaded but Go modules and,
 # where make test says so, Debian's Postgres, PgBouncer, Prometheus and
-# VictoriaMetrics and npm's Postgres 18.
+# VictoriaMetrics and npm's Postgres 18 (make test-all: 14 too).
 
 .DEFAULT_GOAL := help
 SHELL := /usr/bin/env bash -euo pipefail
@@ -71,7 +71,7 @@ test-all: test-tools ## every test there is, campaigns and matrices too; before 
 
 .PHONY: test-tools
 test-tools:
-	@echo "make test: real Postgres and real Prometheus (with TEST_ALL also Mimir and Thanos); the first build on a machine takes minutes"
+	@echo "make test: real Postgres and real Prometheus (with TEST_ALL also older ones, Mimir and Thanos); the first build on a machine takes minutes"
 	tools/postgres.sh
 	tools/neighbours.sh
 	tools/browser.sh

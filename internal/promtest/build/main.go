@@ -1,7 +1,7 @@
 // Command build builds the Prometheus, promtool and VictoriaMetrics that the
 // tests use, unless they are there already, and prints where they are. make test
 // runs it before the tests, whose time limit the first build would use up. With TEST_ALL
-// it builds Mimir, Thanos and the OpenTelemetry collector too.
+// it builds older versions of Prometheus, Mimir, Thanos and the OpenTelemetry collector too.
 package main
 
 import (
@@ -23,6 +23,13 @@ func main() {
 		fail(err)
 	}
 	if testkit.All() {
+		for _, build := range []func(io.Writer) (promtest.Tools, error){promtest.BuildOldest, promtest.BuildTooOld} {
+			old, err := build(os.Stderr)
+			if err != nil {
+				fail(err)
+			}
+			fmt.Println(old.Prometheus)
+		}
 		for _, build := range []func(io.Writer) (promtest.Receiver, error){promtest.BuildMimir, promtest.BuildThanos, promtest.BuildOpenTelemetry} {
 			receiver, err := build(os.Stderr)
 			if err != nil {

@@ -270,7 +270,15 @@ func TestBinaryDoctorOfOthers(t *testing.T) {
 	c := newClinic(t)
 	t.Run("Debian's Prometheus", func(t *testing.T) {
 		c.t = t
-		c.debian(promtest.Debian(t))
+		c.older(promtest.Debian(t))
+	})
+	t.Run("the oldest Prometheus", func(t *testing.T) {
+		c.t = t
+		c.older(promtest.Oldest(t))
+	})
+	t.Run("a Prometheus that is too old", func(t *testing.T) {
+		c.t = t
+		c.tooOld(promtest.TooOld(t))
 	})
 	t.Run("VictoriaMetrics", func(t *testing.T) {
 		c.t = t
@@ -282,8 +290,8 @@ func TestBinaryDoctorOfOthers(t *testing.T) {
 	})
 }
 
-// debian is an older Prometheus with the shipped configuration, and without its window.
-func (c *clinic) debian(tools promtest.Tools) {
+// older is an older Prometheus with the shipped configuration, and without its window.
+func (c *clinic) older(tools promtest.Tools) {
 	kept := c.settings
 	defer func() { c.settings = kept }()
 	p := tools.Start(c.t, c.config)

@@ -21,12 +21,21 @@ import (
 func TestBackfillHoleToProof(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		name  string
-		tools func(testing.TB) promtest.Tools
-	}{{"newest", promtest.Find}, {"debian", promtest.Debian}} {
+		name             string
+		server, promtool func(testing.TB) promtest.Tools
+		all              bool
+	}{
+		{"newest", promtest.Find, promtest.Find, false},
+		{"debian", promtest.Debian, promtest.Debian, false},
+		{"newest with the oldest promtool", promtest.Find, promtest.Oldest, true},
+		{"oldest", promtest.Oldest, promtest.Oldest, true},
+	} {
 		t.Run(tc.name, func(t *testing.T) {
+			if tc.all {
+				testkit.InAll(t)
+			}
 			t.Parallel()
-			tools := tc.tools(t)
+			tools, promtool := tc.server(t), tc.promtool(t).Promtool
 			a := newArchive(t, 6)
 			from, to := a.start.AddDate(0, 0, 1), a.start.AddDate(0, 0, 4)
 			p := a.prometheus(tools, 0, without(from, to))
@@ -56,7 +65,7 @@ func TestBackfillHoleToProof(t *testing.T) {
 			if code != 0 || !strings.Contains(out, fmt.Sprintf("%d samples with the labels {instance=%q,job=%q}", hole, archiveInstance, archiveJob)) {
 				t.Fatalf("export exits with %d", code)
 			}
-			load := []string{"import", folder, "--to", "blocks", "--data-dir", p.DataDir(), "--promtool", tools.Promtool}
+			load := []string{"import", folder, "--to", "blocks", "--data-dir", p.DataDir(), "--promtool", promtool}
 			if code, out, _ := a.weir(p, append(load, "--dry-run")...); code != 0 || !strings.Contains(out, fmt.Sprintf("would load %d samples of 1 files", hole)) {
 				t.Fatalf("import --dry-run exits with %d", code)
 			}

@@ -15,13 +15,18 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
-// schemaVersion is the newest migration that this binary knows and needs.
-const schemaVersion = 4
+const (
+	// schemaVersion is the newest migration that this binary knows and needs.
+	schemaVersion = 4
+	// oldestMajor is the oldest major version of Postgres that is supported: the tests run it.
+	oldestMajor = 15
+)
 
 // Migrate upgrades the schema to this binary's version. If the schema is new enough, it
 // does nothing and needs no rights. Any number of processes may call it concurrently. It
 // works through a pooler in transaction mode. ErrEncoding if there is a migration to run
-// and the database's encoding is not UTF8.
+// and the database's encoding is not UTF8. It makes no new schema in a Postgres that is too
+// old to be supported; one that is there is upgraded.
 //
 // The role that migrates owns the tables. The role of a collector need not own anything:
 // see [Grant].
@@ -31,10 +36,17 @@ func Migrate(ctx context.Context, dsn string) (err error) {
 		return fmt.Errorf("migrate Postgres store: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if found, err := readSchema(ctx, conn); err != nil {
+	found, err := readSchema(ctx, conn)
+	if err != nil {
 		return failed(ctx, "read the schema's version", false, err)
-	} else if found.Version >= schemaVersion {
+	}
+	if found.Version >= schemaVersion {
 		return nil
+	}
+	if old, err := tooOld(ctx, conn); err != nil {
+		return failed(ctx, "migrate Postgres store", false, err)
+	} else if old != "" && found.Version == 0 {
+		return fmt.Errorf("migrate Postgres store: the server is Postgres %s; a new store needs Postgres %d or newer", old, oldestMajor)
 	}
 	if err := checkEncoding(ctx, conn); err != nil {
 		return failed(ctx, "migrate Postgres store", false, err)
@@ -132,6 +144,16 @@ func readSchema(ctx context.Context, db rower) (store.Schema, error) {
 		return store.Schema{}, nil
 	}
 	return found, err
+}
+
+// tooOld returns the server's version if it is older than what is supported, else nothing.
+func tooOld(ctx context.Context, db rower) (version string, err error) {
+	var number int
+	err = db.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('server_version_num')::int`).Scan(&version, &number)
+	if err != nil || number >= oldestMajor*10_000 {
+		return "", err
+	}
+	return version, nil
 }
 
 // checkEncoding returns ErrEncoding, with the commands that mend it, unless the

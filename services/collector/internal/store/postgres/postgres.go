@@ -152,6 +152,11 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := s.ready(ctx, o); err != nil {
 		return nil, fmt.Errorf("open Postgres store: %w", err)
 	}
+	if old, err := tooOld(ctx, s.reader); err != nil {
+		return nil, s.failed(ctx, "open Postgres store", false, err)
+	} else if old != "" {
+		o.Logger.Warn("Postgres is older than what is supported", "version", old, "oldest_supported", oldestMajor)
+	}
 	if err := checkTLS(s.reader.Config().ConnConfig); err != nil { // once, however often it was tried
 		o.Logger.Warn("Postgres connection may be unencrypted", "err", err)
 	}
