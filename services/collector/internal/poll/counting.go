@@ -52,6 +52,7 @@ func (c *counting) tell(now bucket.Time) {
 			totals.Damaged:   "their totals could not be read",
 			totals.History:   "their totals were of another history than the log",
 			totals.Compacted: "retention dropped entries that had not been counted",
+			totals.Ahead:     "their totals were settled by a clock that was ahead",
 		}[e.Reason]
 	}
 	c.trouble.Replace(trouble.CountersRestarted, told)
@@ -63,7 +64,7 @@ func (c *counting) countWhenDue(ctx context.Context, now bucket.Time) error {
 	defer func() { c.tell(now) }()
 	if c.next == 0 {
 		// The leader before may have advanced them a moment ago.
-		if e, err := totals.EpochOf(ctx, c.store); err == nil {
+		if e, err := totals.EpochOf(ctx, c.store); err == nil && !e.Far(now.Std()) {
 			c.epoch = e
 			c.next = min(now.Add(countEvery), bucket.TimeOf(e.Settled.Add(totals.Behind+countEvery)))
 		}

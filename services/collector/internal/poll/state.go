@@ -107,6 +107,9 @@ func (p *Poller) compose(won store.Lease, now bucket.Time) *state {
 func (s *state) pass(ctx context.Context) (next time.Time, err error) {
 	s.sender.compareClocks(ctx)
 	began, err := s.now(ctx)
+	if err == nil {
+		err = s.journal.Check(began.Std())
+	}
 	if err != nil {
 		return next, err
 	}

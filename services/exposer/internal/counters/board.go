@@ -59,6 +59,7 @@ type Board struct {
 
 	mu      sync.RWMutex // guards the rest
 	serving *history     // nil: none yet, or it has ended
+	epoch   identity     // of what was served last
 	until   time.Time    // all entries that were committed before have been counted
 	why     Unavailable  // the state of the stream; of no meaning while until is recent
 }
@@ -79,10 +80,15 @@ func (b *Board) explain(why Unavailable) {
 	b.why = why
 }
 
-// replace serves another history, or none.
+// replace serves another history, or none. In another epoch all counters begin at zero, so pages
+// of the one before bound no page.
 func (b *Board) replace(h *history, until time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if h != nil && h.id != b.epoch {
+		b.epoch = h.id
+		b.shown.Store(0)
+	}
 	b.serving, b.until, b.why = h, until, catchingUp
 }
 
@@ -148,8 +154,8 @@ func (b *Board) check(t time.Time) error {
 		}
 		return u
 	case t.Before(b.serving.settled):
-		return Unavailable{"clock", fmt.Sprintf("the clock of this exposer is before %s, up to which the totals are settled",
-			b.serving.settled.UTC().Format(time.RFC3339))}
+		return Unavailable{"clock", fmt.Sprintf("the time, %s, is before %s, up to which the totals are settled: the clock of this exposer is slow, or that of a collector was ahead",
+			t.UTC().Format(time.RFC3339), b.serving.settled.UTC().Format(time.RFC3339))}
 	}
 	return nil
 }

@@ -253,6 +253,27 @@ func TestANewEpochIsShownWhenTheOldOneIsOver(t *testing.T) {
 	}
 }
 
+// A leader whose clock was a day ahead is followed by another epoch, for which pages of the one
+// before are no bound: exposers need no restart.
+func TestANewEpochAfterAClockThatWasAhead(t *testing.T) {
+	r := served(t)
+	ahead := minute(30).Add(24 * time.Hour)
+	r.follow(ahead)
+	if _, err := r.page(ahead, open); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.reason(minute(31)); got != "clock" {
+		t.Errorf("while the epoch lasts, the reason is %q", got)
+	}
+	if err := r.begin(counter.Epoch{ID: "second", Began: minute(31), Settled: minute(29), Rules: counter.Rules}); err != nil {
+		t.Fatal(err)
+	}
+	r.follow(minute(33))
+	if got := r.reason(minute(33)); got != "" {
+		t.Errorf("in another epoch the reason is %q", got)
+	}
+}
+
 // A clock that was ahead for a moment settles nothing that a page may still be asked about.
 func TestAClockThatWasAhead(t *testing.T) {
 	r := served(t)
