@@ -191,7 +191,7 @@ func (j *Journal) appendDated(ctx context.Context, batch store.Batch) (at bucket
 	if err != nil {
 		return at, now, &readError{err}
 	}
-	if err := j.Check(now); err != nil {
+	if err := j.Check(j.Clock.Now()); err != nil {
 		return at, now, &readError{err}
 	}
 	if now = now.Truncate(time.Millisecond); now.Before(j.last) {

@@ -123,8 +123,16 @@ func TestATermThatWasAheadEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := j.Commit(t.Context(), store.Batch{Entries: []store.NewEntry{entry(2)}})
-	if !errors.Is(err, journal.ErrAhead) || !errors.Is(j.RecordStream(t.Context(), began), journal.ErrAhead) || len(s.batches) != 1 {
-		t.Errorf("two hours ahead: %v, and %d batches, want one", err, len(s.batches))
+	if !errors.Is(err, journal.ErrAhead) || len(s.batches) != 1 {
+		t.Errorf("a commit two hours ahead: %v, and %d batches, want one", err, len(s.batches))
+	}
+	if err := j.RecordStream(t.Context(), began); !errors.Is(err, journal.ErrAhead) {
+		t.Errorf("a stream time two hours earlier: %v", err)
+	}
+	waited := 0
+	err = j.Wait(t.Context(), began.Add(3*time.Hour), func(context.Context, time.Time) (bool, error) { waited++; return false, nil })
+	if !errors.Is(err, journal.ErrAhead) || waited != 1 {
+		t.Errorf("a pause of three hours: %v after %d waits, want one", err, waited)
 	}
 }
 

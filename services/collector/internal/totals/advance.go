@@ -42,15 +42,12 @@ type Advanced struct {
 // the stored ones and in the same history. between is called after each page of the log.
 //
 // Errors wrap [ErrNone], [ErrUnusable] (the totals are damaged, belong to another history,
-// were counted by other rules, were settled by a time far after now, or retention dropped
-// entries that had not been counted), or are those of the source.
+// were counted by other rules, or retention dropped entries that had not been counted), or
+// are those of the source.
 func Advance(ctx context.Context, from Source, to bucket.Position, now time.Time, between func() error) (*Advanced, error) {
 	s, err := Read(ctx, from)
 	if err != nil {
 		return nil, err
-	}
-	if s.Epoch.Far(now) {
-		return nil, fmt.Errorf("%w: %w: at %s, and it is %s", ErrUnusable, errAhead, s.Epoch.Settled.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	switch chain, err := from.ChainAt(ctx, s.Position.Revision); {
 	case errors.Is(err, store.ErrCompacted):

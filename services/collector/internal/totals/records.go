@@ -39,8 +39,8 @@ var errRules = errors.New("they were counted by other rules")
 // errHistory: the position of the totals is not one of the log's.
 var errHistory = errors.New("they are of another history")
 
-// errAhead: the totals were settled by a time that has not come.
-var errAhead = errors.New("they were settled by a clock that was ahead")
+// ErrAhead: the totals were settled by a time that has not come, as [Epoch.Far] says.
+var ErrAhead = errors.New("they were settled by a clock that was ahead")
 
 // Reason is why counting began at zero.
 type Reason string
@@ -72,7 +72,7 @@ func ReasonOf(ctx context.Context, from Source, err error, at bucket.Position) (
 		return History, nil
 	case errors.Is(err, errRules):
 		return Rules, nil
-	case errors.Is(err, errAhead):
+	case errors.Is(err, ErrAhead):
 		return Ahead, nil
 	case !errors.Is(err, ErrNone):
 		return Damaged, nil
