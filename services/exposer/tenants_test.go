@@ -413,3 +413,17 @@ func TestTwoExposersGiveTheSameBytesOfSome(t *testing.T) {
 		t.Errorf("one has\n%s\nthe other\n%s", a.body, b.body)
 	}
 }
+
+// Names in the file that match nothing are counted: a token with a misspelt name sees less than it
+// should.
+func TestNamesOfTokensThatMatchNothing(t *testing.T) {
+	testkit.NoLeaks(t)
+	x := startShared(t, true)
+	testkit.Eventually(t, func() error { // account Later
+		got, err := x.ask(x.ops + "/metrics")
+		if err == nil && !strings.Contains(got.body, "\nweir_exposer_token_names_unmatched 1\n") {
+			err = fmt.Errorf("the page of the exposer itself: %d %.200s", got.code, got.body)
+		}
+		return err
+	})
+}
