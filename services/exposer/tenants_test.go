@@ -222,7 +222,7 @@ func TestNamesThatSelectNothing(t *testing.T) {
 		"zone=shop.exmaple":                    {400, `parameter zone is "shop.exmaple"; it must be the value of the label zone, or the id, of a zone that the collector knows`},
 		"zone=shop.example&zone=typo.example":  {400, `parameter zone is "typo.example"`},
 		"account=mine":                         {400, `parameter account is "mine"; it must be the value of the label account of an account that the collector knows`},
-		"account=acc-mine":                     {400, `parameter account is "acc-mine"`},
+		"account=acc-mine":                     {400, `parameter account is "acc-mine", which is the id of the account "Mine"; it must be the value of the label account`},
 		"account=Mine&zone=rival-bank.example": {400, "the parameters account and zone have nothing in common: no such zone is in such an account"},
 		"zone=":                                {400, "parameter zone is empty"},
 		"zone=later.example":                   {400, `parameter zone is "later.example"`},
