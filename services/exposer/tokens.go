@@ -25,7 +25,7 @@ func (x *Exposer) compareTokens(ctx context.Context, tokens *access.Tokens, scop
 	often := quiet.New(x.deps.Logger, time.Hour)
 	for {
 		pause := compareNamesAgain
-		if all, err := scopes.Scopes(ctx); err == nil {
+		if all, err := scopes.Scopes(ctx); err == nil && len(all) > 0 { // none: the collector has not listed any yet
 			pause = compareNames
 			known := make([]selection.Owner, len(all))
 			for i, s := range all {
