@@ -61,6 +61,7 @@ func healthy() map[string]string {
 		h[`weir_exposer_progress_lag_seconds{`+target+`}`] = "45x60"
 		h[`weir_exposer_replay_refused{`+target+`}`] = "0x60"
 		h[`weir_exposer_counters_available{`+target+`}`] = "1x60"
+		h[`weir_exposer_counters_clock_ahead_seconds{`+target+`}`] = "0.8x60"
 		h[`weir_exposer_replay_short{dataset="http_5m",`+target+`}`] = "0x60"
 		// A page of one turn in the round at the full hour comes a minute late.
 		h[`weir_exposer_replay_pages_missing{`+target+`}`] = "0x5 1 0x53"
@@ -284,6 +285,7 @@ func stories() []story {
 		{name: "the destination refuses a late repair", series: with(`weir_push_samples_refused_total{reason="too_old",`+pusher+`}`, after("0", "12")), fires: []string{"WeirPushRefused"}, ends: true},
 		{name: "a rotated token file is bad", series: with(`weir_secret_usable{secret="CF_API_TOKEN_FILE",`+collector+`}`, after("1", "0")), fires: []string{"WeirSecretUnusable"}},
 		{name: "a certificate runs out", series: with(`weir_secret_expires_timestamp_seconds{secret="WEIR_TLS_CERT_FILE",`+exposer+`}`, after("2592000", "86400")), fires: []string{"WeirCertificateExpires"}},
+		{name: "the clock of an exposer is ahead", series: with(`weir_exposer_counters_clock_ahead_seconds{`+other+`}`, after("0.8", "20")), fires: []string{"WeirClockSkew"}},
 		{name: "the clock is ahead", series: with(`weir_collector_clock_skew_seconds{source="cloudflare",`+collector+`}`, after("0", "-45")), fires: []string{"WeirClockSkew"}},
 		{name: "the data is made up", series: with(`weir_simulated{`+exposer+`}`, after("0", "1")), fires: []string{"WeirSimulated"}},
 	}

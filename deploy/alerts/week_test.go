@@ -62,6 +62,7 @@ func first(minutes int) map[string]string {
 		s[`weir_exposer_progress_lag_seconds{`+target+`}`] = fmt.Sprintf("_x2 0x4 30x%d 90x2 30x%d", third, minutes)
 		s[`weir_exposer_replay_refused{`+target+`}`] = then("_x2", "0")
 		s[`weir_exposer_counters_available{`+target+`}`] = then("_x2 0x3 1", "1")
+		s[`weir_exposer_counters_clock_ahead_seconds{`+target+`}`] = then("_x5 0.8", "0.8")
 		s[`weir_exposer_replay_short{dataset="http_5m",`+target+`}`] = then("_x8", "0")
 		s[`weir_exposer_replay_pages_missing{`+target+`}`] = fmt.Sprintf("_x8 3x4 0x700 1 0x%d", minutes)
 		s[`weir_exposer_entries_rejected_total{`+target+`}`] = then("_x2", "0")

@@ -8,11 +8,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,6 +130,13 @@ func decodeWeb(path, text string) (*web.Config, error) {
 	}
 	if err := yaml.UnmarshalStrict([]byte(text), c); err != nil {
 		return nil, errors.New(shown.ReplaceAllString(err.Error(), "(not shown)"))
+	}
+	// The toolkit reads the first document, and would not say that users or a certificate are in
+	// another one.
+	documents := yaml.NewDecoder(strings.NewReader(text))
+	var content any
+	if first := documents.Decode(&content); first == nil && !errors.Is(documents.Decode(&content), io.EOF) {
+		return nil, errors.New("there is a second document, after ---; a file has one")
 	}
 	c.TLSConfig.SetDirectory(filepath.Dir(path))
 	return c, nil

@@ -177,6 +177,7 @@ func TestWebConfigurationIsRefused(t *testing.T) {
 		"tls_server_config: {cert_file: a.crt, key_file: a.key, client_auth_type: RequireAndVerifyClientCert}\n":                          "needs a client_ca_file",
 		"tls_server_config: {cert_file: a.crt, key_file: a.key, client_auth_type: RequireAndVerifyClientCert, client_ca_file: web.yml}\n": "no certificate in PEM format",
 		"basic_auth_user: {}\n": "basic_auth_user",
+		"http_server_config: {http2: true}\n---\nbasic_auth_users: {a: hunter2}\n": "there is a second document",
 	} {
 		path := filepath.Join(dir, "web.yml")
 		testkit.WriteFile(t, path, []byte(text))

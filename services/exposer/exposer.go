@@ -206,13 +206,17 @@ func (x *Exposer) Run(ctx context.Context) error {
 	}
 	// Fetches the pages that are shown now and next.
 	g.AddUnder(served, x.pages.Run)
+	all := inquiry.New(bucketv1.NewBucketServiceClient(x.deps.Conn), x.board.Now, x.deps.Logger)
+	if x.tokens != nil {
+		g.AddUnder(served, func(ctx context.Context) error { return x.compareTokens(ctx, x.tokens, all) })
+	}
 	// Serves scrapes, backfills and the landing page.
 	g.Add(func(ctx context.Context) error {
 		defer close(served)
 		return ops.Serve(ctx, ops.ServerConfig{
 			Name: "data", Listener: x.deps.Data, Drain: x.config.Drain, Logger: x.deps.Logger,
 			WebConfigFile: x.config.WebConfig, WebConfigSetting: "WEIR_EXPOSER_WEB_CONFIG_FILE", Watch: x.secrets, Tokens: x.tokensSetting(),
-		}, x.handler())
+		}, x.handler(all))
 	})
 	// Serves health, readiness and own metrics, until the data port is done.
 	g.Add(func(ctx context.Context) error {
@@ -256,13 +260,12 @@ func (x *Exposer) tokensSetting() string {
 	return "WEIR_EXPOSER_TOKENS_FILE"
 }
 
-func (x *Exposer) handler() http.Handler {
+func (x *Exposer) handler(all *inquiry.Desk) http.Handler {
 	collector := bucketv1.NewBucketServiceClient(x.deps.Conn)
 	var board *counters.Board
 	if x.counting != nil {
 		board = x.counting.board
 	}
-	all := inquiry.New(collector, x.board.Now, x.deps.Logger)
 	var desk *inquiry.Desk
 	if x.config.Status {
 		desk = all

@@ -222,7 +222,7 @@ func TestNamesThatSelectNothing(t *testing.T) {
 		"zone=shop.exmaple":                    {400, `parameter zone is "shop.exmaple"; it must be the value of the label zone, or the id, of a zone that the collector knows`},
 		"zone=shop.example&zone=typo.example":  {400, `parameter zone is "typo.example"`},
 		"account=mine":                         {400, `parameter account is "mine"; it must be the value of the label account of an account that the collector knows`},
-		"account=acc-mine":                     {400, `parameter account is "acc-mine"`},
+		"account=acc-mine":                     {400, `parameter account is "acc-mine", which is the id of the account "Mine"; it must be the value of the label account`},
 		"account=Mine&zone=rival-bank.example": {400, "the parameters account and zone have nothing in common: no such zone is in such an account"},
 		"zone=":                                {400, "parameter zone is empty"},
 		"zone=later.example":                   {400, `parameter zone is "later.example"`},
@@ -412,4 +412,18 @@ func TestTwoExposersGiveTheSameBytesOfSome(t *testing.T) {
 	if a.body != b.body || strings.Count(a.body, "\ncloudflare_zone_a_5m_requests{") != 10 {
 		t.Errorf("one has\n%s\nthe other\n%s", a.body, b.body)
 	}
+}
+
+// Names in the file that match nothing are counted: a token with a misspelt name sees less than it
+// should.
+func TestNamesOfTokensThatMatchNothing(t *testing.T) {
+	testkit.NoLeaks(t)
+	x := startShared(t, true)
+	testkit.Eventually(t, func() error { // account Later
+		got, err := x.ask(x.ops + "/metrics")
+		if err == nil && !strings.Contains(got.body, "\nweir_exposer_token_names_unmatched 1\n") {
+			err = fmt.Errorf("the page of the exposer itself: %d %.200s", got.code, got.body)
+		}
+		return err
+	})
 }

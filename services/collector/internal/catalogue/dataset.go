@@ -31,6 +31,8 @@ type Dataset struct {
 	Others []string
 	// Enabled: it is collected by default.
 	Enabled bool
+	// Own: the user's file declares it. Nobody but Cloudflare knows whether its names exist.
+	Own bool
 	// State: it is a state at a moment, which the REST API has, and nothing that happened in
 	// a window. A bucket has the state at the end of its window, read once, at most
 	// [Dataset.Within] after it; a window that was not read then is lost. Delay is 0 and Level

@@ -32,7 +32,7 @@ func (s *spec) expand(size, delay time.Duration) Dataset {
 			Dataset: s.id(size), ScopeKind: kinds[s.Scope], Size: size, Delay: or(s.Delay, delay),
 			Depth: or(s.Depth, depth{span: 24 * time.Hour}).at(size), Description: or(s.Description, ""),
 		},
-		Name: s.Name, Sizes: s.can, Enabled: or(s.Enabled, true), Confirm: or(s.Confirm, defaultConfirm), Level: s.Level,
+		Name: s.Name, Sizes: s.can, Enabled: or(s.Enabled, true), Own: !s.builtIn, Confirm: or(s.Confirm, defaultConfirm), Level: s.Level,
 		Limits: map[string]Limit{}, Variants: s.variants(size),
 	}
 	if d.State = s.state(); d.State {

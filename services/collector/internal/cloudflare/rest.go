@@ -84,6 +84,10 @@ type resultInfo struct {
 	Page       int `json:"page"`
 	TotalPages int `json:"total_pages"`
 	TotalCount int `json:"total_count"`
+	// Cursors has the place of the next page, of lists that have no numbers of pages.
+	Cursors struct {
+		After string `json:"after"`
+	} `json:"cursors"`
 }
 
 // zonesPerPage is the documented maximum.
@@ -140,7 +144,8 @@ type pageWalk[T any] struct {
 
 // pages reads all pages of a list. Cloudflare's total_pages can be wrong, so it stops at
 // the first page without new entries, or when there are as many as Cloudflare counts, and
-// at [mostPages].
+// at [mostPages]. A full page is the last one only if Cloudflare says so: not every list says
+// how long it is.
 func pages[T any](ctx context.Context, c *Client, w pageWalk[T]) ([]T, error) {
 	const mostPages = 2000
 	seen := map[string]bool{}
@@ -171,12 +176,20 @@ func pages[T any](ctx context.Context, c *Client, w pageWalk[T]) ([]T, error) {
 				fresh++
 			}
 		}
-		switch {
-		case info == nil, info.TotalCount > 0 && len(out) >= info.TotalCount:
+		if info == nil {
+			info = &resultInfo{}
+		}
+		w.params.Del("cursor")
+		switch full := len(list) >= w.perPage; {
+		case info.TotalCount > 0 && len(out) >= info.TotalCount:
 			return out, nil
 		case fresh == 0 && len(out) < info.TotalCount:
 			return nil, &Error{Class: BadResponse, Message: fmt.Sprintf("pages end after %d entries of %d", len(out), info.TotalCount)}
-		case fresh == 0, info.TotalCount == 0 && page >= info.TotalPages:
+		case fresh == 0:
+			return out, nil
+		case info.Cursors.After != "":
+			w.params.Set("cursor", info.Cursors.After)
+		case info.TotalCount == 0 && page >= info.TotalPages && (!full || info.TotalPages > 0):
 			return out, nil
 		}
 	}

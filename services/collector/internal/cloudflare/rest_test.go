@@ -46,6 +46,9 @@ func TestZonesWalksPages(t *testing.T) {
 		"total_pages too large": {120, func(int) string { return `{"total_pages":99,"total_count":120}` }},
 		"total_pages alone":     {120, func(int) string { return `{"total_pages":3}` }},
 		"none":                  {30, func(int) string { return `null` }},
+		"none of many":          {120, func(int) string { return `null` }},
+		"none of full pages":    {100, func(int) string { return `null` }},
+		"without counts":        {120, func(page int) string { return fmt.Sprintf(`{"page":%d,"per_page":50}`, page) }},
 		"no zones":              {0, func(int) string { return `{"total_pages":0,"total_count":0}` }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -63,6 +66,43 @@ func TestZonesWalksPages(t *testing.T) {
 				t.Errorf("zone is %+v", z)
 			}
 		})
+	}
+}
+
+// Lists that have cursors do not look at the number of a page.
+func TestAListWithCursors(t *testing.T) {
+	const n = 120
+	var asked []string
+	c, _ := client(t, func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.Query().Get("cursor"))
+		from, _ := strconv.Atoi(r.URL.Query().Get("cursor"))
+		list, info := []map[string]any{}, `{"cursors":{}}`
+		for i := from; i < min(n, from+50); i++ {
+			list = append(list, map[string]any{"id": tag(i), "name": fmt.Sprintf("set %d", i)})
+		}
+		if from+50 < n {
+			info = fmt.Sprintf(`{"cursors":{"after":"%d"}}`, from+50)
+		}
+		body, _ := json.Marshal(list)
+		fmt.Fprintf(w, `{"result":%s,"success":true,"errors":[],"messages":[],"result_info":%s}`, body, info)
+	}, nil)
+	zones, err := c.Zones(t.Context())
+	if err != nil || len(zones) != n || strings.Join(asked, ",") != ",50,100" {
+		t.Errorf("%d zones, %v; asked with the cursors %q; want %d", len(zones), err, asked, n)
+	}
+}
+
+// A list that is not divided is the same for every page, and may be as long as one.
+func TestAListWithoutPages(t *testing.T) {
+	one := lister(t, 50, func(int) string { return `null` })
+	c, _ := client(t, func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		q.Set("page", "1")
+		r.URL.RawQuery = q.Encode()
+		one(w, r)
+	}, nil)
+	if zones, err := c.Zones(t.Context()); err != nil || len(zones) != 50 {
+		t.Errorf("%d zones, %v; want 50", len(zones), err)
 	}
 }
 

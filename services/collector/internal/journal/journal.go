@@ -191,6 +191,9 @@ func (j *Journal) appendDated(ctx context.Context, batch store.Batch) (at bucket
 	if err != nil {
 		return at, now, &readError{err}
 	}
+	if err := j.Check(j.Clock.Now()); err != nil {
+		return at, now, &readError{err}
+	}
 	if now = now.Truncate(time.Millisecond); now.Before(j.last) {
 		now = j.last
 	}
@@ -199,8 +202,8 @@ func (j *Journal) appendDated(ctx context.Context, batch store.Batch) (at bucket
 	return at, now, err
 }
 
-// readError is the error of a read before a write. The feed reports a store that cannot be
-// read.
+// readError is an error before a write, which says nothing about whether the store can be
+// written. The feed reports a store that cannot be read.
 type readError struct{ err error }
 
 // Error implements error.

@@ -88,7 +88,7 @@ func TestDatesAscend(t *testing.T) {
 		first time.Duration
 	}{
 		"an empty log":                         {store.Head{}, 0},
-		"a commit ahead of the clock":          {store.Head{CommittedAt: began.Add(2 * time.Hour)}, 2 * time.Hour},
+		"a commit ahead of the clock":          {store.Head{CommittedAt: began.Add(store.MaxAhead)}, store.MaxAhead},
 		"a stream time ahead of the clock":     {store.Head{ProgressAt: began.Add(store.MaxAhead)}, store.MaxAhead},
 		"a commit later than the stream time":  {store.Head{ProgressAt: began.Add(time.Minute), CommittedAt: began.Add(time.Hour)}, time.Hour},
 		"a stream time later than the commits": {store.Head{ProgressAt: began.Add(time.Hour), CommittedAt: began.Add(time.Minute)}, time.Hour},
@@ -99,14 +99,40 @@ func TestDatesAscend(t *testing.T) {
 				if _, err := j.Commit(t.Context(), store.Batch{Entries: []store.NewEntry{entry(len(s.batches))}}); err != nil {
 					t.Fatal(err)
 				}
-				if err := j.RecordStream(t.Context(), began.Add(3*time.Hour)); err != nil {
+				if err := j.RecordStream(t.Context(), began.Add(store.MaxAhead)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if got := s.dates(); !slices.Equal(got, []time.Duration{c.first, 3 * time.Hour}) {
-				t.Errorf("commits are dated %v after the beginning, want %v and then the stream time, 3h", got, c.first)
+			if got := s.dates(); !slices.Equal(got, []time.Duration{c.first, store.MaxAhead}) {
+				t.Errorf("commits are dated %v after the beginning, want %v and then the stream time, 1h", got, c.first)
 			}
 		})
+	}
+}
+
+// A term that wrote of a time that has not come writes nothing more.
+func TestATermThatWasAheadEnds(t *testing.T) {
+	j, s, _ := open(store.Head{})
+	if err := j.RecordStream(t.Context(), began.Add(store.MaxAhead)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Commit(t.Context(), store.Batch{Entries: []store.NewEntry{entry(1)}}); err != nil {
+		t.Errorf("an hour ahead: %v", err)
+	}
+	if err := j.RecordStream(t.Context(), began.Add(2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := j.Commit(t.Context(), store.Batch{Entries: []store.NewEntry{entry(2)}})
+	if !errors.Is(err, journal.ErrAhead) || len(s.batches) != 1 {
+		t.Errorf("a commit two hours ahead: %v, and %d batches, want one", err, len(s.batches))
+	}
+	if err := j.RecordStream(t.Context(), began); !errors.Is(err, journal.ErrAhead) {
+		t.Errorf("a stream time two hours earlier: %v", err)
+	}
+	waited := 0
+	err = j.Wait(t.Context(), began.Add(3*time.Hour), func(context.Context, time.Time) (bool, error) { waited++; return false, nil })
+	if !errors.Is(err, journal.ErrAhead) || waited != 1 {
+		t.Errorf("a pause of three hours: %v after %d waits, want one", err, waited)
 	}
 }
 

@@ -26,6 +26,9 @@ const (
 // commits and records, so no commit is in progress here, and [Journal.Commit] never uses
 // an earlier time than the one recorded, whatever the clocks do.
 func (j *Journal) RefreshStream(ctx context.Context) error {
+	if err := j.Check(j.Clock.Now()); err != nil { // the pause before the next pass may be of that time, too
+		return err
+	}
 	if j.Trusted.Now().Sub(j.streamed) < streamEvery {
 		return nil
 	}
@@ -42,6 +45,9 @@ func (j *Journal) RefreshStream(ctx context.Context) error {
 
 // RecordStream records now as the stream time, and renews the lease.
 func (j *Journal) RecordStream(ctx context.Context, now time.Time) error {
+	if err := j.Check(j.Clock.Now()); err != nil {
+		return err
+	}
 	if err := j.Write(ctx, writes.Lease, func() error { return j.Store.Renew(ctx, j.term, j.LeaseTTL, now) }); err != nil {
 		return fmt.Errorf("record stream time: %w", err)
 	}
@@ -51,6 +57,23 @@ func (j *Journal) RecordStream(ctx context.Context, now time.Time) error {
 	}
 	if now.After(j.last) {
 		j.last = now
+	}
+	return nil
+}
+
+// ErrAhead: what this term wrote is of a time that has not come.
+var ErrAhead = errors.New("the clock was ahead")
+
+// Check returns an [ErrAhead] if the log's times are too far ahead of a clock to be a leader's:
+// those of this term, from when nobody contradicted a clock that was ahead. All that the term
+// knows has such times, and commits would be of the future for as long, so the term must end. The
+// next one begins without them.
+//
+// Nothing is written while they are ahead of our own clock. The trusted one may be wrong for a
+// moment, by a single response of Cloudflare, so the caller has to make sure of it.
+func (j *Journal) Check(now time.Time) error {
+	if ahead := j.last.Sub(now); ahead > store.MaxAhead {
+		return fmt.Errorf("%w: the log was written up to %s, and it is %s", ErrAhead, j.last.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
@@ -68,7 +91,7 @@ func (j *Journal) Wait(ctx context.Context, until time.Time, wait func(context.C
 		if early, err := wait(ctx, next); err != nil || early {
 			return err
 		}
-		if err := j.RefreshStream(ctx); errors.Is(err, store.ErrDeposed) {
+		if err := j.RefreshStream(ctx); errors.Is(err, store.ErrDeposed) || errors.Is(err, ErrAhead) {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package poll
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
@@ -52,6 +53,7 @@ func (c *counting) tell(now bucket.Time) {
 			totals.Damaged:   "their totals could not be read",
 			totals.History:   "their totals were of another history than the log",
 			totals.Compacted: "retention dropped entries that had not been counted",
+			totals.Ahead:     "their totals were settled by a clock that was ahead",
 		}[e.Reason]
 	}
 	c.trouble.Replace(trouble.CountersRestarted, told)
@@ -61,9 +63,14 @@ func (c *counting) tell(now bucket.Time) {
 // ends the term only if the log cannot be written: the totals can be advanced later, too.
 func (c *counting) countWhenDue(ctx context.Context, now bucket.Time) error {
 	defer func() { c.tell(now) }()
+	// By our own clock too: the trusted one may be wrong for a moment.
+	latest := now.Std()
+	if own := c.clock.Now(); own.After(latest) {
+		latest = own
+	}
 	if c.next == 0 {
 		// The leader before may have advanced them a moment ago.
-		if e, err := totals.EpochOf(ctx, c.store); err == nil {
+		if e, err := totals.EpochOf(ctx, c.store); err == nil && !e.Far(latest) {
 			c.epoch = e
 			c.next = min(now.Add(countEvery), bucket.TimeOf(e.Settled.Add(totals.Behind+countEvery)))
 		}
@@ -74,8 +81,14 @@ func (c *counting) countWhenDue(ctx context.Context, now bucket.Time) error {
 	c.next = now.Add(countEvery)
 	began := time.Now()
 	at := c.journal.Head()
-	a, err := totals.Advance(ctx, c.store, at, now.Std(), func() error { return c.journal.RefreshStream(ctx) })
-	if errors.Is(err, totals.ErrNone) || errors.Is(err, totals.ErrUnusable) {
+	var a *totals.Advanced
+	e, err := totals.EpochOf(ctx, c.store)
+	if err == nil && e.Far(latest) {
+		err = fmt.Errorf("%w: at %s", totals.ErrAhead, e.Settled.UTC().Format(time.RFC3339))
+	} else {
+		a, err = totals.Advance(ctx, c.store, at, now.Std(), func() error { return c.journal.RefreshStream(ctx) })
+	}
+	if errors.Is(err, totals.ErrAhead) || errors.Is(err, totals.ErrNone) || errors.Is(err, totals.ErrUnusable) {
 		a, err = c.begin(ctx, now, err)
 	}
 	switch {

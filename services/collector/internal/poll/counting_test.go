@@ -2,8 +2,11 @@ package poll_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -11,10 +14,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/cfsim"
+	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
 	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/journal"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 	"github.com/weir-metrics/weir/services/collector/internal/totals"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
@@ -236,6 +243,117 @@ func TestTotalsFollowTheLog(t *testing.T) {
 	w.run(time.Hour)
 	if _, _, e, _ := w.counters(w.clock.Now()); e.ID == epoch || e.After != head {
 		t.Errorf("epoch %+v, want another one after revision %d", e, head)
+	}
+}
+
+// aheadToo is a store on a machine whose clock is ahead.
+type aheadToo struct {
+	store.Store
+	clock *aheadUntil
+}
+
+func (a *aheadToo) Head(ctx context.Context) (store.Head, error) {
+	head, err := a.Store.Head(ctx)
+	head.Now = head.Now.Add(a.clock.off())
+	return head, err
+}
+
+// atLast is a Cloudflare that cannot be reached before a time.
+type atLast struct {
+	http.RoundTripper
+	clock *aheadUntil
+}
+
+func (a *atLast) RoundTrip(r *http.Request) (*http.Response, error) {
+	if a.clock.off() > 0 {
+		return nil, errors.New("network is unreachable")
+	}
+	return a.RoundTripper.RoundTrip(r)
+}
+
+// aheadUntil is the story's clock on a machine whose own is ahead until it is set.
+type aheadUntil struct {
+	*leaping
+	until time.Time
+	by    time.Duration
+}
+
+func (a *aheadUntil) off() time.Duration {
+	if a.leaping.Now().Before(a.until) {
+		return a.by
+	}
+	return 0
+}
+
+func (a *aheadUntil) Now() time.Time { return a.leaping.Now().Add(a.off()) }
+
+func (a *aheadUntil) WaitUntil(ctx context.Context, t time.Time) error {
+	return a.leaping.WaitUntil(ctx, t.Add(-a.off()))
+}
+
+// A machine begins with a clock that is a day ahead, and nobody contradicts: a SQLite file has
+// the same clock, and Cloudflare is not reached. When the clock is right again, in the same term
+// or in another, nothing waits for a day: neither counters nor a dataset (G1, G10).
+func TestAClockThatWasAheadUntilCloudflareAnswered(t *testing.T) {
+	for _, tc := range []struct {
+		name          string
+		before, again bool // there were counters; another process leads when the clock is right
+	}{{"new", false, false}, {"new, another term", false, true}, {"known", true, false}, {"known, another term", true, true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, zones("shop.example"))
+			w.only("http_5m")
+			w.config.Trouble = trouble.New(w.config.Logger, w.clock.Now, nil)
+			if tc.before {
+				w.run(2 * time.Hour)
+			}
+			machine := &aheadUntil{leaping: w.clock, until: w.clock.Now().Add(3 * time.Hour), by: 25 * time.Hour}
+			w.config.Clock, w.config.Store = machine, &aheadToo{w.store, machine}
+			client, err := cloudflare.New(cloudflare.Config{
+				BaseURL: "https://simulator.example" + cfsim.Prefix, Transport: &atLast{cfsimtest.Transport(w.sim), machine},
+				Token: func() (string, error) { return w.token, nil },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.config.Credentials[0].Client = client
+			var e totals.Epoch
+			w.config.Passed = func() {
+				if machine.off() == 0 {
+					return
+				}
+				if e, err = totals.EpochOf(t.Context(), w.store); err != nil {
+					t.Error(err)
+				}
+			}
+			if tc.again {
+				w.run(machine.until.Sub(w.clock.Now()))
+			} else if err := w.tryToRun(4 * time.Hour); !errors.Is(err, journal.ErrAhead) || w.clock.Now().Sub(machine.until) > 2*time.Minute {
+				t.Fatalf("at %s the term ended with %v; the clock was right since %s", w.clock.Now(), err, machine.until)
+			}
+			w.run(time.Hour)
+			if !e.Settled.After(machine.until.Add(20 * time.Hour)) {
+				t.Fatalf("while the clock was ahead the epoch was %+v: the story has lost its subject", e)
+			}
+			now := w.clock.Now()
+			if e, err = totals.EpochOf(t.Context(), w.store); err != nil || e.Settled.After(now) || e.Began.After(now) || e.Reason != totals.Ahead {
+				t.Errorf("at %s the epoch is %+v, %v", now, e, err)
+			}
+			if got := w.problems(trouble.CountersRestarted); len(got) != 1 || got[0] != "epoch "+e.ID {
+				t.Errorf("problems about %q, want one about epoch %s", got, e.ID)
+			}
+			w.run(3 * time.Hour)
+			if got, want, now, _ := w.counters(w.clock.Now()); now.ID != e.ID || len(got) == 0 || !maps.Equal(got, want) {
+				t.Errorf("epoch %s after %s: the totals show %v, the log %v", now.ID, e.ID, got, want)
+			}
+			for _, e := range w.entries(bucket.KindBucket) {
+				if e.CommittedAt.After(w.clock.Now()) {
+					t.Fatalf("%s is dated %s at %s", e.Key, e.CommittedAt, w.clock.Now())
+				}
+			}
+			if n := w.missing(cfsim.Tag("zone:shop.example"), w.clock.Now().Add(-4*time.Hour)); n != 0 {
+				t.Errorf("%d windows of the last hours are missing", n)
+			}
+		})
 	}
 }
 

@@ -131,7 +131,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		backfills:        gauges("backfill_jobs", "Unfinished backfills by state: running or paused.", "state"),
 		backfillWindows:  gauges("backfill_windows", "Windows of unfinished backfills: present (final before), filled, missing, refused or lost.", "state"),
 		backfillsEnded:   counters("backfill_jobs_ended_total", "Backfills that this process ended, by how: done or cancelled.", "state"),
-		epochBegan:       gauges("counter_epoch_begin_timestamp_seconds", "Since when the counters of exposers are sums, and why they began at zero: first, none (buckets were stored, and no totals), requested, damaged, history, compacted or rules (another release counted by other ones).", "reason"),
+		epochBegan:       gauges("counter_epoch_begin_timestamp_seconds", "Since when the counters of exposers are sums, and why they began at zero: first, none (buckets were stored, and no totals), requested, damaged, history, compacted, ahead (of a clock that was ahead) or rules (another release counted by other ones).", "reason"),
 		moved:            histograms("drift_ratio", "How far final buckets that were read again at an age had moved: the part of the family that moved most, 0 for a bucket that is the same.", []float64{0, 1e-5, 1e-4, .001, .005, .01, .05, .1, .5, 1}, "dataset", "age"),
 	}
 }

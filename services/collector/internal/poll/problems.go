@@ -29,7 +29,8 @@ type reporter struct {
 	lines    lines
 	users    []*user
 	changes  *transitions
-	interval time.Duration // longest pause between passes
+	interval time.Duration   // longest pause between passes
+	unusable map[string]bool // datasets that nobody may request; see reportUnusable
 }
 
 // reportProblems updates the problems that the loop knows of to the state at the end of a pass.
@@ -111,11 +112,41 @@ func (r *reporter) reportProblems(claims []roster.Claim) {
 		}
 		list[about] = what + consequence + ": " + u.refusal.Error()
 	}
+	r.reportUnusable(claims)
 	r.trouble.Replace(trouble.TokenRefused, token)
 	r.trouble.Replace(trouble.UnknownRefusal, unknown)
 	r.trouble.Replace(trouble.UpstreamFailing, failing)
 	r.trouble.Replace(trouble.ZoneDenied, zones)
 	r.trouble.Replace(trouble.AccountDenied, accounts)
+}
+
+// reportUnusable reports datasets of the user's file that no active zone or account may request.
+// Settings name what a plan allows and not what exists, so a name that is misspelt looks like a
+// plan without it. A built-in dataset has names that exist.
+func (r *reporter) reportUnusable(claims []roster.Claim) {
+	reason, usable := map[string]string{}, map[string]bool{}
+	for i := range claims {
+		switch c := &claims[i]; {
+		case !c.Dataset.Own || c.Scope.State != roster.Active:
+		case c.Variant != nil || c.Unread:
+			usable[c.Dataset.Dataset] = true
+		default:
+			reason[c.Dataset.Dataset] = c.Refused
+		}
+	}
+	now := map[string]bool{}
+	for dataset, why := range reason {
+		if !usable[dataset] {
+			now[dataset] = true
+			r.trouble.Set(trouble.DatasetDisabled, dataset, "nobody whose data is collected may request the dataset of the catalogue file: "+why+". Either no plan has it, or Cloudflare has no such name")
+		}
+	}
+	for dataset := range r.unusable {
+		if !now[dataset] && r.faults.off[dataset] == nil {
+			r.trouble.Clear(trouble.DatasetDisabled, dataset)
+		}
+	}
+	r.unusable = now
 }
 
 // deniedOf describes, for each scope of a line and a kind, what its token has no access to, and

@@ -155,9 +155,13 @@ func (s *sender) upstreamFailed(ctx context.Context, l *line, level slog.Level, 
 func (s *sender) compareClocks(ctx context.Context) {
 	responded := s.responded
 	s.responded = false
-	if responded || s.trusted.Skew(trusted.Cloudflare) >= 0 {
-		return
+	if !responded && s.trusted.Skew(trusted.Cloudflare) < 0 {
+		s.askClock(ctx)
 	}
+}
+
+// askClock requests the time of Cloudflare.
+func (s *sender) askClock(ctx context.Context) {
 	for _, l := range s.lines { // the first that gets a response
 		sent := s.clock.Now()
 		date, err := l.Client.Date(ctx)

@@ -108,6 +108,12 @@ func (p *Poller) compose(won store.Lease, now bucket.Time) *state {
 func (s *state) pass(ctx context.Context) (next time.Time, err error) {
 	s.sender.compareClocks(ctx)
 	began, err := s.now(ctx)
+	if err == nil && s.journal.Check(began.Std()) != nil {
+		s.sender.askClock(ctx) // one wrong date ends no term
+		if began, err = s.now(ctx); err == nil {
+			err = s.journal.Check(began.Std())
+		}
+	}
 	if err != nil {
 		return next, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
 // Claim is the windows that one dataset wants of one scope.
@@ -45,7 +46,8 @@ type Terms struct {
 	// size covers the time before; 0: no such bound. May be nil.
 	Begin func(dataset string, s bucket.Scope) bucket.Time
 	// Began returns when a dataset, or another one with its families, was first collected; 0:
-	// it is about to be. Nil: all were before the scopes were first seen.
+	// it is about to be. Nil: all were before the scopes were first seen, as is one that is said
+	// to have begun at a time that has not come.
 	Began func(dataset string) bucket.Time
 	// First returns the start of the first stored window of a dataset of a scope, with which
 	// a series of states begins; 0: there is none. May be nil.
@@ -56,7 +58,11 @@ func (t Terms) began(now bucket.Time, d *catalogue.Dataset) bucket.Time {
 	if t.Began == nil {
 		return 0
 	}
-	return cmp.Or(t.Began(d.Dataset), now)
+	at := cmp.Or(t.Began(d.Dataset), now)
+	if at.Sub(now) > store.MaxAhead {
+		return 0 // dated by a clock that was far ahead: when it began is not known
+	}
+	return min(at, now)
 }
 
 // first is the start of the first stored window, or the given one if nothing is stored.

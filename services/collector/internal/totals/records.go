@@ -39,6 +39,9 @@ var errRules = errors.New("they were counted by other rules")
 // errHistory: the position of the totals is not one of the log's.
 var errHistory = errors.New("they are of another history")
 
+// ErrAhead: the totals were settled by a time that has not come, as [Epoch.Far] says.
+var ErrAhead = errors.New("they were settled by a clock that was ahead")
+
 // Reason is why counting began at zero.
 type Reason string
 
@@ -51,13 +54,14 @@ const (
 	History   Reason = "history"   // the stored totals are of another history
 	Compacted Reason = "compacted" // retention dropped entries that had not been counted
 	Rules     Reason = "rules"     // the stored totals were counted by other rules: those of another release
+	Ahead     Reason = "ahead"     // the stored totals were settled by a clock that was ahead
 )
 
 // Reasons are all of them.
-var Reasons = []Reason{First, None, Requested, Damaged, History, Compacted, Rules}
+var Reasons = []Reason{First, None, Requested, Damaged, History, Compacted, Rules, Ahead}
 
 // Fault reports whether the beginning took sums away that nobody wanted to end.
-func (r Reason) Fault() bool { return r == Damaged || r == History || r == Compacted }
+func (r Reason) Fault() bool { return r == Damaged || r == History || r == Compacted || r == Ahead }
 
 // ReasonOf is the reason to begin because of an error of [Advance], with the log up to a position.
 func ReasonOf(ctx context.Context, from Source, err error, at bucket.Position) (Reason, error) {
@@ -68,6 +72,8 @@ func ReasonOf(ctx context.Context, from Source, err error, at bucket.Position) (
 		return History, nil
 	case errors.Is(err, errRules):
 		return Rules, nil
+	case errors.Is(err, ErrAhead):
+		return Ahead, nil
 	case !errors.Is(err, ErrNone):
 		return Damaged, nil
 	}
@@ -80,6 +86,10 @@ func ReasonOf(ctx context.Context, from Source, err error, at bucket.Position) (
 	}
 	return None, nil
 }
+
+// Far reports whether an epoch was settled by a time that no leader's clock can have at now. Its
+// sums have what is still to be played out, and no page is of a time before.
+func (e *Epoch) Far(now time.Time) bool { return e.Settled.Sub(now) > store.MaxAhead }
 
 // Epoch is an epoch of counters, and why it began. The reason is empty if the totals were
 // advanced by a release that does not keep it.

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 
@@ -26,6 +27,8 @@ type Client struct {
 	Name string
 	// Only is what the client may read.
 	Only selection.Selection
+
+	named selection.Set // in the file
 }
 
 // Tokens are those of a file, which is read again when it changes; the last valid content
@@ -53,6 +56,18 @@ func Open(path, setting string, watch *reload.Watch) (*Tokens, error) {
 func (t *Tokens) Client(token string) (Client, bool) {
 	c, known := t.kept.Get()[sha256.Sum256([]byte(token))]
 	return c, known
+}
+
+// Unmatched returns the names in the file that are of none of the zones and accounts that exist, by
+// the name of the token.
+func (t *Tokens) Unmatched(known []selection.Owner) map[string][]string {
+	out := map[string][]string{}
+	for _, c := range t.kept.Get() {
+		for _, name := range c.named.Unmatched(known) {
+			out[c.Name] = append(out[c.Name], fmt.Sprintf("%s %q", name.Kind, bucket.Clip(name.Name)))
+		}
+	}
+	return out
 }
 
 // file is the format of the file.
@@ -83,8 +98,14 @@ const (
 // value of sha256, which may be a token by mistake.
 func Parse(text string) (map[[sha256.Size]byte]Client, error) {
 	var f file
-	if err := yaml.UnmarshalStrict([]byte(text), &f); err != nil {
+	documents := yaml.NewDecoder(strings.NewReader(text))
+	documents.SetStrict(true)
+	if err := documents.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.New(shown.ReplaceAllString(err.Error(), "(not shown)"))
+	}
+	var more any
+	if err := documents.Decode(&more); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there is a second document, after ---; a file has one, with all tokens")
 	}
 	if len(f.Tokens) == 0 {
 		return nil, errors.New("tokens is empty; it must be a list of tokens, each with name and sha256, and with accounts and zones, or with everything: true")
@@ -151,5 +172,6 @@ func (e *entry) client() (sum digest, c Client, err error) {
 	case e.Everything:
 		return sum, Client{Name: e.Name}, nil
 	}
-	return sum, Client{Name: e.Name, Only: selection.Of(selection.Set{Accounts: e.Accounts, Zones: e.Zones})}, nil
+	named := selection.Set{Accounts: e.Accounts, Zones: e.Zones}
+	return sum, Client{Name: e.Name, Only: selection.Of(named), named: named}, nil
 }

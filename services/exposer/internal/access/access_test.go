@@ -3,10 +3,15 @@ package access_test
 import (
 	"crypto/sha256"
 	"fmt"
+	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/internal/reload"
+	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/exposer/internal/access"
 	"github.com/weir-metrics/weir/services/exposer/internal/selection"
 )
@@ -53,10 +58,29 @@ func TestParseRefuses(t *testing.T) {
 		"tokens:\n- {name: a, " + digest + ", everything: true, zone: x}":                                           "field zone not found",
 		"tokens:\n- {name: a, sha256: [secret-token]}":                                                              "line 2",
 		"tokens: secret-token": "(not shown)",
+		"tokens:\n- {name: a, " + digest + ", zones: [x]}\n---\ntokens:\n- {name: b, sha256: " + sum("b") + ", zones: [x]}": "there is a second document",
+		"tokens:\n- {name: a, " + digest + ", zones: [x]}\n---\nsecret: [":                                                  "there is a second document",
 	} {
 		_, err := access.Parse(text)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v; want %s", text, err, want)
 		}
+	}
+}
+
+// Names that match nothing are told by token; those of one that reads everything are none.
+func TestUnmatched(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.yaml")
+	testkit.WriteFile(t, path, []byte("tokens:\n- {name: retail, sha256: "+sum("a")+", accounts: [Example Retail, example retail], zones: [shop.example, 1, Shop.Example]}\n- {name: all, sha256: "+sum("b")+", everything: true}\n"))
+	tokens, err := access.Open(path, "SETTING", reload.NewWatch(slog.New(slog.DiscardHandler), time.Now))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := []selection.Owner{
+		{Scope: bucket.Scope{Kind: bucket.Zone, ID: "1"}, Zone: "blog.example", Account: "Example Retail"},
+		{Scope: bucket.Scope{Kind: bucket.Zone, ID: "2"}, Zone: "shop.example", Account: "Another"},
+	}
+	if got := fmt.Sprint(tokens.Unmatched(known)); got != `map[retail:[account "example retail" zone "Shop.Example"]]` {
+		t.Errorf("unmatched are %s", got)
 	}
 }

@@ -59,7 +59,9 @@ type Board struct {
 
 	mu      sync.RWMutex // guards the rest
 	serving *history     // nil: none yet, or it has ended
+	epoch   identity     // of what was served last
 	until   time.Time    // all entries that were committed before have been counted
+	way     least        // from a confirmed time to its arrival
 	why     Unavailable  // the state of the stream; of no meaning while until is recent
 }
 
@@ -79,10 +81,15 @@ func (b *Board) explain(why Unavailable) {
 	b.why = why
 }
 
-// replace serves another history, or none.
+// replace serves another history, or none. In another epoch all counters begin at zero, so pages
+// of the one before bound no page.
 func (b *Board) replace(h *history, until time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if h != nil && h.id != b.epoch {
+		b.epoch = h.id
+		b.shown.Store(0)
+	}
 	b.serving, b.until, b.why = h, until, catchingUp
 }
 
@@ -94,6 +101,7 @@ func (b *Board) confirm(until time.Time) {
 	}
 	if until.After(b.until) { // another collector may confirm less
 		b.until = until
+		b.way.note(b.clock.Now(), b.clock.Now().Sub(until))
 	}
 	// Not by the clock alone: one that was ahead for a moment must not settle too much.
 	b.serving.settle(earlier(b.clock.Now(), b.until).Add(-settleAfter))
@@ -148,8 +156,8 @@ func (b *Board) check(t time.Time) error {
 		}
 		return u
 	case t.Before(b.serving.settled):
-		return Unavailable{"clock", fmt.Sprintf("the clock of this exposer is before %s, up to which the totals are settled",
-			b.serving.settled.UTC().Format(time.RFC3339))}
+		return Unavailable{"clock", fmt.Sprintf("the time, %s, is before %s, up to which the totals are settled: the clock of this exposer is slow, or that of a collector was ahead",
+			t.UTC().Format(time.RFC3339), b.serving.settled.UTC().Format(time.RFC3339))}
 	}
 	return nil
 }
@@ -160,6 +168,9 @@ type State struct {
 	Series int
 	Lag    time.Duration // since the last confirmation
 	Known  bool          // Series and Lag are known
+	// Ahead is how far the clock is ahead of the leader's, and what the way of a confirmation
+	// takes at least; nil: not known.
+	Ahead *time.Duration
 }
 
 // State returns the present state.
@@ -171,7 +182,32 @@ func (b *Board) State() State {
 	if b.serving != nil {
 		s.Known, s.Series, s.Lag = true, b.serving.series, now.Sub(b.until)
 	}
+	s.Ahead = b.way.of()
 	return s
+}
+
+// least is the least of the durations of the last five to ten minutes.
+type least struct {
+	since time.Time         // of the second one
+	last  [2]*time.Duration // of five minutes, and since
+}
+
+const leastOf = 5 * time.Minute
+
+func (l *least) note(at time.Time, d time.Duration) {
+	if at.Before(l.since) || at.Sub(l.since) >= leastOf {
+		l.since, l.last[0], l.last[1] = at, l.last[1], nil
+	}
+	if l.last[1] == nil || d < *l.last[1] {
+		l.last[1] = &d
+	}
+}
+
+func (l *least) of() *time.Duration {
+	if l.last[0] == nil || l.last[1] != nil && *l.last[1] < *l.last[0] {
+		return l.last[1]
+	}
+	return l.last[0]
 }
 
 // Options are those of a page.

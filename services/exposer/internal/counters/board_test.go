@@ -253,6 +253,52 @@ func TestANewEpochIsShownWhenTheOldOneIsOver(t *testing.T) {
 	}
 }
 
+// How far a clock is ahead is the least that a confirmation takes, not what it takes now.
+func TestHowFarAClockIsAhead(t *testing.T) {
+	r := served(t)
+	confirm := func(at, until time.Time) *time.Duration {
+		r.clock.set(at)
+		r.in.Complete(until)
+		return r.board.State().Ahead
+	}
+	at := minute(30)
+	for n, took := range []time.Duration{7 * time.Second, 3 * time.Second, 40 * time.Second, 8 * time.Second} {
+		got := confirm(at, at.Add(-took))
+		if want := min(took, 7*time.Second); n > 0 && (got == nil || *got != min(want, 3*time.Second)) || n == 0 && (got == nil || *got != want) {
+			t.Errorf("after %d confirmations it is %v", n+1, got)
+		}
+		at = at.Add(time.Minute)
+	}
+	for range 20 { // set ahead
+		at = at.Add(time.Minute)
+		confirm(at, at.Add(-20*time.Second))
+	}
+	if got := r.board.State().Ahead; got == nil || *got != 20*time.Second {
+		t.Errorf("twenty minutes later it is %v", got)
+	}
+}
+
+// A leader whose clock was a day ahead is followed by another epoch, for which pages of the one
+// before are no bound: exposers need no restart.
+func TestANewEpochAfterAClockThatWasAhead(t *testing.T) {
+	r := served(t)
+	ahead := minute(30).Add(24 * time.Hour)
+	r.follow(ahead)
+	if _, err := r.page(ahead, open); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.reason(minute(31)); got != "clock" {
+		t.Errorf("while the epoch lasts, the reason is %q", got)
+	}
+	if err := r.begin(counter.Epoch{ID: "second", Began: minute(31), Settled: minute(29), Rules: counter.Rules}); err != nil {
+		t.Fatal(err)
+	}
+	r.follow(minute(33))
+	if got := r.reason(minute(33)); got != "" {
+		t.Errorf("in another epoch the reason is %q", got)
+	}
+}
+
 // A clock that was ahead for a moment settles nothing that a page may still be asked about.
 func TestAClockThatWasAhead(t *testing.T) {
 	r := served(t)

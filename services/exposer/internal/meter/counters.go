@@ -10,6 +10,7 @@ var (
 	availableDesc     = desc("counters_available", "1 while /counters can be served. The log and the page have the reason why not.")
 	counterSeriesDesc = desc("counters_series", "Series of counters in memory.")
 	counterLagDesc    = desc("counters_lag_seconds", "Time since the last confirmation that all entries of the log have been counted. /counters is served while it is at most 90 s.")
+	counterAheadDesc  = desc("counters_clock_ahead_seconds", "How far this process's clock is ahead of the leader's, and the way of a confirmation: the least of the last five to ten minutes. Exposers behind one address between which it differs by more than 5 s show counters that step back.")
 )
 
 // WatchCounters returns a collector that reads the board of counters at scrape time.
@@ -21,6 +22,7 @@ func (w counterWatcher) Describe(ch chan<- *prometheus.Desc) {
 	ch <- availableDesc
 	ch <- counterSeriesDesc
 	ch <- counterLagDesc
+	ch <- counterAheadDesc
 }
 
 func (w counterWatcher) Collect(ch chan<- prometheus.Metric) {
@@ -30,5 +32,8 @@ func (w counterWatcher) Collect(ch chan<- prometheus.Metric) {
 	if state.Known {
 		gauge(counterSeriesDesc, float64(state.Series))
 		gauge(counterLagDesc, state.Lag.Seconds())
+	}
+	if state.Ahead != nil {
+		gauge(counterAheadDesc, state.Ahead.Seconds())
 	}
 }

@@ -34,6 +34,7 @@ type Meter struct {
 	backfills       *prometheus.CounterVec
 	backfillsFlying prometheus.Gauge
 	denied          *prometheus.CounterVec
+	unmatched       prometheus.Gauge
 }
 
 // New registers the event metrics with r.
@@ -74,6 +75,7 @@ func New(r prometheus.Registerer) *Meter {
 		counterRejected: counter("counters_entries_rejected_total", "Buckets, definitions and families of totals that could not be counted; the log has the errors. Anything but 0 is a bug or a version mismatch."),
 		backfills:       counters("backfills_total", "Completed backfill requests, by outcome: whole, refused (before the first byte), broken (interrupted after the first byte).", "outcome"),
 		backfillsFlying: gauge("backfills_in_flight", "Backfill requests in progress."),
+		unmatched:       gauge("token_names_unmatched", "Zones and accounts that WEIR_EXPOSER_TOKENS_FILE names and the collector does not know; the log names them. Compared every five minutes."),
 		denied:          counters("requests_denied_total", "Requests to the data port that a token of WEIR_EXPOSER_TOKENS_FILE was needed for, by reason: unauthenticated (no token, or an unknown one: 401), forbidden (what the token may not read: 403).", "reason"),
 	}
 	for _, reason := range []string{"unauthenticated", "forbidden"} {
@@ -87,7 +89,7 @@ func New(r prometheus.Registerer) *Meter {
 	m.pages.WithLabelValues("whole")
 	m.pages.WithLabelValues("failed")
 	r.MustRegister(m.connected, m.disconnects, m.rejected, m.published, m.unserved, m.pages, m.rendered, m.renderSeconds,
-		m.bodyBytes, m.buildSeconds, m.scrapes, m.scrapesFlying, m.scrapesCut, m.counterPages, m.compatPages, m.counterRejected, m.backfills, m.backfillsFlying, m.denied)
+		m.bodyBytes, m.buildSeconds, m.scrapes, m.scrapesFlying, m.scrapesCut, m.counterPages, m.compatPages, m.counterRejected, m.backfills, m.backfillsFlying, m.denied, m.unmatched)
 	return m
 }
 
@@ -162,3 +164,6 @@ func (m *Meter) BackfillEnded(outcome string) {
 
 // Denied: a request was refused for its token.
 func (m *Meter) Denied(reason string) { m.denied.WithLabelValues(reason).Inc() }
+
+// TokenNamesUnmatched notes how many names in the file of tokens match nothing.
+func (m *Meter) TokenNamesUnmatched(n int) { m.unmatched.Set(float64(n)) }

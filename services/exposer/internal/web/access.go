@@ -88,7 +88,7 @@ func (h *handler) judge(ctx context.Context, asked selection.Set, limit selectio
 		case limit != selection.Everything:
 			return &fault{http.StatusForbidden, fmt.Sprintf("parameter %s is %q, which is not among the zones and accounts that this token may read", name.Kind, bucket.Clip(name.Name))}
 		case name.Kind == bucket.Account:
-			return &fault{http.StatusBadRequest, fmt.Sprintf("parameter account is %q; it must be the value of the label account of an account that the collector knows", bucket.Clip(name.Name))}
+			return &fault{http.StatusBadRequest, fmt.Sprintf("parameter account is %q%s; it must be the value of the label account of an account that the collector knows", bucket.Clip(name.Name), h.accountOf(ctx, name.Name))}
 		default:
 			return &fault{http.StatusBadRequest, fmt.Sprintf("parameter zone is %q; it must be the value of the label zone, or the id, of a zone that the collector knows", bucket.Clip(name.Name))}
 		}
@@ -104,6 +104,20 @@ func (h *handler) judge(ctx context.Context, asked selection.Set, limit selectio
 		return &fault{http.StatusNotFound, "nothing of what this token may read has been collected yet"}
 	}
 	return &fault{http.StatusBadRequest, "the parameters account and zone have nothing in common: no such zone is in such an account"}
+}
+
+// accountOf says whose id a name is, for a client that may read everything; "" if it is none.
+func (h *handler) accountOf(ctx context.Context, id string) string {
+	scopes, err := h.Scopes.Scopes(ctx)
+	if err != nil {
+		return ""
+	}
+	for _, s := range scopes {
+		if s.GetAccountId() == id && s.GetAccountLabel() != "" {
+			return fmt.Sprintf(", which is the id of the account %q", bucket.Clip(s.GetAccountLabel()))
+		}
+	}
+	return ""
 }
 
 // owners are the zones and accounts that the collector knows, as far as a client may read them.

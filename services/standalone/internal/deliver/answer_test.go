@@ -70,6 +70,8 @@ func TestAPageIsNoAcknowledgement(t *testing.T) {
 		{200, "", "", false},
 		{200, "text/plain", "ok", false},
 		{200, "application/json", `{"status":"success"}`, false},
+		{200, "application/json", `{"error":"","errors":[],"success":true,"status":0}`, false},
+		{200, "application/json", `[{"error":"x"}]`, false},
 	} {
 		a.status, a.kind, a.body = tc.status, tc.kind, tc.body
 		var page *AnswerError
@@ -85,6 +87,48 @@ func TestAPageIsNoAcknowledgement(t *testing.T) {
 		}
 		if err := two.Send(t.Context(), some(1, "a")); errors.As(err, &page) != tc.page {
 			t.Errorf("%d %q %q with remote write 2: %v", tc.status, tc.kind, tc.body, err)
+		}
+	}
+}
+
+// A gateway that says in JSON that something failed acknowledges nothing, whatever its status is.
+func TestAnErrorInJSONIsNoAcknowledgement(t *testing.T) {
+	a := newAnswering(t)
+	w, err := NewRemoteWrite(a.URL+"/api/v1/write", a.Client(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []string{
+		`{"status":"error","errorType":"x","error":"no such tenant"}`, `{"error":"unauthorized"}`, `{"error":{"code":16}}`, `{"error":true}`,
+		`{"success":false,"errors":[{"code":10000}]}`, "\n{\"Status\":\"Failed\"}\n",
+	} {
+		for _, kind := range []string{"application/json", "text/plain", ""} {
+			a.status, a.kind, a.body = 200, kind, body
+			var answer *AnswerError
+			if err := w.Send(t.Context(), some(1, "a")); !errors.As(err, &answer) || answer.Once || !strings.Contains(err.Error(), "an error in JSON") {
+				t.Errorf("%q %q: %v", kind, body, err)
+			}
+		}
+	}
+}
+
+// Remote write 2 says how many samples were written. What was not is rejected, with any status.
+func TestFewerSamplesWrittenThanSent(t *testing.T) {
+	var written string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Prometheus-Remote-Write-Samples-Written", written)
+	}))
+	defer server.Close()
+	w, err := NewRemoteWrite2(server.URL+"/api/v1/write", server.Client(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for given, want := range map[string]bool{"3": true, "4": true, "2": false, "0": false, "-3": false, "many": false} {
+		written = given
+		var rejected *RejectedError
+		err := w.Send(t.Context(), some(3, "a"))
+		if want && err != nil || !want && (!errors.As(err, &rejected) || !strings.Contains(err.Error(), "of 3 samples")) {
+			t.Errorf("%s of 3 samples were written: %v", given, err)
 		}
 	}
 }

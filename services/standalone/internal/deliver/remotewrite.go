@@ -60,13 +60,16 @@ func (w *RemoteWrite) Send(parent context.Context, series []Series) error {
 		kind, message = remote.WriteV2MessageType, encode2(series)
 	}
 	var failed error
-	_, err := w.api.Write(ctx, kind, message, remote.WithWriteRetryCallback(func(err error) { failed = err; stop(err) }))
+	written, err := w.api.Write(ctx, kind, message, remote.WithWriteRetryCallback(func(err error) { failed = err; stop(err) }))
 	if failed != nil {
 		err = failed
 	}
 	switch {
 	case err == nil:
-		return a.acknowledged()
+		if failed := a.acknowledged(); failed != nil || !w.two {
+			return failed
+		}
+		return short(a.status, written.Samples, Count(series))
 	case parent.Err() != nil:
 		return fmt.Errorf("remote write: %w", context.Cause(parent))
 	}
@@ -88,6 +91,15 @@ func (w *RemoteWrite) Send(parent context.Context, series []Series) error {
 	}
 	// 2xx without the numbers of remote write 2: the receiver does not speak it.
 	return fmt.Errorf("remote write: %w", err)
+}
+
+// short returns an error if fewer samples were written than sent: remote write 2 says how many
+// were, whatever the status is.
+func short(status, written, sent int) error {
+	if written >= sent {
+		return nil
+	}
+	return &RejectedError{status, fmt.Sprintf("by its header X-Prometheus-Remote-Write-Samples-Written it has written %d of %d samples", written, sent)}
 }
 
 // request is an encoded prometheus.WriteRequest.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"github.com/weir-metrics/weir/internal/cli"
@@ -105,15 +106,43 @@ func (a *Access) validate(prefix string) error {
 	return errors.Join(bad...)
 }
 
+// headerName and headerValue match what a request may have; others would fail each request.
+var (
+	headerName  = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+	headerValue = regexp.MustCompile(`^[^\x00-\x08\x0a-\x1f\x7f]+$`)
+)
+
+// ownHeaders are those that follow from the request: Go ignores some of them without a word, and
+// others would make the request another one than it is.
+var ownHeaders = map[string]string{
+	"Host":              "the host is that of the URL: give a URL with that name, which must resolve to the server's address",
+	"Accept-Encoding":   "it belongs to the request",
+	"Connection":        "it belongs to the request",
+	"Content-Encoding":  "it belongs to the request",
+	"Content-Length":    "it belongs to the request",
+	"Content-Type":      "it belongs to the request",
+	"Expect":            "it belongs to the request",
+	"Te":                "it belongs to the request",
+	"Trailer":           "it belongs to the request",
+	"Transfer-Encoding": "it belongs to the request",
+	"Upgrade":           "it belongs to the request",
+
+	"X-Prometheus-Remote-Write-Version": "it belongs to the protocol",
+}
+
 func headers(list []string) (http.Header, error) {
 	h := http.Header{}
 	for _, text := range list {
 		name, value, ok := strings.Cut(text, ":")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
-		if !ok || name == "" || value == "" || strings.ContainsAny(name, " \t\r\n") || strings.ContainsAny(value, "\r\n") {
-			return nil, fmt.Errorf("%q must be Name: value", text)
+		if !ok || !headerName.MatchString(name) || !headerValue.MatchString(value) {
+			return nil, fmt.Errorf("%q must be Name: value, with a name of letters, digits and hyphens", text)
 		}
-		switch http.CanonicalHeaderKey(name) {
+		key := http.CanonicalHeaderKey(name)
+		if why, own := ownHeaders[key]; own {
+			return nil, fmt.Errorf("must not have %s: %s", key, why)
+		}
+		switch key {
 		case "Authorization":
 			return nil, errors.New("must not have Authorization: use the setting for a token or a password, which is not printed")
 		case "Proxy-Authorization":

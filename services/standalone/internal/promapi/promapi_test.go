@@ -188,6 +188,32 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// Headers that no request may have, or that would be left out without a word, are errors of the
+// settings and not of each request.
+func TestHeadersThatAreNone(t *testing.T) {
+	for text, want := range map[string]string{
+		"Host: mimir.example":                     "must not have Host: the host is that of the URL",
+		"content-type: text/plain":                "must not have Content-Type",
+		"Content-Encoding: gzip":                  "must not have Content-Encoding",
+		"Content-Length: 5":                       "must not have Content-Length",
+		"x-prometheus-remote-write-version: 9":    "must not have X-Prometheus-Remote-Write-Version",
+		"X Scope: a":                              "must be Name: value",
+		"X-Scöpe: a":                              "must be Name: value",
+		"X-Scope(1): a":                           "must be Name: value",
+		"X-Scope: a\x00b":                         "must be Name: value",
+		"X-Scope: a\x7f":                          "must be Name: value",
+		"X-Scope-OrgID":                           "must be Name: value",
+		"X-Scope-OrgID: ":                         "must be Name: value",
+		"X-Scope-OrgID: tenant|other\tand a word": "",
+		"x_under.score: münchen":                  "",
+	} {
+		err := (&Config{Access: Access{Headers: []string{text}}}).ValidateRemoteWrite()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v; want %q", text, err, want)
+		}
+	}
+}
+
 // A redirect to another server is an error that names both, at once. Neither the credential
 // nor a header leaves the server that they are for.
 func TestRedirectsStay(t *testing.T) {
