@@ -77,8 +77,10 @@ func jobOfTheDoctor(t *testing.T) (job string) {
 	return job
 }
 
-var doctorPod = flag.String("doctor.pod", "", "compare the Job of docs/doctor.md with this pod, which the chart made for helm test")
-var doctorJob = flag.String("doctor.job", "", "write the Job of docs/doctor.md to this file")
+var (
+	doctorPod = flag.String("doctor.pod", "", "compare the Job of docs/doctor.md with this pod, which the chart made for helm test")
+	doctorJob = flag.String("doctor.job", "", "write the Job of docs/doctor.md to this file")
+)
 
 // The Job of docs/doctor.md is the pod that the chart makes for helm test, but for its service
 // account, which it does not need. tools/chart.sh renders the pod, and compares the Job with

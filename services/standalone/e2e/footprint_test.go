@@ -98,6 +98,7 @@ func TestFootprintOfTheWriteAheadLog(t *testing.T) {
 	small, large := logOfADay(t, few), logOfADay(t, storedZones)
 	zone := (large - small) / (storedZones - few)
 	t.Logf("write-ahead log of a day: %.1f MB with %d zones, %.1f with %d, so %.1f without any", small, few, large, storedZones, small-few*zone)
+	documentedAs(t, fmt.Sprintf("write-ahead log of Postgres, %d zones and a day", few), small, .25)
 	documentedAs(t, fmt.Sprintf("write-ahead log of Postgres, %d zones and a day", storedZones), large, .25)
 }
 
