@@ -80,6 +80,9 @@ func TestConfidenceAddsFamilies(t *testing.T) {
 	if diff := cmp.Diff(wantFields, s.Fields); diff != "" || s.Confidence != "0.95" {
 		t.Errorf("level %q, fields (-want +got):\n%s", s.Confidence, diff)
 	}
+	if text := d.Markdown(); !strings.Contains(text, "Confidence intervals of the level 0.95") {
+		t.Errorf("the description does not say so:\n%s", text)
+	}
 	if d.Variants[0].Same(&d.Variants[1]) {
 		t.Error("one selection serves both variants")
 	}

@@ -96,6 +96,9 @@ func (d *Dataset) section(b *strings.Builder) {
 	if at := slices.IndexFunc(d.Variants, func(v Variant) bool { return v.Level != "" }); at >= 0 {
 		fmt.Fprintf(b, "\nConfidence intervals of the level %s are asked for where a variant has them.\n", d.Variants[at].Level)
 	}
+	if d.ZeroFill > 0 {
+		fmt.Fprintf(b, "\nAmounts with labels are stored as 0 where they fall silent, for up to %d buckets.\n", d.ZeroFill)
+	}
 	for _, f := range d.Families {
 		l, ok := d.Limits[f.Name]
 		if !ok {

@@ -179,6 +179,9 @@ func TestFillZeros(t *testing.T) {
 	if w, ok := d.Earlier(at(0)); !ok || w != (bucket.Window{Start: at(-2), End: at(0)}) {
 		t.Errorf("earlier buckets are of %s, %v", w, ok)
 	}
+	if text := d.Markdown(); !strings.Contains(text, "stored as 0 where they fall silent, for up to 2 buckets") {
+		t.Errorf("the description does not say so:\n%s", text)
+	}
 	// A family without a limit has bounds of its own.
 	many := map[string]int{}
 	for i := range 1500 {

@@ -1,6 +1,8 @@
 package poll_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"github.com/weir-metrics/weir/internal/wire"
 	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/poll"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
 
@@ -197,5 +200,52 @@ func TestZeroFillDecidesNothing(t *testing.T) {
 	without, none := story(false)
 	if diff := cmp.Diff(without, with); diff != "" || zeros < fillSpan || none != 0 {
 		t.Errorf("%d rows of 0 with zero fill, %d without; buckets (-without +with):\n%s", zeros, none, strings.TrimSpace(diff)[:min(len(diff), 2000)])
+	}
+}
+
+// A restatement has the rows of 0 of the bucket whose place it takes, and a difference of such
+// rows alone is none.
+func TestARestatementKeepsFilledZeros(t *testing.T) {
+	w := methods(t, true)
+	shop := bucket.Scope{Kind: bucket.Zone, ID: cfsim.Tag("zone:shop.example")}
+	from := bucket.TimeOf(began.Add(30 * time.Minute)).Floor(5 * time.Minute)
+	moved := false
+	w.silence("shop.example", "POST", from.Std(), from.Std().Add(time.Hour))
+	hook := w.config.Credentials[0].Client.(*between)
+	silence := hook.answer
+	hook.answer = func(a *cloudflare.Response) {
+		silence(a)
+		for _, groups := range a.Zones[shop.ID] {
+			for _, g := range groups {
+				dims := g["dimensions"].(map[string]any)
+				if moved && dims["clientRequestHTTPMethodName"] == "GET" && dims["datetimeFiveMinutes"] == from.Std().Format(time.RFC3339) {
+					g["count"] = json.Number("77000")
+				}
+			}
+		}
+	}
+	w.run(25 * time.Hour) // of sampled datasets, windows of a day ago are believed
+	w.leading(2*time.Hour, func(ctx context.Context, p *poll.Poller) {
+		moved = true
+		got, err := p.Restate(ctx, poll.Restate{
+			Selection: poll.Selection{Datasets: []string{"methods_5m"}, Window: bucket.Window{Start: from, End: from.Add(10 * time.Minute)}},
+			Asked:     poll.Asked{Requester: "ada", Reason: "Cloudflare corrected itself"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, win := range got.Windows {
+			want := poll.OutcomeEqual
+			if win.Scope == shop && win.Start == from {
+				want = poll.OutcomeRestated
+			}
+			if win.Outcome != want {
+				t.Errorf("%s has the outcome %d: %s", win.Key, win.Outcome, win.Detail)
+			}
+		}
+	})
+	rows := rowsOf(w.restated()[bucket.Key{Dataset: "methods_5m", Scope: shop, Start: from}], byMethod)
+	if post, there := rows["POST"]; rows["GET"] != 77000 || !there || post != 0 {
+		t.Errorf("the restated bucket has %v", rows)
 	}
 }
