@@ -14,8 +14,10 @@ import (
 // The chart before this one, with its programs, is upgraded with its data, goes back, and is
 // upgraded again.
 func TestUpgradeOfTheChartBefore(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"standalone", "ha"} {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, "upgrade-"+mode)
 			previous := os.Getenv(previousVariable)
 			about, err := os.ReadFile(previous + "/Chart.yaml")
@@ -25,14 +27,14 @@ func TestUpgradeOfTheChartBefore(t *testing.T) {
 			first := strings.Contains(string(about), "\nversion: 0.1.") // it has drivers instead of modes
 			old := "mode: " + mode
 			if first {
-				old = map[string]string{"standalone": "store: {driver: sqlite, sqlite: {size: 1Gi}}", "ha": "store: {postgres: {urlSecret: {name: postgres}}}"}[mode]
+				old = map[string]string{"standalone": "store: {driver: sqlite, sqlite: {size: 1Gi}}", "ha": "store: {postgres: {urlSecret: {name: weir-postgres}}}"}[mode]
 			}
 			oldValues := w.values(fmt.Sprintf(common, w.name) + old)
 			values := w.values(fmt.Sprintf(map[string]string{"standalone": standalone, "ha": ha}[mode], w.name))
 			exposers := map[string]int{"standalone": 0, "ha": 3}[mode]
 			if mode == "ha" {
 				_, url := w.postgres()
-				w.secret("postgres", "url", url)
+				w.secret("weir-postgres", "url", url)
 			} else {
 				w.volume()
 			}

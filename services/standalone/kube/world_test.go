@@ -97,8 +97,8 @@ func (w *world) image() string {
 }
 
 // startPrometheus starts a Prometheus with the scrape jobs that the install notes of the
-// release with so many collectors have.
-func (w *world) startPrometheus(collectors int) *promtest.Server {
+// release have, of which so many operations ports are targets.
+func (w *world) startPrometheus(operations int) *promtest.Server {
 	w.t.Helper()
 	jobs, err := printedJobs(w.helm("get", "notes", "weir"))
 	if err != nil {
@@ -119,8 +119,8 @@ func (w *world) startPrometheus(collectors int) *promtest.Server {
 				return fmt.Errorf("%s is %s: %s", target.ScrapeURL, target.Health, target.LastError)
 			}
 		}
-		// Replay, counters, the exposers' Service, each collector, itself.
-		if want := 4 + collectors; len(targets) != want {
+		// Replay, counters, each operations port, itself.
+		if want := 3 + operations; len(targets) != want {
 			return fmt.Errorf("Prometheus has %d targets, want %d", len(targets), want)
 		}
 		return nil
