@@ -72,4 +72,4 @@ module() { GOWORK=off go mod download -json -modfile=tools/kubeschema.mod "$(awk
 # Tests run in the folder of their package.
 operator=$(module prometheus-operator)/jsonnet/prometheus-operator certmanager=$(module cert-manager)/deploy/crds
 (cd services/standalone/kube && ../../../tools/kube/in.sh env WEIR_KUBE="$LAB" WEIR_KUBE_PREVIOUS="$before/chart" WEIR_KUBE_OPERATOR_CRDS="$operator" WEIR_KUBE_CERTMANAGER_CRDS="$certmanager" \
-  "$LAB/kube.test" -test.v -test.parallel 4 -test.timeout 90m -test.failfast -test.run "${RUN:-.}")
+  "$LAB/kube.test" -test.v -test.parallel 4 -test.timeout 90m -test.run "${RUN:-.}")

@@ -33,7 +33,7 @@ func TestObjectsAreAccepted(t *testing.T) {
 		"a network policy":       {"--set", "networkPolicy.enabled=true"},
 		"no service account":     {"--set", "serviceAccount.create=false"},
 		"numbers as text":        {"--set-string", "image.tag=12345,collector.settings.CF_BUCKET_SECONDS=60"},
-		"labels, tolerations":    {"--set", "commonLabels.team=edge,collector.tolerations[0].operator=Exists,exposer.nodeSelector.disk=ssd"},
+		"labels, tolerations":    {"--set", "commonLabels.team=edge,collector.tolerations[0].operator=Exists,collector.nodeSelector.disk=ssd"},
 		"certificates":           {"--set", "tls.enabled=true,tls.collectorSecret=,tls.clientSecret=,tls.certManager.enabled=true,tls.certManager.issuerRef.name=weir-ca"},
 		"probes of another pace": {"--set", "collector.drainSeconds=0,exposer.drainSeconds=120"},
 	}
