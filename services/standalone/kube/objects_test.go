@@ -11,6 +11,7 @@ import (
 // Each object that the chart can render is one that the API server takes, with the types of
 // the Prometheus operator and of cert-manager too: Helm's own dry run does not look at them.
 func TestObjectsAreAccepted(t *testing.T) {
+	t.Parallel()
 	n := newNamespace(t, "objects")
 	n.step("CRDs of the Prometheus operator and of cert-manager")
 	n.crds(os.Getenv(operatorVariable)+"/*-crd.json", os.Getenv(certManagerVariable)+"/*.yaml")
@@ -79,6 +80,7 @@ func TestObjectsAreAccepted(t *testing.T) {
 
 // A chart that has this one as a dependency can switch it off, and give it values.
 func TestAsADependency(t *testing.T) {
+	t.Parallel()
 	n := newNamespace(t, "dependency")
 	parent := filepath.Join(t.TempDir(), "parent")
 	if err := os.MkdirAll(filepath.Join(parent, "charts"), 0o700); err != nil {

@@ -94,10 +94,9 @@ func TestTLS(t *testing.T) {
 			t.Errorf("pods and restarts were %v and are %v", before, after)
 		}
 		// New connections, with the files as they are now.
-		for _, component := range []string{"collector", "exposer"} {
-			w.kill(w.pods(component)[0])
-		}
+		w.kill(w.pods("collector")[0])
 		w.leader(2)
+		w.k("delete", "pod", w.pods("exposer")[0].Metadata.Name)
 		w.readyPods("exposer", 3)
 	})
 
