@@ -52,7 +52,7 @@ func newNamespace(t *testing.T, name string) *namespace {
 		t.Skip("only in the cluster of make e2e-kube")
 	}
 	n := &namespace{t: t, name: name, lab: lab, began: time.Now()}
-	n.run("kubectl", "delete", "namespace", name, "--ignore-not-found", "--timeout=3m")
+	n.run("kubectl", "delete", "namespace", name, "--ignore-not-found", "--timeout=5m")
 	n.run("kubectl", "create", "namespace", name)
 	n.run("kubectl", "label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
 	t.Cleanup(n.finish)
@@ -72,7 +72,7 @@ func (n *namespace) finish() {
 			n.t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, tail(out, 40))
 		}
 	} else {
-		n.run("kubectl", "delete", "namespace", n.name, "--timeout=3m")
+		n.run("kubectl", "delete", "namespace", n.name, "--timeout=5m")
 	}
 	n.step("")
 	n.t.Logf("%s in %s:\n%s", n.t.Name(), time.Since(n.began).Round(time.Second), strings.Join(n.taken, "\n"))
@@ -161,7 +161,7 @@ func (n *namespace) crds(patterns ...string) {
 			n.run("kubectl", "apply", "--server-side", "-f", file)
 		}
 	}
-	n.run("kubectl", "wait", "--for=condition=Established", "crd", "--all", "--timeout=2m")
+	n.run("kubectl", "wait", "--for=condition=Established", "crd", "--all", "--timeout=5m")
 }
 
 // secret makes or replaces a Secret with one key.

@@ -49,7 +49,7 @@ func TestHA(t *testing.T) {
 	w.secret("cloudflare", "token", firstToken)
 	w.readyPods("collector", 2)
 	w.readyPods("exposer", 3)
-	w.helm("upgrade", "weir", chart, "--values", values, "--wait", "--timeout", "2m")
+	w.helm("upgrade", "weir", chart, "--values", values, "--wait", "--timeout", "5m")
 	w.seen = time.Now()
 	w.leader(2)
 
@@ -190,7 +190,7 @@ func (w *world) doctorJob() {
             - {name: CF_DELAY_SECONDS, value: "60"}
 `).Replace(text)
 	testkit.Within(w.t, 10*time.Minute, func() error {
-		w.k("delete", "job", "weir-doctor", "--ignore-not-found", "--timeout=1m")
+		w.k("delete", "job", "weir-doctor", "--ignore-not-found", "--timeout=5m")
 		w.apply(text)
 		for _, condition := range []string{"complete", "failed"} {
 			// A Job that has failed is never complete.

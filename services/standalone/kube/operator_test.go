@@ -64,7 +64,7 @@ func TestPrometheusOperator(t *testing.T) {
 	// The operator's own Service has no address of its own.
 	w.k("patch", "service", "prometheus", "-p", `{"spec":{"selector":{"app":null,"prometheus":"edge"}}}`)
 	testkit.Within(t, 5*time.Minute, func() error {
-		_, err := w.try("kubectl", "-n", w.name, "rollout", "status", "statefulset/prometheus-edge", "--timeout=1m")
+		_, err := w.try("kubectl", "-n", w.name, "rollout", "status", "statefulset/prometheus-edge", "--timeout=5m")
 		return err
 	})
 	address := w.service("prometheus", 9090)
@@ -117,7 +117,7 @@ func (w *world) startOperator() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cmd := exec.Command("prometheus-operator", "--kubeconfig="+os.Getenv("KUBECONFIG"), "--namespaces="+w.name,
+	cmd := exec.Command("prometheus-operator", "--namespaces="+w.name, // as KUBECONFIG says
 		"--prometheus-config-reloader=docker.io/local/prometheus-config-reloader:1", "--kubelet-endpoints=false", "--web.listen-address=127.0.0.1:9870")
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {

@@ -33,7 +33,7 @@ func (n *namespace) volume() {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		n.t.Fatal(err)
 	}
-	remove := func() { n.run("kubectl", "delete", "persistentvolume", n.name, "--ignore-not-found", "--timeout=1m") }
+	remove := func() { n.run("kubectl", "delete", "persistentvolume", n.name, "--ignore-not-found", "--timeout=5m") }
 	remove()
 	n.apply(fmt.Sprintf(`
 apiVersion: v1
@@ -77,7 +77,7 @@ func TestStandalone(t *testing.T) {
 	if pods[0].Metadata.UID != first.Metadata.UID || pods[0].Status.ContainerStatuses[0].RestartCount != 0 {
 		t.Errorf("the pod was replaced or restarted: %+v", pods[0])
 	}
-	w.helm("upgrade", "weir", chart, "--values", values, "--wait", "--timeout", "2m")
+	w.helm("upgrade", "weir", chart, "--values", values, "--wait", "--timeout", "5m")
 
 	w.step("Prometheus with the printed scrape jobs")
 	p := w.startPrometheus(2)
@@ -97,7 +97,7 @@ func TestStandalone(t *testing.T) {
 	w.step("an upgrade whose pod does not start: helm --wait fails, and rollback brings the pod back")
 	revision := w.revision()
 	w.refused(nil, append(upgrade, "--set", "image.tag=absent")...)
-	w.helm("rollback", "weir", "--wait", "--timeout", "2m")
+	w.helm("rollback", "weir", "--wait", "--timeout", "5m")
 	w.readyPods("collector", 1)
 	if now := w.revision(); now < revision {
 		t.Errorf("the log went from revision %d to %d", revision, now)
@@ -115,7 +115,7 @@ func TestStandalone(t *testing.T) {
 	revision = w.revision()
 	w.helm("uninstall", "weir", "--wait")
 	w.k("get", "persistentvolumeclaim", "data-weir-collector-0")
-	w.helm("install", "weir", chart, "--values", values, "--wait", "--timeout", "2m")
+	w.helm("install", "weir", chart, "--values", values, "--wait", "--timeout", "5m")
 	if now := w.revision(); now < revision {
 		t.Errorf("the log went from revision %d to %d", revision, now)
 	}

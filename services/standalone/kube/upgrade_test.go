@@ -41,7 +41,7 @@ func TestUpgradeOfTheChartBefore(t *testing.T) {
 			w.secret("cloudflare", "token", firstToken)
 
 			w.step("install of the chart before")
-			w.helm("install", "weir", previous, "--values", oldValues, "--set", "image.tag=previous", "--wait", "--timeout", "4m")
+			w.helm("install", "weir", previous, "--values", oldValues, "--set", "image.tag=previous", "--wait", "--timeout", "8m")
 			before := w.history(func(held map[string]string) error {
 				if len(held) < 1000 {
 					return fmt.Errorf("%d samples are there, want 1000", len(held))
@@ -49,7 +49,7 @@ func TestUpgradeOfTheChartBefore(t *testing.T) {
 				return nil
 			})
 
-			upgrade := []string{"upgrade", "weir", chart, "--values", values, "--wait", "--timeout", "4m"}
+			upgrade := []string{"upgrade", "weir", chart, "--values", values, "--wait", "--timeout", "8m"}
 			if mode == "standalone" && first {
 				w.step("the upgrade says what to do about the StatefulSet, and changes nothing")
 				w.refused([]string{"kubectl -n upgrade-standalone delete statefulset weir-collector --cascade=orphan"}, upgrade...)
@@ -64,7 +64,7 @@ func TestUpgradeOfTheChartBefore(t *testing.T) {
 			if mode == "standalone" && first {
 				w.k("delete", "statefulset", "weir-collector", "--cascade=orphan")
 			}
-			w.helm("rollback", "weir", "1", "--wait", "--timeout", "4m")
+			w.helm("rollback", "weir", "1", "--wait", "--timeout", "8m")
 			before = w.keeps(before)
 
 			w.step("upgrade again")

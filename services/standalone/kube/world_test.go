@@ -76,7 +76,7 @@ func newWorld(t *testing.T, name string) *world {
 		t.Fatal(err)
 	}
 	w.apply(strings.ReplaceAll(string(neighbours), "IMAGE", w.image()))
-	w.k("rollout", "status", "deployment/cloudflare", "--timeout=2m")
+	w.k("rollout", "status", "deployment/cloudflare", "--timeout=5m")
 	return w
 }
 
@@ -108,7 +108,7 @@ func (w *world) startPrometheus(operations int) *promtest.Server {
 	jobs = strings.TrimRight(jobs, "\n") + "\n  - job_name: prometheus\n    static_configs: [{targets: ['127.0.0.1:9090']}]\n"
 	w.k("create", "configmap", "prometheus", "--from-literal=prometheus.yml="+jobs)
 	w.k("scale", "deployment/prometheus", "--replicas=1")
-	w.k("rollout", "status", "deployment/prometheus", "--timeout=2m")
+	w.k("rollout", "status", "deployment/prometheus", "--timeout=5m")
 	url := w.service("prometheus", 9090)
 	w.says(url+"/-/ready", 200, "") // a Service follows its pods by up to a second
 	p := promtest.At(w.t, strings.TrimPrefix(url, "http://"))
