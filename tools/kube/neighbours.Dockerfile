@@ -5,11 +5,11 @@ COPY pause /pause
 ENTRYPOINT ["/pause"]
 
 FROM scratch AS prometheus
-COPY prometheus /prometheus
+COPY prometheus /bin/prometheus
 USER 65534:65534
-ENTRYPOINT ["/prometheus"]
+ENTRYPOINT ["/bin/prometheus"]
 
 FROM scratch AS prometheus-config-reloader
-COPY prometheus-config-reloader /prometheus-config-reloader
+COPY prometheus-config-reloader /bin/prometheus-config-reloader
 USER 65534:65534
-ENTRYPOINT ["/prometheus-config-reloader"]
+ENTRYPOINT ["/bin/prometheus-config-reloader"]

@@ -118,7 +118,7 @@ func (w *world) startOperator() {
 		w.t.Fatal(err)
 	}
 	cmd := exec.Command("prometheus-operator", "--namespaces="+w.name, // as KUBECONFIG says
-		"--prometheus-config-reloader=docker.io/local/prometheus-config-reloader:1", "--kubelet-endpoints=false", "--web.listen-address=127.0.0.1:9870")
+		"--prometheus-config-reloader=docker.io/local/prometheus-config-reloader:1", "--config-reloader-cpu-limit=0", "--kubelet-endpoints=false", "--web.listen-address=127.0.0.1:9870")
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
