@@ -72,6 +72,7 @@ func TestPrometheusOperator(t *testing.T) {
 	p := promtest.At(t, strings.TrimPrefix(address, "http://"))
 	scraped := time.Now()
 	w.targets(p, map[string]int{
+		"scrapeConfig/operator/prometheus":    1,
 		"scrapeConfig/operator/weir-replay":   1,
 		"scrapeConfig/operator/weir-counters": 1,
 		"serviceMonitor/operator/weir/0":      4, // two collectors, two exposers
@@ -107,7 +108,7 @@ func TestPrometheusOperator(t *testing.T) {
 		return nil
 	})
 	w.step("Prometheus has every sample, once")
-	w.holdsTruth(p, scraped.Add(-8*time.Minute), time.Now()) // of the windows that are always shown
+	w.holdsTruth(p, scraped.Add(-9*time.Minute), time.Now()) // of the windows that are always shown
 	w.doctor()
 }
 
