@@ -3,6 +3,7 @@
 #   kubeall                etcd, control plane, kubelet, kube-proxy and kubectl as one binary
 #   containerd, shim, ctr  Debian's is too old for this Kubernetes
 #   coredns, helm          cluster DNS; Helm
+#   prometheus-operator    and the reloader that its pods have
 # runc, the CNI plugins, nft and iptables are Debian's. The first build takes about 15
 # minutes of a processor.
 set -euo pipefail
@@ -62,3 +63,7 @@ version=$(pinned $containerd tools/containerd.mod)
 for name in containerd containerd-shim-runc-v2 ctr; do build $name "$version" tool containerd $containerd/cmd/$name; done
 build coredns "$(pinned github.com/coredns/coredns tools/coredns.mod)" tool coredns github.com/coredns/coredns
 build helm "$(pinned helm.sh/helm/v4 tools/helm.mod)" tool helm helm.sh/helm/v4/cmd/helm
+operator=github.com/prometheus-operator/prometheus-operator
+version=$(pinned $operator tools/prometheus-operator.mod)
+build prometheus-operator "$version" tool prometheus-operator $operator/cmd/operator
+build prometheus-config-reloader "$version" tool prometheus-operator $operator/cmd/prometheus-config-reloader

@@ -2,7 +2,7 @@
 # make e2e-kube: the chart in a real cluster. Builds the cluster's programs and the images,
 # starts the cluster, runs services/standalone/kube in it, and removes everything.
 #
-#   RUN=REGEXP  the tests to run
+#   RUN=REGEXP  the tests to run; four at a time
 #   KEEP=1      leaves the cluster up: tools/kube/in.sh kubectl get pods -A, then
 #               tools/kube/down.sh. A next run uses it again, with new images
 set -euo pipefail
@@ -27,6 +27,7 @@ finish() {
 }
 trap finish EXIT
 if [[ -z ${KEEP:-} || ! -e $LAB/ready ]]; then tools/kube/down.sh; fi
+rm -rf "$LAB/images"
 mkdir -p "$LAB/images" "$work/bin/data" "$work/neighbours"
 export CGO_ENABLED=0
 programs=(./services/collector/cmd/collector ./services/exposer/cmd/exposer ./services/standalone/cmd/weir)
@@ -45,15 +46,16 @@ if [[ ! -e $before/bin/weir ]]; then
   rm -rf "$before/tree"
   mv "$before/bin.next" "$before/bin"
 fi
-image() { go run ./tools/kube/mkimage -f "$1" -target "$2" -name "$3" -o "$LAB/images/${3//[:\/]/-}.tar" "$4"; }
+# As a release makes them.
+supply=$work/supply
+(cd tools/supply && GOWORK=off go build -o "$supply" .)
 tag=$(sed -n 's/^appVersion: *//p' deploy/helm/weir/Chart.yaml)
-for name in collector exposer weir; do
-  image deploy/Dockerfile $name "docker.io/weir/$name:$tag" "$work/bin"
-  image deploy/Dockerfile $name "docker.io/weir/$name:previous" "$before/bin"
-done
+"$supply" images deploy/Dockerfile "$work/bin" docker.io/weir "$tag" HEAD "$LAB/images"
+"$supply" images deploy/Dockerfile "$before/bin" docker.io/weir previous "$previous" "$LAB/images"
 go build -trimpath -ldflags '-s -w' -o "$work/neighbours/" ./tools/kube/pause
 cp "$(go run ./internal/promtest/build | grep -o '/[^ ]*/prometheus-[^ ]*' | tail -1)" "$work/neighbours/prometheus"
-for name in pause prometheus; do image tools/kube/neighbours.Dockerfile $name "docker.io/local/$name:1" "$work/neighbours"; done
+cp "$BIN/prometheus-config-reloader" "$work/neighbours/"
+"$supply" images tools/kube/neighbours.Dockerfile "$work/neighbours" docker.io/local 1 HEAD "$LAB/images"
 
 step "the test's program"
 CGO_ENABLED=1 go test -c -o "$LAB/kube.test" ./services/standalone/kube
@@ -65,7 +67,9 @@ else
   tools/kube/up.sh
 fi
 step "the tests"
-crds=$(GOWORK=off go mod download -json -modfile=tools/kubeschema.mod "$(awk '$1 ~ /prometheus-operator$/ {print $1 "@" $2}' tools/kubeschema.mod)" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+# module NAME: the folder of a module that tools/kubeschema.mod pins.
+module() { GOWORK=off go mod download -json -modfile=tools/kubeschema.mod "$(awk -v name="/$1$" '$1 ~ name {print $1 "@" $2}' tools/kubeschema.mod)" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'; }
 # Tests run in the folder of their package.
-(cd services/standalone/kube && ../../../tools/kube/in.sh env WEIR_KUBE="$LAB" WEIR_KUBE_PREVIOUS="$before/chart" WEIR_KUBE_CRDS="$crds/jsonnet/prometheus-operator" \
-  "$LAB/kube.test" -test.v -test.timeout 90m -test.failfast -test.run "${RUN:-.}")
+operator=$(module prometheus-operator)/jsonnet/prometheus-operator certmanager=$(module cert-manager)/deploy/crds
+(cd services/standalone/kube && ../../../tools/kube/in.sh env WEIR_KUBE="$LAB" WEIR_KUBE_PREVIOUS="$before/chart" WEIR_KUBE_OPERATOR_CRDS="$operator" WEIR_KUBE_CERTMANAGER_CRDS="$certmanager" \
+  "$LAB/kube.test" -test.v -test.parallel 4 -test.timeout 90m -test.run "${RUN:-.}")

@@ -11,6 +11,10 @@ for d in /var/lib/cni /var/lib/kubelet /var/log/pods /var/log/containers; do
   mkdir -p "$d" "$LAB/disk$d" && mount --bind "$LAB/disk$d" "$d"
 done
 mount -t tmpfs tmpfs /run
+# The machine's name server is not reached from here, and a pull that waits for it keeps its
+# pod from ending. That of the cluster knows no other name and says so.
+echo "nameserver $ip" > node-resolv.conf
+mount --bind node-resolv.conf "$(readlink -f /etc/resolv.conf)"
 # The kubelet sets machine-wide sysctls unless they have these values: it sees
 # files that have them, in place of the machine's.
 for set in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \
@@ -107,6 +111,9 @@ clusterDomain: cluster.local
 containerRuntimeEndpoint: unix://$LAB/containerd.sock
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
 failCgroupV1: false
+# Images have no registry to come from again: none is removed, however full the machine's disk.
+imageGCHighThresholdPercent: 100
+imageGCLowThresholdPercent: 99
 failSwapOn: false
 resolvConf: $LAB/resolv.conf
 END

@@ -1,8 +1,8 @@
-// Command kubeschema writes JSON schemas of Kubernetes' own resources and of
-// the Prometheus operator's into a folder, in the layout that kubeconform reads
+// Command kubeschema writes JSON schemas of Kubernetes' own resources and of those of
+// the Prometheus operator and of cert-manager into a folder, in the layout that kubeconform reads
 // with -schema-location 'DIR/{{.ResourceKind}}{{.KindSuffix}}.json'.
 //
-// The sources are in two Go modules, pinned in tools/kubeschema.mod, so that they
+// The sources are in three Go modules, pinned in tools/kubeschema.mod, so that they
 // are checked and cached as all other code is; the usual schemas are files on a
 // web server.
 //
@@ -12,11 +12,12 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/goccy/go-yaml"
 )
 
 const modfile = "tools/kubeschema.mod"
@@ -46,20 +47,29 @@ func write(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("read swagger.json of Kubernetes: %w", err)
 	}
-	crds, err := filepath.Glob(filepath.Join(sources["github.com/prometheus-operator/prometheus-operator"], "jsonnet/prometheus-operator/*-crd.json"))
-	if err != nil {
-		return err
-	}
-	if len(crds) == 0 {
-		return errors.New("find the CRDs of the Prometheus operator: none where they are expected")
-	}
-	for _, file := range crds {
-		crd, err := os.ReadFile(file)
+	for _, of := range []struct{ module, files string }{
+		{"github.com/prometheus-operator/prometheus-operator", "jsonnet/prometheus-operator/*-crd.json"},
+		{"github.com/cert-manager/cert-manager", "deploy/crds/*.yaml"},
+	} {
+		crds, err := filepath.Glob(filepath.Join(sources[of.module], of.files))
 		if err != nil {
 			return err
 		}
-		if err := fromCRD(crd, files); err != nil {
-			return fmt.Errorf("read %s of the Prometheus operator: %w", filepath.Base(file), err)
+		if len(crds) == 0 {
+			return fmt.Errorf("find the CRDs of %s: no %s", of.module, of.files)
+		}
+		for _, file := range crds {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			crd, err := yaml.YAMLToJSON(text) // JSON is YAML
+			if err != nil {
+				return fmt.Errorf("read %s of %s: %w", filepath.Base(file), of.module, err)
+			}
+			if err := fromCRD(crd, files); err != nil {
+				return fmt.Errorf("read %s of %s: %w", filepath.Base(file), of.module, err)
+			}
 		}
 	}
 	for name, schema := range files {

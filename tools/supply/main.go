@@ -11,6 +11,10 @@
 //	                     files that disagree about the version
 //	supply release DIR TAG
 //	                     writes the release that is tagged so to DIR, an empty folder
+//	supply images DOCKERFILE CONTEXT REPOSITORY VERSION REVISION DIR
+//	                     writes the images of a Dockerfile to DIR as a release
+//	                     does, for this machine alone, from the files in CONTEXT;
+//	                     they are called REPOSITORY/STAGE:VERSION
 //	supply inspect DIR VERSION REVISION
 //	                     checks the binaries and images of a release and prints
 //	                     what they say of themselves
@@ -70,6 +74,8 @@ func run(args []string) error {
 		return errors.Join(checkLicences(), checkTools("tools"), checkStatic("bin"), checkDockerfile(), versions)
 	case word == "release" && len(args) == 2:
 		return makeRelease(args[0], args[1])
+	case word == "images" && len(args) == 6:
+		return makeImages(args[0], args[1], args[2], args[3], args[4], args[5])
 	case word == "inspect" && len(args) == 3:
 		return inspect(os.Stdout, args[0], args[1], args[2])
 	case word == "proxy" && len(args) == 2:
@@ -79,5 +85,5 @@ func run(args []string) error {
 		}
 		return release.Publish(args[0], ".", source)
 	}
-	return errors.New("usage: supply licences | sbom DIR VERSION | check | release DIR TAG | inspect DIR VERSION REVISION | proxy DIR TAG")
+	return errors.New("usage: supply licences | sbom DIR VERSION | check | release DIR TAG | images DOCKERFILE CONTEXT REPOSITORY VERSION REVISION DIR | inspect DIR VERSION REVISION | proxy DIR TAG")
 }

@@ -132,16 +132,12 @@ func archives(dir, work string, source release.Source) error {
 	return nil
 }
 
+// repository is the path of the images with its registry: containerd keeps an image under the
+// name that an archive gives, and Kubernetes asks it for the full one.
+const repository = "docker.io/weir"
+
 // images writes an OCI archive for each stage of the Dockerfile, with its Linux platforms.
 func images(dir, work string, source release.Source) error {
-	text, err := os.ReadFile(dockerfile)
-	if err != nil {
-		return err
-	}
-	stages, err := image.Parse(string(text))
-	if err != nil {
-		return err
-	}
 	var contexts []image.Context
 	for _, p := range platforms {
 		if p.os != "linux" {
@@ -152,12 +148,34 @@ func images(dir, work string, source release.Source) error {
 		}
 		contexts = append(contexts, image.Context{OS: p.os, Architecture: p.arch, Dir: built(work, p)})
 	}
+	return writeImages(dockerfile, contexts, repository, source, dir)
+}
+
+// makeImages writes the images of a Dockerfile for this machine's architecture, from a folder
+// of files that are there already.
+func makeImages(dockerfile, context, repository, version, revision, dir string) error {
+	source, err := release.At(".", revision, version)
+	if err != nil {
+		return err
+	}
+	return writeImages(dockerfile, []image.Context{{OS: "linux", Architecture: runtime.GOARCH, Dir: context}}, repository, source, dir)
+}
+
+func writeImages(dockerfile string, contexts []image.Context, repository string, source release.Source, dir string) error {
+	text, err := os.ReadFile(dockerfile)
+	if err != nil {
+		return err
+	}
+	stages, err := image.Parse(string(text))
+	if err != nil {
+		return fmt.Errorf("%s: %w", dockerfile, err)
+	}
 	for _, s := range stages {
 		index, err := image.Build(s, source, contexts)
 		if err != nil {
 			return err
 		}
-		if err := image.Write(filepath.Join(dir, fmt.Sprintf("%s-%s.oci.tar", s.Name, source.Version)), index, "weir/"+s.Name, source.Version); err != nil {
+		if err := image.Write(filepath.Join(dir, fmt.Sprintf("%s-%s.oci.tar", s.Name, source.Version)), index, repository+"/"+s.Name, source.Version); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/weir-metrics/weir/tools/supply/image"
 	"github.com/weir-metrics/weir/tools/supply/release"
 )
 
@@ -217,6 +219,37 @@ func TestCheckStages(t *testing.T) {
 	} {
 		if err := checkStages(c.text, "MIT"); (err == nil) != (c.refused == "") || err != nil && !strings.Contains(err.Error(), c.refused) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.refused)
+		}
+	}
+}
+
+// containerd keeps an image under the name that its archive has, and Kubernetes asks for the
+// full one.
+func TestImagesHaveTheNameThatKubernetesAsksFor(t *testing.T) {
+	context, dir := t.TempDir(), t.TempDir()
+	if err := os.Mkdir(filepath.Join(context, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names() {
+		if err := os.WriteFile(filepath.Join(context, name), []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	source := release.Source{Version: "1.2.3", Revision: "abc", Time: time.Unix(0, 0)}
+	if err := writeImages(filepath.Join("..", "..", dockerfile), []image.Context{{OS: "linux", Architecture: "amd64", Dir: context}}, repository, source, dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names() {
+		unpacked := t.TempDir()
+		if _, err := image.Read(filepath.Join(dir, name+"-1.2.3.oci.tar"), unpacked); err != nil {
+			t.Fatal(err)
+		}
+		index, err := os.ReadFile(filepath.Join(unpacked, "index.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := `"io.containerd.image.name":"docker.io/weir/` + name + `:1.2.3"`; !strings.Contains(strings.Join(strings.Fields(string(index)), ""), want) {
+			t.Errorf("the archive of %s has no %s: %s", name, want, index)
 		}
 	}
 }

@@ -22,7 +22,9 @@ import (
 const (
 	labVariable      = "WEIR_KUBE"          // folder of the cluster's state
 	previousVariable = "WEIR_KUBE_PREVIOUS" // folder of the chart before
-	crdsVariable     = "WEIR_KUBE_CRDS"     // folder of the CRDs of the Prometheus operator
+	// Folders of the CRDs of others.
+	operatorVariable    = "WEIR_KUBE_OPERATOR_CRDS"
+	certManagerVariable = "WEIR_KUBE_CERTMANAGER_CRDS"
 )
 
 // chart is the folder of the chart, from this one.
@@ -50,7 +52,7 @@ func newNamespace(t *testing.T, name string) *namespace {
 		t.Skip("only in the cluster of make e2e-kube")
 	}
 	n := &namespace{t: t, name: name, lab: lab, began: time.Now()}
-	n.run("kubectl", "delete", "namespace", name, "--ignore-not-found", "--timeout=3m")
+	n.run("kubectl", "delete", "namespace", name, "--ignore-not-found", "--timeout=5m")
 	n.run("kubectl", "create", "namespace", name)
 	n.run("kubectl", "label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
 	t.Cleanup(n.finish)
@@ -70,7 +72,7 @@ func (n *namespace) finish() {
 			n.t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, tail(out, 40))
 		}
 	} else {
-		n.run("kubectl", "delete", "namespace", n.name, "--timeout=3m")
+		n.run("kubectl", "delete", "namespace", n.name, "--timeout=5m")
 	}
 	n.step("")
 	n.t.Logf("%s in %s:\n%s", n.t.Name(), time.Since(n.began).Round(time.Second), strings.Join(n.taken, "\n"))
@@ -145,6 +147,21 @@ func (n *namespace) apply(objects string) {
 		n.t.Fatal(err)
 	}
 	n.k("apply", "-f", path)
+}
+
+// crds gives the cluster the definitions of kinds in files of these patterns.
+func (n *namespace) crds(patterns ...string) {
+	n.t.Helper()
+	for _, pattern := range patterns {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			n.t.Fatalf("there is no %s: %v", pattern, err)
+		}
+		for _, file := range files {
+			n.run("kubectl", "apply", "--server-side", "-f", file)
+		}
+	}
+	n.run("kubectl", "wait", "--for=condition=Established", "crd", "--all", "--timeout=5m")
 }
 
 // secret makes or replaces a Secret with one key.

@@ -41,7 +41,7 @@ func (n *namespace) drain(component string, count int) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := n.try("kubectl", "drain", "lab", "--pod-selector=app.kubernetes.io/component="+component, "--timeout=5m")
+		_, err := n.try("kubectl", "drain", "lab", "--pod-selector=world="+n.name+",app.kubernetes.io/component="+component, "--timeout=5m")
 		done <- err
 	}()
 	testkit.Eventually(n.t, func() error {

@@ -4,5 +4,6 @@
 //
 // "make e2e-kube" starts the cluster (tools/kube) and runs these tests inside its
 // namespaces, where pods, Services and the node have addresses; everywhere else they are
-// skipped. They share the cluster, so none is parallel; each has a namespace of its own.
+// skipped. Each has a namespace of its own, and most of them wait most of their time, so that
+// they run side by side.
 package kube

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -11,8 +12,9 @@ import (
 )
 
 const ha = common + `
+commonLabels: {world: %[1]s}
 mode: ha
-store: {postgres: {urlSecret: {name: postgres}}}
+store: {postgres: {urlSecret: {name: weir-postgres}}}
 exposer: {replicas: 3, settings: {CF_METRICS_REPLAY_HOURS: 1}}
 prometheus: {outOfOrderTimeWindow: 8h}
 monitoring: {replay: {interval: 5s, scrapeTimeout: 5s}, counters: {interval: 10s}}
@@ -25,11 +27,12 @@ doctor:
 // Two collectors, three exposers and a Postgres, of which each is taken away in turn while
 // a Prometheus scrapes them: in the end it has no hole.
 func TestHA(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "ha")
 	values := w.values(fmt.Sprintf(ha, w.name))
 	w.step("Postgres on the node")
 	database, url := w.postgres()
-	w.secret("postgres", "url", url)
+	w.secret("weir-postgres", "url", url)
 
 	w.step("install with a token that Cloudflare refuses: helm --wait fails")
 	w.secret("cloudflare", "token", unknownToken)
@@ -46,12 +49,13 @@ func TestHA(t *testing.T) {
 	w.secret("cloudflare", "token", firstToken)
 	w.readyPods("collector", 2)
 	w.readyPods("exposer", 3)
-	w.helm("upgrade", "weir", chart, "--values", values, "--wait", "--timeout", "2m")
+	w.helm("upgrade", "weir", chart, "--values", values, "--wait", "--timeout", "5m")
 	w.seen = time.Now()
 	w.leader(2)
 
 	w.step("Prometheus with the printed scrape jobs")
-	p := w.startPrometheus(2)
+	p := w.startPrometheus(2 + 3)
+	scraped := time.Now()
 
 	w.step("helm test: the doctor passes")
 	w.doctor()
@@ -106,10 +110,14 @@ func TestHA(t *testing.T) {
 
 	ended := time.Now()
 	w.step("Prometheus has no hole")
-	w.holdsTruth(p, w.seen.Add(-20*time.Minute), ended)
+	// From the first scrape, with the windows that are always shown; TestStandalone waits for
+	// those of before too.
+	w.holdsTruth(p, scraped.Add(-9*time.Minute), ended)
 	w.countersOnlyGrow(p)
 	w.step("helm test: the doctor passes again")
 	w.doctor()
+	w.step("the doctor passes as the Job of its page")
+	w.doctorJob()
 }
 
 // leader waits until one of so many collectors leads, and returns it.
@@ -163,6 +171,46 @@ func (n *namespace) doctor() {
 		return nil
 	})
 	n.t.Log(report)
+}
+
+// doctorJob runs the Job of docs/doctor.md until it is complete. The image is that of the chart, the
+// namespace is the world's, and the environment has besides what only this world needs.
+func (w *world) doctorJob() {
+	w.t.Helper()
+	page, err := os.ReadFile("../../../docs/doctor.md")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	const image = "registry.example/weir/weir:VERSION"
+	_, text, _ := strings.Cut(string(page), "```yaml\napiVersion: batch/v1\nkind: Job\n")
+	text, _, found := strings.Cut(text, "```")
+	if !found || strings.Count(text, image) != 1 || strings.Count(text, "env:\n") != 1 {
+		w.t.Fatalf("docs/doctor.md has no Job with the image %s and one environment", image)
+	}
+	text = "apiVersion: batch/v1\nkind: Job\n" + strings.NewReplacer(image, w.image(), "namespace: weir\n", "namespace: "+w.name+"\n", ".weir.svc", "."+w.name+".svc", "env:\n", `env:
+            - {name: WEIR_CLOUDFLARE_URL, value: "http://cloudflare:9830/client/v4"}
+            - {name: CF_BUCKET_SECONDS, value: "60"}
+            - {name: CF_DELAY_SECONDS, value: "60"}
+`).Replace(text)
+	testkit.Within(w.t, 10*time.Minute, func() error {
+		w.k("delete", "job", "weir-doctor", "--ignore-not-found", "--timeout=5m")
+		w.apply(text)
+		for _, condition := range []string{"complete", "failed"} {
+			// A Job that has failed is never complete.
+			wait, err := w.try("kubectl", "-n", w.name, "wait", "--for=condition="+condition, "job/weir-doctor", "--timeout=2m")
+			report, _ := w.try("kubectl", "-n", w.name, "logs", "job/weir-doctor")
+			switch {
+			case err == nil && condition == "complete":
+				w.t.Log(report)
+				return nil
+			case err == nil:
+				return fmt.Errorf("the Job failed: %s", report)
+			case condition == "failed":
+				return fmt.Errorf("the Job neither completes nor fails: %w: %s%s", err, wait, report)
+			}
+		}
+		return nil
+	})
 }
 
 // countersOnlyGrow checks that no counter went back, whichever exposer answered.

@@ -9,25 +9,12 @@ import (
 )
 
 // Each object that the chart can render is one that the API server takes, with the types of
-// the Prometheus operator too: Helm's own dry run does not look at them.
+// the Prometheus operator and of cert-manager too: Helm's own dry run does not look at them.
 func TestObjectsAreAccepted(t *testing.T) {
+	t.Parallel()
 	n := newNamespace(t, "objects")
-	n.step("CRDs of the Prometheus operator")
-	dir := filepath.Join(t.TempDir(), "crds")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, kind := range []string{"servicemonitors", "scrapeconfigs", "prometheusrules"} {
-		text, err := os.ReadFile(filepath.Join(os.Getenv(crdsVariable), kind+"-crd.json"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, kind+".json"), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	n.run("kubectl", "apply", "--server-side", "-f", dir)
-	n.run("kubectl", "wait", "--for=condition=Established", "crd", "--all", "--timeout=1m")
+	n.step("CRDs of the Prometheus operator and of cert-manager")
+	n.crds(os.Getenv(operatorVariable)+"/*-crd.json", os.Getenv(certManagerVariable)+"/*.yaml")
 	for _, name := range []string{"weir", "edge"} { // a dry run makes none for the pod of the doctor
 		n.k("create", "serviceaccount", name)
 	}
@@ -47,7 +34,8 @@ func TestObjectsAreAccepted(t *testing.T) {
 		"a network policy":       {"--set", "networkPolicy.enabled=true"},
 		"no service account":     {"--set", "serviceAccount.create=false"},
 		"numbers as text":        {"--set-string", "image.tag=12345,collector.settings.CF_BUCKET_SECONDS=60"},
-		"labels, tolerations":    {"--set", "commonLabels.team=edge,collector.tolerations[0].operator=Exists,exposer.nodeSelector.disk=ssd"},
+		"labels, tolerations":    {"--set", "commonLabels.team=edge,collector.tolerations[0].operator=Exists,collector.nodeSelector.disk=ssd"},
+		"certificates":           {"--set", "tls.enabled=true,tls.collectorSecret=,tls.clientSecret=,tls.certManager.enabled=true,tls.certManager.issuerRef.name=weir-ca"},
 		"probes of another pace": {"--set", "collector.drainSeconds=0,exposer.drainSeconds=120"},
 	}
 	for _, values := range files {
@@ -56,6 +44,9 @@ func TestObjectsAreAccepted(t *testing.T) {
 		for about, args := range matrix {
 			if name == "everything" && about != "numbers as text" {
 				continue // it has everything already
+			}
+			if strings.HasPrefix(name, "standalone") && about == "certificates" {
+				continue // refused
 			}
 			out, err := n.try("helm", append([]string{"template", "weir", chart, "--namespace", n.name, "--values", values, "--set", here}, args...)...)
 			if err != nil {
@@ -72,14 +63,24 @@ func TestObjectsAreAccepted(t *testing.T) {
 	}
 
 	n.step("what the API server refuses is refused")
-	wrong := strings.Replace(n.run("helm", "template", "weir", chart, "--values", chart+"/ci/postgres.yaml"), "replicas: 2", "replicas: two", 1)
-	if out, err := n.try("kubectl", "-n", n.name, "apply", "--server-side", "--dry-run=server", "-f", n.values(wrong)); err == nil {
-		t.Errorf("the API server accepts two as a number of replicas: %s", out)
+	for about, c := range map[string]struct{ values, text, wrong, says string }{
+		"two as a number of replicas":  {"postgres", "replicas: 2", "replicas: two", "spec.replicas"},
+		"a certificate of another use": {"certmanager", "client auth]", "reader auth]", "spec.usages"},
+	} {
+		rendered := n.run("helm", "template", "weir", chart, "--values", chart+"/ci/"+c.values+".yaml")
+		wrong := strings.Replace(rendered, c.text, c.wrong, 1)
+		if wrong == rendered {
+			t.Errorf("the chart with %s has no %q", c.values, c.text)
+		}
+		if out, err := n.try("kubectl", "-n", n.name, "apply", "--server-side", "--dry-run=server", "-f", n.values(wrong)); err == nil || !strings.Contains(out, c.says) {
+			t.Errorf("%s: the API server does not refuse %s: %v %s", about, c.says, err, out)
+		}
 	}
 }
 
 // A chart that has this one as a dependency can switch it off, and give it values.
 func TestAsADependency(t *testing.T) {
+	t.Parallel()
 	n := newNamespace(t, "dependency")
 	parent := filepath.Join(t.TempDir(), "parent")
 	if err := os.MkdirAll(filepath.Join(parent, "charts"), 0o700); err != nil {

@@ -14,8 +14,10 @@ import (
 // The chart before this one, with its programs, is upgraded with its data, goes back, and is
 // upgraded again.
 func TestUpgradeOfTheChartBefore(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"standalone", "ha"} {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, "upgrade-"+mode)
 			previous := os.Getenv(previousVariable)
 			about, err := os.ReadFile(previous + "/Chart.yaml")
@@ -25,21 +27,21 @@ func TestUpgradeOfTheChartBefore(t *testing.T) {
 			first := strings.Contains(string(about), "\nversion: 0.1.") // it has drivers instead of modes
 			old := "mode: " + mode
 			if first {
-				old = map[string]string{"standalone": "store: {driver: sqlite, sqlite: {size: 1Gi}}", "ha": "store: {postgres: {urlSecret: {name: postgres}}}"}[mode]
+				old = map[string]string{"standalone": "store: {driver: sqlite, sqlite: {size: 1Gi}}", "ha": "store: {postgres: {urlSecret: {name: weir-postgres}}}"}[mode]
 			}
 			oldValues := w.values(fmt.Sprintf(common, w.name) + old)
 			values := w.values(fmt.Sprintf(map[string]string{"standalone": standalone, "ha": ha}[mode], w.name))
 			exposers := map[string]int{"standalone": 0, "ha": 3}[mode]
 			if mode == "ha" {
 				_, url := w.postgres()
-				w.secret("postgres", "url", url)
+				w.secret("weir-postgres", "url", url)
 			} else {
 				w.volume()
 			}
 			w.secret("cloudflare", "token", firstToken)
 
 			w.step("install of the chart before")
-			w.helm("install", "weir", previous, "--values", oldValues, "--set", "image.tag=previous", "--wait", "--timeout", "4m")
+			w.helm("install", "weir", previous, "--values", oldValues, "--set", "image.tag=previous", "--wait", "--timeout", "8m")
 			before := w.history(func(held map[string]string) error {
 				if len(held) < 1000 {
 					return fmt.Errorf("%d samples are there, want 1000", len(held))
@@ -47,7 +49,7 @@ func TestUpgradeOfTheChartBefore(t *testing.T) {
 				return nil
 			})
 
-			upgrade := []string{"upgrade", "weir", chart, "--values", values, "--wait", "--timeout", "4m"}
+			upgrade := []string{"upgrade", "weir", chart, "--values", values, "--wait", "--timeout", "8m"}
 			if mode == "standalone" && first {
 				w.step("the upgrade says what to do about the StatefulSet, and changes nothing")
 				w.refused([]string{"kubectl -n upgrade-standalone delete statefulset weir-collector --cascade=orphan"}, upgrade...)
@@ -62,7 +64,7 @@ func TestUpgradeOfTheChartBefore(t *testing.T) {
 			if mode == "standalone" && first {
 				w.k("delete", "statefulset", "weir-collector", "--cascade=orphan")
 			}
-			w.helm("rollback", "weir", "1", "--wait", "--timeout", "4m")
+			w.helm("rollback", "weir", "1", "--wait", "--timeout", "8m")
 			before = w.keeps(before)
 
 			w.step("upgrade again")

@@ -79,7 +79,7 @@ func build(s Stage, labels map[string]string, created time.Time, c Context) (v1.
 		}
 		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(content)), nil
-		}, tarball.WithMediaType(types.OCILayer))
+		}, tarball.WithMediaType(types.OCILayer), tarball.WithCompressedCaching)
 		if err != nil {
 			return nil, err
 		}

@@ -58,16 +58,22 @@ func Tagged(root, tag string) (Source, error) {
 			return Source{}, fmt.Errorf("the tag %s is at %.12s, and %.12s is checked out", t, at, head)
 		}
 	}
-	seconds, err := git(root, "show", "--no-patch", "--format=%ct", "HEAD")
+	return At(root, head, version)
+}
+
+// At returns a commit of a repository as the source of a version, without asking whether it is
+// the one that is released so.
+func At(root, revision, version string) (Source, error) {
+	text, err := git(root, "show", "--no-patch", "--format=%H %ct", revision+"^{commit}")
 	if err != nil {
 		return Source{}, err
 	}
+	hash, seconds, _ := strings.Cut(text, " ")
 	n, err := strconv.ParseInt(seconds, 10, 64)
 	if err != nil {
-		return Source{}, fmt.Errorf("time of the commit: %w", err)
+		return Source{}, fmt.Errorf("time of the commit %s: %w", hash, err)
 	}
-	s.Time = time.Unix(n, 0).UTC()
-	return s, nil
+	return Source{Version: version, Revision: hash, Time: time.Unix(n, 0).UTC()}, nil
 }
 
 func git(root string, args ...string) (string, error) {

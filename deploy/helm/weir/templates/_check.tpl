@@ -46,6 +46,12 @@
 {{- fail (printf "exposer.settings.%s: mode is standalone, in which collector and exposer are one process; set mode to ha" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- /* They would have no effect. */ -}}
+{{- range $name := list "extraEnv" "extraEnvFrom" "lifecycle" "extraVolumes" "extraVolumeMounts" "podAnnotations" "podLabels" "nodeSelector" "tolerations" "topologySpreadConstraints" "affinity" "priorityClassName" -}}
+{{- if index $.Values.exposer $name -}}
+{{- fail (printf "exposer.%s is set and mode is standalone, whose one pod has what collector.%s says: set that, or mode to ha" $name $name) -}}
+{{- end -}}
+{{- end -}}
 {{- include "weir.checkVolume" . -}}
 {{- end -}}
 {{- if ne (empty $store.postgres.ownerUrlSecret.name) (empty $store.postgres.writerRole) -}}
@@ -81,6 +87,14 @@
 {{- end -}}
 {{- if and (eq (toString .Values.exposer.settings.WEIR_EXPOSER_COMPAT) "lablabs") (eq (toString .Values.exposer.settings.WEIR_EXPOSER_COUNTERS) "false") -}}
 {{- fail "exposer.settings.WEIR_EXPOSER_COMPAT is lablabs and WEIR_EXPOSER_COUNTERS is false: the page needs counters" -}}
+{{- end -}}
+{{- include "weir.checkTLS" . -}}
+{{- $service := .Values.exposer.service -}}
+{{- if and $service.nodePort (eq $service.type "ClusterIP") -}}
+{{- fail (printf "exposer.service.nodePort is %v and exposer.service.type is ClusterIP: set the type to NodePort or LoadBalancer" $service.nodePort) -}}
+{{- end -}}
+{{- if and $service.loadBalancerClass (ne $service.type "LoadBalancer") -}}
+{{- fail (printf "exposer.service.loadBalancerClass is %s and exposer.service.type is %s: set the type to LoadBalancer" $service.loadBalancerClass $service.type) -}}
 {{- end -}}
 {{- $_ := include "weir.replayHours" . -}}
 {{- $ours := dict
