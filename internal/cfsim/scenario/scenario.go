@@ -306,9 +306,12 @@ func (w *world) checkTraffic(whose string, z *zone) {
 		key     string
 		n, most int
 	}{
-		{"countries", z.Variety.Countries, traffic.MostCountries}, {"colos", z.Variety.Colos, traffic.MostColos},
-		{"networks", z.Variety.Networks, traffic.MostCells}, {"hosts", z.Variety.Hosts, traffic.MostCells},
-		{"paths", z.Variety.Paths, traffic.MostCells}, {"rules", z.Variety.Rules, traffic.MostCells},
+		{"countries", z.Variety.Countries, traffic.MostCountries},
+		{"colos", z.Variety.Colos, traffic.MostColos},
+		{"networks", z.Variety.Networks, traffic.MostCells},
+		{"hosts", z.Variety.Hosts, traffic.MostCells},
+		{"paths", z.Variety.Paths, traffic.MostCells},
+		{"rules", z.Variety.Rules, traffic.MostCells},
 	} {
 		between("variety: "+of.key, float64(of.n), 0, float64(of.most))
 		if of.n > cells && of.n <= of.most {
