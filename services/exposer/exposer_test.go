@@ -3,6 +3,7 @@ package exposer_test
 import (
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -248,10 +249,10 @@ func TestReadiness(t *testing.T) {
 	x := start(t, s.Serve(t), config(), at(4))
 	testkit.Eventually(t, func() error {
 		own, err := x.ask(x.ops + "/metrics")
-		if err != nil || !strings.Contains(own.body, "weir_exposer_stream_connected 1\n") {
-			return fmt.Errorf("no message of the stream yet: %v", err)
+		if err == nil && !strings.Contains(own.body, "weir_exposer_stream_connected 1\n") {
+			err = errors.New("no message of the stream yet")
 		}
-		return nil
+		return err
 	})
 	for _, path := range []string{"/metrics", "/-/ready", "/backfill"} {
 		got := x.get(path)
