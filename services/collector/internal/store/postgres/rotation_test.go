@@ -276,10 +276,14 @@ func wholeLog(t *testing.T, s *postgres.Store) (log []store.Entry) {
 	t.Helper()
 	var at bucket.Position
 	for {
-		entries, err := s.ReadLog(t.Context(), at.Revision, 1000)
-		if err != nil {
-			t.Fatal(err)
-		}
+		var entries []store.Entry
+		eventually(t, "the log can be read", func() bool { // a connection may be of a server that was killed
+			var err error
+			if entries, err = s.ReadLog(t.Context(), at.Revision, 1000); err != nil && !errors.Is(err, store.ErrUnavailable) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
 		if len(entries) == 0 {
 			return log
 		}
