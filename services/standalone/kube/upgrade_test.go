@@ -25,12 +25,12 @@ func TestUpgradeOfTheChartBefore(t *testing.T) {
 				t.Fatal(err)
 			}
 			first := strings.Contains(string(about), "\nversion: 0.1.") // it has drivers instead of modes
-			old := "mode: " + mode
-			if first {
-				old = map[string]string{"standalone": "store: {driver: sqlite, sqlite: {size: 1Gi}}", "ha": "store: {postgres: {urlSecret: {name: weir-postgres}}}"}[mode]
-			}
-			oldValues := w.values(fmt.Sprintf(common, w.name) + old)
 			values := w.values(fmt.Sprintf(map[string]string{"standalone": standalone, "ha": ha}[mode], w.name))
+			oldValues := values
+			if first {
+				old := map[string]string{"standalone": "store: {driver: sqlite, sqlite: {size: 1Gi}}", "ha": "store: {postgres: {urlSecret: {name: weir-postgres}}}"}[mode]
+				oldValues = w.values(fmt.Sprintf(common, w.name) + old)
+			}
 			exposers := map[string]int{"standalone": 0, "ha": 3}[mode]
 			if mode == "ha" {
 				_, url := w.postgres()
