@@ -233,8 +233,17 @@ func (f *Feed) poll(ctx context.Context) error {
 		})
 		switch {
 		case errors.Is(err, store.ErrCompacted):
-			// This process was suspended for longer than the retention. Live
-			// streams are now below the ring and below the floor.
+			// This process was suspended for longer than the retention, or entries were dropped
+			// right after they were appended, and after the head was read. Live streams are now
+			// below the ring and below the floor, which is that of the present head.
+			h, err = call(ctx, f.c.Timeout, f.c.Source.Head)
+			switch {
+			case err != nil:
+				return fmt.Errorf("read the head of the log: %w", err)
+			case h.StoreID != f.settings.StoreID, h.Revision < at.Revision:
+				f.historyChanged(at, h, now)
+				return nil
+			}
 			f.log.Warn("entries were dropped before they were read, restarting at the head", "revision", at.Revision, "head", h.Revision)
 			f.update(func() { f.begin(h, now) })
 			return nil

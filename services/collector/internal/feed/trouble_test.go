@@ -221,19 +221,38 @@ func TestStoreHangs(t *testing.T) {
 	})
 }
 
-// Slept through its retention: what was not read is gone, and says so.
+// Slept through its retention: what was not read is gone, and says so, also if it is dropped
+// between the reading of the head and that of the log.
 func TestFeedFallsBehindTheFloor(t *testing.T) {
-	inBubble(t, feed.Config{}, func(s *source) { s.add(5) }, func(b *bench) {
-		c := b.open(b.src.head(), store.Filter{})
-		at := b.src.head()
-		b.until(c, 5)
-		b.src.add(10)
-		b.src.set(func() { b.src.floor = 12 })
-		b.wantErr(c, store.ErrCompacted) // the reader was not slow
-		if _, _, err := b.feed.Open(b.Context(), "store-a", at, feed.Filter{}); !errors.Is(err, store.ErrCompacted) {
-			b.Errorf("resuming: %v; want %v", err, store.ErrCompacted)
-		}
-	})
+	for name, after := range map[string]bool{"before the head is read": false, "after it": true} {
+		t.Run(name, func(t *testing.T) {
+			drop := func(s *source) {
+				s.set(func() {
+					if len(s.log) > 12 {
+						s.floor = 12
+					}
+				})
+			}
+			inBubble(t, feed.Config{}, func(s *source) {
+				s.add(5)
+				if after {
+					s.onHead = func() { drop(s) }
+				}
+			}, func(b *bench) {
+				c := b.open(b.src.head(), store.Filter{})
+				at := b.src.head()
+				b.until(c, 5)
+				b.src.add(10)
+				if !after {
+					drop(b.src)
+				}
+				b.wantErr(c, store.ErrCompacted) // the reader was not slow
+				if _, _, err := b.feed.Open(b.Context(), "store-a", at, feed.Filter{}); !errors.Is(err, store.ErrCompacted) {
+					b.Errorf("resuming: %v; want %v", err, store.ErrCompacted)
+				}
+			})
+		})
+	}
 }
 
 // What retention dropped soon after it was committed has a place in the log still:
