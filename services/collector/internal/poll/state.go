@@ -141,6 +141,7 @@ func (s *state) pass(ctx context.Context) (next time.Time, err error) {
 	claims := s.books.claims(now)
 	s.books.forgive()
 	s.reporter.reportProblems(claims)
+	s.settings.obstacles()
 	if err := s.recorder.record(ctx, now, claims); err != nil {
 		return next, err
 	}
