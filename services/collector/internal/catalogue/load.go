@@ -138,6 +138,7 @@ func Load(user []byte, o Options) (*Catalogue, error) {
 	if len(bad) > 0 {
 		return nil, fmt.Errorf("load catalogue:\n%w", errors.Join(bad...))
 	}
+	setFiltered(all)
 	slices.SortFunc(all, func(a, b Dataset) int { return strings.Compare(a.Dataset, b.Dataset) })
 	c := &Catalogue{Available: all}
 	for _, d := range all {

@@ -324,6 +324,15 @@ func TestMissingAndWithout(t *testing.T) {
 	if adaptive.Without([]string{"avg_sampleInterval"}) != nil {
 		t.Error("a sampled variant does without its interval")
 	}
+	// A plan that lacks a dimension lacks the filter by it. What nothing selects may be in no list.
+	c := load(t, "", Options{Enable: []string{"bot_countries"}})
+	filtered := &c.Find("bot_countries_1h").Variants[0]
+	if m := filtered.Missing(filtered.Fields()); !cmp.Equal(m, []string{"dimensions_botScore"}) || filtered.Without(m) != nil {
+		t.Errorf("a variant with the filter %v lacks %v of a plan with its fields alone", filtered.Filter, m)
+	}
+	if v := filtered; v.Without(v.Missing(append(v.Fields(), "dimensions_botScore"))) != v {
+		t.Error("a variant whose filter the plan includes is refused")
+	}
 }
 
 // The settings' delay has to fit what is collected, at its size, and nothing else.
