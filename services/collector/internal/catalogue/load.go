@@ -22,6 +22,8 @@ const (
 	defaultConfirm = 2
 	// graceAfterDelay: at delay + 15 min the last reading is stored.
 	graceAfterDelay = 15 * time.Minute
+	// mostDeadline: after as long nobody waits for readings that agree.
+	mostDeadline = 7 * 24 * time.Hour
 	// minDepth: a window must be shown for two more after it falls due.
 	minDepth = 3
 	// maxDepth: from 33 samples per series on, Prometheus appends every repeat
