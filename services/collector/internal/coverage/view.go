@@ -111,7 +111,8 @@ func (v View) Ranges(asked bucket.Window) []Range {
 // cannot be read is requested.
 func (v View) missing() Range {
 	if o := v.claim.Scope.Obstacle; v.claim.Unread && o.Reason != "" {
-		return Range{State: Missing, Reason: o.Reason, Detail: o.Detail, Attempts: o.Attempts, Next: o.Next}
+		detail := "the " + v.claim.Scope.Kind.String() + "'s settings cannot be read: " + o.Detail
+		return Range{State: Missing, Reason: o.Reason, Detail: detail, Attempts: o.Attempts, Next: o.Next}
 	}
 	return Range{State: Missing, Reason: ledger.Pending, Detail: v.claim.Refused}
 }
