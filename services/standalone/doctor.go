@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -85,8 +84,8 @@ func (s *doctorSettings) settings() []cli.Setting {
 		}
 	}
 	return append(table, []cli.Setting{
-		{Env: "WEIR_EXPOSER_URLS", Value: cli.List(&s.exposers), Help: "comma-separated URLs of the data ports of exposers, such as http://127.0.0.1:9810"},
-		{Env: "WEIR_OPERATIONS_URLS", Value: cli.List(&s.operations), Help: "comma-separated URLs of operations ports of collectors and exposers, such as http://127.0.0.1:9811,http://127.0.0.1:9821; empty: their metrics are read from Prometheus"},
+		{Env: "WEIR_EXPOSER_URLS", Value: cli.URLs(&s.exposers, "http", "https"), Help: "comma-separated URLs of the data ports of exposers, such as http://127.0.0.1:9810"},
+		{Env: "WEIR_OPERATIONS_URLS", Value: cli.URLs(&s.operations, "http", "https"), Help: "comma-separated URLs of operations ports of collectors and exposers, such as http://127.0.0.1:9811,http://127.0.0.1:9821; empty: their metrics are read from Prometheus"},
 		{Env: "WEIR_HTTP_CONFIG_FILE", Value: cli.Text(&s.httpConfig), Help: "file with the HTTP client configuration (TLS, basic authentication) for exposers and operations ports, in the format of promtool's --http.config.file"},
 		{Env: "WEIR_PROMETHEUS_URL", Value: cli.URL(&s.prometheus, "http", "https"), Help: "URL of the Prometheus or VictoriaMetrics that scrapes Weir, such as http://127.0.0.1:9090"},
 		{Env: "WEIR_PROMETHEUS_HTTP_CONFIG_FILE", Value: cli.Text(&s.prometheusConfig), Help: "the same kind of file for Prometheus"},
@@ -99,20 +98,6 @@ func (s *doctorSettings) settings() []cli.Setting {
 
 func (s *doctorSettings) validate() error {
 	var bad []error
-	for name, list := range map[string][]string{"WEIR_EXPOSER_URLS": s.exposers, "WEIR_OPERATIONS_URLS": s.operations} {
-		for _, text := range list {
-			u, err := url.Parse(text)
-			if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-				reason := "must be a URL such as http://127.0.0.1:9810, without user, query and fragment"
-				if err == nil {
-					text = u.Redacted()
-				} else {
-					text = ""
-				}
-				bad = append(bad, cli.Problem{Setting: name, Value: text, Reason: reason})
-			}
-		}
-	}
 	if len(s.dial.Addresses) > 0 {
 		bad = append(bad, s.dial.Validate())
 	}
