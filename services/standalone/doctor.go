@@ -23,6 +23,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector"
 	"github.com/weir-metrics/weir/services/standalone/internal/doctor"
 	"github.com/weir-metrics/weir/services/standalone/internal/doctor/observe"
+	"github.com/weir-metrics/weir/services/standalone/internal/promapi"
 )
 
 // A run ends, whatever does not answer, within the five minutes that "helm test" waits.
@@ -311,10 +312,12 @@ func (s *doctorSettings) tryBackfill(ctx context.Context, o *doctor.Observed, p 
 
 // askServing asks exposers and Prometheus, which are compared with each other.
 func (s *doctorSettings) askServing(ctx context.Context, o *doctor.Observed, client *http.Client, p *observe.Prometheus, from string, expressions []observe.Expression) {
-	o.Exposers = observe.Exposers(ctx, s.exposers, client)
+	var all sync.WaitGroup
+	all.Go(func() { o.Exposers = observe.Exposers(ctx, s.exposers, client) })
 	if len(s.operations) > 0 {
-		o.Own = observe.OwnFrom(ctx, s.operations, client)
+		all.Go(func() { o.Own = observe.OwnFrom(ctx, s.operations, client) })
 	}
+	all.Wait()
 	var families []string
 	for _, x := range o.Exposers {
 		if x.Err == nil && x.NotReady == "" && families == nil {
@@ -349,15 +352,19 @@ func (s *doctorSettings) expressions() (from string, list []observe.Expression, 
 	return from, list, nil
 }
 
-// httpClient reads a file of the HTTP client configuration.
+// httpClient reads a file of the HTTP client configuration. The client follows no redirect
+// to another server, for which the credentials are not.
 func httpClient(file, setting string) (*http.Client, error) {
 	if file == "" {
-		return &http.Client{}, nil
+		return &http.Client{CheckRedirect: promapi.Stay}, nil
 	}
 	c, _, err := promconfig.LoadHTTPConfigFile(file)
 	if err == nil {
 		var client *http.Client
 		if client, err = promconfig.NewClientFromConfig(*c, "weir-doctor"); err == nil {
+			if client.CheckRedirect == nil { // it may follow none at all
+				client.CheckRedirect = promapi.Stay
+			}
 			return client, nil
 		}
 	}
