@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "github.com/weir-metrics/weir/proto/gen/weir/admin/v1"
+	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
 // full is a disk without room.
@@ -59,5 +61,25 @@ func TestDurationOfAPlan(t *testing.T) {
 	printEstimate(&b, &adminv1.Selection{}, &adminv1.EstimateBackfillResponse{Duration: durationpb.New(2 * time.Hour)})
 	if !strings.Contains(b.String(), "time      about 2h, with") {
 		t.Error(b.String())
+	}
+}
+
+// The list of audit events says which backfill a change was about.
+func TestAuditEventsOfBackfills(t *testing.T) {
+	event := func(action bucketv1.AuditEvent_Action, id, after, refused string) *adminv1.AuditRecord {
+		return &adminv1.AuditRecord{Revision: 7, CommittedAt: timestamppb.New(time.Unix(0, 0)), Event: &bucketv1.AuditEvent{
+			Action: action, Actor: "ada", Reason: "why", BackfillId: id, After: after, Refused: refused,
+		}}
+	}
+	var b strings.Builder
+	auditTable(&b, []*adminv1.AuditRecord{
+		event(bucketv1.AuditEvent_ACTION_BACKFILL_PAUSED, "20261201-a", "paused: 5 windows", ""),
+		event(bucketv1.AuditEvent_ACTION_BACKFILL_CANCELLED, "20261201-b", "", "it has ended"),
+		event(bucketv1.AuditEvent_ACTION_GAPS_ACCEPTED, "", "accepted: 5 windows", ""),
+	})
+	for _, want := range []string{"why     20261201-a: paused: 5 windows\n", "why     20261201-b: refused: it has ended\n", "why     accepted: 5 windows\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("got\n%s\nwhich lacks %q", b.String(), want)
+		}
 	}
 }
