@@ -123,13 +123,16 @@ func (o *opened) close() {
 // meter shows a step on stderr. It begins with the first call.
 func meter(name string) (set func(done, total int), end func()) {
 	var m *progress.Meter
+	var stop func()
 	return func(done, total int) {
 			if m == nil {
 				m = progress.New(os.Stderr, name)
+				stop = m.Remind()
 			}
 			m.Set(done, total)
 		}, func() {
 			if m != nil {
+				stop()
 				m.Close()
 			}
 		}

@@ -109,6 +109,7 @@ func Run(ctx context.Context, store *history.Store, o Options) (*Result, error) 
 	for i := range m.Files {
 		e.total += len(history.Days(bucket.Window{Start: m.Files[i].Start, End: m.Files[i].End})) * len(plan.Groups)
 	}
+	e.step(0)
 	for i := range m.Files {
 		if err := e.file(ctx, &m.Files[i]); err != nil {
 			return nil, err

@@ -134,6 +134,9 @@ func Blocks(ctx context.Context, store *history.Store, prom *promapi.Client, o B
 			return nil, err
 		}
 	}
+	if o.Made != nil {
+		o.Made(0, len(todo))
+	}
 	for i, f := range todo {
 		blocks, err := loadFile(ctx, tool, staging, f, j, &o)
 		if err != nil {

@@ -179,6 +179,9 @@ func send(ctx context.Context, store *history.Store, to Sender, lacking *verify.
 		r.Selected, r.TooOld = 0, 0
 	}
 	done := 0
+	if !count && o.Sent != nil {
+		o.Sent(0, plan.Len())
+	}
 	for c := range plan.Chunks() {
 		columns, err := read(ctx, store, c, lacking, o)
 		if err != nil {
