@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -195,13 +196,14 @@ func TestDeliver(t *testing.T) {
 }
 
 // A receiver that redirects to another server gets an error that names both, at once, and
-// the other server gets nothing. Nor is a redirect followed that loses the samples.
+// the other server gets nothing. Nor is a redirect followed that loses the samples. Where it
+// leads to is told without the query.
 func TestSendersStayOnTheirServer(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		t.Errorf("the other server is asked for %s with %q", r.URL, r.Header)
 	}))
 	defer other.Close()
-	asked, to, status := 0, other.URL+"/x", http.StatusTemporaryRedirect
+	asked, to, status := 0, other.URL+"/x?state=secret", http.StatusTemporaryRedirect
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if asked++; r.URL.Path == "/login" {
 			return // 200: a page
@@ -220,13 +222,13 @@ func TestSendersStayOnTheirServer(t *testing.T) {
 	}
 	for name, sender := range map[string]Sender{"remote write": write, "VictoriaMetrics": NewVictoria(server.URL, prom.HTTP())} {
 		for _, body := range []bool{false, true} {
-			asked, to, status = 0, other.URL+"/x", http.StatusTemporaryRedirect
+			asked, to, status = 0, other.URL+"/x?state=secret", http.StatusTemporaryRedirect
 			if body {
-				to, status = "/login", http.StatusFound
+				to, status = "/login?state=secret", http.StatusFound
 			}
 			var redirect *promapi.RedirectError
-			if _, err := sender.Send(t.Context(), someSeries("a")); !errors.As(err, &redirect) || redirect.Body != body || asked != 1 {
-				t.Errorf("%s, after %d requests: %v", name, asked, err)
+			if _, err := sender.Send(t.Context(), someSeries("a")); !errors.As(err, &redirect) || redirect.Body != body || asked != 1 || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%s, after %d requests: %v; want an error without what may be a secret", name, asked, err)
 			}
 		}
 	}

@@ -103,7 +103,7 @@ func (v *Victoria) do(ctx context.Context, method, path string, body io.Reader) 
 	}
 	resp, err := v.client.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("ask VictoriaMetrics: %w", err)
+		return nil, fmt.Errorf("ask VictoriaMetrics: %w", promapi.Redirected(err))
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
