@@ -244,7 +244,7 @@ func loadJournal(folder, dataDir string) (*journal, error) {
 		return nil, fmt.Errorf("read what was loaded before: %w", err)
 	}
 	if j.DataDir != dataDir {
-		return nil, fmt.Errorf("the export has been loaded into %s before: for another data folder copy the export", j.DataDir)
+		return nil, fmt.Errorf("the export has been loaded into %s before: for another data folder export the range again, into another folder", j.DataDir)
 	}
 	return j, nil
 }
