@@ -11,7 +11,10 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
@@ -108,9 +111,17 @@ func open(ctx context.Context, collectors dial.Config, prometheus promapi.Config
 	}
 	if o.store, err = history.Open(ctx, o.conn); err != nil {
 		o.close()
-		return nil, err
+		return nil, unanswered(err, collectors.Addresses)
 	}
 	return o, nil
+}
+
+// unanswered says where no collector responded, if that is what an error means.
+func unanswered(err error, addresses []string) error {
+	if status.Code(err) == codes.Unavailable && client.Reason(err) == "" {
+		return fmt.Errorf("no collector responds at %s; WEIR_COLLECTOR_ADDRESS must name one that runs: %w", strings.Join(addresses, ", "), err)
+	}
+	return err
 }
 
 func (o *opened) close() {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -81,5 +83,24 @@ func TestAuditEventsOfBackfills(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("got\n%s\nwhich lacks %q", b.String(), want)
 		}
+	}
+}
+
+// A collector that is not there is named by its setting.
+func TestNoCollector(t *testing.T) {
+	for err, want := range map[error]string{
+		status.Error(codes.Unavailable, "connection refused"): "no collector responds; WEIR_COLLECTOR_ADDRESS must name one that runs: connection refused",
+		status.Error(codes.Internal, "it broke"):              "it broke",
+	} {
+		if got := explain(err); got.Error() != want {
+			t.Errorf("%v is %q, want %q", err, got, want)
+		}
+	}
+	addresses, away := []string{"a:1", "b:2"}, fmt.Errorf("read: %w", status.Error(codes.Unavailable, "connection refused"))
+	if err := unanswered(away, addresses); !strings.HasPrefix(err.Error(), "no collector responds at a:1, b:2; WEIR_COLLECTOR_ADDRESS must name one that runs: read: ") {
+		t.Errorf("the error is %v", err)
+	}
+	if err := unanswered(errFull, addresses); err != errFull {
+		t.Errorf("another error is %v", err)
 	}
 }
