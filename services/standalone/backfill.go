@@ -201,8 +201,9 @@ The samples must have the labels of the series that Prometheus scrapes, or they 
 				}
 				options.Selection = options.Picks.Selection()
 				options.Range.End = min(options.Range.End, bucket.TimeOf(clk.Now()))
-			} else if old, err := export.Load(args[0]); err == nil && what.end.IsZero() && old.Start == sel.Range.Start {
-				options.Range.End = old.End // "now" of the export that is continued
+			}
+			if what.end.IsZero() {
+				options.Range.End = continuedEnd(&options)
 			}
 			given, err := as.labels()
 			if err != nil {
@@ -238,6 +239,15 @@ The samples must have the labels of the series that Prometheus scrapes, or they 
 			})
 		},
 	}
+}
+
+// continuedEnd is the end of an export that has none: that of the export that it continues, or
+// the present.
+func continuedEnd(o *export.Options) bucket.Time {
+	if old, err := export.Load(o.Folder); err == nil && old.Start == o.Range.Start && old.MissingOnly == o.PicksSum {
+		return old.End
+	}
+	return o.Range.End
 }
 
 // rangeOrFindings requires one of both.

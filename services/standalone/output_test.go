@@ -13,8 +13,10 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	adminv1 "github.com/weir-metrics/weir/proto/gen/weir/admin/v1"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
+	"github.com/weir-metrics/weir/services/standalone/internal/export"
 )
 
 // full is a disk without room.
@@ -102,5 +104,29 @@ func TestNoCollector(t *testing.T) {
 	}
 	if err := unanswered(errFull, addresses); err != errFull {
 		t.Errorf("another error is %v", err)
+	}
+}
+
+// An export without an end is continued later: its present is that of its beginning, also if it
+// is of findings of today.
+func TestExportIsContinuedLater(t *testing.T) {
+	for _, findings := range []string{"", "0123"} {
+		o := &export.Options{Folder: t.TempDir(), PicksSum: findings}
+		o.Range = bucket.Window{Start: 86400, End: 90000}
+		if got := continuedEnd(o); got != 90000 {
+			t.Errorf("a new export ends at %d", got)
+		}
+		m := &export.Manifest{Format: "weir-export-1", Start: 86400, End: 90000, MissingOnly: findings}
+		if err := m.Save(o.Folder); err != nil {
+			t.Fatal(err)
+		}
+		o.Range.End = 91000
+		if got := continuedEnd(o); got != 90000 {
+			t.Errorf("findings %q: continued later it ends at %d, want 90000", findings, got)
+		}
+		o.PicksSum += "other"
+		if got := continuedEnd(o); got != 91000 {
+			t.Errorf("that of other findings ends at %d", got)
+		}
 	}
 }
