@@ -14,6 +14,13 @@
 {{- if and .Values.cloudflare.tokenSecret.name .Values.cloudflare.credentials -}}
 {{- fail "cloudflare.tokenSecret.name and cloudflare.credentials are both set: leave one of them out" -}}
 {{- end -}}
+{{- $names := dict -}}
+{{- range .Values.cloudflare.credentials -}}
+{{- if hasKey $names .name -}}
+{{- fail (printf "cloudflare.credentials has the name %s twice: each needs one of its own" .name) -}}
+{{- end -}}
+{{- $_ := set $names .name true -}}
+{{- end -}}
 {{- $apart := or $store.postgres.host $store.postgres.userSecret.name $store.postgres.passwordSecret.name -}}
 {{- if $ha -}}
 {{- if and (not $store.postgres.urlSecret.name) (not $apart) -}}
