@@ -90,7 +90,7 @@ func TestComposeCommands(t *testing.T) {
 		"openssl": "echo secret",
 		"docker":  `echo "$WEIR_SECRETS $WEIR_VERSION" >>"$HOME/docker"`,
 	} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil { //nolint:gosec // programs
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
