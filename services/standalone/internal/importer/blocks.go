@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -224,8 +225,9 @@ func findPromtool(ctx context.Context, name string) (string, error) {
 	if err != nil || m == nil {
 		return "", fmt.Errorf("ask %s for its version: it answers %q", path, clip(string(out)))
 	}
-	major, minor := string(m[1]), string(m[2])
-	if major < "2" || major == "2" && (len(minor) < 2 || minor < "39") {
+	major, _ := strconv.Atoi(string(m[1])) // digits: one that is too large is as good as the largest
+	minor, _ := strconv.Atoi(string(m[2]))
+	if slices.Compare([]int{major, minor}, []int{2, 39}) < 0 {
 		return "", fmt.Errorf("promtool %s is version %s.%s.%s; it must be 2.39 or newer", path, m[1], m[2], m[3])
 	}
 	return path, nil
