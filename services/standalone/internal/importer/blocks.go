@@ -135,6 +135,9 @@ func Blocks(ctx context.Context, store *history.Store, prom *promapi.Client, o B
 			return nil, err
 		}
 	}
+	if o.Made != nil {
+		o.Made(0, len(todo))
+	}
 	for i, f := range todo {
 		blocks, err := loadFile(ctx, tool, staging, f, j, &o)
 		if err != nil {
@@ -243,7 +246,7 @@ func loadJournal(folder, dataDir string) (*journal, error) {
 		return nil, fmt.Errorf("read what was loaded before: %w", err)
 	}
 	if j.DataDir != dataDir {
-		return nil, fmt.Errorf("the export has been loaded into %s before: for another data folder copy the export", j.DataDir)
+		return nil, fmt.Errorf("the export has been loaded into %s before: for another data folder export the range again, into another folder", j.DataDir)
 	}
 	return j, nil
 }
