@@ -47,7 +47,7 @@ fi
 
 echo "chart: scrape jobs of the install notes"
 for mode in standalone postgres; do
-  "$helm" install weir "$chart" --dry-run=client --namespace monitoring --values "$chart/ci/$mode.yaml" --set prometheus.outOfOrderTimeWindow=30h |
+  "$helm" install weir "$package" --dry-run=client --namespace monitoring --values "$chart/ci/$mode.yaml" --set prometheus.outOfOrderTimeWindow=30h |
     awk '/Add to the configuration of Prometheus:/ {on = 1; getline; next} /^$/ {on = 0} on {print substr($0, 6)}' >"$work/prometheus.yml"
   "$promtool" check config "$work/prometheus.yml" >/dev/null
   if [[ $(grep -c job_name: "$work/prometheus.yml") != 3 ]]; then

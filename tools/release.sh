@@ -37,16 +37,17 @@ for main in collector/cmd/collector exposer/cmd/exposer standalone/cmd/weir; do
 done
 
 # The program of docs/building.md, in a module of its own, from a folder that has what a
-# module proxy will have.
+# module proxy will have. Without the workspace it may need other versions of modules than
+# those that are there, so the proxy of this machine comes last.
 step check: go get of the modules
 "$supply" proxy "$work/proxy" "$tag"
 mkdir "$work/stranger"
 sed -n '/^```go$/,/^```$/{//!p}' docs/building.md >"$work/stranger/main.go"
 (
   cd "$work/stranger"
-  cache=$(go env GOMODCACHE)
+  cache=$(go env GOMODCACHE) proxy=$(go env GOPROXY)
   export GOWORK=off GOFLAGS=-modcacherw GOSUMDB=off GOMODCACHE="$work/mod" GOBIN="$work/bin" CGO_ENABLED=0
-  export GOPROXY="file://$work/proxy,file://$cache/cache/download"
+  export GOPROXY="file://$work/proxy,file://$cache/cache/download,$proxy"
   go mod init stranger.example/tool 2>/dev/null
   go get "github.com/weir-metrics/weir/client@$tag" "github.com/weir-metrics/weir/proto@$tag"
   go mod tidy

@@ -35,3 +35,14 @@ func TestListElementsWithCommas(t *testing.T) {
 		}
 	}
 }
+
+// A URL that is refused may have a password, also where it cannot be parsed.
+func TestURLsThatAreRefusedAreNotShown(t *testing.T) {
+	for _, text := range []string{"http://u:p4ss@h", "http://u:p4%zzss@h", "http://u:p4ss@[::1", "u:p4ss@h", "http://h,http://h/?token=p4ss", "http://h#p4ss"} {
+		var list []string
+		_, err := Load([]Setting{{Env: "WEIR_EXPOSER_URLS", Help: "URLs", Value: URLs(&list, "http")}}, Sources{Environ: []string{"WEIR_EXPOSER_URLS=" + text}}, nil)
+		if err == nil || strings.Contains(err.Error(), "p4") || !strings.Contains(err.Error(), "WEIR_EXPOSER_URLS") || !strings.Contains(err.Error(), "without user") {
+			t.Errorf("%s: error %v; it must name the setting and what is right, and not show the secret", text, err)
+		}
+	}
+}

@@ -110,8 +110,8 @@ func (l *loader) report(o *option, from origin, reason string) {
 	if !o.secret() || from.fromRef && isPath(from.text) {
 		p.Value = from.text
 	}
-	if t, ok := o.Value.(*text); ok && t.show != nil {
-		p.Value = t.show(from.text)
+	if v, ok := o.Value.(interface{ shown(string) string }); ok {
+		p.Value = v.shown(from.text)
 	}
 	l.problems = append(l.problems, p)
 	l.failed[o.name()] = true

@@ -42,20 +42,34 @@ func URL(p *string, schemes ...string) Value {
 	return &text{
 		p:       p,
 		allowed: "a URL that begins with " + strings.Join(schemes, ":// or ") + "://, without user, query or fragment",
-		check: func(s string) error {
-			u, err := url.Parse(s)
-			if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-				return errors.New("no such URL")
-			}
-			return nil
-		},
-		show: func(s string) string {
-			if strings.ContainsAny(s, "@?#") {
-				return "a URL that is not shown, since it may hold a secret"
-			}
-			return s
-		},
+		check:   func(s string) error { return checkURL(s, schemes) },
+		show:    withoutSecret,
 	}
+}
+
+// URLs are absolute URLs like those of [URL], as a [List].
+func URLs(p *[]string, schemes ...string) Value {
+	return &list{p: p, show: withoutSecret, check: func(s string) error {
+		if checkURL(s, schemes) != nil {
+			return errors.New("must be URLs separated by commas that begin with " + strings.Join(schemes, ":// or ") + "://, without user, query or fragment")
+		}
+		return nil
+	}}
+}
+
+func checkURL(s string, schemes []string) error {
+	u, err := url.Parse(s)
+	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("no such URL")
+	}
+	return nil
+}
+
+func withoutSecret(s string) string {
+	if strings.ContainsAny(s, "@?#") {
+		return "a URL that is not shown, since it may hold a secret"
+	}
+	return s
 }
 
 type text struct {
@@ -73,6 +87,13 @@ func (v *text) Set(s string) error {
 	return nil
 }
 
+func (v *text) shown(s string) string {
+	if v.show == nil {
+		return s
+	}
+	return v.show(s)
+}
+
 func (v *text) String() string  { return *v.p }
 func (v *text) Allowed() string { return v.allowed }
 
@@ -84,16 +105,32 @@ func mustBe(v Value) error { return fmt.Errorf("must be %s", v.Allowed()) }
 // a flag may be given several times. Blanks around an element are dropped. Empty
 // elements are refused, and so are a flag without an element and a text of blanks alone: for
 // most lists none means all, which unset variables of a shell must not.
-func List(p *[]string) Value { return &list{p} }
+func List(p *[]string) Value { return &list{p: p} }
 
-type list struct{ p *[]string }
+type list struct {
+	p     *[]string
+	check func(string) error  // of an element; nil: anything
+	show  func(string) string // what a problem shows of the text; nil: all of it
+}
 
 func (v *list) Set(text string) error {
 	elements, err := splitList(text)
+	for _, e := range elements {
+		if err == nil && v.check != nil {
+			err = v.check(e)
+		}
+	}
 	if err == nil {
 		*v.p = elements
 	}
 	return err
+}
+
+func (v *list) shown(text string) string {
+	if v.show == nil {
+		return text
+	}
+	return v.show(text)
 }
 
 func (v *list) String() string { return joinList(*v.p) }

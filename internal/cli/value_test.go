@@ -77,6 +77,7 @@ func TestValuesRoundTrip(t *testing.T) {
 		{Enum(&word, "end", "start"), []string{"end", "start"}, []string{"", "END", "en"}},
 		{Address(&addr), []string{":9810", "127.0.0.1:9820", "[::1]:0", ""}, []string{"9810", "a:b", "a:99999"}},
 		{URL(&link, "postgres", "postgresql"), []string{"postgres://h:1/d", ""}, []string{"http://h/", "h", "postgres:"}},
+		{URLs(&lst, "http"), []string{"http://h:1", "http://h, http://[::1]:9810/x", ""}, []string{"http://h,https://h", "h", "http://u:p@h", "http://h/?a=b", "http://u:%zz@h"}},
 		{List(&lst), []string{"a", "a, b ,c", "", `"Acme, Inc." , b`, `"say ""hi"""`, `a "b" c`}, []string{"a,,b", ",", `"a`, `"a"b`, `"",a`, "a,"}},
 		{Duration(&d, time.Second, day), []string{"1s", "86400", "1d"}, []string{"", "0", "25h", "-1s"}},
 		{level(&log.Level), []string{"debug", "WARN"}, []string{"", "loud"}},

@@ -99,6 +99,9 @@ func explain(err error) error {
 	if reason := client.Reason(err); reason != "" {
 		return fmt.Errorf("%s (%s)", s.Message(), reason)
 	}
+	if s.Code() == codes.Unavailable {
+		return fmt.Errorf("no collector responds; WEIR_COLLECTOR_ADDRESS must name one that runs: %s", s.Message())
+	}
 	return errors.New(s.Message())
 }
 

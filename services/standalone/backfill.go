@@ -11,7 +11,10 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"github.com/weir-metrics/weir/client"
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
@@ -108,9 +111,17 @@ func open(ctx context.Context, collectors dial.Config, prometheus promapi.Config
 	}
 	if o.store, err = history.Open(ctx, o.conn); err != nil {
 		o.close()
-		return nil, err
+		return nil, unanswered(err, collectors.Addresses)
 	}
 	return o, nil
+}
+
+// unanswered says where no collector responded, if that is what an error means.
+func unanswered(err error, addresses []string) error {
+	if status.Code(err) == codes.Unavailable && client.Reason(err) == "" {
+		return fmt.Errorf("no collector responds at %s; WEIR_COLLECTOR_ADDRESS must name one that runs: %w", strings.Join(addresses, ", "), err)
+	}
+	return err
 }
 
 func (o *opened) close() {
@@ -123,13 +134,16 @@ func (o *opened) close() {
 // meter shows a step on stderr. It begins with the first call.
 func meter(name string) (set func(done, total int), end func()) {
 	var m *progress.Meter
+	var stop func()
 	return func(done, total int) {
 			if m == nil {
 				m = progress.New(os.Stderr, name)
+				stop = m.Remind()
 			}
 			m.Set(done, total)
 		}, func() {
 			if m != nil {
+				stop()
 				m.Close()
 			}
 		}
@@ -187,8 +201,9 @@ The samples must have the labels of the series that Prometheus scrapes, or they 
 				}
 				options.Selection = options.Picks.Selection()
 				options.Range.End = min(options.Range.End, bucket.TimeOf(clk.Now()))
-			} else if old, err := export.Load(args[0]); err == nil && what.end.IsZero() && old.Start == sel.Range.Start {
-				options.Range.End = old.End // "now" of the export that is continued
+			}
+			if what.end.IsZero() {
+				options.Range.End = continuedEnd(&options)
 			}
 			given, err := as.labels()
 			if err != nil {
@@ -224,6 +239,15 @@ The samples must have the labels of the series that Prometheus scrapes, or they 
 			})
 		},
 	}
+}
+
+// continuedEnd is the end of an export that has none: that of the export that it continues, or
+// the present.
+func continuedEnd(o *export.Options) bucket.Time {
+	if old, err := export.Load(o.Folder); err == nil && old.Start == o.Range.Start && old.MissingOnly == o.PicksSum {
+		return old.End
+	}
+	return o.Range.End
 }
 
 // rangeOrFindings requires one of both.

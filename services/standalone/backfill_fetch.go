@@ -198,7 +198,11 @@ or lost, 4 the command was interrupted and the backfill goes on.`,
 			f := &follower{service: service, id: id, collectors: strings.Join(o.dial.Addresses, ", "), to: os.Stderr}
 			b, err := f.follow(ctx)
 			if err != nil && ctx.Err() != nil {
-				return cli.CodeError{Code: exitNotFollowed, Err: fmt.Errorf("interrupted: backfill %s goes on in the collector. Follow it with weir backfill fetch --resume %s, end it with weir backfill cancel %s", id, id, id)}
+				goes := "goes on in the collector"
+				if b.GetState() == adminv1.BackfillState_BACKFILL_STATE_PAUSED {
+					goes = "is paused"
+				}
+				return cli.CodeError{Code: exitNotFollowed, Err: fmt.Errorf("interrupted: backfill %s %s. Follow it with weir backfill fetch --resume %s, end it with weir backfill cancel %s --reason WHY", id, goes, id, id)}
 			}
 			if err != nil {
 				return fmt.Errorf("follow backfill %s: %w", id, explain(err))
@@ -298,7 +302,7 @@ func (f *follower) follow(ctx context.Context) (last *adminv1.Backfill, err erro
 			m.Set(int(c.GetTotal()-c.GetMissing()), int(c.GetTotal()))
 			if last.GetState() == adminv1.BackfillState_BACKFILL_STATE_PAUSED && !paused {
 				paused = true
-				fmt.Fprintf(f.to, "backfill %s is paused; resume it with weir backfill resume %s\n", f.id, f.id)
+				fmt.Fprintf(f.to, "backfill %s is paused; resume it with weir backfill resume %s --reason WHY\n", f.id, f.id)
 			}
 		case <-tick.C:
 			m.Wait(cli.Plain(oneLine(f.waiting(last, broken, since))))

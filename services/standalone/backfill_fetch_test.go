@@ -150,7 +150,7 @@ func TestWeirBackfillFetch(t *testing.T) {
 	interrupted, cancel := context.WithCancel(ctx)
 	cancel()
 	_, stderr, code = c.run(interrupted, "backfill", "fetch", "--resume", created.ID)
-	if code != 4 || !strings.Contains(stderr, "goes on in the collector") {
+	if code != 4 || !strings.Contains(stderr, "goes on in the collector") || !strings.Contains(stderr, "weir backfill cancel "+created.ID+" --reason ") {
 		t.Errorf("an interrupted fetch ends with %d: %s", code, stderr)
 	}
 	// What Cloudflare does not have is an incomplete backfill.

@@ -93,8 +93,11 @@ func (i *importing) validate() error {
 		if i.dataDir == "" {
 			problem("--data-dir", "is required with --to blocks")
 		}
-		if i.offline == (i.prometheus.URL != "") {
-			problem("WEIR_PROMETHEUS_URL", "is required with --to blocks, so that labels, retention and values can be checked; or --offline, not both")
+		switch {
+		case i.offline && i.prometheus.URL != "":
+			problem("WEIR_PROMETHEUS_URL", "is not asked with --offline: remove one of them")
+		case !i.offline && i.prometheus.URL == "":
+			problem("WEIR_PROMETHEUS_URL", "is required with --to blocks, so that labels, retention and values can be checked; or give --offline")
 		}
 		if i.missing != "" || i.what.given() {
 			problem("--to", "blocks loads what was exported: give the range or --missing-only to weir backfill export")
@@ -192,7 +195,7 @@ func (i *importing) push(ctx context.Context) error {
 		return err
 	}
 	defer end()
-	if err := to.Prepare(ctx); err != nil {
+	if err := to.Flush(ctx); err != nil {
 		return err
 	}
 	given, err := i.as.labels()

@@ -3,6 +3,7 @@ package standalone
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/weir-metrics/weir/internal/cli"
@@ -54,5 +55,22 @@ func TestRemoteWriteHasCredentialsOfItsOwn(t *testing.T) {
 		}
 		end()
 		prom.Close()
+	}
+}
+
+// Of two settings that exclude each other the problem does not say that one is required.
+func TestOfflineAsksNobody(t *testing.T) {
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"both":    {[]string{"--offline", "--prometheus-url", "http://127.0.0.1:9"}, "is not asked with --offline: remove one of them"},
+		"neither": {nil, "is required with --to blocks"},
+	} {
+		command := importCommand()
+		_, err := cli.Load(command.Settings, cli.Sources{Args: append([]string{"--to", "blocks", "--data-dir", "data"}, tc.args...)}, command.Validate)
+		if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Count(err.Error(), "\n") != 1 {
+			t.Errorf("%s: %v; want one problem: %s", name, err, tc.want)
+		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -24,6 +23,7 @@ import (
 	"github.com/weir-metrics/weir/services/collector"
 	"github.com/weir-metrics/weir/services/standalone/internal/doctor"
 	"github.com/weir-metrics/weir/services/standalone/internal/doctor/observe"
+	"github.com/weir-metrics/weir/services/standalone/internal/promapi"
 )
 
 // A run ends, whatever does not answer, within the five minutes that "helm test" waits.
@@ -85,8 +85,8 @@ func (s *doctorSettings) settings() []cli.Setting {
 		}
 	}
 	return append(table, []cli.Setting{
-		{Env: "WEIR_EXPOSER_URLS", Value: cli.List(&s.exposers), Help: "comma-separated URLs of the data ports of exposers, such as http://127.0.0.1:9810"},
-		{Env: "WEIR_OPERATIONS_URLS", Value: cli.List(&s.operations), Help: "comma-separated URLs of operations ports of collectors and exposers, such as http://127.0.0.1:9811,http://127.0.0.1:9821; empty: their metrics are read from Prometheus"},
+		{Env: "WEIR_EXPOSER_URLS", Value: cli.URLs(&s.exposers, "http", "https"), Help: "comma-separated URLs of the data ports of exposers, such as http://127.0.0.1:9810"},
+		{Env: "WEIR_OPERATIONS_URLS", Value: cli.URLs(&s.operations, "http", "https"), Help: "comma-separated URLs of operations ports of collectors and exposers, such as http://127.0.0.1:9811,http://127.0.0.1:9821; empty: their metrics are read from Prometheus"},
 		{Env: "WEIR_HTTP_CONFIG_FILE", Value: cli.Text(&s.httpConfig), Help: "file with the HTTP client configuration (TLS, basic authentication) for exposers and operations ports, in the format of promtool's --http.config.file"},
 		{Env: "WEIR_PROMETHEUS_URL", Value: cli.URL(&s.prometheus, "http", "https"), Help: "URL of the Prometheus or VictoriaMetrics that scrapes Weir, such as http://127.0.0.1:9090"},
 		{Env: "WEIR_PROMETHEUS_HTTP_CONFIG_FILE", Value: cli.Text(&s.prometheusConfig), Help: "the same kind of file for Prometheus"},
@@ -99,20 +99,6 @@ func (s *doctorSettings) settings() []cli.Setting {
 
 func (s *doctorSettings) validate() error {
 	var bad []error
-	for name, list := range map[string][]string{"WEIR_EXPOSER_URLS": s.exposers, "WEIR_OPERATIONS_URLS": s.operations} {
-		for _, text := range list {
-			u, err := url.Parse(text)
-			if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-				reason := "must be a URL such as http://127.0.0.1:9810, without user, query and fragment"
-				if err == nil {
-					text = u.Redacted()
-				} else {
-					text = ""
-				}
-				bad = append(bad, cli.Problem{Setting: name, Value: text, Reason: reason})
-			}
-		}
-	}
 	if len(s.dial.Addresses) > 0 {
 		bad = append(bad, s.dial.Validate())
 	}
@@ -326,10 +312,12 @@ func (s *doctorSettings) tryBackfill(ctx context.Context, o *doctor.Observed, p 
 
 // askServing asks exposers and Prometheus, which are compared with each other.
 func (s *doctorSettings) askServing(ctx context.Context, o *doctor.Observed, client *http.Client, p *observe.Prometheus, from string, expressions []observe.Expression) {
-	o.Exposers = observe.Exposers(ctx, s.exposers, client)
+	var all sync.WaitGroup
+	all.Go(func() { o.Exposers = observe.Exposers(ctx, s.exposers, client) })
 	if len(s.operations) > 0 {
-		o.Own = observe.OwnFrom(ctx, s.operations, client)
+		all.Go(func() { o.Own = observe.OwnFrom(ctx, s.operations, client) })
 	}
+	all.Wait()
 	var families []string
 	for _, x := range o.Exposers {
 		if x.Err == nil && x.NotReady == "" && families == nil {
@@ -364,15 +352,19 @@ func (s *doctorSettings) expressions() (from string, list []observe.Expression, 
 	return from, list, nil
 }
 
-// httpClient reads a file of the HTTP client configuration.
+// httpClient reads a file of the HTTP client configuration. The client follows no redirect
+// to another server, for which the credentials are not.
 func httpClient(file, setting string) (*http.Client, error) {
 	if file == "" {
-		return &http.Client{}, nil
+		return &http.Client{CheckRedirect: promapi.Stay}, nil
 	}
 	c, _, err := promconfig.LoadHTTPConfigFile(file)
 	if err == nil {
 		var client *http.Client
 		if client, err = promconfig.NewClientFromConfig(*c, "weir-doctor"); err == nil {
+			if client.CheckRedirect == nil { // it may follow none at all
+				client.CheckRedirect = promapi.Stay
+			}
 			return client, nil
 		}
 	}

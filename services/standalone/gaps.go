@@ -265,6 +265,9 @@ func auditTable(out io.Writer, events []*adminv1.AuditRecord) {
 		if e.GetRefused() != "" {
 			result = "refused: " + e.GetRefused()
 		}
+		if id := e.GetBackfillId(); id != "" {
+			result = id + ": " + result
+		}
 		span := ""
 		if e.GetEndUnixSeconds() != 0 {
 			span = at(e.GetStartUnixSeconds()) + " to " + at(e.GetEndUnixSeconds())

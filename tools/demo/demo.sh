@@ -33,7 +33,7 @@ fi
 alive() {
   local pid
   for pid in "${pids[@]}"; do
-    kill -0 "$pid" 2>/dev/null || { echo "make demo: a process has ended; its log is above" >&2; return 1; }
+    kill -0 "$pid" 2>/dev/null || { echo "make demo: a process has ended; its log is above. If an address is in use, set another: PROMETHEUS_LISTEN=127.0.0.1:19090 or WEIR_EXPOSER_LISTEN=127.0.0.1:19810, and others of docs/flags.md" >&2; return 1; }
   done
 }
 

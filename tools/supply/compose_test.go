@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -65,6 +66,61 @@ func TestComposeFile(t *testing.T) {
 	slices.Sort(ours)
 	if !slices.Equal(ours, []string{"collector", "exposer", "migrate"}) {
 		t.Errorf("our services are %q", ours)
+	}
+}
+
+// The commands of docs/install.md make every secret that the file needs, and images with the
+// tag that it asks for, as far as that is known without Docker.
+func TestComposeCommands(t *testing.T) {
+	root := filepath.Join("..", "..")
+	page, err := os.ReadFile(filepath.Join(root, "docs", "install.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, commands, _ := strings.Cut(string(page), "\n## Compose\n")
+	_, commands, _ = strings.Cut(commands, "```sh needs=docker\n")
+	commands, _, found := strings.Cut(commands, "```")
+	if !found {
+		t.Fatal("docs/install.md has no commands for Compose")
+	}
+	home, bin := t.TempDir(), t.TempDir()
+	for name, script := range map[string]string{
+		"make":    "",
+		"git":     "echo v9.9.9",
+		"openssl": "echo secret",
+		"docker":  `echo "$WEIR_SECRETS $WEIR_VERSION" >>"$HOME/docker"`,
+	} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(home, "cf.token"), []byte("token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("bash", "-euc", commands)
+	cmd.Dir = home
+	cmd.Env = []string{"HOME=" + home, "PATH=" + bin + ":" + os.Getenv("PATH")}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	said, err := os.ReadFile(filepath.Join(home, "docker"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets, version, _ := strings.Cut(strings.TrimRight(string(said), "\n"), " ")
+	if version != "" {
+		t.Errorf("images have the tag %s, and make image tags those that the file names by itself", version)
+	}
+	dir := filepath.Join(root, "deploy")
+	project, err := loader.LoadWithContext(t.Context(), types.ConfigDetails{
+		WorkingDir: dir, ConfigFiles: types.ToConfigFiles([]string{filepath.Join(dir, "compose.yaml")}),
+		Environment: types.Mapping{"WEIR_SECRETS": secrets},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range project.Secrets {
+		exists(t, name, s.File)
 	}
 }
 

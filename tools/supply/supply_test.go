@@ -259,7 +259,7 @@ func TestCheckStatic(t *testing.T) {
 	dir := t.TempDir()
 	dynamic, err := os.ReadFile("/bin/sh")
 	if err != nil {
-		t.Skip("there is no /bin/sh that could stand for a dynamic binary")
+		t.Fatal(err)
 	}
 	for _, b := range binaries {
 		if err := os.WriteFile(filepath.Join(dir, b.name), dynamic, 0o600); err != nil {

@@ -98,6 +98,9 @@ func (v *viewer) looks() {
 			v.t.Errorf("the overview lacks %q:\n%s", want, body)
 		}
 	}
+	if cut := v.eval("[...document.querySelectorAll('.scroll')].filter((s) => s.scrollWidth > s.clientWidth).length"); cut != 0.0 {
+		v.t.Errorf("%v tables are wider than a page of 1280 pixels, so that their last columns are not seen", cut)
+	}
 	v.sound("the overview")
 	v.picture("overview")
 	v.open(v.base+"/status", phone)

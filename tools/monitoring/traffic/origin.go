@@ -9,26 +9,15 @@ func origin() board {
 		shows: "What the cache keeps from the origin, and how the origin, its health checks and load balancers answer what is left.",
 		rows: []row{
 			{"In the time shown", []panel{
-				{
-					title: "Requests from cache", kind: figure, unit: units.PercentUnit, datasets: http,
-					shows: "Share of the requests that the cache answered.", normal: "steady; it depends on the site.",
-					queries: []query{{"share", share("", "TOTAL("+cached+")", "TOTAL("+requests+")"), ""}},
-				},
-				{
-					title: "Bytes from cache", kind: figure, unit: units.PercentUnit, datasets: http,
-					shows: "Share of the bytes that came from the cache.", normal: "steady; it depends on the site.",
-					queries: []query{{"share", share("", "TOTAL(cloudflare_zone_cached_bytes)", "TOTAL("+bytes+")"), ""}},
-				},
+				figureOfCache("Requests from cache", ""),
+				figureOfCachedBytes(),
 				{
 					title: "Bytes not from cache", kind: figure, unit: units.BytesSI, datasets: http,
 					shows: "Bytes sent that did not come from the cache: about what the origin had to send.", normal: "steady; it is what egress costs.",
 					queries: []query{{"bytes", `sum(TOTAL(cloudflare_zone_bytes)) - sum(TOTAL(cloudflare_zone_cached_bytes))`, ""}},
 				},
-				{
-					title: "Origin answered 5xx", kind: figure, unit: units.PercentUnit, datasets: []string{"origin_statuses_1h"}, steps: errors5xx(),
-					shows: "Share of 5xx among the requests that reached the origin.", normal: "below 1 %. Errors of the edge itself (520 to 530) are in Weir overview.",
-					queries: []query{{"share", share("", "TOTAL("+statuses+`{origin_status=~"5.."})`, "TOTAL("+statuses+`{origin_status!="0"})`), ""}},
-				},
+				failing("Origin answered 5xx", statuses+`{origin_status=~"5.."}`, statuses+`{origin_status!="0"}`, []string{"origin_statuses_1h"},
+					"Share of 5xx among the requests that reached the origin.", "below 1 %. Errors of the edge itself (520 to 530) are in Weir overview."),
 			}},
 			{"Cache", []panel{
 				{

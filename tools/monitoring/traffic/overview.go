@@ -37,26 +37,10 @@ func overview() board {
 		shows: "All zones: how much Cloudflare served, how much of it from its cache, what failed, and from where it was asked. A row of the list of zones leads to that zone.",
 		rows: []row{
 			{"In the time shown", []panel{
-				{
-					title: "Requests", kind: figure, unit: units.Short, datasets: http,
-					shows: "HTTP requests of end users.", normal: "what it was a day or a week ago at this time.",
-					queries: []query{{"requests", `sum(TOTAL(cloudflare_zone_requests))`, ""}},
-				},
-				{
-					title: "Bytes", kind: figure, unit: units.BytesSI, datasets: http,
-					shows: "Bytes sent to end users.", normal: "in step with requests.",
-					queries: []query{{"bytes", `sum(TOTAL(cloudflare_zone_bytes))`, ""}},
-				},
-				{
-					title: "Served from cache", kind: figure, unit: units.PercentUnit, datasets: http,
-					shows: "Share of the requests that the cache answered.", normal: "steady; it depends on the site. A fall means more load at the origin.",
-					queries: []query{{"share", share("", "TOTAL("+cached+")", "TOTAL("+requests+")"), ""}},
-				},
-				{
-					title: "Answered 5xx", kind: figure, unit: units.PercentUnit, datasets: http, steps: errors5xx(),
-					shows: "Share of the requests that were answered with a status from 500 to 599.", normal: "below 1 %.",
-					queries: []query{{"share", share("", "TOTAL("+status+`{status=~"5.."})`, "TOTAL("+requests+")"), ""}},
-				},
+				figureOfRequests(),
+				figureOfBytes(),
+				figureOfCache("Served from cache", " A fall means more load at the origin."),
+				figureOfErrors(),
 				{
 					title: "Zones with traffic", kind: figure, unit: units.Short, datasets: http,
 					shows: "Zones with a request.", normal: "all that you use.",

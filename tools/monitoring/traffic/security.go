@@ -9,31 +9,16 @@ func security() board {
 		shows: "Security events by action, product, rule, host and country; bots, threats and refused requests; TLS.",
 		rows: []row{
 			{"In the time shown", []panel{
-				{
-					title: "Security events", kind: figure, unit: units.Short, datasets: []string{"firewall_events_1h"},
-					shows: "Events of all security products. A request can make several.", normal: "what it was a week ago.",
-					queries: []query{{"events", `sum(TOTAL(` + events + `))`, ""}},
-				},
-				{
-					title: "Blocked or challenged", kind: figure, unit: units.PercentUnit, datasets: []string{"firewall_events_1h"},
-					shows: "Share of the events whose action stopped or questioned the request: blocked, dropped, closed, challenged. The others let it pass, logged it, or say that a challenge was solved.", normal: "steady; it depends on your rules.",
-					queries: []query{{"share", share("", "TOTAL("+events+`{action=~"block|drop|connection_close|(js|managed_)?challenge"})`, "TOTAL("+events+")"), ""}},
-				},
-				{
-					title: "Threats", kind: figure, unit: units.Short, datasets: http,
-					shows: "Requests that Cloudflare classed as threats. It has deprecated the figure; Free zones have none.", normal: "a small share of the requests.",
-					queries: []query{{"threats", `sum(TOTAL(cloudflare_zone_threats))`, ""}},
-				},
-				{
-					title: "Answered 403 or 429", kind: figure, unit: units.PercentUnit, datasets: http,
-					shows: "Share of the requests that were refused or limited.", normal: "below some percent.",
-					queries: []query{{"share", share("", "TOTAL("+status+`{status=~"403|429"})`, "TOTAL("+requests+")"), ""}},
-				},
-				{
-					title: "Over TLS", kind: figure, unit: units.PercentUnit, datasets: http,
-					shows: "Share of the requests that came over TLS.", normal: "above 95 % where plain HTTP is redirected.",
-					queries: []query{{"share", share("", "TOTAL(cloudflare_zone_encrypted_requests)", "TOTAL("+requests+")"), ""}},
-				},
+				amount("Security events", events, "events", []string{"firewall_events_1h"},
+					"Events of all security products. A request can make several.", "what it was a week ago."),
+				part("Blocked or challenged", events+`{action=~"block|drop|connection_close|(js|managed_)?challenge"}`, events, []string{"firewall_events_1h"},
+					"Share of the events whose action stopped or questioned the request: blocked, dropped, closed, challenged. The others let it pass, logged it, or say that a challenge was solved.", "steady; it depends on your rules."),
+				amount("Threats", "cloudflare_zone_threats", "threats", http,
+					"Requests that Cloudflare classed as threats. It has deprecated the figure; Free zones have none.", "a small share of the requests."),
+				part("Answered 403 or 429", status+`{status=~"403|429"}`, requests, http,
+					"Share of the requests that were refused or limited.", "below some percent."),
+				part("Over TLS", "cloudflare_zone_encrypted_requests", requests, http,
+					"Share of the requests that came over TLS.", "above 95 % where plain HTTP is redirected."),
 			}},
 			{"Events", []panel{
 				byLabel("Events by action", events, "action", "firewall_events_1h", units.EventsPerSecond,

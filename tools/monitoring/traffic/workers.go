@@ -10,26 +10,17 @@ func workers() board {
 		shows: "Workers by script: requests, errors, CPU and wall time; R2 by bucket: operations, bytes, objects; and the platform's other stores and queues.",
 		rows: []row{
 			{"In the time shown", []panel{
-				{
-					title: "Requests to Workers", kind: figure, unit: units.Short, datasets: five,
-					shows: "Requests that Workers answered.", normal: "what it was a day or a week ago at this time.",
-					queries: []query{{"requests", `sum(TOTAL(` + asked + `))`, ""}},
-				},
-				{
-					title: "Failed", kind: figure, unit: units.PercentUnit, datasets: five, steps: errors5xx(),
-					shows: "Share of the requests of which the Worker failed.", normal: "below 1 %.",
-					queries: []query{{"share", share("", "TOTAL("+failed+")", "TOTAL("+asked+")"), ""}},
-				},
+				amount("Requests to Workers", asked, "requests", five,
+					"Requests that Workers answered.", "what it was a day or a week ago at this time."),
+				failing("Failed", failed, asked, five,
+					"Share of the requests of which the Worker failed.", "below 1 %."),
 				{
 					title: "CPU time of Workers", kind: figure, unit: units.Seconds, datasets: timed,
 					shows: "CPU time that Workers used, which is what they cost.", normal: "in step with requests.",
 					queries: []query{{"used", `sum(TOTAL(cloudflare_account_worker_cpu_used_seconds))`, ""}},
 				},
-				{
-					title: "Operations on R2", kind: figure, unit: units.Short, datasets: []string{"r2_operations_1h"},
-					shows: "Operations on all buckets.", normal: "in step with what uses them.",
-					queries: []query{{"operations", `sum(TOTAL(cloudflare_account_r2_requests))`, ""}},
-				},
+				amount("Operations on R2", "cloudflare_account_r2_requests", "operations", []string{"r2_operations_1h"},
+					"Operations on all buckets.", "in step with what uses them."),
 				{
 					title: "Stored in R2", kind: figure, unit: units.BytesSI, datasets: []string{"r2_storage_1h"},
 					shows: "Bytes of objects and their metadata in all buckets, in the newest hour that is known.", normal: "grows as you store.",

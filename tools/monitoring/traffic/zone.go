@@ -24,36 +24,13 @@ func zone() board {
 		shows: "One zone: its traffic, answers, cache, visitors, places, networks, hosts, protocols and response times.",
 		rows: []row{
 			{"In the time shown", []panel{
-				{
-					title: "Requests", kind: figure, unit: units.Short, datasets: http,
-					shows: "HTTP requests of end users.", normal: "what it was a day or a week ago at this time.",
-					queries: []query{{"requests", `sum(TOTAL(cloudflare_zone_requests))`, ""}},
-				},
-				{
-					title: "Bytes", kind: figure, unit: units.BytesSI, datasets: http,
-					shows: "Bytes sent to end users.", normal: "in step with requests.",
-					queries: []query{{"bytes", `sum(TOTAL(cloudflare_zone_bytes))`, ""}},
-				},
-				{
-					title: "Served from cache", kind: figure, unit: units.PercentUnit, datasets: http,
-					shows: "Share of the requests that the cache answered.", normal: "steady; it depends on the site.",
-					queries: []query{{"share", share("", "TOTAL("+cached+")", "TOTAL("+requests+")"), ""}},
-				},
-				{
-					title: "Bytes from cache", kind: figure, unit: units.PercentUnit, datasets: http,
-					shows: "Share of the bytes that came from the cache.", normal: "steady; it depends on the site.",
-					queries: []query{{"share", share("", "TOTAL(cloudflare_zone_cached_bytes)", "TOTAL("+bytes+")"), ""}},
-				},
-				{
-					title: "Answered 5xx", kind: figure, unit: units.PercentUnit, datasets: http, steps: errors5xx(),
-					shows: "Share of the requests that were answered with a status from 500 to 599.", normal: "below 1 %.",
-					queries: []query{{"share", share("", "TOTAL("+status+`{status=~"5.."})`, "TOTAL("+requests+")"), ""}},
-				},
-				{
-					title: "Page views", kind: figure, unit: units.Short, datasets: http,
-					shows: "Successful requests for HTML. Free zones have none.", normal: "what it was a day or a week ago at this time.",
-					queries: []query{{"page views", `sum(TOTAL(cloudflare_zone_page_views))`, ""}},
-				},
+				figureOfRequests(),
+				figureOfBytes(),
+				figureOfCache("Served from cache", ""),
+				figureOfCachedBytes(),
+				figureOfErrors(),
+				amount("Page views", "cloudflare_zone_page_views", "page views", http,
+					"Successful requests for HTML. Free zones have none.", "what it was a day or a week ago at this time."),
 				{
 					title: "Visitors of a day", kind: figure, unit: units.Short, datasets: []string{"uniques_1d"},
 					shows: "Distinct client addresses of the newest finished UTC day. They are not the sum of those of its hours: nobody is counted twice. Free zones have none until Cloudflare offers them roll-ups.", normal: "steady from week to week.",

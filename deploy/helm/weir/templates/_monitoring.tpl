@@ -7,10 +7,7 @@ name: {{ index . 1 }}
 namespace: {{ . }}
 {{- end }}
 labels:
-  {{- include "weir.labels" (list $root (index . 2)) | nindent 2 }}
-  {{- with merge (dict) (index . 3) $root.Values.monitoring.labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "weir.labels" (list $root (index . 2) (merge (dict) (default dict (index . 3)) (default dict $root.Values.monitoring.labels))) | nindent 2 }}
 {{- end -}}
 
 {{/* The Services of a release, from another namespace if the monitor is in one. */}}
@@ -41,7 +38,7 @@ selector:
 {{- if lt $minutes 480 -}}
 {{- fail (printf "prometheus.outOfOrderTimeWindow is %s: it must be at least 8h, of which 6 h are the margin for buckets that are late; 30h shows a day. Leave it out to scrape the newest buckets only" $window) -}}
 {{- end -}}
-{{- $most := int (include "weir.settingText" (default 24 .Values.exposer.settings.CF_METRICS_REPLAY_HOURS)) -}}
+{{- $most := int (include "weir.settingText" (default 24 (default dict .Values.exposer.settings).CF_METRICS_REPLAY_HOURS)) -}}
 {{- min (div (sub $minutes 360) 60) $most -}}
 {{- end -}}
 {{- end -}}

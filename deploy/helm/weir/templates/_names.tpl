@@ -2,14 +2,15 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* 40 letters leave room for "-collector" and the hash that pods get. */}}
+{{/* 40 letters leave room for "-collector" and the hash that pods get. A Service's name has no
+     dot, which that of a release may have. */}}
 {{- define "weir.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
 {{- else if contains (include "weir.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Release.Name | replace "." "-" | trunc 40 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name (include "weir.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name (include "weir.name" .) | replace "." "-" | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -17,28 +18,34 @@
 {{- define "weir.selectorLabels" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: {{ include "weir.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 {{- with index . 1 }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end -}}
 
-{{/* Labels of pods: without a version, since a changed label replaces every pod. */}}
+{{/* Labels of pods: without a version, since a changed label replaces every pod. Call with
+     (list $ "collector" LABELS); LABELS are more of them, which go before commonLabels, and
+     those before the chart's: a label may not be there twice. */}}
 {{- define "weir.podLabels" -}}
 {{- $root := index . 0 -}}
 {{ include "weir.selectorLabels" . }}
-app.kubernetes.io/part-of: weir
-{{- with $root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{ merge (dict) (default dict (index . 2)) (default dict $root.Values.commonLabels) (dict "app.kubernetes.io/part-of" "weir") | toYaml }}
 {{- end -}}
 
+{{/* Labels of other objects. Call with (list $ "collector") or (list $ "collector" LABELS). */}}
 {{- define "weir.labels" -}}
 {{- $root := index . 0 -}}
-{{ include "weir.podLabels" . }}
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- $more := dict -}}
+{{- if gt (len .) 2 -}}
+{{- $more = default dict (index . 2) -}}
+{{- end -}}
+{{- $own := dict
+  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" $root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_")
+-}}
+{{ include "weir.podLabels" (list $root (index . 1) (merge (dict) $more (default dict $root.Values.commonLabels) $own)) }}
 {{- end -}}
 
 {{- define "weir.serviceAccountName" -}}
@@ -55,7 +62,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- with $image.registry }}{{ trimSuffix "/" . }}/{{ end -}}
 {{ $image.repository }}/{{ index . 1 }}
 {{- /* A tag of digits alone arrives as a number. */}}
-{{- with get $image.digests (index . 1) }}@{{ . }}{{ else }}:{{ default $root.Chart.AppVersion (include "weir.settingText" $image.tag) }}{{ end }}
+{{- with get (default dict $image.digests) (index . 1) }}@{{ . }}{{ else }}:{{ default $root.Chart.AppVersion (include "weir.settingText" $image.tag) }}{{ end }}
 {{- end -}}
 
 {{/* The component whose pods answer on the exposer's ports. */}}

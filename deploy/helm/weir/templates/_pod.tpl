@@ -100,14 +100,18 @@ readinessProbe:
 {{- $values := index (index . 0).Values (index . 1) -}}
 - name: WEIR_DRAIN
   value: {{ printf "%ds" (int $values.drainSeconds) | quote }}
+{{- $given := list -}}
+{{- range $values.extraEnv }}{{ $given = append $given .name }}{{ end -}}
 {{- with (($values.resources).limits).memory }}
+{{- if not (has "GOMEMLIMIT" $given) }}
 - name: GOMEMLIMIT
   value: {{ include "weir.goMemLimit" . }}
 {{- end }}
-{{- $settings := $values.settings -}}
+{{- end }}
+{{- $settings := default dict $values.settings -}}
 {{- if and (eq (index . 1) "collector") (ne (index . 0).Values.mode "ha") -}}
 {{- /* One process has the settings of both; where both give one, the collector's. */}}
-{{- $settings = merge (dict) $values.settings (index . 0).Values.exposer.settings -}}
+{{- $settings = merge (dict) $settings (default dict (index . 0).Values.exposer.settings) -}}
 {{- end -}}
 {{- range $name, $value := $settings }}
 {{- if not (kindIs "invalid" $value) }}

@@ -76,7 +76,7 @@
   "push" (list "WEIR_COLLECTOR_TLS" "WEIR_COLLECTOR_CA_FILE" "WEIR_COLLECTOR_CERT_FILE" "WEIR_COLLECTOR_KEY_FILE")
 -}}
 {{- range $name := $names -}}
-{{- if hasKey (index $.Values $component).settings $name -}}
+{{- if hasKey (default dict (index $.Values $component).settings) $name -}}
 {{- fail (printf "%s.settings.%s: tls.enabled is true, and the chart sets it; leave one of them out" $component $name) -}}
 {{- end -}}
 {{- end -}}

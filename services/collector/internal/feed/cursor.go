@@ -99,6 +99,11 @@ func (c *Cursor) open(ctx context.Context, storeID string) (store.Settings, erro
 		select {
 		case <-changed:
 		case <-patience.C:
+			if errors.Is(late, ErrBehind) { // unless the store was restored since the primary was asked
+				if err := c.checkChain(ctx); err != nil {
+					return settings, err
+				}
+			}
 			return settings, late
 		case <-ctx.Done():
 			return settings, context.Cause(ctx)

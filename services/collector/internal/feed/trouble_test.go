@@ -181,6 +181,18 @@ func TestOpenSaysBehind(t *testing.T) {
 	})
 }
 
+// A point that the store loses while this process is waited for, which was not there yet.
+func TestOpenWhileTheStoreIsRestored(t *testing.T) {
+	inBubble(t, feed.Config{Poll: time.Hour, Heartbeat: time.Hour, Catchup: 3 * time.Second}, func(s *source) { s.add(1) }, func(b *bench) {
+		b.src.add(3)
+		at := b.src.head()
+		b.src.onHead = func() { b.src.set(func() { b.src.log = b.src.log[:1] }) }
+		if _, _, err := b.feed.Open(b.Context(), "store-a", at, feed.Filter{}); !errors.Is(err, feed.ErrFutureRevision) {
+			b.Errorf("error is %v; want %v", err, feed.ErrFutureRevision)
+		}
+	})
+}
+
 // A short outage is waited out; a long one sends clients to another collector.
 func TestStoreAway(t *testing.T) {
 	inBubble(t, feed.Config{Away: 15 * time.Second}, func(s *source) { s.add(1) }, func(b *bench) {

@@ -29,12 +29,26 @@ var statusFiles embed.FS
 const documents = "https://github.com/weir-metrics/weir/blob/main/docs/operations.md#"
 
 var statusPages = template.Must(template.New("status").Funcs(template.FuncMap{
-	"ago": statuspage.Ago, "bars": bars, "runs": runs, "legend": statuspage.Legend, "help": statuspage.Help,
+	"ago": statuspage.Ago, "bars": bars, "runs": runs, "legend": statuspage.Legend, "help": statuspage.Help, "plain": plain,
 	"doc":    func(anchor string) string { return documents + anchor },
 	"utc":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") },
 	"minute": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") },
 	"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 }).ParseFS(statusFiles, "status/*.html"))
+
+// plain is a name with what cannot be seen written out: a name from elsewhere may have
+// characters that turn the direction of the text around.
+func plain(name string) string {
+	var out strings.Builder
+	for _, r := range name {
+		if strconv.IsPrint(r) {
+			out.WriteRune(r)
+		} else {
+			fmt.Fprintf(&out, `\u%04x`, r)
+		}
+	}
+	return out.String()
+}
 
 // statusPolicy lets the browser load nothing but the two files beside the page.
 const statusPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; " +

@@ -61,7 +61,7 @@ func (o *oracle) ListScopes(context.Context, *bucketv1.ListScopesRequest, ...grp
 	for i := range o.zones {
 		m.Scopes = append(m.Scopes, &bucketv1.ScopeInfo{
 			Scope: &bucketv1.Scope{Kind: bucketv1.ScopeKind_SCOPE_KIND_ZONE, Id: zoneID(i)}, Name: fmt.Sprintf("zone-%04d.example", i),
-			AccountId: zoneID(i % 7), AccountName: `<script>alert("account")</script>`, ZoneLabel: fmt.Sprintf("zone-%04d.example", i),
+			AccountId: zoneID(i % 7), AccountName: "<script>alert(\"account\")</script>\u202e", ZoneLabel: fmt.Sprintf("zone-%04d.example", i),
 			State: bucketv1.ScopeState_SCOPE_STATE_ACTIVE, FirstSeen: timestamppb.New(since.Add(-24 * time.Hour)),
 			Entitlements: []*bucketv1.Entitlement{{Dataset: "http_5m", Variant: "full"}},
 		})
@@ -127,8 +127,8 @@ func TestStatusPages(t *testing.T) {
 	}{
 		"/status": {200, []string{
 			"45 match, page 1 of 3", "zone-0000.example", "node-a", "ZONE_DENIED", "#weirzonedenied", "23 missing: unauthorized",
-			"&lt;script&gt;", "&lt;img src=x", "<bdi>zone-0000.example</bdi>", "Account <bdi>&lt;script&gt;", `href="status?page=2"`, `href="status/scope?id=` + zoneID(0), `<main id="main"`,
-		}, []string{"<script>alert", "<img", "style=", "onclick"}},
+			"&lt;script&gt;", "&lt;img src=x", "<bdi>zone-0000.example</bdi>", "Account <bdi>&lt;script&gt;", `&lt;/script&gt;\u202e</bdi>`, `href="status?page=2"`, `href="status/scope?id=` + zoneID(0), `<main id="main"`,
+		}, []string{"<script>alert", "<img", "style=", "onclick", "\u202e"}},
 		"/":                             {200, []string{`href="status"`}, nil},
 		"/status?page=3":                {200, []string{"page 3 of 3", `href="status?page=2"`}, []string{`id="next"`}},
 		"/status?q=ZONE-0044":           {200, []string{"1 match", "zone-0044.example"}, []string{"zone-0001.example"}},

@@ -88,7 +88,7 @@ func (o *OTLP) Send(parent context.Context, series []Series) error {
 		case parent.Err() != nil:
 			return fmt.Errorf("OTLP: %w", context.Cause(parent))
 		case errors.As(err, &other):
-			return fmt.Errorf("OTLP: %w", err)
+			return fmt.Errorf("OTLP: %w", other)
 		}
 		return &BusyError{Err: fmt.Errorf("OTLP: %w", err)}
 	}

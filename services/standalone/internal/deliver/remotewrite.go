@@ -75,7 +75,7 @@ func (w *RemoteWrite) Send(parent context.Context, series []Series) error {
 	}
 	var other *promapi.RedirectError
 	if errors.As(err, &other) {
-		return fmt.Errorf("remote write: %w", err)
+		return fmt.Errorf("remote write: %w", other)
 	}
 	if a.status == 0 { // no response
 		if asked := new(url.Error); errors.As(err, &asked) {

@@ -109,6 +109,7 @@ func Run(ctx context.Context, store *history.Store, o Options) (*Result, error) 
 	for i := range m.Files {
 		e.total += len(history.Days(bucket.Window{Start: m.Files[i].Start, End: m.Files[i].End})) * len(plan.Groups)
 	}
+	e.step(0)
 	for i := range m.Files {
 		if err := e.file(ctx, &m.Files[i]); err != nil {
 			return nil, err
@@ -168,11 +169,9 @@ func (e *exporter) step(n int) {
 // file writes one file, unless it is there.
 func (e *exporter) file(ctx context.Context, f *File) error {
 	days := history.Days(bucket.Window{Start: f.Start, End: f.End})
-	if f.Done {
-		if f.Samples > 0 {
-			if err := f.Check(e.o.Folder); err != nil {
-				return fmt.Errorf("%w: remove it with weir backfill clean and export again", err)
-			}
+	if f.Done && f.Samples > 0 { // what had no sample may have some by now
+		if err := f.Check(e.o.Folder); err != nil {
+			return fmt.Errorf("%w: remove it with weir backfill clean and export again", err)
 		}
 		e.result.Kept++
 		e.step(len(days) * len(e.plan.Groups))

@@ -337,3 +337,32 @@ func TestRun(t *testing.T) {
 		t.Errorf("a second export in the folder: %v", err)
 	}
 }
+
+// An export of a range that the store did not have is not finished: the same command, run again
+// when the store has it, writes it.
+func TestRunAgainWhenTheStoreHasMore(t *testing.T) {
+	scripted := feedtest.NewScripted("01hzzzzzzzzzzzzzzzzzzzzzzz")
+	conn := scripted.Serve(t)
+	here := feedtest.Bucket("http_5m", feedtest.Zone(1), 0)
+	scripted.Append(feedtest.T0.Add(time.Hour), feedtest.Entry{Definition: feedtest.Definition("http_5m", 1)}, feedtest.Entry{Bucket: here})
+	store, err := history.Open(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := here.Window().End
+	o := Options{
+		Selection: history.Selection{Range: bucket.Window{Start: first, End: first.Add(time.Hour)}},
+		Folder:    filepath.Join(t.TempDir(), "export"), Labels: []Label{{"instance", "i"}, {"job", "weir"}}, Clock: clock.NewManual(feedtest.T0.Add(24 * time.Hour)),
+	}
+	if _, err := Run(t.Context(), store, o); !errors.Is(err, ErrEmpty) {
+		t.Fatalf("of a range that the store does not have: %v", err)
+	}
+	scripted.Append(feedtest.T0.Add(2*time.Hour), feedtest.Entry{Bucket: feedtest.Bucket("http_5m", feedtest.Zone(1), 1)})
+	r, err := Run(t.Context(), store, o)
+	if err != nil || r.Samples == 0 || r.Kept != 0 {
+		t.Fatalf("when the store has it: %+v, %v", r, err)
+	}
+	if err := r.Files[0].Check(o.Folder); err != nil {
+		t.Error(err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -134,6 +135,9 @@ func Blocks(ctx context.Context, store *history.Store, prom *promapi.Client, o B
 			return nil, err
 		}
 	}
+	if o.Made != nil {
+		o.Made(0, len(todo))
+	}
 	for i, f := range todo {
 		blocks, err := loadFile(ctx, tool, staging, f, j, &o)
 		if err != nil {
@@ -221,8 +225,9 @@ func findPromtool(ctx context.Context, name string) (string, error) {
 	if err != nil || m == nil {
 		return "", fmt.Errorf("ask %s for its version: it answers %q", path, clip(string(out)))
 	}
-	major, minor := string(m[1]), string(m[2])
-	if major < "2" || major == "2" && (len(minor) < 2 || minor < "39") {
+	major, _ := strconv.Atoi(string(m[1])) // digits: one that is too large is as good as the largest
+	minor, _ := strconv.Atoi(string(m[2]))
+	if slices.Compare([]int{major, minor}, []int{2, 39}) < 0 {
 		return "", fmt.Errorf("promtool %s is version %s.%s.%s; it must be 2.39 or newer", path, m[1], m[2], m[3])
 	}
 	return path, nil
@@ -241,7 +246,7 @@ func loadJournal(folder, dataDir string) (*journal, error) {
 		return nil, fmt.Errorf("read what was loaded before: %w", err)
 	}
 	if j.DataDir != dataDir {
-		return nil, fmt.Errorf("the export has been loaded into %s before: for another data folder copy the export", j.DataDir)
+		return nil, fmt.Errorf("the export has been loaded into %s before: for another data folder export the range again, into another folder", j.DataDir)
 	}
 	return j, nil
 }

@@ -52,11 +52,13 @@ func block(t *testing.T, path string, end int64) {
 const made = "01M8Q0MN7CA3P45R29W8XMDVNZ"
 
 // fakePromtool makes one block of any file.
-func fakePromtool(t *testing.T) string {
+func fakePromtool(t *testing.T) string { return promtoolOf(t, "3.15.0") }
+
+func promtoolOf(t *testing.T, version string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "promtool")
 	testkit.WriteFile(t, path, []byte(`#!/bin/sh
-if [ "$1" = --version ]; then echo 'promtool, version 3.15.0'; exit; fi
+if [ "$1" = --version ]; then echo 'promtool, version `+version+`'; exit; fi
 for target; do :; done
 mkdir "$target/`+made+`" && echo '{"ulid":"`+made+`","maxTime":1795341600000}' >"$target/`+made+`/meta.json"
 `))
@@ -153,6 +155,14 @@ func TestBlocksAreWhatWasLoaded(t *testing.T) {
 		r, err := load(t, folder, dataDir, tool)
 		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %+v, %v, want %q", tc.name, r, err, tc.want)
+		}
+	}
+}
+
+func TestPromtoolIsNewEnough(t *testing.T) {
+	for version, want := range map[string]bool{"1.99.0": false, "2.9.2": false, "2.38.0": false, "2.39.0": true, "2.100.0": true, "3.0.0": true, "10.1.0": true} {
+		if _, err := findPromtool(t.Context(), promtoolOf(t, version)); (err == nil) != want {
+			t.Errorf("version %s: %v", version, err)
 		}
 	}
 }

@@ -39,7 +39,13 @@ func headOf(ctx context.Context, prom *promapi.Client, folder string) (head samp
 	return head, known, nil
 }
 
-// newest is the end of the newest block in a data folder.
+// partial are the hints of blocks that Prometheus makes of a part of its samples, while those
+// in order of the same time are in memory: they end after those in memory begin, by default in the
+// future, since a block ends with its range of two hours. Prometheus leaves them out, too, when
+// it asks what of its memory is in blocks.
+var partial = []string{"from-out-of-order", "from-stale-series", "from-selected-series"}
+
+// newest is the end of the newest block in a data folder that has all samples of its time.
 func newest(folder string) (end sample.Millis, found bool, err error) {
 	metas, err := filepath.Glob(filepath.Join(folder, "*", "meta.json"))
 	if err != nil {
@@ -47,8 +53,11 @@ func newest(folder string) (end sample.Millis, found bool, err error) {
 	}
 	for _, path := range metas {
 		var meta struct {
-			ULID    string        `json:"ulid"`
-			MaxTime sample.Millis `json:"maxTime"`
+			ULID       string        `json:"ulid"`
+			MaxTime    sample.Millis `json:"maxTime"`
+			Compaction struct {
+				Hints []string `json:"hints"`
+			} `json:"compaction"`
 		}
 		data, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -57,7 +66,9 @@ func newest(folder string) (end sample.Millis, found bool, err error) {
 		if err != nil || json.Unmarshal(data, &meta) != nil || meta.ULID == "" {
 			return 0, false, fmt.Errorf("read the block %s: it has no valid meta.json", filepath.Dir(path))
 		}
-		end, found = max(end, meta.MaxTime), true
+		if !slices.ContainsFunc(meta.Compaction.Hints, func(hint string) bool { return slices.Contains(partial, hint) }) {
+			end, found = max(end, meta.MaxTime), true
+		}
 	}
 	return end, found, nil
 }
@@ -108,7 +119,7 @@ func checkServer(ctx context.Context, prom *promapi.Client, dir string) (note st
 		if err != nil {
 			return "", err
 		}
-		if found && end > head.Max+1 {
+		if found && end > rangeEnd(head.Max) { // older releases drop the hint when they join such blocks
 			return "", hazard("DATA_FOLDER", "a block in --data-dir %s has samples until %s, and the newest sample of Prometheus at %s is from %s: %s",
 				dir, (end - 1).Std().Format(time.RFC3339), prom.URL(), head.Max.Std().Format(time.RFC3339), then)
 		}
@@ -117,6 +128,12 @@ func checkServer(ctx context.Context, prom *promapi.Client, dir string) (note st
 		note = fmt.Sprintf("whether %s is the data folder of Prometheus at %s is not known: Prometheus does not tell, or calls it %q, as in a container", dir, prom.URL(), path)
 	}
 	return note, nil
+}
+
+// rangeEnd is the end of the block of two hours to which a sample will belong.
+func rangeEnd(at sample.Millis) sample.Millis {
+	const length = 2 * 60 * 60 * 1000
+	return (at/length + 1) * length
 }
 
 // blocksIn are the names of the blocks in a data folder.

@@ -7,9 +7,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/weir-metrics/weir/internal/testkit"
 	"github.com/weir-metrics/weir/services/standalone/internal/promapi"
 )
 
@@ -36,6 +38,7 @@ func TestCheckServer(t *testing.T) {
 		{name: "another in a container", path: "/no/such/folder", blocks: "01M8Q0MTHJNC6X31S3FTYP497B", want: "has 1 blocks, such as 01M8Q0MTHJNC6X31S3FTYP497B, and --data-dir " + dir + " has none of them"},
 		{name: "another on another machine, of the same name", path: dir, blocks: "01M8Q0MTHJNC6X31S3FTYP497B", want: "has none of them"},
 		{name: "another, by its time", path: "/no/such/folder", head: 1795340000000, want: "has samples until 2026-11-22T12:19:59Z, and the newest sample of Prometheus"},
+		{name: "a block that ends after now, in its own range of blocks", path: "/no/such/folder", head: 1795349400000, note: "is not known"},
 		{name: "in a container of an old Prometheus", path: "/no/such/folder", head: 1795360000000, note: `or calls it "/no/such/folder", as in a container`},
 		{name: "of a server that tells nothing", note: "is not known"},
 	} {
@@ -77,5 +80,28 @@ func TestCheckServer(t *testing.T) {
 		}
 		prom.Close()
 		server.Close()
+	}
+}
+
+// Blocks that Prometheus makes of samples out of order end in the future, while the samples in
+// order of that time are in memory: they do not say where its memory begins, nor whose they are.
+func TestBlocksOfSamplesOutOfOrder(t *testing.T) {
+	dir := t.TempDir()
+	write := func(ulid, compaction string, end int64) {
+		t.Helper()
+		if err := os.Mkdir(filepath.Join(dir, ulid), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		testkit.WriteFile(t, filepath.Join(dir, ulid, "meta.json"), fmt.Appendf(nil, `{"ulid":%q,"maxTime":%d,"compaction":{"level":1%s}}`, ulid, end, compaction))
+	}
+	for i, hint := range []string{"from-out-of-order", "from-stale-series", "from-selected-series"} {
+		write(fmt.Sprintf("01M8SDYDMVG8Q9GV8EKWF3FSK%d", i), `,"hints":[`+strconv.Quote(hint)+`]`, 1795360000000)
+	}
+	if end, found, err := newest(dir); found || err != nil {
+		t.Errorf("of blocks out of order alone the end is %d, %v", end, err)
+	}
+	write("01M8SDYEAX8BAER9B9Z3JRKQ6C", "", 1795341600000)
+	if end, found, err := newest(dir); !found || end != 1795341600000 || err != nil {
+		t.Errorf("the end is %d, found: %t, %v", end, found, err)
 	}
 }

@@ -24,7 +24,8 @@ type Hazard struct {
 	Text string
 }
 
-func (h *Hazard) Error() string { return h.Text }
+// Error ends with the code, for programs and for the table in docs/backfill.md.
+func (h *Hazard) Error() string { return h.Text + " (" + h.Code + ")" }
 
 func hazard(code, format string, args ...any) error {
 	return &Hazard{code, fmt.Sprintf(format, args...)}

@@ -34,8 +34,9 @@ type Sender interface {
 	// Send returns the samples that the receiver refused for good; all others are
 	// stored. An error means that it is not known what is.
 	Send(ctx context.Context, series []deliver.Series) ([]Refusal, error)
-	// Prepare is called once before anything is asked of the receiver.
-	Prepare(ctx context.Context) error
+	// Flush makes visible to queries what was sent, where that takes time. It is called before
+	// anything is asked of the receiver, and after all was sent.
+	Flush(ctx context.Context) error
 	// Limits returns what is known about the receiver.
 	Limits(ctx context.Context, prom *promapi.Client) (Limits, error)
 }
@@ -136,7 +137,13 @@ func Push(ctx context.Context, store *history.Store, prom *promapi.Client, to Se
 	if o.DryRun {
 		return r, nil
 	}
-	return r, send(ctx, store, to, lacking, oldest, &o, r, false)
+	if err := send(ctx, store, to, lacking, oldest, &o, r, false); err != nil {
+		return nil, err
+	}
+	if err := to.Flush(ctx); err != nil {
+		r.Notes = append(r.Notes, fmt.Sprintf("what was sent may be visible after some seconds only: %v", err))
+	}
+	return r, nil
 }
 
 // missing compares the receiver with the store. What was found goes through a temporary
@@ -179,6 +186,9 @@ func send(ctx context.Context, store *history.Store, to Sender, lacking *verify.
 		r.Selected, r.TooOld = 0, 0
 	}
 	done := 0
+	if !count && o.Sent != nil {
+		o.Sent(0, plan.Len())
+	}
 	for c := range plan.Chunks() {
 		columns, err := read(ctx, store, c, lacking, o)
 		if err != nil {

@@ -32,8 +32,8 @@ func NewRemoteWrite(target string, client *http.Client, window time.Duration, cl
 	return &RemoteWrite{&deliver.Patience{To: to, Min: 500 * time.Millisecond, Max: 10 * time.Second, Attempts: 10}, window, clk}, nil
 }
 
-// Prepare implements [Sender].
-func (*RemoteWrite) Prepare(context.Context) error { return nil }
+// Flush implements [Sender].
+func (*RemoteWrite) Flush(context.Context) error { return nil }
 
 // inOrder is how far behind its newest sample Prometheus takes samples without an
 // out-of-order window: half of the two hours of a block.

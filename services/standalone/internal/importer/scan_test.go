@@ -37,7 +37,7 @@ func TestScan(t *testing.T) {
 			continue
 		}
 		var h *Hazard
-		if err == nil || !strings.Contains(err.Error(), tc.want) || errors.As(err, &h) != (tc.code != "") || h != nil && h.Code != tc.code {
+		if err == nil || !strings.Contains(err.Error(), tc.want) || errors.As(err, &h) != (tc.code != "") || h != nil && (h.Code != tc.code || !strings.HasSuffix(err.Error(), " ("+tc.code+")")) {
 			t.Errorf("%s: %v, want %s with %q", tc.name, err, tc.code, tc.want)
 		}
 	}

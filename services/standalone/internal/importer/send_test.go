@@ -8,17 +8,22 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/snappy"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cli"
 	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/feedtest"
 	"github.com/weir-metrics/weir/internal/sample"
 	"github.com/weir-metrics/weir/services/standalone/internal/deliver"
 	"github.com/weir-metrics/weir/services/standalone/internal/export"
+	"github.com/weir-metrics/weir/services/standalone/internal/history"
 	"github.com/weir-metrics/weir/services/standalone/internal/promapi"
 )
 
@@ -142,7 +147,7 @@ type recorder struct {
 	fail     error
 }
 
-func (r *recorder) Prepare(context.Context) error { return nil }
+func (r *recorder) Flush(context.Context) error { return nil }
 func (r *recorder) Limits(context.Context, *promapi.Client) (Limits, error) {
 	return Limits{}, nil
 }
@@ -195,13 +200,14 @@ func TestDeliver(t *testing.T) {
 }
 
 // A receiver that redirects to another server gets an error that names both, at once, and
-// the other server gets nothing. Nor is a redirect followed that loses the samples.
+// the other server gets nothing. Nor is a redirect followed that loses the samples. Where it
+// leads to is told without the query.
 func TestSendersStayOnTheirServer(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		t.Errorf("the other server is asked for %s with %q", r.URL, r.Header)
 	}))
 	defer other.Close()
-	asked, to, status := 0, other.URL+"/x", http.StatusTemporaryRedirect
+	asked, to, status := 0, other.URL+"/x?state=secret", http.StatusTemporaryRedirect
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if asked++; r.URL.Path == "/login" {
 			return // 200: a page
@@ -220,14 +226,67 @@ func TestSendersStayOnTheirServer(t *testing.T) {
 	}
 	for name, sender := range map[string]Sender{"remote write": write, "VictoriaMetrics": NewVictoria(server.URL, prom.HTTP())} {
 		for _, body := range []bool{false, true} {
-			asked, to, status = 0, other.URL+"/x", http.StatusTemporaryRedirect
+			asked, to, status = 0, other.URL+"/x?state=secret", http.StatusTemporaryRedirect
 			if body {
-				to, status = "/login", http.StatusFound
+				to, status = "/login?state=secret", http.StatusFound
 			}
 			var redirect *promapi.RedirectError
-			if _, err := sender.Send(t.Context(), someSeries("a")); !errors.As(err, &redirect) || redirect.Body != body || asked != 1 {
-				t.Errorf("%s, after %d requests: %v", name, asked, err)
+			if _, err := sender.Send(t.Context(), someSeries("a")); !errors.As(err, &redirect) || redirect.Body != body || asked != 1 || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%s, after %d requests: %v; want an error without what may be a secret", name, asked, err)
 			}
 		}
+	}
+}
+
+// What was sent to VictoriaMetrics is made visible at the end, so that a comparison that follows
+// finds it; if it cannot be, it was sent nevertheless.
+func TestPushMakesVisibleWhatItSent(t *testing.T) {
+	scripted := feedtest.NewScripted("01hzzzzzzzzzzzzzzzzzzzzzzz")
+	conn := scripted.Serve(t)
+	here := feedtest.Bucket("http_5m", feedtest.Zone(1), 0)
+	scripted.Append(feedtest.T0.Add(time.Hour), feedtest.Entry{Definition: feedtest.Definition("http_5m", 1)}, feedtest.Entry{Bucket: here})
+	store, err := history.Open(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, works := range map[string]bool{"flushes": true, "does not flush": false} {
+		t.Run(name, func(t *testing.T) {
+			var asked []string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				switch r.URL.Path {
+				case "/api/v1/query":
+					fmt.Fprint(w, `{"status":"success","data":{"resultType":"matrix","result":[]}}`)
+				case "/flags":
+					fmt.Fprintln(w, `-dedup.minScrapeInterval="1ms"`)
+				case "/api/v1/import":
+					asked = append(asked, "import")
+				case "/internal/force_flush":
+					if asked = append(asked, "flush"); !works {
+						panic(http.ErrAbortHandler)
+					}
+				default:
+					http.NotFound(w, r)
+				}
+			}))
+			defer server.Close()
+			prom, err := promapi.New(promapi.Config{URL: server.URL})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer prom.Close()
+			r, err := Push(t.Context(), store, prom, NewVictoria(server.URL, prom.HTTP()), PushOptions{
+				Selection: history.Selection{Range: bucket.Window{Start: here.Window().Start, End: here.Window().End}},
+				Labels:    []export.Label{{Name: "instance", Value: "i"}, {Name: "job", Value: "weir"}}, Clock: clock.NewManual(feedtest.T0.Add(24 * time.Hour)),
+			})
+			if err != nil || r.Sent == 0 || r.Sent != r.Missing {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if got := strings.Join(asked, " "); !strings.HasPrefix(got, "import flush") { // a request whose connection broke is sent again
+				t.Errorf("asked for %s, want import, then flush", got)
+			}
+			if noted := strings.Contains(strings.Join(r.Notes, " "), "may be visible after some seconds"); noted == works {
+				t.Errorf("the notes are %q", r.Notes)
+			}
+		})
 	}
 }

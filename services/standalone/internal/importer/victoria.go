@@ -27,9 +27,9 @@ func NewVictoria(base string, client *http.Client) *Victoria {
 	return &Victoria{strings.TrimSuffix(base, "/"), client}
 }
 
-// Prepare implements [Sender]: it makes visible what was sent before, such as by an import
-// that was killed. A server that has no such path shows it after seconds.
-func (v *Victoria) Prepare(ctx context.Context) error {
+// Flush implements [Sender]: it makes visible what was sent, also before, by an import that was
+// killed. A server that has no such path shows it after seconds.
+func (v *Victoria) Flush(ctx context.Context) error {
 	_, err := v.do(ctx, http.MethodGet, "/internal/force_flush", nil)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -103,7 +103,7 @@ func (v *Victoria) do(ctx context.Context, method, path string, body io.Reader) 
 	}
 	resp, err := v.client.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("ask VictoriaMetrics: %w", err)
+		return nil, fmt.Errorf("ask VictoriaMetrics: %w", promapi.Redirected(err))
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))

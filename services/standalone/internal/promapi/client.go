@@ -132,13 +132,23 @@ func (e *RedirectError) Error() string {
 	return fmt.Sprintf("%s redirects to %s, to which neither credentials nor samples are sent: give the URL of the server that answers", e.From, e.To)
 }
 
+// Redirected is an error of a request without the URL that the server redirected to: that of a
+// login may hold a secret.
+func Redirected(err error) error {
+	var redirect *RedirectError
+	if errors.As(err, &redirect) {
+		return redirect
+	}
+	return err
+}
+
 // Stay is a CheckRedirect of a client that follows redirects on one server only.
 func Stay(r *http.Request, via []*http.Request) error {
 	switch from := via[0].URL; {
 	case origin(from) != origin(r.URL):
 		return &RedirectError{From: from.Scheme + "://" + from.Host, To: r.URL.Scheme + "://" + r.URL.Host}
 	case r.Method != via[0].Method:
-		return &RedirectError{From: from.Redacted(), To: r.URL.Redacted(), Body: true}
+		return &RedirectError{From: from.Redacted(), To: r.URL.Scheme + "://" + r.URL.Host + r.URL.EscapedPath(), Body: true}
 	case len(via) >= 10:
 		return errors.New("stopped after 10 redirects")
 	}
@@ -264,7 +274,7 @@ func (c *Client) once(ctx context.Context, method, path string, args url.Values)
 	c.authorize(r)
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return nil, fmt.Errorf("ask Prometheus: %w", err)
+		return nil, fmt.Errorf("ask Prometheus: %w", Redirected(err))
 	}
 	defer resp.Body.Close()
 	all, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))

@@ -230,7 +230,7 @@ func TestRedirectsStay(t *testing.T) {
 		case "/moved":
 			_, _ = w.Write([]byte(`{"status":"success","data":{"storageRetention":"15d"}}`))
 		default:
-			http.Redirect(w, r, other.URL+r.URL.Path, http.StatusTemporaryRedirect)
+			http.Redirect(w, r, other.URL+r.URL.Path+"?state=secret", http.StatusTemporaryRedirect)
 		}
 		if r.Header.Get("Authorization") != "Bearer marked" {
 			t.Errorf("%s has the headers %q", r.URL, r.Header)
@@ -241,7 +241,7 @@ func TestRedirectsStay(t *testing.T) {
 	}
 	asked = 0
 	var redirect *RedirectError
-	if _, err := c.Vector(t.Context(), "x", time.Unix(1, 0)); !errors.As(err, &redirect) || redirect.From != c.URL() || redirect.To != other.URL || asked != 1 {
+	if _, err := c.Vector(t.Context(), "x", time.Unix(1, 0)); !errors.As(err, &redirect) || redirect.From != c.URL() || redirect.To != other.URL || asked != 1 || strings.Contains(err.Error(), "secret") {
 		t.Errorf("after %d requests: %v", asked, err)
 	}
 	if _, err := c.HTTP().Post(c.URL()+"/api/v1/import", "", strings.NewReader("x")); !errors.As(err, &redirect) {

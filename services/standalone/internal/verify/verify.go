@@ -32,7 +32,7 @@ type Options struct {
 	// Findings gets every difference; nil: nobody does.
 	Findings io.Writer
 	Clock    clock.Clock
-	// Progress is told after each chunk; may be nil.
+	// Progress is told at the beginning and after each chunk; may be nil.
 	Progress func(done, total int)
 }
 
@@ -41,6 +41,9 @@ func Run(ctx context.Context, store *history.Store, prom *promapi.Client, o Opti
 	plan, err := store.Plan(o.Selection)
 	if err != nil {
 		return nil, err
+	}
+	if o.Progress != nil {
+		o.Progress(0, plan.Len())
 	}
 	r := &Report{Start: o.Range.Start.Std(), End: o.Range.End.Std(), Prometheus: prom.URL(), StoreID: store.Info.ID}
 	now := o.Clock.Now()

@@ -190,7 +190,8 @@ func (b *backfill) tryImport(ctx context.Context) {
 // since is when the Prometheus scraped the job for the first time, as far as a day shows
 // it. Zero: it has no series up of the job, so nothing that it lacks is excused.
 func (p *Prometheus) since(ctx context.Context, job string) (time.Time, error) {
-	first, err := p.query(ctx, fmt.Sprintf(`min(min_over_time(timestamp(up{job=%q})[1d:1m]))`, cmp.Or(p.label, job)))
+	// The steps of a subquery are whole minutes, in whose first there is none.
+	first, err := p.query(ctx, fmt.Sprintf(`min(min_over_time(timestamp(up{job=%[1]q})[1d:1m]) or timestamp(up{job=%[1]q}))`, cmp.Or(p.label, job)))
 	if err != nil || len(first) == 0 {
 		return time.Time{}, err
 	}

@@ -162,39 +162,52 @@ func askCounters(ctx context.Context, s site) (c doctor.Counters) {
 	return c
 }
 
-// OwnFrom reads operations pages, and asks whether their processes are ready.
+// OwnFrom reads operations pages, all at once, and asks whether their processes are ready.
 func OwnFrom(ctx context.Context, urls []string, client *http.Client) *doctor.Own {
-	o := &doctor.Own{From: strings.Join(urls, ", ")}
-	for _, u := range urls {
-		s := newSite(u, client)
-		a, err := s.page(ctx, "/metrics", nil, plainText)
-		if err == nil {
-			var list []doctor.Sample
-			if list, err = own(a.body, u, wanted); err == nil {
-				o.Samples = append(o.Samples, list...)
-				if len(list) == 0 {
-					err = fmt.Errorf("%s/metrics has no metric of Weir: give an operations port (9811 or 9821 by default)", s.base)
-				}
+	pages := make([]doctor.Own, len(urls))
+	var all sync.WaitGroup
+	for i, u := range urls {
+		all.Go(func() {
+			if err := askOwn(ctx, newSite(u, client), &pages[i]); err != nil {
+				pages[i].Errs = []string{err.Error()}
 			}
-		}
-		if err != nil {
-			o.Errs = append(o.Errs, err.Error())
-			continue
-		}
-		ready, err := s.get(ctx, "/-/ready", nil, "")
-		switch {
-		case err != nil:
-			o.Errs = append(o.Errs, err.Error())
-		case ready.status == http.StatusServiceUnavailable && strings.Contains(ready.body, " is not ready"):
-			o.Asked++
-			o.NotReady = append(o.NotReady, s.base+": "+clipAt(ready.body, 5*shown)) // the remedy comes last
-		case ready.status != http.StatusOK:
-			o.Errs = append(o.Errs, fmt.Sprintf("%s/-/ready: %v", s.base, ready.refusal()))
-		default:
-			o.Asked++
-		}
+		})
+	}
+	all.Wait()
+	o := &doctor.Own{From: strings.Join(urls, ", ")}
+	for i := range pages {
+		o.Errs, o.Samples = append(o.Errs, pages[i].Errs...), append(o.Samples, pages[i].Samples...)
+		o.Asked, o.NotReady = o.Asked+pages[i].Asked, append(o.NotReady, pages[i].NotReady...)
 	}
 	return o
+}
+
+func askOwn(ctx context.Context, s site, o *doctor.Own) error {
+	a, err := s.page(ctx, "/metrics", nil, plainText)
+	if err != nil {
+		return err
+	}
+	list, err := own(a.body, s.base, wanted)
+	switch {
+	case a.html():
+		return fmt.Errorf("%s/metrics: it answers with an HTML page, so this is no operations port", s.base)
+	case err != nil:
+		return fmt.Errorf("%s/metrics: %w", s.base, err)
+	case len(list) == 0:
+		return fmt.Errorf("%s/metrics has no metric of Weir: give an operations port (9811 or 9821 by default)", s.base)
+	}
+	o.Samples = list
+	ready, err := s.get(ctx, "/-/ready", nil, "")
+	switch {
+	case err != nil:
+		return err
+	case ready.status == http.StatusServiceUnavailable && strings.Contains(ready.body, " is not ready"):
+		o.NotReady = []string{s.base + ": " + clipAt(ready.body, 5*shown)} // the remedy comes last
+	case ready.status != http.StatusOK:
+		return fmt.Errorf("%s/-/ready: %w", s.base, ready.refusal())
+	}
+	o.Asked = 1
+	return nil
 }
 
 // judged are the metrics that the judge reads.

@@ -1,7 +1,9 @@
 package observe_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -329,5 +331,40 @@ func TestOwn(t *testing.T) {
 	}
 	if got.Asked != 1 || len(got.NotReady) != 1 || got.NotReady[0] != url+": weir-collector is not ready: the disk is full" {
 		t.Errorf("of %d asked are not ready: %q", got.Asked, got.NotReady)
+	}
+}
+
+// Operations ports that do not answer take no time of the others, and each error names its URL.
+func TestOwnOfPortsThatAnswerNothingOfUse(t *testing.T) {
+	end := make(chan struct{})
+	silent := serve(t, map[string]http.HandlerFunc{"/metrics": func(http.ResponseWriter, *http.Request) { <-end }})
+	login := serve(t, map[string]http.HandlerFunc{"/metrics": says(200, "text/html", "<html>Sign in</html>")})
+	odd := serve(t, map[string]http.HandlerFunc{"/metrics": says(200, "text/plain", "hello")})
+	rubbish := testkit.Listen(t)
+	t.Cleanup(func() { _ = rubbish.Close() })
+	go func() {
+		for c, err := rubbish.Accept(); err == nil; c, err = rubbish.Accept() {
+			_, _ = c.Write(bytes.Repeat([]byte("\x00rubbish"), 100))
+			_ = c.Close()
+		}
+	}()
+	fine := serve(t, map[string]http.HandlerFunc{
+		"/metrics": says(200, "text/plain", "weir_collector_leader 1\n"), "/-/ready": says(200, "text/plain", "weir-collector is ready\n"),
+	})
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 2*time.Second, errors.New("the time is over"))
+	defer cancel()
+	urls := []string{silent, login, odd, "http://" + rubbish.Addr().String(), fine}
+	got := observe.OwnFrom(ctx, urls, http.DefaultClient)
+	close(end)
+	if len(got.Samples) != 1 || got.Asked != 1 {
+		t.Errorf("of the port that answers there are %d samples; it was asked %d times", len(got.Samples), got.Asked)
+	}
+	if len(got.Errs) != 4 {
+		t.Fatalf("errors are %q, want 4", got.Errs)
+	}
+	for i, text := range got.Errs {
+		if !strings.HasPrefix(text, urls[i]+"/metrics") || len(text) > 500 {
+			t.Errorf("error %d is %q, want a short one that names %s", i, text, urls[i])
+		}
 	}
 }

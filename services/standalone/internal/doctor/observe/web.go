@@ -61,20 +61,31 @@ func (s site) get(ctx context.Context, path string, query url.Values, accept str
 		if errors.As(err, &u) { // its text repeats the whole query
 			err = u.Err
 		}
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("no response within %s", patience)
-		}
-		return nil, fmt.Errorf("%s%s: %w", s.base, path, err)
+		return nil, fmt.Errorf("%s%s: %w", s.base, path, brief(err))
 	}
 	defer func() { _ = response.Body.Close() }() // it was read to its end
 	body, err := io.ReadAll(io.LimitReader(response.Body, most+1))
 	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("%s%s: %w", s.base, path, brief(err))
 	case err != nil:
 		return nil, fmt.Errorf("%s%s: the response broke off: %w", s.base, path, err)
 	case len(body) > most:
 		return nil, fmt.Errorf("%s%s: the response is longer than %d bytes", s.base, path, most)
 	}
 	return &answer{response.StatusCode, response.Header, string(body)}, nil
+}
+
+// brief is an error of a request as a report shows it: what does not speak HTTP is repeated by
+// the error, whatever its length.
+func brief(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("no response within %s", patience)
+	}
+	if text := err.Error(); len(text) > 2*shown {
+		return errors.New(clipAt(text, 2*shown))
+	}
+	return err
 }
 
 // page is get for what must answer 200.
