@@ -7,7 +7,9 @@
 package yamldoc
 
 import (
+	"bytes"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/lexer"
@@ -23,17 +25,40 @@ const (
 	mostNested = 64     // in brackets, or on one line
 )
 
+// Error is a mistake in a line.
+type Error struct {
+	Line int
+	Text string
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Text) }
+
 // Parse returns the tree of a text. Its errors show nothing of the text beyond
 // what the parser's own do.
 func Parse(text []byte) (*ast.File, error) {
 	if len(text) > int(smallfile.YAML) {
 		return nil, fmt.Errorf("it is larger than %d KiB", smallfile.YAML>>10)
 	}
+	if !utf8.Valid(text) {
+		return nil, &Error{1 + bytes.Count(valid(text), []byte("\n")), "it is not UTF-8"}
+	}
 	tokens := lexer.Tokenize(string(text))
 	if err := check(tokens); err != nil {
 		return nil, err
 	}
 	return parser.Parse(tokens, 0)
+}
+
+// valid is what precedes the first byte that is not UTF-8.
+func valid(text []byte) []byte {
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRune(text[i:])
+		if r == utf8.RuneError && n <= 1 {
+			return text[:i]
+		}
+		i += n
+	}
+	return text
 }
 
 func check(tokens token.Tokens) error {
@@ -57,7 +82,7 @@ func check(tokens token.Tokens) error {
 		default:
 		}
 		if brackets > mostNested || row > mostNested {
-			return fmt.Errorf("line %d: it nests deeper than %d levels", line, mostNested)
+			return &Error{line, fmt.Sprintf("it nests deeper than %d levels", mostNested)}
 		}
 	}
 	return nil

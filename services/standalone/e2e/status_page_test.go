@@ -176,7 +176,7 @@ func (v *viewer) explainsAZone() {
 	v.do("click", options{"at": ".scopes a"})
 	v.do("await", options{"at": "#verdict", "value": "Zone Analytics Read"})
 	body := v.text("main")
-	for _, want := range []string{"Zone blog.example", "ZONE_DENIED", `zone="blog.example"`, "settings have not been read yet", "Next attempt"} {
+	for _, want := range []string{"Zone blog.example", "ZONE_DENIED", `zone="blog.example"`, "settings have not been read yet", "settings cannot be read: ", "Next attempt"} {
 		if !strings.Contains(body, want) {
 			v.t.Errorf("the page of a refused zone lacks %q:\n%s", want, body)
 		}

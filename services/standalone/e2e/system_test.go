@@ -278,12 +278,17 @@ func startPrometheus(t *testing.T, window time.Duration, targets ...string) *pro
 // startPrometheusOf does the same with the Prometheus of one's choice.
 func startPrometheusOf(t *testing.T, tools promtest.Tools, window time.Duration, targets ...string) *promtest.Server {
 	t.Helper()
-	config := prometheusConfig(t, window, targets...)
+	return startPrometheusAs(t, tools, prometheusConfig(t, window, targets...), len(targets))
+}
+
+// startPrometheusAs does the same with a configuration of so many targets and PROMETHEUS itself.
+func startPrometheusAs(t *testing.T, tools promtest.Tools, config string, targets int) *promtest.Server {
+	t.Helper()
 	p := tools.Start(t, strings.ReplaceAll(config, "PROMETHEUS", "127.0.0.1:1"))
 	p.Reload(strings.ReplaceAll(config, "PROMETHEUS", strings.TrimPrefix(p.URL(), "http://")))
 	// Discovering targets takes seconds, in which a fast clock would run on.
 	testkit.Eventually(t, func() error {
-		if len(p.Targets()) < len(targets)+1 || target(p).LastScrape.IsZero() {
+		if len(p.Targets()) < targets+1 || target(p).LastScrape.IsZero() {
 			return constError("Prometheus has not tried its targets yet")
 		}
 		return nil

@@ -76,9 +76,12 @@ func (s *spec) check(bad *problems) {
 			say(s.Place, "drop names %q, which is the level and has to stay", name)
 		}
 	}
-	names := map[string]bool{}
+	names, fed := map[string]bool{}, map[string]bool{}
 	for i := range s.Variants {
 		v := &s.Variants[i]
+		for _, m := range v.Measures {
+			fed[m.Family] = true
+		}
 		if names[v.Name] {
 			say(v.Place, "variant %s is there twice", v.Name)
 		}
@@ -86,6 +89,11 @@ func (s *spec) check(bad *problems) {
 		s.checkVariant(v, func(at yamlspec.Place, format string, args ...any) {
 			say(at, "variant %s: "+format, append([]any{v.Name}, args...)...)
 		})
+	}
+	for _, f := range s.Families {
+		if len(s.Variants) > 0 && f.Name != "" && !fed[f.Name] {
+			say(f.Place, "family %s has no measure in any variant, so it would have no data", f.Name)
+		}
 	}
 }
 
@@ -202,8 +210,13 @@ func (s *spec) checkValues(say sayer) {
 			labels[l] = l != quantileLabel
 		}
 	}
+	all := map[string]bool{} // labels of which each value is replaced
 	for i := range s.Values {
 		v := &s.Values[i]
+		if all[v.Label] {
+			say(v.Place, "values of label %q: * before it replaces every value; it must be the last of its label", v.Label)
+		}
+		all[v.Label] = all[v.Label] || slices.Contains(v.From, "*")
 		if v.Label != "" && !labels[v.Label] {
 			say(v.Place, "values of label %q, which no family of the dataset has", v.Label)
 		}
@@ -242,6 +255,14 @@ func (s *spec) checkLimits(say sayer) {
 				say(l.Place, "limit of %s names label %q; it must be one of %v", name, label, own)
 			}
 		}
+		for _, label := range sortedKeys(l.Only) {
+			if !slices.ContainsFunc(l.Only[label], func(v string) bool { return !slices.Contains(l.Deny, v) && !slices.Contains(l.Except[label], v) }) {
+				say(l.Place, "limit of %s keeps nothing: only has no value of label %q that neither deny nor except has", name, label)
+			}
+		}
+		if len(l.Allow) > 0 && !slices.ContainsFunc(l.Allow, func(v string) bool { return !slices.Contains(l.Deny, v) }) {
+			say(l.Place, "limit of %s keeps nothing: deny has all values of allow", name)
+		}
 	}
 }
 
@@ -255,6 +276,9 @@ func (s *spec) checkVariant(v *variantSpec, say sayer) {
 		say(v.Place, "is of GraphQL, and another variant is a state; a dataset is one or the other")
 	case v.FilterField == "" || len(v.Times) == 0:
 		say(v.Place, "needs filter_field and times, since no file says under nodes how %q is asked", v.Node)
+	}
+	if v.REST == "" && v.Calls != 0 {
+		say(v.Place, "calls is %d; it is for states, which are read with the REST API", v.Calls)
 	}
 	for step := range v.Times {
 		if step < time.Minute || 24*time.Hour%step != 0 {
@@ -330,8 +354,8 @@ func (s *spec) checkExpanded(d *Dataset, start bool, bad *problems) {
 	case !slices.ContainsFunc(d.Families, func(f bucket.Family) bool { return d.fillable(&f) }):
 		say("zero_fill is set, and no family is an amount with labels, which alone can be filled")
 	}
-	if d.Deadline < d.Delay {
-		say("deadline is %s; it must not be before the delay, %s", d.Deadline, d.Delay)
+	if d.Deadline < d.Delay || d.Deadline > mostDeadline {
+		say("deadline is %s; it must not be before the delay, %s, and at most %s", d.Deadline, d.Delay, short(mostDeadline))
 	}
 	// A window must be shown for two more after it falls due. With its start as
 	// the timestamp, its samples are one window older.

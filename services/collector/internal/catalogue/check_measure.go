@@ -46,6 +46,15 @@ func (s *spec) checkMeasure(v *variantSpec, m *measureSpec, wrong func(format st
 	if m.Map != "" && strings.Contains(m.Field, ".") {
 		wrong("map is %q and field %q; they must be a path and a name, such as sum.countryMap and requests", m.Map, m.Field)
 	}
+	switch first, rest, _ := strings.Cut(m.Field, "."); {
+	case m.Map != "" || m.Field == "" || v.REST != "":
+	case first == "confidence":
+		wrong("field is %s; the bounds of estimates come with confidence of the dataset", m.Field)
+	case first == "count" && rest != "":
+		wrong("field is %s; it must be count, which has no parts", m.Field)
+	case rest == "" && (first == "sum" || kindOfField(first) != amountField):
+		wrong("field is %s; it must be a path such as %s.requests", m.Field, first)
+	}
 	if m.Optional && m.Family == s.Level {
 		wrong("is the level and cannot be optional")
 	}

@@ -122,6 +122,10 @@ type Variant struct {
 	// Filter is a fixed part of the filter, by filter field: requestSource: eyeball.
 	// Values are strings, int64 and lists of them.
 	Filter map[string]any
+	// Filtered are the flattened names of the dimensions that Filter is about, as far as any
+	// dataset selects them from the node: a plan that does not include a dimension does not
+	// include the filter either. Other filter fields are in no list of what a plan includes.
+	Filtered []string
 	// Dimensions are selected in addition to the time dimension.
 	Dimensions []string
 	// Plan is the lowest plan of a zone that includes it and Product what has to be bought

@@ -22,6 +22,8 @@ const (
 	defaultConfirm = 2
 	// graceAfterDelay: at delay + 15 min the last reading is stored.
 	graceAfterDelay = 15 * time.Minute
+	// mostDeadline: after as long nobody waits for readings that agree.
+	mostDeadline = 7 * 24 * time.Hour
 	// minDepth: a window must be shown for two more after it falls due.
 	minDepth = 3
 	// maxDepth: from 33 samples per series on, Prometheus appends every repeat
@@ -138,6 +140,7 @@ func Load(user []byte, o Options) (*Catalogue, error) {
 	if len(bad) > 0 {
 		return nil, fmt.Errorf("load catalogue:\n%w", errors.Join(bad...))
 	}
+	setFiltered(all)
 	slices.SortFunc(all, func(a, b Dataset) int { return strings.Compare(a.Dataset, b.Dataset) })
 	c := &Catalogue{Available: all}
 	for _, d := range all {

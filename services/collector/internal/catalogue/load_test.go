@@ -216,34 +216,44 @@ func TestProblems(t *testing.T) {
 				`size of dataset http is 1m, but the setting CF_BUCKET_SECONDS makes it 5m`,
 			},
 		},
-		"not YAML":         {"datasets: [", []string{"user.yaml:1: not YAML"}},
-		"empty":            {"", []string{"user.yaml:1: file is empty; it must be an object"}},
-		"comments alone":   {"# datasets:\n---\n", []string{"file is empty"}},
-		"long family":      {strings.ReplaceAll(asn, "requests_by_network", strings.Repeat("a", 200)), []string{"user.yaml:", "family name is", "at most 200"}},
-		"a list":           {"- a", []string{"file is a list; it must be an object"}},
-		"two documents":    {"datasets: []\n---\ndatasets: []", []string{"second document"}},
-		"anchors":          {"datasets: &a []", []string{"anchor"}},
-		"nameless":         {"datasets:\n  - enabled: true", []string{"user.yaml:2: dataset has no name"}},
-		"nothing at all":   {"datasets:", []string{"datasets is empty; it must be a list"}},
-		"scope changed":    {"datasets: [{name: http, scope: account}]", []string{"is about a zone; that cannot be changed"}},
-		"depth":            {"datasets: [{name: http, depth: 31}, {name: countries_1h, depth: 2}]", []string{"depth is 31; it must be 3", "depth is 2; it must be 3"}},
-		"delay":            {"datasets: [{name: http, delay: 10s}]", []string{"delay is 10s; it must be whole seconds from 1m to 24h"}},
-		"deadline":         {"datasets: [{name: http, deadline: 1m}]", []string{"deadline is 1m0s; it must not be before the delay"}},
-		"drop level":       {"datasets: [{name: http, drop: [cloudflare_zone_requests, nope]}]", []string{"is the level and has to stay", `drop names "nope"`}},
-		"limit":            {"datasets: [{name: http, limits: {nope: {top: 1}, cloudflare_zone_bytes: {top: 2000, other: ''}, cloudflare_zone_requests_by_status: {by: cloudflare_zone_bytes}}}]", []string{`limit for "nope"`, "limit for cloudflare_zone_bytes, which has one series", "limit cloudflare_zone_bytes: top is 2000; it must be 0 to 1000", `limit cloudflare_zone_bytes: other is ""; it must not be empty`, "ranks by"}},
-		"duplicate family": {strings.ReplaceAll(asn, "requests_by_network", "requests_by_country"), []string{"family cloudflare_zone_requests_by_country belongs to the datasets"}},
-		"peer's name":      {strings.ReplaceAll(asn, "requests_by_network", "requests_asn"), []string{"family cloudflare_zone_requests_asn is a counter of lablabs/cloudflare-exporter"}},
-		"counter's name":   {strings.ReplaceAll(asn, "requests_by_network", "requests_by_network_total"), []string{"ends in _total, but every family is a gauge"}},
-		"late's name":      {strings.ReplaceAll(asn, "requests_by_network", "requests_late"), []string{"ends in _late; such names are for the counters"}},
-		"foreign name":     {strings.ReplaceAll(asn, "cloudflare_zone_requests_by_network", "weir_requests"), []string{`family weir_requests: name is "weir_requests"; it must match`}},
-		"wrong scope":      {strings.ReplaceAll(asn, "scope: zone", "scope: account"), []string{"its name must begin with cloudflare_account_"}},
-		"unit":             {strings.Replace(asn, "labels: [asn]}", "labels: [asn], unit: bytes}", 1), []string{"OpenMetrics wants its name to end in _bytes"}},
-		"reserved label":   {strings.ReplaceAll(asn, "[asn]", "[zone]"), []string{`has label "zone"`}},
-		"label mismatch":   {strings.Replace(asn, "{asn: clientAsn}", "{as: clientAsn}", 1), []string{`gives label "as"; the family has [asn]`}},
-		"unknown family":   {strings.Replace(asn, "- {family: cloudflare_zone_requests_by_network", "- {family: nope", 1), []string{"measure of nope: is not a family", "does not feed the level"}},
-		"no dimension":     {strings.Replace(asn, "[clientAsn]", "[clientCountryName]", 1), []string{"which is not a dimension of the variant"}},
-		"unsampled":        {strings.NewReplacer("interval: avg.sampleInterval", "", "httpRequestsAdaptiveGroups", "otherGroups").Replace(asn), []string{"is sampled and needs interval"}},
-		"time filter":      {strings.Replace(asn, "requestSource: eyeball", "datetime_geq: x", 1), []string{"times are filtered by the planner alone"}},
+		"not YAML":          {"datasets: [", []string{"user.yaml:1: not YAML"}},
+		"empty":             {"", []string{"user.yaml:1: file is empty; it must be an object"}},
+		"comments alone":    {"# datasets:\n---\n", []string{"file is empty"}},
+		"long family":       {strings.ReplaceAll(asn, "requests_by_network", strings.Repeat("a", 200)), []string{"user.yaml:", "family name is", "at most 200"}},
+		"not UTF-8":         {strings.Replace(asn, "HTTP traffic", "HTTP \xff\xfe", 1), []string{"user.yaml:4: not YAML: it is not UTF-8"}},
+		"control":           {strings.Replace(asn, "Requests by network.", `"a\u0000b"`, 1), []string{`user.yaml:10: dataset asn_1h: family cloudflare_zone_requests_by_network: help is "a\x00b"; it must be one line of text, at most 1000 characters`}},
+		"long help":         {strings.Replace(asn, "Requests by network.", strings.Repeat("x", 1001), 1), []string{"it must be one line of text, at most 1000 characters"}},
+		"long label":        {strings.NewReplacer("[asn]", "["+strings.Repeat("a", 64)+"]", "{asn: ", "{"+strings.Repeat("a", 64)+": ").Replace(asn), []string{"it must match ^[a-z][a-z0-9_]{0,62}$"}},
+		"unfed family":      {strings.Replace(asn, "    limits:", "      - {name: cloudflare_zone_unfed, help: Nothing.}\n    limits:", 1), []string{"user.yaml:11: dataset asn_1h: family cloudflare_zone_unfed has no measure in any variant, so it would have no data"}},
+		"calls":             {strings.Replace(asn, "rows: 1000", "rows: 1000\n        calls: 2", 1), []string{"variant adaptive: calls is 2; it is for states, which are read with the REST API"}},
+		"a list":            {"- a", []string{"file is a list; it must be an object"}},
+		"two documents":     {"datasets: []\n---\ndatasets: []", []string{"second document"}},
+		"anchors":           {"datasets: &a []", []string{"anchor"}},
+		"nameless":          {"datasets:\n  - enabled: true", []string{"user.yaml:2: dataset has no name"}},
+		"nothing at all":    {"datasets:", []string{"datasets is empty; it must be a list"}},
+		"scope changed":     {"datasets: [{name: http, scope: account}]", []string{"is about a zone; that cannot be changed"}},
+		"depth":             {"datasets: [{name: http, depth: 31}, {name: countries_1h, depth: 2}]", []string{"depth is 31; it must be 3", "depth is 2; it must be 3"}},
+		"delay":             {"datasets: [{name: http, delay: 10s}]", []string{"delay is 10s; it must be whole seconds from 1m to 24h"}},
+		"deadline":          {"datasets: [{name: http, deadline: 1m}]", []string{"deadline is 1m0s; it must not be before the delay"}},
+		"late deadline":     {"datasets: [{name: http, deadline: 200h}]", []string{"deadline is 200h0m0s; it must not be before the delay, 5m0s, and at most 7d"}},
+		"limit of nothing":  {strings.Replace(asn, "{top: 10}", "{only: {asn: [a, b]}, deny: [a], except: {asn: [b]}}", 1), []string{"user.yaml:12: dataset asn_1h: limit of cloudflare_zone_requests_by_network keeps nothing: only has no value of label \"asn\" that neither deny nor except has"}},
+		"limit of no value": {strings.Replace(asn, "{top: 10}", "{only: {asn: []}}", 1), []string{"keeps nothing: only has no value of label \"asn\""}},
+		"allowed, denied":   {strings.Replace(asn, "{top: 10}", "{allow: [a], deny: [a]}", 1), []string{"keeps nothing: deny has all values of allow"}},
+		"drop level":        {"datasets: [{name: http, drop: [cloudflare_zone_requests, nope]}]", []string{"is the level and has to stay", `drop names "nope"`}},
+		"limit":             {"datasets: [{name: http, limits: {nope: {top: 1}, cloudflare_zone_bytes: {top: 2000, other: ''}, cloudflare_zone_requests_by_status: {by: cloudflare_zone_bytes}}}]", []string{`limit for "nope"`, "limit for cloudflare_zone_bytes, which has one series", "limit cloudflare_zone_bytes: top is 2000; it must be 0 to 1000", `limit cloudflare_zone_bytes: other is ""; it must not be empty`, "ranks by"}},
+		"duplicate family":  {strings.ReplaceAll(asn, "requests_by_network", "requests_by_country"), []string{"family cloudflare_zone_requests_by_country belongs to the datasets"}},
+		"peer's name":       {strings.ReplaceAll(asn, "requests_by_network", "requests_asn"), []string{"family cloudflare_zone_requests_asn is a counter of lablabs/cloudflare-exporter"}},
+		"counter's name":    {strings.ReplaceAll(asn, "requests_by_network", "requests_by_network_total"), []string{"ends in _total, but every family is a gauge"}},
+		"late's name":       {strings.ReplaceAll(asn, "requests_by_network", "requests_late"), []string{"ends in _late; such names are for the counters"}},
+		"foreign name":      {strings.ReplaceAll(asn, "cloudflare_zone_requests_by_network", "weir_requests"), []string{`family weir_requests: name is "weir_requests"; it must match`}},
+		"wrong scope":       {strings.ReplaceAll(asn, "scope: zone", "scope: account"), []string{"its name must begin with cloudflare_account_"}},
+		"unit":              {strings.Replace(asn, "labels: [asn]}", "labels: [asn], unit: bytes}", 1), []string{"OpenMetrics wants its name to end in _bytes"}},
+		"reserved label":    {strings.ReplaceAll(asn, "[asn]", "[zone]"), []string{`has label "zone"`}},
+		"label mismatch":    {strings.Replace(asn, "{asn: clientAsn}", "{as: clientAsn}", 1), []string{`gives label "as"; the family has [asn]`}},
+		"unknown family":    {strings.Replace(asn, "- {family: cloudflare_zone_requests_by_network", "- {family: nope", 1), []string{"measure of nope: is not a family", "does not feed the level"}},
+		"no dimension":      {strings.Replace(asn, "[clientAsn]", "[clientCountryName]", 1), []string{"which is not a dimension of the variant"}},
+		"unsampled":         {strings.NewReplacer("interval: avg.sampleInterval", "", "httpRequestsAdaptiveGroups", "otherGroups").Replace(asn), []string{"is sampled and needs interval"}},
+		"time filter":       {strings.Replace(asn, "requestSource: eyeball", "datetime_geq: x", 1), []string{"times are filtered by the planner alone"}},
 		"not additive": {
 			strings.NewReplacer("labels: [asn]}", "labels: [asn], additive: false}", "{1h: datetimeHour}", "{15m: datetimeFifteenMinutes}", "[clientAsn]", "[clientAsn, coloCode]").Replace(asn),
 			[]string{"groups of 15m make buckets of 1h, but family cloudflare_zone_requests_by_network cannot be added up", "dimension coloCode must be one of its labels"},
@@ -323,6 +333,15 @@ func TestMissingAndWithout(t *testing.T) {
 	}
 	if adaptive.Without([]string{"avg_sampleInterval"}) != nil {
 		t.Error("a sampled variant does without its interval")
+	}
+	// A plan that lacks a dimension lacks the filter by it. What nothing selects may be in no list.
+	c := load(t, "", Options{Enable: []string{"bot_countries"}})
+	filtered := &c.Find("bot_countries_1h").Variants[0]
+	if m := filtered.Missing(filtered.Fields()); !cmp.Equal(m, []string{"dimensions_botScore"}) || filtered.Without(m) != nil {
+		t.Errorf("a variant with the filter %v lacks %v of a plan with its fields alone", filtered.Filter, m)
+	}
+	if v := filtered; v.Without(v.Missing(append(v.Fields(), "dimensions_botScore"))) != v {
+		t.Error("a variant whose filter the plan includes is refused")
 	}
 }
 

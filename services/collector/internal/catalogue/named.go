@@ -28,5 +28,5 @@ func noDataset(name string, all []named) error {
 		ids[i] = d.id
 	}
 	slices.Sort(ids)
-	return fmt.Errorf("dataset %q is not in the catalogue; known are %s", name, strings.Join(ids, ", "))
+	return fmt.Errorf("dataset %.80q is not in the catalogue; known are %s", name, strings.Join(ids, ", "))
 }

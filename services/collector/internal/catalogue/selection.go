@@ -104,7 +104,30 @@ func (v *Variant) Fields() []string {
 
 func flat(path string) string { return strings.ReplaceAll(path, ".", "_") }
 
-// Missing returns those of [Variant.Fields] that are not in available, the settings node's
+// setFiltered sets the Filtered of all variants.
+func setFiltered(datasets []Dataset) {
+	known := map[string]bool{} // node and dimension
+	for i := range datasets {
+		for _, v := range datasets[i].Variants {
+			for _, dim := range v.Dimensions {
+				known[v.Node+" "+dim] = true
+			}
+		}
+	}
+	for i := range datasets {
+		for j := range datasets[i].Variants {
+			v := &datasets[i].Variants[j]
+			for _, name := range sortedKeys(v.Filter) {
+				if dim, _, _ := strings.Cut(name, "_"); known[v.Node+" "+dim] {
+					v.Filtered = append(v.Filtered, "dimensions_"+dim)
+				}
+			}
+			v.Filtered = slices.Compact(v.Filtered)
+		}
+	}
+}
+
+// Missing returns those of [Variant.Fields] and of Filtered that are not in available, the settings node's
 // availableFields. A field inside a map is available by its own name or by the map's. If
 // the list is empty, fields are not restricted and none is missing.
 func (v *Variant) Missing(available []string) []string {
@@ -134,6 +157,11 @@ func (v *Variant) Missing(available []string) []string {
 			out = append(out, name)
 		}
 	}
+	for _, name := range v.Filtered {
+		if !has[name] && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
 	return out
 }
 
@@ -147,7 +175,10 @@ func (v *Variant) Without(refused []string) *Variant {
 	needs := func(path string) bool {
 		return slices.ContainsFunc(refused, func(r string) bool { return strings.EqualFold(r, flat(path)) })
 	}
-	if !slices.ContainsFunc(v.Fields(), needs) {
+	switch {
+	case slices.ContainsFunc(v.Filtered, needs):
+		return nil
+	case !slices.ContainsFunc(v.Fields(), needs):
 		return v
 	}
 	out := *v

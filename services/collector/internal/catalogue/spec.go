@@ -24,13 +24,14 @@ var format = yamlspec.Format{
 	"path":      {Regexp: regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*$`), Want: "be a path such as sum.requests"},
 	"source":    {Regexp: regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]*|(class|path)\([A-Za-z][A-Za-z0-9_]*\))$`), Want: "be a field, class(field) or path(field)"},
 	"condition": {Regexp: regexp.MustCompile(`^!?[A-Za-z][A-Za-z0-9_]*$`), Want: "be a dimension, with or without ! before it"},
-	"line":      {Regexp: regexp.MustCompile(`^[^\r\n]+$`), Want: "be one line of text"},
-	"value":     {Regexp: regexp.MustCompile(`^(.|\n)+$`), Want: "not be empty: Prometheus drops empty labels"},
+	// Control characters do to a terminal what nobody wants. NUL is in no label value.
+	"line":  {Regexp: regexp.MustCompile(`^[^\x00-\x08\x0a-\x1f\x7f]{1,1000}$`), Want: "be one line of text, at most 1000 characters"},
+	"value": {Regexp: regexp.MustCompile(`^[^\x00]+$`), Want: "not be empty: Prometheus drops empty labels"},
 }
 
 var (
 	familyPattern = regexp.MustCompile(`^cloudflare_(zone|account)_[a-z0-9]+(_[a-z0-9]+)*$`)
-	labelPattern  = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+	labelPattern  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 )
 
 // file is a catalogue file.

@@ -102,9 +102,19 @@ func (v View) Ranges(asked bucket.Window) []Range {
 		}
 		claim(g.Window, r)
 	}
-	claim(asked, Range{State: Missing, Reason: ledger.Pending, Detail: v.claim.Refused})
+	claim(asked, v.missing())
 	slices.SortFunc(out, func(a, b Range) int { return cmp.Compare(a.Start, b.Start) })
 	return out
+}
+
+// missing is the state of windows of which nothing is known: none of a scope whose settings
+// cannot be read is requested.
+func (v View) missing() Range {
+	if o := v.claim.Scope.Obstacle; v.claim.Unread && o.Reason != "" {
+		detail := "the " + v.claim.Scope.Kind.String() + "'s settings cannot be read: " + o.Detail
+		return Range{State: Missing, Reason: o.Reason, Detail: detail, Attempts: o.Attempts, Next: o.Next}
+	}
+	return Range{State: Missing, Reason: ledger.Pending, Detail: v.claim.Refused}
 }
 
 // Open is a range of windows of one series that are due and not final.

@@ -15,7 +15,8 @@
 // windows, in chunks with borders on the calendar, so that zones that lack the same hours
 // share requests: scopes that lack the same, as many at a time as take the fewest requests
 // (pack.go). Within it, windows that Cloudflare will soon drop come first, then those
-// that are still within the replay, newest first, then the rest, oldest first.
+// that are still within the replay, newest first, then the rest, oldest first. Of a catch-up only as
+// much is planned as is sent before the next plan ([Ceilings.Ahead]).
 //
 // Each young window is requested together with later windows, in the same request, since
 // package settle infers from its own response how fresh it is.
@@ -111,6 +112,10 @@ type Ceilings struct {
 	Selections int           // scopes × aliased selections: 50 (not published; what clients have long sent)
 	Range      time.Duration // widest range of one selection
 	Rows       int           // most rows of one selection
+	// Ahead is about how many requests from the repair lane on are planned for each group, the
+	// most urgent ones; 0: all. More can be planned when these were sent: a day of a thousand
+	// zones is thirty thousand requests, and takes seconds to pack.
+	Ahead int
 }
 
 // DefaultCeilings are those that every plan is known to accept.

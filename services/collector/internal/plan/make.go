@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -56,15 +57,31 @@ func (p *piece) trailing() bool { return p.lane <= Confirm }
 // their windows.
 func Make(now bucket.Time, wants []Want, state State, c Ceilings) Plan {
 	var p Plan
-	var pieces []piece
+	var pieces, recent, states, others []piece
+	most := c.Ahead * c.Selections
+	full := 4 * most
 	for i := range wants {
 		w := &wants[i]
 		next := w.Window.End.Add(w.Dataset.Size).Add(w.Dataset.Delay)
 		if len(w.Have) == 0 || !w.Have.Contains(w.Window) {
 			var again bucket.Time
-			pieces, again = w.pieces(pieces, now, state, c)
+			pieces, again = w.pieces(pieces[:0], now, state, c)
 			if again != 0 {
 				next = min(next, again)
+			}
+			for _, one := range pieces {
+				switch {
+				case w.Dataset.State:
+					states = append(states, one)
+				case one.trailing():
+					recent = append(recent, one)
+				default:
+					others = append(others, one)
+				}
+			}
+			if most > 0 && len(others) > full {
+				others = urgent(others, most)
+				full = max(full, 2*len(others))
 			}
 		}
 		// Of a scope that has ended no further window falls due: what would be
@@ -73,19 +90,39 @@ func Make(now bucket.Time, wants []Want, state State, c Ceilings) Plan {
 			p.Next = next
 		}
 	}
-	var recent, states, others []piece
+	p.Requests = slices.Concat(crews(wants, recent, c), alone(states, c), pack(urgent(others, most), c))
+	return p
+}
+
+// urgent are the most urgent pieces of each group: those that rank with the given number of them
+// or before it. Each piece is a selection for a scope at least. 0: all.
+func urgent(pieces []piece, most int) []piece {
+	if most == 0 || len(pieces) <= most {
+		return pieces
+	}
+	// Lanes before ranks, which take less than 48 bits.
+	order := func(p *piece) int64 { return int64(p.lane)<<48 + p.rank }
+	count := map[int]map[int64]int{} // by group
 	for i := range pieces {
-		switch one := &pieces[i]; {
-		case one.want.Dataset.State:
-			states = append(states, *one)
-		case one.trailing():
-			recent = append(recent, *one)
-		default:
-			others = append(others, *one)
+		of := count[pieces[i].want.Group]
+		if of == nil {
+			of = map[int64]int{}
+			count[pieces[i].want.Group] = of
+		}
+		of[order(&pieces[i])]++
+	}
+	last := map[int]int64{} // that is kept of a group
+	for group, of := range count {
+		n := 0
+		for _, at := range slices.Sorted(maps.Keys(of)) {
+			if n >= most {
+				break
+			}
+			n += of[at]
+			last[group] = at
 		}
 	}
-	p.Requests = slices.Concat(crews(wants, recent, c), alone(states, c), pack(others, c))
-	return p
+	return slices.DeleteFunc(pieces, func(p piece) bool { return order(&p) > last[p.want.Group] })
 }
 
 // alone makes a request of each piece.
@@ -120,11 +157,11 @@ func (w *Want) pieces(out []piece, now bucket.Time, state State, c Ceilings) ([]
 	var next bucket.Time
 	id, size, delay := w.Dataset.Dataset, w.Dataset.Size, w.Dataset.Delay
 	recent := piece{want: w, lane: Confirm}
-	repair, lane := map[bucket.Time]*piece{}, Repair // by chunk
+	lane := Repair
 	if w.History {
 		lane = Backfill
 	}
-	chunk := w.chunk(c)
+	chunk, first, from := w.chunk(c), len(out), bucket.Time(0) // of the last piece
 	for _, gap := range w.Have.Missing(w.Window) {
 		for start := gap.Start; start < gap.End; start = start.Add(size) {
 			if again := state.Again(id, w.Scope, start); again > now {
@@ -150,19 +187,17 @@ func (w *Want) pieces(out []piece, now bucket.Time, state State, c Ceilings) ([]
 				}
 				continue
 			}
-			at := start.Floor(chunk)
-			if repair[at] == nil {
-				repair[at] = &piece{want: w, lane: lane}
+			if at := start.Floor(chunk); len(out) == first || at != from {
+				out, from = append(out, piece{want: w, lane: lane}), at
 			}
-			repair[at].extend(window)
+			out[len(out)-1].extend(window)
 		}
+	}
+	for i := first; i < len(out); i++ {
+		out[i].rank = w.rank(now, out[i].window)
 	}
 	if !recent.window.Empty() {
 		out = append(out, recent)
-	}
-	for _, r := range repair {
-		r.rank = w.rank(now, r.window)
-		out = append(out, *r)
 	}
 	return out, next
 }

@@ -237,10 +237,7 @@ func BenchmarkCatchUp(b *testing.B) {
 			for _, n := range []int{60, 300} {
 				b.Run(fmt.Sprintf("%s/plans=%d/zones=%d", profile, len(plans), n), func(b *testing.B) {
 					wants := missing(of.zones(n, plans), noon)
-					var p plan.Plan
-					for b.Loop() {
-						p = plan.Make(noon, wants, state{}, plan.DefaultCeilings)
-					}
+					p := benchmarkPlan(b, wants, 0)
 					least := 0.
 					for i := range wants {
 						least += cells(plan.Make(noon, wants[i:i+1], state{}, plan.DefaultCeilings).Requests)
@@ -251,4 +248,26 @@ func BenchmarkCatchUp(b *testing.B) {
 			}
 		}
 	}
+}
+
+// BenchmarkCatchUpStep plans a step of it: as many requests as are sent before the next plan.
+func BenchmarkCatchUpStep(b *testing.B) {
+	of := offer(b, catalogue.AllProfile)
+	for _, n := range []int{60, 300, 1000} {
+		b.Run(fmt.Sprintf("zones=%d", n), func(b *testing.B) {
+			p := benchmarkPlan(b, missing(of.zones(n, mixed), noon), 300)
+			b.ReportMetric(float64(len(p.Requests)), "requests")
+		})
+	}
+}
+
+func benchmarkPlan(b *testing.B, wants []plan.Want, ahead int) (p plan.Plan) {
+	b.Helper()
+	b.ReportAllocs()
+	c := plan.DefaultCeilings
+	c.Ahead = ahead
+	for b.Loop() {
+		p = plan.Make(noon, wants, state{}, c)
+	}
+	return p
 }

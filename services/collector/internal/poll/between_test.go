@@ -20,7 +20,8 @@ type between struct {
 	zones    func([]cloudflare.Zone) []cloudflare.Zone
 	accounts func([]cloudflare.Account) ([]cloudflare.Account, error)
 	settings func(zone, node string, s *cloudflare.Settings)
-	sent     int // queries, those for settings included
+	unread   func(zones []string) error // a request for settings
+	sent     int                        // queries, those for settings included
 }
 
 func (b *between) Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Response, error) {
@@ -55,6 +56,11 @@ func (b *between) Accounts(ctx context.Context) ([]cloudflare.Account, error) {
 
 func (b *between) Settings(ctx context.Context, account string, zones, nodes []string) (map[string]map[string]cloudflare.Settings, error) {
 	b.sent++
+	if b.unread != nil {
+		if err := b.unread(zones); err != nil {
+			return nil, err
+		}
+	}
 	all, err := b.Client.Settings(ctx, account, zones, nodes)
 	if b.settings != nil {
 		for zone, byNode := range all {

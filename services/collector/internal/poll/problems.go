@@ -44,7 +44,7 @@ func (r *reporter) reportProblems(claims []roster.Claim) {
 		case o.Reason == ledger.Unauthorized:
 			token[l.about(about)] = "Cloudflare refuses " + l.token() + "; " + consequence + ": " + o.Detail
 		case o.Reason == ledger.Unknown:
-			unknown[l.about(about)] = "Cloudflare refuses requests with an unrecognised error; " + consequence + ": " + o.Detail
+			unknown[l.about(about)] = "Cloudflare refuses requests, and the reason that it gives is not known or cannot be believed; " + consequence + ": " + o.Detail
 		case now.Sub(o.Since) >= failingFor:
 			failing[l.about(about)] = "requests to Cloudflare fail; " + consequence + ": " + o.Detail
 		}

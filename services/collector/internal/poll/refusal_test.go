@@ -14,6 +14,8 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
+	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/services/collector/internal/catalogue"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/trouble"
@@ -517,3 +519,31 @@ func TestARequestOfManyWindowsFailsOnce(t *testing.T) {
 
 // zoneTag is a zone in a document.
 var zoneTag = regexp.MustCompile(`[0-9a-f]{32}`)
+
+// A plan that does not include a dimension does not include a filter by it either: nobody is asked
+// to find out, and no zone waits for what others are refused.
+func TestAFilterThatThePlanLacksIsNotAsked(t *testing.T) {
+	w := newWorld(t, nil)
+	var err error
+	if w.catalogue, err = catalogue.Load(nil, catalogue.Options{Enable: []string{"bot_countries"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.config.Catalogue = w.catalogue
+	log, logs := testkit.RecordingLogger(t)
+	w.config.Logger = log
+	w.run(10 * time.Minute)
+	if logs.Count("is refused")+logs.Count("Cloudflare refuses") != 0 {
+		t.Errorf("Cloudflare has refused something: %s", logs)
+	}
+	with := map[string]int{}
+	for key := range w.stored() {
+		if key.Dataset == "bot_countries_1h" {
+			with[key.Scope.ID]++
+		}
+	}
+	for _, z := range w.sim.Zones() {
+		if has := with[z.ID] > 0; has != (z.Plan == cfsim.Enterprise) {
+			t.Errorf("%s on plan %s has %d windows of bot_countries_1h", z.Name, z.Plan, with[z.ID])
+		}
+	}
+}

@@ -13,7 +13,6 @@ import (
 	"github.com/weir-metrics/weir/services/collector/internal/coverage"
 	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
-	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
 // standing is the state of collecting one dataset of one zone or account, as label values.
@@ -72,11 +71,10 @@ func (r *reporter) standing(now bucket.Time, c roster.Claim, view coverage.View)
 	switch {
 	case c.Scope.State != roster.Active:
 		out.state = string(c.Scope.State)
+	case c.Unread:
+		out.state, out.reason = unreadState(c.Scope.Obstacle.Reason)
 	case c.Variant == nil:
 		out.state, out.reason = stateRefused, "plan"
-		if c.Scope.Checked == 0 {
-			out.state, out.reason = r.unreadState(of.Scope)
-		}
 	case r.faults.isOff(of.Dataset):
 		out.state, out.reason = stateOff, "not_understood"
 	case t != nil && t.reason == ledger.Unauthorized:
@@ -90,20 +88,16 @@ func (r *reporter) standing(now bucket.Time, c roster.Claim, view coverage.View)
 	return out
 }
 
-// unreadState is the state of a scope whose settings were never read, so that no data of it is
-// requested.
-func (r *reporter) unreadState(sc bucket.Scope) (state, reason string) {
-	u := r.settings.unread[sc]
-	outage, lasts := r.books.out(sc)
-	switch {
-	case u.denied():
-		return stateDenied, string(ledger.Unauthorized)
-	case u != nil && u.blamed && u.refusal != nil:
-		return stateBehind, string(upstream.ReasonOf(u.refusal))
-	case lasts:
-		return stateBehind, string(outage.Reason)
+// unreadState is the state of a scope whose settings could not be read for a reason, or were not
+// read yet.
+func unreadState(obstacle ledger.Reason) (state, reason string) {
+	switch obstacle {
+	case "":
+		return stateBehind, "settings_unread"
+	case ledger.Unauthorized:
+		return stateDenied, string(obstacle)
 	}
-	return stateBehind, "settings_unread"
+	return stateBehind, string(obstacle)
 }
 
 // goneFor is how long a scope that ended is still exported.

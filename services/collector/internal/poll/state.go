@@ -141,6 +141,7 @@ func (s *state) pass(ctx context.Context) (next time.Time, err error) {
 	claims := s.books.claims(now)
 	s.books.forgive()
 	s.reporter.reportProblems(claims)
+	s.settings.obstacles()
 	if err := s.recorder.record(ctx, now, claims); err != nil {
 		return next, err
 	}
@@ -223,9 +224,16 @@ func (s *state) backfill(ctx context.Context, idle map[*line]bool) error {
 	return s.backfiller.work(ctx, now, free)
 }
 
+// plan is what can be requested now. Of what is missing for long it has about as many requests as
+// are sent before it is planned again.
 func (s *state) plan(now bucket.Time, claims []roster.Claim) plan.Plan {
-	return plan.Make(now, s.books.wants(claims), s.books, plan.DefaultCeilings)
+	c := plan.DefaultCeilings
+	c.Ahead = requestsAhead
+	return plan.Make(now, s.books.wants(claims), s.books, c)
 }
+
+// requestsAhead is how many a Cloudflare user may send in five minutes.
+const requestsAhead = 300
 
 // sendable reports whether a request need not wait for the permits that its line lacked in this pass.
 func (s *state) sendable(r plan.Request) bool {

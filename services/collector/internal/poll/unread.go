@@ -8,7 +8,9 @@ import (
 	"github.com/weir-metrics/weir/internal/bucket"
 	"github.com/weir-metrics/weir/services/collector/internal/backoff"
 	"github.com/weir-metrics/weir/services/collector/internal/cloudflare"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/plan"
+	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/upstream"
 )
 
@@ -93,6 +95,36 @@ func (s *settings) settingsRefusedAlike(of *line, l *list, e *cloudflare.Error, 
 	if !s.anySettings(of) {
 		s.faults.away(of, e, upstream.ReasonOf(e), unknownForAll)
 	}
+}
+
+// obstacles records with each scope why its settings cannot be read. What is said of its windows
+// follows from that, by this process and by others, which read it from the store.
+func (s *settings) obstacles() {
+	for id, sc := range s.books.roster {
+		if o := s.obstacle(sc); o != sc.Obstacle {
+			sc.Obstacle = o
+			s.books.dirty(id)
+		}
+	}
+}
+
+func (s *settings) obstacle(sc *roster.Scope) (o roster.Obstacle) {
+	if sc.Checked != 0 || !sc.Listed() || !s.asksAnalytics(sc.Kind) {
+		return o
+	}
+	u := s.unread[sc.Scope]
+	outage, lasts := s.books.out(sc.Scope)
+	switch {
+	case lasts && (u == nil || !u.blamed):
+		return roster.Obstacle{Reason: outage.Reason, Detail: outage.Detail}
+	case u == nil: // what a leader before found is still valid
+		return sc.Obstacle
+	}
+	o = roster.Obstacle{Reason: ledger.Unauthorized, Detail: "the analytics API does not show the " + sc.Kind.String(), Attempts: u.Failures, Next: u.Next}
+	if u.refusal != nil {
+		o.Reason, o.Detail = upstream.ReasonOf(u.refusal), u.refusal.Error()
+	}
+	return o
 }
 
 // saysNothing reports whether an error alone is no evidence about a scope.

@@ -339,7 +339,7 @@ func (s *Scope) AnyRefusal(dataset string) bool {
 // settings can list fields that queries are then refused; those that have not been
 // retried for long are removed.
 func (s *Scope) Entitle(now bucket.Time, to *Entitlements) {
-	s.Entitled, s.Checked = to, now
+	s.Entitled, s.Checked, s.Obstacle = to, now, Obstacle{}
 	maps.DeleteFunc(s.Refusals, func(_ string, r Refusal) bool { return now >= r.Until.Add(2*lastProbe) })
 }
 

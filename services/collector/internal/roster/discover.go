@@ -140,6 +140,9 @@ func (d *discovery) see(z Seen, credential string, wanted bool, lookback time.Du
 	if moved || z.Plan != old.Plan {
 		s.Checked = 0 // another plan, account or credential: entitlements must be read again
 	}
+	if moved {
+		s.Obstacle = Obstacle{}
+	}
 	switch {
 	case !wanted:
 		s.end(d.now, Excluded)

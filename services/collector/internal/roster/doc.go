@@ -8,6 +8,7 @@ package roster
 
 import (
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 )
 
 // State is whether a scope is collected, and why not. The values are stored.
@@ -54,8 +55,18 @@ type Scope struct {
 	// read. It is valid if Checked is not 0.
 	Entitled *Entitlements `json:"-"`
 	Checked  bucket.Time   `json:"-"` // when Entitled was read; 0: it must be read before any query
+	// Obstacle is why Entitled could not be read, while Checked is 0. Zero: no attempt failed.
+	Obstacle Obstacle `json:"obstacle,omitzero"`
 	// Refusals by Cloudflare's responses, by variant (dataset/variant).
 	Refusals map[string]Refusal `json:"refusals,omitempty"`
+}
+
+// Obstacle is why the settings of a scope cannot be read, so that no window of it is requested.
+type Obstacle struct {
+	Reason   ledger.Reason `json:"reason"`
+	Detail   string        `json:"detail,omitempty"`
+	Attempts int           `json:"attempts,omitempty"`
+	Next     bucket.Time   `json:"next,omitempty"` // next attempt
 }
 
 // maxAway limits the remembered spans of a scope. The windows of a forgotten span are

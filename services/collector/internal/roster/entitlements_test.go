@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
@@ -71,6 +72,7 @@ func two(t *testing.T) (table, roster.Roster, *roster.Contents) {
 func TestRecordsComeBack(t *testing.T) {
 	records, r, c := two(t)
 	r[scope(idA)].Refuse(noon, "http_5m", "rollup_1m", roster.Refusal{Reason: "no", Node: "n", Field: "f"})
+	r[scope(idA)].Obstacle = roster.Obstacle{Reason: ledger.Unauthorized, Detail: "no", Attempts: 3, Next: noon}
 	records.write(c.Records(r[scope(idA)]))
 	scopes := records.of(roster.KindScope)
 	broken := []store.Record{{Key: "k", Value: []byte("{")}, {Key: "1/" + idA, Value: []byte("{}")}, {Key: "k", Value: scopes[0].Value}}

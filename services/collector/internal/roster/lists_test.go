@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/weir-metrics/weir/internal/bucket"
+	"github.com/weir-metrics/weir/services/collector/internal/ledger"
 	"github.com/weir-metrics/weir/services/collector/internal/roster"
 )
 
@@ -47,6 +48,7 @@ func TestAZoneBelongsToTheFirstThatSelectsIt(t *testing.T) {
 				t.Fatal(err)
 			}
 			r[scope(idA)].Entitle(noon, allowing(nil))
+			r[scope(idA)].Obstacle.Reason = ledger.Unauthorized
 		}
 		if _, err := r.Discover(t.Context(), later, bucket.Zone, test.lists, time.Hour, none); err != nil {
 			t.Fatal(err)
@@ -57,6 +59,8 @@ func TestAZoneBelongsToTheFirstThatSelectsIt(t *testing.T) {
 		}
 		if moved := test.had != test.of; moved != (s.Checked == 0) {
 			t.Errorf("%s: entitlements are to be read again: %t, want %t", name, s.Checked == 0, moved)
+		} else if moved != (s.Obstacle.Reason == "") {
+			t.Errorf("%s: what kept another credential from the settings keeps this one, too: %t, want %t", name, moved, !moved)
 		}
 	}
 }

@@ -66,6 +66,8 @@ func (d *decoder) parse(text []byte) ast.Node {
 		at, what := d.at(nil), err.Error()
 		if s := new(yaml.SyntaxError); errors.As(err, &s) && s.Token != nil && s.Token.Position != nil {
 			at.Line, what = s.Token.Position.Line, s.Message
+		} else if in := new(yamldoc.Error); errors.As(err, &in) {
+			at.Line, what = in.Line, in.Text
 		}
 		d.problems = append(d.problems, at.Problemf("not YAML: %s", strings.Join(strings.Fields(what), " ")))
 		return nil
