@@ -233,6 +233,9 @@ type Page struct {
 func (b *Board) Page(dst []byte, o Options) (Page, error) {
 	return b.Read(o.Only, func(r Reading) []byte {
 		if r.shows {
+			if o.Only == selection.Everything { // what grew on the way would leave several pages of garbage
+				dst = slices.Grow(dst, r.of.room)
+			}
 			for all := range r.of.fold.Named {
 				dst = appendFamilies(dst, o, r.only, all, r.At)
 			}

@@ -27,6 +27,7 @@ type history struct {
 	defined  bool                          // since facts were rendered
 	rendered uint64                        // changes of the fold, then
 	series   int
+	room     int               // bytes that a page has for the series, about
 	facts    []byte            // families about datasets
 	zones    []zoneLine        // of cloudflare_zone_info
 	owners   []selection.Owner // of the series, each once
@@ -110,12 +111,13 @@ func (h *history) renderSeries() {
 	type zone struct{ name, account string }
 	zones := map[zone]*counter.Series{} // the one that began last, where a zone took over a name
 	owners := map[selection.Owner]bool{}
-	h.series, h.accounts = 0, map[string]bool{}
+	h.series, h.room, h.accounts = 0, 0, map[string]bool{}
 	for fam := range h.fold.Families {
 		for _, s := range fam.Series() {
 			h.series++
 			h.accounts[s.Account], owners[ownerOf(s)] = true, true
 			render(s, fam.Labels)
+			h.room += len(fam.Name) + len(s.Owner.Text) + len(s.Own.Text) + mostValues
 			if s.Scope.Kind != bucket.Zone {
 				continue
 			}
@@ -142,6 +144,9 @@ func (h *history) renderSeries() {
 func ownerOf(s *counter.Series) selection.Owner {
 	return selection.Owner{Scope: s.Scope, Zone: s.Zone, Account: s.Account}
 }
+
+// mostValues is the length of most values, with the space before them.
+const mostValues = 16
 
 // render renders what a page shows of a series each time: the labels of its owner, after a brace,
 // and its own, unless another series that shares them has done it.
