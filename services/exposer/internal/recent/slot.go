@@ -85,7 +85,7 @@ func (c *Column) emit(f expo.Format) func(emit func([]byte)) {
 			emit(c.Lines)
 			return
 		}
-		buf := make([]byte, 0, 64<<10)
+		buf := make([]byte, 0, min(64<<10, expo.LinesLen(f, c.Lines, c.Samples)))
 		for rest := c.Lines; len(rest) > 0; {
 			buf, rest = expo.AppendFitting(buf[:0], f, rest)
 			emit(buf)
