@@ -253,7 +253,8 @@ func turnOf(e *bucket.Entry) *turn {
 // count adds the rows of a family. They are in the order of their values, as the series of their
 // owner are, so both are gone through side by side.
 func (f *Fold) count(set *sample.Set, scope bucket.Scope, committed sample.Millis, t *turn) {
-	fam, of := f.family(set.Family.Name, set.Family.Labels), f.owner(scope, set.Zone, set.Account)
+	fam := f.family(set.Family.Name, set.Family.Labels)
+	of := f.owner(scope, set.Zone, set.Account)
 	all := fam.of[of]
 	for n, at := 0, 0; n < set.Len(); n++ {
 		values := set.Own(n)
