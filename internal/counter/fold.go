@@ -1,6 +1,8 @@
 package counter
 
 import (
+	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -38,13 +40,19 @@ func Delay(d *bucket.Definition) time.Duration {
 // Fold is the totals of one epoch. It belongs to one goroutine.
 type Fold struct {
 	begun    map[place]time.Time  // when counting began
+	owners   map[owner]*Owner     // of the series, each once
 	families map[string][]*Family // by name; in the order of their labels
 	names    []string             // of families, sorted
 	out      map[string]bool      // families that are left out
 	newest   sample.Millis        // commit of the newest entry
 	changes  uint64
 	sets     []sample.Set
-	key      []byte
+}
+
+// owner tells owners apart.
+type owner struct {
+	scope         bucket.Scope
+	zone, account string
 }
 
 // place is what collecting begins for.
@@ -55,7 +63,7 @@ type place struct {
 
 // New returns the fold of an epoch without entries.
 func New() *Fold {
-	return &Fold{begun: map[place]time.Time{}, families: map[string][]*Family{}, out: map[string]bool{}}
+	return &Fold{begun: map[place]time.Time{}, owners: map[owner]*Owner{}, families: map[string][]*Family{}, out: map[string]bool{}}
 }
 
 // Family is the counters of one metric family that have the same label names. A family
@@ -64,46 +72,75 @@ type Family struct {
 	Name, Help, Unit string
 	Labels           []string // the family's own labels, after zone and account
 
-	series map[string]*Series
+	of     map[*Owner][]*Series // in the order of their values
+	own    map[string]*Own
+	key    []byte // of own
 	sorted []*Series
 	fresh  []*Series // not in sorted yet
 }
 
-// Series is one counter.
-type Series struct {
+// Owner is a zone or an account with its names, which all of its series share. There are as many
+// as there have been names.
+type Owner struct {
 	Scope         bucket.Scope
 	Zone, Account string
-	Values        []string // of the family's own labels
-	// Text is the caller's: what it shows of the series every time.
+	// Text is the caller's: what it shows of the owner every time.
+	Text []byte
+}
+
+// Own is values of the family's own labels, which the series of all owners with these values
+// share.
+type Own struct {
+	Values []string
+	// Text is the caller's: what it shows of the values every time.
 	Text []byte
 
-	key   string
+	series int // that have them
+}
+
+// Series is one counter. There are many, so that it has nothing that it can share.
+type Series struct {
+	*Owner
+	*Own
+
 	began sample.Millis // commit of the first bucket of the sum
 	until sample.Millis // all of it has been played out
 	live  float64       // sum of what Settle found played out
 	late  float64
-	parts []Part // what follows, in order of revision
+	parts []part // what follows, in order of revision
 	// lateBegan is the commit of the first bucket that came late; 0: none has.
 	lateBegan sample.Millis
 }
 
-// at is how much of the part counts at a time.
-func (p *Part) at(t sample.Millis) float64 {
-	switch {
-	case t < p.From:
-		return 0
-	case t-p.From >= p.Size:
-		return p.Amount
-	}
-	share := p.Amount * (float64(t-p.From) / float64(p.Size))
-	if p.Amount == math.Trunc(p.Amount) {
-		return math.Trunc(share)
-	}
-	return min(share, p.Amount)
+// part is the amount of one bucket, and the turn that all series of the bucket share.
+type part struct {
+	*turn
+	amount float64
 }
 
-// end is when all of the part counts.
-func (p *Part) end() sample.Millis { return p.From + p.Size }
+// turn is how a bucket counts; [Part] has the meaning.
+type turn struct {
+	from, size sample.Millis
+	late       bool
+}
+
+// at is how much of the part counts at a time.
+func (p *part) at(t sample.Millis) float64 {
+	switch {
+	case t < p.from:
+		return 0
+	case t-p.from >= p.size:
+		return p.amount
+	}
+	share := p.amount * (float64(t-p.from) / float64(p.size))
+	if p.amount == math.Trunc(p.amount) {
+		return math.Trunc(share)
+	}
+	return min(share, p.amount)
+}
+
+// end is when all of the turn counts.
+func (t *turn) end() sample.Millis { return t.from + t.size }
 
 // Add adds an entry; the caller passes all entries of the epoch in order of revision.
 // Entries other than buckets and definitions are passed over. An error means that something
@@ -129,7 +166,7 @@ func (f *Fold) Add(e *bucket.Entry) error {
 	if f.sets, err = sample.Append(f.sets[:0], b, d, sample.End); err != nil {
 		return fmt.Errorf("count: %w", err)
 	}
-	due, p := b.Window().End.Std().Add(d.Delay), partOf(e)
+	due, t := b.Window().End.Std().Add(d.Delay), turnOf(e)
 	var faults []error
 	for i := range f.sets {
 		set := &f.sets[i]
@@ -141,7 +178,7 @@ func (f *Fold) Add(e *bucket.Entry) error {
 			faults = append(faults, fmt.Errorf("count bucket %s: family %s has the value %v; a counter cannot grow by it", b.Key, name, set.Value(n)))
 			continue
 		}
-		f.count(set, b.Scope, committed, p)
+		f.count(set, b.Scope, committed, t)
 	}
 	return errors.Join(faults...)
 }
@@ -193,54 +230,106 @@ func (f *Fold) family(name string, labels []string) *Family {
 		n, _ := slices.BinarySearch(f.names, name)
 		f.names = slices.Insert(f.names, n, name)
 	}
-	fam := &Family{Name: name, Labels: labels, series: map[string]*Series{}}
+	fam := &Family{Name: name, Labels: labels, of: map[*Owner][]*Series{}, own: map[string]*Own{}}
 	f.families[name] = slices.Insert(all, at, fam)
 	return fam
 }
 
-// partOf is how a bucket counts. One that is committed more than a quarter of its length
+// turnOf is how a bucket counts. One that is committed more than a quarter of its length
 // after its turn, which begins a delay after its window, is late and counts in one step. One
 // that is a little behind is played out in what is left of its turn: the turns of two windows
 // have nothing in common.
-func partOf(e *bucket.Entry) Part {
+func turnOf(e *bucket.Entry) *turn {
 	b := e.Bucket
-	from, turn := e.CommittedAt.Add(Announced), b.Start.Std().Add(Delay(e.Definition))
-	if from.After(turn.Add(b.Size / 4)) {
-		return Part{From: sample.MillisOf(from), Late: true}
+	from, begin := e.CommittedAt.Add(Announced), b.Start.Std().Add(Delay(e.Definition))
+	if from.After(begin.Add(b.Size / 4)) {
+		return &turn{from: sample.MillisOf(from), late: true}
 	}
-	p := Part{From: sample.MillisOf(from)}
-	p.From = max(p.From, sample.MillisOf(turn))
-	p.Size = sample.MillisOf(turn.Add(b.Size)) - p.From
-	return p
+	t := &turn{from: max(sample.MillisOf(from), sample.MillisOf(begin))}
+	t.size = sample.MillisOf(begin.Add(b.Size)) - t.from
+	return t
 }
 
-// count adds the rows of a family.
-func (f *Fold) count(set *sample.Set, scope bucket.Scope, committed sample.Millis, p Part) {
+// count adds the rows of a family. They are in the order of their values, as the series of their
+// owner are, so both are gone through side by side.
+func (f *Fold) count(set *sample.Set, scope bucket.Scope, committed sample.Millis, t *turn) {
 	fam := f.family(set.Family.Name, set.Family.Labels)
-	for n := range set.Len() {
-		f.key = appendKey(f.key[:0], scope, set.Zone, set.Account, set.Own(n))
-		s := fam.series[string(f.key)]
-		if s == nil {
-			s = &Series{Scope: scope, Zone: set.Zone, Account: set.Account, Values: slices.Clone(set.Own(n)), key: string(f.key), began: committed}
-			f.include(fam, s)
+	of := f.owner(scope, set.Zone, set.Account)
+	all := fam.of[of]
+	for n, at := 0, 0; n < set.Len(); n++ {
+		values := set.Own(n)
+		for at < len(all) && slices.Compare(all[at].Values, values) < 0 {
+			at++
 		}
+		if at == len(all) || !slices.Equal(all[at].Values, values) {
+			all = slices.Insert(all, at, &Series{Owner: of, Own: fam.ownOf(values), began: committed})
+			f.include(fam, all[at])
+		}
+		s := all[at]
 		if s.retired(committed) {
 			s.began, s.until, s.live, s.late, s.lateBegan, s.parts = committed, 0, 0, 0, 0, s.parts[:0]
 		}
-		if p.Late && s.lateBegan == 0 {
+		if t.late && s.lateBegan == 0 {
 			s.lateBegan = committed
 		}
-		p.Amount = set.Value(n)
-		s.until = max(s.until, p.end())
-		s.parts = append(s.parts, p)
+		s.until = max(s.until, t.end())
+		s.parts = append(s.parts, part{t, set.Value(n)})
 	}
+	fam.of[of] = all
 }
 
-// include adds a series.
+// owner returns the owner with these names.
+func (f *Fold) owner(scope bucket.Scope, zone, account string) *Owner {
+	of := owner{scope, zone, account}
+	if f.owners[of] == nil {
+		f.owners[of] = &Owner{Scope: scope, Zone: zone, Account: account}
+	}
+	return f.owners[of]
+}
+
+// ownOf returns the values of a new series.
+func (fam *Family) ownOf(values []string) *Own {
+	fam.key = appendKey(fam.key[:0], values)
+	own := fam.own[string(fam.key)]
+	if own == nil {
+		own = &Own{Values: slices.Clone(values)}
+		fam.own[string(fam.key)] = own
+	}
+	own.series++
+	return own
+}
+
+// appendKey appends what tells values apart.
+func appendKey(dst []byte, values []string) []byte {
+	for _, v := range values {
+		dst = append(binary.AppendUvarint(dst, uint64(len(v))), v...)
+	}
+	return dst
+}
+
+// find returns the place of a series among those of its owner, and whether it is there.
+func (fam *Family) find(of *Owner, values []string) (at int, found bool) {
+	return slices.BinarySearchFunc(fam.of[of], values, func(s *Series, values []string) int { return slices.Compare(s.Values, values) })
+}
+
+// include adds a series that its owner has already.
 func (f *Fold) include(fam *Family, s *Series) {
-	fam.series[s.key] = s
 	fam.fresh = append(fam.fresh, s)
 	f.changes++
+}
+
+// forget drops a series.
+func (fam *Family) forget(s *Series) {
+	if at, found := fam.find(s.Owner, s.Values); found {
+		fam.of[s.Owner] = slices.Delete(fam.of[s.Owner], at, at+1)
+	}
+	if len(fam.of[s.Owner]) == 0 {
+		delete(fam.of, s.Owner)
+	}
+	if s.Own.series--; s.Own.series == 0 {
+		fam.key = appendKey(fam.key[:0], s.Values)
+		delete(fam.own, string(fam.key))
+	}
 }
 
 // Changes grows with each series that is added or forgotten.
@@ -249,17 +338,6 @@ func (f *Fold) Changes() uint64 { return f.changes }
 // retired reports whether the sum has ended before a time.
 func (s *Series) retired(t sample.Millis) bool {
 	return s.until > 0 && t >= s.until+sample.Millis(Retire.Milliseconds())
-}
-
-// appendKey appends what tells the series of a family apart, in the order in which they are
-// shown.
-func appendKey(dst []byte, scope bucket.Scope, zone, account string, own []string) []byte {
-	dst = append(append(dst, zone...), 0)
-	dst = append(append(dst, account...), 0)
-	for _, s := range own {
-		dst = append(append(dst, s...), 0)
-	}
-	return append(dst, scope.ID...)
 }
 
 // Settle folds what has been played out by a time, before which nothing is then asked about
@@ -271,7 +349,7 @@ func (f *Fold) Settle(t time.Time) {
 	for fam := range f.Families {
 		fam.sorted = slices.DeleteFunc(fam.Series(), func(s *Series) bool {
 			if s.retired(f.newest) {
-				delete(fam.series, s.key)
+				fam.forget(s)
 				f.changes++
 				return true
 			}
@@ -281,20 +359,27 @@ func (f *Fold) Settle(t time.Time) {
 	}
 }
 
+// usual is how many parts a series has room for: a bucket is played out when two or three more
+// have followed.
+const usual = 4
+
 // settle folds the first parts, as long as they are played out: sums are made in the order
 // of revisions.
 func (s *Series) settle(now sample.Millis) {
 	n := 0
 	for n < len(s.parts) && s.parts[n].end() <= now {
 		p := &s.parts[n]
-		if p.Late {
-			s.late += p.Amount
+		if p.late {
+			s.late += p.amount
 		} else {
-			s.live += p.Amount
+			s.live += p.amount
 		}
 		n++
 	}
 	s.parts = slices.Delete(s.parts, 0, n)
+	if n := cap(s.parts); n > usual && len(s.parts) <= n/2 {
+		s.parts = slices.Clone(s.parts) // of a catch-up
+	}
 }
 
 // Value is what a counter shows.
@@ -316,7 +401,7 @@ func (s *Series) At(t sample.Millis) (v Value, shown bool) {
 	v = Value{Live: s.live, Late: s.late, HasLate: s.lateBegan > 0 && t >= s.lateBegan, Began: s.began}
 	for i := range s.parts {
 		p := &s.parts[i]
-		if p.Late {
+		if p.late {
 			v.Late += p.at(t)
 		} else {
 			v.Live += p.at(t)
@@ -355,19 +440,21 @@ func (f *Fold) Of(name string) []*Family { return f.families[name] }
 // that changes nothing, so that any number of goroutines may make it.
 func (fam *Family) Series() []*Series {
 	if len(fam.fresh) > 0 {
-		slices.SortFunc(fam.fresh, byKey)
+		slices.SortFunc(fam.fresh, byLabels)
 		fam.sorted, fam.fresh = merge(fam.sorted, fam.fresh), nil
 	}
 	return fam.sorted
 }
 
-func byKey(a, b *Series) int { return strings.Compare(a.key, b.key) }
+func byLabels(a, b *Series) int {
+	return cmp.Or(strings.Compare(a.Zone, b.Zone), strings.Compare(a.Account, b.Account), slices.Compare(a.Values, b.Values), a.Scope.Compare(b.Scope))
+}
 
 // merge inserts series, which are few beside those that are there. Both are sorted.
 func merge(there, fresh []*Series) []*Series {
 	all := slices.Grow(there, len(fresh))[:len(there)+len(fresh)]
 	for i := len(fresh) - 1; i >= 0; i-- {
-		at, _ := slices.BinarySearchFunc(there, fresh[i], byKey)
+		at, _ := slices.BinarySearchFunc(there, fresh[i], byLabels)
 		copy(all[at+i+1:], there[at:])
 		all[at+i] = fresh[i]
 		there = there[:at]

@@ -59,7 +59,7 @@ type Part struct {
 
 // Totals returns the totals of all scopes, in order, with sums that are settled at a time:
 // nobody may ask about an earlier one. They are a function of the entries that were added,
-// and of t. They share memory with the fold until the next call of Add or Settle.
+// and of t. They share labels with the fold.
 func (f *Fold) Totals(t time.Time) []Totals {
 	f.Settle(t)
 	of := map[bucket.Scope]*Totals{}
@@ -77,7 +77,7 @@ func (f *Fold) Totals(t time.Time) []Totals {
 			to := at(s.Scope)
 			to.Series = append(to.Series, SeriesTotal{
 				Family: fam.Name, Labels: fam.Labels, Zone: s.Zone, Account: s.Account, Values: s.Values,
-				Began: s.began, Until: s.until, Live: s.live, Late: s.late, LateBegan: s.lateBegan, Parts: s.parts,
+				Began: s.began, Until: s.until, Live: s.live, Late: s.late, LateBegan: s.lateBegan, Parts: s.exported(),
 			})
 		}
 	}
@@ -89,8 +89,16 @@ func (f *Fold) Totals(t time.Time) []Totals {
 	return out
 }
 
+// exported is what has not been played out.
+func (s *Series) exported() (parts []Part) {
+	for _, p := range s.parts {
+		parts = append(parts, Part{From: p.from, Size: p.size, Late: p.late, Amount: p.amount})
+	}
+	return parts
+}
+
 // Load continues from totals, before the first entry. The totals of a scope may be given in
-// parts, of which each has other series. The fold keeps the memory of t.
+// parts, of which each has other series. The fold keeps the labels of t.
 //
 // An error names the families that cannot be continued, which are left out of the fold as
 // by [Fold.LeaveOut]. All others are loaded.
@@ -102,12 +110,13 @@ func (f *Fold) Load(t *Totals) error {
 		f.LeaveOut(family)
 	}
 	var faults []error
+	turns := map[turn]*turn{}
 	for i := range t.Series {
 		x := &t.Series[i]
 		if f.out[x.Family] {
 			continue
 		}
-		if err := f.load(t.Scope, x); err != nil {
+		if err := f.load(t.Scope, x, turns); err != nil {
 			f.LeaveOut(x.Family)
 			faults = append(faults, fmt.Errorf("totals of %s: %w", t.Scope, err))
 		}
@@ -115,19 +124,30 @@ func (f *Fold) Load(t *Totals) error {
 	return errors.Join(faults...)
 }
 
-func (f *Fold) load(scope bucket.Scope, x *SeriesTotal) error {
+// load continues one series. turns are those of the totals, each once.
+func (f *Fold) load(scope bucket.Scope, x *SeriesTotal, turns map[turn]*turn) error {
 	if err := x.validate(); err != nil {
 		return err
 	}
 	fam := f.family(x.Family, x.Labels) // help and unit come with the definition, an entry
-	key := string(appendKey(nil, scope, x.Zone, x.Account, x.Values))
-	if fam.series[key] != nil {
+	of := f.owner(scope, x.Zone, x.Account)
+	at, found := fam.find(of, x.Values)
+	if found {
 		return fmt.Errorf("family %s has a series twice: zone %q, account %q, labels %q", x.Family, x.Zone, x.Account, x.Values)
 	}
-	f.include(fam, &Series{
-		Scope: scope, Zone: x.Zone, Account: x.Account, Values: x.Values, key: key,
-		began: x.Began, until: x.Until, live: x.Live, late: x.Late, lateBegan: x.LateBegan, parts: x.Parts,
-	})
+	s := &Series{
+		Owner: of, Own: fam.ownOf(x.Values),
+		began: x.Began, until: x.Until, live: x.Live, late: x.Late, lateBegan: x.LateBegan, parts: make([]part, len(x.Parts)),
+	}
+	for i, p := range x.Parts {
+		t := turn{p.From, p.Size, p.Late}
+		if turns[t] == nil {
+			turns[t] = &t
+		}
+		s.parts[i] = part{turns[t], p.Amount}
+	}
+	fam.of[of] = slices.Insert(fam.of[of], at, s)
+	f.include(fam, s)
 	return nil
 }
 

@@ -52,7 +52,7 @@ func lines(t *testing.T, segments []Segment, f Format) string {
 }
 
 func TestRenderBothFormats(t *testing.T) {
-	segments, err := Render(example(), http5m, sample.End)
+	segments, err := new(Renderer).Render(example(), http5m, sample.End)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,17 +82,67 @@ func TestSeriesIgnoreValueAndTime(t *testing.T) {
 	b := example()
 	b.Start += 300
 	b.Families[0].Values[0]++
-	one, err := Render(a, http5m, sample.End)
+	one, err := new(Renderer).Render(a, http5m, sample.End)
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := Render(b, http5m, sample.End)
+	two, err := new(Renderer).Render(b, http5m, sample.End)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range one {
 		if diff := cmp.Diff(slices.Collect(Series(one[i].Lines)), slices.Collect(Series(two[i].Lines))); diff != "" {
 			t.Errorf("%s: series differ between buckets:\n%s", one[i].Family.Name, diff)
+		}
+	}
+}
+
+// What a renderer has returned stays as it is when it renders the next bucket.
+func TestARendererKeepsWhatItReturned(t *testing.T) {
+	r := new(Renderer)
+	one, err := r.Render(example(), http5m, sample.End)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := lines(t, one, Text)
+	other := example()
+	other.Zone = "other.example"
+	if _, err := r.Render(other, http5m, sample.End); err != nil {
+		t.Fatal(err)
+	}
+	if got := lines(t, one, Text); got != want {
+		t.Errorf("after the next bucket the lines are:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// Lines that are made piece by piece are those made at once, whatever the room.
+func TestAppendFitting(t *testing.T) {
+	segments, err := new(Renderer).Render(example(), http5m, sample.End)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []byte
+	longest := 0
+	for _, s := range segments {
+		all = append(all, s.Lines...)
+	}
+	for line := range bytes.Lines(all) {
+		longest = max(longest, len(line)+1)
+	}
+	for _, f := range []Format{Text, OpenMetrics} {
+		want := string(AppendLines(nil, f, all))
+		for room := 1; room < len(all)+20; room++ {
+			var got []byte
+			for rest := all; len(rest) > 0; {
+				var piece []byte
+				if piece, rest = AppendFitting(make([]byte, 0, room), f, rest); len(piece) == 0 || len(piece) > max(room, longest) {
+					t.Fatalf("%s: a piece of %d bytes with room for %d", f, len(piece), room)
+				}
+				got = append(got, piece...)
+			}
+			if string(got) != want {
+				t.Fatalf("%s, %d bytes of room:\n%s\nwant:\n%s", f, room, got, want)
+			}
 		}
 	}
 }
@@ -125,7 +175,7 @@ func TestTimestampUnits(t *testing.T) {
 func TestRenderRefuses(t *testing.T) {
 	b := example()
 	b.Families[2].Family = "cloudflare_zone_cats"
-	if segments, err := Render(b, http5m, sample.End); err == nil || len(segments) > 0 {
+	if segments, err := new(Renderer).Render(b, http5m, sample.End); err == nil || len(segments) > 0 {
 		t.Errorf("%d segments and the error %v, want none and one", len(segments), err)
 	}
 }
@@ -226,7 +276,7 @@ func FuzzText(f *testing.F) {
 		b := example()
 		b.Start, b.Zone, b.Account = bucket.Time(start), zone, account
 		b.Families = []bucket.Rows{{Family: fam.Name, Labels: []string{label}, Values: []float64{value}}}
-		segments, err := Render(b, d, sample.Start)
+		segments, err := new(Renderer).Render(b, d, sample.Start)
 		if err != nil {
 			t.Fatal(err)
 		}

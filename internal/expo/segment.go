@@ -20,20 +20,29 @@ type Segment struct {
 	Samples int
 }
 
+// Renderer renders buckets, one after another. Its buffer is used again: what it returns has no
+// spare capacity.
+type Renderer struct{ lines []byte }
+
 // Render renders the samples of b, which was collected under d, into one segment per
 // family, sorted by family name. Its errors are those of [sample.Append].
-func Render(b *bucket.Bucket, d *bucket.Definition, stamp sample.Stamp) ([]Segment, error) {
+func (r *Renderer) Render(b *bucket.Bucket, d *bucket.Definition, stamp sample.Stamp) ([]Segment, error) {
 	var room [16]sample.Set // more than a dataset usually has
 	sets, err := sample.Append(room[:0], b, d, stamp)
 	if err != nil {
 		return nil, err
 	}
 	segments := make([]Segment, 0, len(sets))
-	buf := make([]byte, 0, 112*b.Len())
+	r.lines = r.lines[:0]
 	for i := range sets {
-		start := len(buf)
-		buf = AppendSet(buf, Text, &sets[i])
-		segments = append(segments, Segment{Family: sets[i].Family, Lines: buf[start:len(buf):len(buf)], Samples: sets[i].Len()})
+		start := len(r.lines)
+		r.lines = AppendSet(r.lines, Text, &sets[i])
+		segments = append(segments, Segment{Family: sets[i].Family, Samples: sets[i].Len(), Lines: r.lines[start:]})
+	}
+	rest := bytes.Clone(r.lines)
+	for i := range segments {
+		n := len(segments[i].Lines)
+		segments[i].Lines, rest = rest[:n:n], rest[n:]
 	}
 	slices.SortFunc(segments, func(a, b Segment) int { return strings.Compare(a.Family.Name, b.Family.Name) })
 	return segments, nil
@@ -57,6 +66,19 @@ func AppendLines(dst []byte, f Format, lines []byte) []byte {
 		lines = lines[n:]
 	}
 	return dst
+}
+
+// AppendFitting appends as many whole text lines in a format as dst has capacity for, at least
+// one if it is empty, and returns the others.
+func AppendFitting(dst []byte, f Format, lines []byte) (grown, rest []byte) {
+	// A line has at least 16 bytes, and a format adds one.
+	n := min(len(lines), (cap(dst)-len(dst))*15/16)
+	if n < len(lines) {
+		if n = bytes.LastIndexByte(lines[:n], '\n') + 1; n == 0 && len(dst) == 0 {
+			n = bytes.IndexByte(lines, '\n') + 1
+		}
+	}
+	return AppendLines(dst, f, lines[:n]), lines[n:]
 }
 
 // LinesLen is the length of text lines in a format.

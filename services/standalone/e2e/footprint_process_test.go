@@ -17,10 +17,12 @@ import (
 	"github.com/weir-metrics/weir/internal/cfsim"
 	"github.com/weir-metrics/weir/internal/cfsim/cfsimtest"
 	"github.com/weir-metrics/weir/internal/clock"
+	"github.com/weir-metrics/weir/internal/counter"
 	"github.com/weir-metrics/weir/internal/feedtest"
 	"github.com/weir-metrics/weir/internal/pgtest"
 	"github.com/weir-metrics/weir/internal/promtest"
 	"github.com/weir-metrics/weir/internal/testkit"
+	"github.com/weir-metrics/weir/internal/wire"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
@@ -177,22 +179,71 @@ func folderSize(t *testing.T, dir string) (bytes float64) {
 	return bytes
 }
 
-// What an exposer holds resident, as a multiple of the body that it serves, when a Prometheus scrapes
-// gzip and somebody reads text: six windows of a breakdown with 160,000 series. A small body is beside it,
-// of which what any Go program holds is most. It measures and holds nothing; docs/operations.md has the figures.
+// What an exposer holds resident when a Prometheus scrapes gzip and somebody reads text: six
+// windows of a breakdown with 160,000 series, without counters and with them. A small body is beside
+// them, of which what any Go program holds is most. docs/operations.md has the figures.
 func TestFootprintOfTheExposer(t *testing.T) {
 	onRequest(t)
-	for _, zones := range []int{10, 1000} {
-		body, now, most := exposerOf(t, zones, 160)
-		t.Logf("a body of %.1f MiB: %.1f MiB resident, %.1f at most", body, now, most)
+	for _, tc := range []struct {
+		zones    int
+		counters bool
+		most     float64 // times the body
+	}{{zones: 10, most: 40}, {zones: 1000, most: 1.9}, {zones: 1000, counters: true, most: 2.6}} {
+		body, now, most := exposerOf(t, tc.zones, 160, tc.counters)
+		t.Logf("a body of %.1f MiB, counters %t: %.1f MiB resident, %.1f at most", body, tc.counters, now, most)
+		if most > tc.most*body {
+			t.Errorf("a body of %.1f MiB, counters %t: %.1f MiB were resident, which is %.2f times as much; want %g at most", body, tc.counters, most, most/body, tc.most)
+		}
 	}
 }
 
+// counted is a collector that knows counters: its totals are those of nothing, so that all entries
+// follow them.
+type counted struct {
+	*feedtest.Scripted
+	store string
+	began time.Time
+}
+
+// WatchBuckets implements bucketv1.BucketServiceServer.
+func (c counted) WatchBuckets(req *bucketv1.WatchBucketsRequest, ss grpc.ServerStreamingServer[bucketv1.WatchBucketsResponse]) error {
+	if req.GetCounters() == nil {
+		return c.Scripted.WatchBuckets(req, ss)
+	}
+	start, began := wire.ResumePoint(c.store, bucket.Position{}), wire.Timestamp(c.began)
+	for _, m := range []*bucketv1.WatchBucketsResponse{
+		{Event: &bucketv1.WatchBucketsResponse_Info{Info: &bucketv1.StoreInfo{StoreId: c.store}}},
+		{Event: &bucketv1.WatchBucketsResponse_CounterEpoch{CounterEpoch: &bucketv1.CounterEpoch{Id: "epoch", BeganAt: began, SettledAt: began, Rules: counter.Rules}}},
+		{Event: &bucketv1.WatchBucketsResponse_SnapshotEnd{SnapshotEnd: &bucketv1.SnapshotEnd{Point: start}}},
+	} {
+		if err := ss.Send(m); err != nil {
+			return err
+		}
+	}
+	return c.Scripted.WatchBuckets(&bucketv1.WatchBucketsRequest{Start: &bucketv1.WatchBucketsRequest_Resume{Resume: start}}, afterTotals{ss})
+}
+
+// afterTotals is a stream that goes on from totals, and confirms what it has sent.
+type afterTotals struct {
+	grpc.ServerStreamingServer[bucketv1.WatchBucketsResponse]
+}
+
+func (s afterTotals) Send(m *bucketv1.WatchBucketsResponse) error {
+	if m.GetInfo() != nil {
+		return nil // sent before the totals
+	}
+	if p := m.GetProgress(); p != nil {
+		p.CompleteUntil = p.GetProgressTime()
+	}
+	return s.ServerStreamingServer.Send(m)
+}
+
 // exposerOf serves a breakdown of so many zones with so many values each, and returns the size of the
-// text body and of the exposer's memory, in MiB.
-func exposerOf(t *testing.T, zones, values int) (body, now, most float64) {
-	const dataset, mib = "hosts_5m", 1 << 20
-	log := feedtest.NewScripted("11112222333344445555666677778888")
+// text body and of the exposer's memory, in MiB. With counters they are scraped too.
+func exposerOf(t *testing.T, zones, values int, counters bool) (body, now, most float64) {
+	t.Helper()
+	const dataset, store, mib = "hosts_5m", "11112222333344445555666677778888", 1 << 20
+	log := feedtest.NewScripted(store)
 	end := time.Now().UTC().Truncate(5 * time.Minute)
 	log.Append(end.Add(-time.Hour), feedtest.Entry{Definition: feedtest.Definition(dataset, 1)})
 	for window := range 6 {
@@ -216,15 +267,20 @@ func exposerOf(t *testing.T, zones, values int) (body, now, most float64) {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer()
-	bucketv1.RegisterBucketServiceServer(server, log)
+	bucketv1.RegisterBucketServiceServer(server, counted{log, store, end.Add(-time.Hour)})
 	go func() { _ = server.Serve(listener) }() // ends with Stop
 	t.Cleanup(server.Stop)
 
-	exposer := startExposerBinary(t, []string{"WEIR_REPLAY_SOFT_SAMPLES=2000000", "WEIR_REPLAY_HARD_SAMPLES=2000000"}, &service{data: listener.Addr().String()})
+	exposer := startExposerBinary(t, []string{"WEIR_REPLAY_SOFT_SAMPLES=2000000", "WEIR_REPLAY_HARD_SAMPLES=2000000", fmt.Sprintf("WEIR_EXPOSER_COUNTERS=%t", counters)}, &service{data: listener.Addr().String()})
 	exposer.ready()
-	p := promtest.Start(t, fmt.Sprintf("storage: {tsdb: {out_of_order_time_window: 30h}}\nscrape_configs: [{job_name: weir, scrape_interval: 5s, static_configs: [{targets: [%q]}]}]\n", exposer.data))
+	config := fmt.Sprintf("storage: {tsdb: {out_of_order_time_window: 30h}}\nscrape_configs:\n- {job_name: weir, scrape_interval: 5s, static_configs: [{targets: [%q]}]}\n", exposer.data)
+	if counters {
+		config += fmt.Sprintf("- {job_name: counters, metrics_path: /counters, scrape_interval: 5s, static_configs: [{targets: [%q]}]}\n", exposer.data)
+	}
+	p := promtest.Start(t, config)
 	var text string
 	testkit.Within(t, 5*time.Minute, func() (err error) {
+		log.SetProgress(time.Now())
 		if text, err = page("http://" + exposer.data + "/metrics"); err != nil {
 			return err
 		}
@@ -235,6 +291,15 @@ func exposerOf(t *testing.T, zones, values int) (body, now, most float64) {
 	})
 	if n := strings.Count(text, "} "); n != 6*zones*values {
 		t.Fatalf("the body has %d samples, want %d", n, 6*zones*values)
+	}
+	if counters {
+		text, err := page("http://" + exposer.data + "/counters")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(text, "_by_status_total{"); n != zones*values {
+			t.Fatalf("there are %d counters, want %d", n, zones*values)
+		}
 	}
 	return float64(len(text)) / mib, exposer.memory("VmRSS"), exposer.memory("VmHWM")
 }

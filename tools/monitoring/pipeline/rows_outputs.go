@@ -21,7 +21,7 @@ func counted() row {
 		},
 		{
 			title: "Series of counters", unit: units.Short, runbook: "sizing",
-			shows: "Series on /counters, by exposer. 520 bytes each.", normal: "constant, and the same at all exposers. Series without a bucket for a day are retired.",
+			shows: "Series on /counters, by exposer. 180 to 370 bytes each.", normal: "constant, and the same at all exposers. Series without a bucket for a day are retired.",
 			queries: []query{{"{{instance}}", `max by (instance) (weir_exposer_counters_series{})`}},
 		},
 		{

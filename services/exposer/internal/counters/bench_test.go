@@ -63,6 +63,22 @@ func TestPagesAllocateNothingForASeries(t *testing.T) {
 	}
 }
 
+// A page in a new buffer takes its own length of memory, and not several times that for having
+// grown.
+func TestAPageDoesNotGrow(t *testing.T) {
+	r, _ := many(t, 5000)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	p, err := r.board.Page(nil, counters.Options{Format: expo.Text})
+	runtime.ReadMemStats(&after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > uint64(len(p.Body))*3 { // twice with the race detector
+		t.Errorf("%d bytes are allocated for a page of %d", n, len(p.Body))
+	}
+}
+
 // cpu is the time that this process has had: on a busy machine it says more than the clock.
 func cpu() time.Duration {
 	var used syscall.Rusage

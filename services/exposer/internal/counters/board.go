@@ -233,6 +233,9 @@ type Page struct {
 func (b *Board) Page(dst []byte, o Options) (Page, error) {
 	return b.Read(o.Only, func(r Reading) []byte {
 		if r.shows {
+			if o.Only == selection.Everything { // what grew on the way would leave several pages of garbage
+				dst = slices.Grow(dst, r.of.room)
+			}
 			for all := range r.of.fold.Named {
 				dst = appendFamilies(dst, o, r.only, all, r.At)
 			}
@@ -365,13 +368,13 @@ func shown(all []*counter.Series, match selection.Match, t sample.Millis) iter.S
 	return func(yield func(*counter.Series, counter.Value) bool) {
 		for i := 0; i < len(all); {
 			s := all[i]
-			alone := i+1 == len(all) || !bytes.Equal(all[i+1].Text, s.Text)
+			alone := i+1 == len(all) || !alike(all[i+1], s)
 			if alone && !match.Has(ownerOf(s)) { // before its value, which is most of the work
 				i++
 				continue
 			}
 			v, is := s.At(t)
-			for i++; i < len(all) && bytes.Equal(all[i].Text, s.Text); i++ {
+			for i++; i < len(all) && alike(all[i], s); i++ {
 				other, also := all[i].At(t)
 				if !also {
 					continue
@@ -388,14 +391,30 @@ func shown(all []*counter.Series, match selection.Match, t sample.Millis) iter.S
 	}
 }
 
+// alike reports whether two series have the same labels on a page.
+func alike(a, b *counter.Series) bool {
+	return (a.Owner == b.Owner || bytes.Equal(a.Owner.Text, b.Owner.Text)) && (a.Own == b.Own || bytes.Equal(a.Own.Text, b.Own.Text))
+}
+
+// appendLabels appends the labels of a series, in braces, and a space. A series without
+// any is a space.
+func appendLabels(dst []byte, s *counter.Series) []byte {
+	dst = append(append(dst, s.Owner.Text...), s.Own.Text...)
+	switch last := len(dst) - 1; dst[last] {
+	case ',':
+		dst[last] = '}'
+	case '{':
+		dst = dst[:last]
+	}
+	return append(dst, ' ')
+}
+
 func appendCounter(dst []byte, name string, s *counter.Series, v float64) []byte {
-	dst = append(dst, name...)
-	dst = append(dst, s.Text...)
+	dst = appendLabels(append(dst, name...), s)
 	return append(expo.AppendValue(dst, v), '\n')
 }
 
 func appendCreated(dst []byte, name string, s *counter.Series, v counter.Value) []byte {
-	dst = append(dst, name...)
-	dst = append(dst, s.Text...)
+	dst = appendLabels(append(dst, name...), s)
 	return append(expo.AppendSeconds(dst, v.Began), '\n')
 }

@@ -15,5 +15,6 @@
 //   - An exposer that was cut off may serve the epoch before for as long as it has
 //     confirmation for. A new epoch is therefore shown when that is over.
 //
-// What a page shows of a series each time is rendered once ([counter.Series.Text]).
+// What a page shows of a series each time is rendered once, and shared by the series that show
+// it ([counter.Owner], [counter.Own]).
 package counters

@@ -1,6 +1,7 @@
 package counters
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"strconv"
@@ -26,6 +27,7 @@ type history struct {
 	defined  bool                          // since facts were rendered
 	rendered uint64                        // changes of the fold, then
 	series   int
+	room     int               // bytes that a page has for the series, about
 	facts    []byte            // families about datasets
 	zones    []zoneLine        // of cloudflare_zone_info
 	owners   []selection.Owner // of the series, each once
@@ -109,14 +111,13 @@ func (h *history) renderSeries() {
 	type zone struct{ name, account string }
 	zones := map[zone]*counter.Series{} // the one that began last, where a zone took over a name
 	owners := map[selection.Owner]bool{}
-	h.series, h.accounts = 0, map[string]bool{}
+	h.series, h.room, h.accounts = 0, 0, map[string]bool{}
 	for fam := range h.fold.Families {
 		for _, s := range fam.Series() {
 			h.series++
 			h.accounts[s.Account], owners[ownerOf(s)] = true, true
-			if s.Text == nil {
-				s.Text = appendLabels(nil, fam.Labels, s)
-			}
+			render(s, fam.Labels)
+			h.room += len(fam.Name) + len(s.Owner.Text) + len(s.Own.Text) + mostValues
 			if s.Scope.Kind != bucket.Zone {
 				continue
 			}
@@ -144,24 +145,29 @@ func ownerOf(s *counter.Series) selection.Owner {
 	return selection.Owner{Scope: s.Scope, Zone: s.Zone, Account: s.Account}
 }
 
-// appendLabels appends the labels of a series, in braces, and a space. A series without
-// any is a space.
-func appendLabels(dst []byte, names []string, s *counter.Series) []byte {
-	dst = append(dst, '{')
-	if s.Zone != "" {
-		dst = expo.AppendLabel(dst, "zone", s.Zone)
+// mostValues is the length of most values, with the space before them.
+const mostValues = 16
+
+// render renders what a page shows of a series each time: the labels of its owner, after a brace,
+// and its own, unless another series that shares them has done it.
+func render(s *counter.Series, names []string) {
+	if s.Owner.Text == nil {
+		text := []byte{'{'}
+		if s.Zone != "" {
+			text = expo.AppendLabel(text, "zone", s.Zone)
+		}
+		if s.Account != "" {
+			text = expo.AppendLabel(text, "account", s.Account)
+		}
+		s.Owner.Text = bytes.Clone(text)
 	}
-	if s.Account != "" {
-		dst = expo.AppendLabel(dst, "account", s.Account)
+	if s.Own.Text == nil && len(names) > 0 {
+		var text []byte
+		for i, name := range names {
+			text = expo.AppendLabel(text, name, s.Values[i])
+		}
+		s.Own.Text = bytes.Clone(text)
 	}
-	for i, name := range names {
-		dst = expo.AppendLabel(dst, name, s.Values[i])
-	}
-	if dst[len(dst)-1] == '{' {
-		return append(dst[:len(dst)-1], ' ')
-	}
-	dst[len(dst)-1] = '}'
-	return slices.Clip(append(dst, ' '))
 }
 
 const zoneInfo = "cloudflare_zone_info"

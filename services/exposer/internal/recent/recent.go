@@ -29,6 +29,7 @@ type Buckets struct {
 	samples  int
 	// owners are those of what was added, each once: every bucket refers to one.
 	owners map[selection.Owner]*selection.Owner
+	render expo.Renderer
 }
 
 // New returns an empty Buckets for a store; it holds samples younger than maxAge.
@@ -103,11 +104,12 @@ func (r *Buckets) Add(b *bucket.Bucket, d *bucket.Definition, now time.Time) (he
 	if found && ds.slots[i].window != b.Window() || !found && overlaps(ds.slots, i, b.Window()) {
 		return false, fmt.Errorf("hold bucket %s: its window %s overlaps another window of the dataset", b.Key, b.Window())
 	}
-	segments, err := expo.Render(b, d, r.store.Stamp)
+	segments, err := r.render.Render(b, d, r.store.Stamp)
 	if err != nil {
 		return false, err
 	}
 	if !found {
+		ds.settle() // a snapshot and a page come window by window: those before are complete
 		ds.slots = slices.Insert(ds.slots, i, &slot{window: b.Window()})
 	} else {
 		ds.slots[i] = ds.slots[i].open()
@@ -206,12 +208,17 @@ func (r *Buckets) State(at bucket.Position) *State {
 	}
 	s := &State{Store: r.store, Position: at, Samples: r.samples, Datasets: make([]Held, len(r.datasets)), maxAge: r.maxAge, families: r.families}
 	for i, ds := range r.datasets {
-		for j, slot := range ds.slots {
-			ds.slots[j] = slot.settled()
-		}
+		ds.settle()
 		s.Datasets[i] = Held{Definition: ds.Definition, Versions: ds.Versions, Late: ds.Late, slots: slices.Clone(ds.slots), pages: maps.Clone(ds.pages)}
 	}
 	return s
+}
+
+// settle moves what has arrived into the columns of its windows.
+func (d *Held) settle() {
+	for i, s := range d.slots {
+		d.slots[i] = s.settled()
+	}
 }
 
 func depth(d *bucket.Definition) int { return min(max(d.Depth, 1), MaxDepth) }

@@ -74,16 +74,23 @@ func (c *Column) with(o *Column) *Column {
 // Packed returns the lines in a format, compressed at the first call.
 func (c *Column) Packed(f expo.Format) *gzpart.Part {
 	p := &c.packs[f]
-	p.once.Do(func() {
+	p.once.Do(func() { p.part = gzpart.New(c.emit(f)) })
+	return &p.part
+}
+
+// emit passes the lines in a format on, those of another format than text piece by piece.
+func (c *Column) emit(f expo.Format) func(emit func([]byte)) {
+	return func(emit func([]byte)) {
 		if f == expo.Text {
-			p.part = gzpart.New(func(emit func([]byte)) { emit(c.Lines) })
+			emit(c.Lines)
 			return
 		}
-		p.part = gzpart.New(func(emit func([]byte)) {
-			emit(expo.AppendLines(make([]byte, 0, expo.LinesLen(f, c.Lines, c.Samples)), f, c.Lines))
-		})
-	})
-	return &p.part
+		buf := make([]byte, 0, min(64<<10, expo.LinesLen(f, c.Lines, c.Samples)))
+		for rest := c.Lines; len(rest) > 0; {
+			buf, rest = expo.AppendFitting(buf[:0], f, rest)
+			emit(buf)
+		}
+	}
 }
 
 // Series returns the series of which the column has samples, ascending. The numbers

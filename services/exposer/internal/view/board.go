@@ -100,8 +100,17 @@ func NewBoard(c clock.Clock, limits recent.Limits, built Built) *Board {
 	return &Board{clock: c, limits: limits, built: built}
 }
 
-// Publish replaces the current state.
-func (b *Board) Publish(s *recent.State) { b.state.Store(s) }
+// Publish replaces the current state. Views of the state before are forgotten: they hold its
+// bodies in memory, and the next scrape may be a minute away.
+func (b *Board) Publish(s *recent.State) {
+	b.state.Store(s)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.whole.views = nil
+	for _, one := range b.parts {
+		one.views = nil
+	}
+}
 
 // Confirm sets the progress time, which is the leader's clock. It is separate
 // from Publish because progress advances without new entries, and an unchanged

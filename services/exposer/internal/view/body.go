@@ -1,7 +1,6 @@
 package view
 
 import (
-	"bytes"
 	"sync"
 
 	"github.com/weir-metrics/weir/internal/expo"
@@ -104,7 +103,7 @@ func (b *Body) WriteTo(write func([]byte) error) error {
 			var err error
 			switch {
 			case lines:
-				buf, rest = convert(buf, b.format, rest)
+				buf, rest = expo.AppendFitting(buf, b.format, rest)
 				if len(rest) > 0 {
 					err = flush()
 				}
@@ -122,17 +121,4 @@ func (b *Body) WriteTo(write func([]byte) error) error {
 		}
 	}
 	return flush()
-}
-
-// convert appends as many whole lines in a format as a chunk has room for, at least one
-// if it is empty, and returns the others.
-func convert(buf []byte, f expo.Format, lines []byte) (grown, rest []byte) {
-	// A line has at least 16 bytes, and a format adds one.
-	n := min(len(lines), (Chunk-len(buf))*15/16)
-	if n < len(lines) {
-		if n = bytes.LastIndexByte(lines[:n], '\n') + 1; n == 0 && len(buf) == 0 {
-			n = bytes.IndexByte(lines, '\n') + 1
-		}
-	}
-	return expo.AppendLines(buf, f, lines[:n]), lines[n:]
 }

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"io"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/expfmt"
@@ -363,4 +365,22 @@ func TestReplayHours(t *testing.T) {
 	if newest.Choice.Samples != 3 { // window 2 of zone 0, 52 minutes old; all others are above 55
 		t.Errorf("the newest alone has %d samples, want 3:\n%s", newest.Choice.Samples, body(t, newest, expo.Text, expo.Identity))
 	}
+}
+
+// Between a commit and the next scrape nothing holds the bodies from before.
+func TestPublishForgetsTheViewsBefore(t *testing.T) {
+	r := recent.New(sample.Store{ID: "test", Stamp: sample.End}, 24*time.Hour)
+	b := view.NewBoard(clock.NewManual(at(3)), limits(), nil)
+	b.Publish(r.State(bucket.Position{Revision: 1}))
+	v, err := b.View(view.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := weak.Make(v)
+	b.Publish(r.State(bucket.Position{Revision: 2}))
+	runtime.GC()
+	if old.Value() != nil {
+		t.Error("a view of the state before is still held")
+	}
+	runtime.KeepAlive(b)
 }
