@@ -271,7 +271,7 @@ func TestATokenSeesNothingOfOthers(t *testing.T) {
 	for _, page := range []string{
 		"/metrics", "/metrics?replay_hours=0", "/metrics?zone=shop.example", "/counters", "/counters?account=Mine", "/counters?created=true",
 		"/backfill?" + hours, "/backfill?account=Mine&" + hours, "/backfill?zone=moved.example&" + hours, "/backfill?format=text&step_seconds=600&" + hours, "/cloudflare/backfill?" + hours,
-		"/status", "/status?range=retention", "/status?q=e", "/status?account=acc-mine", "/status/scope?zone=shop.example", "/status/scope?id=" + feedtest.Zone(4).ID, "/status.json", "/status.json?zone=shop.example",
+		"/status", "/status?range=retention", "/status?q=e", "/status?account=acc-mine", "/status?page=7", "/status?show=problems", "/status.json?show=unknown", "/status/scope?zone=shop.example", "/status/scope?id=" + feedtest.Zone(4).ID, "/status.json", "/status.json?zone=shop.example",
 		"/status/style.css", "/status/script.js",
 	} {
 		for _, accept := range []string{"text/plain", "application/openmetrics-text"} {
@@ -300,7 +300,7 @@ func TestATokenSeesNothingOfOthers(t *testing.T) {
 			t.Errorf("%s: %d %s for one that exists, %d %s for one that does not", page, one.code, one.body, none.code, none.body)
 		}
 	}
-	for _, page := range []string{"/metrics?zone", "/metrics?x=1", "/counters?x=1", "/backfill?hours=x", "/backfill?dataset=nothing", "/status?page=7", "/status?dataset=nothing"} {
+	for _, page := range []string{"/metrics?zone", "/metrics?x=1", "/counters?x=1", "/backfill?hours=x", "/backfill?dataset=nothing", "/status?page=x", "/status?dataset=nothing"} {
 		check(page, x.get(page, bearer("mine")...), 400)
 	}
 	// Without a token, or with another one, there is nothing at all but the probes.
@@ -340,8 +340,9 @@ func TestATokenSeesNothingOfOthers(t *testing.T) {
 	var page struct {
 		Problems []struct{ About, Message string }
 		Scopes   []struct{ Name string }
+		ByState  map[string]int `json:"by_state"`
 	}
-	if err := json.Unmarshal([]byte(own.body), &page); err != nil || len(page.Scopes) != 3 || len(page.Problems) != 2 {
+	if err := json.Unmarshal([]byte(own.body), &page); err != nil || len(page.Scopes) != 3 || len(page.Problems) != 2 || page.ByState["all"] != 3 {
 		t.Errorf("the status page has %+v (%v)", page, err)
 	}
 	ops, err := x.ask(x.ops + "/metrics")

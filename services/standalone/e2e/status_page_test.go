@@ -66,6 +66,8 @@ func TestStatusPageInABrowser(t *testing.T) {
 	v.refreshes()
 	v.worksWithoutScript()
 	v.explainsAZone()
+	v.filters()
+	v.landing()
 
 	collector.stop()
 	v.open(v.base+"/status", nil)
@@ -98,14 +100,76 @@ func (v *viewer) looks() {
 			v.t.Errorf("the overview lacks %q:\n%s", want, body)
 		}
 	}
-	if cut := v.eval("[...document.querySelectorAll('.scroll')].filter((s) => s.scrollWidth > s.clientWidth).length"); cut != 0.0 {
-		v.t.Errorf("%v tables are wider than a page of 1280 pixels, so that their last columns are not seen", cut)
-	}
+	v.uncut("the overview")
 	v.sound("the overview")
 	v.picture("overview")
 	v.open(v.base+"/status", phone)
 	v.sound("the overview on a phone")
 	v.picture("overview-phone")
+}
+
+// uncut checks that no table has columns that are seen only after scrolling.
+func (v *viewer) uncut(what string) {
+	v.t.Helper()
+	if cut := v.eval("[...document.querySelectorAll('.scroll')].filter((s) => s.scrollWidth > s.clientWidth).length"); cut != 0.0 {
+		v.t.Errorf("%s: %v tables are wider than a page of 1280 pixels, so that their last columns are not seen", what, cut)
+	}
+}
+
+// filters finds the zone in trouble among all, by keyboard and without script, and checks that
+// zones of the second page are counted on the first.
+func (v *viewer) filters() {
+	v.t.Helper()
+	v.until(func(s statusJSON) error {
+		if s.ByState["missing"] != 1 {
+			return fmt.Errorf("the survey is still %v", s.ByState)
+		}
+		return nil
+	})
+	v.open(v.base+"/status?page=2", nil)
+	if got := v.text("#states"); !strings.Contains(got, "all 28") || !strings.Contains(got, "with problems ") || !strings.Contains(got, "missing 1") || !strings.Contains(got, "none of these ") {
+		v.t.Errorf("the second page counts %q, want the refused zone of the first", got)
+	}
+	v.eval("document.getElementById('show').focus(), null")
+	v.do("press", options{"value": "w"}) // "with problems" is the first choice with this letter
+	v.do("press", options{"value": "Tab"})
+	v.do("press", options{"value": "Tab"})
+	v.do("press", options{"value": "Tab"})
+	v.do("press", options{"value": "Enter"})
+	v.do("await", options{"at": "#matches", "value": "the worst first"})
+	if got := v.eval("document.querySelector('.scopes th a').textContent"); got != "blog.example" {
+		v.t.Errorf("the worst zone is %v, want the one that is refused", got)
+	}
+	if got := v.eval("document.querySelector('#states [aria-current]').textContent"); !strings.HasPrefix(fmt.Sprint(got), "with problems") {
+		v.t.Errorf("the present choice is %v", got)
+	}
+	v.do("click", options{"at": "#states a[href*='show=missing']"})
+	v.do("await", options{"at": "#matches", "value": "1 match, the worst first, page 1 of 1"})
+	v.sound("the zones with missing windows")
+	v.picture("missing")
+	v.open(v.base+"/status?show=missing&page=7", options{"script": false})
+	if got := v.text("#matches"); !strings.Contains(got, "There is no page 7") {
+		v.t.Errorf("a page after the last says %q", got)
+	}
+	v.do("click", options{"at": "#states li:first-child a"})
+	v.do("await", options{"at": "#matches", "value": "28 match, page 1 of 2"})
+	for name, screen := range map[string]options{"problems-dark": {"dark": true}, "problems-phone": phone} {
+		v.open(v.base+"/status?show=problems", screen)
+		v.sound(name)
+		v.picture(name)
+	}
+}
+
+// landing checks the page before the status page.
+func (v *viewer) landing() {
+	v.t.Helper()
+	v.open(v.base+"/", nil)
+	v.uncut("the landing page")
+	v.sound("the landing page")
+	v.picture("landing")
+	v.open(v.base+"/", phone)
+	v.sound("the landing page on a phone")
+	v.picture("landing-phone")
 }
 
 func (v *viewer) searches() {
@@ -213,6 +277,7 @@ type statusJSON struct {
 	Attention []struct{ Code string }
 	Problems  []struct{ Code string }
 	Pages     int
+	ByState   map[string]int `json:"by_state"`
 	Scopes    []scopeJSON
 }
 

@@ -45,11 +45,24 @@ const (
 	// range, and keptBytes the size of their messages. The newest is kept whatever its size.
 	kept      = 32
 	keptBytes = 32 << 20
+	// A survey is about all zones and accounts, so that it costs the collector a scan of the
+	// whole range: seconds for a thousand zones. It is asked in the background, and again no
+	// sooner than after this many times as long as the last one took.
+	surveyShare = 10
+	// surveyPatience is how long the collector has for it, glance and coveragePatience how long
+	// a reader waits for one who does not, and who does, need it to know what to show. One that
+	// is not older than surveyUsable is not waited for.
+	surveyPatience = time.Minute
+	glance         = 500 * time.Millisecond
+	surveyUsable   = 2 * time.Minute
 	// maxMessage is the maximum size of a response, that of the collector's.
 	maxMessage = 16 << 20
 )
 
-var errBusy = errors.New("other questions to the collector are waiting for their answer")
+var (
+	errBusy    = errors.New("other questions to the collector are waiting for their answer")
+	errPending = errors.New("the collector is being asked, and with many zones it needs some seconds: reload the page")
+)
 
 // Desk asks one collector. It is safe for concurrent use.
 type Desk struct {
@@ -60,10 +73,12 @@ type Desk struct {
 	general  *question[general]
 	scopes   *question[[]*bucketv1.ScopeInfo]
 	covering chan struct{} // a semaphore: one question about coverage at a time
+	touring  chan struct{} // a semaphore: one survey at a time
 
-	mu      sync.Mutex // guards the rest
-	covered []*topic   // most recently used first
-	resting time.Time  // no question about coverage before
+	mu      sync.Mutex         // guards the rest
+	covered []*topic           // most recently used first
+	resting time.Time          // no question about coverage before
+	surveys map[string]*survey // by the name of the range: two
 }
 
 type general struct {
@@ -83,6 +98,7 @@ func New(from Collector, now func() time.Time, log *slog.Logger) *Desk {
 	return &Desk{
 		from: from, now: now, log: log, general: newQuestion[general](make(chan struct{}, 1)),
 		scopes: newQuestion[[]*bucketv1.ScopeInfo](make(chan struct{}, 1)), covering: make(chan struct{}, 1),
+		touring: make(chan struct{}, 1), surveys: map[string]*survey{},
 	}
 }
 

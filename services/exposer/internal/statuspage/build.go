@@ -13,7 +13,7 @@ import (
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
-// ErrNoPage means that the query names a page, a dataset or an account that does not exist.
+// ErrNoPage means that the query names a dataset that does not exist.
 var ErrNoPage = errors.New("no such page")
 
 // Selection is the scopes of one page, in order, and the range of its heat map.
@@ -21,13 +21,22 @@ type Selection struct {
 	Range   Range
 	Scopes  []*bucketv1.ScopeInfo
 	Matches int
-	Pages   int
+	// Page is the number of the page, the last one if the query names a later one, of Pages.
+	Page  int
+	Pages int
+	// ByState is the number of scopes that match the query but for show, by state; nil: that
+	// is not known.
+	ByState map[string]int
+	// Others is the number of the scopes that match the query but for show and are not on the
+	// page, and Troubled is how many of them need attention as far as that is known.
+	Others   int
+	Troubled int
 }
 
-// Select returns the scopes that a query shows. It is what coverage must be asked for. The
-// error wraps [ErrNoPage] and names the parameter.
-func Select(now time.Time, q Query, e Exposer, a Answer) (Selection, error) {
-	s := Selection{Range: rangeOf(now, q, e, a)}
+// Select returns the scopes that a query shows. It is what coverage must be asked for. Without
+// a survey nothing is chosen by state. The error wraps [ErrNoPage] and names the parameter.
+func Select(now time.Time, q Query, e Exposer, a Answer, found *Found) (Selection, error) {
+	s := Selection{Range: RangeOf(now, q, e, a), Page: 1, Pages: 1}
 	if a.Scopes != nil && q.Dataset != "" && !slices.ContainsFunc(a.Datasets, func(d *bucketv1.DatasetVersion) bool { return d.GetDataset() == q.Dataset }) {
 		return s, fmt.Errorf("%w: parameter dataset is %s; it must be one of %s", ErrNoPage, clip(q.Dataset), strings.Join(ids(a.Datasets), ", "))
 	}
@@ -35,31 +44,73 @@ func Select(now time.Time, q Query, e Exposer, a Answer) (Selection, error) {
 		if one := find(q, a.Scopes); one != nil {
 			s.Scopes, s.Matches = []*bucketv1.ScopeInfo{one}, 1
 		}
-		s.Pages = 1
 		return s, nil
 	}
 	if a.Scopes == nil { // not known: nothing can be said about the query
-		s.Pages = q.Page
+		s.Page, s.Pages = q.Page, q.Page
 		return s, nil
 	}
-	var all []*bucketv1.ScopeInfo
-	for _, sc := range a.Scopes {
-		if sc != nil && q.matches(sc) {
-			all = append(all, sc)
-		}
+	all := q.among(a.Scopes, found)
+	if found != nil {
+		s.ByState = countScopes(all)
 	}
-	slices.SortStableFunc(all, func(x, y *bucketv1.ScopeInfo) int {
+	chosen := q.choose(all, found != nil)
+	s.Matches = len(chosen)
+	s.Pages = max(1, (len(chosen)+PageSize-1)/PageSize)
+	s.Page = min(q.Page, s.Pages)
+	first := (s.Page - 1) * PageSize
+	here := chosen[first:min(len(chosen), first+PageSize)]
+	s.Others, s.Troubled = len(all)-len(here), troubled(all)-troubled(here)
+	for _, sc := range here {
+		s.Scopes = append(s.Scopes, sc.ScopeInfo)
+	}
+	return s, nil
+}
+
+// among returns the scopes that match the query but for show, by account and name.
+func (q *Query) among(scopes []*bucketv1.ScopeInfo, found *Found) (all []judged) {
+	for _, sc := range scopes {
+		if sc == nil || !q.matches(sc) {
+			continue
+		}
+		one := judged{ScopeInfo: sc}
+		if found != nil {
+			one.states, one.absent = found.in(sc, q.Dataset)
+		}
+		all = append(all, one)
+	}
+	slices.SortStableFunc(all, func(x, y judged) int {
 		return cmp.Or(cmp.Compare(x.GetAccountName(), y.GetAccountName()), cmp.Compare(x.GetAccountId(), y.GetAccountId()),
 			cmp.Compare(x.GetScope().GetKind(), y.GetScope().GetKind()), cmp.Compare(x.GetName(), y.GetName()), cmp.Compare(x.GetScope().GetId(), y.GetScope().GetId()))
 	})
-	s.Matches = len(all)
-	s.Pages = max(1, (len(all)+PageSize-1)/PageSize)
-	if q.Page > s.Pages {
-		return s, fmt.Errorf("%w: parameter page is %d; it must be a whole number from 1 to %d", ErrNoPage, q.Page, s.Pages)
+	return all
+}
+
+// choose returns those that the query shows. Those that are chosen by state come in the order
+// of urgency.
+func (q *Query) choose(all []judged, surveyed bool) (chosen []judged) {
+	byState := q.ByState()
+	for _, sc := range all {
+		switch {
+		case byState && (!surveyed || !sc.states.has(q.states())):
+		case !byState && q.Show != everything && (q.Show == "collected") != collected(sc.ScopeInfo):
+		default:
+			chosen = append(chosen, sc)
+		}
 	}
-	first := (q.Page - 1) * PageSize
-	s.Scopes = all[first:min(len(all), first+PageSize)]
-	return s, nil
+	if byState {
+		slices.SortStableFunc(chosen, worstFirst)
+	}
+	return chosen
+}
+
+func troubled(list []judged) (n int) {
+	for i := range list {
+		if list[i].states.has(attention) {
+			n++
+		}
+	}
+	return n
 }
 
 func ids(datasets []*bucketv1.DatasetVersion) (out []string) {
@@ -82,11 +133,9 @@ func find(q Query, scopes []*bucketv1.ScopeInfo) (found *bucketv1.ScopeInfo) {
 	return found
 }
 
+// matches reports whether a scope matches the query but for show.
 func (q *Query) matches(sc *bucketv1.ScopeInfo) bool {
 	if q.Account != "" && accountID(sc) != q.Account {
-		return false
-	}
-	if q.Show != "all" && (q.Show == "collected") != collected(sc) {
 		return false
 	}
 	if q.Text == "" {
@@ -118,7 +167,8 @@ func collected(sc *bucketv1.ScopeInfo) bool {
 // usualRetention is that of SQLite, while the store's is not known.
 const usualRetention = 90 * 24 * time.Hour
 
-func rangeOf(now time.Time, q Query, e Exposer, a Answer) Range {
+// RangeOf returns the range of the heat map of a query.
+func RangeOf(now time.Time, q Query, e Exposer, a Answer) Range {
 	if q.Range == "retention" {
 		if kept := a.Status.GetInfo().GetRetention(); kept.IsValid() && kept.AsDuration() > 0 {
 			return NewRange(q.Range, kept.AsDuration(), now)
@@ -139,7 +189,11 @@ func Build(in Input, s Selection) *Page {
 	}
 	p := &Page{
 		Format: Format, At: in.Now.UTC(), Exposer: in.Exposer, Collector: b.collector(), Problems: problems(in.Answer.Status.GetProblems()),
-		Range: s.Range, Coverage: freshness(in.Now, in.Coverage.At, in.Coverage.Err), Matches: s.Matches, Page: in.Query.Page, Pages: s.Pages, Query: in.Query,
+		Range: s.Range, Coverage: freshness(in.Now, in.Coverage.At, in.Coverage.Err), Matches: s.Matches, Page: s.Page, Pages: s.Pages, Query: in.Query,
+		Survey: freshness(in.Now, in.Survey.At, in.Survey.Err), ByState: s.ByState,
+	}
+	if in.Query.Page > s.Page {
+		p.PageAsked = in.Query.Page
 	}
 	p.Datasets = b.datasets()
 	p.Counts, p.Accounts = accounts(in.Answer.Scopes)
@@ -147,7 +201,7 @@ func Build(in Input, s Selection) *Page {
 	for _, sc := range s.Scopes {
 		p.Scopes = append(p.Scopes, b.scope(sc, p.Problems))
 	}
-	p.Attention = p.attention(len(s.Scopes) > 0)
+	p.Attention = p.attention(s)
 	return p
 }
 

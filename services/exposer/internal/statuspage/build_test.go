@@ -47,7 +47,7 @@ func healthy() Input {
 
 func built(t *testing.T, in Input) *Page {
 	t.Helper()
-	s, err := Select(in.Now, in.Query, in.Exposer, in.Answer)
+	s, err := Select(in.Now, in.Query, in.Exposer, in.Answer, in.Survey.Found)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestSelect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := Select(now, q, Exposer{Hours: 24}, a)
+		s, err := Select(now, q, Exposer{Hours: 24}, a, nil)
 		first := ""
 		if len(s.Scopes) > 0 {
 			first = s.Scopes[0].GetName()
@@ -177,13 +177,21 @@ func TestSelect(t *testing.T) {
 			t.Errorf("%q: %d matches on %d pages, first %q (%v); want %+v", raw, s.Matches, s.Pages, first, err, test)
 		}
 	}
-	for _, raw := range []string{"page=4", "dataset=x", "q=zone-07&page=2"} {
+	q, err := Parse("dataset=x", Overview)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Select(now, q, Exposer{Hours: 24}, a, nil); !errors.Is(err, ErrNoPage) {
+		t.Errorf("a dataset that does not exist: %v, want ErrNoPage", err)
+	}
+	for raw, want := range map[string]int{"page=4": 3, "page=1000000": 3, "q=zone-07&page=2": 1, "q=nothing&page=2": 1} {
 		q, err := Parse(raw, Overview)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Select(now, q, Exposer{Hours: 24}, a); !errors.Is(err, ErrNoPage) {
-			t.Errorf("%q: %v, want ErrNoPage", raw, err)
+		s, err := Select(now, q, Exposer{Hours: 24}, a, nil)
+		if p := Build(Input{Now: now, Query: q, Answer: a}, s); err != nil || p.Page != want || p.Pages != want || p.PageAsked != q.Page || len(p.Scopes) != s.Matches-(want-1)*PageSize {
+			t.Errorf("%q: page %d of %d with %d zones, asked for %d (%v); want the last, %d", raw, p.Page, p.Pages, len(p.Scopes), p.PageAsked, err, want)
 		}
 	}
 }
@@ -308,7 +316,7 @@ func BenchmarkBuild(b *testing.B) {
 			in.Query.Range = name
 			b.ReportAllocs()
 			for b.Loop() {
-				s, err := Select(in.Now, in.Query, in.Exposer, in.Answer)
+				s, err := Select(in.Now, in.Query, in.Exposer, in.Answer, in.Survey.Found)
 				if err != nil {
 					b.Fatal(err)
 				}

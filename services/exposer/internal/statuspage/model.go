@@ -77,6 +77,8 @@ type Input struct {
 	Exposer  Exposer
 	Answer   Answer
 	Coverage Coverage
+	// Survey is of all scopes; on the page of one it is not needed.
+	Survey Survey
 }
 
 // Page is the model of a page, and the body of /status.json.
@@ -94,11 +96,17 @@ type Page struct {
 	Range  Range          `json:"range"`
 	// Coverage says how old the coverage is.
 	Coverage Freshness `json:"coverage"`
+	// Survey says how old ByState is, which is the number of zones and accounts that match the
+	// query but for show, by what is wrong with their windows; nil: that is not known.
+	Survey  Freshness      `json:"survey"`
+	ByState map[string]int `json:"by_state"`
 	// Matches is the number of scopes that match the query, on Pages pages.
 	Matches int `json:"matches"`
 	Page    int `json:"page"`
 	Pages   int `json:"pages"`
-	// Scopes are those of this page, by account and name.
+	// PageAsked is the page that was asked for, if it is after the last one.
+	PageAsked int `json:"page_asked,omitempty"`
+	// Scopes are those of this page, by account and name; chosen by state, the worst first.
 	Scopes []Scope `json:"scopes"`
 
 	Query    Query     `json:"-"`

@@ -16,7 +16,7 @@ const PageSize = 20
 type Query struct {
 	// Text is searched for in names, labels, ids and names of accounts.
 	Text string
-	// Show is "all", "collected" or "uncollected".
+	// Show is "all", "collected", "uncollected", "problems", or a state of windows.
 	Show string
 	// Account is the id of an account; empty: all.
 	Account string
@@ -41,9 +41,14 @@ type parameter struct {
 	set  func(q *Query, value string) (right string)
 }
 
+// Shows returns the values of the parameter show.
+func Shows() []string {
+	return slices.Concat([]string{everything}, stateShows(), []string{"collected", "uncollected"})
+}
+
 var parameters = []parameter{
 	{"q", func(q *Query, v string) string { return short(&q.Text, v) }},
-	{"show", func(q *Query, v string) string { return oneOf(&q.Show, v, "all", "collected", "uncollected") }},
+	{"show", func(q *Query, v string) string { return oneOf(&q.Show, v, Shows()...) }},
 	{"account", func(q *Query, v string) string { return short(&q.Account, v) }},
 	{"dataset", func(q *Query, v string) string { return short(&q.Dataset, v) }},
 	{"range", func(q *Query, v string) string { return oneOf(&q.Range, v, "replay", "retention") }},

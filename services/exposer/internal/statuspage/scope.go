@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weir-metrics/weir/internal/bucket"
 	bucketv1 "github.com/weir-metrics/weir/proto/gen/weir/bucket/v1"
 )
 
@@ -66,19 +65,11 @@ func names(about string, s Scope) bool {
 func (b *builder) series(id string, sc *bucketv1.ScopeInfo, e *bucketv1.Entitlement) Series {
 	def := b.definitions[id]
 	out := Series{Dataset: id, Variant: e.GetVariant(), Refused: e.GetReason(), Checked: instant(e.GetCheckedAt()), State: NotWanted}
-	a := asked{
-		cov: b.covered[series{id, sc.GetScope().GetId()}], size: size(def), delay: delay(def), ended: bucket.Time(max(0, sc.GetEndUnixSeconds())),
-		asOf: bucket.TimeOf(b.in.Now), in: b.s.Range.window(), mark: Unserved,
+	asOf := b.in.Now
+	if told := instant(b.in.Coverage.Response.GetAsOf()); told != nil {
+		asOf = *told
 	}
-	if asOf := instant(b.in.Coverage.Response.GetAsOf()); asOf != nil {
-		a.asOf = bucket.TimeOf(*asOf)
-	}
-	if b.s.Range.Name == "replay" {
-		a.mark = Late
-	}
-	if a.size == 0 { // what the collector says cannot be divided into windows
-		a.cov, a.size = nil, time.Minute
-	}
+	a := ask(b.covered[series{id, sc.GetScope().GetId()}], def, sc, b.s.Range, asOf)
 	pieces := a.pieces()
 	out.Cells, out.Windows = cells(b.s.Range, pieces), count(pieces, a.size)
 	for _, s := range worst {
@@ -214,8 +205,8 @@ func (s *Scope) judge(means string, entitled map[string]*bucketv1.Entitlement) {
 	}
 }
 
-// attention lists what somebody should look at. some: the page shows scopes.
-func (p *Page) attention(some bool) []Attention {
+// attention lists what somebody should look at.
+func (p *Page) attention(s Selection) []Attention {
 	out := []Attention{}
 	add := func(code, anchor, format string, args ...any) {
 		out = append(out, Attention{Code: code, Text: fmt.Sprintf(format, args...), Anchor: anchor})
@@ -229,20 +220,7 @@ func (p *Page) attention(some bool) []Attention {
 	case c.Leader == "":
 		add("NO_LEADER", "weirnoleader", "No collector leads: nothing is collected.")
 	}
-	if c.Known && c.Error == "" && some && p.Coverage.Error != "" {
-		add("COVERAGE_UNKNOWN", "inspecting-coverage", "The collector did not say what is covered (%s).", p.Coverage.Error)
-	}
-	if p.Coverage.Error == "" {
-		trouble := 0
-		for i := range p.Scopes {
-			if p.Scopes[i].Attention {
-				trouble++
-			}
-		}
-		if trouble > 0 {
-			add("SCOPES", "inspecting-coverage", "%s of this page: the rows below say what.", plural(trouble, "zone or account", "zones or accounts"))
-		}
-	}
+	p.scopesAttention(s, add)
 	if e.NotReady != "" {
 		add("NOT_READY", "health-and-readiness", "This exposer is not ready: %s.", e.NotReady)
 	}
@@ -272,6 +250,32 @@ func (p *Page) attention(some bool) []Attention {
 		}
 	}
 	return out
+}
+
+// scopesAttention says how many zones and accounts need attention: those of the page by their
+// coverage, all others by the survey.
+func (p *Page) scopesAttention(s Selection, add func(code, anchor, format string, args ...any)) {
+	if c := &p.Collector; c.Known && c.Error == "" {
+		switch {
+		case len(s.Scopes) > 0 && p.Coverage.Error != "":
+			add("COVERAGE_UNKNOWN", "inspecting-coverage", "The collector did not say what is covered (%s).", p.Coverage.Error)
+		case s.Others > 0 && s.ByState == nil:
+			add("COVERAGE_UNKNOWN", "status-page", "What is missing of zones and accounts that this page does not show is not known (%s).", cmp.Or(p.Survey.Error, "the collector was not asked"))
+		}
+	}
+	trouble := s.Troubled
+	for i := range p.Scopes {
+		if p.Scopes[i].Attention && p.Coverage.Error == "" {
+			trouble++
+		}
+	}
+	switch here := len(s.Scopes); {
+	case trouble == 0:
+	case s.Others == 0 || s.ByState == nil:
+		add("SCOPES", "inspecting-coverage", "%s of this page: the rows below say what.", plural(trouble, "zone or account", "zones or accounts"))
+	default:
+		add("SCOPES", "inspecting-coverage", "%s of %d: “Show: with problems” lists them, the worst first.", plural(trouble, "zone or account", "zones or accounts"), here+s.Others)
+	}
 }
 
 // StreamStale is the age from which the stream time needs attention: without trouble it is

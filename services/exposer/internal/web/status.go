@@ -139,10 +139,40 @@ func (r rendered) Stale() bool {
 // Further is the query of the page that is so many pages further.
 func (r rendered) Further(further int) string { return r.Query.URL(r.Page.Page + further) }
 
-// Shows are the values of the parameter show, with words for people.
-func (rendered) Shows() map[string]string {
-	return map[string]string{"all": "all", "collected": "collected", "uncollected": "not collected"}
+// choice is a value of the parameter show, with words for people.
+type choice struct {
+	Value, Word string
+	Chosen      bool
+	N           int // of scopes
+	Query       string
 }
+
+var showWords = map[string]string{"problems": "with problems", "collected": "collected", "uncollected": "not collected", "all": "all"}
+
+// Shows are the values of the parameter show.
+func (r rendered) Shows() (out []choice) {
+	for _, value := range statuspage.Shows() {
+		q := r.Query
+		q.Show = value
+		word := cmp.Or(showWords[value], "with windows "+statuspage.State(value).Word())
+		out = append(out, choice{Value: value, Word: word, Chosen: value == r.Query.Show, N: r.ByState[value], Query: q.URL(1)})
+	}
+	return out
+}
+
+// States are the choices by state that find something, and the present one.
+func (r rendered) States() (out []choice) {
+	for _, c := range r.Shows() {
+		if _, counted := r.ByState[c.Value]; counted || c.Chosen && r.Query.ByState() {
+			c.Word = cmp.Or(showWords[c.Value], statuspage.State(c.Value).Word())
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// Unchosen reports whether it is not known which scopes the query chooses.
+func (r rendered) Unchosen() bool { return r.ByState == nil && r.Query.ByState() }
 
 // Strip is a series with the range that its cells are of.
 func (r rendered) Strip(s statuspage.Series) any {
@@ -210,16 +240,19 @@ func (h *handler) statusPage(name, assets, root string, parameters []string) htt
 func (h *handler) model(r *http.Request, q statuspage.Query) (*statuspage.Page, error) {
 	limit := limitOf(r)
 	in := statuspage.Input{Now: h.Board.Now(), Query: q, Exposer: h.itself(limit), Answer: h.Inquiry.General(r.Context())}
+	old, shown := statuspage.LateAfter, statuspage.RangeOf(in.Now, q, in.Exposer, in.Answer)
+	if shown.Name == "retention" {
+		old = time.Duration(h.Board.Hours()) * time.Hour
+	}
+	if q.ID == "" && q.Zone == "" {
+		in.Survey = h.Inquiry.Survey(r.Context(), in.Answer, shown, old, q.ByState())
+	}
 	if limit != selection.Everything {
 		in.Answer = in.Answer.Only(limit.Match())
 	}
-	chosen, err := statuspage.Select(in.Now, q, in.Exposer, in.Answer)
+	chosen, err := statuspage.Select(in.Now, q, in.Exposer, in.Answer, in.Survey.Found)
 	if err != nil {
 		return nil, err
-	}
-	old := statuspage.LateAfter
-	if chosen.Range.Name == "retention" {
-		old = time.Duration(h.Board.Hours()) * time.Hour
 	}
 	in.Coverage = h.Inquiry.Coverage(r.Context(), chosen.Scopes, q.Dataset, chosen.Range, old)
 	if limit != selection.Everything {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,9 +36,13 @@ type oracle struct {
 	zones    int
 	problems []*bucketv1.Problem
 	away     atomic.Bool
+	// state is that of the last two hours of a zone; nil: missing.
+	state func(zone int) bucketv1.CoverageState
+	// slow is how long a survey, which is about all zones, takes.
+	slow time.Duration
 
-	general, coverage atomic.Int64
-	asked             atomic.Pointer[bucketv1.GetCoverageRequest]
+	general, coverage, surveys atomic.Int64
+	asked                      atomic.Pointer[bucketv1.GetCoverageRequest] // of a page
 }
 
 var errAway = status.Error(codes.Unavailable, "dial tcp 10.1.2.3:9820: connect: connection refused")
@@ -76,28 +81,46 @@ func (o *oracle) ListDatasets(context.Context, *bucketv1.ListDatasetsRequest, ..
 }
 
 func (o *oracle) GetCoverage(_ context.Context, req *bucketv1.GetCoverageRequest, _ ...grpc.CallOption) (*bucketv1.GetCoverageResponse, error) {
-	o.coverage.Add(1)
-	o.asked.Store(req)
+	scopes := req.GetFilter().GetScopes()
+	if len(scopes) == 0 {
+		o.surveys.Add(1)
+		time.Sleep(o.slow)
+		for i := range o.zones {
+			scopes = append(scopes, &bucketv1.Scope{Kind: bucketv1.ScopeKind_SCOPE_KIND_ZONE, Id: zoneID(i)})
+		}
+	} else {
+		o.coverage.Add(1)
+		o.asked.Store(req)
+	}
 	if o.away.Load() {
 		return nil, errAway
 	}
 	m := &bucketv1.GetCoverageResponse{AsOf: timestamppb.New(since)}
-	for _, scope := range req.GetFilter().GetScopes() {
+	for _, scope := range scopes {
+		state := bucketv1.CoverageState_COVERAGE_STATE_MISSING
+		if o.state != nil {
+			i, err := strconv.ParseInt(scope.GetId(), 16, 64)
+			if err != nil {
+				return nil, err
+			}
+			state = o.state(int(i) - 1)
+		}
+		last := &bucketv1.CoverageRange{State: state, StartUnixSeconds: since.Add(-2 * time.Hour).Unix(), EndUnixSeconds: since.Add(-5 * time.Minute).Unix()}
+		if state == bucketv1.CoverageState_COVERAGE_STATE_MISSING {
+			last.Reason, last.Detail, last.Attempts = bucketv1.GapReason_GAP_REASON_UNAUTHORIZED, "<b>detail</b>", 3
+			last.NextAttempt = timestamppb.New(since.Add(time.Minute))
+		}
 		m.Coverages = append(m.Coverages, &bucketv1.Coverage{
 			Dataset: "http_5m", Scope: scope, HorizonUnixSeconds: since.Add(-24 * time.Hour).Unix(),
 			Ranges: []*bucketv1.CoverageRange{
-				{State: bucketv1.CoverageState_COVERAGE_STATE_FINAL, StartUnixSeconds: since.Add(-24 * time.Hour).Unix(), EndUnixSeconds: since.Add(-2 * time.Hour).Unix()},
-				{
-					State: bucketv1.CoverageState_COVERAGE_STATE_MISSING, Reason: bucketv1.GapReason_GAP_REASON_UNAUTHORIZED, Detail: "<b>detail</b>", Attempts: 3,
-					StartUnixSeconds: since.Add(-2 * time.Hour).Unix(), EndUnixSeconds: since.Add(-5 * time.Minute).Unix(), NextAttempt: timestamppb.New(since.Add(time.Minute)),
-				},
+				{State: bucketv1.CoverageState_COVERAGE_STATE_FINAL, StartUnixSeconds: since.Add(-24 * time.Hour).Unix(), EndUnixSeconds: since.Add(-2 * time.Hour).Unix()}, last,
 			},
 		})
 	}
 	return m, nil
 }
 
-// counts are the calls of GetStatus and GetCoverage.
+// counts are the calls of GetStatus, and of GetCoverage for a page.
 func (o *oracle) counts() [2]int64 { return [2]int64{o.general.Load(), o.coverage.Load()} }
 
 func statusHandler(t testing.TB, from inquiry.Collector) http.Handler {
@@ -135,7 +158,11 @@ func TestStatusPages(t *testing.T) {
 		"/status?q=nothing":             {200, []string{"No zone or account matches."}, nil},
 		"/status?show=uncollected":      {200, []string{"No zone or account matches."}, nil},
 		"/status?range=retention":       {200, []string{"one cell is 2 d"}, nil},
-		"/status?page=4":                {400, []string{"parameter page is 4", "from 1 to 3"}, nil},
+		"/status?page=4":                {200, []string{"page 3 of 3", "There is no page 4: this is the last one.", "zone-0041.example", `href="status?page=2"`, `status.json?page=3"`}, []string{`id="next"`}},
+		"/status?page=0":                {400, []string{`parameter page is "0"`, "whole number from 1"}, nil},
+		"/status?show=missing":          {200, []string{"45 match, the worst first, page 1 of 3", `href="status?page=2&amp;show=missing"`, `<option value="missing" selected>`}, nil},
+		"/status?show=lost":             {200, []string{"No zone or account matches.", `href="status?show=missing">missing <span>45</span>`, `aria-current="true">lost <span>0</span>`}, nil},
+		"/status?show=worst":            {400, []string{`parameter show is "worst"`, "all, problems, missing, lost"}, nil},
 		"/status?page=x":                {400, []string{`parameter page is "x"`, "whole number"}, nil},
 		"/status?range=year":            {400, []string{`parameter range is "year"`, "replay, retention"}, nil},
 		"/status?dataset=dns_5m":        {400, []string{`parameter dataset is "dns_5m"`, "http_5m"}, nil},
@@ -274,6 +301,161 @@ func TestStatusPacesCoverage(t *testing.T) {
 	})
 }
 
+// thousand is a collector of 1,000 zones, of which some are in each kind of trouble.
+func thousand() *oracle {
+	trouble := map[int]bucketv1.CoverageState{
+		990: bucketv1.CoverageState_COVERAGE_STATE_LOST, 991: bucketv1.CoverageState_COVERAGE_STATE_MISSING, 7: bucketv1.CoverageState_COVERAGE_STATE_WAITING,
+		500: bucketv1.CoverageState_COVERAGE_STATE_UNREADABLE, 3: bucketv1.CoverageState_COVERAGE_STATE_ACCEPTED,
+	}
+	return &oracle{zones: 1000, state: func(zone int) bucketv1.CoverageState {
+		if state, ill := trouble[zone]; ill {
+			return state
+		}
+		if zone >= 100 && zone < 130 {
+			return bucketv1.CoverageState_COVERAGE_STATE_REFUSED
+		}
+		return bucketv1.CoverageState_COVERAGE_STATE_FINAL
+	}}
+}
+
+// statusList is the part of /status.json about which zones there are.
+type statusList struct {
+	Attention     []struct{ Code, Text string }
+	Survey        struct{ Known bool }
+	ByState       map[string]int `json:"by_state"`
+	Matches, Page int
+	Scopes        []struct{ Name string }
+}
+
+func listed(t testing.TB, h http.Handler, query string) (l statusList) {
+	t.Helper()
+	w := visit(t, h, "/status.json"+query)
+	if err := json.Unmarshal(w.Body.Bytes(), &l); err != nil || w.Code != http.StatusOK {
+		t.Fatalf("%s: %d %v: %s", query, w.Code, err, w.Body)
+	}
+	return l
+}
+
+func (l *statusList) names() (out []string) {
+	for _, sc := range l.Scopes {
+		out = append(out, strings.TrimSuffix(strings.TrimPrefix(sc.Name, "zone-"), ".example"))
+	}
+	return out
+}
+
+func (l *statusList) says(code, text string) bool {
+	for _, a := range l.Attention {
+		if a.Code == code && strings.Contains(a.Text, text) {
+			return true
+		}
+	}
+	return false
+}
+
+// Of a thousand zones those in trouble are found, the worst first, and all are counted, on
+// whichever page they are.
+func TestStatusFindsTheTroubled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from := thousand()
+		h := statusHandler(t, from)
+		counts := map[string]int{"all": 1000, "problems": 33, "none": 965, "missing": 1, "lost": 1, "unreadable": 1, "refused": 30, "waiting": 1, "accepted": 1}
+		for query, test := range map[string]struct {
+			matches, page int
+			counts        map[string]int
+			names         string // those that come first
+		}{
+			"":                                    {1000, 1, counts, "0000 0007"},
+			"?page=50":                            {1000, 50, counts, ""},
+			"?show=problems":                      {33, 1, counts, "0990 0991 0500 0105 0112"}, // the account of 0990 comes before that of 0991
+			"?show=problems&page=2":               {33, 2, counts, ""},
+			"?show=problems&page=9":               {33, 2, counts, ""},
+			"?show=missing":                       {1, 1, counts, "0991"},
+			"?show=waiting":                       {1, 1, counts, "0007"},
+			"?show=late":                          {0, 1, counts, ""},
+			"?show=collected":                     {1000, 1, counts, "0000 0007"},
+			"?show=problems&q=zone-099":           {2, 1, map[string]int{"all": 10, "problems": 2, "none": 8, "missing": 1, "lost": 1}, "0990 0991"},
+			"?show=problems&account=" + zoneID(3): {7, 1, map[string]int{"all": 143, "problems": 7, "none": 135, "lost": 1, "unreadable": 1, "refused": 5, "accepted": 1}, "0990 0500 0101 0108 0115 0122 0129"},
+			"?show=missing&range=retention":       {1, 1, counts, "0991"},
+			"?show=missing&dataset=http_5m":       {1, 1, counts, "0991"},
+		} {
+			got := listed(t, h, query)
+			if fmt.Sprint(got.ByState) != fmt.Sprint(test.counts) || got.Matches != test.matches || got.Page != test.page || !strings.HasPrefix(strings.Join(got.names(), " "), test.names) {
+				t.Errorf("%q: %d match, page %d, by state %v: %v; want %+v", query, got.Matches, got.Page, got.ByState, got.names(), test)
+			}
+		}
+		if l := listed(t, h, ""); !l.says("SCOPES", "3 zones or accounts of 1000:") {
+			t.Errorf("attention is %v, want the three zones in trouble on other pages", l.Attention)
+		}
+		if n := from.surveys.Load(); n > 5 { // one in ten seconds for each range
+			t.Errorf("%d surveys were made of two ranges in %d pages", n, from.coverage.Load())
+		}
+	})
+}
+
+// A collector that needs long to say what is missing of all zones does not hold up the page,
+// which says what it does not know.
+func TestStatusDoesNotWaitForASurvey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from := thousand()
+		from.slow = 8 * time.Second
+		h := statusHandler(t, from)
+		began := time.Now()
+		if l := listed(t, h, ""); l.Survey.Known || l.ByState != nil || l.Matches != 1000 || !l.says("COVERAGE_UNKNOWN", "being asked") {
+			t.Errorf("before the answer the page has %+v", l)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the page took %s", took)
+		}
+		body := visit(t, h, "/status?q=zone-0001").Body.String()
+		if !strings.Contains(body, "It is not known yet how many") {
+			t.Errorf("the page does not say that the counts are not known:\n%s", body)
+		}
+		// A page that needs it waits.
+		if l := listed(t, h, "?show=missing"); l.Matches != 1 || !l.Survey.Known {
+			t.Errorf("the filter finds %+v", l)
+		}
+		began = time.Now()
+		if l := listed(t, h, "?show=lost"); l.Matches != 1 || time.Since(began) > 2*time.Second {
+			t.Errorf("with the answer at hand the filter took %s and finds %+v", time.Since(began), l)
+		}
+		// The next one begins ten times as long after the last as that took, and nobody waits for it.
+		for time.Since(began) < 79*time.Second {
+			listed(t, h, "")
+			time.Sleep(3 * time.Second)
+		}
+		if n := from.surveys.Load(); n != 1 {
+			t.Errorf("%d surveys were made in a minute, want one", n)
+		}
+		time.Sleep(10 * time.Second)
+		asked := time.Now()
+		if l := listed(t, h, "?show=lost"); l.Matches != 1 || time.Since(asked) > 2*time.Second {
+			t.Errorf("while a survey runs the filter took %s and finds %+v", time.Since(asked), l)
+		}
+		from.away.Store(true)
+		time.Sleep(10 * time.Minute) // what is known is old now, and is shown as such
+		if body := visit(t, h, "/status?show=missing").Body.String(); !strings.Contains(body, "zone-0991.example") || !strings.Contains(body, "Nothing newer is known") {
+			t.Errorf("without a collector the filter shows %s", body)
+		}
+		if n := from.surveys.Load(); n != 2 {
+			t.Errorf("%d surveys were made, want two", n)
+		}
+	})
+}
+
+// Nobody is told that no zone is in trouble when that is not known.
+func TestStatusSurveyFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from := thousand()
+		from.slow = 70 * time.Second
+		h := statusHandler(t, from)
+		body := visit(t, h, "/status?show=problems").Body.String()
+		if !strings.Contains(body, "which zones and accounts these are is not known yet") || strings.Contains(body, "No zone or account matches") || strings.Contains(body, "Nothing needs attention") {
+			t.Errorf("without a survey the filter shows\n%s", body)
+		}
+		time.Sleep(2 * time.Minute)
+	})
+}
+
 func TestStatusNeverAnswered(t *testing.T) {
 	from := &oracle{}
 	from.away.Store(true)
@@ -303,7 +485,7 @@ func BenchmarkStatus(b *testing.B) {
 	h := statusHandler(b, &oracle{zones: 1000})
 	size := 0
 	for b.Loop() {
-		size = visit(b, h, "/status").Body.Len()
+		size = visit(b, h, "/status?show=missing").Body.Len()
 	}
 	b.ReportMetric(float64(size), "bytes/page")
 }
