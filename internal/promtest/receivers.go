@@ -43,14 +43,26 @@ ruler: {rule_path: data/ruler, ring: {instance_addr: 127.0.0.1, kvstore: {store:
 ruler_storage: {backend: filesystem, filesystem: {dir: data/rules}}
 `
 
+// FindMimir returns the pinned Mimir, built if necessary, which takes minutes.
+func FindMimir(t testing.TB) Receiver { return findReceiver(t, buildMimirOnce) }
+
+// FindThanos returns the pinned Thanos, built if necessary, which takes minutes.
+func FindThanos(t testing.TB) Receiver { return findReceiver(t, buildThanosOnce) }
+
+func findReceiver(t testing.TB, build func() (Receiver, error)) Receiver {
+	t.Helper()
+	program, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
 // StartMimir starts the pinned Mimir, built if necessary, with the limits that are given as
 // flags (-name=value). Its requests need [Server.Header].
 func StartMimir(t testing.TB, flags ...string) *Server {
 	t.Helper()
-	program, err := buildMimirOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
+	program := FindMimir(t)
 	s := &Server{t: t, name: "Mimir", program: program.Path, prefix: "/prometheus", ready: "/ready", header: http.Header{"X-Scope-Orgid": {Tenant}}}
 	s.launch(mimirConfig, flags, func() []string {
 		if err := os.MkdirAll(filepath.Join(s.DataDir(), "rules"), 0o755); err != nil {
@@ -83,10 +95,7 @@ type Thanos struct {
 // external labels are receive and, as Thanos adds it, tenant_id.
 func StartThanos(t testing.TB, flags ...string) *Thanos {
 	t.Helper()
-	program, err := buildThanosOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
+	program := FindThanos(t)
 	receive, query := &Server{t: t, name: "Thanos Receive", program: program.Path, command: []string{"receive"}}, &Server{t: t, name: "Thanos Query", program: program.Path, command: []string{"query"}}
 	store := ""
 	receive.launch("", flags, func() []string {
@@ -110,10 +119,7 @@ func StartThanos(t testing.TB, flags ...string) *Thanos {
 // data folder, of which it also returns the path.
 func StartOpenTelemetry(t testing.TB) (s *Server, received string) {
 	t.Helper()
-	program, err := buildOpenTelemetryOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
+	program := findReceiver(t, buildOpenTelemetryOnce)
 	s = &Server{t: t, name: "OpenTelemetry collector", program: program.Path}
 	s.probe = func() error {
 		// An empty request is one.

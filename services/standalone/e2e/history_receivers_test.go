@@ -25,6 +25,7 @@ import (
 func TestBackfillReceivers(t *testing.T) {
 	testkit.InAll(t)
 	t.Run("mimir", func(t *testing.T) {
+		promtest.FindMimir(t) // before the clock is read
 		const window = "-ingester.out-of-order-time-window="
 		testReceiver(t, nil, func(d time.Duration) (p, stores *promtest.Server) {
 			// By default Mimir does not look into its ingesters, where imported samples are at
@@ -34,6 +35,7 @@ func TestBackfillReceivers(t *testing.T) {
 		}, window)
 	})
 	t.Run("thanos", func(t *testing.T) {
+		promtest.FindThanos(t)
 		const window = "--tsdb.out-of-order.time-window="
 		var query *promtest.Server
 		a := testReceiver(t, []string{"receive", "tenant_id"}, func(d time.Duration) (p, stores *promtest.Server) {
