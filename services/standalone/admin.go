@@ -79,8 +79,13 @@ const (
 func call[Q, A proto.Message](ctx context.Context, limit time.Duration, req Q, do func(context.Context, Q) (A, error)) (out A, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	out, err = leader.Call(ctx, clock.System(), false, req, do)
+	out, err = leader.Call(ctx, clock.System(), false, waiting, req, do)
 	return out, explain(err)
+}
+
+// waiting says on stderr that a call is repeated.
+func waiting(until time.Time, err error) {
+	fmt.Fprintf(os.Stderr, "waiting until %s for a collector that leads: %s\n", until.UTC().Format(time.RFC3339), cli.Plain(oneLine(status.Convert(err).Message())))
 }
 
 // explain is a failed call as an operator reads it.

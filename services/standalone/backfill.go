@@ -179,7 +179,7 @@ The samples must have the labels of the series that Prometheus scrapes, or they 
 		Args:     "FOLDER",
 		Settings: slices.Concat(what.openEnded(), []cli.Setting{asRestated(&restated), {Flag: "missing-only", Key: "-", Value: cli.Text(&missing), Help: "findings file of weir backfill verify: export exactly the samples that are missing there, instead of a range"}}, as.settings(), []cli.Setting{outputSetting(&out)}, collectors.Settings(), prometheus.Settings()),
 		Validate: func() error {
-			bad := []error{collectors.Validate(), prometheus.Validate(), what.validate(), as.validate(), rangeOrFindings(&what, missing)}
+			bad := []error{collectors.Validate(), prometheus.Validate(), what.past(clock.System().Now()), as.validate(), rangeOrFindings(&what, missing)}
 			return errors.Join(bad...)
 		},
 		Run: func(ctx context.Context, args []string) (err error) {
@@ -193,16 +193,16 @@ The samples must have the labels of the series that Prometheus scrapes, or they 
 			}
 			defer o.close()
 			clk := clock.System()
-			sel := what.history(clk.Now(), restated)
-			options := export.Options{Selection: sel, Folder: args[0], Clock: clk}
+			now := clk.Now()
+			options := export.Options{Selection: what.history(now, restated), Folder: args[0], Clock: clk}
 			if missing != "" {
 				if options.Picks, options.PicksSum, err = loadPicks(missing, o.store); err != nil {
 					return err
 				}
 				options.Selection = options.Picks.Selection()
-				options.Range.End = min(options.Range.End, bucket.TimeOf(clk.Now()))
+				options.Range.End = min(options.Range.End, bucket.TimeOf(now))
 			}
-			if what.end.IsZero() {
+			if what.open(now) {
 				options.Range.End = continuedEnd(&options)
 			}
 			given, err := as.labels()

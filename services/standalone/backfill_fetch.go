@@ -39,7 +39,7 @@ const mostRanges = 50
 // repeated makes a call that changes nothing, or changes nothing again, until it reaches the
 // leader.
 func repeated[Q, A any](ctx context.Context, req *Q, do func(context.Context, *Q, ...grpc.CallOption) (*A, error)) (*A, error) {
-	out, err := leader.Call(ctx, clock.System(), true, req, func(ctx context.Context, req *Q) (*A, error) { return do(ctx, req) })
+	out, err := leader.Call(ctx, clock.System(), true, waiting, req, func(ctx context.Context, req *Q) (*A, error) { return do(ctx, req) })
 	return out, explain(err)
 }
 
@@ -190,7 +190,7 @@ or lost, 4 the command was interrupted and the backfill goes on.`,
 				}
 				b := created.GetBackfill()
 				id = b.GetId()
-				announce(os.Stderr, b)
+				announce(os.Stderr, b, again)
 				if detach {
 					return o.print(os.Stdout, b, func(w io.Writer) { fmt.Fprintln(w, id) })
 				}
@@ -215,10 +215,11 @@ or lost, 4 the command was interrupted and the backfill goes on.`,
 	}
 }
 
-// announce says which backfill a request created, now or before.
-func announce(w io.Writer, b *adminv1.Backfill) {
+// announce says which backfill a request created, now or, unless it must be another one,
+// before.
+func announce(w io.Writer, b *adminv1.Backfill, another bool) {
 	id, c, sel := b.GetId(), b.GetWindows(), b.GetSelection()
-	if b.GetEndedAt().IsValid() {
+	if b.GetEndedAt().IsValid() && !another { // another one may be done at once
 		fmt.Fprintf(w, "backfill %s, created at %s, ended at %s: this is its report; --new creates another\n", id, b.GetCreatedAt().AsTime().Format(time.RFC3339), b.GetEndedAt().AsTime().Format(time.RFC3339))
 		return
 	}

@@ -104,10 +104,12 @@ func TestAnnouncements(t *testing.T) {
 	old := backfillOf(0, adminv1.BackfillState_BACKFILL_STATE_DONE)
 	old.Selection = &adminv1.Selection{StartUnixSeconds: 86400, EndUnixSeconds: 172800}
 	old.CreatedAt, old.EndedAt = timestamppb.New(time.Unix(200_000, 0)), timestamppb.New(time.Unix(300_000, 0))
-	announce(&b, old)
+	announce(&b, old, false)
+	announce(&b, old, true)
 	old.EndedAt = nil
-	announce(&b, old)
+	announce(&b, old, false)
 	const want = `backfill b, created at 1970-01-03T07:33:20Z, ended at 1970-01-04T11:20:00Z: this is its report; --new creates another
+backfill b of 1970-01-02T00:00:00Z to 1970-01-03T00:00:00Z: 10 windows, 0 of them missing
 backfill b of 1970-01-02T00:00:00Z to 1970-01-03T00:00:00Z: 10 windows, 0 of them missing
 `
 	if b.String() != want {

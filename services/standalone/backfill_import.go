@@ -79,7 +79,7 @@ Exit codes: 0 done, 1 refused or failed, also if the receiver refused samples.`,
 }
 
 func (i *importing) validate() error {
-	bad := []error{i.collectors.Validate(), i.prometheus.Validate(), i.write.ValidateRemoteWrite(), i.what.validate(), i.as.validate()}
+	bad := []error{i.collectors.Validate(), i.prometheus.Validate(), i.write.ValidateRemoteWrite(), i.what.past(clock.System().Now()), i.as.validate()}
 	problem := func(setting, format string, args ...any) {
 		bad = append(bad, cli.Problem{Setting: setting, Reason: fmt.Sprintf(format, args...)})
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -61,7 +62,7 @@ samples are pending, or buckets of the store cannot be read.`,
 			outputSetting(&out),
 		}, collectors.Settings(), required(prometheus.Settings(), "WEIR_PROMETHEUS_URL")),
 		Validate: func() error {
-			bad := []error{collectors.Validate(), prometheus.Validate(), what.validate()}
+			bad := []error{collectors.Validate(), prometheus.Validate(), what.past(clock.System().Now())}
 			for _, m := range match {
 				if err := verify.CheckMatch(m); err != nil {
 					bad = append(bad, cli.Problem{Setting: "--match", Value: m, Reason: err.Error()})
@@ -108,21 +109,69 @@ func compare(ctx context.Context, collectors dial.Config, prometheus promapi.Con
 		return nil, err
 	}
 	defer o.close()
-	var f *os.File
+	var f *replacement
 	if findings != "" {
-		if f, err = os.Create(findings); err != nil {
+		if f, err = replace(findings); err != nil {
 			return nil, fmt.Errorf("write findings: %w", err)
 		}
+		defer f.discard()
 		options.Findings = f
 	}
 	set, end := meter("verify")
 	options.Progress = set
 	report, err := verify.Run(ctx, o.store, o.prom, options)
 	end()
-	if f != nil {
-		err = errors.Join(err, f.Close())
+	if err != nil {
+		return nil, err
 	}
-	return report, err
+	if f != nil {
+		if err := f.commit(); err != nil {
+			return nil, fmt.Errorf("write findings: %w", err)
+		}
+	}
+	return report, nil
+}
+
+// replacement is a file that takes the place of another one when it is whole. What is not a
+// regular file, such as /dev/stdout, is written to as it is.
+type replacement struct {
+	*os.File
+	path string // empty: it is written to as it is
+}
+
+// replace opens the replacement of a file, beside it. A symbolic link stays, and what it
+// points to is replaced.
+func replace(path string) (*replacement, error) {
+	old, err := os.Stat(path)
+	if err == nil && !old.Mode().IsRegular() {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		return &replacement{File: f}, err
+	}
+	mode := os.FileMode(0o644)
+	if err == nil {
+		mode = old.Mode().Perm()
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return nil, err
+		}
+	}
+	f, err := os.OpenFile(fmt.Sprintf("%s.%d.tmp", path, os.Getpid()), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	return &replacement{File: f, path: path}, err
+}
+
+// commit puts the file in its place.
+func (r *replacement) commit() error {
+	if err := r.Close(); err != nil || r.path == "" {
+		return err
+	}
+	return os.Rename(r.Name(), r.path)
+}
+
+// discard removes what was not put in its place.
+func (r *replacement) discard() {
+	_ = r.Close() // twice after a commit
+	if r.path != "" {
+		_ = os.Remove(r.Name()) // it is gone after a commit
+	}
 }
 
 // loadPicks reads the missing samples of a findings file, and its checksum.

@@ -37,7 +37,7 @@ func (s *selection) openEnded() []cli.Setting {
 	table := s.settings(false)
 	for i := range table {
 		if table[i].Flag == "end" {
-			table[i].Help = "end of the range, exclusive; empty: now"
+			table[i].Help = "end of the range, exclusive; empty, or in the future: now"
 		}
 	}
 	return table
@@ -48,8 +48,16 @@ func (s *selection) given() bool {
 	return !s.start.IsZero() || !s.end.IsZero() || len(s.datasets)+len(s.zones)+len(s.accounts) > 0
 }
 
+// lastSecond is that of the year 9999, where the API's times end.
+var lastSecond = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
 // validate checks the range and how much is named.
 func (s *selection) validate() error {
+	for flag, t := range map[string]time.Time{"--start": s.start, "--end": s.end} {
+		if !t.IsZero() && (t.Unix() <= 0 || t.After(lastSecond)) {
+			return cli.Problem{Setting: flag, Value: t.Format(time.RFC3339), Reason: "must be after 1970-01-01T00:00:00Z and before the year 10000"}
+		}
+	}
 	if !s.end.IsZero() && !s.start.Before(s.end) {
 		return cli.Problem{Setting: "--start", Value: s.start.Format(time.RFC3339), Reason: "must be before --end, " + s.end.Format(time.RFC3339)}
 	}
@@ -64,7 +72,7 @@ func (s *selection) required() error {
 	if s.start.IsZero() {
 		return cli.Problem{Setting: "--start", Reason: "is required"}
 	}
-	if s.end.IsZero() {
+	if s.end.IsZero() { // a later end stays, since the same command is to create the same backfill
 		s.end = clock.System().Now().UTC().Truncate(time.Hour)
 	}
 	return s.validate()
@@ -82,10 +90,21 @@ func (s *selection) proto() *adminv1.Selection {
 	return &adminv1.Selection{Filter: s.filter(), StartUnixSeconds: seconds(s.start), EndUnixSeconds: seconds(s.end)}
 }
 
-// history is the selection of stored samples, until now if no end is given.
+// past checks the range of stored samples.
+func (s *selection) past(now time.Time) error {
+	if s.start.After(now) {
+		return cli.Problem{Setting: "--start", Value: s.start.Format(time.RFC3339), Reason: "is in the future; it is " + now.UTC().Format(time.RFC3339)}
+	}
+	return s.validate()
+}
+
+// open says that the range ends at the present: it has no end, or one in the future.
+func (s *selection) open(now time.Time) bool { return s.end.IsZero() || s.end.After(now) }
+
+// history is the selection of stored samples, of which none is of the future.
 func (s *selection) history(now time.Time, restated bool) history.Selection {
 	end := s.end
-	if end.IsZero() {
+	if s.open(now) {
 		end = now
 	}
 	return history.Selection{

@@ -187,7 +187,7 @@ func (w *world) ask(q *request) (id string, revision uint64, restated int, err e
 }
 
 func asked[Q, A any](ctx context.Context, req Q, do func(context.Context, Q, ...grpc.CallOption) (A, error)) (A, error) {
-	return leader.Call(ctx, clock.System(), false, req, func(ctx context.Context, req Q) (A, error) { return do(bearer(ctx), req) })
+	return leader.Call(ctx, clock.System(), false, nil, req, func(ctx context.Context, req Q) (A, error) { return do(bearer(ctx), req) })
 }
 
 // bearer adds the token of admin access to a call.

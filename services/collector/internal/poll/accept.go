@@ -90,21 +90,33 @@ func (s *state) acceptGaps(ctx context.Context, req AcceptGaps) (Accepted, error
 
 // acceptable is what of a selection is missing.
 func (s *state) acceptable(now bucket.Time, sel *Selection) (out []coverage.Open, err error) {
-	waiting := 0
+	var waiting, accepted, lost int
 	for _, c := range sel.claims(s.books.claims(now)) {
-		for _, o := range s.books.coverage.View(c, now).Open(sel.Window, false) {
-			if o.State == coverage.Waiting {
+		for _, o := range s.books.coverage.View(c, now).Open(sel.Window, true) {
+			switch o.State {
+			case coverage.Waiting:
 				waiting += o.Windows()
-				continue
+			case coverage.Accepted:
+				accepted += o.Windows()
+			case coverage.Lost:
+				lost += o.Windows()
+			default:
+				out = append(out, o)
 			}
-			out = append(out, o)
 		}
 	}
 	switch {
-	case len(out) == 0 && waiting > 0:
-		return nil, refuse(Refused, "nothing of the selection is missing; %d windows wait for confirmation and become final by themselves", waiting)
 	case len(out) == 0:
-		return nil, refuse(Refused, "nothing of the selection is missing")
+		text := "nothing of the selection is missing"
+		for _, other := range []struct {
+			windows int
+			are     string
+		}{{waiting, "wait for confirmation and become final by themselves"}, {accepted, "were accepted before"}, {lost, "are lost, which needs no decision"}} {
+			if other.windows > 0 {
+				text += fmt.Sprintf("; %d windows %s", other.windows, other.are)
+			}
+		}
+		return nil, refuse(Refused, "%s", text)
 	case len(out) >= most:
 		return nil, refuse(Refused, "the selection has %d ranges of missing windows; at most %d can be accepted at once: select less", len(out), most-1)
 	}

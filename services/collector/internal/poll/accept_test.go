@@ -103,7 +103,7 @@ func TestAcceptedGaps(t *testing.T) {
 		if !errors.As(err, &refusal) || refusal.Why != poll.Refused {
 			t.Errorf("accepted twice: %v", err)
 		}
-		if e := w.events(); len(e) != 2 || e[0].GetRefused() != "nothing of the selection is missing" || e[0].GetActor() != "ada" || e[0].GetAfter() != "" {
+		if e := w.events(); len(e) != 2 || e[0].GetRefused() != "nothing of the selection is missing; 12 windows were accepted before" || e[0].GetActor() != "ada" || e[0].GetAfter() != "" {
 			t.Errorf("events %v", e)
 		}
 		testkit.Eventually(t, func() error { // the loop counts after it has answered

@@ -3,6 +3,7 @@ package export
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -13,6 +14,9 @@ import (
 func Hold(folder string) (release func(), err error) {
 	for {
 		d, err := os.Open(folder)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no folder %s: %w", folder, err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("lock a folder: %w", err)
 		}

@@ -17,16 +17,24 @@ const (
 	// patience is how long a call is repeated: a standby takes over within half a minute.
 	patience = 45 * time.Second
 	pause    = time.Second
+	// silent is how long it is repeated without a word.
+	silent = 3 * time.Second
 )
 
 // Call makes a call until it reaches the leader, or patience ends. A call whose outcome is not
-// known is not repeated, unless repeatable says that it may be.
-func Call[Q, A any](ctx context.Context, c clock.Clock, repeatable bool, req Q, do func(context.Context, Q) (A, error)) (A, error) {
-	until := c.Now().Add(patience)
+// known is not repeated, unless repeatable says that it may be. Waiting is told once if that
+// takes a while, with the time until which the call is repeated and its last error; may be nil.
+func Call[Q, A any](ctx context.Context, c clock.Clock, repeatable bool, waiting func(until time.Time, err error), req Q, do func(context.Context, Q) (A, error)) (A, error) {
+	began := c.Now()
+	until := began.Add(patience)
 	for {
 		out, err := do(ctx, req)
 		if err == nil || !again(err, repeatable) || !c.Now().Before(until) {
 			return out, err
+		}
+		if waiting != nil && c.Now().Sub(began) >= silent {
+			waiting(until, err)
+			waiting = nil
 		}
 		if stopped := c.WaitUntil(ctx, c.Now().Add(pause)); stopped != nil {
 			return out, err

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	codes "modernc.org/sqlite/lib"
+
 	"github.com/weir-metrics/weir/internal/clock"
 	"github.com/weir-metrics/weir/services/collector/internal/store"
 )
@@ -29,6 +31,9 @@ func OpenBeside(ctx context.Context, path string, clk clock.Clock) (_ *Store, er
 		return nil, err
 	}
 	if err := checkSchema(ctx, s.reader); err != nil {
+		if code(err) == codes.SQLITE_CANTOPEN { // whose text does not say more
+			err = fmt.Errorf("this user cannot open it, or the files beside it (-wal, -shm): run the command as the user of the collector: %w", err)
+		}
 		return nil, errors.Join(fmt.Errorf("open SQLite store %s: %w", path, err), s.Close())
 	}
 	return s, nil
