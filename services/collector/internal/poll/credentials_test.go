@@ -22,6 +22,7 @@ type way struct {
 	upstream.Client
 	w        *world
 	refuse   func(at time.Duration) *cloudflare.Error // any request; nil: none is
+	fail     func() *cloudflare.Error                 // a query for data; nil: none does
 	list     func(at time.Duration, zones []cloudflare.Zone) ([]cloudflare.Zone, error)
 	settings int
 }
@@ -38,6 +39,9 @@ func (u *way) refused() error {
 func (u *way) Query(ctx context.Context, q cloudflare.Query) (*cloudflare.Response, error) {
 	if err := u.refused(); err != nil {
 		return nil, err
+	}
+	if u.fail != nil {
+		return nil, u.fail()
 	}
 	return u.Client.Query(ctx, q)
 }
@@ -222,6 +226,30 @@ func TestACredentialWhoseRequestsHang(t *testing.T) {
 	}
 	if left := w.problems(trouble.UpstreamFailing); len(left) > 0 {
 		t.Errorf("UPSTREAM_FAILING is still told about %q", left)
+	}
+}
+
+// Zones are listed every hour by another API. Its response says nothing about queries that fail
+// meanwhile, so their outage is told until a query succeeds.
+func TestAListOfZonesEndsNoOutage(t *testing.T) {
+	w, retail, _ := pair(t)
+	lists, told, silent := 0, 0, 0
+	retail.list = func(_ time.Duration, zones []cloudflare.Zone) ([]cloudflare.Zone, error) {
+		lists++
+		return zones, nil
+	}
+	retail.fail = func() *cloudflare.Error {
+		switch is := slices.Contains(w.problems(trouble.UpstreamFailing), "retail"); {
+		case is:
+			told++
+		case told > 0:
+			silent++
+		}
+		return &cloudflare.Error{Class: cloudflare.Transient, Message: "502"}
+	}
+	w.run(4 * time.Hour)
+	if lists < 4 || told < 30 || silent > 0 {
+		t.Errorf("zones were listed %d times; at %d failures the outage was told, and at %d no longer", lists, told, silent)
 	}
 }
 

@@ -96,7 +96,10 @@ func (d *discoverer) list(ctx context.Context, now bucket.Time, l *line) (bool, 
 		l.listing.Begin(now, err, upstream.ReasonOf(err), cloudflareAway, 0)
 		return false, d.failed(ctx, l, slog.LevelWarn, "list zones", err)
 	}
-	l.listing, l.outage = upstream.Outage{}, upstream.Outage{}
+	l.listing = upstream.Outage{}
+	if l.outage.Reason == ledger.Unauthorized || !d.books.owns(l) { // otherwise requests for known zones find out
+		l.outage = upstream.Outage{}
+	}
 	l.list.At, l.list.Seen = now, seenOf(zones)
 	// An empty list may also mean that the permission was removed (Cloudflare's API
 	// does not distinguish them); it ends no scope.
