@@ -311,7 +311,7 @@ func (w *world) wrongRange(zone, dataset string, r *bucketv1.CoverageRange, atTh
 
 // justDue reports whether nothing of a range is late: its turn comes within minutes.
 func justDue(dataset string, r *bucketv1.CoverageRange) bool {
-	const turn = 15 * time.Minute
+	const turn = 20 * time.Minute // a day is first read 15 minutes after its end
 	return r.GetReason() == bucketv1.GapReason_GAP_REASON_PENDING &&
 		time.Since(time.Unix(r.GetStartUnixSeconds(), 0).Add(truth.Size(dataset))) < turn
 }
